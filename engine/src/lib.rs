@@ -1,0 +1,15 @@
+//! What controller and worker must agree on about data.
+//!
+//! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]), lookup versions and
+//! their rows ([`lookup`]), the query ([`query`]), and what a job file leaves to the world ([`resolve`]).
+//! Does not own: reading the stream, windows, the commit.
+//! Rule: a question about data has one answer, whoever asks: the controller at submit, a worker at run time, a replay
+//! next week.
+
+pub mod aws;
+pub mod catalog;
+pub mod clock;
+pub mod lookup;
+pub mod query;
+pub mod resolve;
+pub mod storage;

@@ -1,0 +1,113 @@
+//! Folders of objects, in S3 or on a local disk, with the one thing the commit needs: written but invisible.
+//!
+//! Owns: the trait, which implementation serves which location. Does not own: when to publish (`controller::publish`).
+//! Rule: publishing is idempotent; what an answer said is never believed when the object itself can be looked at.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::spec::Location;
+
+/// Something below a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its full location.
+    pub location: String,
+    /// In bytes.
+    pub size: u64,
+    /// Changes when the content does.
+    pub etag: String,
+}
+
+/// Why an operation failed; says what its caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// There is no such object, bucket or folder: the caller's names are wrong, or it was deleted.
+    #[error("{location} does not exist")]
+    NotFound {
+        /// What was asked for.
+        location: String,
+    },
+    /// Refused for good: credentials, permissions, a name that is not one. Trying again will not help.
+    #[error("{location}: {reason}")]
+    Refused {
+        /// What was asked for.
+        location: String,
+        /// The service's words.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Larger than its reader takes.
+    #[error("{location} has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What was asked for.
+        location: String,
+        /// What it has.
+        size: u64,
+        /// What is taken.
+        limit: u64,
+    },
+    /// It may work if tried again; whether it was done is not known.
+    #[error("{location}: {reason}")]
+    Unavailable {
+        /// What was asked for.
+        location: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A staged object is gone, and the published one is not there either.
+    #[error("staged object of {location} is gone, and {location} is not there with its recorded size and checksum")]
+    StagedLost {
+        /// The object.
+        location: String,
+    },
+}
+
+/// Whether an object was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// It was not there.
+    Created,
+    /// One by that name was there and stays.
+    Exists,
+}
+
+/// Folders of objects. Transient failures are retried inside, with a limit; what comes out is for the caller to act on.
+#[async_trait]
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// The whole object; refused when it is larger than `limit` bytes.
+    async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError>;
+    /// Size and ETag of one object.
+    async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError>;
+    /// Creates an object durably, unless one by that name is there.
+    async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError>;
+    /// Every visible object below a folder, by name. A folder that does not exist is empty; a bucket that does not is an error.
+    async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError>;
+    /// Begins an object that stays invisible until it is published.
+    async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError>;
+    /// Makes a staged object visible under its location. Done again, it changes nothing.
+    async fn publish(&self, object: &StagedObject) -> Result<(), StorageError>;
+    /// Throws a staged object away. One that is gone already is no error.
+    async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError>;
+    /// Throws away what was staged below `folder` for `job` more than `age_ms` ago and is not in `keep` (locations).
+    /// Returns how many. The caller keeps everything that a head can still reach.
+    async fn sweep(
+        &self,
+        folder: &Location,
+        job: &str,
+        age_ms: i64,
+        keep: &std::collections::BTreeSet<String>,
+    ) -> Result<usize, StorageError>;
+}
+
+/// An object being staged. Dropped without `finish`, it leaves an orphan that a sweep takes.
+#[async_trait]
+pub trait StagedWriter: Send {
+    /// Adds bytes; waits when the service is slower than the writer.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError>;
+    /// Makes what was written durable; it stays invisible.
+    async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError>;
+    /// Throws it away.
+    async fn abort(self: Box<Self>);
+}

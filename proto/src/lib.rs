@@ -1,0 +1,34 @@
+//! The contract: what controller, workers and clients say to each other, and the words they share.
+//!
+//! Owns: services and messages ([`v1`]), the job file ([`spec`]), ids, positions, windows, reports, manifests and
+//! their stored form. Does not own: any I/O.
+//! Rule: what comes from outside is checked here, once; behind this crate every value is a valid one.
+
+pub mod convert;
+pub mod id;
+pub mod manifest;
+pub mod position;
+pub mod report;
+pub mod resolved;
+pub mod spec;
+pub mod window;
+
+pub use id::{Epoch, JobName, LookupVersion, ShardId, TaskId, Term, WorkerId};
+pub use manifest::{Manifest, ManifestRef};
+pub use position::{Position, SequenceNumber};
+pub use report::{Counts, Report, ShardRange, StagedObject};
+pub use resolved::ResolvedJob;
+pub use spec::JobSpec;
+pub use window::{Clamp, Window, WindowSize};
+
+/// Generated from `streamctl/v1/*.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("streamctl.v1");
+
+    /// The descriptors of every service here, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("streamctl");
+}
+
+/// The largest gRPC message that either side takes: a report or a status of 10,000 shards is about 2 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;

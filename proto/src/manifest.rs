@@ -1,0 +1,260 @@
+//! The immutable record of one epoch, as it stands in the checkpoint location.
+//!
+//! Owns: the stored form (JSON, with a version) and the names of what lies in a checkpoint location.
+//! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is the one.
+
+use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
+use crate::{Counts, Epoch, JobName, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The stored form that this build writes; it reads no later one.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// Which manifest: its name in the checkpoint location and the SHA-256 of its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRef {
+    /// Of which epoch.
+    pub epoch: Epoch,
+    /// Below the checkpoint location.
+    pub name: String,
+    /// SHA-256 of the stored bytes, in hexadecimal.
+    pub digest: String,
+}
+
+/// Where a shard stands when the epoch is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// Reading goes on here.
+    pub position: Position,
+    /// Shards that must be read to their end first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<ShardId>,
+}
+
+/// An object of the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestObject {
+    /// The task that staged it.
+    pub task: TaskId,
+    /// The object itself.
+    #[serde(flatten)]
+    pub staged: StagedObject,
+}
+
+/// One epoch of one job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// Of which job.
+    pub job: JobName,
+    /// Which one.
+    pub epoch: Epoch,
+    /// The window whose records it holds.
+    pub window: Window,
+    /// The leader that wrote it.
+    pub term: Term,
+    /// When it was written.
+    pub created_ms: i64,
+    /// The one before; none for epoch 1.
+    pub previous: Option<ManifestRef>,
+    /// SHA-256 of the job's query.
+    pub query_digest: String,
+    /// The lookup versions that every task used.
+    pub lookups: BTreeMap<String, LookupVersion>,
+    /// What was read, per shard and task, in order: a shard that moved has several that join without a gap.
+    pub parts: Vec<ManifestPart>,
+    /// Where every known shard stands after this epoch.
+    pub frontier: BTreeMap<ShardId, Frontier>,
+    /// Where the result is.
+    pub objects: Vec<ManifestObject>,
+    /// Of this epoch.
+    pub counts: Counts,
+    /// Since the job began.
+    pub totals: Counts,
+    /// The most frequent keys without a partner.
+    pub unmatched: Vec<UnmatchedKey>,
+    /// Summed over the tasks.
+    pub stages: StageTimes,
+}
+
+/// What one task read of the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestPart {
+    /// Which task.
+    pub task: TaskId,
+    /// What it read.
+    pub ranges: BTreeMap<ShardId, ShardRange>,
+    /// What became of it.
+    pub counts: Counts,
+}
+
+/// A stored manifest can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not of this form.
+    #[error("not a manifest")]
+    Form(#[from] serde_json::Error),
+    /// Written by a later build.
+    #[error("manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that wrote it, or a later one")]
+    Version(u32),
+    /// Not the bytes that were committed.
+    #[error("manifest {name} was changed after its commit: digest is {found}, committed was {committed}")]
+    Digest {
+        /// Its name.
+        name: String,
+        /// Of the bytes that are there.
+        found: String,
+        /// That the store holds.
+        committed: String,
+    },
+}
+
+impl Manifest {
+    /// The stored bytes, and what refers to them.
+    pub fn encode(&self) -> (Vec<u8>, ManifestRef) {
+        let bytes = serde_json::to_vec(self).expect("a manifest has only text keys");
+        let digest = sha256_hex(&bytes);
+        let name = CheckpointNames::new(&self.job).manifest(self.epoch, &digest);
+        let reference = ManifestRef { epoch: self.epoch, name, digest };
+        (bytes, reference)
+    }
+
+    /// Reads stored bytes; they must be those that `reference` names.
+    pub fn decode(bytes: &[u8], reference: &ManifestRef) -> Result<Self, ManifestError> {
+        let found = sha256_hex(bytes);
+        if found != reference.digest {
+            let (name, committed) = (reference.name.clone(), reference.digest.clone());
+            return Err(ManifestError::Digest { name, found, committed });
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_slice(bytes)?;
+        if version > MANIFEST_VERSION {
+            return Err(ManifestError::Version(version));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The objects that readers see.
+    pub fn data_objects(&self) -> impl Iterator<Item = &ManifestObject> {
+        self.objects.iter().filter(|object| object.staged.kind == ObjectKind::Data)
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every name below a checkpoint location, relative to it. All of them begin with the job's name: two jobs may share
+/// a location and never see each other's checkpoints.
+#[derive(Clone, Debug)]
+pub struct CheckpointNames {
+    job: JobName,
+}
+
+impl CheckpointNames {
+    /// For this job.
+    pub fn new(job: &JobName) -> Self {
+        Self { job: job.clone() }
+    }
+    /// The folder of all of them.
+    pub fn root(&self) -> String {
+        format!("{}/", self.job)
+    }
+    /// The folder of the manifests.
+    pub fn manifests(&self) -> String {
+        format!("{}/epochs/", self.job)
+    }
+    /// A manifest; named by its content, so that writing it again is harmless and two leaders never collide.
+    pub fn manifest(&self, epoch: Epoch, digest: &str) -> String {
+        format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(16)])
+    }
+    /// The job as it was resolved at submit.
+    pub fn job(&self) -> String {
+        format!("{}/job.json", self.job)
+    }
+    /// The folder of one version of a lookup.
+    pub fn lookup(&self, lookup: &str, version: &LookupVersion) -> String {
+        format!("{}/lookups/{lookup}/{version}/", self.job)
+    }
+    /// Where dead letters go when the job names no place.
+    pub fn dead_letters(&self) -> String {
+        format!("{}/dead-letters/", self.job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            version: MANIFEST_VERSION,
+            job: "sales".parse().unwrap(),
+            epoch: Epoch(7),
+            window: Window { start_ms: 60_000, end_ms: 120_000 },
+            term: Term(3),
+            created_ms: 120_250,
+            previous: None,
+            query_digest: sha256_hex(b"select 1"),
+            lookups: BTreeMap::from([("country_lookup".into(), LookupVersion::new("v1"))]),
+            parts: vec![ManifestPart {
+                task: TaskId { term: Term(3), counter: 1 },
+                ranges: BTreeMap::from([(
+                    "shardId-000000000000".into(),
+                    ShardRange { from: Position::Start, to: Position::after(41.into()), records: 42, bytes: 13_000 },
+                )]),
+                counts: Counts { rows_in: 42, bytes_in: 13_000, rows_decoded: 41, rows_dead: 1, rows_unmatched: 2, rows_out: 39 },
+            }],
+            frontier: BTreeMap::from([
+                ("shardId-000000000000".into(), Frontier { position: Position::after(41.into()), parents: vec![] }),
+                ("shardId-000000000001".into(), Frontier { position: Position::Start, parents: vec!["shardId-000000000000".into()] }),
+            ]),
+            objects: vec![ManifestObject {
+                task: TaskId { term: Term(3), counter: 1 },
+                staged: StagedObject {
+                    kind: ObjectKind::Data,
+                    location: "s3://b/out/x.parquet".into(),
+                    size: 900,
+                    crc32c: 17,
+                    rows: 39,
+                    staging: crate::report::Staging::Multipart { upload_id: "u".into(), etags: vec!["e1".into()] },
+                },
+            }],
+            counts: Counts { rows_in: 42, bytes_in: 13_000, rows_decoded: 41, rows_dead: 1, rows_unmatched: 2, rows_out: 39 },
+            totals: Counts { rows_in: 420, bytes_in: 130_000, rows_decoded: 410, rows_dead: 10, rows_unmatched: 20, rows_out: 390 },
+            unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
+            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3 },
+        }
+    }
+
+    /// The stored form must stay readable: a change here is a new version, and the reading of this file must stay.
+    #[test]
+    fn the_stored_form_is_the_golden_file() {
+        let golden = include_str!("../golden/manifest-v1.json");
+        let pretty = serde_json::to_string_pretty(&manifest()).unwrap();
+        assert_eq!(pretty.trim(), golden.trim());
+        assert_eq!(serde_json::from_str::<Manifest>(golden).unwrap(), manifest());
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_committed_or_an_error() {
+        let (mut bytes, reference) = manifest().encode();
+        assert_eq!(Manifest::decode(&bytes, &reference).unwrap(), manifest());
+        bytes[40] ^= 1;
+        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Digest { .. })));
+    }
+
+    #[test]
+    fn a_manifest_of_a_later_build_says_so() {
+        let (bytes, mut reference) = Manifest { version: 2, ..manifest() }.encode();
+        reference.digest = sha256_hex(&bytes);
+        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(2))));
+    }
+}

@@ -1,0 +1,147 @@
+//! What a task says of one window: ranges, counts, staged objects.
+//!
+//! Rule: a report is whole. Its objects hold exactly the rows of its ranges, so it is taken as one or refused as one.
+
+use crate::{JobName, LookupVersion, Position, ShardId, TaskId, Window};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What was read of one shard: the records after `from`, up to and including `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRange {
+    /// Reading began here.
+    pub from: Position,
+    /// The last record read.
+    pub to: Position,
+    /// Records between the two.
+    pub records: u64,
+    /// Their payload.
+    pub bytes: u64,
+}
+
+/// What happened to the records. `rows_in = rows_decoded + rows_dead`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Records read.
+    pub rows_in: u64,
+    /// Their payload.
+    pub bytes_in: u64,
+    /// Records that became rows.
+    pub rows_decoded: u64,
+    /// Records that stand in a dead-letter object.
+    pub rows_dead: u64,
+    /// Rows that found no partner in a lookup.
+    pub rows_unmatched: u64,
+    /// Rows written.
+    pub rows_out: u64,
+}
+
+impl Counts {
+    /// Adds another's figures to these.
+    pub fn add(&mut self, other: &Counts) {
+        self.rows_in += other.rows_in;
+        self.bytes_in += other.bytes_in;
+        self.rows_decoded += other.rows_decoded;
+        self.rows_dead += other.rows_dead;
+        self.rows_unmatched += other.rows_unmatched;
+        self.rows_out += other.rows_out;
+    }
+    /// Every record became a row or a dead letter.
+    pub fn balanced(&self) -> bool {
+        self.rows_in == self.rows_decoded + self.rows_dead
+    }
+}
+
+/// Time spent per stage of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTimes {
+    /// Records into rows.
+    pub decode_us: u64,
+    /// SQL.
+    pub transform_us: u64,
+    /// Encoding and writing.
+    pub stage_us: u64,
+}
+
+/// A key that no row of a lookup has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedKey {
+    /// The lookup's name.
+    pub lookup: String,
+    /// The key as text; several columns are joined by a comma.
+    pub key: String,
+    /// How many rows carried it.
+    pub rows: u64,
+}
+
+/// What an object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectKind {
+    /// Rows of the result.
+    Data,
+    /// Records that could not be decoded.
+    DeadLetter,
+}
+
+/// Where the bytes of an object are while it is invisible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// A multipart upload that is not completed.
+    Multipart {
+        /// The service's name of the upload.
+        upload_id: String,
+        /// One per part, in order from part 1.
+        etags: Vec<String>,
+    },
+    /// A file under a name that no reader's pattern matches.
+    File {
+        /// Its absolute path.
+        staged_path: String,
+    },
+}
+
+/// An output object that is written but not yet visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedObject {
+    /// What it holds.
+    pub kind: ObjectKind,
+    /// The name under which it will be visible: an `s3://` URL or an absolute path.
+    pub location: String,
+    /// In bytes.
+    pub size: u64,
+    /// CRC-32C of the content.
+    pub crc32c: u32,
+    /// Rows or dead letters in it.
+    pub rows: u64,
+    /// Where its bytes are now.
+    pub staging: Staging,
+}
+
+/// What a task says of one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose report this is.
+    pub task: TaskId,
+    /// Of which job.
+    pub job: JobName,
+    /// Of which window.
+    pub window: Window,
+    /// What was read; a shard without a record in the window is absent.
+    pub ranges: BTreeMap<ShardId, ShardRange>,
+    /// What became of it.
+    pub counts: Counts,
+    /// The lookups it was joined with.
+    pub lookups: BTreeMap<String, LookupVersion>,
+    /// Where the result is.
+    pub objects: Vec<StagedObject>,
+    /// The most frequent keys without a partner, most frequent first, at most [`UNMATCHED_KEYS_MAX`].
+    pub unmatched: Vec<UnmatchedKey>,
+    /// How long it took.
+    pub stages: StageTimes,
+}
+
+/// Unmatched keys named per report and per manifest.
+pub const UNMATCHED_KEYS_MAX: usize = 20;

@@ -1,0 +1,294 @@
+//! The job file: `job.toml` as types that hold only valid values.
+//!
+//! Owns: the keys, their defaults, every check that needs no outside system. Does not own: what only the outside
+//! knows (tables, columns, buckets): `streamctl_engine::resolve`.
+//! Rule: this is the only validation; the command line and the controller both call [`JobSpec::parse`].
+
+mod parse;
+mod problem;
+mod raw;
+mod text;
+
+pub use problem::{Problem, Problems};
+pub use text::{parse_bytes, parse_duration};
+
+use crate::report::ObjectKind;
+use crate::resolved::ColumnType;
+use crate::{JobName, WindowSize};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Names it everywhere.
+    pub name: JobName,
+    /// Where records come from.
+    pub source: SourceSpec,
+    /// How time is cut.
+    pub window: WindowSize,
+    /// Tables to join with.
+    pub lookups: Vec<LookupSpec>,
+    /// The query over `source` and the lookups.
+    pub sql: String,
+    /// Where results go.
+    pub sink: SinkSpec,
+    /// Where records go that can not be decoded; `None`: below the checkpoint location.
+    pub dead_letter: Option<Location>,
+    /// Where manifests and lookup versions are kept.
+    pub checkpoint: Location,
+    /// How often a failing epoch is tried again before the job stops as failed.
+    pub retries_max: u32,
+}
+
+/// A folder: `s3://bucket/prefix/` or an absolute local path. Always ends in a slash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Location(String);
+
+impl Location {
+    /// Takes text that [`parse`] has checked; adds the last slash.
+    pub fn folder(text: &str) -> Self {
+        Self(if text.ends_with('/') { text.to_owned() } else { format!("{text}/") })
+    }
+    /// The text, with its last slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// A name inside it.
+    pub fn join(&self, name: &str) -> String {
+        format!("{}{name}", self.0)
+    }
+    /// Bucket and prefix, when it is in S3.
+    pub fn bucket_and_prefix(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix("s3://")?.split_once('/')
+    }
+    /// Whether one lies inside the other.
+    pub fn overlaps(&self, other: &Location) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceSpec {
+    /// What kind of source, with its own settings.
+    pub kind: SourceKind,
+    /// Where the column types come from.
+    pub schema: SchemaFrom,
+    /// Where shards begin that are there at submit.
+    pub starting_position: StartingPosition,
+    /// What to do when records were lost before they could be read.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What kind of source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SourceKind {
+    /// A Kinesis data stream; fields left out come from the catalog table.
+    Kinesis {
+        /// Name of the stream.
+        stream: Option<String>,
+        /// Its ARN.
+        arn: Option<String>,
+        /// Another address of the service.
+        endpoint: Option<String>,
+        /// Its region.
+        region: Option<String>,
+        /// A role to assume.
+        role_arn: Option<String>,
+        /// Names the role's session.
+        session_name: Option<String>,
+        /// How long to wait between two calls for a shard, at least [`POLL_INTERVAL_MIN`].
+        poll_interval: Duration,
+        /// Records asked for per call, at most 10,000.
+        max_records_per_read: u32,
+    },
+    /// Files below a folder; each is a shard.
+    Files {
+        /// The folder.
+        path: Location,
+        /// How they are written.
+        format: RecordFormat,
+        /// The column that holds the arrival time; without it the time of reading.
+        arrival_time: Option<String>,
+    },
+    /// The workshop's sales records, computed.
+    Generator {
+        /// Same seed, same records.
+        seed: u64,
+        /// How many shards.
+        shards: u32,
+        /// Records per second, over all shards.
+        rate: f64,
+        /// Records per shard after which it ends; `None`: never.
+        records_per_shard: Option<u64>,
+        /// Every n-th record of a shard is not JSON; 0: none.
+        bad_every: u64,
+        /// Every n-th record of a shard has a country that no lookup has; 0: none.
+        unmatched_every: u64,
+    },
+}
+
+/// How records are written in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordFormat {
+    /// One JSON object per line.
+    Json,
+    /// With a header.
+    Csv,
+}
+
+/// Where the column types come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaFrom {
+    /// A table of the Glue Data Catalog.
+    Catalog {
+        /// The account that owns it, when not the caller's.
+        catalog_id: Option<String>,
+        /// Database name.
+        database: String,
+        /// Table name.
+        table: String,
+        /// Its region.
+        region: Option<String>,
+    },
+    /// A file in the form of GetTable's answer.
+    File(String),
+    /// Written in the job file.
+    Inline(Vec<ColumnType>),
+    /// The source knows itself (the generator).
+    BuiltIn,
+}
+
+/// Where shards begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartingPosition {
+    /// At the time of submit.
+    Latest,
+    /// At the oldest record.
+    TrimHorizon,
+    /// At a time, milliseconds since the Unix epoch.
+    Timestamp(i64),
+}
+
+/// What to do when records were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDataLoss {
+    /// The job stops as failed; shard and gap are named.
+    Fail,
+    /// The loss is counted and reading goes on from the oldest record.
+    Continue,
+}
+
+/// A table to join with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookupSpec {
+    /// Its name in the query.
+    pub name: String,
+    /// Every file below is part of it.
+    pub path: Location,
+    /// How its files are written.
+    pub format: LookupFormat,
+    /// How often to look for a new version.
+    pub refresh: Duration,
+    /// Most bytes that it may have.
+    pub size_max: u64,
+}
+
+/// How a lookup's files are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookupFormat {
+    /// With a header; all columns are text.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkSpec {
+    /// The folder.
+    pub path: Location,
+    /// How they are written.
+    pub format: SinkFormat,
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Columns of the result, or of the window's start, that become folders.
+    pub partition_by: Vec<PartitionColumn>,
+    /// Objects are cut at about this size.
+    pub target_size: u64,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// JSON lines.
+    Json,
+    /// With a header.
+    Csv,
+}
+
+/// How results are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Parquet only.
+    Snappy,
+    /// JSON lines, CSV and Parquet.
+    Gzip,
+    /// JSON lines, CSV and Parquet.
+    Zstd,
+}
+
+impl SinkSpec {
+    /// What object names end in; dead letters are JSON lines, gzip.
+    pub fn extension(&self, kind: ObjectKind) -> &'static str {
+        match (kind, self.format, self.compression) {
+            (ObjectKind::DeadLetter, _, _) => "json.gz",
+            (_, SinkFormat::Parquet, _) => "parquet",
+            (_, SinkFormat::Json, Compression::Gzip) => "json.gz",
+            (_, SinkFormat::Json, Compression::Zstd) => "json.zst",
+            (_, SinkFormat::Json, _) => "json",
+            (_, SinkFormat::Csv, Compression::Gzip) => "csv.gz",
+            (_, SinkFormat::Csv, Compression::Zstd) => "csv.zst",
+            (_, SinkFormat::Csv, _) => "csv",
+        }
+    }
+}
+
+/// What a folder is named after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionColumn {
+    /// `ingest_year` of the window's start, UTC.
+    IngestYear,
+    /// `ingest_month`, two digits.
+    IngestMonth,
+    /// `ingest_day`, two digits.
+    IngestDay,
+    /// `ingest_hour`, two digits.
+    IngestHour,
+    /// A column of the result; it is not written into the object.
+    Column(String),
+}
+
+/// No service is asked more often for one shard: the limit is five calls a second.
+pub const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);

@@ -1,0 +1,97 @@
+//! Shards as ordered, replayable sequences of records.
+//!
+//! Owns: the trait, and which reader serves which job. Does not own: windows (`task`), decoding.
+//! Rule: a reader never gives a record twice and never skips one; what it can wait out, it waits out itself.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use streamctl_proto::{Position, SequenceNumber, ShardId};
+
+/// One record of a shard, as the source gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the shard.
+    pub sequence: SequenceNumber,
+    /// Its place inside a KPL aggregate.
+    pub sub_sequence: u64,
+    /// When the source took it, milliseconds since the Unix epoch.
+    pub arrival_ms: i64,
+    /// The payload.
+    pub data: Bytes,
+}
+
+impl Record {
+    /// The position after this record.
+    pub fn position(&self) -> Position {
+        Position::After { sequence: self.sequence.clone(), sub_sequence: self.sub_sequence }
+    }
+}
+
+/// A shard that begins where others ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Its name.
+    pub shard: ShardId,
+    /// Those it comes from: one for a split, two for a merge.
+    pub parents: Vec<ShardId>,
+}
+
+/// What one read gave.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// In the shard's order; may be empty though there are more further on.
+    pub records: Vec<Record>,
+    /// Every record that arrived before this time has been given, this chunk included. `None`: not known.
+    /// Allowances for clock skew are already taken off.
+    pub complete_to_ms: Option<i64>,
+    /// How far behind the tip this read was.
+    pub behind_ms: u64,
+    /// The shard is closed and this was its last chunk; its children, where the source names them.
+    pub end: Option<Vec<Child>>,
+}
+
+/// What a reader counts, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderStats {
+    /// Times the service asked to slow down.
+    pub throttles: u64,
+    /// Iterators made again.
+    pub iterator_renewals: u64,
+    /// Records that were lost before they could be read (`on_data_loss = "continue"`): times it happened.
+    pub data_losses: u64,
+}
+
+/// Reading can not go on. What can be waited out never becomes one of these.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Records between the position and the oldest one left are gone.
+    #[error("shard {shard}: records after {position} are gone from the source: {detail}")]
+    DataLoss {
+        /// Which shard.
+        shard: ShardId,
+        /// Where reading should have gone on.
+        position: Position,
+        /// The service's words.
+        detail: String,
+    },
+    /// Trying again will not help.
+    #[error("shard {shard}: {reason}")]
+    Refused {
+        /// Which shard.
+        shard: ShardId,
+        /// The service's words.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+/// Reads one shard from a position on.
+#[async_trait]
+pub trait ShardReader: Send {
+    /// The next records; paces itself, waits while there are none (for at most about a second, then an empty chunk).
+    /// Dropping the future loses nothing: the next call gives the same records.
+    async fn next(&mut self) -> Result<Chunk, ReadError>;
+    /// What it counted.
+    fn stats(&self) -> ReaderStats;
+}
