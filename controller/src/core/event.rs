@@ -92,26 +92,7 @@ pub enum TaskEnd {
     },
 }
 
-/// What a user wants of a job, as the store holds it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// It runs.
-    Running,
-    /// It finishes its open windows, then stops.
-    Draining,
-    /// It stands still; its position is kept.
-    Stopped,
-    /// Its bounded source was read to its end and all is published.
-    Completed,
-    /// It stopped by itself; its position is kept.
-    Failed {
-        /// Why.
-        error: String,
-        /// What to do.
-        hint: String,
-    },
-}
+pub use crate::store::Wanted;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -172,8 +153,8 @@ pub enum Event {
         lookup: String,
         /// Its version.
         version: LookupVersion,
-        /// Its rows.
-        rows: u64,
+        /// Its rows, when they were read for this.
+        rows: Option<u64>,
     },
     /// A lookup could not be looked at, or its new version is broken: the old one stays.
     LookupFailed {

@@ -20,6 +20,9 @@ pub const PUBLISH_BACKLOG_MAX: usize = 8;
 /// Epochs whose figures are kept in memory; older ones are read from their manifests.
 pub const RECENT_EPOCHS_MAX: usize = 200;
 
+/// Tasks whose workers are remembered for asking results of them.
+pub const TASK_WORKERS_MAX: usize = 1_000;
+
 /// A shard of a job.
 #[derive(Clone, Debug)]
 pub struct Shard {
@@ -225,6 +228,8 @@ pub struct Job {
     pub delays: BTreeMap<&'static str, String>,
     /// The last epochs.
     pub recent: VecDeque<EpochFigures>,
+    /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
+    pub task_workers: BTreeMap<TaskId, WorkerId>,
 }
 
 impl Job {
@@ -251,6 +256,7 @@ impl Job {
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
             recent: VecDeque::new(),
+            task_workers: BTreeMap::new(),
         }
     }
 
@@ -393,6 +399,20 @@ impl Job {
         }
         open.reports.push(report.clone());
         Ok(())
+    }
+
+    /// Gives a task to a worker.
+    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) {
+        for shard in &shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.task = Some(id);
+            }
+        }
+        self.task_workers.insert(id, worker.clone());
+        if self.task_workers.len() > TASK_WORKERS_MAX {
+            self.task_workers.pop_first();
+        }
+        self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
     }
 
     /// A task has reported everything before `watermark_ms`.

@@ -18,7 +18,7 @@ pub use effect::{Effect, TaskShard};
 pub use event::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd, Wanted};
 pub use job::Job;
 
-use job::{Committing, Task, TaskState};
+use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
@@ -140,7 +140,7 @@ impl Core {
                 lookup.seen_ms = now;
                 lookup.problem = None;
                 lookup.version = Some(version);
-                lookup.rows = rows;
+                lookup.rows = rows.unwrap_or(lookup.rows);
             }
             Event::LookupFailed { job, lookup, problem } => {
                 let Some(lookup) = self.jobs.get_mut(&job).and_then(|job| job.lookups.get_mut(&lookup)) else { return };
@@ -221,6 +221,7 @@ impl Core {
                 if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
                     job.publishing.pop_front();
                     job.published = epoch;
+                    job.delays.remove("record published");
                     if let Some(manifest) = job.publishing.front() {
                         out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
                     }
@@ -587,7 +588,6 @@ fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>)
     let mut given = vec![];
     for shard_id in &shards {
         let Some(shard) = job.shards.get_mut(shard_id) else { continue };
-        shard.task = Some(id);
         shard.stats = ShardStats::default();
         given.push(TaskShard {
             shard: shard_id.clone(),
@@ -597,7 +597,6 @@ fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>)
             floor_ms: shard.floor_ms,
         });
     }
-    let task = Task { worker: worker.clone(), shards, watermark_ms: i64::MIN, state: TaskState::Running };
-    job.tasks.insert(id, task);
+    job.add_task(id, worker.clone(), shards);
     Effect::StartTask { worker, task: id, job: job.name().clone(), shards: given }
 }

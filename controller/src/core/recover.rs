@@ -4,7 +4,7 @@
 //! everything else is cancelled and read again.
 
 use super::event::RunningTask;
-use super::job::{Job, Shard, Task, TaskState};
+use super::job::{Job, Shard};
 use streamctl_proto::{Position, ShardId, WorkerId};
 
 /// Adopts what chains on to the head; gives back what must be cancelled.
@@ -45,18 +45,7 @@ fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
 }
 
 fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
-    let task = Task {
-        worker: worker.clone(),
-        shards: running.base.keys().cloned().collect(),
-        watermark_ms: i64::MIN,
-        state: TaskState::Running,
-    };
-    job.tasks.insert(running.task, task);
-    for id in running.base.keys() {
-        if let Some(shard) = job.shards.get_mut(id) {
-            shard.task = Some(running.task);
-        }
-    }
+    job.add_task(running.task, worker.clone(), running.base.keys().cloned().collect());
     for (window, lookups) in running.windows.iter().filter(|(window, _)| window.end_ms > job.head_end_ms) {
         let open = job.windows.entry(*window).or_default();
         if open.lookups.is_empty() {

@@ -3,7 +3,7 @@
 use super::event::Wanted;
 use super::job::{EpochFigures, Job, Shard};
 use super::{Core, TaskEnd};
-use streamctl_proto::{Epoch, JobName, WorkerId, v1};
+use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
 
 impl Core {
     /// The status of one job; `brief` leaves out shards and tasks.
@@ -128,6 +128,12 @@ fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
         Wanted::Completed => v1::JobState::Completed,
         Wanted::Failed { .. } => v1::JobState::Failed,
     }
+}
+
+/// Figures of an epoch that is read from its manifest.
+pub fn summary_of(manifest: &Manifest, published: Epoch) -> v1::EpochSummary {
+    let (_, reference) = manifest.encode();
+    summary(&EpochFigures::of(manifest, &reference.name), published)
 }
 
 fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
