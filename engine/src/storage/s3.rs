@@ -296,6 +296,27 @@ fn unsigned(size: Option<i64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aws::AwsSettings;
+    use crate::storage::contract;
+
+    /// Where the tests find a server: `STREAMCTL_TEST_S3` names a bucket that they may make and write to; address and
+    /// keys are the environment's. Without it only the tests that need no server run.
+    async fn server() -> Option<(S3Storage, Location)> {
+        #[allow(clippy::disallowed_methods)]
+        let bucket = std::env::var("STREAMCTL_TEST_S3").ok()?;
+        let aws = Aws::new(AwsSettings::from_env());
+        let made = aws.s3().await.create_bucket().bucket(&bucket).send().await;
+        let there = made.as_ref().err().and_then(code).is_some_and(|code| code.starts_with("BucketAlready"));
+        assert!(made.is_ok() || there, "{made:?}");
+        let root = format!("s3://{bucket}/{:016x}/", fastrand::u64(..));
+        Some((S3Storage::new(aws), Location::folder(&root)))
+    }
+
+    #[tokio::test]
+    async fn s3_keeps_the_contract() {
+        let Some((storage, root)) = server().await else { return };
+        contract::contract(&storage, &root).await;
+    }
 
     #[test]
     fn a_location_is_a_bucket_and_a_key() {
