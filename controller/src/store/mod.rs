@@ -13,7 +13,7 @@ mod leadership;
 mod memory;
 
 pub use embedded::EmbeddedStore;
-//pub use etcd::{EtcdSettings, EtcdStore};
+pub use etcd::{EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 pub use memory::{Fault, MemoryStore};
