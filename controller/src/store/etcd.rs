@@ -79,6 +79,12 @@ impl EtcdStore {
         Ok(Self { client, keys, lease_ttl_s, endpoints, mine: Mutex::new(None) })
     }
 
+    /// Ends the current term from outside, for the contract.
+    pub(super) async fn delete_leader_key(&self) -> Result<(), StoreError> {
+        let mut kv = self.kv();
+        self.call(kv.delete(self.keys.leader(), None)).await.map(drop)
+    }
+
     fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
     }

@@ -6,6 +6,7 @@
 
 mod cells;
 pub mod contract;
+pub mod contract_etcd;
 mod embedded;
 mod etcd;
 mod keys;
