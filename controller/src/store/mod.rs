@@ -6,6 +6,7 @@
 
 mod cells;
 pub mod contract;
+pub mod contract_etcd;
 mod embedded;
 mod etcd;
 mod keys;
@@ -13,7 +14,7 @@ mod leadership;
 mod memory;
 
 pub use embedded::EmbeddedStore;
-//pub use etcd::{EtcdSettings, EtcdStore};
+pub use etcd::{EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 pub use memory::{Fault, MemoryStore};
