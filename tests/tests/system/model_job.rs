@@ -86,9 +86,9 @@ impl Scene {
     /// Writes so many records at once; 0: at [`RATE`] until asked to end.
     fn writer(&mut self, name: &str, first: u64, records: u64) -> Process {
         let oracle = self.servers.folder().join(format!("{name}.jsonl"));
+        let rate = if records == 0 { RATE } else { "0" };
         let (first, records) = (first.to_string(), records.to_string());
         let path = oracle.to_str().expect("a temporary folder's path is text");
-        let rate = if records == 0 { RATE } else { "0" };
         let what = ["write", "--stream", STREAM, "--seed", &first, "--first", &first, "--records", &records];
         let how = ["--bad-every", "20", "--unmatched-every", "15", "--rate", rate, "--oracle", path];
         let writer = self.python.start(name, "seed.py", &[&what[..], &how].concat(), self.servers.folder());
