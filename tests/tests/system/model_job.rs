@@ -24,44 +24,15 @@ const RATE: &str = "12";
 /// A step is one or two windows, a lost worker or leader a few seconds more; the machine may be busy.
 const STEP: Duration = Duration::from_secs(60);
 
+/// The example that users start from, with this test's bucket and a shorter window.
 fn job_file() -> String {
-    format!(
-        r#"
-name = "{JOB}"
-
-[source]
-type = "kinesis"
-catalog = {{ database = "glueworkshop_cloudformation", table = "json-streaming-table" }}
-starting_position = "trim_horizon"
-
-[window]
-size = "{WINDOW_MS}ms"
-
-[[lookup]]
-name = "country_lookup"
-path = "s3://workshop/input/lab4/country_lookup/"
-format = "csv"
-refresh = "1m"
-
-[transform]
-sql = """
-SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate, s.unitssold,
-       c."Code" AS country_code
-FROM source s JOIN country_lookup c ON s.country = c."CountryName"
-"""
-
-[sink]
-path = "{SINK}"
-format = "parquet"
-partition_by = ["ingest_year", "ingest_month", "ingest_day", "ingest_hour"]
-
-[dead_letter]
-path = "{DEAD}"
-
-[checkpoint]
-location = "s3://workshop/output/lab4/checkpoint/"
-"#
-    )
+    let example = include_str!("../../../deploy/jobs/sales-by-country.toml");
+    let changed = example.replace("my-bucket", "workshop").replace("\"60s\"", &format!("\"{WINDOW_MS}ms\""));
+    assert!(
+        changed.contains(SINK) && changed.contains(DEAD) && changed.contains("2000ms"),
+        "the example changed: {changed}"
+    );
+    changed
 }
 
 /// The system under test, and what was written to its stream.

@@ -70,7 +70,15 @@ fn the_servers_hold_what_is_seeded_and_the_check_finds_every_fault() {
     assert_eq!(good["sent"], json!({ "match": 108, "bad": 6, "unmatched": 6 }));
     for fault in ["double", "lose", "wrong_code", "foreign", "lose_dead"] {
         assert_eq!(judged(fault)["ok"], false, "{fault} went unseen");
+        assert_eq!(like_the_good_one(&python, fault), false, "{fault} looks like the good one");
     }
+    assert_eq!(like_the_good_one(&python, "none"), true);
+}
+
+fn like_the_good_one(python: &Python, fault: &str) -> Value {
+    let [sink, dead] = ["out", "dead"].map(|place| format!("s3://workshop/{fault}/{place}/"));
+    let good = ["s3://workshop/none/out/", "s3://workshop/none/dead/"];
+    python.ask("same_output.py", &[good[0], good[1], &sink, &dead])["ok"].clone()
 }
 
 fn judge_forged(python: &Python, oracle: &str, fault: &str) -> Value {
@@ -100,4 +108,18 @@ fn the_lookup_of_the_tests_is_the_workshops() {
     let text = std::fs::read_to_string(support("country_lookup.csv")).unwrap();
     assert_eq!((text.lines().count(), text.lines().next()), (250, Some("CountryName,Code")));
     assert!(text.contains("\nNamibia,NA\n"));
+}
+
+#[test]
+fn the_example_jobs_are_valid() {
+    let jobs = support("../../deploy/jobs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(jobs).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let spec = streamctl_proto::JobSpec::parse(&text).unwrap_or_else(|all| panic!("{}: {all}", path.display()));
+        assert_eq!(spec.name.to_string(), path.file_stem().unwrap().to_str().unwrap());
+        count += 1;
+    }
+    assert!(count >= 2);
 }
