@@ -145,14 +145,24 @@ impl Cluster {
     /// A job's status, from whichever controller gives one.
     pub fn status(&self, job: &str) -> Option<JobStatus> {
         self.ask(|mut client| async move {
-            client.get_job(GetJobRequest { job: job.to_owned(), brief: false }).await.ok().map(|answer| answer.into_inner())
+            client
+                .get_job(GetJobRequest { job: job.to_owned(), brief: false })
+                .await
+                .ok()
+                .map(|answer| answer.into_inner())
         })
         .map(|(_, status)| status)
     }
 
     /// Waits for a status that `is_it` accepts. A job that failed ends the wait with its reason.
     #[track_caller]
-    pub fn until_status(&self, job: &str, what: &str, limit: Duration, is_it: impl Fn(&JobStatus) -> bool) -> JobStatus {
+    pub fn until_status(
+        &self,
+        job: &str,
+        what: &str,
+        limit: Duration,
+        is_it: impl Fn(&JobStatus) -> bool,
+    ) -> JobStatus {
         let begin = Instant::now();
         loop {
             let status = self.status(job);
@@ -161,7 +171,9 @@ impl Cluster {
             }
             match status {
                 Some(status) if is_it(&status) => return status,
-                last => assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}; last status: {last:#?}"),
+                last => {
+                    assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}; last status: {last:#?}")
+                }
             }
             std::thread::sleep(LOOK_EVERY);
         }

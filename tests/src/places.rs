@@ -36,7 +36,6 @@ pub fn server_program(name: &str) -> PathBuf {
 }
 
 /// Where `tests/support/servers.sh` installs.
-#[expect(clippy::disallowed_methods, reason = "a test has no `main` to read its settings in")]
 pub fn servers_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("STREAMCTL_SERVERS") {
         return folder.into();
