@@ -144,3 +144,61 @@ fn rfc3339(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::tests::{FakeStorage, WINDOW, gunzip, task};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    fn sink(storage: &FakeStorage) -> DeadLetterSink {
+        let (path, storage) = (Location::folder("/dead"), Arc::new(storage.clone()));
+        let job = "sales".parse().unwrap();
+        DeadLetterSink::new(DeadLetterContext { path, job, task: task(), window: WINDOW, storage })
+    }
+
+    fn record(sequence: u64, data: impl Into<Bytes>) -> Record {
+        let arrival_ms = WINDOW.start_ms + 1_250;
+        Record { sequence: sequence.into(), sub_sequence: 2, arrival_ms, data: data.into() }
+    }
+
+    #[tokio::test]
+    async fn each_bad_record_is_one_line_with_its_reason_and_raw_bytes() {
+        let storage = FakeStorage::default();
+        let mut sink = sink(&storage);
+        let long = vec![b'x'; 1 << 20];
+        let records = [record(5, "not json\n"), record(6, &b"\xFF\x00"[..]), record(7, long.clone())];
+        for record in &records {
+            sink.write(&"shardId-1".into(), record, "not a JSON object").await.unwrap();
+        }
+        let objects = sink.finish().await.unwrap();
+        assert_eq!((objects.len(), objects[0].rows, objects[0].kind), (1, 3, ObjectKind::DeadLetter));
+        assert_eq!(objects[0].location, "/dead/20261124T004500Z-sales-t3.7-0000.json.gz");
+        let text = gunzip(&storage.content(&objects[0].location));
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let expected = json!({
+            "shard": "shardId-1", "sequence_number": "5", "sub_sequence": 2,
+            "arrival_time": "2026-11-24T00:45:01.250Z", "arrival_ms": 1_795_481_101_250_i64,
+            "window_start": "2026-11-24T00:45:00.000Z", "reason": "not a JSON object",
+            "raw_base64": "bm90IGpzb24K", "raw": "not json\n",
+        });
+        assert_eq!((lines.len(), &lines[0]), (3, &expected));
+        assert!(lines[1].get("raw").is_none() && lines[2].get("raw").is_none());
+        assert_eq!(STANDARD.decode(lines[2]["raw_base64"].as_str().unwrap()).unwrap(), long);
+    }
+
+    #[tokio::test]
+    async fn without_a_bad_record_there_is_no_object_and_what_is_aborted_is_gone() {
+        let storage = FakeStorage::default();
+        assert_eq!(sink(&storage).finish().await.unwrap(), []);
+        let mut aborted = sink(&storage);
+        aborted.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        aborted.abort().await;
+        let mut failing = sink(&storage);
+        storage.fail_on("/dead/");
+        failing.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        assert!(failing.finish().await.is_err());
+        assert!(storage.is_clean());
+    }
+}
