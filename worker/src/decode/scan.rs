@@ -189,7 +189,7 @@ impl<'a> Scanner<'a> {
         let mut depth = 1;
         loop {
             match self.bytes.get(self.at) {
-                Some(&(open @ (b'{' | b'['))) => {
+                Some(&open @ (b'{' | b'[')) => {
                     if depth == JSON_DEPTH_MAX {
                         return Err(Syntax::Depth { at: self.at });
                     }
