@@ -3,6 +3,7 @@
 //! Owns: versions ([`version`]). Does not own: when a window takes a new one (the controller's core).
 //! Rule: a version that a window names stays readable as it was, whatever becomes of the files it came from.
 
+pub mod rows;
 pub mod version;
 
 pub use version::{Listed, LookupError, current_version, fetch, keep};
