@@ -51,7 +51,7 @@ impl Storage for LocalStorage {
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
         blocking(folder.as_str(), |path| {
             let mut found = Vec::new();
-            walk(path, 0, &mut |path, metadata| {
+            walk(path, &mut |path, metadata| {
                 if !file_name(path).starts_with('.') {
                     found.push(info(path, metadata)?);
                 }
@@ -99,7 +99,7 @@ impl Storage for LocalStorage {
         let (job, keep, before_ms) = (job.to_owned(), keep.clone(), now_ms() - age_ms);
         blocking(folder.as_str(), move |path| {
             let mut swept = 0;
-            walk(path, 0, &mut |path, metadata| {
+            walk(path, &mut |path, metadata| {
                 let Some(object) = object_of_staged(path) else { return Ok(()) };
                 let old = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000 <= before_ms;
                 let kept = object.to_str().is_none_or(|location| keep.contains(location));
@@ -234,36 +234,49 @@ fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
     })
 }
 
-/// Every file below `folder`, hidden ones too but nothing in hidden folders. Symbolic links are not followed: they
-/// lead out of the folder. A folder that is not there, or goes away meanwhile, has none.
-fn walk(
-    folder: &Path,
-    depth: usize,
-    visit: &mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+/// What is done with each file below a folder.
+type Visit<'a> = &'a mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>;
+
+/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts when it leads to a
+/// file inside the folder, as those of a mounted ConfigMap do. A folder that is not there has none.
+fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
+    match fs::canonicalize(folder) {
+        Ok(root) => walk_below(&root, folder, 0, visit),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(folder, &error)),
+    }
+}
+
+fn walk_below(root: &Path, folder: &Path, depth: usize, visit: Visit<'_>) -> Result<(), StorageError> {
     if depth > DEPTH_MAX {
         return Err(failed(folder, &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep")));
     }
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| failed(folder, &error))?,
-    };
+    // What goes away meanwhile is as if it had never been there.
+    let Some(entries) = if_there(fs::read_dir(folder), folder)? else { return Ok(()) };
     for entry in entries {
         let entry = entry.map_err(|error| failed(folder, &error))?;
         let path = entry.path();
-        let metadata = match entry.metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            metadata => metadata.map_err(|error| failed(&path, &error))?,
-        };
-        if metadata.is_dir() {
-            if !file_name(&path).starts_with('.') {
-                walk(&path, depth + 1, visit)?;
-            }
+        let Some(metadata) = if_there(entry.metadata(), &path)? else { continue };
+        if metadata.is_dir() && !file_name(&path).starts_with('.') {
+            walk_below(root, &path, depth + 1, visit)?;
         } else if metadata.is_file() {
             visit(&path, &metadata)?;
+        } else if metadata.is_symlink() {
+            let Some(target) = if_there(fs::canonicalize(&path), &path)? else { continue };
+            let Some(metadata) = if_there(fs::metadata(&target), &path)? else { continue };
+            if target.starts_with(root) && metadata.is_file() {
+                visit(&path, &metadata)?;
+            }
         }
     }
     Ok(())
+}
+
+fn if_there<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, StorageError> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).map_err(|error| failed(path, &error)),
+    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -387,6 +400,27 @@ mod tests {
         std::os::unix::fs::symlink(&outside.0, scratch.0.join("folder")).unwrap();
         std::os::unix::fs::symlink(outside.0.join("secret"), scratch.0.join("file")).unwrap();
         assert!(LocalStorage.list(&scratch.location()).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_link_inside_the_folder_is_a_file_as_in_a_mounted_config_map() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.0.join("..version-1")).unwrap();
+        fs::write(scratch.0.join("..version-1/a.csv"), b"x\n").unwrap();
+        std::os::unix::fs::symlink("..version-1", scratch.0.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/a.csv", scratch.0.join("a.csv")).unwrap();
+        let listed = LocalStorage.list(&scratch.location()).await.unwrap();
+        let location = scratch.location().join("a.csv");
+        assert_eq!(listed, [LocalStorage.head(&location).await.unwrap()]);
+        assert_eq!(listed[0].location, location);
+    }
+
+    #[tokio::test]
+    async fn a_listing_of_a_file_that_is_no_folder_is_refused() {
+        let scratch = Scratch::new();
+        fs::write(scratch.0.join("a"), b"x").unwrap();
+        let listed = LocalStorage.list(&Location::folder(scratch.0.join("a").to_str().unwrap())).await;
+        assert!(matches!(listed, Err(StorageError::Refused { .. })), "{listed:?}");
     }
 
     #[tokio::test]

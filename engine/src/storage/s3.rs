@@ -270,7 +270,7 @@ async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt
         return Ok(Look::Other);
     }
     let crc32c = match head.checksum_crc32_c().and_then(whole_crc32c) {
-        Some(kept) if head.checksum_type() != Some(&ChecksumType::Composite) => kept,
+        Some(kept) if head.checksum_type() == Some(&ChecksumType::FullObject) => kept,
         _ if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
         // Names are never used twice, so the size has to do.
         _ => object.crc32c,

@@ -95,7 +95,8 @@ fn completion() -> String {
 
 /// HEAD of an object with this content, and with the checksum that the service keeps, if any.
 fn head(content: &str, kept: Option<&str>) -> String {
-    let checksum = kept.map(|kept| format!("x-amz-checksum-crc32c: {kept}\r\n")).unwrap_or_default();
+    let checksum = kept.map(|kept| format!("x-amz-checksum-crc32c: {kept}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"));
+    let checksum = checksum.unwrap_or_default();
     answer(200, &format!("content-length: {}\r\n{checksum}", content.len()), "")
 }
 
@@ -213,4 +214,41 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
     let (storage, server) = scripted(vec![broken, body("rows")]).await;
     assert_eq!(storage.get("s3://bucket/a", 4).await.unwrap(), "rows");
     assert_eq!(server.await.unwrap(), ["get", "get"]);
+}
+
+fn page(keys: &[&str], next: Option<&str>) -> String {
+    let contents: String =
+        keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size><ETag>e</ETag></Contents>")).collect();
+    let token = next.map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>")).unwrap_or_default();
+    let truncated = next.is_some();
+    body(&format!("<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{contents}{token}</ListBucketResult>"))
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_to_its_last_page() {
+    let (storage, server) =
+        scripted(vec![page(&["out/b"], Some("t")), page(&[], Some("u")), page(&["out/a"], None)]).await;
+    let listed = storage.list(&Location::folder("s3://bucket/out")).await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|object| object.location.as_str()).collect();
+    assert_eq!(names, ["s3://bucket/out/a", "s3://bucket/out/b"]);
+    assert_eq!(server.await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
+    let upload = |n: u32| {
+        let key = format!("out/20200101T000000Z-sales-t1.1-{n}.json");
+        format!("<Upload><Key>{key}</Key><UploadId>u{n}</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>")
+    };
+    let page = |n, more: &str| {
+        let marker = format!("<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>{more}");
+        body(&format!("<ListMultipartUploadsResult>{marker}{}</ListMultipartUploadsResult>", upload(n)))
+    };
+    let aborted = || answer(204, "", "");
+    let pages = [page(1, "<IsTruncated>true</IsTruncated>"), page(2, "<IsTruncated>false</IsTruncated>")];
+    let gone = error(404, "NoSuchUpload");
+    let (storage, server) = scripted(pages.into_iter().chain([aborted(), gone]).collect()).await;
+    let swept = storage.sweep(&Location::folder("s3://bucket/out"), "sales", 0, &BTreeSet::new()).await.unwrap();
+    assert_eq!(swept, 2);
+    assert_eq!(server.await.unwrap(), ["get", "get", "delete", "delete"]);
 }
