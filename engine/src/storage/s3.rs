@@ -12,6 +12,7 @@ use crate::aws::Aws;
 use crate::clock::now_ms;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload,
@@ -24,7 +25,7 @@ use std::time::Duration;
 use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
 
-/// Objects up to this size are read back when a completion is in doubt and the service keeps no checksum of the whole.
+/// Objects up to this size are read back when the service's own checksum does not decide.
 const READ_BACK_BYTES_MAX: u64 = 1 << 30;
 /// Tries of one read, the first included, when the answer breaks off in the middle.
 const READ_TRIES_MAX: u32 = 3;
@@ -89,6 +90,7 @@ impl Storage for S3Storage {
         Ok(ObjectInfo { location: location.to_owned(), size: unsigned(answer.content_length()), etag })
     }
 
+    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be our own.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
@@ -269,11 +271,16 @@ async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt
     if unsigned(head.content_length()) != object.size {
         return Ok(Look::Other);
     }
-    let crc32c = match head.checksum_crc32_c().and_then(whole_crc32c) {
-        Some(kept) if head.checksum_type() == Some(&ChecksumType::FullObject) => kept,
-        _ if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+    let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
+    let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+    let crc32c = match kept {
+        Some(kept) if kept == object.crc32c => kept,
+        // Some servers keep another checksum under that name: before anything is called lost, its bytes are looked at.
+        Some(_) if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+        Some(kept) => kept,
+        None if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
         // Names are never used twice, so the size has to do.
-        _ => object.crc32c,
+        None => object.crc32c,
     };
     Ok(if crc32c == object.crc32c { Look::Same } else { Look::Other })
 }
@@ -309,8 +316,9 @@ fn completed(etags: &[String]) -> CompletedMultipartUpload {
     CompletedMultipartUpload::builder().set_parts(Some(parts)).build()
 }
 
-fn broken_off(location: &str, error: &dyn std::error::Error) -> StorageError {
-    StorageError::Unavailable { location: location.to_owned(), reason: format!("reading broke off: {error}") }
+fn broken_off(location: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    let reason = format!("reading broke off: {}", DisplayErrorContext(error));
+    StorageError::Unavailable { location: location.to_owned(), reason }
 }
 
 fn unsigned(size: Option<i64>) -> u64 {
