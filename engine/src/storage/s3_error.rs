@@ -41,7 +41,8 @@ where
         }
         ("NoSuchUpload", _) => return StorageError::StagedLost { location: location.to_owned() },
         (_, Some(404)) => return StorageError::NotFound { location: location.to_owned() },
-        (_, Some(401 | 403)) => {
+        // By its code too: an error inside an answer of 200 counts as status 500.
+        ("AccessDenied", _) | (_, Some(401 | 403)) => {
             "allow s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and \
              s3:ListBucketMultipartUploads there"
         }
