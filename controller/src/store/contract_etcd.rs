@@ -18,21 +18,38 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(6);
 /// A server that takes longer to start is broken.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// One etcd of ours.
+/// One member of an etcd of ours.
 struct Server {
     binary: PathBuf,
     folder: PathBuf,
     /// And the one after it, for peers.
     port: u16,
+    /// Every member's name and peer address.
+    cluster: String,
     child: Child,
 }
 
 impl Server {
     async fn start(binary: &Path, folder: &Path, port: u16) -> Self {
-        let child = spawn(binary, folder, port);
-        let server = Self { binary: binary.to_owned(), folder: folder.to_owned(), port, child };
-        server.wait_until_healthy().await;
-        server
+        Self::start_together(binary, folder, &[port]).await.remove(0)
+    }
+
+    /// The members of a new cluster do not answer before most of them run.
+    async fn start_together(binary: &Path, folder: &Path, ports: &[u16]) -> Vec<Self> {
+        let names: Vec<_> = ports.iter().map(|port| format!("e{port}={}", peer(*port))).collect();
+        let cluster = names.join(",");
+        let start = |port: &u16| Self {
+            binary: binary.to_owned(),
+            folder: folder.to_owned(),
+            port: *port,
+            cluster: cluster.clone(),
+            child: spawn(binary, folder, *port, &cluster),
+        };
+        let servers: Vec<_> = ports.iter().map(start).collect();
+        for server in &servers {
+            server.wait_until_healthy().await;
+        }
+        servers
     }
 
     fn endpoint(&self) -> String {
@@ -40,9 +57,7 @@ impl Server {
     }
 
     async fn candidate(&self, cluster: &str) -> Arc<EtcdStore> {
-        let (endpoints, cluster) = (vec![self.endpoint()], cluster.to_owned());
-        let settings = EtcdSettings { endpoints, cluster, lease_ttl_s: LEASE_TTL_S };
-        Arc::new(EtcdStore::connect(settings).await.expect("the endpoint is well formed"))
+        candidate(vec![self.endpoint()], cluster).await
     }
 
     async fn wait_until_healthy(&self) {
@@ -64,21 +79,29 @@ impl Server {
 
     async fn kill_and_start_again(&mut self) {
         self.child.kill().await.expect("etcd can be killed");
-        self.child = spawn(&self.binary, &self.folder, self.port);
+        self.child = spawn(&self.binary, &self.folder, self.port, &self.cluster);
         self.wait_until_healthy().await;
     }
 }
 
-fn spawn(binary: &Path, folder: &Path, port: u16) -> Child {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", port + 1));
-    let cluster = format!("e0={peer}");
-    let log = std::fs::File::create(folder.join("etcd.log")).expect("the folder can be written");
+async fn candidate(endpoints: Vec<String>, cluster: &str) -> Arc<EtcdStore> {
+    let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S };
+    Arc::new(EtcdStore::connect(settings).await.expect("the endpoints are well formed"))
+}
+
+fn peer(port: u16) -> String {
+    format!("http://127.0.0.1:{}", port + 1)
+}
+
+fn spawn(binary: &Path, folder: &Path, port: u16, cluster: &str) -> Child {
+    let (name, client, peer) = (format!("e{port}"), format!("http://127.0.0.1:{port}"), peer(port));
+    let log = std::fs::File::create(folder.join(format!("{name}.log"))).expect("the folder can be written");
     Command::new(binary)
-        .args(["--name", "e0", "--data-dir"])
-        .arg(folder.join("data"))
+        .args(["--name", &name, "--data-dir"])
+        .arg(folder.join(&name))
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &cluster, "--heartbeat-interval", "50", "--election-timeout", "500"])
+        .args(["--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "500"])
         .stdout(std::process::Stdio::null())
         .stderr(log)
         .kill_on_drop(true)
@@ -98,7 +121,7 @@ impl Bench for OnServer<'_> {
     }
 }
 
-/// Everything that the store promises on etcd. Starts `binary` with its data in `folder`, on `port` and the one after.
+/// Everything that the store promises on etcd. Starts `binary` with its data in `folder`; takes eight ports from `port` on.
 pub async fn on_etcd(binary: &Path, folder: &Path, port: u16) {
     let mut server = Server::start(binary, folder, port).await;
     contract::for_one(server.candidate("one").await).await;
@@ -108,6 +131,7 @@ pub async fn on_etcd(binary: &Path, folder: &Path, port: u16) {
     a_short_pause_of_etcd_changes_no_leader(&server).await;
     a_long_pause_of_etcd_ends_leadership_before_the_lease(&server).await;
     what_was_written_survives_a_killed_etcd(&mut server).await;
+    a_hanging_member_changes_no_leader(binary, folder, port + 2).await;
     an_address_without_etcd_is_unavailable_and_a_wrong_one_refused().await;
 }
 
@@ -186,6 +210,26 @@ async fn what_was_written_survives_a_killed_etcd(server: &mut Server) {
     assert_eq!(store.load().await.unwrap()[0].head, Some(head(1)));
     assert_eq!(store.commit(term, &name, Some(&head(1)), &head(2)).await.unwrap(), CommitOutcome::Fenced);
     again.resign().await;
+}
+
+async fn a_hanging_member_changes_no_leader(binary: &Path, folder: &Path, port: u16) {
+    let servers = Server::start_together(binary, folder, &[port, port + 2, port + 4]).await;
+    let endpoints: Vec<_> = servers.iter().map(Server::endpoint).collect();
+    let store = candidate(endpoints, "three").await;
+    let leading = store.campaign(&leader("a")).await.unwrap();
+    let name = job("a").spec.name;
+    store.create_job(leading.term, &job("a")).await.unwrap();
+    for (epoch, server) in (1..).zip(&servers) {
+        server.signal("-STOP").await;
+        // Longer than a lease: it was renewed at another member, whichever hangs, etcd's own leader too.
+        let lost = timeout(Duration::from_secs(LEASE_TTL_S + 1), leading.lost()).await;
+        let written = store.set_published(leading.term, &name, Epoch(epoch)).await;
+        server.signal("-CONT").await;
+        assert!(lost.is_err(), "leadership was lost to one hanging member of three");
+        assert_eq!(written.unwrap(), WriteOutcome::Written);
+        server.wait_until_healthy().await;
+    }
+    leading.resign().await;
 }
 
 async fn an_address_without_etcd_is_unavailable_and_a_wrong_one_refused() {

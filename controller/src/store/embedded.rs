@@ -239,6 +239,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_whose_process_was_killed_is_opened_with_all_that_was_answered() {
+        let (folder, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = EmbeddedStore::open(folder.path()).unwrap();
+        let leading = store.campaign(&contract::leader("a")).await.unwrap();
+        store.create_job(leading.term, &contract::job("j")).await.unwrap();
+        // What a kill leaves: the file as it is now, never closed.
+        std::fs::copy(folder.path().join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();
+
+        let next = EmbeddedStore::open(after.path()).unwrap();
+        assert_eq!(next.load().await.unwrap()[0].job, contract::job("j"));
+        assert!(next.campaign(&contract::leader("b")).await.unwrap().term > leading.term);
+    }
+
+    #[tokio::test]
     async fn a_second_process_is_told_that_the_folder_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let _first = EmbeddedStore::open(folder.path()).unwrap();

@@ -1,36 +1,30 @@
 //! The store in etcd: for several controllers on several machines.
 //!
-//! Owns: lease, election, fencing compares, deadlines of every call. Does not own: stored forms (`cells`), keys.
+//! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the lease's life.
 //! Rule: the term is the create revision of the leader key, and every write is one transaction that compares it.
 //! The client library re-establishes neither watches nor keep-alives; here each is asked for anew, with a deadline.
 
-use super::leadership::Keeper;
+mod lease;
+mod members;
+
 use super::{
     CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Store, StoreError, StoredJob, Wanted,
     WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, Error, EventType, GetOptions, KeyValue, KvClient,
-    PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    Client, Compare, CompareOp, DeleteOptions, EventType, GetOptions, KeyValue, KvClient, PutOptions, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, WatchOptions,
 };
-use futures::future::BoxFuture;
-use std::sync::Mutex;
+use lease::Lease;
+use members::Members;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a leader that says nothing still leads. etcd notices within another 0.5 s, so a standby leads within 6 s.
 pub const LEASE_TTL_S: u64 = 4;
-/// Renewals per lease: three may fail in a row.
-const RENEWALS_PER_TTL: u32 = 4;
-/// Leadership ends here this long before the lease can: for the time between a look at the clock and its use.
-const LEASE_MARGIN: Duration = Duration::from_millis(500);
-/// Longest wait for an answer; then the outcome is unknown.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for a connection to one endpoint.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A waiting candidate looks again after this time, whatever its watch says.
 const CAMPAIGN_RETRY: Duration = Duration::from_secs(1);
 /// Keys per read: with specs of up to 64 KiB an answer stays below [`ANSWER_BYTES_MAX`].
@@ -51,10 +45,9 @@ pub struct EtcdSettings {
 
 /// A candidate on an etcd.
 pub struct EtcdStore {
-    client: Client,
+    members: Arc<Members>,
     keys: Keys,
     lease_ttl_s: u64,
-    endpoints: String,
     /// The last term of this candidate and what it wrote into the leader key.
     mine: Mutex<Option<(Term, Vec<u8>)>>,
 }
@@ -70,37 +63,25 @@ enum Guarded {
 impl EtcdStore {
     /// Prepares the connection; an etcd that does not answer yet is no error here.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
-        let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
-        let endpoints = settings.endpoints.join(", ");
-        let client = Client::connect(&settings.endpoints, Some(options))
-            .await
-            .map_err(|error| store_error(&endpoints, &error))?;
+        let members = Arc::new(Members::connect(settings.endpoints).await?);
         let (keys, lease_ttl_s) = (Keys::new(&settings.cluster), settings.lease_ttl_s);
-        Ok(Self { client, keys, lease_ttl_s, endpoints, mine: Mutex::new(None) })
+        Ok(Self { members, keys, lease_ttl_s, mine: Mutex::new(None) })
     }
 
     /// Ends the current term from outside, for the contract.
     pub(super) async fn delete_leader_key(&self) -> Result<(), StoreError> {
-        let mut kv = self.kv();
-        self.call(kv.delete(self.keys.leader(), None)).await.map(drop)
+        let key = self.keys.leader();
+        self.members.call(|client| async move { kv(&client).delete(key, None).await }).await.map(drop)
     }
 
-    fn kv(&self) -> KvClient {
-        self.client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
-    }
-
-    async fn call<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        match timeout(CALL_TIMEOUT, call).await {
-            Ok(answer) => answer.map_err(|error| store_error(&self.endpoints, &error)),
-            Err(_late) => Err(StoreError::Unavailable {
-                reason: format!("etcd at {} gave no answer within {CALL_TIMEOUT:?}", self.endpoints),
-            }),
-        }
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.members.call(|client| async move { kv(&client).txn(txn).await }).await
     }
 
     async fn leader_cell(&self) -> Result<Option<KeyValue>, StoreError> {
-        let mut kv = self.kv();
-        Ok(self.call(kv.get(self.keys.leader(), None)).await?.take_kvs().pop())
+        let key = self.keys.leader();
+        let mut answer = self.members.call(|client| async move { kv(&client).get(key, None).await }).await?;
+        Ok(answer.take_kvs().pop())
     }
 
     /// True only while the leader key is the one that `term` made.
@@ -131,8 +112,7 @@ impl EtcdStore {
         // Inside, the fence alone is asked again: is it the term, or the state of the job?
         let inner = Txn::new().when(fence).and_then(or_read.into_iter().collect::<Vec<_>>());
         let txn = Txn::new().when(compares).and_then(then).or_else([TxnOp::txn(inner)]);
-        let mut kv = self.kv();
-        let answer = self.call(kv.txn(txn)).await?;
+        let answer = self.txn(txn).await?;
         if answer.succeeded() {
             return Ok(Guarded::Done);
         }
@@ -159,20 +139,17 @@ impl EtcdStore {
     async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
         let asked = Instant::now();
         let ttl_s = i64::try_from(self.lease_ttl_s).unwrap_or(i64::MAX);
-        let mut leases = self.client.lease_client();
-        let granted = self.call(leases.grant(ttl_s, None)).await?;
+        let granted = self.members.call(|client| async move { client.lease_client().grant(ttl_s, None).await }).await?;
         let lease = Lease {
             id: granted.id(),
             ttl: Duration::from_secs(granted.ttl().unsigned_abs()),
-            client: self.client.clone(),
+            members: self.members.clone(),
             key: self.keys.leader(),
         };
         let value = cells::encode(me);
         let free = Compare::create_revision(lease.key.clone(), CompareOp::Equal, 0);
         let put = TxnOp::put(lease.key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.id)));
-        let mut kv = self.kv();
-        let answer = self.call(kv.txn(Txn::new().when([free]).and_then([put]))).await;
-        let term = match answer {
+        let term = match self.txn(Txn::new().when([free]).and_then([put])).await {
             Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision().unsigned_abs()),
             Ok(_taken) => None,
             Err(error) => {
@@ -191,7 +168,7 @@ impl EtcdStore {
 
     /// Waits until the leader key that was seen at `revision` goes away, at most [`CAMPAIGN_RETRY`].
     async fn wait_for_end(&self, revision: i64) {
-        let mut watches = self.client.watch_client();
+        let mut watches = self.members.client().watch_client();
         let options = WatchOptions::new().with_start_revision(revision + 1);
         let end = async {
             if let Ok(mut stream) = watches.watch(self.keys.leader(), Some(options)).await {
@@ -219,131 +196,12 @@ impl EtcdStore {
     }
 }
 
-/// A lease that holds the leader key.
-struct Lease {
-    id: i64,
-    ttl: Duration,
-    client: Client,
-    key: String,
-}
-
-/// How a renewal went.
-enum Renewal {
-    Done,
-    /// No answer: the next one may have one.
-    Failed(String),
-    /// Lease or key are gone.
-    Gone,
-}
-
-impl Lease {
-    /// Leads from the moment the lease was asked for, and keeps leading in the background.
-    fn lead(self, term: Term, asked: Instant) -> Leadership {
-        let (resign, resigned) = oneshot::channel::<oneshot::Sender<()>>();
-        let release = Box::new(move || -> BoxFuture<'static, ()> {
-            Box::pin(async move {
-                let (done, is_done) = oneshot::channel();
-                if resign.send(done).is_ok() {
-                    let _ended = is_done.await; // an error: the keeper ended by itself, which is as good
-                }
-            })
-        });
-        let (leadership, keeper) = Leadership::until(term, asked + self.trust(), release);
-        tokio::spawn(self.keep(term, keeper, resigned));
-        leadership
-    }
-
-    /// How long a renewal proves that this process leads, from when it was sent.
-    fn trust(&self) -> Duration {
-        self.ttl.saturating_sub(LEASE_MARGIN)
-    }
-
-    async fn keep(self, term: Term, keeper: Keeper, resigned: oneshot::Receiver<oneshot::Sender<()>>) {
-        tokio::select! {
-            biased;
-            done = resigned => {
-                keeper.lose();
-                // Dropped without a word is as if the process had died: the lease expires.
-                if let Ok(done) = done {
-                    self.revoke().await;
-                    let _nobody_waits = done.send(());
-                }
-            }
-            () = keeper.lost() => {
-                tracing::warn!(%term, "etcd did not renew the lease in time, so this process no longer leads");
-                self.revoke().await;
-            }
-            () = self.renew_until_gone(term, &keeper) => {
-                tracing::warn!(%term, "the leader key is gone, so this process no longer leads");
-                keeper.lose();
-                self.revoke().await;
-            }
-        }
-    }
-
-    async fn renew_until_gone(&self, term: Term, keeper: &Keeper) {
-        let mut ticks = interval(self.ttl / RENEWALS_PER_TTL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let sent = Instant::now();
-            match self.renew(term).await {
-                Renewal::Done => drop(keeper.extend(sent + self.trust())),
-                Renewal::Failed(reason) => tracing::debug!(%term, reason, "the lease was not renewed this time"),
-                Renewal::Gone => return,
-            }
-        }
-    }
-
-    /// Renews over a stream of its own: the next renewal can go to another member.
-    async fn renew(&self, term: Term) -> Renewal {
-        let (mut leases, mut kv) = (self.client.lease_client(), self.client.kv_client());
-        let renewal = async {
-            leases.keep_alive(self.id).await?;
-            kv.get(self.key.clone(), None).await
-        };
-        match timeout(self.ttl / RENEWALS_PER_TTL, renewal).await {
-            Ok(Ok(answer)) => {
-                let mine = answer.kvs().iter().any(|cell| cell.create_revision() == revision_of(term));
-                if mine { Renewal::Done } else { Renewal::Gone }
-            }
-            Ok(Err(Error::LeaseKeepAliveError(_))) => Renewal::Gone,
-            Ok(Err(error)) => Renewal::Failed(error.to_string()),
-            Err(_late) => Renewal::Failed("no answer".into()),
-        }
-    }
-
-    /// Ends the lease and with it the key; when that fails it expires.
-    async fn revoke(&self) {
-        let mut leases = self.client.lease_client();
-        let revoked = timeout(CALL_TIMEOUT, leases.revoke(self.id)).await;
-        if !matches!(revoked, Ok(Ok(_))) {
-            tracing::debug!(lease = self.id, "the lease was not revoked and will expire");
-        }
-    }
+fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 fn revision_of(term: Term) -> i64 {
     i64::try_from(term.0).unwrap_or(i64::MAX)
-}
-
-fn store_error(endpoints: &str, error: &Error) -> StoreError {
-    use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
-    let hint = match error {
-        Error::InvalidArgs(_) | Error::InvalidUri(_) => "name each member as http://host:port",
-        Error::GRpcStatus(status) => match status.code() {
-            Unauthenticated | PermissionDenied => "etcd asks for a user; allow this one to read and write /streamctl/",
-            InvalidArgument => "see etcd's log; a value may be larger than its --max-request-bytes",
-            _ => "",
-        },
-        _ => "",
-    };
-    let reason = format!("etcd at {endpoints}: {error}");
-    if hint.is_empty() {
-        StoreError::Unavailable { reason }
-    } else {
-        StoreError::Refused { reason, hint: hint.to_owned() }
-    }
 }
 
 fn pair(cell: &KeyValue) -> (String, Vec<u8>) {
@@ -384,8 +242,7 @@ impl Store for EtcdStore {
         loop {
             let range_end = after_prefix(&prefix);
             let options = GetOptions::new().with_range(range_end).with_limit(LOAD_PAGE_KEYS).with_revision(revision);
-            let mut kv = self.kv();
-            let page = self.call(kv.get(from, Some(options))).await?;
+            let page = self.members.call(|client| async move { kv(&client).get(from, Some(options)).await }).await?;
             all.extend(page.kvs().iter().map(pair));
             let Some((last, _)) = all.last().filter(|_| page.more()) else { break };
             from = format!("{last}\0");
