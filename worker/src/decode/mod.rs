@@ -5,9 +5,8 @@
 //!
 //! One JSON object per record, white space around it allowed. Keys are compared without regard to case; of a key that
 //! comes twice the last one counts; a missing key and `null` are null. The whole object must be valid JSON (RFC 8259,
-//! UTF-8, no lone surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: whether a record is a
-//! dead letter does not depend on its syntax alone in the columns of the query. Which value can become which type is
-//! said in [`column`].
+//! UTF-8, no lone surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: a record that is not JSON
+//! is a dead letter whatever the query. Which value can become which type is said in `column`.
 
 mod column;
 mod exact;
@@ -82,7 +81,7 @@ pub struct Decoded {
 enum Bad {
     #[error(transparent)]
     Syntax(#[from] Syntax),
-    #[error("column {column}: not a {type_name}: {value}")]
+    #[error("column {column}: {value} can not become {type_name}")]
     Value { column: String, type_name: String, value: String },
 }
 
@@ -101,7 +100,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// `schema` has all columns of the source, `wanted` says which of them to decode; the others are skipped.
-    pub fn new(schema: &SchemaRef, wanted: &[usize]) -> Result<Self, DecodeError> {
+    pub fn new(schema: SchemaRef, wanted: &[usize]) -> Result<Self, DecodeError> {
         let mut wanted = wanted.to_vec();
         wanted.sort_unstable();
         wanted.dedup();

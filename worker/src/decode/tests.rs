@@ -14,7 +14,7 @@ fn text_schema(names: &[&str]) -> SchemaRef {
 }
 
 fn all(schema: &SchemaRef) -> Decoder {
-    Decoder::new(schema, &(0..schema.fields().len()).collect::<Vec<_>>()).unwrap()
+    Decoder::new(schema.clone(), &(0..schema.fields().len()).collect::<Vec<_>>()).unwrap()
 }
 
 fn decode(decoder: &mut Decoder, payloads: &[&[u8]]) -> Decoded {
@@ -70,7 +70,7 @@ fn a_bad_record_never_costs_its_neighbours() {
     assert_eq!(
         bad,
         [
-            (1, "column n: not a int: \"two\""),
+            (1, "column n: \"two\" can not become int"),
             (2, "not JSON: ends at byte 21 where the end of a string was expected"),
             (3, "record is empty"),
         ]
@@ -246,11 +246,11 @@ fn a_value_that_is_overwritten_need_not_fit() {
 #[test]
 fn columns_that_nobody_wants_are_skipped_but_must_be_json() {
     let schema = schema(&[("a", DataType::Utf8), ("n", DataType::Int32), ("b", DataType::Utf8)]);
-    let mut decoder = Decoder::new(&schema, &[2, 0]).unwrap();
+    let mut decoder = Decoder::new(schema.clone(), &[2, 0]).unwrap();
     let decoded = decode(&mut decoder, &[br#"{"a":"1","n":"two","b":"3"}"#, br#"{"a":"1","n":two}"#]);
     assert_eq!(decoded.batch.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((decoded.batch.num_rows(), decoded.bad.len()), (1, 1));
-    let mut none = Decoder::new(&schema, &[]).unwrap();
+    let mut none = Decoder::new(schema, &[]).unwrap();
     let decoded = decode(&mut none, &[b"{}", b"{\"a\":1}", b"x"]);
     assert_eq!((decoded.batch.num_rows(), decoded.batch.num_columns(), decoded.bad.len()), (2, 0, 1));
 }
@@ -258,16 +258,16 @@ fn columns_that_nobody_wants_are_skipped_but_must_be_json() {
 #[test]
 fn a_schema_that_can_not_be_decoded_into_is_refused() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
-    assert!(matches!(Decoder::new(&schema(&[("a", list)]), &[0]), Err(DecodeError::Type { .. })));
-    assert!(matches!(Decoder::new(&text_schema(&["a", "A"]), &[0, 1]), Err(DecodeError::Twice { .. })));
-    assert!(matches!(Decoder::new(&text_schema(&["a"]), &[1]), Err(DecodeError::Index { .. })));
+    assert!(matches!(Decoder::new(schema(&[("a", list)]), &[0]), Err(DecodeError::Type { .. })));
+    assert!(matches!(Decoder::new(text_schema(&["a", "A"]), &[0, 1]), Err(DecodeError::Twice { .. })));
+    assert!(matches!(Decoder::new(text_schema(&["a"]), &[1]), Err(DecodeError::Index { .. })));
 }
 
 #[test]
 fn a_bad_value_is_shown_shortened() {
     let mut decoder = all(&schema(&[("n", DataType::Int64)]));
     let decoded = decode(&mut decoder, &[format!("{{\"n\":\"{}\"}}", "é".repeat(10_000)).as_bytes()]);
-    assert_eq!(decoded.bad[0].reason, format!("column n: not a bigint: \"{}…\"", "é".repeat(VALUE_CHARS_MAX)));
+    assert_eq!(decoded.bad[0].reason, format!("column n: \"{}…\" can not become bigint", "é".repeat(VALUE_CHARS_MAX)));
 }
 
 #[test]
@@ -437,6 +437,34 @@ mod random {
             object(&mut rng, 4, &mut text);
             compare(&mut decoder, text.as_bytes(), seed);
         }
+    }
+
+    /// I.e. whether its neighbours are good or bad changes nothing for a record.
+    #[test]
+    fn records_decode_together_as_they_do_alone() {
+        let kinds = [("a", DataType::Utf8), ("bb", DataType::Int64), ("country", DataType::Boolean)];
+        let schema = schema(&kinds);
+        let (mut together, mut good) = (all(&schema), 0);
+        for seed in 0..300 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let payloads: Vec<Vec<u8>> = (0..rng.usize(0..60))
+                .map(|_| {
+                    let mut text = String::new();
+                    object(&mut rng, 2, &mut text);
+                    text.truncate(if rng.u8(0..8) == 0 { 1 } else { text.len() });
+                    text.into_bytes()
+                })
+                .collect();
+            let decoded = together.decode_payloads(payloads.iter().map(Vec::as_slice));
+            let alone: Vec<Decoded> = payloads.iter().map(|payload| decode(&mut all(&schema), &[payload])).collect();
+            let rows = arrow::compute::concat_batches(together.schema(), alone.iter().map(|one| &one.batch)).unwrap();
+            assert_eq!(decoded.batch, rows, "seed {seed}");
+            let bad =
+                alone.iter().enumerate().flat_map(|(index, one)| one.bad.iter().map(move |bad| (index, &bad.reason)));
+            assert!(bad.eq(decoded.bad.iter().map(|bad| (bad.index, &bad.reason))), "seed {seed}");
+            good += rows.num_rows();
+        }
+        assert!(good > 1_000, "{good}");
     }
 
     /// One byte changed, cut out, put in, or the rest cut off.

@@ -1,8 +1,8 @@
 //! Rows into the bytes of one object.
 //!
 //! Owns: formats and their settings. Does not own: where the bytes go (`object`), when an object is full.
-//! Rule: bytes come out as soon as they are final; what is still held is known ([`Encoder::held`]) and can be let go
-//! ([`Encoder::release`]), so that memory is the caller's to bound.
+//! Rule: bytes come out as soon as they are final; what the rest takes is known ([`Encoder::memory`]) and can be let go
+//! of ([`Encoder::release`]), so that memory is the caller's to bound.
 
 use super::compress::Compressed;
 use arrow::array::RecordBatch;
@@ -83,7 +83,15 @@ impl Encoder {
     pub fn held(&self) -> usize {
         match self {
             Self::Parquet(writer) => writer.in_progress_size(),
-            // A compressor's own window, at most some hundred KiB.
+            // A compressor holds a block at most.
+            Self::Json(_) | Self::Csv { .. } => 0,
+        }
+    }
+
+    /// Memory that [`Encoder::release`] would free.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Parquet(writer) => writer.memory_size(),
             Self::Json(_) | Self::Csv { .. } => 0,
         }
     }

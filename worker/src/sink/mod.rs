@@ -31,8 +31,8 @@ use streamctl_proto::{JobName, TaskId, Window};
 
 /// Folders that one window of one task may write to: each is an object of its own.
 pub const PARTITIONS_MAX: usize = 1_000;
-/// Encoded bytes that the writers of one window may hold together; above it the largest lets go.
-const HELD_BYTES_MAX: usize = 64 << 20;
+/// Memory that the row groups in the making of one window may take together; above it the largest are written.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Objects finished at the same time: each is a call to the service.
 const FINISH_CONCURRENCY: usize = 16;
 
@@ -110,8 +110,8 @@ pub struct WindowSink {
 
 impl WindowSink {
     /// `output_schema` is that of the query's result.
-    pub fn new(context: SinkContext, output_schema: &SchemaRef) -> Result<Self, SinkError> {
-        let partitioner = Partitioner::new(&context.spec.partition_by, context.window, output_schema)?;
+    pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
+        let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         Ok(Self { context, partitioner, folders: BTreeMap::new(), done: Vec::new() })
     }
 
@@ -178,16 +178,16 @@ impl WindowSink {
     /// Many partitions each with a small row group in the making are together as large as one with a large one.
     async fn release_largest(&mut self) -> Result<(), SinkError> {
         let mut open: Vec<_> = self.folders.values_mut().filter_map(|folder| folder.open.as_mut()).collect();
-        let mut held: usize = open.iter().map(|(encoder, _)| encoder.held()).sum();
-        if held <= HELD_BYTES_MAX {
+        let mut memory: usize = open.iter().map(|(encoder, _)| encoder.memory()).sum();
+        if memory <= MEMORY_BYTES_MAX {
             return Ok(());
         }
-        open.sort_by_key(|(encoder, _)| std::cmp::Reverse(encoder.held()));
+        open.sort_by_key(|(encoder, _)| std::cmp::Reverse(encoder.memory()));
         for (encoder, writer) in open {
-            held -= encoder.held();
+            memory -= encoder.memory();
             writer.write(encoder.release()?, 0).await?;
             // Half is let go of at once, so that this is not done again for each batch.
-            if held <= HELD_BYTES_MAX / 2 {
+            if memory <= MEMORY_BYTES_MAX / 2 {
                 break;
             }
         }

@@ -133,7 +133,7 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
 fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
     let (job, storage) = ("sales".parse().unwrap(), Arc::new(storage.clone()));
     let context = SinkContext { spec: Arc::new(spec), job, task: task(), window: WINDOW, storage };
-    WindowSink::new(context, schema).unwrap()
+    WindowSink::new(context, schema.clone()).unwrap()
 }
 
 /// Rows `from..to`; every third text is null.
@@ -316,6 +316,30 @@ async fn a_large_object_goes_out_in_row_groups() {
     let groups = ParquetRecordBatchReaderBuilder::try_new(content.clone()).unwrap().metadata().num_row_groups();
     assert!((2..=4).contains(&groups) && largest < content.len() / 2, "{groups} groups, {largest} bytes at once");
     assert_eq!(read_parquet(content).column(0).len(), 40_000);
+}
+
+/// Memory of many partitions: none of them is large enough for a row group of its own.
+#[tokio::test]
+async fn many_partitions_together_hold_no_more_than_one_large_one() {
+    let storage = FakeStorage::default();
+    let field = |name: &str| Field::new(name, DataType::Utf8, false);
+    let schema = Arc::new(Schema::new(vec![field("folder"), field("text")]));
+    let mut spec = spec(SinkFormat::Parquet, Compression::None);
+    spec.partition_by = vec![PartitionColumn::Column("folder".into())];
+    let mut sink = sink(&storage, spec, &schema);
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..8 {
+        let folders = StringArray::from_iter_values((0..1_000).map(|row| (row % 20).to_string()));
+        let text = |_| std::iter::repeat_with(|| rng.alphanumeric()).take(10_000).collect::<String>();
+        let texts = StringArray::from_iter_values((0..1_000).map(text));
+        let columns = vec![Arc::new(folders) as _, Arc::new(texts) as _];
+        sink.write(RecordBatch::try_new(schema.clone(), columns).unwrap()).await.unwrap();
+        let open = sink.folders.values().filter_map(|folder| folder.open.as_ref());
+        assert!(open.map(|(encoder, _)| encoder.memory()).sum::<usize>() <= MEMORY_BYTES_MAX);
+    }
+    let objects = sink.finish().await.unwrap();
+    let rows = |object: &StagedObject| read_parquet(storage.content(&object.location)).num_rows();
+    assert_eq!((objects.len(), objects.iter().map(rows).sum::<usize>()), (20, 8_000));
 }
 
 #[tokio::test]
