@@ -9,6 +9,8 @@ mod parse;
 mod problem;
 mod raw;
 mod source;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};

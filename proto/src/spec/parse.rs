@@ -270,9 +270,9 @@ fn partition_by(entry: &Entry<'_>) -> Option<Vec<PartitionColumn>> {
     }
     let mut columns = Vec::new();
     for element in elements {
-        let column = match element
-            .text("a column of the result, or ingest_year, ingest_month, ingest_day, ingest_hour")?
-        {
+        let example = "a column of the result, or ingest_year, ingest_month, ingest_day, ingest_hour";
+        let Some(text) = element.text(example) else { continue };
+        let column = match text {
             "ingest_year" => PartitionColumn::IngestYear,
             "ingest_month" => PartitionColumn::IngestMonth,
             "ingest_day" => PartitionColumn::IngestDay,

@@ -138,22 +138,24 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
         );
     }
     let poll_interval = match table.get("poll_interval") {
-        Some(entry) => duration_in(&entry, POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX)?,
-        None => POLL_INTERVAL_DEFAULT,
+        Some(entry) => duration_in(&entry, POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX),
+        None => Some(POLL_INTERVAL_DEFAULT),
     };
     let max_records_per_read = match table.get("max_records_per_read") {
-        Some(entry) => u32::try_from(entry.integer(1..u64::from(RECORDS_PER_READ_MAX) + 1)?).ok()?,
-        None => RECORDS_PER_READ_MAX,
+        Some(entry) => entry.integer(1..u64::from(RECORDS_PER_READ_MAX) + 1),
+        None => Some(u64::from(RECORDS_PER_READ_MAX)),
     };
+    let [stream, arn, endpoint, region, role_arn, session_name] =
+        ["stream", "arn", "endpoint", "region", "role_arn", "session_name"].map(|key| optional_text(table, key));
     Some(SourceKind::Kinesis {
-        stream: optional_text(table, "stream"),
-        arn: optional_text(table, "arn"),
-        endpoint: optional_text(table, "endpoint"),
-        region: optional_text(table, "region"),
-        role_arn: optional_text(table, "role_arn"),
-        session_name: optional_text(table, "session_name"),
-        poll_interval,
-        max_records_per_read,
+        stream,
+        arn,
+        endpoint,
+        region,
+        role_arn,
+        session_name,
+        poll_interval: poll_interval?,
+        max_records_per_read: u32::try_from(max_records_per_read?).ok()?,
     })
 }
 
