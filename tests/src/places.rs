@@ -57,17 +57,31 @@ pub fn support(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("support").join(name)
 }
 
+/// The workshop's lookup, as the example jobs use it.
+pub fn country_lookup() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/data/country_lookup/country_lookup.csv")
+}
+
 /// A port of 127.0.0.1 that nobody listens on, and that this process gives out once.
 pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of so many such ports in a row.
+pub fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let span = PORTS.end - PORTS.start;
     // Processes begin at different places, so that two test programs at once seldom try the same port.
+    let span = PORTS.end - PORTS.start - count;
     let begin = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
-    for _ in 0..span {
-        let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed) % span) % span;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
+    for _ in 0..span / count {
+        let first = PORTS.start + (begin + NEXT.fetch_add(count, Ordering::Relaxed) % span) % span;
+        if (first..first + count).all(is_free) {
+            return first;
         }
     }
-    panic!("no free port in {PORTS:?}");
+    panic!("no {count} free ports in {PORTS:?}");
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("0.0.0.0", port)).is_ok()
 }

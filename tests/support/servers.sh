@@ -40,7 +40,6 @@ apt_install() {
 system() { # system build|tests
   local missing=()
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
-  command -v g++ >/dev/null || missing+=(g++)
   command -v make >/dev/null || missing+=(make)
   command -v protoc >/dev/null || missing+=(protobuf-compiler)
   if [ "$1" = tests ]; then

@@ -4,7 +4,14 @@
 //! Does not own: which shards it reads, which window is committed, when results become visible.
 //! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown away.
 
-pub mod decode;
 pub mod dead_letter;
+pub mod decode;
+pub mod flight;
+pub mod node;
+pub mod registry;
+pub mod replay;
+pub mod results;
+pub mod session;
 pub mod sink;
 pub mod source;
+pub mod task;

@@ -13,6 +13,7 @@ import duckdb
 import aws
 
 SHOWN = 10  # of each kind of difference
+PLACE = {"shard", "sequence_number", "sub_sequence", "arrival_ms", "reason", "raw_base64"}  # what a dead letter must say
 
 
 def read_sink(files, code_column):
@@ -26,20 +27,11 @@ def read_sink(files, code_column):
 
 
 def read_dead(files):
-    """The raw bytes of every dead letter, and names that are no dead-letter object."""
+    """The records (base64) of every dead letter, names that are no dead-letter object, letters that lack a key."""
     foreign = [name for name in files if not name.endswith(".json.gz")]
     letters = [letter for name, path in files.items() if name.endswith(".json.gz") for letter in aws.json_lines(path)]
-    incomplete = [letter for letter in letters if not complete(letter)]
-    return [raw(letter) for letter in letters], foreign, incomplete
-
-
-def complete(letter):
-    return {"shard", "sequence", "arrival_ms", "reason"} <= letter.keys() and letter["reason"]
-
-
-def raw(letter):
-    """The record as it was: base64 of its bytes."""
-    return letter.get("data_base64", letter.get("data"))
+    incomplete = [letter for letter in letters if not PLACE <= letter.keys() or not letter["reason"]]
+    return [letter["raw_base64"] for letter in letters], foreign, incomplete
 
 
 def differences(expected, found):

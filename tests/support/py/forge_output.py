@@ -28,8 +28,8 @@ def main(sink, dead, oracle, fault):
     local = pathlib.Path(tempfile.mkdtemp(prefix="streamctl-forge-")) / "result.parquet"
     duckdb.execute(f"COPY result TO '{local}' (FORMAT parquet)")
     aws.put(sink, "ingest_year=2026/part-0.parquet", local.read_bytes())
-    place = {"shard": "shardId-000000000000", "sequence": "1", "arrival_ms": 1, "reason": "not JSON"}
-    dead_lines = "".join(json.dumps({**place, "data_base64": data}) + "\n" for data in letters)
+    place = {"shard": "shardId-000000000000", "sequence_number": "1", "sub_sequence": 0, "arrival_ms": 1, "reason": "not JSON"}
+    dead_lines = "".join(json.dumps({**place, "raw_base64": data}) + "\n" for data in letters)
     aws.put(dead, "part-0.json.gz", gzip.compress(dead_lines.encode()))
     aws.answer({"rows": len(rows)})
 

@@ -21,7 +21,7 @@ def rows(folder):
 
 def letters(folder):
     found = [letter for name, path in aws.fetch(folder).items() if name.endswith(".json.gz") for letter in aws.json_lines(path)]
-    return collections.Counter(letter.get("data_base64", letter.get("data")) for letter in found)
+    return collections.Counter(letter["raw_base64"] for letter in found)
 
 
 (rows_a, foreign_a), (rows_b, foreign_b) = rows(sys.argv[1]), rows(sys.argv[3])

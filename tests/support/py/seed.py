@@ -14,7 +14,7 @@ import aws
 
 DATABASE = "glueworkshop_cloudformation"
 LOOKUP_KEY = "input/lab4/country_lookup/country_lookup.csv"
-LOOKUP_FILE = pathlib.Path(__file__).parent.parent / "country_lookup.csv"
+LOOKUP_FILE = pathlib.Path(__file__).parents[3] / "deploy/jobs/data/country_lookup/country_lookup.csv"
 COLUMNS = ("uuid country itemtype saleschannel orderpriority orderdate region shipdate unitssold unitprice unitcost "
            "totalrevenue totalcost totalprofit").split()
 PATHS = ("Country,ItemType,OrderDate,OrderPriority,Region,SalesChannel,ShipDate,TotalCost,TotalProfit,TotalRevenue,"

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use streamctl_tests::places::{binary, one_system_at_a_time, support};
+use streamctl_tests::places::{binary, country_lookup, one_system_at_a_time};
 use streamctl_tests::process::{Launch, Process};
 use streamctl_tests::python::Python;
 
@@ -27,7 +27,7 @@ impl Run {
         let folder = root.join(name);
         let lookup = folder.join("lookup");
         std::fs::create_dir_all(&lookup).unwrap();
-        std::fs::copy(support("country_lookup.csv"), lookup.join("country_lookup.csv")).unwrap();
+        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).unwrap();
         let job = folder.join("job.toml");
         std::fs::write(&job, job_file(&folder, rate)).unwrap();
         let state = folder.join("state");

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod bad_input;
+mod contracts;
 mod local_mode;
 mod model_job;
 mod support;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use streamctl_tests::places::{free_port, one_system_at_a_time, support};
+use streamctl_tests::places::{country_lookup, free_port, one_system_at_a_time};
 use streamctl_tests::process::Launch;
 use streamctl_tests::python::Python;
 use streamctl_tests::servers::{Etcd, Servers};
@@ -105,21 +105,7 @@ fn a_writer_ends_well_when_asked_and_its_oracle_holds_what_was_acknowledged() {
 
 #[test]
 fn the_lookup_of_the_tests_is_the_workshops() {
-    let text = std::fs::read_to_string(support("country_lookup.csv")).unwrap();
+    let text = std::fs::read_to_string(country_lookup()).unwrap();
     assert_eq!((text.lines().count(), text.lines().next()), (250, Some("CountryName,Code")));
     assert!(text.contains("\nNamibia,NA\n"));
-}
-
-#[test]
-fn the_example_jobs_are_valid() {
-    let jobs = support("../../deploy/jobs");
-    let mut count = 0;
-    for entry in std::fs::read_dir(jobs).unwrap() {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let spec = streamctl_proto::JobSpec::parse(&text).unwrap_or_else(|all| panic!("{}: {all}", path.display()));
-        assert_eq!(spec.name.to_string(), path.file_stem().unwrap().to_str().unwrap());
-        count += 1;
-    }
-    assert!(count >= 2);
 }
