@@ -3,6 +3,20 @@
 //! Owns: the trait, which implementation serves which location. Does not own: when to publish (`controller::publish`).
 //! Rule: publishing is idempotent; what an answer said is never believed when the object itself can be looked at.
 
+pub mod contract;
+mod local;
+mod memory;
+mod s3;
+mod s3_error;
+mod s3_writer;
+mod staged_name;
+mod storages;
+
+pub use local::LocalStorage;
+pub use memory::{MemoryStorage, Op};
+pub use s3::S3Storage;
+pub use storages::Storages;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use streamctl_proto::report::{ObjectKind, StagedObject};
