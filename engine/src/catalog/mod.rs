@@ -92,11 +92,15 @@ impl CatalogError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::UnknownType { .. } => "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary ...",
+            Self::UnknownType { .. } => {
+                "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary ..."
+            }
             Self::DuplicateColumn { .. } => "rename one of them",
             Self::NoColumns(_) => "name each column and its type",
             Self::Form(_) => "save what `aws glue get-table --database-name D --name T` prints",
-            Self::NotFound { .. } => "check database, table, region and catalog_id: `aws glue get-table` shows what this account sees",
+            Self::NotFound { .. } => {
+                "check database, table, region and catalog_id: `aws glue get-table` shows what this account sees"
+            }
             Self::Refused { hint, .. } => hint,
             Self::Unavailable { .. } => return None,
         };
@@ -209,12 +213,15 @@ fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> Cata
     };
     match code {
         "EntityNotFoundException" => CatalogError::NotFound { database, table },
-        "AccessDeniedException" => refused("allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE"),
+        "AccessDeniedException" => {
+            refused("allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE")
+        }
         "InvalidInputException" => refused("check the names of database and table, and catalog_id"),
         "GlueEncryptionException" => refused("allow kms:Decrypt on the key of the Data Catalog"),
-        "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException" | "InvalidClientTokenId" => {
-            refused("check the AWS credentials of this process, and its clock")
-        }
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId" => refused("check the AWS credentials of this process, and its clock"),
         _ => CatalogError::Unavailable { database, table, reason },
     }
 }

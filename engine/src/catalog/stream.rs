@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn the_descriptor_goes_before_the_table() {
-        let (table, descriptor) = (map(&[("streamName", "old"), ("endpointUrl", "http://127.0.0.1:1")]), map(&[("streamname", "new")]));
+        let (table, descriptor) =
+            (map(&[("streamName", "old"), ("endpointUrl", "http://127.0.0.1:1")]), map(&[("streamname", "new")]));
         let stream = Parameters::new(&descriptor, &table).stream().unwrap();
         assert_eq!((stream.name.as_str(), stream.endpoint.as_deref()), ("new", Some("http://127.0.0.1:1")));
         assert_eq!(stream.region, None);
@@ -105,7 +106,13 @@ mod tests {
 
     #[test]
     fn what_is_no_stream_s_arn_gives_nothing() {
-        for bad in ["", "orders", "arn:aws:s3:::bucket", "arn:aws:kinesis:us-east-1:1:stream/", "arn:aws:kinesis:us-east-1:1:stream/a/consumer/b:1"] {
+        for bad in [
+            "",
+            "orders",
+            "arn:aws:s3:::bucket",
+            "arn:aws:kinesis:us-east-1:1:stream/",
+            "arn:aws:kinesis:us-east-1:1:stream/a/consumer/b:1",
+        ] {
             assert_eq!(stream_of_arn(bad), None, "{bad}");
         }
     }

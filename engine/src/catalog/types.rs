@@ -58,7 +58,9 @@ fn data_type(type_name: &str) -> Option<DataType> {
         ("date", None) => Some(DataType::Date32),
         ("timestamp", None) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
         ("binary", None) => Some(DataType::Binary),
-        ("array" | "map" | "struct", Some(inner)) if inner.starts_with('<') && inner.ends_with('>') => Some(DataType::Utf8),
+        ("array" | "map" | "struct", Some(inner)) if inner.starts_with('<') && inner.ends_with('>') => {
+            Some(DataType::Utf8)
+        }
         _ => None,
     }
 }
@@ -114,7 +116,17 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_refused_with_its_column() {
-        for bad in ["", "strng", "decimal(39,1)", "decimal(3,4)", "decimal(a)", "array", "int(3)", "varchar(x)", "timestamp with time zone"] {
+        for bad in [
+            "",
+            "strng",
+            "decimal(39,1)",
+            "decimal(3,4)",
+            "decimal(a)",
+            "array",
+            "int(3)",
+            "varchar(x)",
+            "timestamp with time zone",
+        ] {
             let error = arrow_schema(&[column("a", "int"), column("Price", bad)]).unwrap_err();
             assert!(error.to_string().contains("Price"), "{bad}: {error}");
         }
