@@ -21,7 +21,7 @@ use std::time::Duration;
 use streamctl_engine::resolve::World;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
-use streamctl_proto::{Epoch, MESSAGE_BYTES_MAX, v1};
+use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -205,13 +205,12 @@ async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
 
 async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, String> {
     let StoredJob { job, wanted, head, published } = stored;
-    let checkpoints = Checkpoints::new(parts.world.storages.clone(), &job);
+    let checkpoints = Checkpoints::of(&parts.world.storages, &job);
     let (mut newest, mut unpublished) = (None, vec![]);
     if let Some(head) = head {
         newest = Some(Box::new(checkpoints.read_manifest(&head).await.map_err(|e| describe(&e))?));
         if published < head.epoch {
-            let first = Epoch(published.0 + 1);
-            unpublished = checkpoints.read_back(&head, first).await.map_err(|e| describe(&e))?;
+            unpublished = checkpoints.read_back(&head, published).await.map_err(|e| describe(&e))?;
         }
     }
     Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published })

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::storage::{PutOutcome, Storage, StorageError};
+use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{CheckpointNames, ManifestError};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::spec::Location;
@@ -171,6 +171,12 @@ impl Checkpoints {
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// Of a job, in its own checkpoint location.
+    pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
+        let folder = &job.spec.checkpoint;
+        Self::new(storages.for_location(folder.as_str()), folder.clone(), job.spec.name.clone())
     }
 
     /// Locations of all manifests that are there, by epoch; some may never have been committed.

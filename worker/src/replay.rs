@@ -9,8 +9,11 @@ use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
+use crate::sink::SinkError;
+use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::query::{QueryInput, QueryPlan};
 use streamctl_proto::manifest::ManifestPart;
+use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Manifest, Position, ShardId, ShardRange, TaskId};
 use tokio::sync::mpsc;
 
@@ -52,7 +55,7 @@ async fn run(
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
 ) -> Result<(), TaskError> {
     let mut open = plan.open(tables, context.settings.query_bytes_max).await?;
-    let decoder = Decoder::new(&context.source_schema()?, plan.source_columns())?;
+    let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
     let read = read_ranges(context, decoder, ranges, open.input);
     let give = async {
@@ -74,7 +77,8 @@ async fn read_ranges(
     input: QueryInput,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
-        let to_read = ShardToRead { shard: shard.clone(), from: range.from.clone(), detail: String::new() };
+        let detail = detail(context, &shard).await?;
+        let to_read = ShardToRead { shard: shard.clone(), from: range.from.clone(), detail };
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
         while left > 0 {
@@ -90,6 +94,14 @@ async fn read_ranges(
         }
     }
     Ok(())
+}
+
+/// What a listing would say of the shard now.
+async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
+    let SourceKind::Files { path, .. } = &context.job.spec.source.kind else { return Ok(String::new()) };
+    let location = path.join(shard.as_str());
+    let info = context.storages.for_location(&location).head(&location).await;
+    Ok(FileShard::from(info.map_err(SinkError::from)?).to_detail())
 }
 
 fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {

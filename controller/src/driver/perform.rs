@@ -206,7 +206,7 @@ impl Performer {
     }
 
     async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
-        match Checkpoints::new(self.storages.clone(), job).write_manifest(manifest).await {
+        match Checkpoints::of(&self.storages, job).write_manifest(manifest).await {
             Ok(reference) => Try::Done(Event::ManifestWritten { job: job.spec.name.clone(), reference }),
             Err(error) => Try::Again(describe(&error)),
         }
@@ -214,9 +214,9 @@ impl Performer {
 
     async fn publish(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
         let name = job.spec.name.clone();
-        match publish(&self.storages, manifest).await {
+        match publish(&|location| self.storages.for_location(location), manifest).await {
             Ok(()) => Try::Done(Event::EpochPublished { job: name, epoch: manifest.epoch }),
-            Err(error @ PublishError::Lost { .. }) => {
+            Err(error @ PublishError::Never { .. }) => {
                 let hint = "somebody removed what was staged, perhaps a bucket lifecycle rule; its ranges are in the \
                             manifest and can be read again as long as the stream keeps them";
                 Try::Done(Event::PublishRefused { job: name, error: describe(&error), hint: hint.to_owned() })

@@ -118,7 +118,8 @@ impl JobsService {
 
     async fn head(&self, job: &JobName) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
         let wanted = job.clone();
-        let found = self.leader.handle()?.ask(move |core| {
+        let handle = self.leader.handle()?;
+        let found = handle.ask(move |core| {
             core.jobs.get(&wanted).map(|job| (job.resolved.clone(), job.head.clone(), job.published))
         });
         found.await?.ok_or_else(|| not_found(job))
@@ -142,8 +143,8 @@ impl JobsService {
 
     /// The manifests from `down_to` to the head, oldest first.
     async fn read_back(&self, job: &ResolvedJob, head: &ManifestRef, down_to: u64) -> Result<Vec<Manifest>, Status> {
-        let checkpoints = Checkpoints::new(self.storages.clone(), job);
-        let read = checkpoints.read_back(head, Epoch(down_to)).await;
+        let checkpoints = Checkpoints::of(&self.storages, job);
+        let read = checkpoints.read_back(head, Epoch(down_to.saturating_sub(1))).await;
         read.map_err(|error| Status::unavailable(crate::driver::describe(&error)))
     }
 }
@@ -161,7 +162,7 @@ fn json(value: &impl serde::Serialize) -> Result<String, Status> {
 }
 
 /// Ends a stream after its first error.
-fn until_error<T>(
+fn until_error<T: Send + Sync>(
     stream: impl Stream<Item = Result<T, Status>> + Send,
 ) -> impl Stream<Item = Result<T, Status>> + Send {
     let mut over = false;

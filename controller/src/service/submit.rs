@@ -45,9 +45,9 @@ impl Submitter {
     async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
         let name = job.spec.name.clone();
         let stored = handle.ask({ let name = name.clone(); move |core| core.jobs.contains_key(&name) }).await?;
-        let checkpoints = Checkpoints::new(self.world.storages.clone(), &job);
+        let checkpoints = Checkpoints::of(&self.world.storages, &job);
         let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
-        if !stored && checkpoints.has_epochs().await.map_err(|e| failed(&e))? {
+        if !stored && !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
             return Err(Status::failed_precondition(format!(
                 "checkpoint.location: {} holds epochs of a job {name} that this cluster does not know\n  hint: give the \
                  job another name or another checkpoint location, or remove what is there",

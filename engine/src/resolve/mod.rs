@@ -12,6 +12,9 @@ use crate::lookup::{self, LookupError, rows};
 use crate::query::{QueryError, QueryPlan};
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
@@ -94,8 +97,35 @@ pub async fn resolve(
         stream,
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
+        output_schema: encode_schema(plan.output_schema()).map_err(|error| {
+            let message = format!("its result can not be written down: {error}");
+            let hint = Some("give every column a type that Arrow's file form has".to_owned());
+            Problems(vec![Problem { line: None, field: "transform.sql".into(), message, hint }])
+        })?,
         spec,
     })
+}
+
+/// A schema as text: an Arrow IPC stream without batches, in base64.
+fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    writer.finish()?;
+    Ok(BASE64.encode(writer.into_inner()?))
+}
+
+/// The columns of a job's result, as they were planned at submit.
+///
+/// # Errors
+/// When the stored text is not a schema.
+pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
+    let bytes = BASE64.decode(&job.output_schema).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+    Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
+}
+
+/// Name and Arrow type of each column of a job's result.
+pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
+    let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(arrow::datatypes::Schema::empty()));
+    schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
 }
 
 /// The plan of a resolved job's query, as workers make it. `lookups`: name and schema of each lookup's rows.

@@ -202,9 +202,9 @@ impl Task {
     /// Takes the waiting records of a shard for as long as their windows are open.
     fn take(&mut self, index: usize) {
         while let Some(window) = self.shards[index].next_window().filter(|window| window.end_ms <= self.until_ms) {
-            let room = self.windows.len() < WINDOWS_OPEN_MAX;
+            let room = self.windows.len() < WINDOWS_OPEN_MAX || self.is_next(window);
             match self.windows.get_mut(&window) {
-                None if room || self.is_next(window) => {
+                None if room => {
                     self.windows.insert(window, OpenWindow { state: State::Asked, ranges: BTreeMap::new() });
                     self.parts.registry.ask_window(self.parts.id, window);
                     return;

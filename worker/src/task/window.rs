@@ -68,9 +68,9 @@ pub async fn run(context: Arc<Context>, which: Which, feeds: mpsc::UnboundedRece
     let memory_max = context.settings.query_bytes_max;
     let open = plan.open(&tables, memory_max).await?;
     let schema = context.source_schema()?;
-    let decoder = Decoder::new(&schema, plan.source_columns())?;
+    let decoder = Decoder::new(schema, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
-    let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema())?;
+    let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
     let (fed, drained) = tokio::join!(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink));
     let (mut counts, mut stages) = match fed {
         Ok(fed) => fed,
