@@ -4,7 +4,7 @@
 //! Rule: an upload that is not completed is the staged object. After a completion that was not answered, or was
 //! done before, the object itself is looked at.
 
-use super::s3_error::{code, meaning, refused, status};
+use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::S3Writer;
 use super::staged_name::made_for_job;
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
@@ -12,7 +12,6 @@ use crate::aws::Aws;
 use crate::clock::now_ms;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload,
@@ -317,7 +316,7 @@ fn completed(etags: &[String]) -> CompletedMultipartUpload {
 }
 
 fn broken_off(location: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
-    let reason = format!("reading broke off: {}", DisplayErrorContext(error));
+    let reason = format!("reading broke off: {}", chain(error));
     StorageError::Unavailable { location: location.to_owned(), reason }
 }
 

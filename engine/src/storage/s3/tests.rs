@@ -256,3 +256,26 @@ async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
     assert_eq!(swept, 2);
     assert_eq!(server.await.unwrap(), ["get", "get", "delete", "delete"]);
 }
+
+/// What a client that cannot even send says; the SDK has no codes for it, so its words are looked at.
+async fn unsent(config: aws_sdk_s3::config::Builder) -> StorageError {
+    let client =
+        aws_sdk_s3::Client::from_conf(config.behavior_version_latest().endpoint_url("http://127.0.0.1:1").build());
+    let sent = client.head_object().bucket("bucket").key("a").send().await;
+    meaning("s3://bucket/a", &sent.unwrap_err())
+}
+
+#[tokio::test]
+async fn nobody_s_credentials_and_no_region_are_refused_with_the_way_out() {
+    let hint = |error| match error {
+        StorageError::Refused { hint, .. } => hint,
+        other => panic!("{other:?}"),
+    };
+    let keys = aws_sdk_s3::config::Credentials::new("test", "test", None, None, "test");
+    let no_region = aws_sdk_s3::Config::builder().credentials_provider(keys);
+    assert!(hint(unsent(no_region).await).contains("AWS_REGION"));
+    let profile = aws_config::profile::ProfileFileCredentialsProvider::builder().profile_name("of-nobody").build();
+    let region = aws_sdk_s3::config::Region::new("us-east-1");
+    let no_keys = aws_sdk_s3::Config::builder().region(region).credentials_provider(profile);
+    assert!(hint(unsent(no_keys).await).contains("AWS_PROFILE"));
+}
