@@ -186,10 +186,10 @@ async fn reading_back_gives_what_is_not_published_oldest_first() {
         head = Some(checkpoints.write_manifest(&manifest(epoch, head, 1)).await.unwrap());
     }
     let head = head.unwrap();
-    for (published, expected) in [(0, 1..=5), (3, 4..=5), (5, 6..=5)] {
+    for (published, expected) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
         let found = checkpoints.read_back(&head, Epoch(published)).await.unwrap();
         let epochs: Vec<_> = found.iter().map(|manifest| manifest.epoch.0).collect();
-        assert_eq!(epochs, expected.collect::<Vec<_>>(), "published up to {published}");
+        assert_eq!(epochs, expected, "published up to {published}");
     }
 }
 

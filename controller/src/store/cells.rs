@@ -139,10 +139,11 @@ pub(super) fn create_job(
     for (key, value) in new_job(keys, job) {
         cells.put(&key, &value)?;
     }
+    cells.remove(&keys.of(&job.spec.name, JobKey::Head))?;
     Ok(CreateOutcome::Created)
 }
 
-/// The cells of a new job. Its head is absent.
+/// The cells of a new job. Its head must be removed: a commit that came after the deletion of a job may have left one.
 pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] {
     let name = &job.spec.name;
     [

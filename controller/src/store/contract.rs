@@ -172,6 +172,8 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
     }
     let left: Vec<_> = store.load().await.unwrap().into_iter().map(|stored| stored.job.spec.name.to_string()).collect();
     assert_eq!(left, ["a-2", "b"], "only the named job is forgotten");
+    let late = store.commit(term, &job("a").spec.name, None, &head(1)).await.unwrap();
+    assert_eq!(late, CommitOutcome::Committed, "the store does not ask whether the job is there");
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Created);
     assert_eq!(store.load().await.unwrap()[0].head, None, "a job made anew begins before its first epoch");
 }

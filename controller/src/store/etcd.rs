@@ -256,8 +256,10 @@ impl Store for EtcdStore {
         let name = &job.spec.name;
         let free = Compare::create_revision(self.keys.of(name, JobKey::Spec), CompareOp::Equal, 0);
         let puts = cells::new_job(&self.keys, job).map(|(key, value)| TxnOp::put(key, value, None));
+        let no_head = TxnOp::delete(self.keys.of(name, JobKey::Head), None);
+        let then = puts.into_iter().chain([no_head]).collect();
         let read = TxnOp::get(self.keys.job(name), Some(GetOptions::new().with_prefix()));
-        match self.guarded(term, Some(free), puts.into(), Some(read)).await? {
+        match self.guarded(term, Some(free), then, Some(read)).await? {
             Guarded::Done => Ok(CreateOutcome::Created),
             Guarded::Fenced => Ok(CreateOutcome::Fenced),
             Guarded::Refused(found) => {
