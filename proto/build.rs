@@ -1,5 +1,6 @@
 //! Generates the services and messages, and the descriptor set that gRPC reflection serves.
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script by its environment where to write")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     tonic_prost_build::configure()

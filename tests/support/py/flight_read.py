@@ -1,8 +1,9 @@
-"""Reads results over Arrow Flight with pyarrow.   flight_read.py HOST:PORT JOB [FROM [TO]]
+"""Reads results over Arrow Flight with pyarrow.   flight_read.py HOST:PORT JOB FROM TO
 
-GetFlightInfo at the controller (descriptor path: job, first epoch, last epoch), then DoGet at the place that each endpoint
+GetFlightInfo at the controller (the command is JSON: job, first and last epoch), then DoGet at the place that each endpoint
 names. Prints {"rows": n, "columns": [...], "endpoints": n, "distinct_uuids": n}.
 """
+import json
 import sys
 
 import pyarrow as pa
@@ -11,12 +12,17 @@ import pyarrow.flight as flight
 import aws
 
 
-def main(address, *path):
-    info = flight.connect(f"grpc://{address}").get_flight_info(flight.FlightDescriptor.for_path(*path))
+REUSE_CONNECTION = b"arrow-flight-reuse-connection://?"
+
+
+def main(address, job, first, last):
+    command = json.dumps({"job": job, "from": int(first), "to": int(last)})
+    here = f"grpc://{address}"
+    info = flight.connect(here).get_flight_info(flight.FlightDescriptor.for_command(command))
     tables = []
     for endpoint in info.endpoints:
-        where = endpoint.locations[0] if endpoint.locations else f"grpc://{address}"
-        with flight.connect(where) as source:
+        named = [location for location in endpoint.locations if location.uri != REUSE_CONNECTION]
+        with flight.connect(named[0] if named else here) as source:
             tables.append(source.do_get(endpoint.ticket).read_all())
     table = pa.concat_tables(tables) if tables else info.schema.empty_table()
     uuids = len(set(table["uuid"].to_pylist())) if "uuid" in table.column_names else None

@@ -229,6 +229,9 @@ fn foreign_clients_see_the_same(scene: &Scene, status: &JobStatus) {
     let read = scene.python.ask("flight_read.py", &[&address, JOB, &epoch, &epoch]);
     assert_eq!(read["rows"], last.counts.unwrap_or_default().rows_out, "{read:#}");
 
+    let tailed = scene.cluster.cli_ok(&["tail", JOB, "--from", &epoch, "--to", &epoch, "-o", "json"]);
+    assert_eq!(tailed.lines().count() as u64, last.counts.unwrap_or_default().rows_out, "one row per line: {tailed}");
+
     for verb in ["status", "epochs"] {
         let text = scene.cluster.cli_ok(&[verb, JOB, "-o", "json"]);
         // One value, or one per line.
