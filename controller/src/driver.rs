@@ -99,7 +99,7 @@ impl Driver {
         let resolved = perform::job_of(&effect).and_then(|job| self.core.resolved(job)).cloned();
         let Some(resolved) = resolved else { return };
         let (performer, outcomes) = (Arc::clone(&self.performer), outcomes.clone());
-        running.spawn(async move { performer.perform(effect, resolved, &outcomes).await });
+        running.spawn(async move { performer.perform(effect, resolved, outcomes).await });
     }
 }
 

@@ -5,11 +5,12 @@
 //! Rule: everything here may be done again. A manifest that is not byte for byte the committed one is an error.
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
-use streamctl_proto::manifest::{CheckpointNames, ManifestError};
+use streamctl_proto::manifest::{CheckpointNames, ManifestError, ManifestObject};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob};
@@ -50,16 +51,19 @@ pub enum PublishError {
     },
 }
 
-/// Makes every object of a committed epoch visible, [`PUBLISH_PARALLEL_MAX`] at a time. `storage_of` answers which
-/// storage serves a location. Done again, it changes nothing.
-pub async fn publish(
-    storage_of: &(dyn Fn(&str) -> Arc<dyn Storage> + Send + Sync),
-    manifest: &Manifest,
-) -> Result<(), PublishError> {
-    let objects = manifest.objects.iter().map(|object| {
-        let storage = storage_of(&object.staged.location);
-        async move { publish_object(&*storage, &object.staged).await }
-    });
+/// Makes every object of a committed epoch visible, [`PUBLISH_PARALLEL_MAX`] at a time. Done again, it changes nothing.
+pub async fn publish(storages: &Storages, manifest: &Manifest) -> Result<(), PublishError> {
+    let pair = |object: &ManifestObject| (storages.for_location(&object.staged.location), object.staged.clone());
+    publish_all(manifest.objects.iter().map(pair).collect(), manifest).await
+}
+
+fn publish_pair((storage, staged): (Arc<dyn Storage>, StagedObject)) -> BoxFuture<'static, Result<(), StorageError>> {
+    Box::pin(async move { publish_object(&*storage, &staged).await })
+}
+
+/// Publishes objects, each with the storage that it is in.
+async fn publish_all(pairs: Vec<(Arc<dyn Storage>, StagedObject)>, manifest: &Manifest) -> Result<(), PublishError> {
+    let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_pair).collect();
     let published = stream::iter(objects).buffer_unordered(PUBLISH_PARALLEL_MAX).try_collect::<()>().await;
     published.map_err(|source| {
         let (job, epoch) = (manifest.job.clone(), manifest.epoch);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{self, Parts};
 use streamctl_controller::shards::SourceShards;
-use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LeaderRecord, Store};
+use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::resolve::World;
 use streamctl_engine::storage::Storages;
@@ -26,7 +26,7 @@ struct Args {
     /// The address that others are told, host:port; the listening one by default.
     #[arg(long, env = "STREAMCTL_ADVERTISE")]
     advertise: Option<String>,
-    /// Where jobs are kept: etcd://host:port[,host:port...] or file:///path/to/state.redb (one controller only).
+    /// Where jobs are kept: etcd://host:port[,host:port...] or file:///path/to/folder (one controller only).
     #[arg(long, env = "STREAMCTL_STORE", default_value = "etcd://127.0.0.1:2379")]
     store: String,
     /// Clusters with different names share an etcd without seeing each other.
@@ -53,20 +53,21 @@ async fn main() -> anyhow::Result<()> {
     let aws = Aws::new(AwsSettings::from_env());
     let world = World { aws: aws.clone(), storages: Storages::new(aws) };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
-    let parts = Parts { store: open(&args.store, &args.cluster)?, world, lister, core: CoreSettings::default() };
+    let parts = Parts { store: open(&args.store, &args.cluster).await?, world, lister, core: CoreSettings::default() };
     tracing::info!(id, address, "controller serves");
     node::run(LeaderRecord { id, address }, listener, parts, stop_signal()).await?;
     tracing::info!("controller stopped");
     Ok(())
 }
 
-fn open(store: &str, cluster: &str) -> anyhow::Result<Arc<dyn Store>> {
+async fn open(store: &str, cluster: &str) -> anyhow::Result<Arc<dyn Store>> {
     if let Some(endpoints) = store.strip_prefix("etcd://") {
         let endpoints = endpoints.split(',').map(|host| format!("http://{host}")).collect();
-        return Ok(Arc::new(EtcdStore::new(EtcdSettings::new(endpoints, cluster))?));
+        let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S };
+        return Ok(Arc::new(EtcdStore::connect(settings).await?));
     }
     if let Some(path) = store.strip_prefix("file://") {
-        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path), cluster)?));
+        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path))?));
     }
     anyhow::bail!("--store is etcd://host:port[,host:port...] or file:///path, not {store:?}")
 }

@@ -11,6 +11,8 @@ use crate::shards::{ListError, ListedShard, ShardLister};
 use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
 use std::sync::Arc;
 use std::time::Duration;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use streamctl_engine::lookup;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::lookups_to_wire;
@@ -106,7 +108,7 @@ impl Performer {
     }
 
     /// Performs an effect until it is done or the term is over.
-    pub(super) async fn perform(&self, effect: Effect, job: ResolvedJob, outcomes: &mpsc::Sender<Outcome>) {
+    pub(super) async fn perform(self: Arc<Self>, effect: Effect, job: ResolvedJob, outcomes: mpsc::Sender<Outcome>) {
         let (name, what) = (job.spec.name.clone(), label(&effect));
         let mut wait = BACKOFF_MIN;
         loop {
@@ -127,7 +129,11 @@ impl Performer {
         }
     }
 
-    async fn attempt(&self, effect: &Effect, job: &ResolvedJob) -> Try {
+    fn attempt<'a>(&'a self, effect: &'a Effect, job: &'a ResolvedJob) -> BoxFuture<'a, Try> {
+        Box::pin(self.attempt_once(effect, job))
+    }
+
+    async fn attempt_once(&self, effect: &Effect, job: &ResolvedJob) -> Try {
         match effect {
             Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
             Effect::CheckLookup { lookup, current, .. } => Try::Done(self.check_lookup(job, lookup, current).await),
@@ -179,7 +185,7 @@ impl Performer {
     /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it is named.
     async fn check_lookup(&self, job: &ResolvedJob, name: &str, current: &Option<LookupVersion>) -> Event {
         let (job_name, lookup) = (job.spec.name.clone(), name.to_owned());
-        match self.newest_lookup(job, name, current).await {
+        match self.newest_lookup(job, name, current).boxed().await {
             Ok((version, rows)) => Event::LookupSeen { job: job_name, lookup, version, rows },
             Err(problem) => Event::LookupFailed { job: job_name, lookup, problem },
         }
@@ -214,7 +220,7 @@ impl Performer {
 
     async fn publish(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
         let name = job.spec.name.clone();
-        match publish(&|location| self.storages.for_location(location), manifest).await {
+        match publish(&self.storages, manifest).boxed().await {
             Ok(()) => Try::Done(Event::EpochPublished { job: name, epoch: manifest.epoch }),
             Err(error @ PublishError::Never { .. }) => {
                 let hint = "somebody removed what was staged, perhaps a bucket lifecycle rule; its ranges are in the \

@@ -111,9 +111,8 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
 
 async fn published(fake: Fake, manifest: &Manifest) -> (Arc<Fake>, Result<(), PublishError>) {
     let fake = Arc::new(fake);
-    let storage = fake.clone();
-    let storage_of = move |_: &str| -> Arc<dyn Storage> { storage.clone() };
-    let result = publish(&storage_of, manifest).await;
+    let pair = |object: &ManifestObject| (fake.clone() as Arc<dyn Storage>, object.staged.clone());
+    let result = publish_all(manifest.objects.iter().map(pair).collect(), manifest).await;
     (fake, result)
 }
 

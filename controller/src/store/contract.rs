@@ -77,6 +77,7 @@ pub fn job(name: &str) -> ResolvedJob {
         stream: None,
         whole_window: false,
         query_digest: "q".into(),
+        output_schema: String::new(),
     }
 }
 

@@ -54,7 +54,7 @@ enum State {
     /// It takes records.
     Open { feed: mpsc::UnboundedSender<Feed>, abort: AbortHandle, lookups: BTreeMap<String, LookupVersion> },
     /// It takes none any more; the last are on their way.
-    Closing { abort: AbortHandle, lookups: BTreeMap<String, LookupVersion>, done: Option<Box<Finished>> },
+    Closing { lookups: BTreeMap<String, LookupVersion>, done: Option<Box<Finished>> },
 }
 
 struct OpenWindow {
@@ -79,7 +79,6 @@ pub struct Parts {
 struct Task {
     parts: Parts,
     shards: Vec<ShardState>,
-    index: BTreeMap<ShardId, usize>,
     windows: BTreeMap<Window, OpenWindow>,
     readers: JoinSet<()>,
     reads: mpsc::Sender<Read>,
@@ -95,12 +94,10 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
     let (id, registry) = (parts.id, Arc::clone(&parts.registry));
     let job = parts.context.job.spec.name.clone();
     let (reads, received) = mpsc::channel(shards.len().max(1) * reader::CHUNKS_PER_SHARD_MAX);
-    let index = shards.iter().enumerate().map(|(index, shard)| (shard.id.clone(), index)).collect();
     let told_ended = vec![false; shards.len()];
     let mut task = Task {
         parts,
         shards,
-        index,
         windows: BTreeMap::new(),
         readers: JoinSet::new(),
         reads,
@@ -265,9 +262,8 @@ impl Task {
 
     fn close(&mut self, window: Window) -> bool {
         let Some(open) = self.windows.get_mut(&window) else { return false };
-        let State::Open { abort, lookups, .. } = &open.state else { return false };
-        let (abort, lookups) = (abort.clone(), lookups.clone());
-        open.state = State::Closing { abort, lookups, done: None };
+        let State::Open { lookups, .. } = &mut open.state else { return false };
+        open.state = State::Closing { lookups: std::mem::take(lookups), done: None };
         true
     }
 
