@@ -147,26 +147,4 @@ fn batch_text(batch: &RecordBatch, format: Format) -> Result<String, arrow::erro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::StringArray;
-    use std::sync::Arc;
-
-    fn batch() -> RecordBatch {
-        let codes = StringArray::from(vec![Some("DE"), None]);
-        RecordBatch::try_from_iter_with_nullable([("code", Arc::new(codes) as _, true)]).unwrap()
-    }
-
-    #[test]
-    fn rows_are_a_table_or_json_lines() {
-        assert_eq!(batch_text(&batch(), Format::Json).unwrap(), "{\"code\":\"DE\"}\n{\"code\":null}\n");
-        assert_eq!(batch_text(&batch(), Format::Table).unwrap().lines().nth(3), Some("| DE   |"));
-    }
-
-    #[test]
-    fn flight_locations_become_addresses() {
-        assert_eq!(address("grpc://h:1"), "http://h:1");
-        assert_eq!(address("grpc+tcp://h:1"), "http://h:1");
-        assert_eq!(address("http://h:1"), "http://h:1");
-    }
-}
+mod tests;
