@@ -45,7 +45,7 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         let count = info.endpoint.len();
         for endpoint in info.endpoint {
             print_endpoint(&endpoint, &channel, out).await.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows { epoch: from, reason },
+                CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
                 error => error,
             })?;
         }
@@ -63,6 +63,11 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         }
     }
     Ok(())
+}
+
+/// The epoch whose rows an endpoint has, where the controller says so: `{"epoch":7}`.
+fn epoch_of(endpoint: &FlightEndpoint) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(&endpoint.app_metadata).ok()?["epoch"].as_u64()
 }
 
 /// The first of the newest `-n` published epochs.

@@ -52,6 +52,7 @@ impl FlightService for FakeFlight {
         let mut info = FlightInfo::new();
         for epoch in from..=last {
             let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(epoch.to_string()));
+            let endpoint = endpoint.with_app_metadata(json!({"epoch": epoch}).to_string());
             info =
                 info.with_endpoint(self.locations.iter().fold(endpoint, |endpoint, uri| endpoint.with_location(uri)));
         }
@@ -133,7 +134,7 @@ async fn a_location_that_does_not_answer_is_passed_over() {
 
 #[tokio::test]
 async fn rows_that_break_off_are_an_error_that_says_where_to_go_on() {
-    let (result, _, _) = tail(FakeFlight { locations: vec![], broken: Some(2) }, 2, None).await;
+    let (result, _, _) = tail(FakeFlight { locations: vec![], broken: Some(2) }, 1, None).await;
     let error = result.unwrap_err();
     assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "go on with --from 2"));
 }
