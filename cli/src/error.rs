@@ -44,6 +44,14 @@ pub enum CliError {
         /// Why.
         reason: String,
     },
+    /// The local mode can not go on.
+    #[error("{message}")]
+    Local {
+        /// What happened.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// Both sides do not understand each other.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -59,7 +67,7 @@ impl CliError {
             Self::Closed(_) => 0,
             Self::Usage { .. } | Self::File { .. } | Self::JobFile { .. } => 2,
             Self::Unreachable(_) => 4,
-            Self::Rows { .. } | Self::Answer(_) => 1,
+            Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } => 1,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument => 2,
                 Code::NotFound => 3,
@@ -72,7 +80,7 @@ impl CliError {
     /// What to do, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Usage { hint, .. } | Self::Local { hint, .. } => Some(hint.clone()),
             Self::File { .. } => Some("name the job file, for example job.toml".into()),
             Self::Unreachable(_) => Some("start streamctl-controller, or name its address with --controller".into()),
             Self::Rows { epoch, .. } => Some(format!("go on with --from {epoch}")),

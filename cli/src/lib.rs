@@ -5,7 +5,9 @@
 
 pub mod args;
 pub mod client;
+pub mod demo;
 pub mod error;
+pub mod local;
 pub mod output;
 pub mod verbs;
 pub mod views;

@@ -1,7 +1,9 @@
 //! One file per verb: ask the controller, print the answer.
 
+pub mod demo;
 pub mod epochs;
 pub mod list;
+pub mod run;
 pub mod status;
 pub mod stop;
 pub mod submit;

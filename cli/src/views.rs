@@ -89,6 +89,20 @@ pub fn status_text(job: &v1::JobStatus) -> String {
     lines.join("\n")
 }
 
+/// What was just published, in one line.
+pub fn progress_line(job: &v1::JobStatus) -> String {
+    let totals = job.totals.unwrap_or_default();
+    format!(
+        "epoch {} published: {} rows in, {} out, {} dead, {} unmatched since the job began; lag {}",
+        job.published,
+        totals.rows_in,
+        totals.rows_out,
+        totals.rows_dead,
+        totals.rows_unmatched,
+        milliseconds(job.lag_ms)
+    )
+}
+
 fn epoch_line(epoch: &v1::EpochSummary) -> String {
     let counts = epoch.counts.unwrap_or_default();
     format!(

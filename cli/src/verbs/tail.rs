@@ -45,7 +45,7 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         let count = info.endpoint.len();
         for endpoint in info.endpoint {
             print_endpoint(&endpoint, &channel, out).await.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows { epoch: from, reason },
+                CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
                 error => error,
             })?;
         }
@@ -63,6 +63,11 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         }
     }
     Ok(())
+}
+
+/// The epoch whose rows an endpoint has, where the controller says so: `{"epoch":7}`.
+fn epoch_of(endpoint: &FlightEndpoint) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(&endpoint.app_metadata).ok()?["epoch"].as_u64()
 }
 
 /// The first of the newest `-n` published epochs.
@@ -147,26 +152,4 @@ fn batch_text(batch: &RecordBatch, format: Format) -> Result<String, arrow::erro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::StringArray;
-    use std::sync::Arc;
-
-    fn batch() -> RecordBatch {
-        let codes = StringArray::from(vec![Some("DE"), None]);
-        RecordBatch::try_from_iter_with_nullable([("code", Arc::new(codes) as _, true)]).unwrap()
-    }
-
-    #[test]
-    fn rows_are_a_table_or_json_lines() {
-        assert_eq!(batch_text(&batch(), Format::Json).unwrap(), "{\"code\":\"DE\"}\n{\"code\":null}\n");
-        assert_eq!(batch_text(&batch(), Format::Table).unwrap().lines().nth(3), Some("| DE   |"));
-    }
-
-    #[test]
-    fn flight_locations_become_addresses() {
-        assert_eq!(address("grpc://h:1"), "http://h:1");
-        assert_eq!(address("grpc+tcp://h:1"), "http://h:1");
-        assert_eq!(address("http://h:1"), "http://h:1");
-    }
-}
+mod tests;
