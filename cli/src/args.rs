@@ -1,6 +1,8 @@
 //! The words of the command line.
 
 use crate::output::Format;
+use crate::verbs::demo::DemoArgs;
+use crate::verbs::run::RunArgs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -32,6 +34,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run a job here and now: controller and worker in this process, no etcd
+    Run(RunArgs),
+    /// Run the model job on generated sales for a few windows and show what comes out
+    Demo(DemoArgs),
     /// Start a job from its job file; the same file again changes nothing
     Submit(SubmitArgs),
     /// Check a job file without any connection

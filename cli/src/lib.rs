@@ -6,6 +6,7 @@
 pub mod args;
 pub mod client;
 pub mod demo;
+pub mod embed;
 pub mod error;
 pub mod local;
 pub mod output;
@@ -21,6 +22,8 @@ use output::Output;
 pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
     let controller = || Controller::new(&cli.controller);
     match cli.verb {
+        Verb::Run(args) => verbs::run::run(&args, embed::run_here, out).await,
+        Verb::Demo(args) => verbs::demo::run(&args, embed::run_here, out).await,
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,

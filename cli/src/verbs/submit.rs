@@ -13,7 +13,7 @@ use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
 pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, problems))?;
-    let request = SubmitRequest { spec_toml: text, dry_run: args.dry_run };
+    let request = SubmitRequest { spec_toml: text, dry_run: args.dry_run, base_dir: String::new() };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).submit(request).await }

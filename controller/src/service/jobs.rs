@@ -39,7 +39,7 @@ impl v1::jobs_server::Jobs for JobsService {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
         let request = request.into_inner();
-        self.submitter.submit(&handle, &request.spec_toml, request.dry_run).await.map(Response::new)
+        self.submitter.submit(&handle, &request).await.map(Response::new)
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {

@@ -8,6 +8,7 @@ use crate::driver::describe;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use crate::store::{CreateOutcome, Store, StoredJob};
+use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::now_ms;
 use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
@@ -26,8 +27,13 @@ pub struct Submitter {
 
 impl Submitter {
     /// Starts a job, or says everything that is wrong with it.
-    pub async fn submit(&self, handle: &Handle, text: &str, dry_run: bool) -> Result<v1::SubmitResponse, Status> {
-        let spec = JobSpec::parse(text).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
+    pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
+        let (text, dry_run) = (&request.spec_toml, request.dry_run);
+        let parsed = match request.base_dir.as_str() {
+            "" => JobSpec::parse(text),
+            folder => JobSpec::parse_in(text, Path::new(folder)),
+        };
+        let spec = parsed.map_err(|problems| Status::invalid_argument(problems.to_string()))?;
         let digest = sha256_hex(text.as_bytes());
         let wanted = spec.name.clone();
         let known = handle.ask(move |core| core.jobs.get(&wanted).map(|job| job.resolved.clone())).await?;

@@ -1,0 +1,162 @@
+//! The local mode: a controller on the embedded store and a worker, in this process.
+//!
+//! Owns: putting the two together, on loopback. Does not own: anything they do; it is the cluster's code.
+//! Rule: killed at any moment and started again with the same state folder, the job goes on exactly where it was.
+
+use crate::client::jobs;
+use crate::error::CliError;
+use crate::local::{Listener, LocalJob, Wish};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_controller::core::CoreSettings;
+use streamctl_controller::node as controller;
+use streamctl_controller::shards::SourceShards;
+use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
+use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::resolve::World;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest};
+use streamctl_worker::node as worker;
+use streamctl_worker::task::TaskSettings;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// Time in which the controller in this process leads.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks whether it does.
+const LEAD_LOOK: Duration = Duration::from_millis(10);
+
+/// Runs a job here until it ends, the listener has enough, or the process is asked to stop.
+pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+    let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
+    let control = TcpListener::bind("127.0.0.1:0").await?;
+    let flight = TcpListener::bind("127.0.0.1:0").await?;
+    let (address, flight_address) = (control.local_addr()?.to_string(), flight.local_addr()?.to_string());
+    let aws = Aws::new(AwsSettings::from_env());
+    let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
+    let (stop, stopped) = watch::channel(false);
+
+    // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
+    let core = CoreSettings { adoption_ms: 0, ..CoreSettings::default() };
+    let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
+    let parts = controller::Parts { store, world: world.clone(), lister, core };
+    let me = LeaderRecord { id: "local".into(), address: address.clone() };
+    let controls = tokio::spawn(controller::run(me, control, parts, wait(stopped.clone())));
+
+    let compute = compute_runtime()?;
+    let parts = worker::Parts {
+        worker: "local".into(),
+        flight_address,
+        controllers: vec![format!("http://{address}")],
+        aws,
+        storages: world.storages,
+        task: TaskSettings::default(),
+        compute: compute.handle().clone(),
+    };
+    let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
+
+    let watched = follow(&format!("http://{address}"), &job, listener).await;
+    stop.send_replace(true);
+    let ended = tokio::join!(works, controls);
+    compute.shutdown_background();
+    tracing::debug!(?ended, "local mode ended");
+    watched
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    let _gone = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(cores).thread_name("compute").enable_all().build()
+}
+
+/// Submits the job and follows it to its end.
+async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+    let unreachable = |error: tonic::transport::Error| CliError::Unreachable(error.to_string());
+    let channel = Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let name = submit(channel.clone(), job).await?;
+    let request = GetJobRequest { job: name.clone(), brief: false };
+    let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
+    let signal = stop_signal();
+    tokio::pin!(signal);
+    let mut stopping = false;
+    loop {
+        let status = tokio::select! {
+            changed = changes.message() => match changed? {
+                Some(status) => status,
+                None => return Err(CliError::Unreachable("the status ended".into())),
+            },
+            () = &mut signal, if !stopping => {
+                stopping = true;
+                ask_to_stop(channel.clone(), &name).await?
+            }
+        };
+        if listener(&status) == Wish::Stop && !stopping {
+            stopping = true;
+            ask_to_stop(channel.clone(), &name).await?;
+        }
+        let over = matches!(status.state(), JobState::Completed | JobState::Failed | JobState::Stopped);
+        let published = status.published >= status.epoch || status.state() == JobState::Failed;
+        if over && published {
+            return Ok(status);
+        }
+    }
+}
+
+/// What is not committed is read again at the next start: nothing is waited for.
+async fn ask_to_stop(channel: Channel, name: &str) -> Result<JobStatus, Status> {
+    let request = StopJobRequest { job: name.to_owned(), drain: false };
+    jobs(channel).stop_job(request).await.map(tonic::Response::into_inner)
+}
+
+async fn submit(channel: Channel, job: &LocalJob) -> Result<String, CliError> {
+    let request = SubmitRequest {
+        spec_toml: job.spec_text.clone(),
+        dry_run: false,
+        base_dir: job.base_dir.display().to_string(),
+    };
+    let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
+    loop {
+        match jobs(channel.clone()).submit(request.clone()).await {
+            Ok(response) => return Ok(response.into_inner().job),
+            Err(status) if not_yet(&status) && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(LEAD_LOOK).await;
+            }
+            Err(status) => return Err(status.into()),
+        }
+    }
+}
+
+/// The controller in this process does not lead yet.
+fn not_yet(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) && status.message().contains("leads")
+}
+
+fn store_error(job: &LocalJob, error: StoreError) -> CliError {
+    let hint = match &error {
+        StoreError::Refused { hint, .. } => hint.clone(),
+        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => {
+            format!("the state folder is {}; --state names another", job.state_dir.display())
+        }
+    };
+    CliError::Local { message: error.to_string(), hint }
+}
+
+async fn stop_signal() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupt: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(tokio::signal::ctrl_c());
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate => {}
+    }
+}
