@@ -121,7 +121,8 @@ impl Bench for OnServer<'_> {
     }
 }
 
-/// Everything that the store promises on etcd. Starts `binary` with its data in `folder`; takes eight ports from `port` on.
+/// Everything that the store promises on etcd, in about 40 s. Starts `binary` with its data in `folder`; takes eight
+/// ports from `port` on.
 pub async fn on_etcd(binary: &Path, folder: &Path, port: u16) {
     let mut server = Server::start(binary, folder, port).await;
     contract::for_one(server.candidate("one").await).await;
@@ -217,8 +218,8 @@ async fn a_hanging_member_changes_no_leader(binary: &Path, folder: &Path, port: 
     let endpoints: Vec<_> = servers.iter().map(Server::endpoint).collect();
     let (store, name) = (candidate(endpoints, "three").await, job("a").spec.name);
     for (epoch, server) in (1..).zip(&servers) {
-        // A term for each pause: an old etcd may revoke good leases when its own leader wakes up (etcd issue 15247). Then a term
-        // ends as it should, and it is not what is looked at here.
+        // A term for each pause: an old etcd may revoke good leases when its own leader wakes up (etcd issue 15247).
+        // Then a term ends as it should, and it is not what is looked at here.
         let leading = store.campaign(&leader("a")).await.unwrap();
         server.signal("-STOP").await;
         // Longer than a lease: it was renewed at another member, whichever hangs, etcd's own leader too.
