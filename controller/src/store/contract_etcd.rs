@@ -121,7 +121,8 @@ impl Bench for OnServer<'_> {
     }
 }
 
-/// Everything that the store promises on etcd. Starts `binary` with its data in `folder`; takes eight ports from `port` on.
+/// Everything that the store promises on etcd, in about 40 s. Starts `binary` with its data in `folder`; takes eight
+/// ports from `port` on.
 pub async fn on_etcd(binary: &Path, folder: &Path, port: u16) {
     let mut server = Server::start(binary, folder, port).await;
     contract::for_one(server.candidate("one").await).await;
@@ -215,11 +216,11 @@ async fn what_was_written_survives_a_killed_etcd(server: &mut Server) {
 async fn a_hanging_member_changes_no_leader(binary: &Path, folder: &Path, port: u16) {
     let servers = Server::start_together(binary, folder, &[port, port + 2, port + 4]).await;
     let endpoints: Vec<_> = servers.iter().map(Server::endpoint).collect();
-    let store = candidate(endpoints, "three").await;
-    let leading = store.campaign(&leader("a")).await.unwrap();
-    let name = job("a").spec.name;
-    store.create_job(leading.term, &job("a")).await.unwrap();
+    let (store, name) = (candidate(endpoints, "three").await, job("a").spec.name);
     for (epoch, server) in (1..).zip(&servers) {
+        // A term for each pause: an old etcd may revoke good leases when its own leader wakes up (etcd issue 15247).
+        // Then a term ends as it should, and it is not what is looked at here.
+        let leading = store.campaign(&leader("a")).await.unwrap();
         server.signal("-STOP").await;
         // Longer than a lease: it was renewed at another member, whichever hangs, etcd's own leader too.
         let lost = timeout(Duration::from_secs(LEASE_TTL_S + 1), leading.lost()).await;
@@ -227,9 +228,9 @@ async fn a_hanging_member_changes_no_leader(binary: &Path, folder: &Path, port: 
         server.signal("-CONT").await;
         assert!(lost.is_err(), "leadership was lost to one hanging member of three");
         assert_eq!(written.unwrap(), WriteOutcome::Written);
+        leading.resign().await;
         server.wait_until_healthy().await;
     }
-    leading.resign().await;
 }
 
 async fn an_address_without_etcd_is_unavailable_and_a_wrong_one_refused() {
