@@ -128,7 +128,8 @@ pub(crate) mod tests {
         assert_eq!(data.text(), "row\n");
         assert_eq!(
             notes.text(),
-            "error: no controller answers: http://x: refused\nhint: start streamctl-controller, or name its address with --controller\n"
+            "error: no controller answers: http://x: refused\n\
+             hint: start streamctl-controller, or name its address with --controller\n"
         );
     }
 

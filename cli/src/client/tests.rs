@@ -14,6 +14,8 @@ use tonic::Request;
 pub struct FakeJobs {
     pub leader: Option<String>,
     pub asked: Arc<AtomicUsize>,
+    /// The first watch ends before the job does.
+    pub breaks_off: bool,
 }
 
 impl FakeJobs {
@@ -52,7 +54,9 @@ impl Jobs for FakeJobs {
     async fn watch_job(&self, request: Request<GetJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let last = JobStatus { state: JobState::Completed.into(), ..crate::views::tests::status() };
         let first = Self::job(&request.into_inner().job);
-        self.lead(first.map(|first| -> Self::WatchJobStream { Box::pin(stream::iter([Ok(first), Ok(last)])) }))
+        let gone = self.breaks_off && self.asked.load(Ordering::SeqCst) == 0;
+        let second = if gone { Err(Status::unavailable("shutting down")) } else { Ok(last) };
+        self.lead(first.map(|first| -> Self::WatchJobStream { Box::pin(stream::iter([Ok(first), second])) }))
     }
     async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
         self.lead(Ok(ListJobsResponse { jobs: vec![crate::views::tests::status()] }))

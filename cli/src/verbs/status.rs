@@ -5,7 +5,15 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
 use crate::views::{has_ended, status_json, status_text};
-use streamctl_proto::v1::GetJobRequest;
+use std::time::Duration;
+use streamctl_proto::v1::{GetJobRequest, JobStatus};
+use tonic::Streaming;
+
+/// How often in a row the controllers are asked again: a standby leads within 6 s.
+const RECONNECTS_MAX: u32 = 10;
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// The exit code of errors that a new leader mends.
+const UNREACHABLE: u8 = 4;
 
 /// All jobs, one job, or one job until it ends.
 pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
@@ -22,22 +30,51 @@ pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -
     out.either(|| status_text(&status), || status_json(&status))
 }
 
+/// A controller that goes away is not the end of the job: its successor is asked.
 async fn watch(request: &GetJobRequest, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).watch_job(request).await }
     };
-    let mut changes = controller.ask(ask).await?;
-    while let Some(status) = changes.message().await? {
+    let mut lost = 0;
+    loop {
+        let error = match controller.ask(ask).await {
+            Ok(mut changes) => match follow(&mut changes, &mut lost, out).await? {
+                Followed::ToTheEnd => return Ok(()),
+                Followed::Lost(error) => error,
+            },
+            Err(error) => error,
+        };
+        lost += 1;
+        if error.exit_code() != UNREACHABLE || lost > RECONNECTS_MAX {
+            return Err(error);
+        }
+        out.note(&format!("the controller was lost ({error}); asking again"));
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+enum Followed {
+    ToTheEnd,
+    Lost(CliError),
+}
+
+async fn follow(changes: &mut Streaming<JobStatus>, lost: &mut u32, out: &mut Output) -> Result<Followed, CliError> {
+    loop {
+        let status = match changes.message().await {
+            Ok(Some(status)) => status,
+            Ok(None) => return Ok(Followed::Lost(CliError::Unreachable("the answer ended".to_owned()))),
+            Err(status) => return Ok(Followed::Lost(status.into())),
+        };
+        *lost = 0;
         out.either(|| status_text(&status), || status_json(&status))?;
         if has_ended(&status) {
-            break;
+            return Ok(Followed::ToTheEnd);
         }
         if out.format() == Format::Table {
             out.text("")?;
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -67,6 +104,16 @@ mod tests {
         result.unwrap();
         let states = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].clone());
         assert_eq!(states.collect::<Vec<_>>(), ["waiting", "completed"]);
+    }
+
+    #[tokio::test]
+    async fn watching_goes_on_with_the_next_leader() {
+        let address = serve(FakeJobs { breaks_off: true, ..Default::default() }).await;
+        let (mut out, data, notes) = captured(Format::Json);
+        let args = StatusArgs { job: Some("sales".into()), watch: true };
+        run(&args, &Controller::new(&address).unwrap(), &mut out).await.unwrap();
+        assert!(data.text().lines().last().unwrap().contains("\"completed\""));
+        assert!(notes.text().starts_with("the controller was lost"));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! From the text of a job file to a checked [`JobSpec`].
 //!
-//! Owns: the tables of a job file except `[source]`, their defaults and limits. Does not own: how a value is read (`raw`).
+//! Owns: the tables of a job file except `[source]`, their defaults and limits. Does not own: how a value is read
+//! (`raw`), the source (`source`).
 //! Rule: every problem is found in one go; a [`JobSpec`] is made only when there is none.
 
 use super::location::{self, Named};

@@ -99,6 +99,9 @@ pub(super) fn source<'a>(
 }
 
 fn belongs_elsewhere(key: &str) -> Option<String> {
+    if ["secret", "access_key", "password", "token"].iter().any(|word| key.contains(word)) {
+        return Some("credentials come from the environment of controller and workers, or from role_arn".to_owned());
+    }
     let types = [
         ("kinesis", KINESIS_KEYS.as_slice()),
         ("files", FILES_KEYS.as_slice()),

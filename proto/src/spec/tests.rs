@@ -108,6 +108,15 @@ fn a_key_of_another_source_is_told_where_it_belongs() {
 }
 
 #[test]
+fn credentials_are_refused() {
+    assert_eq!(
+        refusal(&job("secret_access_key = \"x\"\n")),
+        "line 9: source.secret_access_key: does not belong here\n  \
+         hint: credentials come from the environment of controller and workers, or from role_arn"
+    );
+}
+
+#[test]
 fn places_that_must_be_apart_are_refused_together() {
     let text = job(
         "[dead_letter]\npath = \"s3://bucket/out/dead\"\n[[lookup]]\nname = \"c\"\npath = \"s3://bucket/checkpoint\"\n",
