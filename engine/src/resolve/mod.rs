@@ -14,9 +14,7 @@ use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, SchemaRef};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
-use streamctl_proto::spec::{
-    LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition,
-};
+use streamctl_proto::spec::{LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition};
 use streamctl_proto::{JobSpec, Position, ResolvedJob};
 
 /// Largest file in the form of GetTable's answer.
@@ -24,8 +22,20 @@ pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The columns of the generator's sales records; all are text.
 pub const GENERATOR_COLUMNS: [&str; 14] = [
-    "uuid", "country", "itemtype", "saleschannel", "orderpriority", "orderdate", "region", "shipdate", "unitssold",
-    "unitprice", "unitcost", "totalrevenue", "totalcost", "totalprofit",
+    "uuid",
+    "country",
+    "itemtype",
+    "saleschannel",
+    "orderpriority",
+    "orderdate",
+    "region",
+    "shipdate",
+    "unitssold",
+    "unitprice",
+    "unitcost",
+    "totalrevenue",
+    "totalcost",
+    "totalprofit",
 ];
 
 /// What is asked.
@@ -65,9 +75,11 @@ pub async fn resolve(
 ) -> Result<ResolvedJob, ResolveError> {
     let mut log = Log::default();
     let table = source_table(world, &spec, &mut log).await;
-    let schema = table.as_ref().and_then(|table| log.ok(catalog::arrow_schema(&table.columns), |error| {
-        Failure::of_catalog(schema_field(&spec.source.schema), &error)
-    }));
+    let schema = table.as_ref().and_then(|table| {
+        log.ok(catalog::arrow_schema(&table.columns), |error| {
+            Failure::of_catalog(schema_field(&spec.source.schema), &error)
+        })
+    });
     let stream = stream_address(&spec, table.as_ref(), &mut log);
     let lookups = lookup_schemas(world, &spec.lookups, &mut log).await;
     let plan = schema.zip(lookups).and_then(|(schema, lookups)| {
@@ -133,7 +145,9 @@ impl Log {
         for failure in self.failures {
             match failure {
                 Failure::Problem(problem) => problems.push(problem),
-                Failure::Unavailable { field, reason } => unavailable = Some(ResolveError::Unavailable { field, reason }),
+                Failure::Unavailable { field, reason } => {
+                    unavailable = Some(ResolveError::Unavailable { field, reason })
+                }
             }
         }
         match unavailable {
@@ -283,7 +297,11 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
         };
         if spec.sink.partition_by.iter().any(taken) {
             let message = format!("{name} is a column of the result and the window's start at once");
-            log.problem(field, message, Some(format!("rename the result's column, or leave {name} out of partition_by")));
+            log.problem(
+                field,
+                message,
+                Some(format!("rename the result's column, or leave {name} out of partition_by")),
+            );
         }
     }
 }
