@@ -437,3 +437,46 @@ async fn dropped_rows_are_those_that_a_semi_join_would_not_find() {
         assert_eq!(open.unmatched.rows(), oracle(missing, &source, &lookups).await.len() as u64);
     }
 }
+
+#[tokio::test]
+async fn every_lookup_of_a_chain_has_its_own_keys() {
+    let lookups = BTreeMap::from([
+        ("c".to_owned(), countries()),
+        ("r".to_owned(), batch(&[("name", &[Some("a")]), ("head", &[Some("Ann")])])),
+    ]);
+    let schemas = lookups.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+    let sql = format!("SELECT s.uuid, r.head FROM source s {TWO} JOIN r ON r.name = s.region");
+    let plan = QueryPlan::new(schema(&["uuid", "country", "region"]), schemas, &sql).unwrap();
+    let mut open = plan.open(&lookups, LIMIT).await.unwrap();
+    let rows = batch(&[
+        ("uuid", &[Some("1"), Some("2"), Some("3")]),
+        ("country", &[Some("Namibia"), Some("Russia"), Some("Namibia")]),
+        ("region", &[Some("a"), Some("b"), Some("b")]),
+    ]);
+    open.input.push(rows).await.unwrap();
+    open.input.close();
+    assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 1);
+    assert!(open.output.next().await.unwrap().is_none());
+    let top: Vec<String> =
+        open.unmatched.top().into_iter().map(|key| format!("{} {} {}", key.lookup, key.key, key.rows)).collect();
+    assert_eq!(top, ["c Russia 1", "r b 1"]);
+}
+
+#[test]
+fn the_planner_s_words_come_without_its_prefixes() {
+    for (sql, begin, hint) in [
+        ("SELEC", "Expected: an SQL statement", ""),
+        ("SELECT nofunction(uuid) FROM source", "Invalid function 'nofunction'", ""),
+        ("SELECT uuid, count(*) AS n FROM source", "Column in SELECT must be in GROUP BY", ""),
+        ("SELECT country FROM source s JOIN source t ON s.uuid = t.uuid", "Ambiguous reference", "source.country"),
+        (
+            r#"SELECT uuid, (SELECT max("Code") FROM c WHERE c."CountryName" < s.country) AS m FROM source s"#,
+            "Physical plan does not support",
+            "write it as a join",
+        ),
+    ] {
+        let problem = plan(sql).expect_err(sql).problem();
+        assert!(problem.message.starts_with(begin), "{sql}: {problem}");
+        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{sql}: {problem}");
+    }
+}

@@ -287,7 +287,7 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
         let hint = "add a column to the query that is not in partition_by".to_owned();
         log.problem(field, "every column of the result names a folder: none is left to write".into(), Some(hint));
     }
-    for name in names.iter().filter(|name| name.to_lowercase().starts_with("ingest_")) {
+    for name in names {
         let taken = |column: &PartitionColumn| match column {
             PartitionColumn::IngestYear => name.eq_ignore_ascii_case("ingest_year"),
             PartitionColumn::IngestMonth => name.eq_ignore_ascii_case("ingest_month"),
