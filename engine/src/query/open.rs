@@ -72,7 +72,8 @@ impl QueryInput {
 
 /// Gives the result of one window.
 pub struct QueryOutput {
-    stream: SendableRecordBatchStream,
+    /// `None` when it ended: whoever still pushes must not wait for a reader that is gone.
+    stream: Option<SendableRecordBatchStream>,
     memory_bytes_max: usize,
 }
 
@@ -88,14 +89,18 @@ impl QueryOutput {
     /// # Errors
     /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing comes after an error.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
-        loop {
-            match self.stream.next().await {
+        while let Some(stream) = &mut self.stream {
+            match stream.next().await {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => return Ok(Some(batch)),
-                Some(Err(error)) => return Err(QueryError::at_run_time(&error, self.memory_bytes_max)),
-                None => return Ok(None),
+                Some(Err(error)) => {
+                    self.stream = None;
+                    return Err(QueryError::at_run_time(&error, self.memory_bytes_max));
+                }
+                None => self.stream = None,
             }
         }
+        Ok(None)
     }
 }
 
@@ -112,7 +117,7 @@ pub(super) async fn open(
     let stream = stream.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
     Ok(OpenQuery {
         input: QueryInput { sender, schema: Arc::clone(&query.input_schema) },
-        output: QueryOutput { stream, memory_bytes_max },
+        output: QueryOutput { stream: Some(stream), memory_bytes_max },
         unmatched,
     })
 }

@@ -247,7 +247,6 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
                 Err(error) => break error,
             }
         };
-        drop(output);
         assert!(matches!(error, QueryError::Memory { limit_bytes: 300_000, .. }), "{sql}: {error}");
         assert!(error.to_string().contains("300000"), "{error}");
         pusher.await.unwrap();
@@ -276,7 +275,6 @@ async fn a_limit_that_is_met_needs_no_more_rows() {
     assert_eq!(input.push(uuids(0)).await.unwrap(), Pushed::Taken);
     assert_eq!(output.next().await.unwrap().unwrap().num_rows(), 2);
     assert!(output.next().await.unwrap().is_none());
-    drop(output);
     assert_eq!(input.push(uuids(1)).await.unwrap(), Pushed::NotNeeded);
 }
 
