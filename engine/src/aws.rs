@@ -62,6 +62,23 @@ impl Aws {
         Self { shared: Arc::new(Shared { settings, config: OnceCell::new(), s3: OnceCell::new() }) }
     }
 
+    /// S3 at this address only, whatever the environment says.
+    #[cfg(test)]
+    pub(crate) async fn at(endpoint: &str) -> Self {
+        let keys = aws_sdk_s3::config::Credentials::new("test", "test", None, None, "test");
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS_MAX)
+            .with_initial_backoff(Duration::from_millis(1))
+            .with_max_backoff(Duration::from_millis(1));
+        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let config = loader.credentials_provider(keys).retry_config(retries).load().await;
+        let s3 = aws_sdk_s3::config::Builder::from(&config).endpoint_url(endpoint).force_path_style(true);
+        let aws = Self::new(AwsSettings::default());
+        let set = aws.shared.s3.set(aws_sdk_s3::Client::from_conf(s3.build()));
+        set.expect("nobody else has these clients yet");
+        aws
+    }
+
     /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked for at the first call.
     async fn config(&self) -> &SdkConfig {
         let load = || async {

@@ -40,7 +40,7 @@ pub struct Listed {
 pub enum LookupError {
     /// Nothing is below its path.
     #[error(
-        "lookup {lookup}: there is no file below {path} (names that begin with `_` or `.` do not count); write its files there, or mend `path`"
+        "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count); write its files there, or mend `path`"
     )]
     Empty {
         /// Its name.
@@ -304,12 +304,13 @@ fn relative<'a>(path: &Location, object: &'a ObjectInfo) -> &'a str {
     object.location.strip_prefix(path.as_str()).unwrap_or(&object.location)
 }
 
-/// Whether an object is part of the lookup: not a folder's marker, not what other programs leave beside data.
+/// Whether an object is part of the lookup: not a folder's marker, not what other programs leave beside data. The rule
+/// is Spark's and Hive's: a file or folder whose name begins with `_` or `.` is no data, but `_year=2026` is a partition.
 fn is_part(path: &Location, object: &ObjectInfo) -> bool {
     let name = relative(path, object);
-    let last = name.rsplit('/').next().unwrap_or_default();
-    // A marker's name ends in a slash, or is the folder's own.
-    !last.is_empty() && !last.starts_with(['_', '.'])
+    let marker = name.is_empty() || name.ends_with('/') || (object.size == 0 && name.ends_with("_$folder$"));
+    let hidden = |part: &str| part.starts_with('.') || (part.starts_with('_') && !part.contains('='));
+    !marker && !name.split('/').any(hidden)
 }
 
 fn digest(path: &Location, objects: &[ObjectInfo]) -> LookupVersion {
@@ -342,6 +343,8 @@ mod tests {
         memory.put(&format!("{COUNTRIES}b.csv"), "CountryName\nPeru\n");
         memory.put(&format!("{COUNTRIES}_SUCCESS"), "");
         memory.put(&format!("{COUNTRIES}.hidden"), "x");
+        memory.put(&format!("{COUNTRIES}_temporary/0/c.csv"), "x");
+        memory.put(&format!("{COUNTRIES}part=1_$folder$"), "");
         memory.put(COUNTRIES, "");
         Bed {
             storages: Storages::memory(memory.clone()),

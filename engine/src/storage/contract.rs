@@ -62,7 +62,7 @@ async fn a_staged_object_is_invisible_until_it_is_published(storage: &dyn Storag
     assert!(names(storage, root).await.is_empty(), "a staged object is not listed");
     assert!(matches!(storage.head(&location).await, Err(StorageError::NotFound { .. })), "a staged object has no size");
     storage.publish(&object).await.expect("a staged object can be published");
-    assert_eq!(names(storage, root).await, [location.clone()]);
+    assert_eq!(names(storage, root).await, std::slice::from_ref(&location));
     assert_eq!(storage.get(&location, 3).await.expect("it can be read"), "{}\n");
 }
 

@@ -51,7 +51,7 @@ impl Storage for LocalStorage {
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
         blocking(folder.as_str(), |path| {
             let mut found = Vec::new();
-            walk(path, 0, &mut |path, metadata| {
+            walk(path, &mut |path, metadata| {
                 if !file_name(path).starts_with('.') {
                     found.push(info(path, metadata)?);
                 }
@@ -99,7 +99,7 @@ impl Storage for LocalStorage {
         let (job, keep, before_ms) = (job.to_owned(), keep.clone(), now_ms() - age_ms);
         blocking(folder.as_str(), move |path| {
             let mut swept = 0;
-            walk(path, 0, &mut |path, metadata| {
+            walk(path, &mut |path, metadata| {
                 let Some(object) = object_of_staged(path) else { return Ok(()) };
                 let old = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000 <= before_ms;
                 let kept = object.to_str().is_none_or(|location| keep.contains(location));
@@ -234,36 +234,49 @@ fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
     })
 }
 
-/// Every file below `folder`, hidden ones too but nothing in hidden folders. Symbolic links are not followed: they
-/// lead out of the folder. A folder that is not there, or goes away meanwhile, has none.
-fn walk(
-    folder: &Path,
-    depth: usize,
-    visit: &mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+/// What is done with each file below a folder.
+type Visit<'a> = &'a mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>;
+
+/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts when it leads to a
+/// file inside the folder, as those of a mounted ConfigMap do. A folder that is not there has none.
+fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
+    match fs::canonicalize(folder) {
+        Ok(root) => walk_below(&root, folder, 0, visit),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(folder, &error)),
+    }
+}
+
+fn walk_below(root: &Path, folder: &Path, depth: usize, visit: Visit<'_>) -> Result<(), StorageError> {
     if depth > DEPTH_MAX {
         return Err(failed(folder, &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep")));
     }
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| failed(folder, &error))?,
-    };
+    // What goes away meanwhile is as if it had never been there.
+    let Some(entries) = if_there(fs::read_dir(folder), folder)? else { return Ok(()) };
     for entry in entries {
         let entry = entry.map_err(|error| failed(folder, &error))?;
         let path = entry.path();
-        let metadata = match entry.metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            metadata => metadata.map_err(|error| failed(&path, &error))?,
-        };
-        if metadata.is_dir() {
-            if !file_name(&path).starts_with('.') {
-                walk(&path, depth + 1, visit)?;
-            }
+        let Some(metadata) = if_there(entry.metadata(), &path)? else { continue };
+        if metadata.is_dir() && !file_name(&path).starts_with('.') {
+            walk_below(root, &path, depth + 1, visit)?;
         } else if metadata.is_file() {
             visit(&path, &metadata)?;
+        } else if metadata.is_symlink() {
+            let Some(target) = if_there(fs::canonicalize(&path), &path)? else { continue };
+            let Some(metadata) = if_there(fs::metadata(&target), &path)? else { continue };
+            if target.starts_with(root) && metadata.is_file() {
+                visit(&path, &metadata)?;
+            }
         }
     }
     Ok(())
+}
+
+fn if_there<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, StorageError> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).map_err(|error| failed(path, &error)),
+    }
 }
 
 fn file_name(path: &Path) -> String {
@@ -350,75 +363,4 @@ impl StagedWriter for LocalWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::contract;
-
-    /// A folder of its own, removed at the end.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new() -> Self {
-            let path = std::env::temp_dir().join(format!("streamctl-local-{:016x}", fastrand::u64(..)));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-        fn location(&self) -> Location {
-            Location::folder(self.0.to_str().unwrap())
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_local_disk_keeps_the_contract() {
-        let scratch = Scratch::new();
-        contract::contract(&LocalStorage, &scratch.location()).await;
-    }
-
-    #[tokio::test]
-    async fn a_link_out_of_the_folder_is_not_followed() {
-        let (scratch, outside) = (Scratch::new(), Scratch::new());
-        fs::write(outside.0.join("secret"), b"x").unwrap();
-        std::os::unix::fs::symlink(&outside.0, scratch.0.join("folder")).unwrap();
-        std::os::unix::fs::symlink(outside.0.join("secret"), scratch.0.join("file")).unwrap();
-        assert!(LocalStorage.list(&scratch.location()).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn only_a_staged_file_of_the_object_can_be_moved_or_removed() {
-        let scratch = Scratch::new();
-        let other = scratch.0.join("other.json");
-        fs::write(&other, b"x").unwrap();
-        let object = StagedObject {
-            kind: ObjectKind::Data,
-            location: scratch.location().join("a.json"),
-            size: 1,
-            crc32c: crc32c::crc32c(b"x"),
-            rows: 1,
-            staging: Staging::File { staged_path: other.to_str().unwrap().into() },
-        };
-        assert!(matches!(LocalStorage.publish(&object).await, Err(StorageError::Refused { .. })));
-        assert!(matches!(LocalStorage.abandon(&object).await, Err(StorageError::Refused { .. })));
-        assert!(other.exists());
-    }
-
-    #[tokio::test]
-    async fn a_relative_path_is_refused() {
-        for location in ["out/a", "/out/../a"] {
-            assert!(matches!(LocalStorage.head(location).await, Err(StorageError::Refused { .. })), "{location}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_where_a_folder_is_wanted_is_refused_with_a_hint() {
-        let scratch = Scratch::new();
-        fs::write(scratch.0.join("a"), b"x").unwrap();
-        let staged = LocalStorage.stage(&scratch.location().join("a/b.json")).await;
-        assert!(matches!(staged.err(), Some(StorageError::Refused { .. })));
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! Rule: an upload that is not completed is the staged object. After a completion that was not answered, or was
 //! done before, the object itself is looked at.
 
-use super::s3_error::{code, meaning, refused, status};
+use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::S3Writer;
 use super::staged_name::made_for_job;
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
@@ -24,8 +24,10 @@ use std::time::Duration;
 use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
 
-/// Objects up to this size are read back when a completion is in doubt and the service keeps no checksum of the whole.
+/// Objects up to this size are read back when the service's own checksum does not decide.
 const READ_BACK_BYTES_MAX: u64 = 1 << 30;
+/// Tries of one read, the first included, when the answer breaks off in the middle.
+const READ_TRIES_MAX: u32 = 3;
 /// Tries of a conditional put that met another one in flight.
 const CONFLICT_TRIES_MAX: u32 = 5;
 /// Wait before trying such a put again, times the number of the try.
@@ -66,22 +68,17 @@ impl<'a> Place<'a> {
 impl Storage for S3Storage {
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
         let place = Place::parse(location)?;
-        let request = self.aws.s3().await.get_object().bucket(place.bucket).key(place.key);
-        let answer = request.send().await.map_err(|error| meaning(location, &error))?;
-        let too_large = |size| StorageError::TooLarge { location: location.to_owned(), size, limit };
-        let size = unsigned(answer.content_length());
-        if size > limit {
-            return Err(too_large(size));
-        }
-        let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
-        let mut body = answer.body;
-        while let Some(chunk) = body.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| broken_off(location, &error))?);
-            if bytes.len() as u64 > limit {
-                return Err(too_large(bytes.len() as u64));
+        let client = self.aws.s3().await;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match read(&client, place, limit).await {
+                // The SDK tries again until an answer begins; one that breaks off is begun anew here.
+                Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
+                Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
+                Ok(bytes) => return Ok(bytes),
             }
         }
-        Ok(bytes.freeze())
     }
 
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
@@ -92,6 +89,7 @@ impl Storage for S3Storage {
         Ok(ObjectInfo { location: location.to_owned(), size: unsigned(answer.content_length()), etag })
     }
 
+    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be our own.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
@@ -157,7 +155,7 @@ impl Storage for S3Storage {
             Err(error) => Some((code(&error), meaning(place.location, &error))),
         };
         let lost = || StorageError::StagedLost { location: object.location.clone() };
-        match (look(&client, place, object).await?, refusal) {
+        match (look(&client, place, object, refusal.is_some()).await?, refusal) {
             (Look::Same, _) => Ok(()),
             // The upload is gone, or its content is not the recorded one: nothing will bring the object back.
             (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => Err(lost()),
@@ -198,6 +196,32 @@ impl Storage for S3Storage {
     }
 }
 
+/// Why an object was not read.
+enum Read {
+    /// The answer began well: worth another try at once.
+    BrokenOff(StorageError),
+    Failed(StorageError),
+}
+
+async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Read> {
+    let request = client.get_object().bucket(place.bucket).key(place.key);
+    let answer = request.send().await.map_err(|error| Read::Failed(meaning(place.location, &error)))?;
+    let too_large = |size| Read::Failed(StorageError::TooLarge { location: place.location.to_owned(), size, limit });
+    let size = unsigned(answer.content_length());
+    if size > limit {
+        return Err(too_large(size));
+    }
+    let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
+    let mut body = answer.body;
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| Read::BrokenOff(broken_off(place.location, &error)))?);
+        if bytes.len() as u64 > limit {
+            return Err(too_large(bytes.len() as u64));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
 /// Every upload below a folder that is neither completed nor aborted.
 async fn uploads(client: &Client, place: Place<'_>) -> Result<Vec<MultipartUpload>, StorageError> {
     let mut found = Vec::new();
@@ -232,8 +256,9 @@ enum Look {
     Nothing,
 }
 
-/// Compares what is there with what was staged: by size, then by the service's checksum of the whole, else by reading.
-async fn look(client: &Client, place: Place<'_>, object: &StagedObject) -> Result<Look, StorageError> {
+/// Compares what is there with what was staged: by size, then by the service's checksum of the whole. Where it keeps
+/// none, the object is read back if its completion is `in_doubt`: the controller can not read all output.
+async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt: bool) -> Result<Look, StorageError> {
     let request = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
     let head = match request.send().await {
         Ok(head) => head,
@@ -245,11 +270,16 @@ async fn look(client: &Client, place: Place<'_>, object: &StagedObject) -> Resul
     if unsigned(head.content_length()) != object.size {
         return Ok(Look::Other);
     }
-    let crc32c = match head.checksum_crc32_c().and_then(whole_crc32c) {
-        Some(kept) if head.checksum_type() != Some(&ChecksumType::Composite) => kept,
-        _ if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+    let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
+    let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+    let crc32c = match kept {
+        Some(kept) if kept == object.crc32c => kept,
+        // Some servers keep another checksum under that name: before anything is called lost, its bytes are looked at.
+        Some(_) if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+        Some(kept) => kept,
+        None if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
         // Names are never used twice, so the size has to do.
-        _ => object.crc32c,
+        None => object.crc32c,
     };
     Ok(if crc32c == object.crc32c { Look::Same } else { Look::Other })
 }
@@ -285,8 +315,9 @@ fn completed(etags: &[String]) -> CompletedMultipartUpload {
     CompletedMultipartUpload::builder().set_parts(Some(parts)).build()
 }
 
-fn broken_off(location: &str, error: &dyn std::error::Error) -> StorageError {
-    StorageError::Unavailable { location: location.to_owned(), reason: format!("reading broke off: {error}") }
+fn broken_off(location: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    let reason = format!("reading broke off: {}", chain(error));
+    StorageError::Unavailable { location: location.to_owned(), reason }
 }
 
 fn unsigned(size: Option<i64>) -> u64 {
@@ -294,44 +325,4 @@ fn unsigned(size: Option<i64>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::aws::AwsSettings;
-    use crate::storage::contract;
-
-    /// Where the tests find a server: `STREAMCTL_TEST_S3` names a bucket that they may make and write to; address and
-    /// keys are the environment's. Without it only the tests that need no server run.
-    async fn server() -> Option<(S3Storage, Location)> {
-        #[allow(clippy::disallowed_methods)]
-        let bucket = std::env::var("STREAMCTL_TEST_S3").ok()?;
-        let aws = Aws::new(AwsSettings::from_env());
-        let made = aws.s3().await.create_bucket().bucket(&bucket).send().await;
-        let there = made.as_ref().err().and_then(code).is_some_and(|code| code.starts_with("BucketAlready"));
-        assert!(made.is_ok() || there, "{made:?}");
-        let root = format!("s3://{bucket}/{:016x}/", fastrand::u64(..));
-        Some((S3Storage::new(aws), Location::folder(&root)))
-    }
-
-    #[tokio::test]
-    async fn s3_keeps_the_contract() {
-        let Some((storage, root)) = server().await else { return };
-        contract::contract(&storage, &root).await;
-    }
-
-    #[test]
-    fn a_location_is_a_bucket_and_a_key() {
-        let place = Place::parse("s3://b/k=v/a b+é.json").unwrap();
-        assert_eq!((place.bucket, place.key), ("b", "k=v/a b+é.json"));
-        for bad in ["s3:///k", "s3://b", "/tmp/a"] {
-            assert!(matches!(Place::parse(bad), Err(StorageError::Refused { .. })), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_checksum_of_the_whole_object_counts() {
-        let whole = crc32c::crc32c(b"123456789");
-        assert_eq!(whole_crc32c(&BASE64.encode(whole.to_be_bytes())), Some(whole));
-        assert_eq!(whole_crc32c("4waSgw==-2"), None);
-        assert_eq!(whole_crc32c(""), None);
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! what only a person can mend is `Refused` and says how.
 
 use super::StorageError;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
 /// The service's word for an error.
@@ -41,15 +41,17 @@ where
         }
         ("NoSuchUpload", _) => return StorageError::StagedLost { location: location.to_owned() },
         (_, Some(404)) => return StorageError::NotFound { location: location.to_owned() },
-        (_, Some(401 | 403)) => {
+        // By its code too: an error inside an answer of 200 counts as status 500.
+        ("AccessDenied", _) | (_, Some(401 | 403)) => {
             "allow s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and \
              s3:ListBucketMultipartUploads there"
         }
         (_, Some(408 | 409 | 429 | 500..)) => return unavailable(location, reason),
         (_, Some(400..)) => "the service does not take this request: look at the bucket's name and the endpoint",
-        _ if reason.contains("credential") => {
+        _ if NO_CREDENTIALS.iter().any(|words| reason.contains(words)) => {
             "no credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the machine a role"
         }
+        _ if reason.contains(NO_REGION) => "set AWS_REGION to the bucket's region",
         _ if matches!(error, SdkError::ConstructionFailure(_)) => {
             "look at the bucket's name, the region and the endpoint"
         }
@@ -58,18 +60,35 @@ where
     refused(location, &reason, hint)
 }
 
-/// The service's words, with what support asks for.
+/// How the SDK says that nobody gave it credentials; a provider that does not answer may answer later.
+const NO_CREDENTIALS: [&str; 2] =
+    ["credential provider was not enabled", "credentials provider was not properly configured"];
+/// How the SDK says that nobody named a region.
+const NO_REGION: &str = "A region must be set";
+
+/// The service's words, with what its support asks for.
 fn words<E>(code: &str, error: &SdkError<E>) -> String
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
-    let Some(service) = error.as_service_error() else { return DisplayErrorContext(error).to_string() };
-    let message = service.message().unwrap_or("no message");
+    let Some(service) = error.as_service_error() else { return chain(error) };
+    let said = match (code, status(error)) {
+        // An answer to HEAD has no words.
+        ("", Some(status)) => format!("the service answered {status}"),
+        _ => format!("{code}: {}", service.message().unwrap_or("no message")),
+    };
     let request = error.raw_response().and_then(|answer| answer.headers().get("x-amz-request-id"));
-    match request {
-        Some(id) => format!("{code}: {message} (request {id})"),
-        None => format!("{code}: {message}"),
+    request.map(|id| format!("{said} (request {id})")).unwrap_or(said)
+}
+
+/// An error and what it came from, in one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
+    text.replace('\n', ";")
 }
 
 pub(super) fn refused(location: &str, reason: &str, hint: &str) -> StorageError {

@@ -46,3 +46,19 @@ impl Storages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_location_s_text_decides() {
+        let storages = Storages::local();
+        for (location, storage) in
+            [("s3://b/k", "S3Storage"), ("memory://a", "MemoryStorage"), ("/data/out/", "LocalStorage")]
+        {
+            let chosen = format!("{:?}", storages.for_location(location));
+            assert!(chosen.starts_with(storage), "{location}: {chosen}");
+        }
+    }
+}
