@@ -52,12 +52,14 @@ pub enum CatalogError {
     #[error("not in the form of GetTable's answer: {0}")]
     Form(String),
     /// There is no such table.
-    #[error("the Data Catalog has no table {table:?} in database {database:?}")]
+    #[error("the Data Catalog has no table {table:?} in database {database:?}: {reason}")]
     NotFound {
         /// Database name.
         database: String,
         /// Table name.
         table: String,
+        /// The service's words: which of the two is missing.
+        reason: String,
     },
     /// Refused for good.
     #[error("the Data Catalog refused table {database}.{table}: {reason}")]
@@ -203,7 +205,12 @@ fn table_of(
 fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
     let (database, table) = (database.to_owned(), table.to_owned());
     let Some(service) = error.as_service_error() else {
-        return CatalogError::Unavailable { database, table, reason: DisplayErrorContext(error).to_string() };
+        let reason = DisplayErrorContext(error).to_string();
+        if matches!(error, SdkError::ConstructionFailure(_)) {
+            let hint = "set a region: in the job file's catalog, or AWS_REGION".to_owned();
+            return CatalogError::Refused { database, table, reason, hint };
+        }
+        return CatalogError::Unavailable { database, table, reason };
     };
     let code = service.code().unwrap_or("error");
     let reason = format!("{code}: {}", service.message().unwrap_or("no message"));
@@ -212,7 +219,7 @@ fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> Cata
         CatalogError::Refused { database, table, reason: reason.clone(), hint: hint.to_owned() }
     };
     match code {
-        "EntityNotFoundException" => CatalogError::NotFound { database, table },
+        "EntityNotFoundException" => CatalogError::NotFound { database, table, reason },
         "AccessDeniedException" => {
             refused("allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE")
         }
@@ -259,5 +266,24 @@ mod tests {
     fn a_table_that_describes_no_stream_has_no_address() {
         let json = r#"{"Table": {"StorageDescriptor": {"Columns": [], "Parameters": {"typeOfData": "kafka", "streamName": "x"}}}}"#;
         assert_eq!(parse_get_table(json).unwrap().stream, None);
+    }
+
+    fn answered(code: &str) -> CatalogError {
+        use aws_sdk_glue::config::http::HttpResponse;
+        let meta = aws_sdk_glue::error::ErrorMetadata::builder().code(code).message("words").build();
+        let response = HttpResponse::new(400.try_into().unwrap(), "".into());
+        failure(&SdkError::service_error(GetTableError::generic(meta), response), "d", "t")
+    }
+
+    #[test]
+    fn refusals_are_final_and_the_rest_may_be_tried_again() {
+        let missing = answered("EntityNotFoundException");
+        assert!(missing.to_string().contains("\"t\" in database \"d\""), "{missing}");
+        assert!(missing.hint().is_some() && !missing.retryable());
+        let denied = answered("AccessDeniedException");
+        assert!(denied.hint().unwrap().contains("glue:GetTable") && !denied.retryable());
+        for code in ["InternalServiceException", "ThrottlingException", "OperationTimeoutException"] {
+            assert!(answered(code).retryable(), "{code}");
+        }
     }
 }

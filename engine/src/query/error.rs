@@ -17,7 +17,7 @@ pub enum QueryError {
         /// What to do.
         hint: Option<String>,
     },
-    /// A lookup's rows are missing, or their columns changed since submit.
+    /// A lookup's rows are missing, or lack columns that the query was planned with.
     #[error("lookup {name}: {reason}")]
     Lookup {
         /// Which one.

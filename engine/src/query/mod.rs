@@ -87,7 +87,8 @@ impl QueryPlan {
     /// what joins, aggregates and kept rows may hold.
     ///
     /// # Errors
-    /// [`QueryError::Lookup`] when a lookup is missing or has other columns than it had at submit.
+    /// [`QueryError::Lookup`] when a lookup is missing, or lacks a column that it was planned with; added columns and another
+    /// order do no harm.
     pub async fn open(
         &self,
         lookups: &BTreeMap<String, RecordBatch>,

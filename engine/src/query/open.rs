@@ -72,7 +72,8 @@ impl QueryInput {
 
 /// Gives the result of one window.
 pub struct QueryOutput {
-    stream: SendableRecordBatchStream,
+    /// `None` when it ended: whoever still pushes must not wait for a reader that is gone.
+    stream: Option<SendableRecordBatchStream>,
     memory_bytes_max: usize,
 }
 
@@ -88,14 +89,18 @@ impl QueryOutput {
     /// # Errors
     /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing comes after an error.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
-        loop {
-            match self.stream.next().await {
+        while let Some(stream) = &mut self.stream {
+            match stream.next().await {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => return Ok(Some(batch)),
-                Some(Err(error)) => return Err(QueryError::at_run_time(&error, self.memory_bytes_max)),
-                None => return Ok(None),
+                Some(Err(error)) => {
+                    self.stream = None;
+                    return Err(QueryError::at_run_time(&error, self.memory_bytes_max));
+                }
+                None => self.stream = None,
             }
         }
+        Ok(None)
     }
 }
 
@@ -104,15 +109,15 @@ pub(super) async fn open(
     lookups: &BTreeMap<String, RecordBatch>,
     memory_bytes_max: usize,
 ) -> Result<OpenQuery, QueryError> {
-    check_lookups(query, lookups)?;
+    let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
     let unmatched = UnmatchedCounter::default();
-    let stream = start(query, lookups, Arc::new(feed), memory_bytes_max, &unmatched).await;
+    let stream = start(query, &lookups, Arc::new(feed), memory_bytes_max, &unmatched).await;
     let stream = stream.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
     Ok(OpenQuery {
         input: QueryInput { sender, schema: Arc::clone(&query.input_schema) },
-        output: QueryOutput { stream, memory_bytes_max },
+        output: QueryOutput { stream: Some(stream), memory_bytes_max },
         unmatched,
     })
 }
@@ -143,22 +148,26 @@ fn runtime(memory_bytes_max: usize) -> Result<Arc<RuntimeEnv>, DataFusionError> 
         .build_arc()
 }
 
-fn check_lookups(query: &QueryPlan, lookups: &BTreeMap<String, RecordBatch>) -> Result<(), QueryError> {
-    for (name, planned) in &query.lookups {
+/// The lookups' rows with the planned columns, in the planned order: a column that was added since does no harm.
+fn fitted(
+    query: &QueryPlan,
+    lookups: &BTreeMap<String, RecordBatch>,
+) -> Result<BTreeMap<String, RecordBatch>, QueryError> {
+    let fit = |(name, planned): (&String, &SchemaRef)| {
         let wrong = |reason: String| QueryError::Lookup { name: name.clone(), reason };
         let rows = lookups.get(name).ok_or_else(|| wrong("it was not loaded".into()))?;
-        let shape = |schema: &SchemaRef| -> Vec<String> {
-            schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect()
-        };
-        let (then, now) = (shape(planned), shape(&rows.schema()));
-        if then != now {
-            let reason = format!(
-                "its columns were {} at submit and are {} now; submit the job again",
-                then.join(", "),
-                now.join(", ")
-            );
-            return Err(wrong(reason));
+        let mut columns = Vec::with_capacity(planned.fields().len());
+        for field in planned.fields() {
+            let column = rows.column_by_name(field.name());
+            let column = column.ok_or_else(|| wrong(format!("its column {:?} is gone", field.name())))?;
+            if column.data_type() != field.data_type() {
+                let (was, is) = (field.data_type(), column.data_type());
+                return Err(wrong(format!("its column {:?} was {was} and is {is} now", field.name())));
+            }
+            columns.push(Arc::clone(column));
         }
-    }
-    Ok(())
+        let rows = RecordBatch::try_new(Arc::clone(planned), columns).map_err(|error| wrong(error.to_string()))?;
+        Ok((name.clone(), rows))
+    };
+    query.lookups.iter().map(fit).collect()
 }

@@ -55,16 +55,24 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
     check_tables(&state, &statement, &tables)?;
     let plan = logical(&state, statement, &tables).map_err(|error| explain(&error, &tables))?;
     let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    forbid.verify_plan(&plan).map_err(|error| QueryError::sql(error.strip_backtrace(), None))?;
+    forbid.verify_plan(&plan).map_err(|error| QueryError::sql(words(&error), None))?;
     check_repeatable(&plan)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
-    state.optimize(&plan).map_err(|error| explain(&error, &tables))
+    let plan = state.optimize(&plan).map_err(|error| explain(&error, &tables))?;
+    check_executable(&state, &plan).map_err(|error| explain(&error, &tables))?;
+    Ok(plan)
+}
+
+/// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen: better at submit.
+fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), DataFusionError> {
+    let chosen = state.query_planner().create_physical_plan(plan, state).now_or_never();
+    chosen.map_or(Ok(()), |chosen| chosen.map(|_| ()))
 }
 
 fn one_select(sql: &str) -> Result<Statement, QueryError> {
     let only = || Some("write one SELECT over `source` and the lookups".to_owned());
-    let parsed = DFParser::parse_sql(sql).map_err(|error| QueryError::sql(error.strip_backtrace(), None))?;
+    let parsed = DFParser::parse_sql(sql).map_err(|error| QueryError::sql(words(&error), None))?;
     let mut statements = parsed.into_iter();
     let (Some(statement), None) = (statements.next(), statements.next()) else {
         return Err(QueryError::sql("the query must be exactly one statement", only()));
@@ -76,7 +84,7 @@ fn one_select(sql: &str) -> Result<Statement, QueryError> {
 }
 
 fn check_tables(state: &SessionState, statement: &Statement, tables: &[(&str, &SchemaRef)]) -> Result<(), QueryError> {
-    let wrong = |error: DataFusionError| QueryError::sql(error.strip_backtrace(), None);
+    let wrong = |error: DataFusionError| QueryError::sql(words(&error), None);
     let used = state.resolve_table_references(statement).map_err(wrong)?;
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
     for table in &used {
@@ -174,6 +182,16 @@ fn check_output(plan: &LogicalPlan) -> Result<(), QueryError> {
     Ok(())
 }
 
+/// Without prefix and backtrace.
+fn words(error: &DataFusionError) -> String {
+    if let DataFusionError::SQL(parser, _) = error.find_root() {
+        let text = parser.to_string();
+        return text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned();
+    }
+    let message = error.message();
+    message.split("\n\nbacktrace:").next().unwrap_or_default().to_owned()
+}
+
 /// An error of the planner in the words of the job file.
 fn explain(error: &DataFusionError, tables: &[(&str, &SchemaRef)]) -> QueryError {
     if let DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) = error {
@@ -185,12 +203,20 @@ fn explain(error: &DataFusionError, tables: &[(&str, &SchemaRef)]) -> QueryError
         return explain(first, tables);
     }
     let root = error.find_root();
-    if let DataFusionError::SchemaError(schema_error, _) = root
-        && let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
-    {
-        return unknown_column(field, valid_fields, tables);
-    }
-    QueryError::sql(root.strip_backtrace(), None)
+    let hint = match root {
+        DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } => return unknown_column(field, valid_fields, tables),
+            SchemaError::AmbiguousReference { field } => {
+                Some(format!("several tables have it: write the table's name before it, as in {SOURCE}.{}", field.name))
+            }
+            _ => None,
+        },
+        _ if words(root).contains("logical expression ScalarSubquery") => {
+            Some("this kind of subquery cannot be executed; write it as a join".to_owned())
+        }
+        _ => None,
+    };
+    QueryError::sql(words(root), hint)
 }
 
 fn unknown_column(field: &Column, valid: &[Column], tables: &[(&str, &SchemaRef)]) -> QueryError {

@@ -67,3 +67,422 @@ async fn an_inner_join_gives_its_rows_and_counts_those_it_drops() {
     assert_eq!(top, [("Russia".into(), 2), ("NULL".into(), 1)]);
     assert_eq!(unmatched.top()[0].lookup, "c");
 }
+
+const TWO: &str = r#"JOIN c ON s.country = c."CountryName""#;
+
+#[test]
+fn row_wise_queries_may_be_written_while_the_window_is_open() {
+    for sql in [
+        "SELECT uuid FROM source",
+        "SELECT upper(uuid) AS u FROM (SELECT * FROM source WHERE region <> 'x') t",
+        "WITH t AS (SELECT uuid, country FROM source) SELECT * FROM t WHERE uuid LIKE '1%'",
+        &format!("SELECT s.uuid FROM source s {TWO}"),
+        &format!("SELECT s.uuid FROM source s LEFT {TWO}"),
+        r#"SELECT s.uuid FROM c RIGHT JOIN source s ON s.country = c."CountryName""#,
+        r#"SELECT s.uuid FROM c JOIN source s ON s.country = c."CountryName""#,
+        r#"SELECT s.uuid FROM source s, c WHERE s.country = c."CountryName""#,
+        r#"SELECT s.uuid FROM source s CROSS JOIN c"#,
+        r#"SELECT s.uuid FROM source s JOIN c ON s.country < c."CountryName""#,
+        r#"SELECT uuid FROM source WHERE country IN (SELECT "CountryName" FROM c)"#,
+        r#"SELECT uuid FROM source WHERE country NOT IN (SELECT "CountryName" FROM c)"#,
+        r#"SELECT uuid FROM source s WHERE NOT EXISTS (SELECT 1 FROM c WHERE c."CountryName" = s.country)"#,
+        r#"SELECT uuid, (SELECT count(*) FROM c) AS n FROM source"#,
+        r#"SELECT s.uuid, m.code FROM source s JOIN (SELECT "CountryName" AS n, max("Code") AS code FROM c GROUP BY 1) m ON m.n = s.country"#,
+    ] {
+        let plan = plan(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(!plan.whole_window(), "{sql}\n{}", plan.plan.display_indent());
+    }
+}
+
+#[test]
+fn queries_over_rows_together_need_the_whole_window() {
+    for sql in [
+        "SELECT count(*) AS n FROM source",
+        "SELECT DISTINCT region FROM source",
+        "SELECT uuid FROM source ORDER BY uuid",
+        "SELECT uuid FROM source LIMIT 3",
+        "SELECT uuid, row_number() OVER (PARTITION BY region ORDER BY uuid) AS n FROM source",
+        r#"SELECT s.uuid, c."Code" FROM source s FULL JOIN c ON s.country = c."CountryName""#,
+        r#"SELECT s.uuid, c."Code" FROM source s RIGHT JOIN c ON s.country = c."CountryName""#,
+        r#"SELECT s.uuid, c."Code" FROM c LEFT JOIN source s ON s.country = c."CountryName""#,
+        r#"SELECT c."Code" FROM c WHERE c."CountryName" IN (SELECT country FROM source)"#,
+        "SELECT uuid FROM source UNION ALL SELECT region FROM source",
+        r#"SELECT uuid FROM source UNION ALL SELECT "Code" FROM c"#,
+        r#"SELECT country FROM source EXCEPT SELECT "CountryName" FROM c"#,
+        "SELECT a.uuid FROM source a JOIN source b ON a.country = b.country",
+        "SELECT uuid FROM source WHERE uuid > (SELECT min(uuid) FROM source)",
+        r#"SELECT "Code" FROM c WHERE "Code" > (SELECT max(uuid) FROM source)"#,
+        r#"SELECT s.uuid FROM (SELECT * FROM source LIMIT 5) s JOIN c ON s.country = c."CountryName""#,
+    ] {
+        let plan = plan(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(plan.whole_window(), "{sql}\n{}", plan.plan.display_indent());
+    }
+}
+
+#[test]
+fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
+    for (sql, message, hint) in [
+        ("SELECT contry FROM source", "there is no column \"contry\"", "did you mean country?"),
+        ("SELECT s.Cuntry FROM source s", "there is no column \"cuntry\" in s", "did you mean country?"),
+        (
+            "SELECT s.nothing FROM source s",
+            "there is no column \"nothing\" in s",
+            "the columns are: uuid, country, region",
+        ),
+        (
+            &format!("SELECT c.Code FROM source s {TWO}"),
+            "there is no column \"code\" in c",
+            "did you mean \"Code\"? Names with capitals are written in double quotes",
+        ),
+        ("SELECT * FROM sorce", "there is no table sorce", "did you mean source?"),
+        ("SELECT * FROM 'x.csv'", "there is no table", "the tables are: source, c"),
+        ("SELECT * FROM other.source", "there is no table other.source", "did you mean source?"),
+        ("SELECT \"Code\" FROM c", "the query does not read the stream", "select FROM source"),
+        ("SELECT 1", "the query does not read the stream", "select FROM source"),
+        ("SELECT uuid FROM source; SELECT 1 FROM source", "exactly one statement", "write one SELECT"),
+        ("", "exactly one statement", "write one SELECT"),
+        ("CREATE TABLE t AS SELECT * FROM source", "must be a SELECT", "write one SELECT"),
+        ("INSERT INTO c SELECT uuid, uuid FROM source", "must be a SELECT", "write one SELECT"),
+        ("COPY source TO 'x.csv'", "must be a SELECT", "write one SELECT"),
+        ("EXPLAIN SELECT * FROM source", "must be a SELECT", "write one SELECT"),
+        (
+            "SELECT s.uuid, t.uuid FROM source s JOIN source t ON s.uuid = t.uuid",
+            "two columns named \"uuid\"",
+            "rename one",
+        ),
+        ("SELECT uuid, uuid AS \"UUID\" FROM source", "two columns named \"UUID\"", "rename one"),
+        ("SELECT uuid, NULL AS x FROM source", "\"x\" of the result has no type", "CAST(NULL AS VARCHAR) AS x"),
+        ("SELECT uuid, now() AS t FROM source", "now() answers differently", "ingest_year"),
+        ("SELECT uuid FROM source WHERE random() < 0.1", "random() answers differently", "ingest_year"),
+    ] {
+        let problem = plan(sql).expect_err(sql).problem();
+        assert_eq!(problem.field, "transform.sql");
+        assert!(problem.message.contains(message), "{sql}: {problem}");
+        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{sql}: {problem}");
+    }
+    for sql in ["SELEC", "SELECT nofunction(uuid) FROM source", "SELECT uuid + INTERVAL '1 day' FROM source"] {
+        assert!(matches!(plan(sql), Err(QueryError::Sql { .. })), "{sql}");
+    }
+    assert!(plan("SELECT * FROM generate_series(1, 3), source").is_err());
+}
+
+#[test]
+fn only_the_columns_that_are_needed_are_read() {
+    let columns = |sql: &str| plan(sql).unwrap().source_columns().to_vec();
+    assert_eq!(columns("SELECT region FROM source WHERE uuid = '1'"), [0, 2]);
+    assert_eq!(columns("SELECT Region FROM source UNION ALL SELECT country FROM source"), [1, 2]);
+    assert_eq!(columns("SELECT count(*) AS n FROM source"), [0usize; 0]);
+    assert_eq!(plan("SELECT count(*) AS n FROM source").unwrap().input_schema().fields().len(), 0);
+    let output = plan("SELECT uuid, substr(region, 1, 1) AS r FROM source").unwrap();
+    assert!(output.output_schema().fields().iter().all(|field| field.data_type() == &DataType::Utf8));
+}
+
+fn many(rows: usize, seed: usize) -> RecordBatch {
+    let text = |value: usize| Some(value.to_string());
+    let arrays = vec![
+        Arc::new((0..rows).map(|row| text(seed * rows + row)).collect::<StringArray>()) as ArrayRef,
+        Arc::new((0..rows).map(|_| Some("France")).collect::<StringArray>()) as ArrayRef,
+        Arc::new((0..rows).map(|row| text(row % 7)).collect::<StringArray>()) as ArrayRef,
+    ];
+    RecordBatch::try_new(schema(&["uuid", "country", "region"]), arrays).unwrap()
+}
+
+#[tokio::test]
+async fn rows_come_out_while_the_window_is_open() {
+    for sql in [
+        "SELECT uuid, country, region FROM source".to_owned(),
+        format!("SELECT s.uuid, s.country, s.region FROM source s {TWO} WHERE s.region <> '9'"),
+        format!("SELECT s.uuid, s.country, s.region FROM source s LEFT {TWO}"),
+    ] {
+        let lookups = BTreeMap::from([("c".to_owned(), countries())]);
+        let mut open = plan(&sql).unwrap().open(&lookups, LIMIT).await.unwrap();
+        for seed in 0..2 {
+            assert_eq!(open.input.push(many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+        }
+        let first = open.output.next().await.unwrap().expect("the input is still open");
+        assert!(first.num_rows() > 0, "{sql}");
+        open.input.close();
+        while open.output.next().await.unwrap().is_some() {}
+    }
+}
+
+#[tokio::test]
+async fn the_stream_is_never_collected_by_a_join() {
+    let sql = format!("SELECT s.uuid, s.region, c.\"Code\" FROM source s {TWO}");
+    let plan = plan(&sql).unwrap();
+    let lookups = BTreeMap::from([("c".to_owned(), countries())]);
+    let OpenQuery { input, mut output, .. } = plan.open(&lookups, 1 << 20).await.unwrap();
+    let pusher = tokio::spawn(async move {
+        for seed in 0..50 {
+            assert_eq!(input.push(many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+        }
+    });
+    let mut rows = 0;
+    while let Some(batch) = output.next().await.unwrap() {
+        rows += batch.num_rows();
+    }
+    pusher.await.unwrap();
+    assert_eq!(rows, 50 * BATCH_ROWS * 2);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_the_error_names_the_limit() {
+    for sql in [
+        "SELECT uuid, country, region FROM source ORDER BY uuid",
+        "SELECT uuid FROM source UNION ALL SELECT region FROM source",
+    ] {
+        let plan = plan(sql).unwrap();
+        let OpenQuery { input, mut output, .. } =
+            plan.open(&BTreeMap::from([("c".to_owned(), countries())]), 300_000).await.unwrap();
+        let columns = plan.source_columns().to_vec();
+        let pusher = tokio::spawn(async move {
+            for seed in 0..50 {
+                input.push(many(BATCH_ROWS, seed).project(&columns).unwrap()).await.unwrap();
+            }
+        });
+        let error = loop {
+            match output.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("{sql}: no error"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, QueryError::Memory { limit_bytes: 300_000, .. }), "{sql}: {error}");
+        assert!(error.to_string().contains("300000"), "{error}");
+        pusher.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_cast_fails_the_epoch() {
+    let plan = plan("SELECT CAST(uuid AS BIGINT) / (CAST(region AS BIGINT) - 3) AS n FROM source").unwrap();
+    for (region, word) in [("three", "three"), ("3", "zero")] {
+        let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+        let rows = batch(&[("uuid", &[Some("1")]), ("region", &[Some(region)])]);
+        open.input.push(rows).await.unwrap();
+        open.input.close();
+        let error = open.output.next().await.unwrap_err();
+        assert!(matches!(error, QueryError::Rows(_)) && error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_met_needs_no_more_rows() {
+    let plan = plan("SELECT uuid FROM source LIMIT 2").unwrap();
+    let OpenQuery { input, mut output, .. } =
+        plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+    let uuids = |seed| many(10, seed).project(&[0]).unwrap();
+    assert_eq!(input.push(uuids(0)).await.unwrap(), Pushed::Taken);
+    assert_eq!(output.next().await.unwrap().unwrap().num_rows(), 2);
+    assert!(output.next().await.unwrap().is_none());
+    assert_eq!(input.push(uuids(1)).await.unwrap(), Pushed::NotNeeded);
+}
+
+#[tokio::test]
+async fn a_second_scan_of_the_source_reads_the_same_rows() {
+    let sql = "SELECT a.uuid, b.uuid AS other FROM source a JOIN source b ON a.country = b.country AND a.uuid < b.uuid";
+    let (rows, unmatched) = run(&plan(sql).unwrap(), vec![sales()]).await;
+    assert_eq!((rows, unmatched.rows()), (vec!["|2|5|".to_owned()], 0));
+    let union =
+        plan("SELECT uuid FROM source WHERE region = 'a' UNION ALL SELECT country FROM source WHERE uuid = '3'")
+            .unwrap();
+    assert_eq!(run(&union, vec![sales()]).await.0, ["|1|", "|3|", "|5|", "|France|"]);
+    let count = plan("SELECT count(*) AS n FROM source").unwrap();
+    assert_eq!(run(&count, vec![sales(), sales()]).await.0, ["|10|"]);
+    assert_eq!(run(&count, vec![]).await.0, ["|0|"]);
+}
+
+#[tokio::test]
+async fn a_kept_row_without_a_partner_is_counted_too() {
+    let sql = format!("SELECT s.uuid, c.\"Code\" FROM source s LEFT {TWO} AND c.\"Code\" <> 'FX'");
+    let (rows, unmatched) = run(&plan(&sql).unwrap(), vec![sales()]).await;
+    assert_eq!(rows, ["|1|NA|", "|2||", "|3|FR|", "|4||", "|5||"]);
+    assert_eq!(unmatched.rows(), 3);
+}
+
+#[tokio::test]
+async fn a_condition_on_both_sides_decides_who_is_a_partner() {
+    let sql = format!("SELECT s.uuid, c.\"Code\" FROM source s {TWO} AND c.\"Code\" < s.region");
+    let rows = batch(&[
+        ("uuid", &[Some("1"), Some("2")]),
+        ("country", &[Some("France"), Some("France")]),
+        ("region", &[Some("FS"), Some("AA")]),
+    ]);
+    let (rows, unmatched) = run(&plan(&sql).unwrap(), vec![rows]).await;
+    assert_eq!(rows, ["|1|FR|"]);
+    assert_eq!(
+        unmatched.top(),
+        [streamctl_proto::report::UnmatchedKey { lookup: "c".into(), key: "France".into(), rows: 1 }]
+    );
+}
+
+#[tokio::test]
+async fn only_so_many_keys_are_told_apart() {
+    let rows = KEYS_TRACKED_MAX + 5;
+    let keys: StringArray = (0..rows).map(|row| Some(format!("{row}{}", "é".repeat(300)))).collect();
+    let batch = RecordBatch::try_new(schema(&["country"]), vec![Arc::new(keys)]).unwrap();
+    let plan = plan(&format!("SELECT s.country FROM source s {TWO}")).unwrap();
+    let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+    open.input.push(batch).await.unwrap();
+    open.input.close();
+    assert!(open.output.next().await.unwrap().is_none());
+    assert_eq!((open.unmatched.rows(), open.unmatched.rows_untracked()), (rows as u64, 5));
+    let top = open.unmatched.top();
+    assert_eq!(top.len(), streamctl_proto::report::UNMATCHED_KEYS_MAX);
+    assert_eq!(top[0].key.chars().count(), KEY_CHARS_MAX);
+}
+
+#[tokio::test]
+async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not() {
+    let sql = format!("SELECT s.uuid, c.\"Code\" FROM source s {TWO}");
+    let plan = plan(&sql).unwrap();
+    let opened = async |rows: RecordBatch| plan.open(&BTreeMap::from([("c".to_owned(), rows)]), LIMIT).await;
+    let lost = opened(batch(&[("CountryName", &[None]), ("Kode", &[None])])).await.unwrap_err();
+    assert_eq!(lost.to_string(), "lookup c: its column \"Code\" is gone");
+    assert!(matches!(plan.open(&BTreeMap::new(), LIMIT).await, Err(QueryError::Lookup { .. })));
+    let gained = batch(&[("Code", &[Some("RU")]), ("New", &[None]), ("CountryName", &[Some("Russia")])]);
+    let mut open = opened(gained).await.unwrap();
+    open.input.push(sales().project(&[0, 1]).unwrap()).await.unwrap();
+    open.input.close();
+    assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 2);
+}
+
+#[tokio::test]
+async fn a_batch_of_other_columns_is_refused() {
+    let plan = plan("SELECT uuid FROM source").unwrap();
+    let open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+    assert!(matches!(open.input.push(many(1, 0)).await, Err(QueryError::Input(_))));
+}
+
+/// Any text of a small alphabet, or null.
+fn random_batch(names: &[&str], rows: usize, random: &mut fastrand::Rng) -> RecordBatch {
+    let arrays = names.iter().map(|_| {
+        let value = |_| (random.u8(0..6) > 0).then(|| char::from(b'a' + random.u8(0..6)).to_string());
+        Arc::new((0..rows).map(value).collect::<StringArray>()) as ArrayRef
+    });
+    RecordBatch::try_new(schema(names), arrays.collect()).unwrap()
+}
+
+/// What plain DataFusion says, and how many source rows it drops (`None`: not asked).
+async fn oracle(sql: &str, source: &[RecordBatch], lookups: &BTreeMap<String, RecordBatch>) -> Vec<String> {
+    let context = datafusion::prelude::SessionContext::new();
+    let table = datafusion::datasource::MemTable::try_new(source[0].schema(), vec![source.to_vec()]).unwrap();
+    context.register_table("source", Arc::new(table)).unwrap();
+    for (name, rows) in lookups {
+        context.register_batch(name, rows.clone()).unwrap();
+    }
+    lines(&context.sql(sql).await.unwrap().collect().await.unwrap())
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let text = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
+    let rows = text.lines().skip(3).filter(|line| line.starts_with('|'));
+    let mut rows: Vec<String> = rows.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect();
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn counting_changes_no_result_on_random_rows() {
+    let queries = [
+        "SELECT s.a, l.v FROM source s JOIN l ON s.a = l.k",
+        "SELECT l.v, s.b FROM l JOIN source s ON s.a = l.k AND s.b = l.v",
+        "SELECT s.a, l.v FROM source s JOIN l ON s.a = l.k AND s.b < l.v",
+        "SELECT s.a, s.b, l.v, m.v AS w FROM source s JOIN l ON s.a = l.k JOIN m ON l.v = m.k",
+        "SELECT s.b, l.v, m.v AS w FROM source s LEFT JOIN l ON s.a = l.k JOIN m ON s.b = m.k WHERE s.a <> 'b'",
+        "SELECT s.a, m.k FROM (l JOIN m ON l.k = m.k) JOIN source s ON s.a = l.v",
+        "SELECT s.a, l.k FROM source s JOIN l ON coalesce(s.a, 'z') = coalesce(l.k, 'z')",
+        "SELECT s.a, l.k, l.v FROM source s JOIN l ON s.a IS NOT DISTINCT FROM l.k",
+        "SELECT s.a, l.v FROM source s JOIN l ON s.a = l.k WHERE l.v > 'b' OR s.b > 'c'",
+        "SELECT s.a, l.v FROM l RIGHT JOIN source s ON s.a = l.k AND l.v <> 'a'",
+        "SELECT l.k, count(*) AS n, min(s.b) AS b FROM source s JOIN l ON s.a = l.k GROUP BY l.k",
+        "SELECT s.a FROM source s JOIN l ON s.a = l.k WHERE EXISTS (SELECT 1 FROM m WHERE m.k = s.b)",
+        "SELECT s.a, s.b FROM source s WHERE s.a NOT IN (SELECT k FROM l WHERE k IS NOT NULL)",
+        "SELECT s.a, l.v FROM source s CROSS JOIN l WHERE s.b <> l.k",
+        "SELECT s.a, l.v FROM l LEFT JOIN source s ON s.a = l.k",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..12 {
+        let source: Vec<RecordBatch> =
+            (0..3).map(|_| random_batch(&["a", "b"], random.usize(1..60), &mut random)).collect();
+        let lookups: BTreeMap<String, RecordBatch> = ["l", "m"]
+            .map(|name| (name.to_owned(), random_batch(&["k", "v"], random.usize(0..12), &mut random)))
+            .into();
+        for sql in queries {
+            let schemas = lookups.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+            let plan = QueryPlan::new(schema(&["a", "b"]), schemas, sql).unwrap();
+            let OpenQuery { input, mut output, .. } = plan.open(&lookups, LIMIT).await.unwrap();
+            for batch in &source {
+                input.push(batch.project(plan.source_columns()).unwrap()).await.unwrap();
+            }
+            input.close();
+            let mut batches = Vec::new();
+            while let Some(batch) = output.next().await.unwrap() {
+                assert_eq!(&batch.schema(), plan.output_schema());
+                batches.push(batch);
+            }
+            assert_eq!(lines(&batches), oracle(sql, &source, &lookups).await, "round {round}: {sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn dropped_rows_are_those_that_a_semi_join_would_not_find() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..10 {
+        let source = [random_batch(&["a", "b"], 50, &mut random)];
+        let lookups = BTreeMap::from([("l".to_owned(), random_batch(&["k", "v"], 4, &mut random))]);
+        let schemas = vec![("l".to_owned(), schema(&["k", "v"]))];
+        let plan =
+            QueryPlan::new(schema(&["a", "b"]), schemas, "SELECT s.a, s.b FROM source s JOIN l ON s.a = l.k").unwrap();
+        let mut open = plan.open(&lookups, LIMIT).await.unwrap();
+        open.input.push(source[0].clone()).await.unwrap();
+        open.input.close();
+        while open.output.next().await.unwrap().is_some() {}
+        let missing = "SELECT a FROM source s WHERE NOT EXISTS (SELECT 1 FROM l WHERE l.k = s.a)";
+        assert_eq!(open.unmatched.rows(), oracle(missing, &source, &lookups).await.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn every_lookup_of_a_chain_has_its_own_keys() {
+    let lookups = BTreeMap::from([
+        ("c".to_owned(), countries()),
+        ("r".to_owned(), batch(&[("name", &[Some("a")]), ("head", &[Some("Ann")])])),
+    ]);
+    let schemas = lookups.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+    let sql = format!("SELECT s.uuid, r.head FROM source s {TWO} JOIN r ON r.name = s.region");
+    let plan = QueryPlan::new(schema(&["uuid", "country", "region"]), schemas, &sql).unwrap();
+    let mut open = plan.open(&lookups, LIMIT).await.unwrap();
+    let rows = batch(&[
+        ("uuid", &[Some("1"), Some("2"), Some("3")]),
+        ("country", &[Some("Namibia"), Some("Russia"), Some("Namibia")]),
+        ("region", &[Some("a"), Some("b"), Some("b")]),
+    ]);
+    open.input.push(rows).await.unwrap();
+    open.input.close();
+    assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 1);
+    assert!(open.output.next().await.unwrap().is_none());
+    let top: Vec<String> =
+        open.unmatched.top().into_iter().map(|key| format!("{} {} {}", key.lookup, key.key, key.rows)).collect();
+    assert_eq!(top, ["c Russia 1", "r b 1"]);
+}
+
+#[test]
+fn the_planner_s_words_come_without_its_prefixes() {
+    for (sql, begin, hint) in [
+        ("SELEC", "Expected: an SQL statement", ""),
+        ("SELECT nofunction(uuid) FROM source", "Invalid function 'nofunction'", ""),
+        ("SELECT uuid, count(*) AS n FROM source", "Column in SELECT must be in GROUP BY", ""),
+        ("SELECT country FROM source s JOIN source t ON s.uuid = t.uuid", "Ambiguous reference", "source.country"),
+        (
+            r#"SELECT uuid, (SELECT max("Code") FROM c WHERE c."CountryName" < s.country) AS m FROM source s"#,
+            "Physical plan does not support",
+            "write it as a join",
+        ),
+    ] {
+        let problem = plan(sql).expect_err(sql).problem();
+        assert!(problem.message.starts_with(begin), "{sql}: {problem}");
+        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{sql}: {problem}");
+    }
+}

@@ -17,9 +17,7 @@ use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
-use streamctl_proto::spec::{
-    LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition,
-};
+use streamctl_proto::spec::{LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition};
 use streamctl_proto::{JobSpec, Position, ResolvedJob};
 
 /// Largest file in the form of GetTable's answer.
@@ -27,8 +25,20 @@ pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The columns of the generator's sales records; all are text.
 pub const GENERATOR_COLUMNS: [&str; 14] = [
-    "uuid", "country", "itemtype", "saleschannel", "orderpriority", "orderdate", "region", "shipdate", "unitssold",
-    "unitprice", "unitcost", "totalrevenue", "totalcost", "totalprofit",
+    "uuid",
+    "country",
+    "itemtype",
+    "saleschannel",
+    "orderpriority",
+    "orderdate",
+    "region",
+    "shipdate",
+    "unitssold",
+    "unitprice",
+    "unitcost",
+    "totalrevenue",
+    "totalcost",
+    "totalprofit",
 ];
 
 /// What is asked.
@@ -68,9 +78,11 @@ pub async fn resolve(
 ) -> Result<ResolvedJob, ResolveError> {
     let mut log = Log::default();
     let table = source_table(world, &spec, &mut log).await;
-    let schema = table.as_ref().and_then(|table| log.ok(catalog::arrow_schema(&table.columns), |error| {
-        Failure::of_catalog(schema_field(&spec.source.schema), &error)
-    }));
+    let schema = table.as_ref().and_then(|table| {
+        log.ok(catalog::arrow_schema(&table.columns), |error| {
+            Failure::of_catalog(schema_field(&spec.source.schema), &error)
+        })
+    });
     let stream = stream_address(&spec, table.as_ref(), &mut log);
     let lookups = lookup_schemas(world, &spec.lookups, &mut log).await;
     let plan = schema.zip(lookups).and_then(|(schema, lookups)| {
@@ -163,7 +175,9 @@ impl Log {
         for failure in self.failures {
             match failure {
                 Failure::Problem(problem) => problems.push(problem),
-                Failure::Unavailable { field, reason } => unavailable = Some(ResolveError::Unavailable { field, reason }),
+                Failure::Unavailable { field, reason } => {
+                    unavailable = Some(ResolveError::Unavailable { field, reason })
+                }
             }
         }
         match unavailable {
@@ -303,7 +317,7 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
         let hint = "add a column to the query that is not in partition_by".to_owned();
         log.problem(field, "every column of the result names a folder: none is left to write".into(), Some(hint));
     }
-    for name in names.iter().filter(|name| name.to_lowercase().starts_with("ingest_")) {
+    for name in names {
         let taken = |column: &PartitionColumn| match column {
             PartitionColumn::IngestYear => name.eq_ignore_ascii_case("ingest_year"),
             PartitionColumn::IngestMonth => name.eq_ignore_ascii_case("ingest_month"),
@@ -313,7 +327,11 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
         };
         if spec.sink.partition_by.iter().any(taken) {
             let message = format!("{name} is a column of the result and the window's start at once");
-            log.problem(field, message, Some(format!("rename the result's column, or leave {name} out of partition_by")));
+            log.problem(
+                field,
+                message,
+                Some(format!("rename the result's column, or leave {name} out of partition_by")),
+            );
         }
     }
 }

@@ -5,9 +5,7 @@ use crate::aws::AwsSettings;
 use crate::storage::MemoryStorage;
 use std::time::Duration;
 use streamctl_proto::WindowSize;
-use streamctl_proto::spec::{
-    Compression, Location, LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceSpec,
-};
+use streamctl_proto::spec::{Compression, Location, LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceSpec};
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
     s.unitssold, c."Code" AS country_code FROM source s JOIN country_lookup c ON s.country = c."CountryName""#;
@@ -139,7 +137,8 @@ async fn partitions_must_be_columns_of_the_result_and_leave_one() {
 
 #[tokio::test]
 async fn a_broken_lookup_is_named_by_file_and_line() {
-    let found = problems(job(generator(), SQL, vec![]), &[("memory://in/countries/c.csv", b"CountryName,Code\nx\n")]).await;
+    let found =
+        problems(job(generator(), SQL, vec![]), &[("memory://in/countries/c.csv", b"CountryName,Code\nx\n")]).await;
     assert_eq!(found[0].field, "lookup.path");
     assert!(found[0].message.contains("c.csv, line 2"), "{}", found[0]);
 }
