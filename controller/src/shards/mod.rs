@@ -1,1 +1,147 @@
-//! Being written.
+//! Which shards a job's source has.
+//!
+//! Owns: the trait, the listing of each kind of source, the fake. Does not own: lineage and assignment (`core`).
+//! Rule: a listing is whole or an error; a partial one would lose shards.
+
+mod kinesis;
+mod memory;
+
+pub use memory::MemoryShards;
+
+use async_trait::async_trait;
+use streamctl_engine::aws::Aws;
+use streamctl_engine::file_shard::FileShard;
+use streamctl_engine::storage::{StorageError, Storages};
+use streamctl_proto::spec::{Location, SourceKind};
+use streamctl_proto::{ResolvedJob, ShardId};
+
+/// Most shards of one source: far beyond what one job can read, and what a message of 16 MiB holds.
+pub const SHARDS_MAX: usize = 100_000;
+
+/// A shard as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedShard {
+    /// Its name.
+    pub id: ShardId,
+    /// Those it comes from; they may be gone from the listing.
+    pub parents: Vec<ShardId>,
+    /// What its reader needs besides the name (files: `FileShard`); else empty.
+    pub detail: String,
+    /// Takes no more records; it may still hold some.
+    pub closed: bool,
+}
+
+/// The shards can not be listed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// It may work if tried again later.
+    #[error("shards can not be listed now: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+    },
+    /// Trying again will not help.
+    #[error("shards can not be listed: {reason}")]
+    Refused {
+        /// The service's words.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+/// Lists the shards of a job's source.
+#[async_trait]
+pub trait ShardLister: Send + Sync {
+    /// All shards that the source still has, closed ones too, by name. Transient failures were retried a few times.
+    async fn list(&self, job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError>;
+}
+
+/// Lists real sources.
+#[derive(Clone)]
+pub struct SourceShards {
+    aws: Aws,
+    storages: Storages,
+}
+
+impl SourceShards {
+    /// Over these clients.
+    pub fn new(aws: Aws, storages: Storages) -> Self {
+        Self { aws, storages }
+    }
+
+    async fn files(&self, folder: &Location) -> Result<Vec<ListedShard>, ListError> {
+        let objects = self.storages.for_location(folder.as_str()).list(folder).await.map_err(of_storage)?;
+        let shard = |file: FileShard| {
+            let name = file.location.strip_prefix(folder.as_str()).unwrap_or(&file.location);
+            ListedShard { id: ShardId::new(name), parents: Vec::new(), detail: file.to_detail(), closed: true }
+        };
+        // Console-made "folders" are empty objects with a slash at the end.
+        let files = objects.into_iter().filter(|info| !info.location.ends_with('/'));
+        Ok(files.map(FileShard::from).map(shard).collect())
+    }
+}
+
+fn generated(shards: u32) -> Vec<ListedShard> {
+    let shard = |i| ListedShard {
+        id: ShardId::new(format!("generator-{i:04}")),
+        parents: Vec::new(),
+        detail: String::new(),
+        closed: false,
+    };
+    (0..shards).map(shard).collect()
+}
+
+fn of_storage(error: StorageError) -> ListError {
+    let reason = error.to_string();
+    match error {
+        StorageError::Refused { hint, .. } => ListError::Refused { reason, hint },
+        StorageError::NotFound { .. } => {
+            ListError::Refused { reason, hint: "check `path` of the job's source".to_owned() }
+        }
+        _ => ListError::Unavailable { reason },
+    }
+}
+
+#[async_trait]
+impl ShardLister for SourceShards {
+    async fn list(&self, job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
+        let mut shards = match (&job.spec.source.kind, &job.stream) {
+            (SourceKind::Generator { shards, .. }, _) => generated(*shards),
+            (SourceKind::Files { path, .. }, _) => self.files(path).await?,
+            (SourceKind::Kinesis { .. }, Some(stream)) => {
+                let client = self.aws.kinesis(stream).await;
+                kinesis::list(&client, stream, kinesis::Retry::default()).await?
+            }
+            (SourceKind::Kinesis { .. }, None) => {
+                let reason = "the job does not say which stream".to_owned();
+                return Err(ListError::Refused { reason, hint: "name `stream` or `arn` in its source".to_owned() });
+            }
+        };
+        if shards.len() > SHARDS_MAX {
+            let reason = format!("the source has {} shards, the limit is {SHARDS_MAX}", shards.len());
+            return Err(ListError::Refused { reason, hint: "read it with several jobs".to_owned() });
+        }
+        shards.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(shards)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_shards_have_the_names_that_readers_know() {
+        let names: Vec<String> = generated(3).into_iter().map(|s| s.id.to_string()).collect();
+        assert_eq!(names, ["generator-0000", "generator-0001", "generator-0002"]);
+    }
+
+    #[test]
+    fn a_missing_bucket_is_refused_and_a_service_that_is_down_is_not() {
+        let missing = of_storage(StorageError::NotFound { location: "s3://b/".into() });
+        assert!(matches!(missing, ListError::Refused { .. }));
+        let down = of_storage(StorageError::Unavailable { location: "s3://b/".into(), reason: "503".into() });
+        assert!(matches!(down, ListError::Unavailable { .. }));
+    }
+}

@@ -3,9 +3,24 @@
 //! Owns: the trait, and which reader serves which job. Does not own: windows (`task`), decoding.
 //! Rule: a reader never gives a record twice and never skips one; what it can wait out, it waits out itself.
 
+pub mod files;
+pub mod generator;
+pub mod kinesis;
+pub mod memory;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use streamctl_proto::{Position, SequenceNumber, ShardId};
+use std::sync::Arc;
+use streamctl_engine::aws::Aws;
+use streamctl_engine::clock::now_ms;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::spec::SourceKind;
+use streamctl_proto::{Position, ResolvedJob, SequenceNumber, ShardId};
+
+/// Tells the time in milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// One record of a shard, as the source gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,4 +109,63 @@ pub trait ShardReader: Send {
     async fn next(&mut self) -> Result<Chunk, ReadError>;
     /// What it counted.
     fn stats(&self) -> ReaderStats;
+}
+
+/// A shard and where its reading begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardToRead {
+    /// Its name.
+    pub shard: ShardId,
+    /// Reading goes on after this.
+    pub from: Position,
+    /// What its listing said besides its name.
+    pub detail: String,
+}
+
+/// Opens readers. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    aws: Aws,
+    storages: Storages,
+    clock: Clock,
+    kinesis: kinesis::Settings,
+    memory: Option<memory::MemorySource>,
+}
+
+impl Sources {
+    /// Reads real sources, by the wall clock.
+    pub fn new(aws: Aws, storages: Storages) -> Self {
+        let kinesis = kinesis::Settings::default();
+        Self { aws, storages, clock: Arc::new(now_ms), kinesis, memory: None }
+    }
+    /// The same by another clock.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+    /// The same with other allowances for Kinesis.
+    pub fn with_kinesis(self, kinesis: kinesis::Settings) -> Self {
+        Self { kinesis, ..self }
+    }
+    /// The same, but every shard is read from memory, whatever the job says: for tests.
+    pub fn with_memory(self, memory: memory::MemorySource) -> Self {
+        Self { memory: Some(memory), ..self }
+    }
+
+    /// Opens one shard of a job. Asks no service yet, except for a role's credentials.
+    pub async fn open(&self, job: &ResolvedJob, shard: &ShardToRead) -> Result<Box<dyn ShardReader>, ReadError> {
+        if let Some(memory) = &self.memory {
+            return Ok(Box::new(memory.reader(&shard.shard, &shard.from)));
+        }
+        Ok(match &job.spec.source.kind {
+            SourceKind::Generator { .. } => {
+                Box::new(generator::GeneratorReader::open(job, &shard.shard, &shard.from, self.clock.clone())?)
+            }
+            SourceKind::Files { .. } => {
+                Box::new(files::FileReader::open(job, shard, &self.storages, self.clock.clone())?)
+            }
+            SourceKind::Kinesis { .. } => {
+                Box::new(kinesis::KinesisReader::open(job, shard, &self.aws, self.clock.clone(), self.kinesis).await?)
+            }
+        })
+    }
 }

@@ -1,0 +1,130 @@
+//! ListShards, paged.
+//!
+//! Owns: paging, tokens that expire, what can be waited out. Does not own: what the shards are for.
+//! Rule: a page after the first is asked for by its token alone: name and token together are refused by the service.
+
+use super::{ListError, ListedShard, SHARDS_MAX};
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput};
+use std::time::Duration;
+use streamctl_proto::ShardId;
+use streamctl_proto::resolved::StreamAddress;
+
+/// Most shards that the service gives at once.
+const PAGE_SHARDS_MAX: i32 = 1_000;
+/// Listings begun again because a token expired (after 300 s).
+const RESTARTS_MAX: u32 = 3;
+
+/// How failures are waited out.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Tries of one page.
+    pub tries_max: u32,
+    /// Wait after the first failure; doubles, with jitter.
+    pub base: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries_max: 6, base: Duration::from_millis(200) }
+    }
+}
+
+enum PageError {
+    TokenExpired,
+    List(ListError),
+}
+
+/// All shards of a stream, in the service's order.
+pub async fn list(client: &Client, stream: &StreamAddress, retry: Retry) -> Result<Vec<ListedShard>, ListError> {
+    for _ in 0..RESTARTS_MAX {
+        match pages(client, stream, retry).await {
+            Ok(shards) => return Ok(shards),
+            Err(PageError::TokenExpired) => {}
+            Err(PageError::List(error)) => return Err(error),
+        }
+    }
+    Err(ListError::Unavailable { reason: "the listing's token expired again and again".to_owned() })
+}
+
+async fn pages(client: &Client, stream: &StreamAddress, retry: Retry) -> Result<Vec<ListedShard>, PageError> {
+    let (mut shards, mut token) = (Vec::new(), None);
+    loop {
+        let page = page(client, stream, token.take(), retry).await?;
+        shards.extend(page.shards.unwrap_or_default().into_iter().map(of_service));
+        token = page.next_token;
+        if token.is_none() || shards.len() > SHARDS_MAX {
+            return Ok(shards);
+        }
+    }
+}
+
+async fn page(
+    client: &Client,
+    stream: &StreamAddress,
+    token: Option<String>,
+    retry: Retry,
+) -> Result<ListShardsOutput, PageError> {
+    let mut wait = retry.base;
+    let mut tries = 0;
+    loop {
+        let request = client.list_shards().max_results(PAGE_SHARDS_MAX);
+        let request = match (&token, &stream.arn) {
+            (Some(token), _) => request.next_token(token),
+            (None, Some(arn)) => request.stream_arn(arn),
+            (None, None) => request.stream_name(&stream.name),
+        };
+        let error = match request.send().await {
+            Ok(page) => return Ok(page),
+            Err(error) => error,
+        };
+        tries += 1;
+        match classify(&error, &stream.name) {
+            PageError::List(ListError::Unavailable { reason }) if tries < retry.tries_max => {
+                tracing::warn!(stream = stream.name, reason, tries, "shards can not be listed now");
+                tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                wait *= 2;
+            }
+            other => return Err(other),
+        }
+    }
+}
+
+fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
+    let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+    ListedShard {
+        id: ShardId::new(shard.shard_id),
+        parents: parents.into_iter().flatten().map(ShardId::new).collect(),
+        detail: String::new(),
+        closed: shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some()),
+    }
+}
+
+fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().unwrap_or_default();
+    let reason = match error.message() {
+        Some(message) => format!("{code}: {message}"),
+        None => DisplayErrorContext(error).to_string(),
+    };
+    let hint = match code {
+        "ExpiredNextTokenException" => return PageError::TokenExpired,
+        "ResourceNotFoundException" => format!("is there a stream {stream} in this account and region?"),
+        "AccessDeniedException" => "allow kinesis:ListShards on the stream to this role".to_owned(),
+        "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidSignatureException" => {
+            "renew the AWS credentials that the controller runs with".to_owned()
+        }
+        "LimitExceededException" | "ThrottlingException" | "ResourceInUseException" => {
+            return PageError::List(ListError::Unavailable { reason });
+        }
+        _ if status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
+            "check the source of the job file".to_owned()
+        }
+        _ => return PageError::List(ListError::Unavailable { reason }),
+    };
+    PageError::List(ListError::Refused { reason, hint })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! A listing in memory, for tests: set by hand, fails on demand.
+//!
+//! Rule: clones share one listing.
+
+use super::{ListError, ListedShard, ShardLister};
+use async_trait::async_trait;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use streamctl_proto::{ResolvedJob, ShardId};
+
+/// The fake.
+#[derive(Clone, Default)]
+pub struct MemoryShards {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    shards: Vec<ListedShard>,
+    failures: VecDeque<ListError>,
+}
+
+impl MemoryShards {
+    /// Open shards without parents.
+    pub fn named(names: &[&str]) -> Self {
+        let this = Self::default();
+        names.iter().for_each(|name| this.add(name, &[]));
+        this
+    }
+    /// Adds an open shard.
+    pub fn add(&self, name: &str, parents: &[&str]) {
+        let parents = parents.iter().map(|p| ShardId::from(*p)).collect();
+        let shard = ListedShard { id: name.into(), parents, detail: String::new(), closed: false };
+        self.with(|s| s.shards.push(shard));
+    }
+    /// Closes a shard.
+    pub fn close(&self, name: &str) {
+        self.with(|s| s.shards.iter_mut().filter(|x| x.id.as_str() == name).for_each(|x| x.closed = true));
+    }
+    /// Takes a shard out of the listing, as when its data expired.
+    pub fn remove(&self, name: &str) {
+        self.with(|s| s.shards.retain(|x| x.id.as_str() != name));
+    }
+    /// Lets the next listing fail.
+    pub fn fail(&self, error: ListError) {
+        self.with(|s| s.failures.push_back(error));
+    }
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl ShardLister for MemoryShards {
+    async fn list(&self, _job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
+        self.with(|s| s.failures.pop_front().map_or_else(|| Ok(s.shards.clone()), Err))
+    }
+}

@@ -1,0 +1,214 @@
+//! Files below a folder: each is a shard, each line (or CSV row) a record.
+//!
+//! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is [`csv_row`]'s.
+//! Does not own: the listing (`controller::shards`).
+//! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank lines counted; a file
+//! is read as it was listed or not at all.
+
+mod arrival;
+mod csv_row;
+mod lines;
+
+use self::csv_row::Header;
+use self::lines::{Line, Lines};
+use super::{Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::file_shard::FileShard;
+use streamctl_engine::storage::{Storage, StorageError, Storages};
+use streamctl_proto::spec::{OnDataLoss, RecordFormat, SourceKind};
+use streamctl_proto::{Position, ResolvedJob, ShardId};
+
+/// Largest file, as stored. It is held in memory while it is read; what it decompresses to is not.
+pub const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Longest record, as Kinesis has it. A longer one is given cut off here; it does not decode and becomes a dead letter.
+pub const RECORD_BYTES_MAX: usize = 10 << 20;
+/// Most records in one chunk.
+const CHUNK_RECORDS_MAX: usize = 2_000;
+/// A chunk is full at this size.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Between two tries to fetch a file.
+const RETRY: Duration = Duration::from_millis(900);
+
+/// Reads one file.
+pub struct FileReader {
+    shard: ShardId,
+    file: FileShard,
+    storage: Arc<dyn Storage>,
+    format: RecordFormat,
+    arrival_column: Option<String>,
+    on_data_loss: OnDataLoss,
+    clock: Clock,
+    from: Position,
+    /// Arrival of the last record with one; of records before the first such: the job's submit, which replays the same.
+    arrival_ms: i64,
+    header: Option<Header>,
+    lines: Option<Lines>,
+    ended: bool,
+    stats: ReaderStats,
+}
+
+impl FileReader {
+    /// Reads `shard` of `job`; its detail is a [`FileShard`]'s. The file is fetched by the first read.
+    pub fn open(job: &ResolvedJob, shard: &ShardToRead, storages: &Storages, clock: Clock) -> Result<Self, ReadError> {
+        let refused = |reason: &str| ReadError::Refused {
+            shard: shard.shard.clone(),
+            reason: reason.to_owned(),
+            hint: "submit the job again: its stored form does not fit its source".to_owned(),
+        };
+        let SourceKind::Files { format, arrival_time, .. } = &job.spec.source.kind else {
+            return Err(refused("the job's source is not a folder of files"));
+        };
+        let file =
+            FileShard::from_detail(&shard.detail).ok_or_else(|| refused("the listing does not say which file"))?;
+        Ok(Self {
+            shard: shard.shard.clone(),
+            storage: storages.for_location(&file.location),
+            file,
+            format: *format,
+            arrival_column: arrival_time.clone(),
+            on_data_loss: job.spec.source.on_data_loss,
+            clock,
+            from: shard.from.clone(),
+            arrival_ms: job.submitted_ms,
+            header: None,
+            lines: None,
+            ended: shard.from == Position::End,
+            stats: ReaderStats::default(),
+        })
+    }
+
+    fn refused(&self, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
+        ReadError::Refused { shard: self.shard.clone(), reason: reason.into(), hint: hint.into() }
+    }
+
+    /// The file's bytes, if it is still the one that was listed; `None`: not now, try again.
+    async fn fetch(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let got = match self.storage.get(&self.file.location, FILE_BYTES_MAX).await {
+            // Looked at after the bytes came: had it changed before or meanwhile, its ETag is another.
+            Ok(bytes) => self.storage.head(&self.file.location).await.map(|info| (bytes, info)),
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok((_, info)) if info.etag != self.file.etag => Err(self.refused(
+                format!("{} has changed since it was listed", self.file.location),
+                "files of a source must not change; write new data into new files and submit the job again",
+            )),
+            Ok((bytes, _)) => Ok(Some(bytes)),
+            Err(StorageError::Unavailable { location, reason }) => {
+                tracing::warn!(shard = %self.shard, location, reason, "file can not be read now");
+                tokio::time::sleep(RETRY).await;
+                Ok(None)
+            }
+            Err(StorageError::NotFound { location }) => self.lost(format!("{location} was deleted")).map(|()| None),
+            Err(StorageError::Refused { location, reason, hint }) => {
+                Err(self.refused(format!("{location}: {reason}"), hint))
+            }
+            Err(error) => Err(self.refused(error.to_string(), "split the file")),
+        }
+    }
+
+    fn lost(&mut self, detail: String) -> Result<(), ReadError> {
+        match self.on_data_loss {
+            OnDataLoss::Fail => {
+                Err(ReadError::DataLoss { shard: self.shard.clone(), position: self.from.clone(), detail })
+            }
+            OnDataLoss::Continue => {
+                self.stats.data_losses += 1;
+                self.ended = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next lines as records. An empty chunk may only mean that all its lines lie before the position.
+    fn give(&mut self) -> Result<Chunk, ReadError> {
+        let now_ms = (self.clock)();
+        let (mut records, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        while records.len() < CHUNK_RECORDS_MAX && bytes < CHUNK_BYTES_MAX && !self.ended {
+            let Some(lines) = self.lines.as_mut() else { break };
+            match lines.next() {
+                Ok(Some(line)) => {
+                    seen += line.bytes.len();
+                    bytes = bytes.max(seen / 8);
+                    if let Some(record) = self.record(line, now_ms) {
+                        bytes += record.data.len();
+                        records.push(record);
+                    }
+                }
+                Ok(None) => self.ended = true,
+                Err(error) => {
+                    let reason = format!("{} can not be read: {error}", self.file.location);
+                    return Err(self.refused(reason, "the file is damaged; write it again and submit the job again"));
+                }
+            }
+        }
+        if self.ended {
+            self.lines = None;
+        }
+        Ok(Chunk { records, end: self.ended.then(Vec::new), ..Chunk::default() })
+    }
+
+    /// A line as a record, unless it is blank, the header, or before the position.
+    fn record(&mut self, line: Line, now_ms: i64) -> Option<Record> {
+        let blank = line.bytes.iter().all(u8::is_ascii_whitespace);
+        if blank && !line.cut {
+            return None;
+        }
+        let data = match (self.format, &self.header) {
+            (RecordFormat::Json, _) => line.bytes,
+            (RecordFormat::Csv, None) => {
+                self.header = Some(Header::parse(&line.bytes));
+                return None;
+            }
+            (RecordFormat::Csv, Some(header)) => header.to_json(line.bytes, line.cut),
+        };
+        let arrival_ms = match &self.arrival_column {
+            Some(column) => {
+                // Lines before the position are looked at too: a record without a time has that of the one before it.
+                self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
+                self.arrival_ms
+            }
+            None => now_ms,
+        };
+        let wanted = match &self.from {
+            Position::Start => true,
+            Position::Timestamp(ms) => arrival_ms >= *ms,
+            Position::After { sequence, .. } => sequence.to_u64().is_some_and(|last| line.number > last),
+            Position::End => false,
+        };
+        if !wanted {
+            return None;
+        }
+        // Everything behind the first record at or after a time belongs to it too.
+        if matches!(self.from, Position::Timestamp(_)) {
+            self.from = Position::Start;
+        }
+        Some(Record { sequence: line.number.into(), sub_sequence: 0, arrival_ms, data: Bytes::from(data) })
+    }
+}
+
+#[async_trait]
+impl ShardReader for FileReader {
+    async fn next(&mut self) -> Result<Chunk, ReadError> {
+        if self.lines.is_none() && !self.ended {
+            let Some(bytes) = self.fetch().await? else { return self.give() };
+            let quoted = self.format == RecordFormat::Csv;
+            let lines = Lines::open(&self.file.location, bytes, quoted);
+            let hint = "the file is damaged; write it again and submit the job again";
+            self.lines = Some(lines.map_err(|e| self.refused(format!("{}: {e}", self.file.location), hint))?);
+        }
+        // Large files must not keep other tasks of this thread from running.
+        tokio::task::yield_now().await;
+        self.give()
+    }
+
+    fn stats(&self) -> ReaderStats {
+        self.stats
+    }
+}
+
+#[cfg(test)]
+mod tests;

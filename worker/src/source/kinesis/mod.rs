@@ -1,0 +1,49 @@
+//! Kinesis shards by polling.
+//!
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), the reader.
+//! Does not own: which shards are read and in which order (the controller), KPL aggregates, enhanced fan-out.
+//! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
+
+mod api;
+mod cursor;
+#[cfg(test)]
+mod fake;
+mod pace;
+mod reader;
+
+pub use reader::KinesisReader;
+
+use std::time::Duration;
+
+/// Allowances that no job sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Taken off the time to which a shard is known to be complete: how far clocks may differ. Milliseconds.
+    pub grace_ms: i64,
+    /// Longest wait of one read before it gives an empty chunk.
+    pub wait_max: Duration,
+    /// Wait after the first failure; doubles, with jitter.
+    pub backoff_base: Duration,
+    /// Longest wait after a failure.
+    pub backoff_max: Duration,
+    /// An iterator that was not used for so long is renewed beforehand; the service keeps them for 5 minutes.
+    pub iterator_age_max: Duration,
+    /// Bytes per second and shard; the service gives 2 MB.
+    pub bytes_per_second: u64,
+    /// A call that takes longer is given up and tried again.
+    pub call_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grace_ms: 500,
+            wait_max: Duration::from_secs(1),
+            backoff_base: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(10),
+            iterator_age_max: Duration::from_secs(270),
+            bytes_per_second: 2_000_000,
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
