@@ -125,20 +125,3 @@ pub trait StagedWriter: Send {
     /// Throws it away.
     async fn abort(self: Box<Self>);
 }
-
-/// Which storage serves a location: a stand-in until the real one is merged.
-#[derive(Clone, Debug)]
-pub struct Storages {
-    storage: std::sync::Arc<dyn Storage>,
-}
-
-impl Storages {
-    /// One for all locations.
-    pub fn single(storage: std::sync::Arc<dyn Storage>) -> Self {
-        Self { storage }
-    }
-    /// The one for a location.
-    pub fn for_location(&self, _location: &str) -> std::sync::Arc<dyn Storage> {
-        self.storage.clone()
-    }
-}

@@ -2,6 +2,7 @@
 
 The oracle is a file of JSON lines, one per record that the stream acknowledged:
     {"kind": "match" | "unmatched" | "bad", "uuid": text, "code": text or null, "data": base64 of the record}
+("text": the record itself, in place of "data", where a record is always text).
 Written after the acknowledgement, so what stands there is in the stream.
 """
 import atexit, gzip, json, os, pathlib, shutil, sys, tempfile
