@@ -17,7 +17,9 @@ pub struct Python {
 
 impl Python {
     /// Scripts see this environment ([`crate::Servers::env`]) besides PATH and HOME.
-    pub fn new(env: Vec<(String, String)>) -> Self {
+    pub fn new(mut env: Vec<(String, String)>) -> Self {
+        // Nothing is written into the checkout.
+        env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         Self { env }
     }
 

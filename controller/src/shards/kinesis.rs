@@ -125,3 +125,6 @@ fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
     };
     PageError::List(ListError::Refused { reason, hint })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,10 @@
 
 The oracle is a file of JSON lines, one per record that the stream acknowledged:
     {"kind": "match" | "unmatched" | "bad", "uuid": text, "code": text or null, "data": base64 of the record}
+("text": the record itself, in place of "data", where a record is always text).
 Written after the acknowledgement, so what stands there is in the stream.
 """
-import gzip, json, os, pathlib, sys, tempfile
+import atexit, gzip, json, os, pathlib, shutil, sys, tempfile
 
 import boto3
 from botocore.config import Config
@@ -17,6 +18,13 @@ def client(service, attempts=8):
         sys.exit(f"AWS_ENDPOINT_URL_{service.upper()} is {endpoint!r}: these scripts only talk to 127.0.0.1")
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     return boto3.client(service, config=Config(retries=retries, read_timeout=60, s3={"addressing_style": "path"}))
+
+
+def scratch_folder():
+    """A folder that is gone when the script ends."""
+    folder = tempfile.mkdtemp(prefix="streamctl-py-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return pathlib.Path(folder)
 
 
 def bucket_and_prefix(location):
@@ -41,7 +49,7 @@ def fetch(location):
         root = pathlib.Path(location)
         return {str(path.relative_to(root)): str(path) for path in sorted(root.rglob("*")) if path.is_file()}
     s3, (bucket, prefix) = client("s3"), bucket_and_prefix(location)
-    root = pathlib.Path(tempfile.mkdtemp(prefix="streamctl-read-"))
+    root = scratch_folder()
     found = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", []):

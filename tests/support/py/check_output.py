@@ -34,6 +34,11 @@ def read_dead(files):
     return [letter["raw_base64"] for letter in letters], foreign, incomplete
 
 
+def raw(line):
+    """The bytes of a record of the oracle in base64: written so, or as text."""
+    return line["data"] if "data" in line else base64.b64encode(line["text"].encode()).decode()
+
+
 def differences(expected, found):
     """Multisets of keys: what lacks, and what is there more often than it should be."""
     missing, extra = expected - found, found - expected
@@ -60,7 +65,7 @@ def main():
     verdict = {"sent": dict(kinds), "rows": len(rows), "sink": differences(expected, collections.Counter(rows)), "foreign": foreign}
     if options.dead:
         letters, foreign_dead, incomplete = read_dead(aws.fetch(options.dead))
-        expected_dead = collections.Counter(line["data"] for line in oracle if line["kind"] == "bad")
+        expected_dead = collections.Counter(raw(line) for line in oracle if line["kind"] == "bad")
         verdict["dead_letters"] = len(letters)
         verdict["dead"] = differences(expected_dead, collections.Counter(letters))
         for first in ("missing_first", "extra_first"):

@@ -2,7 +2,7 @@
 
     forge_output.py SINK DEAD ORACLE none|double|lose|wrong_code|foreign|lose_dead
 """
-import gzip, json, pathlib, sys, tempfile
+import gzip, json, sys
 
 import duckdb
 
@@ -25,7 +25,7 @@ def main(sink, dead, oracle, fault):
         aws.put(sink, "ingest_year=2026/notes.txt", b"not a result")
     duckdb.execute("CREATE TABLE result (uuid VARCHAR, country_code VARCHAR)")
     duckdb.executemany("INSERT INTO result VALUES (?, ?)", rows)
-    local = pathlib.Path(tempfile.mkdtemp(prefix="streamctl-forge-")) / "result.parquet"
+    local = aws.scratch_folder() / "result.parquet"
     duckdb.execute(f"COPY result TO '{local}' (FORMAT parquet)")
     aws.put(sink, "ingest_year=2026/part-0.parquet", local.read_bytes())
     place = {"shard": "shardId-000000000000", "sequence_number": "1", "sub_sequence": 0, "arrival_ms": 1, "reason": "not JSON"}

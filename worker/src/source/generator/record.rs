@@ -136,7 +136,7 @@ impl Random {
     }
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        (mix(self.0) >> 32) * limit >> 32
+        ((mix(self.0) >> 32) * limit) >> 32
     }
 }
 

@@ -59,6 +59,10 @@ impl Backoff {
         self.failures = (self.failures + 1).min(31);
         doubled.mul_f64(0.5 + random / 2.0)
     }
+    /// Failures since it last worked.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
     /// It worked.
     pub fn succeeded(&mut self) {
         self.failures = 0;

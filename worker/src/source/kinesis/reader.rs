@@ -17,6 +17,9 @@ use streamctl_proto::{Position, ResolvedJob, ShardId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// Failures in a row after which the operator hears of it, once; each is waited out all the same.
+const FAILURES_NAMED: u32 = 8;
+
 struct Iterator {
     token: String,
     made: Instant,
@@ -190,6 +193,9 @@ impl KinesisReader {
         let next = after_failure(call, &self.position, &failure, self.shard.as_str(), self.iterators);
         let code = failure.code.as_deref().unwrap_or("no answer");
         tracing::debug!(shard = %self.shard, ?call, code, message = failure.message, ?next, "call failed");
+        if self.backoff.failures() == FAILURES_NAMED {
+            tracing::warn!(shard = %self.shard, position = %self.position, ?call, code, message = failure.message, "reading is held up");
+        }
         match next {
             Next::BackOff { throttled } => {
                 self.stats.throttles += u64::from(throttled);
