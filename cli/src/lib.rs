@@ -1,1 +1,33 @@
-//! Being written.
+//! The command line: `streamctl`.
+//!
+//! Owns: the words of the command line, what is printed, exit codes. Does not own: logic that a program could not call
+//! over gRPC. Rule: data goes to standard output, everything else to standard error, both through [`output`] only.
+
+pub mod args;
+pub mod client;
+pub mod demo;
+pub mod error;
+pub mod local;
+pub mod output;
+pub mod verbs;
+pub mod views;
+
+use args::{Cli, Verb};
+use client::Controller;
+use error::CliError;
+use output::Output;
+
+/// Does what the command line says.
+pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
+    let controller = || Controller::new(&cli.controller);
+    match cli.verb {
+        Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
+        Verb::Validate(args) => verbs::validate::run(&args, out),
+        Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
+        Verb::List => verbs::list::run(&controller()?, out).await,
+        Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
+        Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
+        Verb::Workers => verbs::workers::run(&controller()?, out).await,
+        Verb::Tail(args) => verbs::tail::run(&args, &controller()?, out).await,
+    }
+}

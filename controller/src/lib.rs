@@ -4,6 +4,13 @@
 //! Does not own: records, rows, queries at run time (workers).
 //! Rule: decisions are pure and in [`core`]; everything else performs them and says what happened.
 
+pub mod core;
+pub mod driver;
+pub mod handle;
+pub mod leading;
+pub mod node;
 pub mod publish;
+pub mod service;
+pub mod sessions;
 pub mod shards;
 pub mod store;

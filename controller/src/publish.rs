@@ -1,1 +1,212 @@
-//! Being written.
+//! What happens around a commit outside the store: manifests before it, visible objects after it.
+//!
+//! Owns: the checkpoint location of a job, publishing an epoch. Does not own: when (driver), how one object becomes
+//! visible (`engine::storage`).
+//! Rule: everything here may be done again. A manifest that is not byte for byte the committed one is an error.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
+use streamctl_proto::manifest::{CheckpointNames, ManifestError, ManifestObject};
+use streamctl_proto::report::StagedObject;
+use streamctl_proto::spec::Location;
+use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob};
+
+/// Objects of one epoch that are published at the same time.
+pub const PUBLISH_PARALLEL_MAX: usize = 16;
+/// Attempts per object; then the driver is told, and comes back later.
+pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
+/// First wait between two attempts; doubles each time, and is cut at random to between half and all of it.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// Largest `job.json` that is compared.
+const JOB_BYTES_MAX: u64 = 1 << 20;
+
+/// An epoch is committed and not all of it could be made visible.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Try again later; what was published stays so.
+    #[error("epoch {epoch} of job {job} is not published yet")]
+    Later {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+        /// What happened to the first object that failed.
+        source: StorageError,
+    },
+    /// It never will be: committed rows are lost, or the service refuses. The job must stop as failed.
+    #[error("epoch {epoch} of job {job} is committed and cannot be published")]
+    Never {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+        /// Names the object.
+        source: StorageError,
+    },
+}
+
+/// Makes every object of a committed epoch visible, [`PUBLISH_PARALLEL_MAX`] at a time. Done again, it changes nothing.
+pub async fn publish(storages: &Storages, manifest: &Manifest) -> Result<(), PublishError> {
+    let pair = |object: &ManifestObject| (storages.for_location(&object.staged.location), object.staged.clone());
+    publish_all(manifest.objects.iter().map(pair).collect(), manifest).await
+}
+
+fn publish_pair((storage, staged): (Arc<dyn Storage>, StagedObject)) -> BoxFuture<'static, Result<(), StorageError>> {
+    Box::pin(async move { publish_object(&*storage, &staged).await })
+}
+
+/// Publishes objects, each with the storage that it is in.
+async fn publish_all(pairs: Vec<(Arc<dyn Storage>, StagedObject)>, manifest: &Manifest) -> Result<(), PublishError> {
+    let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_pair).collect();
+    let published = stream::iter(objects).buffer_unordered(PUBLISH_PARALLEL_MAX).try_collect::<()>().await;
+    published.map_err(|source| {
+        let (job, epoch) = (manifest.job.clone(), manifest.epoch);
+        match source {
+            StorageError::Unavailable { .. } => PublishError::Later { job, epoch, source },
+            source => PublishError::Never { job, epoch, source },
+        }
+    })
+}
+
+async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<(), StorageError> {
+    let mut backoff = BACKOFF;
+    for _attempt in 1..PUBLISH_ATTEMPTS_MAX {
+        match storage.publish(object).await {
+            Err(StorageError::Unavailable { reason, .. }) => {
+                tracing::debug!(location = object.location, reason, "not published this time");
+                tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                backoff *= 2;
+            }
+            done => return done,
+        }
+    }
+    storage.publish(object).await
+}
+
+/// Something in a checkpoint location could not be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The storage says why; [`StorageError::Unavailable`] may be tried again.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It is there and cannot be used.
+    #[error("{location} cannot be used")]
+    Manifest {
+        /// Where it is.
+        location: String,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// Something else has the name of what was to be written.
+    #[error("{location} is there already with another content; give the job a checkpoint location that is its own")]
+    Differs {
+        /// Where it is.
+        location: String,
+    },
+    /// A manifest names one before it that is not of the epoch before: the chain is broken.
+    #[error("manifest of epoch {epoch} of job {job} does not continue the one before it")]
+    Broken {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+}
+
+impl CheckpointError {
+    /// Whether the same may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Storage(StorageError::Unavailable { .. }))
+    }
+}
+
+/// The checkpoints of one job.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    storage: Arc<dyn Storage>,
+    folder: Location,
+    job: JobName,
+}
+
+impl Checkpoints {
+    /// Of `job`, below `folder`, which `storage` serves.
+    pub fn new(storage: Arc<dyn Storage>, folder: Location, job: JobName) -> Self {
+        Self { storage, folder, job }
+    }
+
+    /// Stores a manifest durably. One that is there already is the same, or an error.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef, CheckpointError> {
+        let (bytes, reference) = manifest.encode();
+        self.write_once(&reference.name, bytes, MANIFEST_BYTES_MAX).await?;
+        Ok(reference)
+    }
+
+    /// The manifest that `reference` names: those very bytes, of this job and that epoch.
+    pub async fn read_manifest(&self, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
+        let location = self.folder.join(&reference.name);
+        let bytes = self.storage.get(&location, MANIFEST_BYTES_MAX).await?;
+        let manifest =
+            Manifest::decode(&bytes, reference).map_err(|source| CheckpointError::Manifest { location, source })?;
+        if manifest.job != self.job || manifest.epoch != reference.epoch {
+            return Err(CheckpointError::Broken { job: self.job.clone(), epoch: reference.epoch });
+        }
+        Ok(manifest)
+    }
+
+    /// Manifests from `head` back to the one after `down_to` (the last published epoch), oldest first: in the order in
+    /// which they are published. All of them at once are held in memory; a leader is never far behind.
+    pub async fn read_back(&self, head: &ManifestRef, down_to: Epoch) -> Result<Vec<Manifest>, CheckpointError> {
+        let mut found = Vec::new();
+        let mut next = Some(head.clone());
+        while let Some(reference) = next.filter(|reference| reference.epoch > down_to) {
+            let manifest = self.read_manifest(&reference).await?;
+            let before = manifest.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+            if before.next() != manifest.epoch {
+                return Err(CheckpointError::Broken { job: self.job.clone(), epoch: manifest.epoch });
+            }
+            next = manifest.previous.clone();
+            found.push(manifest);
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Of a job, in its own checkpoint location.
+    pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
+        let folder = &job.spec.checkpoint;
+        Self::new(storages.for_location(folder.as_str()), folder.clone(), job.spec.name.clone())
+    }
+
+    /// Locations of all manifests that are there, by epoch; some may never have been committed.
+    pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
+        let folder = Location::folder(&self.folder.join(&CheckpointNames::new(&self.job).manifests()));
+        Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
+    }
+
+    /// Stores the job as it was resolved. The same job again is fine; another by its name is [`CheckpointError::Differs`].
+    pub async fn write_job(&self, job: &ResolvedJob) -> Result<(), CheckpointError> {
+        let bytes = serde_json::to_vec_pretty(job).expect("a job has only text keys");
+        self.write_once(&CheckpointNames::new(&self.job).job(), bytes, JOB_BYTES_MAX).await
+    }
+
+    async fn write_once(&self, name: &str, bytes: Vec<u8>, limit: u64) -> Result<(), CheckpointError> {
+        let location = self.folder.join(name);
+        let bytes = Bytes::from(bytes);
+        if self.storage.put_new(&location, bytes.clone()).await? == PutOutcome::Created {
+            return Ok(());
+        }
+        match self.storage.get(&location, limit).await? == bytes {
+            true => Ok(()),
+            false => Err(CheckpointError::Differs { location }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,161 @@
-//! AWS clients: a stand-in until the real one is merged.
+//! Clients of AWS services, and of what stands in for them.
+//!
+//! Owns: credentials, regions, endpoints, timeouts and the SDK's retries. Does not own: what is asked of a service
+//! (`storage::s3`, `catalog`, the Kinesis reader).
+//! Rule: the environment's settings are loaded once, when the first client is asked for; a job that uses no AWS
+//! service never looks for credentials.
 
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use std::sync::Arc;
+use std::time::Duration;
 use streamctl_proto::resolved::StreamAddress;
+use tokio::sync::OnceCell;
 
-/// Makes clients.
-#[derive(Clone, Debug, Default)]
-pub struct Aws;
+/// Tries of one call to S3 or Glue, the first included.
+pub const ATTEMPTS_MAX: u32 = 4;
+/// Longest wait of the SDK between two tries.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take to open.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one try may take in all; a part of 8 MiB passes in it at 280 KB/s.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one call to Kinesis may take: an answer has up to 10 MiB.
+pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The session of an assumed role, where the job names none.
+pub const SESSION_NAME_DEFAULT: &str = "streamctl";
+
+/// What the environment's AWS settings do not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsSettings {
+    /// Name buckets in the path instead of the host; servers other than AWS want that.
+    pub s3_path_style: bool,
+}
+
+impl AwsSettings {
+    /// Path style when the environment names another S3 endpoint. To be called once, in `main`.
+    #[allow(clippy::disallowed_methods)]
+    pub fn from_env() -> Self {
+        let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+        Self { s3_path_style: set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL") }
+    }
+}
+
+/// Makes clients; a clone shares what was loaded.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: AwsSettings,
+    config: OnceCell<SdkConfig>,
+    s3: OnceCell<aws_sdk_s3::Client>,
+}
 
 impl Aws {
-    /// For a stream.
-    pub async fn kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
-        let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest());
-        if let Some(region) = stream.region.clone() {
-            loader = loader.region(aws_config::Region::new(region));
+    /// Loads nothing yet.
+    pub fn new(settings: AwsSettings) -> Self {
+        Self { shared: Arc::new(Shared { settings, config: OnceCell::new(), s3: OnceCell::new() }) }
+    }
+
+    /// S3 at this address only, whatever the environment says.
+    #[cfg(test)]
+    pub(crate) async fn at(endpoint: &str) -> Self {
+        let keys = aws_sdk_s3::config::Credentials::new("test", "test", None, None, "test");
+        let retries = RetryConfig::standard()
+            .with_max_attempts(ATTEMPTS_MAX)
+            .with_initial_backoff(Duration::from_millis(1))
+            .with_max_backoff(Duration::from_millis(1));
+        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let config = loader.credentials_provider(keys).retry_config(retries).load().await;
+        let s3 = aws_sdk_s3::config::Builder::from(&config).endpoint_url(endpoint).force_path_style(true);
+        let aws = Self::new(AwsSettings::default());
+        let set = aws.shared.s3.set(aws_sdk_s3::Client::from_conf(s3.build()));
+        set.expect("nobody else has these clients yet");
+        aws
+    }
+
+    /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked for at the first call.
+    async fn config(&self) -> &SdkConfig {
+        let load = || async {
+            let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX).with_max_backoff(BACKOFF_MAX);
+            let loader = aws_config::defaults(BehaviorVersion::latest());
+            loader.retry_config(retries).timeout_config(timeouts(ATTEMPT_TIMEOUT)).load().await
+        };
+        self.shared.config.get_or_init(load).await
+    }
+
+    /// S3, in the environment's region.
+    pub async fn s3(&self) -> aws_sdk_s3::Client {
+        let make = || async {
+            let config = self.config().await;
+            let path_style = self.shared.settings.s3_path_style || config.endpoint_url().is_some();
+            let s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(path_style);
+            aws_sdk_s3::Client::from_conf(s3.build())
+        };
+        self.shared.s3.get_or_init(make).await.clone()
+    }
+
+    /// The Data Catalog; `region` where it is not the environment's.
+    pub async fn glue(&self, region: Option<&str>) -> aws_sdk_glue::Client {
+        let mut glue = aws_sdk_glue::config::Builder::from(self.config().await);
+        if let Some(region) = region {
+            glue = glue.region(Region::new(region.to_owned()));
         }
-        aws_sdk_kinesis::Client::new(&loader.load().await)
+        aws_sdk_glue::Client::from_conf(glue.build())
+    }
+
+    /// The stream's service. It tries nothing twice: the reader paces and backs off itself.
+    pub async fn kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
+        let config = self.config().await;
+        let mut kinesis = aws_sdk_kinesis::config::Builder::from(config)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts(KINESIS_ATTEMPT_TIMEOUT));
+        if let Some(endpoint) = &stream.endpoint {
+            kinesis = kinesis.endpoint_url(endpoint);
+        }
+        if let Some(region) = &stream.region {
+            kinesis = kinesis.region(Region::new(region.clone()));
+        }
+        if let Some(role) = &stream.role_arn {
+            kinesis = kinesis.credentials_provider(assume(role, stream, config).await);
+        }
+        aws_sdk_kinesis::Client::from_conf(kinesis.build())
+    }
+}
+
+async fn assume(role: &str, stream: &StreamAddress, config: &SdkConfig) -> AssumeRoleProvider {
+    let session = stream.session_name.as_deref().unwrap_or(SESSION_NAME_DEFAULT);
+    let mut provider = AssumeRoleProvider::builder(role).session_name(session).configure(config);
+    if let Some(region) = &stream.region {
+        provider = provider.region(Region::new(region.clone()));
+    }
+    provider.build().await
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_s_own_region_and_no_retries_reach_its_client() {
+        let aws = Aws::new(AwsSettings::default());
+        let stream = StreamAddress {
+            name: "s".into(),
+            endpoint: Some("http://127.0.0.1:1".into()),
+            region: Some("eu-west-1".into()),
+            ..Default::default()
+        };
+        let client = aws.kinesis(&stream).await;
+        assert_eq!(client.config().region().map(|region| region.as_ref()), Some("eu-west-1"));
+        assert_eq!(client.config().retry_config().map(|retries| retries.max_attempts()), Some(1));
     }
 }

@@ -1,1 +1,301 @@
 //! Messages to and from domain types.
+//!
+//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way can not fail.
+
+use crate::report::{Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey};
+use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
+use std::collections::BTreeMap;
+
+/// A message does not hold what it must.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("message field {field}: {problem}")]
+pub struct BadMessage {
+    /// Which field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+fn bad(field: &'static str, problem: impl ToString) -> BadMessage {
+    BadMessage { field, problem: problem.to_string() }
+}
+
+/// The field, or the error that it is missing.
+pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, BadMessage> {
+    value.ok_or_else(|| bad(field, "is missing"))
+}
+
+impl From<&Position> for v1::Position {
+    fn from(position: &Position) -> Self {
+        use v1::position::{After, At, End, Start};
+        let at = match position {
+            Position::Start => At::Start(Start {}),
+            Position::Timestamp(ms) => At::TimestampMs(*ms),
+            Position::After { sequence, sub_sequence } => {
+                At::After(After { sequence: sequence.to_string(), sub_sequence: *sub_sequence })
+            }
+            Position::End => At::End(End {}),
+        };
+        Self { at: Some(at) }
+    }
+}
+
+impl TryFrom<v1::Position> for Position {
+    type Error = BadMessage;
+
+    fn try_from(message: v1::Position) -> Result<Self, BadMessage> {
+        use v1::position::At;
+        Ok(match required("position.at", message.at)? {
+            At::Start(_) => Position::Start,
+            At::TimestampMs(ms) => Position::Timestamp(ms),
+            At::After(after) => Position::After {
+                sequence: SequenceNumber::try_from(after.sequence).map_err(|e| bad("position.after.sequence", e))?,
+                sub_sequence: after.sub_sequence,
+            },
+            At::End(_) => Position::End,
+        })
+    }
+}
+
+/// A position that must be there.
+pub fn position(field: &'static str, message: Option<v1::Position>) -> Result<Position, BadMessage> {
+    required(field, message)?.try_into()
+}
+
+impl From<TaskId> for v1::TaskId {
+    fn from(task: TaskId) -> Self {
+        Self { term: task.term.0, counter: task.counter }
+    }
+}
+
+impl From<v1::TaskId> for TaskId {
+    fn from(message: v1::TaskId) -> Self {
+        Self { term: Term(message.term), counter: message.counter }
+    }
+}
+
+/// A task id that must be there.
+pub fn task_id(message: Option<v1::TaskId>) -> Result<TaskId, BadMessage> {
+    required("task", message).map(TaskId::from)
+}
+
+impl From<Window> for v1::Window {
+    fn from(window: Window) -> Self {
+        Self { start_ms: window.start_ms, end_ms: window.end_ms }
+    }
+}
+
+/// A window that must be there, and have a length.
+pub fn window(message: Option<v1::Window>) -> Result<Window, BadMessage> {
+    let v1::Window { start_ms, end_ms } = required("window", message)?;
+    if start_ms < end_ms { Ok(Window { start_ms, end_ms }) } else { Err(bad("window", "ends before it starts")) }
+}
+
+impl From<&Counts> for v1::Counts {
+    fn from(c: &Counts) -> Self {
+        Self {
+            rows_in: c.rows_in,
+            bytes_in: c.bytes_in,
+            rows_decoded: c.rows_decoded,
+            rows_dead: c.rows_dead,
+            rows_unmatched: c.rows_unmatched,
+            rows_out: c.rows_out,
+        }
+    }
+}
+
+impl From<v1::Counts> for Counts {
+    fn from(c: v1::Counts) -> Self {
+        Self {
+            rows_in: c.rows_in,
+            bytes_in: c.bytes_in,
+            rows_decoded: c.rows_decoded,
+            rows_dead: c.rows_dead,
+            rows_unmatched: c.rows_unmatched,
+            rows_out: c.rows_out,
+        }
+    }
+}
+
+impl From<&StageTimes> for v1::StageTimes {
+    fn from(t: &StageTimes) -> Self {
+        Self { decode_us: t.decode_us, transform_us: t.transform_us, stage_us: t.stage_us }
+    }
+}
+
+impl From<v1::StageTimes> for StageTimes {
+    fn from(t: v1::StageTimes) -> Self {
+        Self { decode_us: t.decode_us, transform_us: t.transform_us, stage_us: t.stage_us }
+    }
+}
+
+impl From<&UnmatchedKey> for v1::UnmatchedKey {
+    fn from(u: &UnmatchedKey) -> Self {
+        Self { lookup: u.lookup.clone(), key: u.key.clone(), rows: u.rows }
+    }
+}
+
+impl From<v1::UnmatchedKey> for UnmatchedKey {
+    fn from(u: v1::UnmatchedKey) -> Self {
+        Self { lookup: u.lookup, key: u.key, rows: u.rows }
+    }
+}
+
+impl From<&StagedObject> for v1::StagedObject {
+    fn from(object: &StagedObject) -> Self {
+        use v1::staged_object::{File, Kind, Multipart, Staging as Wire};
+        let kind = match object.kind {
+            ObjectKind::Data => Kind::Data,
+            ObjectKind::DeadLetter => Kind::DeadLetter,
+        };
+        let staging = match &object.staging {
+            Staging::Multipart { upload_id, etags } => {
+                Wire::Multipart(Multipart { upload_id: upload_id.clone(), etags: etags.clone() })
+            }
+            Staging::File { staged_path } => Wire::File(File { staged_path: staged_path.clone() }),
+        };
+        Self {
+            kind: kind.into(),
+            location: object.location.clone(),
+            size: object.size,
+            crc32c: object.crc32c,
+            rows: object.rows,
+            staging: Some(staging),
+        }
+    }
+}
+
+impl TryFrom<v1::StagedObject> for StagedObject {
+    type Error = BadMessage;
+
+    fn try_from(message: v1::StagedObject) -> Result<Self, BadMessage> {
+        use v1::staged_object::{Kind, Staging as Wire};
+        let kind = match message.kind() {
+            Kind::Data => ObjectKind::Data,
+            Kind::DeadLetter => ObjectKind::DeadLetter,
+            Kind::Unspecified => return Err(bad("object.kind", "is missing")),
+        };
+        let staging = match required("object.staging", message.staging)? {
+            Wire::Multipart(m) => Staging::Multipart { upload_id: m.upload_id, etags: m.etags },
+            Wire::File(f) => Staging::File { staged_path: f.staged_path },
+        };
+        let (location, size, crc32c, rows) = (message.location, message.size, message.crc32c, message.rows);
+        Ok(Self { kind, location, size, crc32c, rows, staging })
+    }
+}
+
+/// Lookup versions as the wire lists them.
+pub fn lookups_to_wire(lookups: &BTreeMap<String, LookupVersion>) -> Vec<v1::LookupVersion> {
+    let pair = |(lookup, version): (&String, &LookupVersion)| v1::LookupVersion {
+        lookup: lookup.clone(),
+        version: version.to_string(),
+    };
+    lookups.iter().map(pair).collect()
+}
+
+/// Lookup versions as the domain holds them.
+pub fn lookups_from_wire(lookups: Vec<v1::LookupVersion>) -> BTreeMap<String, LookupVersion> {
+    lookups.into_iter().map(|l| (l.lookup, LookupVersion::new(l.version))).collect()
+}
+
+impl From<&Report> for v1::Report {
+    fn from(report: &Report) -> Self {
+        let range = |(shard, range): (&ShardId, &ShardRange)| v1::ShardRange {
+            shard: shard.to_string(),
+            from: Some((&range.from).into()),
+            to: Some((&range.to).into()),
+            records: range.records,
+            bytes: range.bytes,
+        };
+        Self {
+            task: Some(report.task.into()),
+            job: report.job.to_string(),
+            window: Some(report.window.into()),
+            ranges: report.ranges.iter().map(range).collect(),
+            counts: Some((&report.counts).into()),
+            lookups: lookups_to_wire(&report.lookups),
+            objects: report.objects.iter().map(Into::into).collect(),
+            unmatched: report.unmatched.iter().map(Into::into).collect(),
+            stages: Some((&report.stages).into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Report> for Report {
+    type Error = BadMessage;
+
+    fn try_from(message: v1::Report) -> Result<Self, BadMessage> {
+        let mut ranges = BTreeMap::new();
+        for range in message.ranges {
+            let from = position("range.from", range.from)?;
+            let to = position("range.to", range.to)?;
+            let taken = ShardRange { from, to, records: range.records, bytes: range.bytes };
+            if ranges.insert(ShardId::new(range.shard), taken).is_some() {
+                return Err(bad("ranges", "one shard twice"));
+            }
+        }
+        let counts: Counts = message.counts.unwrap_or_default().into();
+        if !counts.balanced() {
+            return Err(bad("counts", "rows_in is not rows_decoded + rows_dead"));
+        }
+        Ok(Self {
+            task: task_id(message.task)?,
+            job: JobName::try_from(message.job).map_err(|e| bad("job", e))?,
+            window: window(message.window)?,
+            ranges,
+            counts,
+            lookups: lookups_from_wire(message.lookups),
+            objects: message.objects.into_iter().map(StagedObject::try_from).collect::<Result<_, _>>()?,
+            unmatched: message.unmatched.into_iter().map(Into::into).collect(),
+            stages: message.stages.unwrap_or_default().into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            task: TaskId { term: Term(2), counter: 9 },
+            job: "sales".parse().unwrap(),
+            window: Window { start_ms: 0, end_ms: 10 },
+            ranges: BTreeMap::from([(
+                "s1".into(),
+                ShardRange { from: Position::Timestamp(5), to: Position::after(3.into()), records: 3, bytes: 9 },
+            )]),
+            counts: Counts { rows_in: 3, bytes_in: 9, rows_decoded: 2, rows_dead: 1, rows_unmatched: 1, rows_out: 1 },
+            lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
+            objects: vec![StagedObject {
+                kind: ObjectKind::DeadLetter,
+                location: "/tmp/x".into(),
+                size: 5,
+                crc32c: 6,
+                rows: 1,
+                staging: Staging::File { staged_path: "/tmp/.x.staged".into() },
+            }],
+            unmatched: vec![UnmatchedKey { lookup: "c".into(), key: "Russia".into(), rows: 1 }],
+            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3 },
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_wire() {
+        assert_eq!(Report::try_from(v1::Report::from(&report())).unwrap(), report());
+    }
+
+    #[test]
+    fn a_report_whose_counts_do_not_add_up_is_refused() {
+        let mut wire = v1::Report::from(&report());
+        wire.counts.as_mut().unwrap().rows_dead = 0;
+        assert_eq!(Report::try_from(wire).unwrap_err().field, "counts");
+    }
+
+    #[test]
+    fn every_position_survives_the_wire() {
+        for at in [Position::Start, Position::Timestamp(-1), Position::after(7.into()), Position::End] {
+            assert_eq!(Position::try_from(v1::Position::from(&at)).unwrap(), at);
+        }
+    }
+}

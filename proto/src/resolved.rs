@@ -56,4 +56,6 @@ pub struct ResolvedJob {
     pub whole_window: bool,
     /// SHA-256 of the query.
     pub query_digest: String,
+    /// The result's columns: an Arrow IPC stream without batches, in base64.
+    pub output_schema: String,
 }

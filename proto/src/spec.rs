@@ -4,12 +4,18 @@
 //! knows (tables, columns, buckets): `streamctl_engine::resolve`.
 //! Rule: this is the only validation; the command line and the controller both call [`JobSpec::parse`].
 
+mod location;
 mod parse;
 mod problem;
 mod raw;
+mod source;
+#[cfg(test)]
+mod tests;
 mod text;
 
+pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Problem, Problems};
+pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
 pub use text::{parse_bytes, parse_duration};
 
 use crate::report::ObjectKind;

@@ -1,1 +1,204 @@
-//! Being written.
+//! Records that can not be decoded, kept where somebody can look at them and put them in again.
+//!
+//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become visible (the commit).
+//! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes are always whole.
+
+use crate::sink::{Compressed, EncodeError, ObjectWriter, SinkError, abandon_all};
+use crate::source::Record;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use std::io::Write as _;
+use std::sync::Arc;
+use streamctl_engine::storage::Storage;
+use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::spec::{Compression, Location};
+use streamctl_proto::{JobName, ShardId, TaskId, Window};
+
+/// Objects are cut at about this size, compressed.
+const OBJECT_BYTES: u64 = 64 << 20;
+/// Payloads shorter than this stand in a dead letter as text too, when they are text.
+const RAW_TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// What the dead letters of one window must know.
+#[derive(Clone, Debug)]
+pub struct DeadLetterContext {
+    /// The folder.
+    pub path: Location,
+    /// Part of the names.
+    pub job: JobName,
+    /// Part of the names.
+    pub task: TaskId,
+    /// Part of the names and of each letter.
+    pub window: Window,
+    /// Where `path` lies.
+    pub storage: Arc<dyn Storage>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct DeadLetter<'a> {
+    shard: &'a str,
+    sequence_number: &'a str,
+    sub_sequence: u64,
+    /// RFC 3339 with milliseconds, UTC.
+    arrival_time: String,
+    arrival_ms: i64,
+    /// RFC 3339 with milliseconds, UTC.
+    window_start: String,
+    reason: &'a str,
+    raw_base64: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+}
+
+/// Writes the dead letters of one window of one task: JSON lines, gzip.
+pub struct DeadLetterSink {
+    context: DeadLetterContext,
+    /// Of the next object.
+    number: u32,
+    open: Option<(Compressed, ObjectWriter)>,
+    done: Vec<StagedObject>,
+}
+
+impl DeadLetterSink {
+    /// Nothing is opened before the first letter.
+    pub fn new(context: DeadLetterContext) -> Self {
+        Self { context, number: 0, open: None, done: Vec::new() }
+    }
+
+    /// Adds one record. After an error only [`DeadLetterSink::abort`] is of use.
+    pub async fn write(&mut self, shard: &ShardId, record: &Record, reason: &str) -> Result<(), SinkError> {
+        let mut line = serde_json::to_vec(&self.letter(shard, record, reason))
+            .map_err(std::io::Error::from)
+            .map_err(EncodeError::from)?;
+        line.push(b'\n');
+        if self.open.is_none() {
+            let out = Compressed::new(Compression::Gzip).map_err(EncodeError::from)?;
+            let writer = ObjectWriter::open(&*self.context.storage, &self.location()).await?;
+            self.open = Some((out, writer));
+            self.number += 1;
+        }
+        let Some((out, writer)) = &mut self.open else { return Ok(()) };
+        out.write_all(&line).map_err(EncodeError::from)?;
+        writer.write(out.take(), 1).await?;
+        if writer.bytes() >= OBJECT_BYTES {
+            self.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Stages the rest. On an error everything of this window is thrown away.
+    pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
+        if let Err(error) = self.close().await {
+            self.abort().await;
+            return Err(error);
+        }
+        Ok(self.done)
+    }
+
+    /// Throws everything of this window away.
+    pub async fn abort(self) {
+        if let Some((_, writer)) = self.open {
+            writer.abort().await;
+        }
+        abandon_all(&*self.context.storage, &self.done).await;
+    }
+
+    fn location(&self) -> String {
+        let DeadLetterContext { path, job, task, window, .. } = &self.context;
+        path.join(&format!("{}-{job}-{task}-{:04}.json.gz", window.label(), self.number))
+    }
+
+    fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {
+        let text = std::str::from_utf8(&record.data).ok();
+        DeadLetter {
+            shard: shard.as_str(),
+            sequence_number: record.sequence.as_str(),
+            sub_sequence: record.sub_sequence,
+            arrival_time: rfc3339(record.arrival_ms),
+            arrival_ms: record.arrival_ms,
+            window_start: rfc3339(self.context.window.start_ms),
+            reason,
+            raw_base64: STANDARD.encode(&record.data),
+            raw: text.filter(|text| text.len() < RAW_TEXT_BYTES_MAX),
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        let Some((out, mut writer)) = self.open.take() else { return Ok(()) };
+        let written = match out.finish() {
+            Ok(last) => writer.write(last, 0).await.map_err(SinkError::from),
+            Err(error) => Err(EncodeError::from(error).into()),
+        };
+        if let Err(error) = written {
+            writer.abort().await;
+            return Err(error);
+        }
+        self.done.push(writer.finish(ObjectKind::DeadLetter).await?);
+        Ok(())
+    }
+}
+
+fn rfc3339(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::tests::{FakeStorage, WINDOW, gunzip, task};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    fn sink(storage: &FakeStorage) -> DeadLetterSink {
+        let (path, storage) = (Location::folder("/dead"), Arc::new(storage.clone()));
+        let job = "sales".parse().unwrap();
+        DeadLetterSink::new(DeadLetterContext { path, job, task: task(), window: WINDOW, storage })
+    }
+
+    fn record(sequence: u64, data: impl Into<Bytes>) -> Record {
+        let arrival_ms = WINDOW.start_ms + 1_250;
+        Record { sequence: sequence.into(), sub_sequence: 2, arrival_ms, data: data.into() }
+    }
+
+    #[tokio::test]
+    async fn each_bad_record_is_one_line_with_its_reason_and_raw_bytes() {
+        let storage = FakeStorage::default();
+        let mut sink = sink(&storage);
+        let long = vec![b'x'; 1 << 20];
+        let records = [record(5, "not json\n"), record(6, &b"\xFF\x00"[..]), record(7, long.clone())];
+        for record in &records {
+            sink.write(&"shardId-1".into(), record, "not a JSON object").await.unwrap();
+        }
+        let objects = sink.finish().await.unwrap();
+        assert_eq!((objects.len(), objects[0].rows, objects[0].kind), (1, 3, ObjectKind::DeadLetter));
+        assert_eq!(objects[0].location, "/dead/20261124T004500Z-sales-t3.7-0000.json.gz");
+        let text = gunzip(&storage.content(&objects[0].location));
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let expected = json!({
+            "shard": "shardId-1", "sequence_number": "5", "sub_sequence": 2,
+            "arrival_time": "2026-11-24T00:45:01.250Z", "arrival_ms": 1_795_481_101_250_i64,
+            "window_start": "2026-11-24T00:45:00.000Z", "reason": "not a JSON object",
+            "raw_base64": "bm90IGpzb24K", "raw": "not json\n",
+        });
+        assert_eq!((lines.len(), &lines[0]), (3, &expected));
+        assert!(lines[1].get("raw").is_none() && lines[2].get("raw").is_none());
+        assert_eq!(STANDARD.decode(lines[2]["raw_base64"].as_str().unwrap()).unwrap(), long);
+    }
+
+    #[tokio::test]
+    async fn without_a_bad_record_there_is_no_object_and_what_is_aborted_is_gone() {
+        let storage = FakeStorage::default();
+        assert_eq!(sink(&storage).finish().await.unwrap(), []);
+        let mut aborted = sink(&storage);
+        aborted.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        aborted.abort().await;
+        let mut failing = sink(&storage);
+        storage.fail_on("/dead/");
+        failing.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        assert!(failing.finish().await.is_err());
+        assert!(storage.is_clean());
+    }
+}

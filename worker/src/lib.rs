@@ -6,5 +6,12 @@
 
 pub mod dead_letter;
 pub mod decode;
+pub mod flight;
+pub mod node;
+pub mod registry;
+pub mod replay;
+pub mod results;
+pub mod session;
 pub mod sink;
 pub mod source;
+pub mod task;

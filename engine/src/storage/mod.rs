@@ -3,6 +3,20 @@
 //! Owns: the trait, which implementation serves which location. Does not own: when to publish (`controller::publish`).
 //! Rule: publishing is idempotent; what an answer said is never believed when the object itself can be looked at.
 
+pub mod contract;
+mod local;
+mod memory;
+mod s3;
+mod s3_error;
+mod s3_writer;
+mod staged_name;
+mod storages;
+
+pub use local::LocalStorage;
+pub use memory::{MemoryStorage, Op};
+pub use s3::S3Storage;
+pub use storages::Storages;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use streamctl_proto::report::{ObjectKind, StagedObject};
@@ -110,21 +124,4 @@ pub trait StagedWriter: Send {
     async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError>;
     /// Throws it away.
     async fn abort(self: Box<Self>);
-}
-
-/// Which storage serves a location: a stand-in until the real one is merged.
-#[derive(Clone, Debug)]
-pub struct Storages {
-    storage: std::sync::Arc<dyn Storage>,
-}
-
-impl Storages {
-    /// One for all locations.
-    pub fn single(storage: std::sync::Arc<dyn Storage>) -> Self {
-        Self { storage }
-    }
-    /// The one for a location.
-    pub fn for_location(&self, _location: &str) -> std::sync::Arc<dyn Storage> {
-        self.storage.clone()
-    }
 }

@@ -47,6 +47,7 @@ pub(crate) fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         stream: None,
         whole_window: false,
         query_digest: String::new(),
+        output_schema: String::new(),
     }
 }
 

@@ -1,0 +1,165 @@
+//! The words of the command line.
+
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Windows of a stream, joined by SQL and written to S3 exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "streamctl",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers"
+)]
+pub struct Cli {
+    /// Where the controllers answer; several are separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMCTL_CONTROLLER",
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL"
+    )]
+    pub controller: String,
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start a job from its job file; the same file again changes nothing
+    Submit(SubmitArgs),
+    /// Check a job file without any connection
+    Validate(ValidateArgs),
+    /// Show how jobs are doing
+    Status(StatusArgs),
+    /// List the jobs
+    List,
+    /// Stop a job; its position is kept
+    Stop(StopArgs),
+    /// List the committed epochs of a job
+    Epochs(EpochsArgs),
+    /// List the workers
+    Workers,
+    /// Print the rows of a job as its epochs are published
+    Tail(TailArgs),
+}
+
+/// Of `submit`.
+#[derive(Args, Debug)]
+pub struct SubmitArgs {
+    /// The job file
+    pub file: PathBuf,
+    /// Check everything, start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Of `validate`.
+#[derive(Args, Debug)]
+pub struct ValidateArgs {
+    /// The job file
+    pub file: PathBuf,
+}
+
+/// Of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// The job; all of them when left out
+    pub job: Option<String>,
+    /// Print again at every change, until the job ends
+    #[arg(short, long, requires = "job")]
+    pub watch: bool,
+}
+
+/// Of `stop`.
+#[derive(Args, Debug)]
+pub struct StopArgs {
+    /// The job
+    pub job: String,
+    /// Finish the windows that are open now before stopping
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// Of `epochs`.
+#[derive(Args, Debug)]
+pub struct EpochsArgs {
+    /// The job
+    pub job: String,
+    /// The first epoch wanted; the newest ones when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub from: Option<u64>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+/// Of `tail`.
+#[derive(Args, Debug)]
+pub struct TailArgs {
+    /// The job
+    pub job: String,
+    /// The first epoch wanted
+    #[arg(long, value_name = "EPOCH", conflicts_with = "epochs")]
+    pub from: Option<u64>,
+    /// The last epoch wanted; goes on until the job ends when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub to: Option<u64>,
+    /// Begin with the newest N published epochs
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
+    pub epochs: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("streamctl").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_words_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_is_understood() {
+        for line in [
+            "submit job.toml --dry-run",
+            "validate job.toml",
+            "status",
+            "status sales --watch",
+            "list -o json",
+            "stop sales --drain",
+            "epochs sales --from 3 --limit 5",
+            "--controller http://a:1,http://b:2 workers",
+            "tail sales --from 3 --to 9",
+            "tail sales -n 5",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in
+            ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_the_exit_codes() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("4 no controller answers"), "{help}");
+    }
+}

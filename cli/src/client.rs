@@ -1,0 +1,120 @@
+//! The connection to the leading controller.
+//!
+//! Owns: which of the addresses leads. Does not own: what is asked.
+//! Rule: every call that may be repeated is idempotent, so a call is tried at each address until the leader answers.
+
+use crate::error::CliError;
+use std::collections::VecDeque;
+use std::time::Duration;
+use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::v1::jobs_client::JobsClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+/// Names the leader's address in a refusal.
+pub const LEADER_METADATA: &str = "streamctl-leader";
+/// How often one call follows the name of a leader: the leader may change meanwhile, but not for ever.
+pub const LEADER_HOPS_MAX: usize = 3;
+/// How long an address may take to accept a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call may take to begin its answer: `submit` asks the catalog and plans the query.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// HTTP/2 windows: the defaults of 64 KiB throttle Flight.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// The controllers of a cluster.
+pub struct Controller {
+    addresses: Vec<String>,
+}
+
+impl Controller {
+    /// From one or more addresses, separated by commas.
+    pub fn new(addresses: &str) -> Result<Self, CliError> {
+        let addresses = addresses.split(',').map(str::trim).filter(|text| !text.is_empty()).map(url);
+        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+        if addresses.is_empty() {
+            return Err(bad_address(""));
+        }
+        Ok(Self { addresses })
+    }
+
+    /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one is told.
+    pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
+    where
+        A: Fn(Channel) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut waiting: VecDeque<String> = self.addresses.iter().cloned().collect();
+        let (mut hops, mut failures) = (0, Vec::new());
+        while let Some(address) = waiting.pop_front() {
+            let status = match connect(&address).await {
+                Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
+                    Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                    Ok(Err(status)) => status,
+                    Err(_) => Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+                },
+                Err(status) => status,
+            };
+            match (leader_named(&status), status.code()) {
+                (Some(leader), _) if hops < LEADER_HOPS_MAX => {
+                    hops += 1;
+                    waiting.push_front(url(&leader)?);
+                }
+                (_, Code::Unavailable | Code::FailedPrecondition) if !waiting.is_empty() => {}
+                (_, Code::Unavailable) => {}
+                _ => return Err(status.into()),
+            }
+            failures.push(format!("{address}: {}", status.message()));
+        }
+        Err(CliError::Unreachable(failures.join("; ")))
+    }
+}
+
+/// The client of the `Jobs` service on a connection.
+pub fn jobs(channel: Channel) -> JobsClient<Channel> {
+    JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Connects to `http://host:port`; `Unavailable` when nobody answers.
+pub async fn connect(address: &str) -> Result<Channel, Status> {
+    let endpoint =
+        Endpoint::from_shared(address.to_owned()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    endpoint.connect().await.map_err(|error| Status::unavailable(root_cause(&error)))
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn leader_named(status: &Status) -> Option<String> {
+    let named = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
+    (status.code() == Code::FailedPrecondition && !named.is_empty()).then(|| named.to_owned())
+}
+
+fn url(text: &str) -> Result<String, CliError> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    if !url.starts_with("http://") || Endpoint::from_shared(url.clone()).is_err() {
+        return Err(bad_address(text));
+    }
+    Ok(url)
+}
+
+fn bad_address(text: &str) -> CliError {
+    CliError::Usage {
+        message: format!("{text:?} is not the address of a controller"),
+        hint: "for example --controller http://127.0.0.1:7070".into(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

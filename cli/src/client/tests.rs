@@ -1,0 +1,134 @@
+//! A controller that is only its `Jobs` service, and how the client finds the one that leads.
+
+use super::*;
+use futures::stream::{self, BoxStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
+use streamctl_proto::v1::*;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Request;
+
+/// Answers for one job named `sales`; or refuses and names a leader.
+#[derive(Clone, Default)]
+pub struct FakeJobs {
+    pub leader: Option<String>,
+    pub asked: Arc<AtomicUsize>,
+}
+
+impl FakeJobs {
+    fn lead<T>(&self, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match &self.leader {
+            None => answer.map(Response::new),
+            Some(leader) => {
+                let mut status = Status::failed_precondition("this controller does not lead");
+                status.metadata_mut().insert(LEADER_METADATA, leader.parse().unwrap());
+                Err(status)
+            }
+        }
+    }
+    fn job(name: &str) -> Result<JobStatus, Status> {
+        match name {
+            "sales" => Ok(crate::views::tests::status()),
+            name => Err(Status::not_found(format!("there is no job {name:?}"))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Jobs for FakeJobs {
+    type WatchJobStream = BoxStream<'static, Result<JobStatus, Status>>;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        let created = !request.into_inner().dry_run;
+        let column = Column { name: "uuid".into(), r#type: "string".into() };
+        let output_columns = vec![column];
+        self.lead(Ok(SubmitResponse { job: "sales".into(), created, output_columns, ..Default::default() }))
+    }
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<JobStatus>, Status> {
+        self.lead(Self::job(&request.into_inner().job))
+    }
+    async fn watch_job(&self, request: Request<GetJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        let last = JobStatus { state: JobState::Completed.into(), ..crate::views::tests::status() };
+        let first = Self::job(&request.into_inner().job);
+        self.lead(first.map(|first| -> Self::WatchJobStream { Box::pin(stream::iter([Ok(first), Ok(last)])) }))
+    }
+    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
+        self.lead(Ok(ListJobsResponse { jobs: vec![crate::views::tests::status()] }))
+    }
+    async fn stop_job(&self, request: Request<StopJobRequest>) -> Result<Response<JobStatus>, Status> {
+        self.lead(Self::job(&request.into_inner().job))
+    }
+    async fn list_epochs(&self, _: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {
+        self.lead(Ok(ListEpochsResponse { epochs: crate::views::tests::status().last_epoch.into_iter().collect() }))
+    }
+    async fn get_epoch(&self, _: Request<GetEpochRequest>) -> Result<Response<GetEpochResponse>, Status> {
+        self.lead(Ok(GetEpochResponse::default()))
+    }
+    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+        let worker =
+            WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };
+        self.lead(Ok(ListWorkersResponse { workers: vec![worker] }))
+    }
+}
+
+/// Serves it on a free port; the address.
+pub async fn serve(jobs: FakeJobs) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder().add_service(JobsServer::new(jobs));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+async fn list(addresses: &str) -> Result<ListJobsResponse, CliError> {
+    let ask = |channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await };
+    Controller::new(addresses)?.ask(ask).await
+}
+
+/// An address at which nobody answers.
+async fn deserted() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn a_standby_names_the_leader_and_the_leader_is_asked() {
+    let leader = FakeJobs::default();
+    let address = serve(leader.clone()).await;
+    let standby = serve(FakeJobs { leader: Some(address), ..Default::default() }).await;
+    assert_eq!(list(&standby).await.unwrap().jobs.len(), 1);
+    assert_eq!(leader.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_answers_is_passed_over() {
+    let (gone, leader) = (deserted().await, serve(FakeJobs::default()).await);
+    assert_eq!(list(&format!("{gone}, {leader}")).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn where_nobody_answers_at_all_the_exit_code_is_4() {
+    let error = list(&deserted().await).await.unwrap_err();
+    assert_eq!(error.exit_code(), 4, "{error}");
+}
+
+#[tokio::test]
+async fn two_standbys_that_name_each_other_are_not_followed_for_ever() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let standby = FakeJobs { leader: Some(address.clone()), ..Default::default() };
+    let server = tonic::transport::Server::builder().add_service(JobsServer::new(standby.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    assert!(list(&address).await.is_err());
+    assert_eq!(standby.asked.load(Ordering::SeqCst), 1 + LEADER_HOPS_MAX);
+}
+
+#[test]
+fn addresses_may_go_without_their_scheme() {
+    assert!(Controller::new("localhost:7070, http://b:7070").is_ok());
+    for bad in ["", ",", "https://a:1", "a b"] {
+        assert_eq!(Controller::new(bad).err().unwrap().exit_code(), 2, "{bad}");
+    }
+}

@@ -1,0 +1,25 @@
+//! One file per verb: ask the controller, print the answer.
+
+pub mod demo;
+pub mod epochs;
+pub mod list;
+pub mod run;
+pub mod status;
+pub mod stop;
+pub mod submit;
+pub mod tail;
+pub mod validate;
+pub mod workers;
+
+use crate::error::CliError;
+use std::path::Path;
+use streamctl_proto::spec::Problems;
+
+/// Reads a job file.
+fn read(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
+}
+
+fn job_file_error(path: &Path, problems: Problems) -> CliError {
+    CliError::JobFile { path: path.display().to_string(), problems }
+}

@@ -1,0 +1,68 @@
+//! `streamctl demo`: generated sales, three windows of them, in this process and in local folders.
+
+use crate::demo::{WINDOWS, prepare, sample};
+use crate::error::CliError;
+use crate::local::{Runner, Wish};
+use crate::output::Output;
+use crate::views::{progress_line, status_json};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Where the demo's job file, lookup and results go
+    #[arg(long, value_name = "DIR", default_value = "streamctl-demo")]
+    pub dir: PathBuf,
+}
+
+/// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
+pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
+    let failed = |source| CliError::File { path: args.dir.display().to_string(), source };
+    let demo = std::path::absolute(&args.dir).and_then(|root| prepare(&root)).map_err(failed)?;
+    out.note(&format!("the job: {}", demo.job_file.display()));
+    let mut first = None;
+    let mut shown = 0;
+    let mut listener = |status: &streamctl_proto::v1::JobStatus| {
+        let first = *first.get_or_insert(status.published);
+        if status.published > shown.max(first) {
+            shown = status.published;
+            out.note(&progress_line(status));
+        }
+        if status.published >= first + WINDOWS { Wish::Stop } else { Wish::GoOn }
+    };
+    let last = runner(demo.job.clone(), &mut listener).await?;
+    if !last.error.is_empty() {
+        return Err(CliError::Local { message: last.error, hint: last.hint });
+    }
+    let rows = sample(&demo.sink).map_err(|error| CliError::Local {
+        message: format!("the result can not be read: {error}"),
+        hint: String::new(),
+    })?;
+    out.either(|| rows, || status_json(&last))?;
+    out.note(&format!("the files: {}\nagain, going on where it stopped: streamctl demo", demo.sink.display()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::{Listener, LocalJob};
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use crate::views::tests::status;
+    use streamctl_proto::v1::JobStatus;
+
+    #[tokio::test]
+    async fn the_demo_stops_after_three_more_windows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut out, _, notes) = captured(Format::Json);
+        let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
+            let wishes = [7, 8, 9, 10].map(|published| listener(&JobStatus { published, ..status() }));
+            assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
+            Ok(status())
+        };
+        run(&DemoArgs { dir: folder.path().join("demo") }, runner, &mut out).await.unwrap();
+        assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
+    }
+}

@@ -1,0 +1,89 @@
+//! `streamctl run`: a job in this process, until it ends or is interrupted.
+
+use super::{job_file_error, read};
+use crate::error::CliError;
+use crate::local::{LocalJob, Runner, Wish};
+use crate::output::Output;
+use crate::views::{progress_line, status_json, status_text};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use streamctl_proto::JobSpec;
+
+/// Of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// The job file
+    pub file: PathBuf,
+    /// Where to keep what is needed to go on; beside the job file when left out
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Runs it; progress goes to standard error, the last status to standard output.
+pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
+    let job = job(args)?;
+    let mut epoch_shown = 0;
+    let mut listener = |status: &streamctl_proto::v1::JobStatus| {
+        if status.published > epoch_shown {
+            epoch_shown = status.published;
+            out.note(&progress_line(status));
+        }
+        Wish::GoOn
+    };
+    let last = runner(job, &mut listener).await?;
+    out.either(|| status_text(&last), || status_json(&last))?;
+    if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
+}
+
+fn job(args: &RunArgs) -> Result<LocalJob, CliError> {
+    let spec_text = read(&args.file)?;
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
+    };
+    let file = absolute(&args.file)?;
+    let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(&args.file, problems))?;
+    let state_dir = match &args.state {
+        Some(folder) => absolute(folder)?,
+        None => base_dir.join(format!(".streamctl-{}", spec.name)),
+    };
+    Ok(LocalJob { spec_text, base_dir, state_dir })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Listener;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use crate::views::tests::status;
+    use streamctl_proto::v1::JobStatus;
+
+    fn args() -> RunArgs {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
+        RunArgs { file, state: None }
+    }
+
+    #[tokio::test]
+    async fn each_published_epoch_is_noted_once_and_the_last_status_is_data() {
+        let (mut out, data, notes) = captured(Format::Json);
+        let runner = async |job: LocalJob, listener: &mut Listener<'_>| {
+            assert!(job.state_dir.ends_with(".streamctl-generated-sales"));
+            for published in [6, 7, 7] {
+                assert_eq!(listener(&JobStatus { published, ..status() }), Wish::GoOn);
+            }
+            Ok(status())
+        };
+        run(&args(), runner, &mut out).await.unwrap();
+        assert_eq!(notes.text().lines().count(), 2);
+        assert!(data.text().contains("\"published\":7"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_failed_is_an_error() {
+        let (mut out, ..) = captured(Format::Table);
+        let failed = JobStatus { error: "no".into(), hint: "mend it".into(), ..status() };
+        let error = run(&args(), async |_: LocalJob, _: &mut Listener<'_>| Ok(failed), &mut out).await.unwrap_err();
+        assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "mend it"));
+    }
+}

@@ -1,0 +1,100 @@
+//! `streamctl validate`: checks a job file without any connection.
+
+use super::{job_file_error, read};
+use crate::args::ValidateArgs;
+use crate::error::CliError;
+use crate::output::Output;
+use serde_json::json;
+use streamctl_proto::JobSpec;
+use streamctl_proto::spec::{SchemaFrom, SourceKind};
+
+/// Says what the job would do. Tables, columns and buckets are not looked at: `submit --dry-run` does that.
+pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
+    let text = read(&args.file)?;
+    let folder = std::path::absolute(&args.file)
+        .map_err(|source| CliError::File { path: args.file.display().to_string(), source })?;
+    let folder = folder.parent().unwrap_or(&folder);
+    let spec = JobSpec::parse_in(&text, folder).map_err(|problems| job_file_error(&args.file, problems))?;
+    out.either(|| summary(&spec), || json!({"valid": true, "job": spec}))?;
+    if JobSpec::parse(&text).is_err() {
+        out.note("note: it has relative paths, which a cluster can not take: they only work in the local mode");
+    }
+    Ok(())
+}
+
+fn summary(spec: &JobSpec) -> String {
+    let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
+    let partitions = match spec.sink.partition_by.len() {
+        0 => String::new(),
+        count => format!(", {count} partition columns"),
+    };
+    let dead = spec.dead_letter.as_ref().unwrap_or(&spec.checkpoint);
+    format!(
+        "job:         {}\nsource:      {}\nwindow:      {} ms{}\nsink:        {} as {:?}, {:?}{partitions}\n\
+         dead letter: {dead}\ncheckpoint:  {}\nThe job file is correct.",
+        spec.name,
+        source(spec),
+        spec.window.ms(),
+        lookups.collect::<String>(),
+        spec.sink.path,
+        spec.sink.format,
+        spec.sink.compression,
+        spec.checkpoint,
+    )
+}
+
+fn source(spec: &JobSpec) -> String {
+    let columns = match &spec.source.schema {
+        SchemaFrom::Catalog { database, table, .. } => format!("columns of {database}.{table}"),
+        SchemaFrom::File(path) => format!("columns of {path}"),
+        SchemaFrom::Inline(columns) => format!("{} columns", columns.len()),
+        SchemaFrom::BuiltIn => "its own columns".to_owned(),
+    };
+    let place = match &spec.source.kind {
+        SourceKind::Kinesis { stream, arn, .. } => match arn.as_ref().or(stream.as_ref()) {
+            Some(stream) => format!("Kinesis stream {stream}"),
+            None => "the Kinesis stream of the catalog table".to_owned(),
+        },
+        SourceKind::Files { path, .. } => format!("files below {path}"),
+        SourceKind::Generator { shards, rate, .. } => format!("generator, {shards} shards, {rate} records a second"),
+    };
+    format!("{place}, {columns}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use std::path::PathBuf;
+
+    fn validate(example: &str, format: Format) -> (String, String) {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs").join(example);
+        let (mut out, data, notes) = captured(format);
+        run(&ValidateArgs { file }, &mut out).unwrap();
+        (data.text(), notes.text())
+    }
+
+    #[test]
+    fn a_correct_job_is_summed_up() {
+        let (data, notes) = validate("sales-by-country.toml", Format::Table);
+        assert!(
+            data.starts_with("job:         sales-by-country\nsource:      the Kinesis stream of the catalog table, ")
+        );
+        assert!(data.ends_with("The job file is correct.\n") && notes.is_empty());
+    }
+
+    #[test]
+    fn relative_paths_are_correct_but_noted() {
+        let (data, notes) = validate("generator.toml", Format::Json);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&data).unwrap()["valid"], true);
+        assert!(notes.starts_with("note: it has relative paths"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_wrong_usage() {
+        let (mut out, ..) = captured(Format::Table);
+        let error = run(&ValidateArgs { file: "/no/such/job.toml".into() }, &mut out).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,14 @@
+//! `streamctl workers`: one line per worker.
+
+use crate::client::{Controller, jobs};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::views::{worker_json, workers_text};
+use streamctl_proto::v1::ListWorkersRequest;
+
+/// Lists the workers.
+pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let answer =
+        controller.ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await }).await?;
+    out.either(|| workers_text(&answer.workers), || answer.workers.iter().map(worker_json).collect())
+}

@@ -1,0 +1,377 @@
+//! What the controller answers, as text for people and as JSON for programs.
+//!
+//! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
+
+use crate::output::table;
+use serde_json::{Value, json};
+use streamctl_proto::v1;
+
+/// `running`, `waiting` ...
+pub fn state(status: &v1::JobStatus) -> &'static str {
+    match status.state() {
+        v1::JobState::Unspecified => "unknown",
+        v1::JobState::Starting => "starting",
+        v1::JobState::Running => "running",
+        v1::JobState::Waiting => "waiting",
+        v1::JobState::Draining => "draining",
+        v1::JobState::Stopped => "stopped",
+        v1::JobState::Completed => "completed",
+        v1::JobState::Failed => "failed",
+    }
+}
+
+/// Nothing more comes from a job in such a state.
+pub fn has_ended(status: &v1::JobStatus) -> bool {
+    matches!(status.state(), v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Failed)
+}
+
+/// One line per job.
+pub fn jobs_text(jobs: &[v1::JobStatus]) -> String {
+    let row = |job: &v1::JobStatus| {
+        let totals = job.totals.unwrap_or_default();
+        [
+            job.job.clone(),
+            state(job).to_owned(),
+            job.published.to_string(),
+            totals.rows_in.to_string(),
+            totals.rows_out.to_string(),
+            totals.rows_dead.to_string(),
+            milliseconds(job.lag_ms),
+            if job.error.is_empty() { job.waiting_on.join("; ") } else { job.error.clone() },
+        ]
+    };
+    let rows = jobs.iter().map(row).collect::<Vec<_>>();
+    table(["JOB", "STATE", "PUBLISHED", "ROWS IN", "ROWS OUT", "DEAD", "LAG", "REMARK"], &rows)
+}
+
+/// Everything about one job.
+pub fn status_text(job: &v1::JobStatus) -> String {
+    let totals = job.totals.unwrap_or_default();
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(format!("{:<12}{value}", format!("{name}:")));
+        }
+    };
+    line("job", job.job.clone());
+    line("state", state(job).to_owned());
+    for cause in &job.waiting_on {
+        line("waiting on", cause.clone());
+    }
+    line("error", job.error.clone());
+    line("hint", job.hint.clone());
+    line("epoch", format!("{} committed, {} published", job.epoch, job.published));
+    line(
+        "rows",
+        format!(
+            "{} in, {} out, {} dead, {} unmatched",
+            totals.rows_in, totals.rows_out, totals.rows_dead, totals.rows_unmatched
+        ),
+    );
+    line("lag", milliseconds(job.lag_ms));
+    line("shards", format!("{} open, {} ended", job.shards_open, job.shards_ended));
+    line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
+    line("sink", job.sink.clone());
+    if let Some(epoch) = &job.last_epoch {
+        line("last", epoch_line(epoch));
+        for key in &epoch.unmatched {
+            line("unmatched", format!("{:?} in {}, {} rows", key.key, key.lookup, key.rows));
+        }
+    }
+    for lookup in &job.lookups {
+        let short = lookup.version.get(..12).unwrap_or(&lookup.version);
+        let problem = if lookup.problem.is_empty() { String::new() } else { format!("; {}", lookup.problem) };
+        line("lookup", format!("{} {} rows, version {short}{problem}", lookup.name, lookup.rows));
+    }
+    for part in [shards_text(&job.shards), tasks_text(&job.tasks)].into_iter().flatten() {
+        lines.extend([String::new(), part]);
+    }
+    lines.join("\n")
+}
+
+/// What was just published, in one line.
+pub fn progress_line(job: &v1::JobStatus) -> String {
+    let totals = job.totals.unwrap_or_default();
+    format!(
+        "epoch {} published: {} rows in, {} out, {} dead, {} unmatched since the job began; lag {}",
+        job.published,
+        totals.rows_in,
+        totals.rows_out,
+        totals.rows_dead,
+        totals.rows_unmatched,
+        milliseconds(job.lag_ms)
+    )
+}
+
+fn epoch_line(epoch: &v1::EpochSummary) -> String {
+    let counts = epoch.counts.unwrap_or_default();
+    format!(
+        "epoch {}, window {}, {} rows in, {} out, {} objects, {}",
+        epoch.epoch,
+        window(epoch.window.as_ref()),
+        counts.rows_in,
+        counts.rows_out,
+        epoch.objects,
+        bytes(epoch.bytes_out)
+    )
+}
+
+fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
+    let row = |shard: &v1::ShardStatus| {
+        [
+            shard.shard.clone(),
+            if shard.ended { "ended".into() } else { shard.worker.clone() },
+            task(shard.task.as_ref()),
+            milliseconds(shard.lag_ms),
+            shard.records.to_string(),
+            bytes(shard.bytes),
+            shard.throttles.to_string(),
+            position(shard.committed.as_ref()),
+        ]
+    };
+    let rows = shards.iter().map(row).collect::<Vec<_>>();
+    let headings = ["SHARD", "WORKER", "TASK", "LAG", "RECORDS", "BYTES", "THROTTLES", "COMMITTED"];
+    (!rows.is_empty()).then(|| table(headings, &rows))
+}
+
+fn tasks_text(tasks: &[v1::TaskStatus]) -> Option<String> {
+    let row = |status: &v1::TaskStatus| {
+        [task(status.task.as_ref()), status.worker.clone(), status.shards.to_string(), time(status.watermark_ms)]
+    };
+    let rows = tasks.iter().map(row).collect::<Vec<_>>();
+    (!rows.is_empty()).then(|| table(["TASK", "WORKER", "SHARDS", "REPORTED UP TO"], &rows))
+}
+
+/// One line per epoch.
+pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
+    let row = |epoch: &v1::EpochSummary| {
+        let counts = epoch.counts.unwrap_or_default();
+        [
+            epoch.epoch.to_string(),
+            window(epoch.window.as_ref()),
+            counts.rows_in.to_string(),
+            counts.rows_out.to_string(),
+            counts.rows_dead.to_string(),
+            counts.rows_unmatched.to_string(),
+            epoch.objects.to_string(),
+            bytes(epoch.bytes_out),
+            if epoch.published { "published" } else { "committed" }.to_owned(),
+        ]
+    };
+    let rows = epochs.iter().map(row).collect::<Vec<_>>();
+    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "STATE"], &rows)
+}
+
+/// One line per worker.
+pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
+    let row = |worker: &v1::WorkerStatus| {
+        let state = if worker.leaving { "leaving" } else { "ready" };
+        let (name, address) = (worker.worker.clone(), worker.flight_address.clone());
+        [name, state.to_owned(), worker.tasks.to_string(), bytes(worker.memory_bytes), address]
+    };
+    let rows = workers.iter().map(row).collect::<Vec<_>>();
+    table(["WORKER", "STATE", "TASKS", "MEMORY", "FLIGHT"], &rows)
+}
+
+/// A job as JSON.
+pub fn status_json(job: &v1::JobStatus) -> Value {
+    let shard = |shard: &v1::ShardStatus| {
+        json!({
+            "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
+            "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
+            "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
+            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended,
+        })
+    };
+    let running = |status: &v1::TaskStatus| {
+        json!({
+            "task": task(status.task.as_ref()), "worker": status.worker, "shards": status.shards,
+            "watermark_ms": status.watermark_ms,
+        })
+    };
+    let lookup = |lookup: &v1::LookupStatus| {
+        json!({
+            "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
+            "problem": lookup.problem,
+        })
+    };
+    json!({
+        "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
+        "epoch": job.epoch, "published": job.published, "totals": counts_json(job.totals.as_ref()),
+        "last_epoch": job.last_epoch.as_ref().map(epoch_json), "lag_ms": job.lag_ms,
+        "shards_open": job.shards_open, "shards_ended": job.shards_ended,
+        "shards": job.shards.iter().map(shard).collect::<Vec<_>>(),
+        "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
+        "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
+        "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
+    })
+}
+
+/// An epoch as JSON.
+pub fn epoch_json(epoch: &v1::EpochSummary) -> Value {
+    let window = epoch.window.unwrap_or_default();
+    let stages = epoch.stages.unwrap_or_default();
+    let unmatched = |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    json!({
+        "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
+        "counts": counts_json(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
+        "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
+        "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
+        "stages": {"decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us},
+    })
+}
+
+/// A worker as JSON.
+pub fn worker_json(worker: &v1::WorkerStatus) -> Value {
+    json!({
+        "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
+        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
+    })
+}
+
+fn counts_json(counts: Option<&v1::Counts>) -> Value {
+    let counts = counts.copied().unwrap_or_default();
+    json!({
+        "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
+        "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
+    })
+}
+
+fn position(position: Option<&v1::Position>) -> String {
+    use v1::position::At;
+    match position.and_then(|position| position.at.as_ref()) {
+        None => "-".into(),
+        Some(At::Start(_)) => "start".into(),
+        Some(At::TimestampMs(ms)) => format!("at {}", time(*ms)),
+        Some(At::After(after)) if after.sub_sequence == 0 => format!("after {}", after.sequence),
+        Some(At::After(after)) => format!("after {}/{}", after.sequence, after.sub_sequence),
+        Some(At::End(_)) => "end".into(),
+    }
+}
+
+fn task(task: Option<&v1::TaskId>) -> String {
+    task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
+}
+
+fn window(window: Option<&v1::Window>) -> String {
+    window.map_or_else(|| "-".into(), |window| time(window.start_ms))
+}
+
+fn time(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
+    time.format(format).to_string()
+}
+
+fn milliseconds(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes >> 10),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A job with one of everything.
+    pub fn status() -> v1::JobStatus {
+        let counts = v1::Counts {
+            rows_in: 100,
+            bytes_in: 30_000,
+            rows_decoded: 98,
+            rows_dead: 2,
+            rows_unmatched: 3,
+            rows_out: 95,
+        };
+        let task = Some(v1::TaskId { term: 3, counter: 7 });
+        let after = v1::position::After { sequence: "41".into(), sub_sequence: 0 };
+        v1::JobStatus {
+            job: "sales".into(),
+            state: v1::JobState::Waiting.into(),
+            waiting_on: vec!["a worker".into()],
+            epoch: 8,
+            published: 7,
+            totals: Some(counts),
+            last_epoch: Some(v1::EpochSummary {
+                epoch: 8,
+                window: Some(v1::Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 }),
+                counts: Some(counts),
+                objects: 2,
+                bytes_out: 2048,
+                unmatched: vec![v1::UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 3 }],
+                ..Default::default()
+            }),
+            lag_ms: 1250,
+            shards_open: 1,
+            shards: vec![v1::ShardStatus {
+                shard: "shardId-0".into(),
+                committed: Some(v1::Position { at: Some(v1::position::At::After(after)) }),
+                worker: "w-1".into(),
+                task,
+                records: 100,
+                bytes: 30_000,
+                ..Default::default()
+            }],
+            tasks: vec![v1::TaskStatus { task, worker: "w-1".into(), shards: 1, watermark_ms: 1_795_481_160_000 }],
+            lookups: vec![v1::LookupStatus {
+                name: "country_lookup".into(),
+                version: "abc".into(),
+                rows: 249,
+                ..Default::default()
+            }],
+            sink: "s3://b/out/".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_status_says_what_a_job_waits_for_and_where_it_is() {
+        let expected = "\
+job:        sales
+state:      waiting
+waiting on: a worker
+epoch:      8 committed, 7 published
+rows:       100 in, 95 out, 2 dead, 3 unmatched
+lag:        1.2 s
+shards:     1 open, 0 ended
+sink:       s3://b/out/
+last:       epoch 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
+unmatched:  \"Russia\" in country_lookup, 3 rows
+lookup:     country_lookup 249 rows, version abc
+
+SHARD      WORKER  TASK  LAG   RECORDS  BYTES   THROTTLES  COMMITTED
+shardId-0  w-1     t3.7  0 ms  100      29 KiB  0          after 41
+
+TASK  WORKER  SHARDS  REPORTED UP TO
+t3.7  w-1     1       2026-11-24T00:46:00Z";
+        assert_eq!(status_text(&status()), expected);
+    }
+
+    #[test]
+    fn the_json_of_a_status_has_the_names_of_the_message() {
+        let json = status_json(&status());
+        assert_eq!(json["state"], "waiting");
+        assert_eq!(json["totals"]["rows_out"], 95);
+        assert_eq!(json["last_epoch"]["window"]["start_ms"], 1_795_481_100_000_i64);
+        assert_eq!(json["shards"][0]["committed"], "after 41");
+        assert_eq!(json["tasks"][0]["task"], "t3.7");
+        assert_eq!(json["lookups"][0]["rows"], 249);
+    }
+
+    #[test]
+    fn a_failed_job_shows_its_error_in_the_list() {
+        let job = v1::JobStatus { state: v1::JobState::Failed.into(), error: "no such column".into(), ..status() };
+        assert!(jobs_text(&[job]).ends_with("failed  7          100      95        2     1.2 s  no such column"));
+    }
+}

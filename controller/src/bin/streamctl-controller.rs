@@ -1,0 +1,86 @@
+//! The controller's program: settings, build, run, drain.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use streamctl_controller::core::CoreSettings;
+use streamctl_controller::node::{self, Parts};
+use streamctl_controller::shards::SourceShards;
+use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
+use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::resolve::World;
+use streamctl_engine::storage::Storages;
+use tracing_subscriber::EnvFilter;
+
+/// The control plane of streamctl: assigns shards to workers and commits their windows.
+///
+/// Several controllers may run; one leads, the others stand by. S3, Kinesis and the Data Catalog are reached with the
+/// usual AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Where clients and workers connect.
+    #[arg(long, env = "STREAMCTL_LISTEN", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// The address that others are told, host:port; the listening one by default.
+    #[arg(long, env = "STREAMCTL_ADVERTISE")]
+    advertise: Option<String>,
+    /// Where jobs are kept: etcd://host:port[,host:port...] or file:///path/to/folder (one controller only).
+    #[arg(long, env = "STREAMCTL_STORE", default_value = "etcd://127.0.0.1:2379")]
+    store: String,
+    /// Clusters with different names share an etcd without seeing each other.
+    #[arg(long, env = "STREAMCTL_CLUSTER", default_value = "default")]
+    cluster: String,
+    /// This controller's name in logs and in the store.
+    #[arg(long, env = "STREAMCTL_ID")]
+    id: Option<String>,
+    /// Logs as JSON lines.
+    #[arg(long, env = "STREAMCTL_LOG_JSON")]
+    log_json: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if args.log_json { logs.json().init() } else { logs.init() }
+
+    let listener = tokio::net::TcpListener::bind(args.listen).await?;
+    let address = args.advertise.unwrap_or(listener.local_addr()?.to_string());
+    let id = args.id.unwrap_or_else(|| address.clone());
+    let aws = Aws::new(AwsSettings::from_env());
+    let world = World { aws: aws.clone(), storages: Storages::new(aws) };
+    let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
+    let parts = Parts { store: open(&args.store, &args.cluster).await?, world, lister, core: CoreSettings::default() };
+    tracing::info!(id, address, "controller serves");
+    node::run(LeaderRecord { id, address }, listener, parts, stop_signal()).await?;
+    tracing::info!("controller stopped");
+    Ok(())
+}
+
+async fn open(store: &str, cluster: &str) -> anyhow::Result<Arc<dyn Store>> {
+    if let Some(endpoints) = store.strip_prefix("etcd://") {
+        let endpoints = endpoints.split(',').map(|host| format!("http://{host}")).collect();
+        let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S };
+        return Ok(Arc::new(EtcdStore::connect(settings).await?));
+    }
+    if let Some(path) = store.strip_prefix("file://") {
+        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path))?));
+    }
+    anyhow::bail!("--store is etcd://host:port[,host:port...] or file:///path, not {store:?}")
+}
+
+async fn stop_signal() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+}

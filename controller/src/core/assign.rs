@@ -1,0 +1,112 @@
+//! Which worker reads which shards: pure, from what is known, with the least movement.
+//!
+//! Owns: the plan for one job at one moment. Does not own: whether now is the moment ([`super::Core`]).
+//! Rule: planning again after the plan was carried out plans nothing (I8).
+
+use super::job::{Job, TaskState};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::{ShardId, TaskId, WorkerId};
+
+/// Tasks of one job that one worker may have before they are put together into one.
+pub const TASKS_PER_WORKER_MAX: usize = 4;
+
+/// What to do for one job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// New tasks: to whom, which shards.
+    pub start: Vec<(WorkerId, BTreeSet<ShardId>)>,
+    /// Tasks whose shards should be elsewhere.
+    pub release: Vec<TaskId>,
+}
+
+/// Plans one job. `load` is the number of shards that each worker which may take more has of other jobs.
+pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
+    if load.is_empty() {
+        return Plan::default();
+    }
+    if job.resolved.whole_window { plan_together(job, load) } else { plan_spread(job, load) }
+}
+
+/// Shards that a new task may take now.
+fn ready(job: &Job) -> BTreeSet<ShardId> {
+    let ready = job.shards.iter().filter(|(_, s)| s.task.is_none() && !s.done() && job.parents_ended(s));
+    ready.map(|(id, _)| id.clone()).collect()
+}
+
+/// All shards that are not done go to one task, children too: it reads them after their parents.
+fn plan_together(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
+    let open: BTreeSet<ShardId> = job.shards.iter().filter(|(_, s)| !s.done()).map(|(id, _)| id.clone()).collect();
+    let outside = open.iter().any(|id| job.shards[id].task.is_none());
+    if !outside {
+        return Plan::default();
+    }
+    if !job.tasks.is_empty() {
+        let running = job.tasks.iter().filter(|(_, task)| task.state == TaskState::Running);
+        return Plan { start: vec![], release: running.map(|(id, _)| *id).collect() };
+    }
+    let last = open.iter().find_map(|id| job.shards[id].last_worker.clone()).filter(|worker| load.contains_key(worker));
+    let least = || load.iter().min_by_key(|(worker, shards)| (**shards, (*worker).clone())).map(|(w, _)| w.clone());
+    match last.or_else(least) {
+        Some(worker) => Plan { start: vec![(worker, open)], release: vec![] },
+        None => Plan::default(),
+    }
+}
+
+fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
+    let mut have: BTreeMap<&WorkerId, usize> = load.keys().map(|worker| (worker, 0)).collect();
+    for task in job.tasks.values() {
+        if let Some(count) = have.get_mut(&task.worker) {
+            *count += task.shards.iter().filter(|id| job.shards.get(*id).is_some_and(|s| !s.done())).count();
+        }
+    }
+    let ready = ready(job);
+    if ready.is_empty() {
+        return Plan { start: vec![], release: to_release(job, &have) };
+    }
+    let total: usize = have.values().sum::<usize>() + ready.len();
+    let fair = total.div_ceil(have.len());
+    let mut given: BTreeMap<WorkerId, BTreeSet<ShardId>> = BTreeMap::new();
+    for id in ready {
+        let last = job.shards[&id].last_worker.as_ref().filter(|worker| have.get(worker).is_some_and(|n| *n < fair));
+        let least = || have.iter().min_by_key(|(worker, n)| (**n, load[**worker], (**worker).clone())).map(|(w, _)| *w);
+        let Some(worker) = last.or_else(least).cloned() else { continue };
+        if let Some(count) = have.get_mut(&worker) {
+            *count += 1;
+        }
+        given.entry(worker).or_default().insert(id);
+    }
+    Plan { start: given.into_iter().collect(), release: vec![] }
+}
+
+/// Tasks to take back: of workers that have more than their fair share by more than a tenth (and at least one whole
+/// shard), as few as bring them down to it; of workers with too many small tasks, those.
+fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
+    let calm = job.tasks.values().all(|task| task.state == TaskState::Running);
+    if !calm {
+        return vec![];
+    }
+    let total: usize = have.values().sum();
+    let fair = total.div_ceil(have.len());
+    let least = have.values().min().copied().unwrap_or(0);
+    let mut release = vec![];
+    for (worker, count) in have {
+        let tasks: Vec<(&TaskId, usize)> =
+            job.tasks.iter().filter(|(_, t)| t.worker == **worker).map(|(id, t)| (id, t.shards.len())).collect();
+        let over = *count > fair && *count > least + 1 && (*count - fair) * 10 > fair;
+        if over {
+            let mut spare = *count - fair;
+            let mut smallest = tasks.clone();
+            smallest.sort_by_key(|(id, shards)| (*shards, **id));
+            for (id, shards) in smallest {
+                release.push(*id);
+                spare = spare.saturating_sub(shards);
+                if spare == 0 {
+                    break;
+                }
+            }
+        } else if tasks.len() > TASKS_PER_WORKER_MAX {
+            release.extend(tasks.iter().map(|(id, _)| **id));
+        }
+    }
+    release
+}

@@ -1,0 +1,132 @@
+//! What the core wants done. Names are imperatives: nothing here has happened yet.
+
+use super::event::Wanted;
+use std::collections::BTreeMap;
+use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::{Epoch, JobName, LookupVersion, Manifest, Position, ShardId, TaskId, Window, WorkerId};
+
+/// One shard of a task that is given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskShard {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Reading begins here.
+    pub from: Position,
+    /// Shards of the same task that must be read to their end first.
+    pub after: Vec<ShardId>,
+    /// What the reader needs beyond the name.
+    pub detail: String,
+    /// The start of the earliest window that still takes its records.
+    pub floor_ms: i64,
+}
+
+/// What must be done. An effect that fails for the moment is tried again by the driver as long as it leads; what comes
+/// back is an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Answered by `ShardsListed` or `ListingRefused`.
+    ListShards {
+        /// Of which job.
+        job: JobName,
+        /// Comes back with the answer.
+        generation: u64,
+    },
+    /// Answered by `LookupSeen` or `LookupFailed`.
+    CheckLookup {
+        /// Of which job.
+        job: JobName,
+        /// Which lookup.
+        lookup: String,
+        /// The version in use, to do no work when it is still that.
+        current: Option<LookupVersion>,
+    },
+    /// Give a task to a worker.
+    StartTask {
+        /// To whom.
+        worker: WorkerId,
+        /// Its id.
+        task: TaskId,
+        /// Of which job.
+        job: JobName,
+        /// What it reads.
+        shards: Vec<TaskShard>,
+    },
+    /// Ask for a task back.
+    ReleaseTask {
+        /// From whom.
+        worker: WorkerId,
+        /// Which.
+        task: TaskId,
+    },
+    /// Let a task finish its windows up to a time.
+    DrainTask {
+        /// From whom.
+        worker: WorkerId,
+        /// Which.
+        task: TaskId,
+        /// Windows that end at or before this are finished.
+        until_ms: i64,
+    },
+    /// Tell a worker that nothing of this task will be used.
+    CancelTask {
+        /// To whom.
+        worker: WorkerId,
+        /// Which.
+        task: TaskId,
+    },
+    /// Name the lookup versions of a window.
+    OpenWindow {
+        /// To whom.
+        worker: WorkerId,
+        /// Which task asked.
+        task: TaskId,
+        /// Which window.
+        window: Window,
+        /// The versions.
+        lookups: BTreeMap<String, LookupVersion>,
+    },
+    /// Tell a worker that reports of this window can be forgotten.
+    AnnounceCommit {
+        /// To whom.
+        worker: WorkerId,
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+        /// Its window.
+        window: Window,
+    },
+    /// Answered by `ManifestWritten`.
+    WriteManifest {
+        /// What to write.
+        manifest: Box<Manifest>,
+    },
+    /// One fenced transaction. Answered by `HeadMoved`; when fenced, the driver steps down.
+    MoveHead {
+        /// Of which job.
+        job: JobName,
+        /// Must be the head now.
+        previous: Option<ManifestRef>,
+        /// Becomes the head.
+        head: ManifestRef,
+    },
+    /// Make an epoch's objects visible. Answered by `EpochPublished` or `PublishRefused`.
+    Publish {
+        /// Its manifest.
+        manifest: Box<Manifest>,
+    },
+    /// Answered by `PublishedRecorded`.
+    RecordPublished {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// Keep what is wanted of a job.
+    RecordWanted {
+        /// Of which job.
+        job: JobName,
+        /// What is wanted now.
+        wanted: Wanted,
+    },
+}

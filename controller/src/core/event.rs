@@ -1,0 +1,295 @@
+//! What the core is told. Names are past participles: everything here has happened.
+
+use std::collections::BTreeMap;
+use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::{
+    Epoch, JobName, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+};
+
+/// Which connection of a worker: a worker that dials again gets a new one, and what the old one says is stale.
+pub type SessionId = u64;
+
+/// A shard as the source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownShard {
+    /// Its name.
+    pub shard: ShardId,
+    /// Those it comes from.
+    pub parents: Vec<ShardId>,
+    /// What the reader needs beyond the name.
+    pub detail: String,
+}
+
+/// What a task says about one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Behind the tip.
+    pub lag_ms: u64,
+    /// Since the task began.
+    pub records: u64,
+    /// Since the task began.
+    pub bytes: u64,
+    /// Since the task began.
+    pub throttles: u64,
+    /// Since the task began.
+    pub iterator_renewals: u64,
+}
+
+/// A shard that is read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedShard {
+    /// Which one.
+    pub shard: ShardId,
+    /// Where its last record stands.
+    pub last: Position,
+    /// The start of its last record's window: its children's records belong to no earlier one.
+    pub floor_ms: i64,
+    /// Its children, where the source named them, with their parents.
+    pub children: Vec<(ShardId, Vec<ShardId>)>,
+}
+
+/// A task that a worker says it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningTask {
+    /// Its id.
+    pub task: TaskId,
+    /// Of which job.
+    pub job: JobName,
+    /// Where each shard stood before the first of `reports`.
+    pub base: BTreeMap<ShardId, Position>,
+    /// Reports that the worker does not know to be committed, oldest window first.
+    pub reports: Vec<Report>,
+    /// Every window that ends at or before this is reported.
+    pub watermark_ms: i64,
+    /// Open windows and the lookup versions they use.
+    pub windows: Vec<(Window, BTreeMap<String, LookupVersion>)>,
+    /// Shards that are read to their end.
+    pub ended: Vec<EndedShard>,
+    /// It reads no more and only keeps its reports.
+    pub released: bool,
+}
+
+/// Why a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// All its shards are read to their end and reported.
+    Completed,
+    /// It was asked to, and reported all it read.
+    Released,
+    /// It was told to drop everything.
+    Cancelled,
+    /// Trying again may help.
+    Retry {
+        /// What happened.
+        error: String,
+    },
+    /// Trying again will not help.
+    Fatal {
+        /// What happened.
+        error: String,
+        /// What to do.
+        hint: String,
+    },
+}
+
+pub use crate::store::Wanted;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A job was read from the store at the beginning of this term.
+    JobLoaded {
+        /// The job.
+        job: Box<ResolvedJob>,
+        /// What its user wants.
+        wanted: Wanted,
+        /// Its last committed epoch.
+        head: Option<Box<Manifest>>,
+        /// Committed but not published before the head, oldest first, the head included.
+        unpublished: Vec<Manifest>,
+        /// The last published epoch.
+        published: Epoch,
+    },
+    /// A job was created in the store.
+    JobCreated {
+        /// The job.
+        job: Box<ResolvedJob>,
+    },
+    /// A user wants a job to stop.
+    StopRequested {
+        /// Which.
+        job: JobName,
+        /// Finish open windows first.
+        drain: bool,
+    },
+    /// A user submitted a stopped or failed job again.
+    ResumeRequested {
+        /// Which.
+        job: JobName,
+    },
+    /// The source's shards, whole.
+    ShardsListed {
+        /// Of which job.
+        job: JobName,
+        /// Which request this answers.
+        generation: u64,
+        /// All that the source knows.
+        shards: Vec<KnownShard>,
+    },
+    /// The source refused to list its shards, for good.
+    ListingRefused {
+        /// Of which job.
+        job: JobName,
+        /// What happened.
+        error: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A lookup has this version, and its content is kept.
+    LookupSeen {
+        /// Of which job.
+        job: JobName,
+        /// Which lookup.
+        lookup: String,
+        /// Its version.
+        version: LookupVersion,
+        /// Its rows, when they were read for this.
+        rows: Option<u64>,
+    },
+    /// A lookup could not be looked at, or its new version is broken: the old one stays.
+    LookupFailed {
+        /// Of which job.
+        job: JobName,
+        /// Which lookup.
+        lookup: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An effect is being tried again.
+    EffectDelayed {
+        /// Of which job.
+        job: JobName,
+        /// Which: `publish`, `commit` ...
+        what: &'static str,
+        /// The last failure.
+        reason: String,
+    },
+    /// A worker opened a session.
+    WorkerJoined {
+        /// Its name.
+        worker: WorkerId,
+        /// This connection.
+        session: SessionId,
+        /// Where its Flight service answers.
+        flight_address: String,
+        /// What it runs already.
+        tasks: Vec<RunningTask>,
+    },
+    /// A worker said something.
+    WorkerHeard {
+        /// Its name.
+        worker: WorkerId,
+        /// This connection.
+        session: SessionId,
+        /// Memory that it uses.
+        memory_bytes: u64,
+    },
+    /// A worker's connection broke.
+    WorkerDisconnected {
+        /// Its name.
+        worker: WorkerId,
+        /// This connection.
+        session: SessionId,
+    },
+    /// A worker was asked to stop and wants its tasks released.
+    WorkerLeaving {
+        /// Its name.
+        worker: WorkerId,
+        /// This connection.
+        session: SessionId,
+    },
+    /// A task met its first record of a window.
+    WindowRequested {
+        /// From whom.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+        /// Which window.
+        window: Window,
+    },
+    /// A task closed its part of a window.
+    Reported {
+        /// From whom.
+        worker: WorkerId,
+        /// What it did.
+        report: Box<Report>,
+    },
+    /// A task has reported all windows before its watermark.
+    Progressed {
+        /// From whom.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+        /// Its watermark.
+        watermark_ms: i64,
+        /// Figures per shard.
+        shards: Vec<(ShardId, ShardStats)>,
+    },
+    /// A task read a shard to its end.
+    ShardEnded {
+        /// From whom.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+        /// Which shard.
+        ended: EndedShard,
+    },
+    /// A task is no more.
+    TaskEnded {
+        /// From whom.
+        worker: WorkerId,
+        /// Which task.
+        task: TaskId,
+        /// Why.
+        end: TaskEnd,
+    },
+    /// A manifest is durable.
+    ManifestWritten {
+        /// Of which job.
+        job: JobName,
+        /// What refers to it.
+        reference: ManifestRef,
+    },
+    /// The store holds this head.
+    HeadMoved {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// An epoch's objects are all visible.
+    EpochPublished {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// An epoch's objects can not be made visible.
+    PublishRefused {
+        /// Of which job.
+        job: JobName,
+        /// Why.
+        error: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The store knows that an epoch is published.
+    PublishedRecorded {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// Time passed.
+    Ticked,
+}

@@ -1,0 +1,137 @@
+//! I1-I8 as functions over the core: what must hold after every step.
+//!
+//! Rule: a violation is a bug in the core, whatever came from outside.
+
+use super::Core;
+use super::job::{Job, PUBLISH_BACKLOG_MAX, WINDOWS_AHEAD_MAX};
+use std::collections::BTreeMap;
+use streamctl_proto::{Epoch, Position, ShardId, TaskId};
+
+/// An invariant does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {what}")]
+pub struct Violation {
+    /// Which: `I1` ... `I8`.
+    pub rule: &'static str,
+    /// Where and how.
+    pub what: String,
+}
+
+fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
+    Err(Violation { rule, what })
+}
+
+/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7.
+pub fn check(core: &Core) -> Result<(), Violation> {
+    for job in core.jobs.values() {
+        one_task_per_shard(job)?;
+        reports_chain(job)?;
+        commit_is_covered(job)?;
+        children_wait(job)?;
+        bounded(job)?;
+    }
+    Ok(())
+}
+
+/// Checks what only two states can show: I3, and that an epoch's number goes up by one (I2).
+pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
+    for (name, new) in &after.jobs {
+        let Some(old) = before.jobs.get(name) else { continue };
+        let (was, is) = (old.epoch(), new.epoch());
+        if is != was && is != was.next() {
+            return violation("I2", format!("job {name}: epoch went from {was} to {is}"));
+        }
+        for (id, shard) in &new.shards {
+            if let Some(previous) = old.shards.get(id).filter(|s| !s.committed.reaches(&shard.committed)) {
+                return violation("I3", format!("shard {id}: {} after {}", shard.committed, previous.committed));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I1: a shard is in at most one live task, and both know it.
+fn one_task_per_shard(job: &Job) -> Result<(), Violation> {
+    let mut owner: BTreeMap<&ShardId, &TaskId> = BTreeMap::new();
+    for (task_id, task) in &job.tasks {
+        for shard in &task.shards {
+            if let Some(other) = owner.insert(shard, task_id) {
+                return violation("I1", format!("shard {shard} is in {other} and in {task_id}"));
+            }
+        }
+    }
+    for (id, shard) in &job.shards {
+        if shard.task.as_ref() != owner.get(id).copied() {
+            return violation("I1", format!("shard {id} says {:?}, the tasks say {:?}", shard.task, owner.get(id)));
+        }
+    }
+    Ok(())
+}
+
+/// I2: the reports of every shard go on from the head, one after the other, to where the shard has reached.
+fn reports_chain(job: &Job) -> Result<(), Violation> {
+    let mut at: BTreeMap<&ShardId, &Position> = job.shards.iter().map(|(id, shard)| (id, &shard.committed)).collect();
+    for report in job.windows.values().flat_map(|open| &open.reports) {
+        for (id, range) in &report.ranges {
+            match at.insert(id, &range.to) {
+                Some(stands) if *stands == range.from => {}
+                stands => return violation("I2", format!("shard {id}: {} follows {stands:?}", range.from)),
+            }
+        }
+    }
+    for (id, shard) in &job.shards {
+        let stands = at[id];
+        let ended = shard.reached == Position::End;
+        if *stands != shard.reached && !ended {
+            return violation("I2", format!("shard {id} reached {}, its reports {stands}", shard.reached));
+        }
+    }
+    Ok(())
+}
+
+/// I4: what is being committed is past for every shard.
+fn commit_is_covered(job: &Job) -> Result<(), Violation> {
+    let Some(committing) = &job.committing else { return Ok(()) };
+    let (window, next) = (committing.manifest.window, committing.manifest.epoch);
+    if next != job.epoch().next() {
+        return violation("I2", format!("epoch {next} is being committed on {}", job.epoch()));
+    }
+    if job.runs() && job.watermark_ms() < window.end_ms {
+        return violation("I4", format!("window {window} is being committed, a shard is not past it"));
+    }
+    Ok(())
+}
+
+/// I5: a shard that is read has parents that are read to their end or in the same task; an epoch that has a child's
+/// records has its parents' end.
+fn children_wait(job: &Job) -> Result<(), Violation> {
+    for (id, shard) in job.shards.iter().filter(|(_, shard)| shard.task.is_some()) {
+        let early = |parent: &&ShardId| job.shards.get(*parent).is_some_and(|p| !p.ended() && p.task != shard.task);
+        if let Some(parent) = shard.parents.iter().find(early) {
+            return violation("I5", format!("shard {id} is read before the end of its parent {parent}"));
+        }
+    }
+    let Some(committing) = &job.committing else { return Ok(()) };
+    let frontier = &committing.manifest.frontier;
+    for (id, at) in frontier.iter().filter(|(_, at)| matches!(at.position, Position::After { .. } | Position::End)) {
+        let unread = at.parents.iter().find(|p| frontier.get(p).is_some_and(|f| f.position != Position::End));
+        if let Some(parent) = unread {
+            return violation("I5", format!("epoch {} has {id} before the end of {parent}", committing.manifest.epoch));
+        }
+    }
+    Ok(())
+}
+
+/// I7: what can grow has a limit.
+fn bounded(job: &Job) -> Result<(), Violation> {
+    if job.windows.len() > WINDOWS_AHEAD_MAX + job.tasks.len() {
+        return violation("I7", format!("job {} has {} windows open", job.name(), job.windows.len()));
+    }
+    if job.publishing.len() > PUBLISH_BACKLOG_MAX {
+        return violation("I7", format!("job {} has {} epochs to publish", job.name(), job.publishing.len()));
+    }
+    if job.published > job.epoch() && job.head.is_some() {
+        return violation("I3", format!("job {} published {:?}", job.name(), Epoch(job.published.0)));
+    }
+    Ok(())
+}

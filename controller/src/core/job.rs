@@ -1,0 +1,577 @@
+//! One job: its shards, tasks and open windows, and the epoch on its way into the store.
+//!
+//! Owns: what is read, reported, committed. Does not own: which workers live and where tasks go ([`super::assign`]).
+//! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only forward (I2, I3).
+
+use super::event::{EndedShard, KnownShard, ShardStats, Wanted};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
+use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
+use streamctl_proto::spec::SourceKind;
+use streamctl_proto::{
+    Counts, Epoch, JobName, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Term, Window,
+    WorkerId,
+};
+
+/// Windows of a job that may be open or reported and not committed: how far a fast task runs ahead of a slow one.
+pub const WINDOWS_AHEAD_MAX: usize = 16;
+/// Epochs that may be committed and not yet published.
+pub const PUBLISH_BACKLOG_MAX: usize = 8;
+/// Epochs whose figures are kept in memory; older ones are read from their manifests.
+pub const RECENT_EPOCHS_MAX: usize = 200;
+
+/// Tasks whose workers are remembered for asking results of them.
+pub const TASK_WORKERS_MAX: usize = 1_000;
+
+/// A shard of a job.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Those that must be read to their end first; one that is not known counts as read.
+    pub parents: Vec<ShardId>,
+    /// What the reader needs beyond the name.
+    pub detail: String,
+    /// Where the head leaves it.
+    pub committed: Position,
+    /// Where the accepted reports leave it.
+    pub reached: Position,
+    /// The earliest window that may still take its records starts here.
+    pub floor_ms: i64,
+    /// Its last record, once a task has seen the end.
+    pub end: Option<Position>,
+    /// Who reads it.
+    pub task: Option<TaskId>,
+    /// Who read it last: it goes back there when nothing speaks against it.
+    pub last_worker: Option<WorkerId>,
+    /// The source still lists it. One that is read and no longer listed is forgotten.
+    pub listed: bool,
+    /// The last figures.
+    pub stats: ShardStats,
+}
+
+impl Shard {
+    /// A shard that nothing was read of.
+    pub fn new(from: Position, parents: Vec<ShardId>, detail: String, floor_ms: i64) -> Self {
+        let (committed, reached) = (from.clone(), from);
+        let (end, task, last_worker, stats) = (None, None, None, ShardStats::default());
+        Self { parents, detail, committed, reached, floor_ms, end, task, last_worker, listed: true, stats }
+    }
+
+    /// Read to its end, and all of it reported.
+    pub fn done(&self) -> bool {
+        self.reached == Position::End || self.end.as_ref() == Some(&self.reached)
+    }
+
+    /// A task has seen its end; that stays true if the task is lost and its last records are read again.
+    pub fn ended(&self) -> bool {
+        self.end.is_some() || self.reached == Position::End
+    }
+
+    /// Where the next manifest leaves it, when `to` is the last committed record.
+    fn position_at(&self, to: &Position) -> Position {
+        if *to == Position::End || self.end.as_ref() == Some(to) { Position::End } else { to.clone() }
+    }
+}
+
+/// What becomes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It reads.
+    Running,
+    /// It was asked to report what it has and end.
+    Releasing,
+    /// It finishes its windows up to this time.
+    Draining(i64),
+}
+
+/// Some shards of the job, given to one worker once.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Who has it.
+    pub worker: WorkerId,
+    /// What it reads.
+    pub shards: BTreeSet<ShardId>,
+    /// Every window that ends at or before this is reported.
+    pub watermark_ms: i64,
+    /// What becomes of it.
+    pub state: TaskState,
+}
+
+/// A window that a task has opened and no head holds.
+#[derive(Clone, Debug, Default)]
+pub struct OpenWindow {
+    /// What all tasks join with.
+    pub lookups: BTreeMap<String, LookupVersion>,
+    /// Accepted, in the order of acceptance.
+    pub reports: Vec<Report>,
+}
+
+/// An epoch on its way into the store.
+#[derive(Clone, Debug)]
+pub struct Committing {
+    /// What will be committed.
+    pub manifest: Manifest,
+    /// Once the manifest is durable.
+    pub reference: Option<ManifestRef>,
+}
+
+/// What is known of a lookup.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// The version that the next window uses.
+    pub version: Option<LookupVersion>,
+    /// Its rows.
+    pub rows: u64,
+    /// When it was last seen to be this.
+    pub seen_ms: i64,
+    /// Why it is not newer.
+    pub problem: Option<String>,
+    /// When to look again.
+    pub check_at_ms: i64,
+    /// An answer is awaited.
+    pub checking: bool,
+}
+
+/// Listing the source's shards.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The last request.
+    pub asked: u64,
+    /// The last request that was answered.
+    pub answered: u64,
+    /// Nothing is committed before this request is answered: children may be missing.
+    pub needed: u64,
+    /// When to ask again.
+    pub again_at_ms: i64,
+}
+
+/// Figures of a committed epoch.
+#[derive(Clone, Debug)]
+pub struct EpochFigures {
+    /// The manifest without what is long.
+    pub epoch: Epoch,
+    /// Its window.
+    pub window: Window,
+    /// Its counts.
+    pub counts: Counts,
+    /// Its objects.
+    pub objects: usize,
+    /// Their size.
+    pub bytes_out: u64,
+    /// Keys without a partner.
+    pub unmatched: Vec<UnmatchedKey>,
+    /// When it was committed.
+    pub committed_ms: i64,
+    /// Its manifest.
+    pub manifest: String,
+    /// Time per stage.
+    pub stages: StageTimes,
+    /// Who staged its objects, to ask for the rows.
+    pub tasks: Vec<TaskId>,
+}
+
+impl EpochFigures {
+    /// Of a manifest.
+    pub fn of(manifest: &Manifest, name: &str) -> Self {
+        Self {
+            epoch: manifest.epoch,
+            window: manifest.window,
+            counts: manifest.counts,
+            objects: manifest.objects.len(),
+            bytes_out: manifest.objects.iter().map(|object| object.staged.size).sum(),
+            unmatched: manifest.unmatched.clone(),
+            committed_ms: manifest.created_ms,
+            manifest: name.to_owned(),
+            stages: manifest.stages,
+            tasks: manifest.parts.iter().map(|part| part.task).collect(),
+        }
+    }
+}
+
+/// One job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// As it was resolved at submit.
+    pub resolved: ResolvedJob,
+    /// What its user wants.
+    pub wanted: Wanted,
+    /// The last committed epoch.
+    pub head: Option<ManifestRef>,
+    /// The end of the last committed window.
+    pub head_end_ms: i64,
+    /// The last published epoch.
+    pub published: Epoch,
+    /// Since the job began.
+    pub totals: Counts,
+    /// All known shards.
+    pub shards: BTreeMap<ShardId, Shard>,
+    /// Live tasks.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Windows after the head that a task has opened.
+    pub windows: BTreeMap<Window, OpenWindow>,
+    /// Tasks that wait for a window to open.
+    pub waiting: BTreeSet<(Window, TaskId)>,
+    /// The epoch on its way into the store.
+    pub committing: Option<Committing>,
+    /// Committed, not yet published; the first one is being published.
+    pub publishing: VecDeque<Manifest>,
+    /// By name.
+    pub lookups: BTreeMap<String, Lookup>,
+    /// Of shards.
+    pub listing: Listing,
+    /// Tasks that failed since the last commit.
+    pub failures: u32,
+    /// Tasks that failed since this term began.
+    pub retries: u64,
+    /// No task is given out before.
+    pub pause_until_ms: i64,
+    /// The last failure that is being tried again, per effect.
+    pub delays: BTreeMap<&'static str, String>,
+    /// The last epochs.
+    pub recent: VecDeque<EpochFigures>,
+    /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
+    pub task_workers: BTreeMap<TaskId, WorkerId>,
+}
+
+impl Job {
+    /// A job that nothing was read of.
+    pub fn new(resolved: ResolvedJob) -> Self {
+        let lookups = resolved.spec.lookups.iter().map(|spec| (spec.name.clone(), Lookup::default())).collect();
+        Self {
+            resolved,
+            wanted: Wanted::Running,
+            head: None,
+            head_end_ms: i64::MIN,
+            published: Epoch(0),
+            totals: Counts::default(),
+            shards: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            committing: None,
+            publishing: VecDeque::new(),
+            lookups,
+            listing: Listing::default(),
+            failures: 0,
+            retries: 0,
+            pause_until_ms: i64::MIN,
+            delays: BTreeMap::new(),
+            recent: VecDeque::new(),
+            task_workers: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over where the store says the job stands.
+    pub fn restore(&mut self, head: Option<&Manifest>, unpublished: Vec<Manifest>, published: Epoch) {
+        if let Some(manifest) = head {
+            let (_, reference) = manifest.encode();
+            self.recent.push_back(EpochFigures::of(manifest, &reference.name));
+            self.head = Some(reference);
+            self.head_end_ms = manifest.window.end_ms;
+            self.totals = manifest.totals;
+            for (id, frontier) in &manifest.frontier {
+                let (position, parents) = (frontier.position.clone(), frontier.parents.clone());
+                let mut shard = Shard::new(position, parents, String::new(), manifest.window.end_ms);
+                shard.listed = false;
+                self.shards.insert(id.clone(), shard);
+            }
+        }
+        self.published = published;
+        self.publishing = unpublished.into();
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &JobName {
+        &self.resolved.spec.name
+    }
+
+    /// It may read.
+    pub fn runs(&self) -> bool {
+        self.wanted == Wanted::Running
+    }
+
+    /// Reshards can happen.
+    pub fn lists_again(&self) -> bool {
+        matches!(self.resolved.spec.source.kind, SourceKind::Kinesis { .. })
+    }
+
+    /// The last committed epoch's number.
+    pub fn epoch(&self) -> Epoch {
+        self.head.as_ref().map_or(Epoch(0), |head| head.epoch)
+    }
+
+    /// Adds shards that the source lists. Those of the first listing of a new job begin at the job's start, later ones
+    /// at their beginning (KINESIS.md, line 2).
+    pub fn learn(&mut self, listed: &[KnownShard]) {
+        let first = self.listing.answered == 0 && self.head.is_none() && self.shards.is_empty();
+        let from = if first { self.resolved.start.clone() } else { Position::Start };
+        for shard in self.shards.values_mut() {
+            shard.listed = false;
+        }
+        for known in listed {
+            match self.shards.get_mut(&known.shard) {
+                Some(shard) => {
+                    shard.listed = true;
+                    shard.detail.clone_from(&known.detail);
+                    shard.parents.clone_from(&known.parents);
+                }
+                None => self.add_shard(&known.shard, from.clone(), known.parents.clone(), known.detail.clone()),
+            }
+        }
+    }
+
+    /// A task has read a shard to its end. Its children take no window before that of its last record.
+    pub fn end_shard(&mut self, ended: &EndedShard) {
+        if let Some(shard) = self.shards.get_mut(&ended.shard) {
+            shard.end = Some(ended.last.clone());
+        }
+        for (child, parents) in &ended.children {
+            if !self.shards.contains_key(child) {
+                self.add_shard(child, Position::Start, parents.clone(), String::new());
+            }
+        }
+        for child in self.shards.values_mut().filter(|shard| shard.parents.contains(&ended.shard)) {
+            child.floor_ms = child.floor_ms.max(ended.floor_ms);
+        }
+    }
+
+    fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
+        let shard = Shard::new(from, parents, detail, self.head_end_ms);
+        self.shards.insert(id.clone(), shard);
+    }
+
+    /// All parents are read to their end (I5); one that is not known counts as read.
+    pub fn parents_ended(&self, shard: &Shard) -> bool {
+        shard.parents.iter().all(|parent| self.shards.get(parent).is_none_or(Shard::ended))
+    }
+
+    /// No record of a window that ends at or before this will come any more.
+    pub fn watermark_ms(&self) -> i64 {
+        let of = |shard: &Shard| {
+            let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
+            task.max(shard.floor_ms)
+        };
+        self.shards.values().filter(|shard| !shard.done()).map(of).min().unwrap_or(i64::MAX)
+    }
+
+    /// Takes a report, or says why not. Taking one twice is no error.
+    pub fn accept(&mut self, report: &Report) -> Result<(), &'static str> {
+        if report.window.end_ms <= self.head_end_ms || self.reported(report.task, report.window) {
+            return Ok(());
+        }
+        let task = self.tasks.get(&report.task).ok_or("its task is no more")?;
+        if !report.ranges.keys().all(|shard| task.shards.contains(shard)) {
+            return Err("it has a shard that its task has not");
+        }
+        self.chain(report)
+    }
+
+    /// Whether this task's report of this window was taken.
+    pub fn reported(&self, task: TaskId, window: Window) -> bool {
+        self.windows.get(&window).is_some_and(|open| open.reports.iter().any(|report| report.task == task))
+    }
+
+    /// Adds a report whose ranges go on where the shards stand (I2).
+    pub fn chain(&mut self, report: &Report) -> Result<(), &'static str> {
+        for (id, range) in &report.ranges {
+            let shard = self.shards.get(id).ok_or("it has a shard that the job has not")?;
+            if shard.reached != range.from {
+                return Err("it does not begin where its shard was left");
+            }
+            if report.window.start_ms < shard.floor_ms && report.window.end_ms <= shard.floor_ms {
+                return Err("its window was closed before");
+            }
+        }
+        if self.committing.as_ref().is_some_and(|c| c.manifest.window >= report.window) {
+            return Err("its window is being committed");
+        }
+        let open = self.windows.entry(report.window).or_default();
+        if open.reports.is_empty() && open.lookups.is_empty() {
+            open.lookups.clone_from(&report.lookups);
+        }
+        if open.lookups != report.lookups {
+            return Err("it was joined with other lookup versions");
+        }
+        for (id, range) in &report.ranges {
+            if let Some(shard) = self.shards.get_mut(id) {
+                shard.reached = range.to.clone();
+                shard.floor_ms = shard.floor_ms.max(report.window.start_ms);
+            }
+        }
+        open.reports.push(report.clone());
+        Ok(())
+    }
+
+    /// Gives a task to a worker.
+    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) {
+        for shard in &shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.task = Some(id);
+            }
+        }
+        self.task_workers.insert(id, worker.clone());
+        if self.task_workers.len() > TASK_WORKERS_MAX {
+            self.task_workers.pop_first();
+        }
+        self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
+    }
+
+    /// A task has reported everything before `watermark_ms`.
+    pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.watermark_ms = task.watermark_ms.max(watermark_ms);
+        for shard in &task.shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.floor_ms = shard.floor_ms.max(watermark_ms);
+            }
+        }
+    }
+
+    /// Takes a task away: what it reported stays, what it did not is read again.
+    pub fn remove_task(&mut self, id: TaskId) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        for shard in &task.shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.task = None;
+                shard.last_worker = Some(task.worker.clone());
+            }
+        }
+        self.waiting.retain(|(_, waiting)| *waiting != id);
+        Some(task)
+    }
+
+    /// Drops everything that no head holds and that is not on its way into one.
+    pub fn drop_uncommitted(&mut self) {
+        let base = self.committing.as_ref().map(|committing| &committing.manifest);
+        let base_end_ms = base.map_or(self.head_end_ms, |manifest| manifest.window.end_ms);
+        self.windows.retain(|window, _| window.end_ms <= base_end_ms);
+        self.waiting.clear();
+        for (id, shard) in &mut self.shards {
+            let position = base.and_then(|manifest| manifest.frontier.get(id)).map(|frontier| &frontier.position);
+            shard.reached = position.unwrap_or(&shard.committed).clone();
+            shard.floor_ms = base_end_ms;
+        }
+    }
+
+    /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
+    pub fn committable(&self) -> Option<Window> {
+        let blocked = self.committing.is_some()
+            || self.publishing.len() >= PUBLISH_BACKLOG_MAX
+            || self.listing.answered < self.listing.needed;
+        if blocked {
+            return None;
+        }
+        let (window, _) = self.windows.iter().find(|(_, open)| !open.reports.is_empty())?;
+        (window.end_ms <= self.watermark_ms()).then_some(*window)
+    }
+
+    /// The manifest of the next epoch.
+    pub fn manifest(&self, window: Window, term: Term, now_ms: i64) -> Manifest {
+        let empty = OpenWindow::default();
+        let open = self.windows.get(&window).unwrap_or(&empty);
+        let mut counts = Counts::default();
+        let mut stages = StageTimes::default();
+        let mut last: BTreeMap<&ShardId, &Position> = BTreeMap::new();
+        for report in &open.reports {
+            counts.add(&report.counts);
+            stages.decode_us += report.stages.decode_us;
+            stages.transform_us += report.stages.transform_us;
+            stages.stage_us += report.stages.stage_us;
+            last.extend(report.ranges.iter().map(|(id, range)| (id, &range.to)));
+        }
+        let mut totals = self.totals;
+        totals.add(&counts);
+        let frontier = |(id, shard): (&ShardId, &Shard)| {
+            let position = shard.position_at(last.get(id).copied().unwrap_or(&shard.committed));
+            (id.clone(), Frontier { position, parents: shard.parents.clone() })
+        };
+        let part =
+            |report: &Report| ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts };
+        let objects = |report: &Report| {
+            let of = |staged| ManifestObject { task: report.task, staged };
+            report.objects.iter().cloned().map(of).collect::<Vec<_>>()
+        };
+        Manifest {
+            version: MANIFEST_VERSION,
+            job: self.name().clone(),
+            epoch: self.epoch().next(),
+            window,
+            term,
+            created_ms: now_ms,
+            previous: self.head.clone(),
+            query_digest: self.resolved.query_digest.clone(),
+            lookups: open.lookups.clone(),
+            parts: open.reports.iter().map(part).collect(),
+            frontier: self.shards.iter().filter(|(_, shard)| !self.forgettable(shard)).map(frontier).collect(),
+            objects: open.reports.iter().flat_map(objects).collect(),
+            counts,
+            totals,
+            unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
+            stages,
+        }
+    }
+
+    /// Read to its end in a head, and no longer listed: it can never be taken for a new one.
+    fn forgettable(&self, shard: &Shard) -> bool {
+        self.lists_again() && self.listing.answered > 0 && !shard.listed && shard.committed == Position::End
+    }
+
+    /// The store holds the epoch that was on its way.
+    pub fn committed(&mut self) -> Option<Manifest> {
+        let Committing { manifest, reference } = self.committing.take()?;
+        let reference = reference?;
+        for (id, frontier) in &manifest.frontier {
+            if let Some(shard) = self.shards.get_mut(id) {
+                if frontier.position == Position::End {
+                    shard.reached = Position::End;
+                }
+                shard.committed = frontier.position.clone();
+                shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
+            }
+        }
+        let forgotten: Vec<ShardId> =
+            self.shards.iter().filter(|(_, shard)| self.forgettable(shard)).map(|(id, _)| id.clone()).collect();
+        for id in forgotten {
+            self.shards.remove(&id);
+        }
+        self.windows.retain(|window, _| *window > manifest.window);
+        self.head_end_ms = manifest.window.end_ms;
+        self.totals = manifest.totals;
+        self.failures = 0;
+        self.recent.push_back(EpochFigures::of(&manifest, &reference.name));
+        if self.recent.len() > RECENT_EPOCHS_MAX {
+            self.recent.pop_front();
+        }
+        self.head = Some(reference);
+        self.publishing.push_back(manifest.clone());
+        Some(manifest)
+    }
+
+    /// A bounded source was read to its end, and all of it is published.
+    pub fn complete(&self) -> bool {
+        self.runs()
+            && !self.lists_again()
+            && self.listing.answered > 0
+            && self.shards.values().all(Shard::done)
+            && self.tasks.is_empty()
+            && self.windows.values().all(|open| open.reports.is_empty())
+            && self.settled()
+    }
+
+    /// Nothing is on its way into the store or to its readers.
+    pub fn settled(&self) -> bool {
+        self.committing.is_none() && self.publishing.is_empty()
+    }
+}
+
+/// The most frequent keys, most frequent first; ties in the order of their names, so that it is the same every time.
+fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<UnmatchedKey> {
+    let mut rows: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for key in keys {
+        *rows.entry((&key.lookup, &key.key)).or_default() += key.rows;
+    }
+    let mut sorted: Vec<_> = rows.into_iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let key =
+        |((lookup, key), rows): ((&str, &str), u64)| UnmatchedKey { lookup: lookup.into(), key: key.into(), rows };
+    sorted.into_iter().take(UNMATCHED_KEYS_MAX).map(key).collect()
+}

@@ -1,0 +1,177 @@
+//! What the core says of itself: pure, for people and programs.
+
+use super::event::Wanted;
+use super::job::{EpochFigures, Job, Shard};
+use super::{Core, TaskEnd};
+use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
+
+impl Core {
+    /// The status of one job; `brief` leaves out shards and tasks.
+    pub fn status(&self, name: &JobName, brief: bool) -> Option<v1::JobStatus> {
+        let job = self.jobs.get(name)?;
+        let waiting_on = self.waiting_on(job);
+        let (error, hint) = match &job.wanted {
+            Wanted::Failed { error, hint } => (error.clone(), hint.clone()),
+            _ => Default::default(),
+        };
+        let open = job.shards.values().filter(|shard| !shard.done());
+        Some(v1::JobStatus {
+            job: name.to_string(),
+            state: state(job, &waiting_on).into(),
+            waiting_on,
+            error,
+            hint,
+            epoch: job.epoch().0,
+            published: job.published.0,
+            totals: Some((&job.totals).into()),
+            last_epoch: job.recent.back().map(|figures| summary(figures, job.published)),
+            lag_ms: open.clone().map(|shard| shard.stats.lag_ms).max().unwrap_or(0),
+            shards_open: count(open.count()),
+            shards_ended: count(job.shards.values().filter(|shard| shard.done()).count()),
+            shards: if brief { vec![] } else { self.shards(job) },
+            tasks: if brief { vec![] } else { tasks(job) },
+            lookups: lookups(job),
+            submitted_ms: job.resolved.submitted_ms,
+            retries: job.retries,
+            spec_digest: job.resolved.spec_digest.clone(),
+            sink: job.resolved.spec.sink.path.to_string(),
+        })
+    }
+
+    /// The last epochs that are kept in memory, oldest first.
+    pub fn recent_epochs(&self, name: &JobName) -> Vec<v1::EpochSummary> {
+        let Some(job) = self.jobs.get(name) else { return vec![] };
+        job.recent.iter().map(|figures| summary(figures, job.published)).collect()
+    }
+
+    /// The workers with a session.
+    pub fn worker_status(&self) -> Vec<v1::WorkerStatus> {
+        let tasks =
+            |id: &WorkerId| self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count();
+        let status = |(id, worker): (&_, &super::Worker)| v1::WorkerStatus {
+            worker: format!("{id}"),
+            flight_address: worker.flight_address.clone(),
+            tasks: count(tasks(id)),
+            leaving: worker.leaving,
+            memory_bytes: worker.memory_bytes,
+        };
+        self.workers.iter().map(status).collect()
+    }
+
+    fn waiting_on(&self, job: &Job) -> Vec<String> {
+        if !matches!(job.wanted, Wanted::Running | Wanted::Draining) {
+            return vec![];
+        }
+        let mut waits = vec![];
+        if job.listing.answered == 0 {
+            waits.push("the source's list of shards".to_owned());
+        }
+        for (name, lookup) in job.lookups.iter().filter(|(_, lookup)| lookup.version.is_none()) {
+            let why = lookup.problem.as_deref().unwrap_or("it is being read");
+            waits.push(format!("the first version of lookup {name}: {why}"));
+        }
+        let takers = self.workers.values().filter(|worker| worker.connected && !worker.leaving).count();
+        let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
+        if unread > 0 && takers == 0 {
+            waits.push("a worker: none is connected".to_owned());
+        }
+        waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
+        waits
+    }
+
+    fn shards(&self, job: &Job) -> Vec<v1::ShardStatus> {
+        let worker = |shard: &Shard| shard.task.and_then(|id| job.tasks.get(&id)).map(|task| task.worker.to_string());
+        let status = |(id, shard): (&_, &Shard)| v1::ShardStatus {
+            shard: format!("{id}"),
+            parents: shard.parents.iter().map(ToString::to_string).collect(),
+            committed: Some((&shard.committed).into()),
+            worker: worker(shard).unwrap_or_default(),
+            task: shard.task.map(Into::into),
+            lag_ms: shard.stats.lag_ms,
+            records: shard.stats.records,
+            bytes: shard.stats.bytes,
+            throttles: shard.stats.throttles,
+            iterator_renewals: shard.stats.iterator_renewals,
+            ended: shard.done(),
+        };
+        job.shards.iter().map(status).collect()
+    }
+}
+
+impl TaskEnd {
+    /// From the wire.
+    pub fn from_wire(message: &v1::TaskEnded) -> Self {
+        use v1::task_ended::Why;
+        match message.why() {
+            Why::Completed => Self::Completed,
+            Why::Released => Self::Released,
+            Why::Cancelled => Self::Cancelled,
+            Why::Fatal => Self::Fatal { error: message.error.clone(), hint: message.hint.clone() },
+            Why::Retry | Why::Unspecified => Self::Retry { error: message.error.clone() },
+        }
+    }
+}
+
+fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
+    match &job.wanted {
+        Wanted::Running if !waiting_on.is_empty() && job.head.is_none() && job.tasks.is_empty() => {
+            if job.delays.is_empty() && job.listing.answered == 0 {
+                v1::JobState::Starting
+            } else {
+                v1::JobState::Waiting
+            }
+        }
+        Wanted::Running if !waiting_on.is_empty() => v1::JobState::Waiting,
+        Wanted::Running => v1::JobState::Running,
+        Wanted::Draining => v1::JobState::Draining,
+        Wanted::Stopped => v1::JobState::Stopped,
+        Wanted::Completed => v1::JobState::Completed,
+        Wanted::Failed { .. } => v1::JobState::Failed,
+    }
+}
+
+/// Figures of an epoch that is read from its manifest.
+pub fn summary_of(manifest: &Manifest, published: Epoch) -> v1::EpochSummary {
+    let (_, reference) = manifest.encode();
+    summary(&EpochFigures::of(manifest, &reference.name), published)
+}
+
+fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
+    v1::EpochSummary {
+        epoch: figures.epoch.0,
+        window: Some(figures.window.into()),
+        counts: Some((&figures.counts).into()),
+        objects: count(figures.objects),
+        bytes_out: figures.bytes_out,
+        unmatched: figures.unmatched.iter().map(Into::into).collect(),
+        committed_ms: figures.committed_ms,
+        published: figures.epoch <= published,
+        manifest: figures.manifest.clone(),
+        stages: Some((&figures.stages).into()),
+    }
+}
+
+fn tasks(job: &Job) -> Vec<v1::TaskStatus> {
+    let status = |(id, task): (&streamctl_proto::TaskId, &super::job::Task)| v1::TaskStatus {
+        task: Some((*id).into()),
+        worker: task.worker.to_string(),
+        shards: count(task.shards.len()),
+        watermark_ms: task.watermark_ms,
+    };
+    job.tasks.iter().map(status).collect()
+}
+
+fn lookups(job: &Job) -> Vec<v1::LookupStatus> {
+    let status = |(name, lookup): (&String, &super::job::Lookup)| v1::LookupStatus {
+        name: name.clone(),
+        version: lookup.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        rows: lookup.rows,
+        seen_ms: lookup.seen_ms,
+        problem: lookup.problem.clone().unwrap_or_default(),
+    };
+    job.lookups.iter().map(status).collect()
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

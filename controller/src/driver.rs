@@ -1,0 +1,107 @@
+//! Runs the core of one term: feeds it events, performs its effects, says what came of them.
+//!
+//! Owns: the loop, its ticks, the tasks that perform effects. Does not own: any decision.
+//! Rule: stop first, then finished effects, then time, then the inbox: a flood from outside stops neither time nor
+//! commits.
+
+mod perform;
+
+pub use perform::Performer;
+pub(crate) use perform::describe;
+
+use crate::core::{Core, CoreSettings, Effect, Event};
+use crate::handle::{Handle, Input};
+use crate::store::Leadership;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::clock::now_ms;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+/// Between two ticks of the core.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Outcomes of effects that may wait for the core.
+const OUTCOMES_MAX: usize = 1_024;
+
+/// Why a term ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// This process was asked to stop.
+    Stopped,
+    /// Another controller leads, or may.
+    Deposed(String),
+}
+
+/// Drives the core through one term.
+pub struct Driver {
+    core: Core,
+    performer: Arc<Performer>,
+    inbox: mpsc::Receiver<Input>,
+    changed: watch::Sender<u64>,
+}
+
+impl Driver {
+    /// A driver, and the handle by which services reach it.
+    pub fn new(performer: Performer, settings: CoreSettings) -> (Self, Handle) {
+        let term = performer.term;
+        let (handle, inbox, changed) = Handle::new(term);
+        let core = Core::new(term, now_ms(), settings);
+        (Self { core, performer: Arc::new(performer), inbox, changed }, handle)
+    }
+
+    /// Runs until asked to stop, or until leadership is lost. `loaded` are the jobs of the store.
+    pub async fn run(mut self, leadership: &Leadership, loaded: Vec<Event>, stop: impl Future<Output = ()>) -> Ended {
+        let (outcomes, mut finished) = mpsc::channel(OUTCOMES_MAX);
+        let mut running = JoinSet::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lost = leadership.lost();
+        tokio::pin!(stop, lost);
+        for event in loaded {
+            self.step(event, &mut running, &outcomes);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ended::Stopped,
+                () = &mut lost => return Ended::Deposed("leadership can no longer be proven".into()),
+                Some(outcome) = finished.recv() => match outcome {
+                    Ok(event) => self.step(event, &mut running, &outcomes),
+                    Err(reason) => return Ended::Deposed(reason),
+                },
+                Some(_) = running.join_next(), if !running.is_empty() => {}
+                _ = tick.tick() => self.step(Event::Ticked, &mut running, &outcomes),
+                Some(input) = self.inbox.recv() => match input {
+                    Input::Event(event) => self.step(event, &mut running, &outcomes),
+                    Input::Question(question) => question(&self.core),
+                },
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
+        let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
+        let effects = self.core.step(now_ms(), event);
+        if !quiet || !effects.is_empty() {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        for effect in effects {
+            self.perform(effect, running, outcomes);
+        }
+    }
+
+    fn perform(&self, effect: Effect, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
+        if self.performer.say(&self.core, &effect) {
+            return;
+        }
+        let resolved = perform::job_of(&effect).and_then(|job| self.core.resolved(job)).cloned();
+        let Some(resolved) = resolved else { return };
+        let (performer, outcomes) = (Arc::clone(&self.performer), outcomes.clone());
+        running.spawn(async move { performer.perform(effect, resolved, outcomes).await });
+    }
+}
+
+/// An event, or why this term must end.
+pub type Outcome = Result<Event, String>;

@@ -1,0 +1,280 @@
+//! Performs effects against the world.
+//!
+//! Owns: retries with jittered back-off for as long as the term lasts. Does not own: when to give a job up (`core`).
+//! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
+
+use super::Outcome;
+use crate::core::{Core, Effect, Event, KnownShard};
+use crate::publish::{Checkpoints, PublishError, publish};
+use crate::sessions::Sessions;
+use crate::shards::{ListError, ListedShard, ShardLister};
+use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
+use std::sync::Arc;
+use std::time::Duration;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use streamctl_engine::lookup;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::convert::lookups_to_wire;
+use streamctl_proto::v1::controller_message::Message;
+use streamctl_proto::{JobName, LookupVersion, Manifest, ResolvedJob, Term, v1};
+use tokio::sync::mpsc;
+
+/// The first wait before an effect is tried again.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait before an effect is tried again.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What effects are performed with.
+pub struct Performer {
+    /// The term that every write carries.
+    pub term: Term,
+    /// Heads, specs, what is wanted.
+    pub store: Arc<dyn Store>,
+    /// Manifests, lookup versions, output objects.
+    pub storages: Storages,
+    /// The sources' shards.
+    pub lister: Arc<dyn ShardLister>,
+    /// The lines to the workers.
+    pub sessions: Arc<Sessions>,
+}
+
+/// Which job an effect is about, where the performer needs more of it than its name.
+pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
+    match effect {
+        Effect::ListShards { job, .. }
+        | Effect::CheckLookup { job, .. }
+        | Effect::MoveHead { job, .. }
+        | Effect::RecordPublished { job, .. }
+        | Effect::RecordWanted { job, .. } => Some(job),
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(&manifest.job),
+        Effect::StartTask { .. }
+        | Effect::ReleaseTask { .. }
+        | Effect::DrainTask { .. }
+        | Effect::CancelTask { .. }
+        | Effect::OpenWindow { .. }
+        | Effect::AnnounceCommit { .. } => None,
+    }
+}
+
+/// How one try went.
+enum Try {
+    /// It is done.
+    Done(Event),
+    /// It may work later.
+    Again(String),
+    /// This term is over.
+    StepDown(String),
+}
+
+impl Performer {
+    /// Says to a worker what the effect wants said; false when the effect is of another kind.
+    pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
+        let (worker, message) = match effect {
+            Effect::StartTask { worker, task, job, shards } => {
+                let Some(resolved) = core.resolved(job) else { return true };
+                let job_json = serde_json::to_string(resolved).unwrap_or_default();
+                let shard = |shard: &crate::core::TaskShard| v1::TaskShard {
+                    shard: shard.shard.to_string(),
+                    from: Some((&shard.from).into()),
+                    after: shard.after.iter().map(ToString::to_string).collect(),
+                    detail: shard.detail.clone(),
+                    floor_ms: shard.floor_ms,
+                };
+                let (task, shards) = (Some((*task).into()), shards.iter().map(shard).collect());
+                (worker, Message::StartTask(v1::StartTask { task, job_json, shards }))
+            }
+            Effect::ReleaseTask { worker, task } => {
+                (worker, Message::ReleaseTask(v1::ReleaseTask { task: Some((*task).into()) }))
+            }
+            Effect::DrainTask { worker, task, until_ms } => {
+                (worker, Message::DrainTask(v1::DrainTask { task: Some((*task).into()), until_ms: *until_ms }))
+            }
+            Effect::CancelTask { worker, task } => {
+                (worker, Message::CancelTask(v1::CancelTask { task: Some((*task).into()) }))
+            }
+            Effect::OpenWindow { worker, task, window, lookups } => {
+                let (task, window, lookups) = (Some((*task).into()), Some((*window).into()), lookups_to_wire(lookups));
+                (worker, Message::WindowOpened(v1::WindowOpened { task, window, lookups }))
+            }
+            Effect::AnnounceCommit { worker, job, epoch, window } => {
+                let (job, epoch, window) = (job.to_string(), epoch.0, Some((*window).into()));
+                (worker, Message::EpochCommitted(v1::EpochCommitted { job, epoch, window }))
+            }
+            _ => return false,
+        };
+        self.sessions.say(worker, message);
+        true
+    }
+
+    /// Performs an effect until it is done or the term is over.
+    pub(super) async fn perform(self: Arc<Self>, effect: Effect, job: ResolvedJob, outcomes: mpsc::Sender<Outcome>) {
+        let (name, what) = (job.spec.name.clone(), label(&effect));
+        let mut wait = BACKOFF_MIN;
+        loop {
+            let outcome = match self.attempt(&effect, &job).await {
+                Try::Done(event) => Ok(event),
+                Try::StepDown(reason) => Err(reason),
+                Try::Again(reason) => {
+                    tracing::warn!(job = %name, effect = what, reason, "effect failed, trying again");
+                    let delayed = Event::EffectDelayed { job: name.clone(), what, reason };
+                    let _over = outcomes.send(Ok(delayed)).await;
+                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    wait = (wait * 2).min(BACKOFF_MAX);
+                    continue;
+                }
+            };
+            let _over = outcomes.send(outcome).await;
+            return;
+        }
+    }
+
+    fn attempt<'a>(&'a self, effect: &'a Effect, job: &'a ResolvedJob) -> BoxFuture<'a, Try> {
+        Box::pin(self.attempt_once(effect, job))
+    }
+
+    async fn attempt_once(&self, effect: &Effect, job: &ResolvedJob) -> Try {
+        match effect {
+            Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
+            Effect::CheckLookup { lookup, current, .. } => Try::Done(self.check_lookup(job, lookup, current).await),
+            Effect::WriteManifest { manifest } => self.write_manifest(job, manifest).await,
+            Effect::MoveHead { job: name, previous, head } => {
+                match self.store.commit(self.term, name, previous.as_ref(), head).await {
+                    Ok(CommitOutcome::Committed) => {
+                        Try::Done(Event::HeadMoved { job: name.clone(), epoch: head.epoch })
+                    }
+                    Ok(CommitOutcome::Fenced) => Try::StepDown("another term leads".into()),
+                    Ok(CommitOutcome::Conflict { actual }) => {
+                        Try::StepDown(format!("head of {name} is {actual:?}, not {previous:?}"))
+                    }
+                    Err(error) => again_or_down(error),
+                }
+            }
+            Effect::Publish { manifest } => self.publish(job, manifest).await,
+            Effect::RecordPublished { job: name, epoch } => {
+                let written = self.store.set_published(self.term, name, *epoch).await;
+                recorded(written, Event::PublishedRecorded { job: name.clone(), epoch: *epoch })
+            }
+            Effect::RecordWanted { job: name, wanted } => {
+                recorded(self.store.set_wanted(self.term, name, wanted).await, Event::Ticked)
+            }
+            Effect::StartTask { .. }
+            | Effect::ReleaseTask { .. }
+            | Effect::DrainTask { .. }
+            | Effect::CancelTask { .. }
+            | Effect::OpenWindow { .. }
+            | Effect::AnnounceCommit { .. } => Try::Done(Event::Ticked),
+        }
+    }
+
+    async fn list_shards(&self, job: &ResolvedJob, generation: u64) -> Try {
+        let name = job.spec.name.clone();
+        match self.lister.list(job).await {
+            Ok(listed) => {
+                let known = |s: ListedShard| KnownShard { shard: s.id, parents: s.parents, detail: s.detail };
+                let shards = listed.into_iter().map(known).collect();
+                Try::Done(Event::ShardsListed { job: name, generation, shards })
+            }
+            Err(ListError::Refused { reason, hint }) => {
+                Try::Done(Event::ListingRefused { job: name, error: reason, hint })
+            }
+            Err(error @ ListError::Unavailable { .. }) => Try::Again(error.to_string()),
+        }
+    }
+
+    /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it is named.
+    async fn check_lookup(&self, job: &ResolvedJob, name: &str, current: &Option<LookupVersion>) -> Event {
+        let (job_name, lookup) = (job.spec.name.clone(), name.to_owned());
+        match self.newest_lookup(job, name, current).boxed().await {
+            Ok((version, rows)) => Event::LookupSeen { job: job_name, lookup, version, rows },
+            Err(problem) => Event::LookupFailed { job: job_name, lookup, problem },
+        }
+    }
+
+    async fn newest_lookup(
+        &self,
+        job: &ResolvedJob,
+        name: &str,
+        current: &Option<LookupVersion>,
+    ) -> Result<(LookupVersion, Option<u64>), String> {
+        let spec = job.spec.lookups.iter().find(|spec| spec.name == name).ok_or("the job has no such lookup")?;
+        let (storages, checkpoint, job_name) = (&self.storages, &job.spec.checkpoint, &job.spec.name);
+        let listed = lookup::current_version(storages, spec).await.map_err(|e| describe(&e))?;
+        if current.as_ref() == Some(&listed.version) {
+            return Ok((listed.version, None));
+        }
+        lookup::keep(storages, checkpoint, job_name, spec, &listed).await.map_err(|e| describe(&e))?;
+        let files = lookup::fetch(storages, checkpoint, job_name, name, &listed.version, spec.size_max)
+            .await
+            .map_err(|e| describe(&e))?;
+        let rows = lookup::rows::parse(spec, &files).map_err(|e| describe(&e))?;
+        Ok((listed.version, Some(rows.num_rows() as u64)))
+    }
+
+    async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
+        match Checkpoints::of(&self.storages, job).write_manifest(manifest).await {
+            Ok(reference) => Try::Done(Event::ManifestWritten { job: job.spec.name.clone(), reference }),
+            Err(error) => Try::Again(describe(&error)),
+        }
+    }
+
+    async fn publish(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
+        let name = job.spec.name.clone();
+        match publish(&self.storages, manifest).boxed().await {
+            Ok(()) => Try::Done(Event::EpochPublished { job: name, epoch: manifest.epoch }),
+            Err(error @ PublishError::Never { .. }) => {
+                let hint = "somebody removed what was staged, perhaps a bucket lifecycle rule; its ranges are in the \
+                            manifest and can be read again as long as the stream keeps them";
+                Try::Done(Event::PublishRefused { job: name, error: describe(&error), hint: hint.to_owned() })
+            }
+            Err(error) => Try::Again(describe(&error)),
+        }
+    }
+}
+
+fn label(effect: &Effect) -> &'static str {
+    match effect {
+        Effect::ListShards { .. } => "list shards",
+        Effect::CheckLookup { .. } => "look at lookup",
+        Effect::WriteManifest { .. } => "write manifest",
+        Effect::MoveHead { .. } => "commit",
+        Effect::Publish { .. } => "publish",
+        Effect::RecordPublished { .. } => "record published",
+        Effect::RecordWanted { .. } => "record wanted",
+        Effect::StartTask { .. }
+        | Effect::ReleaseTask { .. }
+        | Effect::DrainTask { .. }
+        | Effect::CancelTask { .. }
+        | Effect::OpenWindow { .. }
+        | Effect::AnnounceCommit { .. } => "tell a worker",
+    }
+}
+
+fn recorded(outcome: Result<WriteOutcome, StoreError>, event: Event) -> Try {
+    match outcome {
+        Ok(WriteOutcome::Written) => Try::Done(event),
+        Ok(WriteOutcome::Fenced) => Try::StepDown("another term leads".into()),
+        Err(error) => again_or_down(error),
+    }
+}
+
+fn again_or_down(error: StoreError) -> Try {
+    match error {
+        StoreError::Unavailable { .. } => Try::Again(error.to_string()),
+        StoreError::Corrupt { .. } | StoreError::Refused { .. } => Try::StepDown(error.to_string()),
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,217 @@
+//! One controller process: serves, stands by, leads, stands by again.
+//!
+//! Owns: the life of a term, from the campaign to its end. Does not own: what is done in it (`driver`).
+//! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
+
+use crate::core::{CoreSettings, Event};
+use crate::driver::{Driver, Ended, Performer, describe};
+use crate::leading::{Leader, Leading};
+use crate::publish::Checkpoints;
+use crate::service::flight::FlightLocations;
+use crate::service::jobs::JobsService;
+use crate::service::submit::Submitter;
+use crate::service::workers::WorkersService;
+use crate::sessions::Sessions;
+use crate::shards::ShardLister;
+use crate::store::{LeaderRecord, Leadership, Store, StoreError, StoredJob};
+use arrow_flight::flight_service_server::FlightServiceServer;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::resolve::World;
+use streamctl_proto::v1::jobs_server::JobsServer;
+use streamctl_proto::v1::workers_server::WorkersServer;
+use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// How often a standby asks who leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Wait before a failed campaign or load is tried again.
+const RETRY_WAIT: Duration = Duration::from_millis(500);
+/// HTTP/2 flow-control windows; the defaults (64 KiB) throttle a session and Flight.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A line on which nothing answers for this long is broken.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What a controller runs on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Jobs, heads, who leads.
+    pub store: Arc<dyn Store>,
+    /// Storage and AWS clients.
+    pub world: World,
+    /// The sources' shards.
+    pub lister: Arc<dyn ShardLister>,
+    /// Times that decisions depend on.
+    pub core: CoreSettings,
+}
+
+/// Runs a controller on `listener` until `stop`. `me` is what others are told.
+pub async fn run(
+    me: LeaderRecord,
+    listener: TcpListener,
+    parts: Parts,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), tonic::transport::Error> {
+    let (leading, follow) = watch::channel(Leading::Elsewhere(None));
+    let sessions = Arc::new(Sessions::default());
+    let (stop_sender, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        stop_sender.send_replace(true);
+    });
+    let server = serve(listener, Leader::new(follow), Arc::clone(&sessions), parts.clone(), wait(stopped.clone()));
+    let terms = lead_again_and_again(&me, &parts, &sessions, &leading, stopped);
+    let (served, ()) = tokio::join!(server, terms);
+    served
+}
+
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    let _gone = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn serve(
+    listener: TcpListener,
+    leader: Leader,
+    sessions: Arc<Sessions>,
+    parts: Parts,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let submitter = Submitter { store: parts.store, world: parts.world.clone() };
+    let jobs = JobsService { leader: leader.clone(), submitter, storages: parts.world.storages };
+    let workers = WorkersService { leader: leader.clone(), sessions };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<JobsServer<JobsService>>().await;
+    health.set_serving::<WorkersServer<WorkersService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_optional_service(reflection.ok())
+        .add_service(JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            WorkersServer::new(workers)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+        .add_service(FlightServiceServer::new(FlightLocations { leader }));
+    // Sessions and watches have no end of their own: the server does not wait for them.
+    let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::select! {
+        served = serving => served,
+        () = stop => Ok(()),
+    }
+}
+
+async fn lead_again_and_again(
+    me: &LeaderRecord,
+    parts: &Parts,
+    sessions: &Arc<Sessions>,
+    leading: &watch::Sender<Leading>,
+    stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let elected = tokio::select! {
+            () = wait(stopped.clone()) => return,
+            elected = campaign(me, parts, leading) => elected,
+        };
+        let ended = tokio::select! {
+            () = wait(stopped.clone()) => Ended::Stopped,
+            ended = lead(&elected, parts, sessions, leading, wait(stopped.clone())) => ended,
+        };
+        leading.send_replace(Leading::Elsewhere(None));
+        sessions.close_all();
+        tracing::info!(term = %elected.term, ?ended, "stopped leading");
+        elected.resign().await;
+        if ended == Ended::Stopped {
+            return;
+        }
+    }
+}
+
+/// Waits to be elected; meanwhile says who leads.
+async fn campaign(me: &LeaderRecord, parts: &Parts, leading: &watch::Sender<Leading>) -> Leadership {
+    let look = async {
+        loop {
+            if let Ok(found) = parts.store.leader().await {
+                let address = found.map(|(_, leader)| leader.address);
+                leading.send_replace(Leading::Elsewhere(address));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let win = async {
+        loop {
+            match parts.store.campaign(me).await {
+                Ok(leadership) => return leadership,
+                Err(error) => tracing::warn!(error = describe(&error), "campaign failed, trying again"),
+            }
+            tokio::time::sleep(RETRY_WAIT).await;
+        }
+    };
+    tokio::select! {
+        leadership = win => leadership,
+        () = look => unreachable!("looking has no end"),
+    }
+}
+
+async fn lead(
+    leadership: &Leadership,
+    parts: &Parts,
+    sessions: &Arc<Sessions>,
+    leading: &watch::Sender<Leading>,
+    stop: impl Future<Output = ()>,
+) -> Ended {
+    let loaded = loop {
+        match load(parts).await {
+            Ok(loaded) => break loaded,
+            Err(error) if leadership.is_lost() => return Ended::Deposed(error),
+            Err(error) => tracing::error!(error, "jobs can not be loaded, trying again"),
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
+    };
+    tracing::info!(term = %leadership.term, jobs = loaded.len(), "leading");
+    let performer = Performer {
+        term: leadership.term,
+        store: Arc::clone(&parts.store),
+        storages: parts.world.storages.clone(),
+        lister: Arc::clone(&parts.lister),
+        sessions: Arc::clone(sessions),
+    };
+    let (driver, handle) = Driver::new(performer, parts.core.clone());
+    leading.send_replace(Leading::Here(handle));
+    driver.run(leadership, loaded, stop).await
+}
+
+async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
+    let stored = parts.store.load().await.map_err(|error: StoreError| describe(&error))?;
+    let mut events = vec![];
+    for job in stored {
+        events.push(load_job(parts, job).await?);
+    }
+    Ok(events)
+}
+
+async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, String> {
+    let StoredJob { job, wanted, head, published } = stored;
+    let checkpoints = Checkpoints::of(&parts.world.storages, &job);
+    let (mut newest, mut unpublished) = (None, vec![]);
+    if let Some(head) = head {
+        newest = Some(Box::new(checkpoints.read_manifest(&head).await.map_err(|e| describe(&e))?));
+        if published < head.epoch {
+            unpublished = checkpoints.read_back(&head, published).await.map_err(|e| describe(&e))?;
+        }
+    }
+    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published })
+}

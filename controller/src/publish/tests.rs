@@ -1,0 +1,215 @@
+//! Publishing and checkpoints against a storage that fails on demand.
+
+use super::*;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use streamctl_engine::storage::{ObjectInfo, StagedWriter};
+use streamctl_proto::manifest::ManifestObject;
+use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
+use streamctl_proto::{Counts, TaskId, Term, Window};
+
+/// Objects in a map; publishing fails as often as `failures` says, and says how many ran at once.
+#[derive(Debug, Default)]
+struct Fake {
+    objects: Mutex<BTreeMap<String, Bytes>>,
+    failures: Mutex<BTreeMap<String, u32>>,
+    lost: BTreeSet<String>,
+    running: Mutex<(usize, usize)>,
+    published: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Storage for Fake {
+    async fn get(&self, location: &str, _limit: u64) -> Result<Bytes, StorageError> {
+        let found = self.objects.lock().unwrap().get(location).cloned();
+        found.ok_or_else(|| StorageError::NotFound { location: location.to_owned() })
+    }
+    async fn head(&self, _location: &str) -> Result<ObjectInfo, StorageError> {
+        unreachable!()
+    }
+    async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
+        let mut objects = self.objects.lock().unwrap();
+        if objects.contains_key(location) {
+            return Ok(PutOutcome::Exists);
+        }
+        objects.insert(location.to_owned(), bytes);
+        Ok(PutOutcome::Created)
+    }
+    async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
+        let objects = self.objects.lock().unwrap();
+        let below = objects.iter().filter(|(location, _)| location.starts_with(folder.as_str()));
+        let info = |(location, bytes): (&String, &Bytes)| ObjectInfo {
+            location: location.clone(),
+            size: bytes.len() as u64,
+            etag: String::new(),
+        };
+        Ok(below.map(info).collect())
+    }
+    async fn stage(&self, _location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
+        unreachable!()
+    }
+    async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
+        let location = object.location.clone();
+        if self.lost.contains(&location) {
+            return Err(StorageError::StagedLost { location });
+        }
+        {
+            let mut running = self.running.lock().unwrap();
+            running.0 += 1;
+            running.1 = running.1.max(running.0);
+        }
+        tokio::task::yield_now().await;
+        self.running.lock().unwrap().0 -= 1;
+        if let Some(left) = self.failures.lock().unwrap().get_mut(&location).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err(StorageError::Unavailable { location, reason: "slow down".into() });
+        }
+        self.published.lock().unwrap().push(location);
+        Ok(())
+    }
+    async fn abandon(&self, _object: &StagedObject) -> Result<(), StorageError> {
+        unreachable!()
+    }
+    async fn sweep(
+        &self,
+        _folder: &Location,
+        _job: &str,
+        _age_ms: i64,
+        _keep: &BTreeSet<String>,
+    ) -> Result<usize, StorageError> {
+        unreachable!()
+    }
+}
+
+fn object(location: String) -> ManifestObject {
+    let staging = Staging::File { staged_path: format!("{location}.staged") };
+    let staged = StagedObject { kind: ObjectKind::Data, location, size: 1, crc32c: 1, rows: 1, staging };
+    ManifestObject { task: TaskId { term: Term(1), counter: 1 }, staged }
+}
+
+fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manifest {
+    Manifest {
+        version: 1,
+        job: "j".parse().unwrap(),
+        epoch: Epoch(epoch),
+        window: Window { start_ms: 0, end_ms: 60_000 },
+        term: Term(1),
+        created_ms: 0,
+        previous,
+        query_digest: "q".into(),
+        lookups: BTreeMap::new(),
+        parts: vec![],
+        frontier: BTreeMap::new(),
+        objects: (0..objects).map(|n| object(format!("/out/{epoch}-{n}"))).collect(),
+        counts: Counts::default(),
+        totals: Counts::default(),
+        unmatched: vec![],
+        stages: StageTimes::default(),
+    }
+}
+
+async fn published(fake: Fake, manifest: &Manifest) -> (Arc<Fake>, Result<(), PublishError>) {
+    let fake = Arc::new(fake);
+    let pair = |object: &ManifestObject| (fake.clone() as Arc<dyn Storage>, object.staged.clone());
+    let result = publish_all(manifest.objects.iter().map(pair).collect(), manifest).await;
+    (fake, result)
+}
+
+fn checkpoints(fake: &Arc<Fake>) -> Checkpoints {
+    Checkpoints::new(fake.clone(), Location::folder("/cp"), "j".parse().unwrap())
+}
+
+#[tokio::test]
+async fn all_objects_are_published_a_bounded_number_at_a_time() {
+    let (fake, result) = published(Fake::default(), &manifest(1, None, 100)).await;
+    result.unwrap();
+    assert_eq!(fake.published.lock().unwrap().len(), 100);
+    assert_eq!(fake.running.lock().unwrap().1, PUBLISH_PARALLEL_MAX);
+}
+
+#[tokio::test]
+async fn an_object_whose_storage_is_unavailable_once_is_published_in_the_end() {
+    let failures = Mutex::new(BTreeMap::from([("/out/1-1".to_owned(), 1)]));
+    let (fake, result) = published(Fake { failures, ..Fake::default() }, &manifest(1, None, 3)).await;
+    result.unwrap();
+    assert_eq!(fake.published.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_storage_that_stays_unavailable_is_left_for_later_after_a_limit() {
+    let failures = Mutex::new(BTreeMap::from([("/out/1-0".to_owned(), 1000)]));
+    let (fake, result) = published(Fake { failures, ..Fake::default() }, &manifest(1, None, 1)).await;
+    assert!(matches!(result, Err(PublishError::Later { epoch: Epoch(1), .. })), "{result:?}");
+    assert_eq!(fake.failures.lock().unwrap()["/out/1-0"], 1000 - PUBLISH_ATTEMPTS_MAX);
+}
+
+#[tokio::test]
+async fn a_lost_object_is_fatal_and_named() {
+    let lost = BTreeSet::from(["/out/1-2".to_owned()]);
+    let (_, result) = published(Fake { lost, ..Fake::default() }, &manifest(1, None, 3)).await;
+    let Err(PublishError::Never { source: StorageError::StagedLost { location }, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(location, "/out/1-2");
+}
+
+#[tokio::test]
+async fn a_manifest_written_twice_is_one_and_is_read_as_it_was_written() {
+    let fake = Arc::new(Fake::default());
+    let (checkpoints, first) = (checkpoints(&fake), manifest(1, None, 2));
+    let reference = checkpoints.write_manifest(&first).await.unwrap();
+    assert_eq!(checkpoints.write_manifest(&first).await.unwrap(), reference);
+    assert_eq!(checkpoints.read_manifest(&reference).await.unwrap(), first);
+    assert_eq!(checkpoints.list_epochs().await.unwrap(), [format!("/cp/{}", reference.name)]);
+}
+
+#[tokio::test]
+async fn a_changed_manifest_is_refused_when_written_over_and_when_read() {
+    let fake = Arc::new(Fake::default());
+    let (checkpoints, first) = (checkpoints(&fake), manifest(1, None, 2));
+    let reference = checkpoints.write_manifest(&first).await.unwrap();
+    fake.objects.lock().unwrap().insert(format!("/cp/{}", reference.name), Bytes::from_static(b"{}"));
+    let again = checkpoints.write_manifest(&first).await;
+    assert!(matches!(again, Err(CheckpointError::Differs { .. })), "{again:?}");
+    let read = checkpoints.read_manifest(&reference).await;
+    assert!(matches!(read, Err(CheckpointError::Manifest { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn reading_back_gives_what_is_not_published_oldest_first() {
+    let fake = Arc::new(Fake::default());
+    let checkpoints = checkpoints(&fake);
+    let mut head = None;
+    for epoch in 1..=5 {
+        head = Some(checkpoints.write_manifest(&manifest(epoch, head, 1)).await.unwrap());
+    }
+    let head = head.unwrap();
+    for (published, expected) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
+        let found = checkpoints.read_back(&head, Epoch(published)).await.unwrap();
+        let epochs: Vec<_> = found.iter().map(|manifest| manifest.epoch.0).collect();
+        assert_eq!(epochs, expected, "published up to {published}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_with_a_gap_is_broken() {
+    let fake = Arc::new(Fake::default());
+    let checkpoints = checkpoints(&fake);
+    let first = checkpoints.write_manifest(&manifest(1, None, 1)).await.unwrap();
+    let third = checkpoints.write_manifest(&manifest(3, Some(first), 1)).await.unwrap();
+    let found = checkpoints.read_back(&third, Epoch(0)).await;
+    assert!(matches!(found, Err(CheckpointError::Broken { epoch: Epoch(3), .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn two_different_jobs_of_one_name_do_not_share_a_checkpoint_location() {
+    let fake = Arc::new(Fake::default());
+    let checkpoints = checkpoints(&fake);
+    let job = crate::store::contract::job("j");
+    checkpoints.write_job(&job).await.unwrap();
+    checkpoints.write_job(&job).await.unwrap();
+    let other = ResolvedJob { submitted_ms: 1, ..job };
+    let refused = checkpoints.write_job(&other).await;
+    assert!(matches!(refused, Err(CheckpointError::Differs { .. })), "{refused:?}");
+}

@@ -1,0 +1,174 @@
+//! What people and programs ask of the control plane.
+
+use super::submit::Submitter;
+use crate::core::{Core, Event};
+use crate::leading::Leader;
+use crate::publish::Checkpoints;
+use futures::Stream;
+use std::pin::Pin;
+use std::time::Duration;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
+use tonic::{Request, Response, Status};
+
+/// Epochs listed when the request does not say how many.
+const EPOCHS_DEFAULT: u32 = 20;
+/// Most epochs listed at once.
+const EPOCHS_MAX: u32 = 1_000;
+/// Least time between two messages of a watch.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Serves `streamctl.v1.Jobs`.
+#[derive(Clone)]
+pub struct JobsService {
+    /// Who leads.
+    pub leader: Leader,
+    /// Checks and stores new jobs.
+    pub submitter: Submitter,
+    /// Where manifests are.
+    pub storages: Storages,
+}
+
+type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::jobs_server::Jobs for JobsService {
+    type WatchJobStream = Statuses;
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        let handle = self.leader.handle()?;
+        let request = request.into_inner();
+        self.submitter.submit(&handle, &request.spec_toml, request.dry_run).await.map(Response::new)
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+        let request = request.into_inner();
+        self.status(name(&request.job)?, request.brief).await.map(Response::new)
+    }
+
+    async fn watch_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<Statuses>, Status> {
+        let request = request.into_inner();
+        let job = name(&request.job)?;
+        let first = self.status(job.clone(), request.brief).await?;
+        let handle = self.leader.handle()?;
+        let service = self.clone();
+        let brief = request.brief;
+        let rest = futures::stream::unfold((service, handle, job), move |(service, mut handle, job)| async move {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            if let Err(over) = handle.changed().await {
+                return Some((Err(Status::from(over)), (service, handle, job)));
+            }
+            let status = service.status(job.clone(), brief).await;
+            Some((status, (service, handle, job)))
+        });
+        let both = futures::StreamExt::chain(futures::stream::once(async { Ok(first) }), rest);
+        Ok(Response::new(Box::pin(until_error(both))))
+    }
+
+    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let all = |core: &Core| core.jobs.keys().filter_map(|name| core.status(name, true)).collect();
+        let jobs = self.leader.handle()?.ask(all).await?;
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn stop_job(&self, request: Request<v1::StopJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+        let request = request.into_inner();
+        let job = name(&request.job)?;
+        self.status(job.clone(), true).await?;
+        self.leader.handle()?.tell(Event::StopRequested { job: job.clone(), drain: request.drain }).await?;
+        self.status(job, true).await.map(Response::new)
+    }
+
+    async fn list_epochs(
+        &self,
+        request: Request<v1::ListEpochsRequest>,
+    ) -> Result<Response<v1::ListEpochsResponse>, Status> {
+        let request = request.into_inner();
+        let limit = if request.limit == 0 { EPOCHS_DEFAULT } else { request.limit.min(EPOCHS_MAX) };
+        let epochs = self.epochs(name(&request.job)?, request.from, u64::from(limit)).await?;
+        Ok(Response::new(v1::ListEpochsResponse { epochs }))
+    }
+
+    async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
+        let request = request.into_inner();
+        let job = name(&request.job)?;
+        let (resolved, head, _) = self.head(&job).await?;
+        let missing = || Status::not_found(format!("job {job} has no epoch {}", request.epoch));
+        let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
+        let manifests = self.read_back(&resolved, &head, request.epoch).await?;
+        let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
+        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let workers = self.leader.handle()?.ask(Core::worker_status).await?;
+        Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+}
+
+impl JobsService {
+    async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
+        let missing = not_found(&job);
+        self.leader.handle()?.ask(move |core| core.status(&job, brief)).await?.ok_or(missing)
+    }
+
+    async fn head(&self, job: &JobName) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
+        let wanted = job.clone();
+        let handle = self.leader.handle()?;
+        let found = handle.ask(move |core| {
+            core.jobs.get(&wanted).map(|job| (job.resolved.clone(), job.head.clone(), job.published))
+        });
+        found.await?.ok_or_else(|| not_found(job))
+    }
+
+    async fn epochs(&self, job: JobName, from: u64, limit: u64) -> Result<Vec<v1::EpochSummary>, Status> {
+        let (resolved, head, published) = self.head(&job).await?;
+        let Some(head) = head else { return Ok(vec![]) };
+        let first = if from == 0 { head.epoch.0.saturating_sub(limit - 1).max(1) } else { from };
+        let asked = job.clone();
+        let recent = self.leader.handle()?.ask(move |core| core.recent_epochs(&asked)).await?;
+        let in_memory = recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
+        let mut all = recent;
+        if !in_memory {
+            let manifests = self.read_back(&resolved, &head, first).await?;
+            all = manifests.iter().map(|manifest| crate::core::status::summary_of(manifest, published)).collect();
+        }
+        let wanted = all.into_iter().filter(|epoch| epoch.epoch >= first);
+        Ok(wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+    }
+
+    /// The manifests from `down_to` to the head, oldest first.
+    async fn read_back(&self, job: &ResolvedJob, head: &ManifestRef, down_to: u64) -> Result<Vec<Manifest>, Status> {
+        let checkpoints = Checkpoints::of(&self.storages, job);
+        let read = checkpoints.read_back(head, Epoch(down_to.saturating_sub(1))).await;
+        read.map_err(|error| Status::unavailable(crate::driver::describe(&error)))
+    }
+}
+
+fn name(text: &str) -> Result<JobName, Status> {
+    text.parse().map_err(|error: streamctl_proto::id::BadJobName| Status::invalid_argument(error.to_string()))
+}
+
+fn not_found(job: &JobName) -> Status {
+    Status::not_found(format!("there is no job {job}; `streamctl list` shows those there are"))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Status> {
+    serde_json::to_string(value).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Ends a stream after its first error.
+fn until_error<T: Send + Sync>(
+    stream: impl Stream<Item = Result<T, Status>> + Send,
+) -> impl Stream<Item = Result<T, Status>> + Send {
+    let mut over = false;
+    futures::StreamExt::take_while(stream, move |item| {
+        let go_on = !over;
+        over = item.is_err();
+        futures::future::ready(go_on)
+    })
+}

@@ -1,0 +1,102 @@
+//! From the text of a job file to a stored job.
+//!
+//! Owns: the order of the checks. Does not own: any check (`JobSpec::parse`, `engine::resolve`).
+//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is refused.
+
+use crate::core::{Event, Wanted};
+use crate::driver::describe;
+use crate::handle::Handle;
+use crate::publish::Checkpoints;
+use crate::store::{CreateOutcome, Store, StoredJob};
+use std::sync::Arc;
+use streamctl_engine::clock::now_ms;
+use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
+use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::{JobSpec, ResolvedJob, v1};
+use tonic::Status;
+
+/// Checks and stores new jobs.
+#[derive(Clone)]
+pub struct Submitter {
+    /// Where jobs are kept.
+    pub store: Arc<dyn Store>,
+    /// What a job file leaves to the world.
+    pub world: World,
+}
+
+impl Submitter {
+    /// Starts a job, or says everything that is wrong with it.
+    pub async fn submit(&self, handle: &Handle, text: &str, dry_run: bool) -> Result<v1::SubmitResponse, Status> {
+        let spec = JobSpec::parse(text).map_err(|problems| Status::invalid_argument(problems.to_string()))?;
+        let digest = sha256_hex(text.as_bytes());
+        let wanted = spec.name.clone();
+        let known = handle.ask(move |core| core.jobs.get(&wanted).map(|job| job.resolved.clone())).await?;
+        if let Some(job) = known.filter(|job| job.spec_digest == digest && !dry_run) {
+            handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
+            return Ok(response(&job, false));
+        }
+        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(refused)?;
+        if dry_run {
+            return Ok(response(&job, false));
+        }
+        self.create(handle, job).await
+    }
+
+    async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
+        let name = job.spec.name.clone();
+        let stored = handle.ask({ let name = name.clone(); move |core| core.jobs.contains_key(&name) }).await?;
+        let checkpoints = Checkpoints::of(&self.world.storages, &job);
+        let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
+        if !stored && !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
+            return Err(Status::failed_precondition(format!(
+                "checkpoint.location: {} holds epochs of a job {name} that this cluster does not know\n  hint: give the \
+                 job another name or another checkpoint location, or remove what is there",
+                job.spec.checkpoint
+            )));
+        }
+        match self.store.create_job(handle.term, &job).await {
+            Ok(CreateOutcome::Created) => {
+                handle.tell(Event::JobCreated { job: Box::new(job.clone()) }).await?;
+                Ok(response(&job, true))
+            }
+            Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
+            Ok(CreateOutcome::Fenced) => Err(crate::handle::NotLeading.into()),
+            Err(error) => Err(Status::unavailable(describe(&error))),
+        }
+    }
+
+    async fn exists(&self, handle: &Handle, stored: StoredJob, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
+        let name = &job.spec.name;
+        if stored.job.spec_digest != job.spec_digest {
+            return Err(Status::already_exists(format!(
+                "a job {name} is there, with another job file\n  hint: choose another name; the one that is there was \
+                 submitted with the digest {}",
+                stored.job.spec_digest
+            )));
+        }
+        handle.tell(Event::JobCreated { job: Box::new(stored.job.clone()) }).await?;
+        if stored.wanted != Wanted::Running {
+            handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+        }
+        Ok(response(&stored.job, false))
+    }
+}
+
+fn refused(error: ResolveError) -> Status {
+    match error {
+        ResolveError::Problems(problems) => Status::invalid_argument(problems.to_string()),
+        ResolveError::Unavailable { .. } => Status::unavailable(describe(&error)),
+    }
+}
+
+fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
+    let source = job.columns.iter().map(|c| v1::Column { name: c.name.clone(), r#type: c.type_name.clone() });
+    let output = output_columns(job).into_iter().map(|(name, r#type)| v1::Column { name, r#type });
+    v1::SubmitResponse {
+        job: job.spec.name.to_string(),
+        created,
+        source_columns: source.collect(),
+        output_columns: output.collect(),
+        whole_window: job.whole_window,
+    }
+}

@@ -1,0 +1,167 @@
+//! The sessions of the workers.
+//!
+//! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
+//! Rule: a message that is not one ends the session with the field named; nothing of it is used.
+
+use crate::core::{EndedShard, Event, RunningTask, SessionId, ShardStats, TaskEnd};
+use crate::handle::Handle;
+use crate::leading::Leader;
+use crate::sessions::Sessions;
+use futures::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use streamctl_proto::convert::{self, BadMessage, required};
+use streamctl_proto::v1::worker_message::Message;
+use streamctl_proto::{JobName, Report, ShardId, WorkerId, v1};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// How often a worker says that it lives.
+pub const HEARTBEAT_MS: u32 = 500;
+/// The longest name of a worker.
+const WORKER_CHARS_MAX: usize = 200;
+
+/// Serves `streamctl.v1.Workers`.
+pub struct WorkersService {
+    /// Who leads.
+    pub leader: Leader,
+    /// The lines to the workers.
+    pub sessions: Arc<Sessions>,
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::workers_server::Workers for WorkersService {
+    type SessionStream = Answers;
+
+    async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Answers>, Status> {
+        let handle = self.leader.handle()?;
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.and_then(|m| m.message);
+        let Some(Message::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("a session begins with Hello"));
+        };
+        let (worker, flight_address, tasks) = read_hello(hello)?;
+        let (session, outbox) = self.sessions.open(worker.clone());
+        tracing::info!(%worker, session, flight_address, tasks = tasks.len(), "worker joined");
+        let welcome = v1::Welcome { term: handle.term.0, heartbeat_ms: HEARTBEAT_MS };
+        let welcome = v1::ControllerMessage { message: Some(v1::controller_message::Message::Welcome(welcome)) };
+        handle.tell(Event::WorkerJoined { worker: worker.clone(), session, flight_address, tasks }).await?;
+        tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
+        let answers = futures::stream::once(async { Ok(welcome) }).chain(ReceiverStream::new(outbox).map(Ok));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// Passes on what the worker says until the line breaks.
+async fn listen(
+    mut incoming: Streaming<v1::WorkerMessage>,
+    handle: Handle,
+    sessions: Arc<Sessions>,
+    worker: WorkerId,
+    session: SessionId,
+) {
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(v1::WorkerMessage { message: Some(message) })) => message,
+            Ok(_) => break,
+            Err(status) => {
+                tracing::info!(%worker, session, reason = status.message(), "worker's line broke");
+                break;
+            }
+        };
+        match read(&worker, session, message) {
+            Ok(event) => {
+                if handle.tell(event).await.is_err() {
+                    break;
+                }
+            }
+            Err(problem) => {
+                tracing::error!(%worker, session, %problem, "worker says what it must not, its session ends");
+                break;
+            }
+        }
+    }
+    sessions.close(&worker, session);
+    let _over = handle.tell(Event::WorkerDisconnected { worker, session }).await;
+}
+
+fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask>), Status> {
+    let bad = |problem: BadMessage| Status::invalid_argument(problem.to_string());
+    if hello.worker.is_empty() || hello.worker.len() > WORKER_CHARS_MAX {
+        return Err(Status::invalid_argument(format!("a worker's name has 1 to {WORKER_CHARS_MAX} characters")));
+    }
+    let tasks = hello.tasks.into_iter().map(read_task).collect::<Result<_, _>>().map_err(bad)?;
+    Ok((WorkerId::new(hello.worker), hello.flight_address, tasks))
+}
+
+fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
+    let base = |shard: v1::TaskShard| {
+        let position = convert::position("shard.from", shard.from)?;
+        Ok((ShardId::new(shard.shard), position))
+    };
+    let window = |opened: v1::WindowOpened| {
+        Ok((convert::window(opened.window)?, convert::lookups_from_wire(opened.lookups)))
+    };
+    Ok(RunningTask {
+        task: convert::task_id(task.task)?,
+        job: job_name(task.job)?,
+        base: task.shards.into_iter().map(base).collect::<Result<_, BadMessage>>()?,
+        reports: task.reports.into_iter().map(Report::try_from).collect::<Result<_, _>>()?,
+        watermark_ms: task.watermark_ms,
+        windows: task.windows.into_iter().map(window).collect::<Result<_, BadMessage>>()?,
+        ended: task.ended.into_iter().map(read_ended).collect::<Result<_, _>>()?,
+        released: task.released,
+    })
+}
+
+fn job_name(text: String) -> Result<JobName, BadMessage> {
+    JobName::try_from(text).map_err(|e| BadMessage { field: "job", problem: e.to_string() })
+}
+
+fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
+    let child = |c: v1::ChildShard| (ShardId::new(c.shard), c.parents.into_iter().map(ShardId::new).collect());
+    Ok(EndedShard {
+        shard: ShardId::new(ended.shard),
+        last: convert::position("last", ended.last)?,
+        floor_ms: ended.floor_ms,
+        children: ended.children.into_iter().map(child).collect(),
+    })
+}
+
+fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
+    let worker = worker.clone();
+    Ok(match message {
+        Message::Hello(_) => return required("hello", None::<Event>),
+        Message::Heartbeat(beat) => Event::WorkerHeard { worker, session, memory_bytes: beat.memory_bytes },
+        Message::WindowOpening(opening) => Event::WindowRequested {
+            worker,
+            task: convert::task_id(opening.task)?,
+            window: convert::window(opening.window)?,
+        },
+        Message::Report(report) => Event::Reported { worker, report: Box::new(Report::try_from(report)?) },
+        Message::Progress(progress) => {
+            let stats = |s: v1::ShardProgress| {
+                let stats = ShardStats {
+                    lag_ms: s.lag_ms,
+                    records: s.records,
+                    bytes: s.bytes,
+                    throttles: s.throttles,
+                    iterator_renewals: s.iterator_renewals,
+                };
+                (ShardId::new(s.shard), stats)
+            };
+            let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
+            Event::Progressed { worker, task, watermark_ms, shards: progress.shards.into_iter().map(stats).collect() }
+        }
+        Message::ShardEnded(ended) => {
+            let task = convert::task_id(ended.task)?;
+            Event::ShardEnded { worker, task, ended: read_ended(ended)? }
+        }
+        Message::TaskEnded(ended) => {
+            Event::TaskEnded { worker, task: convert::task_id(ended.task)?, end: TaskEnd::from_wire(&ended) }
+        }
+        Message::Leaving(_) => Event::WorkerLeaving { worker, session },
+    })
+}

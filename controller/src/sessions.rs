@@ -1,0 +1,61 @@
+//! The lines to the workers: who has a session, and the queue of what is said to it.
+//!
+//! Owns: one bounded queue per session. Does not own: which worker lives (`core`), the gRPC stream (`service::workers`).
+//! Rule: a worker that does not take its messages loses its session; it dials again and says where it stands.
+
+use crate::core::SessionId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use streamctl_proto::{WorkerId, v1};
+use tokio::sync::mpsc;
+
+/// Messages that may wait for one worker. A worker that lets more pile up has stopped reading.
+pub const QUEUE_MAX: usize = 4_096;
+
+/// What is said to one worker.
+pub type Outbox = mpsc::Receiver<v1::ControllerMessage>;
+
+/// The lines to the workers.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    next: AtomicU64,
+    open: Mutex<BTreeMap<WorkerId, (SessionId, mpsc::Sender<v1::ControllerMessage>)>>,
+}
+
+impl Sessions {
+    /// Opens a session; one that the worker had before ends.
+    pub fn open(&self, worker: WorkerId) -> (SessionId, Outbox) {
+        let session = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, outbox) = mpsc::channel(QUEUE_MAX);
+        self.lock().insert(worker, (session, sender));
+        (session, outbox)
+    }
+
+    /// Ends a session, unless the worker has a newer one.
+    pub fn close(&self, worker: &WorkerId, session: SessionId) {
+        let mut open = self.lock();
+        if open.get(worker).is_some_and(|(current, _)| *current == session) {
+            open.remove(worker);
+        }
+    }
+
+    /// Says something to a worker. What can not be said ends the session.
+    pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
+        let mut open = self.lock();
+        let Some((_, sender)) = open.get(worker) else { return };
+        if sender.try_send(v1::ControllerMessage { message: Some(message) }).is_err() {
+            tracing::warn!(%worker, "worker does not take its messages, its session ends");
+            open.remove(worker);
+        }
+    }
+
+    /// Ends all sessions: leadership is over.
+    pub fn close_all(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<v1::ControllerMessage>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

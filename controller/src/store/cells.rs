@@ -1,0 +1,236 @@
+//! The stored form of each value, and the store's rules for stores that apply them under a lock of their own.
+//!
+//! Owns: JSON of each cell; what memory and embedded store decide alike. Does not own: locks, disks, waiting.
+//! Rule: the function changes nothing unless the term leads; it runs in one transaction or under one lock.
+
+use super::{CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, StoreError, StoredJob, Wanted, WriteOutcome};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use streamctl_proto::resolved::RESOLVED_VERSION;
+use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
+
+/// A sorted map from key to JSON.
+pub(super) trait Cells {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError>;
+    fn remove(&mut self, key: &str) -> Result<(), StoreError>;
+    fn below(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+}
+
+impl Cells for BTreeMap<String, Vec<u8>> {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(BTreeMap::get(self, key).cloned())
+    }
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.insert(key.to_owned(), value.to_vec());
+        Ok(())
+    }
+    fn remove(&mut self, key: &str) -> Result<(), StoreError> {
+        BTreeMap::remove(self, key);
+        Ok(())
+    }
+    fn below(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let from = self.range(prefix.to_owned()..);
+        Ok(from.take_while(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+/// The leader's cell in stores that count terms themselves.
+#[derive(Serialize, Deserialize)]
+struct LeaderCell {
+    term: Term,
+    leader: LeaderRecord,
+}
+
+/// The bytes of a cell.
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a cell has only text keys")
+}
+
+/// The value of a cell.
+pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| corrupt(key, error.to_string()))
+}
+
+fn corrupt(key: &str, reason: String) -> StoreError {
+    StoreError::Corrupt { key: key.to_owned(), reason }
+}
+
+fn decode_job(key: &str, bytes: &[u8]) -> Result<ResolvedJob, StoreError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let Versioned { version } = decode(key, bytes)?;
+    if version > RESOLVED_VERSION {
+        let reason = format!("it has version {version}, this build reads up to {RESOLVED_VERSION}; use a later build");
+        return Err(corrupt(key, reason));
+    }
+    decode(key, bytes)
+}
+
+/// The jobs of all cells below [`Keys::jobs`], by name. Without its spec a job is not there.
+pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<StoredJob>, StoreError> {
+    let mut jobs: BTreeMap<JobName, StoredJob> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for (key, bytes) in cells {
+        match keys.parse(&key) {
+            Some((name, JobKey::Spec)) => {
+                let job = decode_job(&key, &bytes)?;
+                jobs.insert(name, StoredJob { job, wanted: Wanted::Running, head: None, published: Epoch(0) });
+            }
+            Some((name, kind)) => rest.push((name, kind, key, bytes)),
+            None => {}
+        }
+    }
+    for (name, kind, key, bytes) in rest {
+        let Some(stored) = jobs.get_mut(&name) else { continue };
+        match kind {
+            JobKey::Spec => {}
+            JobKey::Wanted => stored.wanted = decode(&key, &bytes)?,
+            JobKey::Head => stored.head = Some(decode(&key, &bytes)?),
+            JobKey::Published => stored.published = decode(&key, &bytes)?,
+        }
+    }
+    Ok(jobs.into_values().collect())
+}
+
+/// Who leads.
+pub(super) fn leader(cells: &dyn Cells, keys: &Keys) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
+    let key = keys.leader();
+    let Some(bytes) = cells.get(&key)? else { return Ok(None) };
+    let LeaderCell { term, leader } = decode(&key, &bytes)?;
+    Ok(Some((term, leader)))
+}
+
+/// Makes `me` the leader, whoever led before.
+pub(super) fn elect(cells: &mut dyn Cells, keys: &Keys, me: &LeaderRecord) -> Result<Term, StoreError> {
+    let key = keys.term();
+    let last = cells.get(&key)?.map(|bytes| decode::<Term>(&key, &bytes)).transpose()?.unwrap_or_default();
+    let term = Term(last.0 + 1);
+    cells.put(&key, &encode(&term))?;
+    cells.put(&keys.leader(), &encode(&LeaderCell { term, leader: me.clone() }))?;
+    Ok(term)
+}
+
+/// Ends a leader's term; another's is left alone.
+pub(super) fn resign(cells: &mut dyn Cells, keys: &Keys, term: Term) -> Result<(), StoreError> {
+    if leads(cells, keys, term)? { cells.remove(&keys.leader()) } else { Ok(()) }
+}
+
+fn leads(cells: &dyn Cells, keys: &Keys, term: Term) -> Result<bool, StoreError> {
+    Ok(leader(cells, keys)?.is_some_and(|(leading, _)| leading == term))
+}
+
+/// [`super::Store::create_job`].
+pub(super) fn create_job(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    job: &ResolvedJob,
+) -> Result<CreateOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(CreateOutcome::Fenced);
+    }
+    if let Some(stored) = jobs(keys, cells.below(&keys.job(&job.spec.name))?)?.pop() {
+        return Ok(CreateOutcome::Exists(Box::new(stored)));
+    }
+    for (key, value) in new_job(keys, job) {
+        cells.put(&key, &value)?;
+    }
+    cells.remove(&keys.of(&job.spec.name, JobKey::Head))?;
+    Ok(CreateOutcome::Created)
+}
+
+/// The cells of a new job. Its head must be removed: a commit that came after the deletion of a job may have left one.
+pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] {
+    let name = &job.spec.name;
+    [
+        (keys.of(name, JobKey::Spec), encode(job)),
+        (keys.of(name, JobKey::Wanted), encode(&Wanted::Running)),
+        (keys.of(name, JobKey::Published), encode(&Epoch(0))),
+    ]
+}
+
+/// [`super::Store::set_wanted`] and [`super::Store::set_published`].
+pub(super) fn write(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    key: &str,
+    value: &[u8],
+) -> Result<WriteOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(WriteOutcome::Fenced);
+    }
+    cells.put(key, value)?;
+    Ok(WriteOutcome::Written)
+}
+
+/// [`super::Store::commit`].
+pub(super) fn commit(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    job: &JobName,
+    previous: Option<&ManifestRef>,
+    head: &ManifestRef,
+) -> Result<CommitOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(CommitOutcome::Fenced);
+    }
+    let key = keys.of(job, JobKey::Head);
+    let actual: Option<ManifestRef> = cells.get(&key)?.map(|bytes| decode(&key, &bytes)).transpose()?;
+    if actual.as_ref() == Some(head) {
+        return Ok(CommitOutcome::Committed);
+    }
+    if actual.as_ref() != previous {
+        return Ok(CommitOutcome::Conflict { actual });
+    }
+    cells.put(&key, &encode(head))?;
+    Ok(CommitOutcome::Committed)
+}
+
+/// [`super::Store::delete_job`].
+pub(super) fn delete_job(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    job: &JobName,
+) -> Result<WriteOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(WriteOutcome::Fenced);
+    }
+    for (key, _) in cells.below(&keys.job(job))? {
+        cells.remove(&key)?;
+    }
+    Ok(WriteOutcome::Written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These forms stand in the stores of users: a change here must still read the old ones.
+    #[test]
+    fn stored_forms_stay_as_they_are() {
+        let json = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        assert_eq!(json(encode(&Wanted::Draining)), r#""draining""#);
+        let failed = Wanted::Failed { error: "e".into(), hint: "h".into() };
+        assert_eq!(json(encode(&failed)), r#"{"failed":{"error":"e","hint":"h"}}"#);
+        let head = ManifestRef { epoch: Epoch(3), name: "j/epochs/3.json".into(), digest: "d".into() };
+        assert_eq!(json(encode(&head)), r#"{"epoch":3,"name":"j/epochs/3.json","digest":"d"}"#);
+        let leader = LeaderRecord { id: "i".into(), address: "h:1".into() };
+        assert_eq!(json(encode(&leader)), r#"{"id":"i","address":"h:1"}"#);
+        assert_eq!(json(encode(&Epoch(7))), "7");
+    }
+
+    #[test]
+    fn a_job_of_a_later_build_is_named_and_not_guessed_at() {
+        let keys = Keys::new("c");
+        let key = keys.of(&"a".parse().unwrap(), JobKey::Spec);
+        let error = jobs(&keys, vec![(key.clone(), br#"{"version":2}"#.to_vec())]).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { key: named, .. } if named == key));
+    }
+}

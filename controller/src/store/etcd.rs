@@ -1,0 +1,315 @@
+//! The store in etcd: for several controllers on several machines.
+//!
+//! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the lease's life.
+//! Rule: the term is the create revision of the leader key, and every write is one transaction that compares it.
+//! The client library re-establishes neither watches nor keep-alives; here each is asked for anew, with a deadline.
+
+mod lease;
+mod members;
+
+use super::{
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Store, StoreError, StoredJob, Wanted,
+    WriteOutcome, cells,
+};
+use async_trait::async_trait;
+use etcd_client::{
+    Client, Compare, CompareOp, DeleteOptions, EventType, GetOptions, KeyValue, KvClient, PutOptions, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, WatchOptions,
+};
+use lease::Lease;
+use members::Members;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a leader that says nothing still leads. etcd notices within another 0.5 s, so a standby leads within 6 s.
+pub const LEASE_TTL_S: u64 = 4;
+/// A waiting candidate looks again after this time, whatever its watch says.
+const CAMPAIGN_RETRY: Duration = Duration::from_secs(1);
+/// Keys per read: with specs of up to 64 KiB an answer stays below [`ANSWER_BYTES_MAX`].
+const LOAD_PAGE_KEYS: i64 = 256;
+/// Largest answer taken; etcd itself takes values of up to 1.5 MiB.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Which etcd, and for whom.
+#[derive(Clone, Debug)]
+pub struct EtcdSettings {
+    /// `http://host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// Names this cluster's keys; no slash.
+    pub cluster: String,
+    /// [`LEASE_TTL_S`] when in doubt; etcd raises it to 1.5 of its election time-outs.
+    pub lease_ttl_s: u64,
+}
+
+/// A candidate on an etcd.
+pub struct EtcdStore {
+    members: Arc<Members>,
+    keys: Keys,
+    lease_ttl_s: u64,
+    /// The last term of this candidate and what it wrote into the leader key.
+    mine: Mutex<Option<(Term, Vec<u8>)>>,
+}
+
+/// What became of a fenced transaction.
+enum Guarded {
+    Done,
+    /// Some compare failed. `found`: what the reads asked for, if the term leads.
+    Refused(Vec<KeyValue>),
+    Fenced,
+}
+
+impl EtcdStore {
+    /// Prepares the connection; an etcd that does not answer yet is no error here.
+    pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
+        let members = Arc::new(Members::connect(settings.endpoints).await?);
+        let (keys, lease_ttl_s) = (Keys::new(&settings.cluster), settings.lease_ttl_s);
+        Ok(Self { members, keys, lease_ttl_s, mine: Mutex::new(None) })
+    }
+
+    /// Ends the current term from outside, for the contract.
+    pub(super) async fn delete_leader_key(&self) -> Result<(), StoreError> {
+        let key = self.keys.leader();
+        self.members.call(|client| async move { kv(&client).delete(key, None).await }).await.map(drop)
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.members.call(|client| async move { kv(&client).txn(txn).await }).await
+    }
+
+    async fn leader_cell(&self) -> Result<Option<KeyValue>, StoreError> {
+        let key = self.keys.leader();
+        let mut answer = self.members.call(|client| async move { kv(&client).get(key, None).await }).await?;
+        Ok(answer.take_kvs().pop())
+    }
+
+    /// True only while the leader key is the one that `term` made.
+    fn fence(&self, term: Term) -> Vec<Compare> {
+        let key = self.keys.leader();
+        let mut fence = vec![Compare::create_revision(key.clone(), CompareOp::Equal, revision_of(term))];
+        // An etcd restored from a copy counts revisions again: the value tells its leaders apart.
+        if let Some((_, value)) = self.lock_mine().as_ref().filter(|(mine, _)| *mine == term) {
+            fence.push(Compare::value(key, CompareOp::Equal, value.clone()));
+        }
+        fence
+    }
+
+    fn lock_mine(&self) -> std::sync::MutexGuard<'_, Option<(Term, Vec<u8>)>> {
+        self.mine.lock().expect("nothing panics under this lock")
+    }
+
+    /// Does `then` if `term` leads and `when` holds; else does nothing and reads `or_read`.
+    async fn guarded(
+        &self,
+        term: Term,
+        when: Option<Compare>,
+        then: Vec<TxnOp>,
+        or_read: Option<TxnOp>,
+    ) -> Result<Guarded, StoreError> {
+        let fence = self.fence(term);
+        let compares: Vec<_> = fence.iter().cloned().chain(when).collect();
+        // Inside, the fence alone is asked again: is it the term, or the state of the job?
+        let inner = Txn::new().when(fence).and_then(or_read.into_iter().collect::<Vec<_>>());
+        let txn = Txn::new().when(compares).and_then(then).or_else([TxnOp::txn(inner)]);
+        let answer = self.txn(txn).await?;
+        if answer.succeeded() {
+            return Ok(Guarded::Done);
+        }
+        match answer.op_responses().pop() {
+            Some(TxnOpResponse::Txn(inner)) if inner.succeeded() => {
+                let found = inner.op_responses().into_iter().filter_map(|response| match response {
+                    TxnOpResponse::Get(mut got) => Some(got.take_kvs()),
+                    _ => None,
+                });
+                Ok(Guarded::Refused(found.flatten().collect()))
+            }
+            _ => Ok(Guarded::Fenced),
+        }
+    }
+
+    async fn write(&self, term: Term, then: TxnOp) -> Result<WriteOutcome, StoreError> {
+        match self.guarded(term, None, vec![then], None).await? {
+            Guarded::Done => Ok(WriteOutcome::Written),
+            Guarded::Refused(_) | Guarded::Fenced => Ok(WriteOutcome::Fenced),
+        }
+    }
+
+    /// Takes the leader key if it is free. Its lease begins when it is asked for, not when it is granted.
+    async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
+        let asked = Instant::now();
+        let ttl_s = i64::try_from(self.lease_ttl_s).unwrap_or(i64::MAX);
+        let granted = self.members.call(|client| async move { client.lease_client().grant(ttl_s, None).await }).await?;
+        let lease = Lease {
+            id: granted.id(),
+            ttl: Duration::from_secs(granted.ttl().unsigned_abs()),
+            members: self.members.clone(),
+            key: self.keys.leader(),
+        };
+        let value = cells::encode(me);
+        let free = Compare::create_revision(lease.key.clone(), CompareOp::Equal, 0);
+        let put = TxnOp::put(lease.key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.id)));
+        let term = match self.txn(Txn::new().when([free]).and_then([put])).await {
+            Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision().unsigned_abs()),
+            Ok(_taken) => None,
+            Err(error) => {
+                // The key may be there: gone with the lease, at the latest when that expires.
+                lease.revoke().await;
+                return Err(error);
+            }
+        };
+        let Some(term) = term.map(Term) else {
+            lease.revoke().await;
+            return Ok(None);
+        };
+        *self.lock_mine() = Some((term, value));
+        Ok(Some(lease.lead(term, asked)))
+    }
+
+    /// Waits until the leader key that was seen at `revision` goes away, at most [`CAMPAIGN_RETRY`].
+    async fn wait_for_end(&self, revision: i64) {
+        let mut watches = self.members.client().watch_client();
+        let options = WatchOptions::new().with_start_revision(revision + 1);
+        let end = async {
+            if let Ok(mut stream) = watches.watch(self.keys.leader(), Some(options)).await {
+                while let Ok(Some(message)) = stream.message().await {
+                    if message.events().iter().any(|event| event.event_type() == EventType::Delete) {
+                        return;
+                    }
+                    if message.canceled() {
+                        break;
+                    }
+                }
+            }
+            std::future::pending().await // a watch that fails is not tried again before its time
+        };
+        let _elapsed = timeout(CAMPAIGN_RETRY, end).await;
+    }
+
+    /// One attempt to lead; without success it ends when another is worth it.
+    async fn attempt(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
+        if let Some(taken) = self.leader_cell().await? {
+            self.wait_for_end(taken.mod_revision()).await;
+            return Ok(None);
+        }
+        self.try_win(me).await
+    }
+}
+
+fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn revision_of(term: Term) -> i64 {
+    i64::try_from(term.0).unwrap_or(i64::MAX)
+}
+
+fn pair(cell: &KeyValue) -> (String, Vec<u8>) {
+    (String::from_utf8_lossy(cell.key()).into_owned(), cell.value().to_vec())
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    /// An etcd that does not answer is waited for too, with a warning each time it stops answering.
+    async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError> {
+        let mut silent = false;
+        loop {
+            match self.attempt(me).await {
+                Ok(Some(leadership)) => return Ok(leadership),
+                Ok(None) => silent = false,
+                Err(StoreError::Unavailable { reason }) => {
+                    if !silent {
+                        tracing::warn!(reason, "cannot campaign; trying again");
+                    }
+                    silent = true;
+                    sleep(CAMPAIGN_RETRY / 2).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
+        let Some(cell) = self.leader_cell().await? else { return Ok(None) };
+        let term = Term(cell.create_revision().unsigned_abs());
+        Ok(Some((term, cells::decode(&self.keys.leader(), cell.value())?)))
+    }
+
+    /// All pages are of one revision.
+    async fn load(&self) -> Result<Vec<StoredJob>, StoreError> {
+        let prefix = self.keys.jobs();
+        let (mut from, mut revision, mut all) = (prefix.clone(), 0, Vec::new());
+        loop {
+            let range_end = after_prefix(&prefix);
+            let options = GetOptions::new().with_range(range_end).with_limit(LOAD_PAGE_KEYS).with_revision(revision);
+            let page = self.members.call(|client| async move { kv(&client).get(from, Some(options)).await }).await?;
+            all.extend(page.kvs().iter().map(pair));
+            let Some((last, _)) = all.last().filter(|_| page.more()) else { break };
+            from = format!("{last}\0");
+            revision =
+                page.header().map_or(revision, |header| if revision == 0 { header.revision() } else { revision });
+        }
+        cells::jobs(&self.keys, all)
+    }
+
+    async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError> {
+        let name = &job.spec.name;
+        let free = Compare::create_revision(self.keys.of(name, JobKey::Spec), CompareOp::Equal, 0);
+        let puts = cells::new_job(&self.keys, job).map(|(key, value)| TxnOp::put(key, value, None));
+        let no_head = TxnOp::delete(self.keys.of(name, JobKey::Head), None);
+        let then = puts.into_iter().chain([no_head]).collect();
+        let read = TxnOp::get(self.keys.job(name), Some(GetOptions::new().with_prefix()));
+        match self.guarded(term, Some(free), then, Some(read)).await? {
+            Guarded::Done => Ok(CreateOutcome::Created),
+            Guarded::Fenced => Ok(CreateOutcome::Fenced),
+            Guarded::Refused(found) => {
+                let stored = cells::jobs(&self.keys, found.iter().map(pair).collect())?.pop();
+                let key = self.keys.of(name, JobKey::Spec);
+                let reason = "it is there and is not".to_owned();
+                stored.map(|stored| CreateOutcome::Exists(Box::new(stored))).ok_or(StoreError::Corrupt { key, reason })
+            }
+        }
+    }
+
+    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
+        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Wanted), cells::encode(wanted), None)).await
+    }
+
+    async fn commit(
+        &self,
+        term: Term,
+        job: &JobName,
+        previous: Option<&ManifestRef>,
+        head: &ManifestRef,
+    ) -> Result<CommitOutcome, StoreError> {
+        let key = self.keys.of(job, JobKey::Head);
+        let expected = match previous {
+            Some(previous) => Compare::value(key.clone(), CompareOp::Equal, cells::encode(previous)),
+            None => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+        };
+        let put = TxnOp::put(key.clone(), cells::encode(head), None);
+        match self.guarded(term, Some(expected), vec![put], Some(TxnOp::get(key.clone(), None))).await? {
+            Guarded::Done => Ok(CommitOutcome::Committed),
+            Guarded::Fenced => Ok(CommitOutcome::Fenced),
+            Guarded::Refused(found) => {
+                let actual = found.first().map(|cell| cells::decode(&key, cell.value())).transpose()?;
+                let repeated = actual.as_ref() == Some(head);
+                Ok(if repeated { CommitOutcome::Committed } else { CommitOutcome::Conflict { actual } })
+            }
+        }
+    }
+
+    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
+        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Published), cells::encode(&epoch), None)).await
+    }
+
+    async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
+        let all = DeleteOptions::new().with_prefix();
+        self.write(term, TxnOp::delete(self.keys.job(job), Some(all))).await
+    }
+}
+
+/// The first key that is not below `prefix`, which ends in a slash: `0` comes after it.
+fn after_prefix(prefix: &str) -> String {
+    format!("{}0", prefix.trim_end_matches('/'))
+}

@@ -1,0 +1,263 @@
+//! The Data Catalog: which columns a stream's records have, and where the stream is.
+//!
+//! Owns: what a table says, read by Glue's GetTable or from a file of the same form; Hive types as Arrow types
+//! ([`arrow_schema`]). Does not own: how records become rows.
+//! Rule: the catalog is asked once, at submit; a job never sees a later answer.
+
+mod stream;
+mod types;
+
+pub use stream::{region_of_endpoint, stream_of_arn};
+pub use types::arrow_schema;
+
+use crate::aws::Aws;
+use aws_sdk_glue::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_glue::operation::get_table::GetTableError;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use streamctl_proto::resolved::{ColumnType, StreamAddress};
+
+/// What a table of the catalog says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogTable {
+    /// Its columns, in order, as the catalog types them.
+    pub columns: Vec<ColumnType>,
+    /// The Kinesis stream that it describes; `None` when it describes something else.
+    pub stream: Option<StreamAddress>,
+    /// How its records are written: `json`, `csv` ...; lower-case.
+    pub classification: Option<String>,
+}
+
+/// A table can not be had, or can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// A column's type is none that is known.
+    #[error("column {column:?} has the type {type_name:?}, which is not supported")]
+    UnknownType {
+        /// Which column.
+        column: String,
+        /// Its type, as written.
+        type_name: String,
+    },
+    /// Two columns have one name, case aside.
+    #[error("two columns are named {name:?} (capitals make no difference)")]
+    DuplicateColumn {
+        /// Their name, in lower case.
+        name: String,
+    },
+    /// There is no column, or one without a name.
+    #[error("{0}")]
+    NoColumns(String),
+    /// A file is not in the form of GetTable's answer.
+    #[error("not in the form of GetTable's answer: {0}")]
+    Form(String),
+    /// There is no such table.
+    #[error("the Data Catalog has no table {table:?} in database {database:?}")]
+    NotFound {
+        /// Database name.
+        database: String,
+        /// Table name.
+        table: String,
+    },
+    /// Refused for good.
+    #[error("the Data Catalog refused table {database}.{table}: {reason}")]
+    Refused {
+        /// Database name.
+        database: String,
+        /// Table name.
+        table: String,
+        /// The service's words.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// It may work if tried again.
+    #[error("the Data Catalog did not answer for table {database}.{table}: {reason}")]
+    Unavailable {
+        /// Database name.
+        database: String,
+        /// Table name.
+        table: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl CatalogError {
+    /// Whether trying again may help.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::UnknownType { .. } => {
+                "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary ..."
+            }
+            Self::DuplicateColumn { .. } => "rename one of them",
+            Self::NoColumns(_) => "name each column and its type",
+            Self::Form(_) => "save what `aws glue get-table --database-name D --name T` prints",
+            Self::NotFound { .. } => {
+                "check database, table, region and catalog_id: `aws glue get-table` shows what this account sees"
+            }
+            Self::Refused { hint, .. } => hint,
+            Self::Unavailable { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    table: TableForm,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TableForm {
+    storage_descriptor: Option<DescriptorForm>,
+    #[serde(default)]
+    parameters: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescriptorForm {
+    #[serde(default)]
+    columns: Vec<ColumnForm>,
+    #[serde(default)]
+    parameters: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ColumnForm {
+    name: String,
+    #[serde(rename = "Type")]
+    type_name: Option<String>,
+}
+
+/// Reads a table from a file in the JSON form of GetTable's answer: `{"Table": {...}}`.
+///
+/// # Errors
+/// [`CatalogError::Form`].
+pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
+    let answer: Answer = serde_json::from_str(json).map_err(|error| CatalogError::Form(error.to_string()))?;
+    let descriptor = answer.table.storage_descriptor;
+    let descriptor = descriptor.ok_or_else(|| CatalogError::Form("Table has no StorageDescriptor".into()))?;
+    let column = |column: ColumnForm| ColumnType { name: column.name, type_name: column.type_name.unwrap_or_default() };
+    Ok(table_of(
+        descriptor.columns.into_iter().map(column).collect(),
+        descriptor.parameters.unwrap_or_default(),
+        answer.table.parameters.unwrap_or_default(),
+    ))
+}
+
+/// Asks the Data Catalog for a table. `catalog_id` is the owning account, when not the caller's; `region`, when not the
+/// environment's.
+///
+/// # Errors
+/// [`CatalogError::NotFound`], [`CatalogError::Refused`]; [`CatalogError::Unavailable`] may be tried again.
+pub async fn get_table(
+    aws: &Aws,
+    catalog_id: Option<&str>,
+    database: &str,
+    table: &str,
+    region: Option<&str>,
+) -> Result<CatalogTable, CatalogError> {
+    let client = aws.glue(region).await;
+    let request = client.get_table().set_catalog_id(catalog_id.map(str::to_owned)).database_name(database).name(table);
+    let answer = request.send().await.map_err(|error| failure(&error, database, table))?;
+    let missing = || CatalogError::Form(format!("the answer for {database}.{table} has no StorageDescriptor"));
+    let found = answer.table().ok_or_else(missing)?;
+    let descriptor = found.storage_descriptor().ok_or_else(missing)?;
+    let column = |column: &aws_sdk_glue::types::Column| ColumnType {
+        name: column.name().to_owned(),
+        type_name: column.r#type().unwrap_or_default().to_owned(),
+    };
+    let sorted = |map: Option<&std::collections::HashMap<String, String>>| -> BTreeMap<String, String> {
+        map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    Ok(table_of(
+        descriptor.columns().iter().map(column).collect(),
+        sorted(descriptor.parameters()),
+        sorted(found.parameters()),
+    ))
+}
+
+fn table_of(
+    columns: Vec<ColumnType>,
+    descriptor: BTreeMap<String, String>,
+    table: BTreeMap<String, String>,
+) -> CatalogTable {
+    let parameters = stream::Parameters::new(&descriptor, &table);
+    CatalogTable {
+        columns,
+        stream: parameters.stream(),
+        classification: parameters.get("classification").map(str::to_lowercase),
+    }
+}
+
+fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
+    let (database, table) = (database.to_owned(), table.to_owned());
+    let Some(service) = error.as_service_error() else {
+        return CatalogError::Unavailable { database, table, reason: DisplayErrorContext(error).to_string() };
+    };
+    let code = service.code().unwrap_or("error");
+    let reason = format!("{code}: {}", service.message().unwrap_or("no message"));
+    let refused = |hint: &str| {
+        let (database, table) = (database.clone(), table.clone());
+        CatalogError::Refused { database, table, reason: reason.clone(), hint: hint.to_owned() }
+    };
+    match code {
+        "EntityNotFoundException" => CatalogError::NotFound { database, table },
+        "AccessDeniedException" => {
+            refused("allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE")
+        }
+        "InvalidInputException" => refused("check the names of database and table, and catalog_id"),
+        "GlueEncryptionException" => refused("allow kms:Decrypt on the key of the Data Catalog"),
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId" => refused("check the AWS credentials of this process, and its clock"),
+        _ => CatalogError::Unavailable { database, table, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKSHOP: &str = r#"{"Table": {"Name": "json-streaming-table", "DatabaseName": "d",
+        "StorageDescriptor": {"Columns": [{"Name": "uuid", "Type": "string"}, {"Name": "Country", "Type": "string"}],
+            "Location": "glueworkshop",
+            "Parameters": {"typeOfData": "kinesis", "streamName": "glueworkshop", "endpointUrl": "https://kinesis.eu-west-1.amazonaws.com"},
+            "SerdeInfo": {"SerializationLibrary": "org.openx.data.jsonserde.JsonSerDe", "Parameters": {"paths": "uuid"}}},
+        "Parameters": {"classification": "JSON"}}}"#;
+
+    #[test]
+    fn the_workshop_s_table_gives_columns_stream_and_classification() {
+        let table = parse_get_table(WORKSHOP).unwrap();
+        assert_eq!(table.columns.len(), 2);
+        assert_eq!(table.classification.as_deref(), Some("json"));
+        let stream = table.stream.unwrap();
+        assert_eq!((stream.name.as_str(), stream.region.as_deref()), ("glueworkshop", Some("eu-west-1")));
+        assert_eq!(stream.endpoint.as_deref(), Some("https://kinesis.eu-west-1.amazonaws.com"));
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_refused_with_what_to_do() {
+        let error = parse_get_table(r#"{"TableName": "x"}"#).unwrap_err();
+        assert!(error.to_string().contains("Table"), "{error}");
+        assert!(error.hint().unwrap().contains("aws glue get-table"));
+        assert!(parse_get_table(r#"{"Table": {"Name": "x"}}"#).unwrap_err().to_string().contains("StorageDescriptor"));
+    }
+
+    #[test]
+    fn a_table_that_describes_no_stream_has_no_address() {
+        let json = r#"{"Table": {"StorageDescriptor": {"Columns": [], "Parameters": {"typeOfData": "kafka", "streamName": "x"}}}}"#;
+        assert_eq!(parse_get_table(json).unwrap().stream, None);
+    }
+}

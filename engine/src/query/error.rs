@@ -1,0 +1,77 @@
+//! What goes wrong with a query, told apart by what its caller does.
+//!
+//! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's data and stops the
+//! epoch; [`QueryError::Memory`] names the limit.
+
+use datafusion::error::DataFusionError;
+use streamctl_proto::spec::Problem;
+
+/// A query can not be planned or executed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The text of the query is wrong: for the user, at submit.
+    #[error("{message}")]
+    Sql {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A lookup's rows are missing, or their columns changed since submit.
+    #[error("lookup {name}: {reason}")]
+    Lookup {
+        /// Which one.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A batch that was pushed has other columns than the query reads: a fault of the caller.
+    #[error("a batch of the source has other columns than the query reads: {0}")]
+    Input(String),
+    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row can not be named.
+    #[error("the query failed on a row's data: {0}")]
+    Rows(String),
+    /// More memory was needed than allowed.
+    #[error("the query needs more than its limit of {limit_bytes} bytes: {detail}")]
+    Memory {
+        /// The limit.
+        limit_bytes: usize,
+        /// Which operator asked for how much.
+        detail: String,
+    },
+    /// The planner failed on a query that it had taken: a fault in this program.
+    #[error("the query can not be executed: {0}")]
+    Plan(String),
+}
+
+impl QueryError {
+    /// As a problem of the job file.
+    pub fn problem(&self) -> Problem {
+        let (message, hint) = match self {
+            Self::Sql { message, hint } => (message.clone(), hint.clone()),
+            other => (other.to_string(), None),
+        };
+        Problem { line: None, field: "transform.sql".into(), message, hint }
+    }
+
+    pub(super) fn sql(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::Sql { message: message.into(), hint }
+    }
+
+    /// Of an error that came while rows flowed.
+    pub(super) fn at_run_time(error: &DataFusionError, limit_bytes: usize) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
+            DataFusionError::Internal(detail) | DataFusionError::NotImplemented(detail) => Self::Plan(detail.clone()),
+            root => Self::Rows(root.strip_backtrace()),
+        }
+    }
+}
+
+/// The name that is meant, where one is close to what was written.
+pub(super) fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    use datafusion::common::utils::datafusion_strsim::levenshtein;
+    let lower = written.to_lowercase();
+    let near = |name: &&str| levenshtein(&lower, &name.to_lowercase()) <= (written.chars().count() / 3).max(1);
+    names.into_iter().filter(near).min_by_key(|name| levenshtein(&lower, &name.to_lowercase()))
+}

@@ -1,0 +1,164 @@
+//! A query at work on one window.
+//!
+//! Owns: the bounded channel in, the stream out, the memory limit.
+//! Rule: a slow reader of the output stops the pusher; closing the input ends the window.
+
+use super::error::QueryError;
+use super::rule::SourceUse;
+use super::table::{Feed, Rows};
+use super::unmatched::{UnmatchedCounter, count_unmatched};
+use super::{QueryPlan, SOURCE, sql};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Batches that may wait between the decoder and the query.
+pub const INPUT_BATCHES_MAX: usize = 4;
+
+/// A query that takes the rows of one window. Input and output are used by two tasks, or in turn: a pusher that waits
+/// for room gets it only while somebody reads the output.
+#[derive(Debug)]
+pub struct OpenQuery {
+    /// Where the window's rows go in.
+    pub input: QueryInput,
+    /// Where the result comes out.
+    pub output: QueryOutput,
+    /// Rows that found no partner; final when the output has ended.
+    pub unmatched: UnmatchedCounter,
+}
+
+/// Takes the rows of one window. Dropping it ends the window.
+#[derive(Debug)]
+pub struct QueryInput {
+    sender: mpsc::Sender<RecordBatch>,
+    schema: SchemaRef,
+}
+
+/// Whether a batch was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was.
+    Taken,
+    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output says which.
+    NotNeeded,
+}
+
+impl QueryInput {
+    /// Gives the query a batch of [`QueryPlan::input_schema`]; waits while [`INPUT_BATCHES_MAX`] are not yet read.
+    ///
+    /// # Errors
+    /// [`QueryError::Input`] for a batch of another schema.
+    pub async fn push(&self, batch: RecordBatch) -> Result<Pushed, QueryError> {
+        let types =
+            |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        if types(&batch.schema()) != types(&self.schema) {
+            return Err(QueryError::Input(format!("{:?}, not {:?}", batch.schema().fields(), self.schema.fields())));
+        }
+        Ok(self.sender.send(batch).await.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+    }
+
+    /// Ends the window: the output gives what is left and ends.
+    pub fn close(self) {}
+}
+
+/// Gives the result of one window.
+pub struct QueryOutput {
+    stream: SendableRecordBatchStream,
+    memory_bytes_max: usize,
+}
+
+impl std::fmt::Debug for QueryOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueryOutput").finish_non_exhaustive()
+    }
+}
+
+impl QueryOutput {
+    /// The next rows; `None` when the window is over. Computes on the caller's thread. Empty batches are left out.
+    ///
+    /// # Errors
+    /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing comes after an error.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                Some(Ok(batch)) => return Ok(Some(batch)),
+                Some(Err(error)) => return Err(QueryError::at_run_time(&error, self.memory_bytes_max)),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+pub(super) async fn open(
+    query: &QueryPlan,
+    lookups: &BTreeMap<String, RecordBatch>,
+    memory_bytes_max: usize,
+) -> Result<OpenQuery, QueryError> {
+    check_lookups(query, lookups)?;
+    let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
+    let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
+    let unmatched = UnmatchedCounter::default();
+    let stream = start(query, lookups, Arc::new(feed), memory_bytes_max, &unmatched).await;
+    let stream = stream.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
+    Ok(OpenQuery {
+        input: QueryInput { sender, schema: Arc::clone(&query.input_schema) },
+        output: QueryOutput { stream, memory_bytes_max },
+        unmatched,
+    })
+}
+
+async fn start(
+    query: &QueryPlan,
+    lookups: &BTreeMap<String, RecordBatch>,
+    feed: Arc<Feed>,
+    memory_bytes_max: usize,
+    unmatched: &UnmatchedCounter,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let state = sql::session(runtime(memory_bytes_max)?);
+    let bound = sql::with_rows(&query.plan, |name| match name {
+        SOURCE => Some(Rows::Stream(Arc::clone(&feed))),
+        lookup => lookups.get(lookup).cloned().map(Rows::Held),
+    })?;
+    drop(feed);
+    let plan = state.query_planner().create_physical_plan(&bound, &state).await?;
+    let plan = count_unmatched(plan, unmatched)?;
+    execute_stream(plan, Arc::new(TaskContext::from(&state)))
+}
+
+/// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that names it.
+fn runtime(memory_bytes_max: usize) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+}
+
+fn check_lookups(query: &QueryPlan, lookups: &BTreeMap<String, RecordBatch>) -> Result<(), QueryError> {
+    for (name, planned) in &query.lookups {
+        let wrong = |reason: String| QueryError::Lookup { name: name.clone(), reason };
+        let rows = lookups.get(name).ok_or_else(|| wrong("it was not loaded".into()))?;
+        let shape = |schema: &SchemaRef| -> Vec<String> {
+            schema.fields().iter().map(|field| format!("{:?} {}", field.name(), field.data_type())).collect()
+        };
+        let (then, now) = (shape(planned), shape(&rows.schema()));
+        if then != now {
+            let reason = format!(
+                "its columns were {} at submit and are {} now; submit the job again",
+                then.join(", "),
+                now.join(", ")
+            );
+            return Err(wrong(reason));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Whether a query handles each row of the source alone.
+//!
+//! Owns: the analysis of the optimized logical plan. Rule: what is not known to be row-wise needs the whole window.
+//!
+//! Row-wise are, above the one scan of the source: projection, filter, alias, unnest, and a join whose other side has
+//! no source and whose type gives each source row its result whatever other source rows there are (inner, outer that
+//! keeps the source's side, semi, anti and mark on the source's side). Everything else needs the whole window:
+//! aggregate, distinct, sort, limit, window functions, joins that keep the lookup's side, set operations (a branch
+//! without the source would be given once per task), a second scan of the source, a subquery over the source.
+
+use super::SOURCE;
+use datafusion::common::JoinType;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Join, LogicalPlan, TableScan};
+use std::collections::BTreeSet;
+
+/// How a query uses the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceUse {
+    /// Once, each row alone.
+    RowWise,
+    /// Once (or not at all), all rows together.
+    WholeWindow,
+    /// More than once: its rows must be kept.
+    Repeated,
+}
+
+pub(super) fn source_use(plan: &LogicalPlan) -> SourceUse {
+    match source_scans(plan) {
+        1 if row_wise(plan) => SourceUse::RowWise,
+        0 | 1 => SourceUse::WholeWindow,
+        _ => SourceUse::Repeated,
+    }
+}
+
+/// Which columns of the source are read, over all of its scans.
+pub(super) fn source_columns(plan: &LogicalPlan, width: usize) -> Vec<usize> {
+    let mut columns = BTreeSet::new();
+    each_source_scan(plan, |scan| match &scan.projection {
+        Some(projection) => columns.extend(projection.iter().copied()),
+        None => columns.extend(0..width),
+    });
+    columns.into_iter().collect()
+}
+
+fn source_scans(plan: &LogicalPlan) -> usize {
+    let mut scans = 0;
+    each_source_scan(plan, |_| scans += 1);
+    scans
+}
+
+fn each_source_scan(plan: &LogicalPlan, mut see: impl FnMut(&TableScan)) {
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && is_source(scan)
+        {
+            see(scan);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "the visitor above returns no error");
+}
+
+fn is_source(scan: &TableScan) -> bool {
+    scan.table_name.table() == SOURCE
+}
+
+/// Whether the source is scanned below, subqueries in expressions aside.
+fn has_source(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => is_source(scan),
+        _ => plan.inputs().into_iter().any(has_source),
+    }
+}
+
+fn row_wise(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(scan) => is_source(scan) && scan.fetch.is_none(),
+        LogicalPlan::Projection(node) => row_wise(&node.input),
+        LogicalPlan::Filter(node) => row_wise(&node.input),
+        LogicalPlan::SubqueryAlias(node) => row_wise(&node.input),
+        LogicalPlan::Unnest(node) => row_wise(&node.input),
+        LogicalPlan::Join(join) => row_wise_join(join),
+        _ => false,
+    }
+}
+
+fn row_wise_join(join: &Join) -> bool {
+    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi};
+    match (has_source(&join.left), has_source(&join.right)) {
+        (true, false) => match join.join_type {
+            Inner | Left | LeftSemi | LeftAnti | LeftMark => row_wise(&join.left),
+            Right | Full | RightSemi | RightAnti | RightMark => false,
+        },
+        (false, true) => match join.join_type {
+            Inner | Right | RightSemi | RightAnti | RightMark => row_wise(&join.right),
+            Left | Full | LeftSemi | LeftAnti | LeftMark => false,
+        },
+        (true, true) | (false, false) => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! From SQL text to an optimized plan, or to words that say what to write instead.
+//!
+//! Owns: what SQL is allowed, its settings, the messages. Rule: one SELECT over `source` and the lookups, whose result
+//! depends on their rows alone, so that a replay next week gives the same rows.
+
+use super::error::{QueryError, closest};
+use super::probe::ProbeWithSource;
+use super::table::{Rows, Table};
+use super::{BATCH_ROWS, SOURCE};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, SchemaError, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::ast;
+use futures::FutureExt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The settings under which every query is planned and executed.
+pub(super) fn session(runtime: Arc<RuntimeEnv>) -> SessionState {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
+    let options = config.options_mut();
+    // Which side of a join is collected is decided by `ProbeWithSource`, not by sizes.
+    options.optimizer.join_reordering = false;
+    // A filter made from the lookup's keys would drop unmatched rows before they are counted.
+    options.optimizer.enable_dynamic_filter_pushdown = false;
+    options.optimizer.enable_join_dynamic_filter_pushdown = false;
+    options.optimizer.enable_topk_dynamic_filter_pushdown = false;
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(ProbeWithSource));
+    SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_table_function_list(vec![])
+        .with_physical_optimizer_rules(rules)
+        .build()
+}
+
+/// Checks and plans a query.
+pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &str) -> Result<LogicalPlan, QueryError> {
+    let state = session(Arc::new(RuntimeEnv::default()));
+    let statement = one_select(sql)?;
+    let mut tables = vec![(SOURCE, source)];
+    tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));
+    check_tables(&state, &statement, &tables)?;
+    let plan = logical(&state, statement, &tables).map_err(|error| explain(&error, &tables))?;
+    let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    forbid.verify_plan(&plan).map_err(|error| QueryError::sql(error.strip_backtrace(), None))?;
+    check_repeatable(&plan)?;
+    let plan = plain_types(plan)?;
+    check_output(&plan)?;
+    state.optimize(&plan).map_err(|error| explain(&error, &tables))
+}
+
+fn one_select(sql: &str) -> Result<Statement, QueryError> {
+    let only = || Some("write one SELECT over `source` and the lookups".to_owned());
+    let parsed = DFParser::parse_sql(sql).map_err(|error| QueryError::sql(error.strip_backtrace(), None))?;
+    let mut statements = parsed.into_iter();
+    let (Some(statement), None) = (statements.next(), statements.next()) else {
+        return Err(QueryError::sql("the query must be exactly one statement", only()));
+    };
+    match &statement {
+        Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)) => Ok(statement),
+        _ => Err(QueryError::sql("the query must be a SELECT", only())),
+    }
+}
+
+fn check_tables(state: &SessionState, statement: &Statement, tables: &[(&str, &SchemaRef)]) -> Result<(), QueryError> {
+    let wrong = |error: DataFusionError| QueryError::sql(error.strip_backtrace(), None);
+    let used = state.resolve_table_references(statement).map_err(wrong)?;
+    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    for table in &used {
+        if table.schema().is_none() && names.contains(&table.table()) {
+            continue;
+        }
+        let hint = match closest(table.table(), names.iter().copied()) {
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("the tables are: {}", names.join(", ")),
+        };
+        return Err(QueryError::sql(format!("there is no table {table}"), Some(hint)));
+    }
+    if used.iter().any(|table| table.table() == SOURCE) {
+        return Ok(());
+    }
+    let hint = "select FROM source: its rows are the stream's records".to_owned();
+    Err(QueryError::sql("the query does not read the stream", Some(hint)))
+}
+
+/// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the first poll.
+fn logical(
+    state: &SessionState,
+    statement: Statement,
+    tables: &[(&str, &SchemaRef)],
+) -> Result<LogicalPlan, DataFusionError> {
+    let context = datafusion::prelude::SessionContext::new_with_state(state.clone());
+    for (name, schema) in tables {
+        let table = Table::new(name, Arc::clone(schema), Rows::Schema);
+        context.register_table(TableReference::bare(*name), Arc::new(table))?;
+    }
+    let late = || Err(DataFusionError::Internal("planning waited for something".into()));
+    context.state().statement_to_plan(statement).now_or_never().unwrap_or_else(late)
+}
+
+/// Refuses functions that answer differently each time: an epoch that is read again must give the same rows.
+fn check_repeatable(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut found = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some(call.func.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    visited.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
+    let Some(name) = found else { return Ok(()) };
+    let message =
+        format!("{name}() answers differently each time, and a window that is read again must give the same rows");
+    let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
+    Err(QueryError::sql(message, Some(hint.into())))
+}
+
+/// Results have plain strings and bytes, whatever a function returned inside.
+fn plain_types(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    let plain = |data_type: &DataType| match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => Some(DataType::Utf8),
+        DataType::BinaryView | DataType::LargeBinary => Some(DataType::Binary),
+        _ => None,
+    };
+    let schema = Arc::clone(plan.schema());
+    if schema.fields().iter().all(|field| plain(field.data_type()).is_none()) {
+        return Ok(plan);
+    }
+    let columns = schema.iter().map(|(qualifier, field)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        match plain(field.data_type()) {
+            Some(data_type) => Ok(column.cast_to(&data_type, &schema)?.alias(field.name())),
+            None => Ok(column),
+        }
+    });
+    let columns = columns.collect::<Result<Vec<Expr>, DataFusionError>>();
+    let cast = columns.and_then(|columns| LogicalPlanBuilder::from(plan).project(columns)?.build());
+    cast.map_err(|error| QueryError::Plan(error.strip_backtrace()))
+}
+
+fn check_output(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut seen = BTreeSet::new();
+    for field in plan.schema().fields() {
+        if !seen.insert(field.name().to_lowercase()) {
+            let hint = format!("rename one of them: ... AS {}_2", field.name());
+            let message = format!("the result has two columns named {:?}", field.name());
+            return Err(QueryError::sql(message, Some(hint)));
+        }
+        if field.data_type() == &DataType::Null {
+            let hint = format!("cast it: CAST(NULL AS VARCHAR) AS {}", field.name());
+            return Err(QueryError::sql(format!("column {:?} of the result has no type", field.name()), Some(hint)));
+        }
+    }
+    Ok(())
+}
+
+/// An error of the planner in the words of the job file.
+fn explain(error: &DataFusionError, tables: &[(&str, &SchemaRef)]) -> QueryError {
+    if let DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) = error {
+        return explain(inner, tables);
+    }
+    if let DataFusionError::Collection(errors) = error
+        && let Some(first) = errors.first()
+    {
+        return explain(first, tables);
+    }
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema_error, _) = root
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
+    {
+        return unknown_column(field, valid_fields, tables);
+    }
+    QueryError::sql(root.strip_backtrace(), None)
+}
+
+fn unknown_column(field: &Column, valid: &[Column], tables: &[(&str, &SchemaRef)]) -> QueryError {
+    let of = field.relation.as_ref().map(|table| format!(" in {table}")).unwrap_or_default();
+    let message = format!("there is no column {:?}{of}", field.name);
+    let mut names: Vec<&str> = valid
+        .iter()
+        .filter(|column| field.relation.is_none() || column.relation == field.relation)
+        .map(|column| column.name.as_str())
+        .collect();
+    if names.is_empty() {
+        names = tables.iter().flat_map(|(_, schema)| schema.fields().iter().map(|f| f.name().as_str())).collect();
+    }
+    let hint = match closest(&field.name, names.iter().copied()) {
+        Some(name) if name != name.to_lowercase() => {
+            format!("did you mean \"{name}\"? Names with capitals are written in double quotes")
+        }
+        Some(name) => format!("did you mean {name}?"),
+        None => format!("the columns are: {}", names.join(", ")),
+    };
+    QueryError::sql(message, Some(hint))
+}
+
+/// The plan with the rows of one window in the place of its tables.
+pub(super) fn with_rows(
+    plan: &LogicalPlan,
+    rows: impl Fn(&str) -> Option<Rows>,
+) -> Result<LogicalPlan, DataFusionError> {
+    use datafusion::common::tree_node::Transformed;
+    let bound = plan.clone().transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(mut scan) => {
+            let name = scan.table_name.table().to_owned();
+            let Some(rows) = rows(&name) else { return Ok(Transformed::no(LogicalPlan::TableScan(scan))) };
+            let table = Table::new(&name, scan.source.schema(), rows);
+            scan.source = provider_as_source(Arc::new(table));
+            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(bound.data)
+}

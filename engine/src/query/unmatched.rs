@@ -1,0 +1,299 @@
+//! Rows that find no partner in a lookup: how many, and which keys.
+//!
+//! Owns: the rewrite of joins so that such rows are seen, the operator that counts them, the bounded tally.
+//! Rule: the result of a query is the same with and without the counting.
+//!
+//! An inner join drops such rows where nobody sees them. It is turned into the outer join that keeps the stream's rows,
+//! with a marker column on the lookup's side: null there means no partner, whatever else is null. [`UnmatchedExec`]
+//! above it counts these rows, drops them, and gives what the inner join would have given. A join that keeps them anyway
+//! (`LEFT JOIN`) is counted only. A condition in WHERE on a lookup's column may be applied to the lookup before the join:
+//! rows that only it removes are then counted, too, as the lookup had no such row. Not counted: joins without an equality
+//! between the two sides, semi and anti joins, and joins under a limit.
+
+use super::probe::{reads_source, tables_below};
+use super::table::incremental;
+use arrow::array::{Array, BooleanArray, UInt32Array};
+use arrow::compute::{filter_record_batch, is_not_null, take};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result, ScalarValue, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_plan::execution_plan::{ExecutionPlanProperties, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use streamctl_proto::report::{UNMATCHED_KEYS_MAX, UnmatchedKey};
+
+/// Different keys that are counted one by one per window; rows with further keys are only counted together.
+pub const KEYS_TRACKED_MAX: usize = 10_000;
+
+/// Longer keys are cut after this many characters.
+pub const KEY_CHARS_MAX: usize = 200;
+
+const MARKER: &str = "__streamctl_matched";
+
+/// Counts the rows of one window that found no partner. Clones count together; read it when the output has ended.
+#[derive(Clone, Debug, Default)]
+pub struct UnmatchedCounter {
+    tally: Arc<Mutex<Tally>>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    rows: u64,
+    keys_tracked: usize,
+    keys: BTreeMap<String, HashMap<String, u64>>,
+    rows_untracked: u64,
+}
+
+impl UnmatchedCounter {
+    /// Rows without a partner; a row counts once per lookup in which it has none.
+    pub fn rows(&self) -> u64 {
+        self.lock().rows
+    }
+
+    /// Rows among these whose key came after [`KEYS_TRACKED_MAX`] others: they are in no [`UnmatchedKey`].
+    pub fn rows_untracked(&self) -> u64 {
+        self.lock().rows_untracked
+    }
+
+    /// The most frequent keys, most frequent first, at most [`UNMATCHED_KEYS_MAX`]; equal counts by lookup and key.
+    pub fn top(&self) -> Vec<UnmatchedKey> {
+        let tally = self.lock();
+        let each = |(lookup, keys): (&String, &HashMap<String, u64>)| {
+            let lookup = lookup.clone();
+            let key = move |(key, rows): (&String, &u64)| (*rows, lookup.clone(), key.clone());
+            keys.iter().map(key).collect::<Vec<_>>()
+        };
+        let mut all: Vec<(u64, String, String)> = tally.keys.iter().flat_map(each).collect();
+        drop(tally);
+        all.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (&a.1, &a.2).cmp(&(&b.1, &b.2))));
+        all.truncate(UNMATCHED_KEYS_MAX);
+        all.into_iter().map(|(rows, lookup, key)| UnmatchedKey { lookup, key, rows }).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tally {
+    fn add(&mut self, lookup: &str, key: String) {
+        self.rows += 1;
+        if !self.keys.contains_key(lookup) {
+            self.keys.insert(lookup.to_owned(), HashMap::new());
+        }
+        let Some(keys) = self.keys.get_mut(lookup) else { return };
+        if let Some(rows) = keys.get_mut(&key) {
+            *rows += 1;
+        } else if self.keys_tracked < KEYS_TRACKED_MAX {
+            self.keys_tracked += 1;
+            keys.insert(key, 1);
+        } else {
+            self.rows_untracked += 1;
+        }
+    }
+}
+
+/// Rewrites the joins of a finished physical plan so that rows without a partner are counted.
+pub(super) fn count_unmatched(
+    plan: Arc<dyn ExecutionPlan>,
+    counter: &UnmatchedCounter,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let rewrite = |node: Arc<dyn ExecutionPlan>| match counted(&node, counter)? {
+        Some(counting) => Ok(Transformed::yes(counting)),
+        None => Ok(Transformed::no(node)),
+    };
+    Ok(plan.transform_up(rewrite)?.data)
+}
+
+fn counted(node: &Arc<dyn ExecutionPlan>, counter: &UnmatchedCounter) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(None) };
+    let drops = match join.join_type() {
+        JoinType::Inner => true,
+        JoinType::Right => false,
+        _ => return Ok(None),
+    };
+    if !reads_source(join.right()) || reads_source(join.left()) || node.fetch().is_some() {
+        return Ok(None);
+    }
+    let mut lookups = Vec::new();
+    tables_below(join.left(), &mut lookups);
+    if lookups.is_empty() {
+        return Ok(None);
+    }
+    let outer =
+        HashJoinExecBuilder::new(marked(join.left())?, Arc::clone(join.right()), join.on().to_vec(), JoinType::Right)
+            .with_filter(join.filter().cloned())
+            .with_partition_mode(*join.partition_mode())
+            .with_null_equality(join.null_equality())
+            .build_exec()?;
+    let left_width = join.left().schema().fields().len();
+    let all = left_width + join.right().schema().fields().len();
+    let columns: Vec<usize> = join.projection.as_ref().map_or_else(|| (0..all).collect(), |columns| columns.to_vec());
+    // The marker stands between the two sides.
+    let columns = columns.into_iter().map(|at| if at < left_width { at } else { at + 1 }).collect();
+    let counting = Counting {
+        lookup: lookups.join(","),
+        drops,
+        marker: left_width,
+        keys: join.on().iter().map(|(_, key)| Arc::clone(key)).collect(),
+        right_schema: join.right().schema(),
+        columns,
+        schema: node.schema(),
+        counter: counter.clone(),
+    };
+    Ok(Some(Arc::new(UnmatchedExec::new(outer, Arc::new(counting)))))
+}
+
+/// The same rows with one more column, the last, that is never null.
+fn marked(side: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = side.schema();
+    let column = |(at, field): (usize, &Arc<arrow::datatypes::Field>)| ProjectionExpr {
+        expr: Arc::new(Column::new(field.name(), at)),
+        alias: field.name().clone(),
+    };
+    let mut columns: Vec<ProjectionExpr> = schema.fields().iter().enumerate().map(column).collect();
+    let marker = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
+    columns.push(ProjectionExpr { expr: marker, alias: MARKER.to_owned() });
+    Ok(Arc::new(ProjectionExec::try_new(columns, Arc::clone(side))?))
+}
+
+/// What [`UnmatchedExec`] does with a batch.
+#[derive(Debug)]
+struct Counting {
+    lookup: String,
+    drops: bool,
+    /// Where the marker stands; the stream's columns follow.
+    marker: usize,
+    /// The stream's side of the join's equalities, over its own columns.
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    right_schema: SchemaRef,
+    /// Which columns go on.
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    counter: UnmatchedCounter,
+}
+
+impl Counting {
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let marker = batch.column(self.marker);
+        if marker.null_count() == 0 {
+            return self.narrowed(batch);
+        }
+        let matched = is_not_null(marker)?;
+        self.tally(batch, &matched)?;
+        if self.drops { self.narrowed(&filter_record_batch(batch, &matched)?) } else { self.narrowed(batch) }
+    }
+
+    fn narrowed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns = self.columns.iter().map(|&at| Arc::clone(batch.column(at))).collect();
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows)?)
+    }
+
+    fn tally(&self, batch: &RecordBatch, matched: &BooleanArray) -> Result<()> {
+        let at: UInt32Array = (0u32..).zip(matched.values()).filter(|(_, found)| !found).map(|(row, _)| row).collect();
+        let columns = batch.columns()[self.marker + 1..].iter().map(|column| take(column, &at, None));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let rows = RecordBatchOptions::new().with_row_count(Some(at.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.right_schema), columns, &rows)?;
+        let keys = self.keys.iter().map(|key| key.evaluate(&rows)?.into_array(rows.num_rows()));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let options = FormatOptions::default().with_null("NULL");
+        let texts = keys.iter().map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let mut tally = self.counter.lock();
+        for row in 0..rows.num_rows() {
+            let text: Vec<String> = texts.iter().map(|text| text.value(row).to_string()).collect();
+            tally.add(&self.lookup, cut(text.join(",")));
+        }
+        Ok(())
+    }
+}
+
+fn cut(mut key: String) -> String {
+    if let Some((end, _)) = key.char_indices().nth(KEY_CHARS_MAX) {
+        key.truncate(end);
+    }
+    key
+}
+
+/// Counts rows without a partner above an outer join, and drops them where the query does.
+#[derive(Debug)]
+pub(super) struct UnmatchedExec {
+    input: Arc<dyn ExecutionPlan>,
+    counting: Arc<Counting>,
+    properties: Arc<PlanProperties>,
+}
+
+impl UnmatchedExec {
+    fn new(input: Arc<dyn ExecutionPlan>, counting: Arc<Counting>) -> Self {
+        let properties = incremental(Arc::clone(&counting.schema), input.output_partitioning().partition_count());
+        Self { input, counting, properties }
+    }
+}
+
+impl DisplayAs for UnmatchedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "UnmatchedExec: {}, drops={}", self.counting.lookup, self.counting.drops)
+    }
+}
+
+impl ExecutionPlan for UnmatchedExec {
+    fn name(&self) -> &'static str {
+        "UnmatchedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        see: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for key in &self.counting.keys {
+            if see(key)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("UnmatchedExec has one input");
+        };
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.counting))))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let counting = Arc::clone(&self.counting);
+        let joined = self.input.execute(partition, context)?;
+        let kept = joined.map(move |batch| counting.apply(&batch?));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), kept)))
+    }
+}

@@ -1,0 +1,322 @@
+//! What a job file leaves to the world, asked once at submit.
+//!
+//! Owns: columns, stream address, starting position, the check of the query against real columns.
+//! Does not own: the job file's own rules (`proto::spec`), which lookup version a window takes.
+//! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to try again.
+
+mod address;
+
+use crate::aws::Aws;
+use crate::catalog::{self, CatalogError, CatalogTable};
+use crate::lookup::{self, LookupError, rows};
+use crate::query::{QueryError, QueryPlan};
+use crate::storage::{StorageError, Storages};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
+use streamctl_proto::spec::{
+    LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition,
+};
+use streamctl_proto::{JobSpec, Position, ResolvedJob};
+
+/// Largest file in the form of GetTable's answer.
+pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// The columns of the generator's sales records; all are text.
+pub const GENERATOR_COLUMNS: [&str; 14] = [
+    "uuid", "country", "itemtype", "saleschannel", "orderpriority", "orderdate", "region", "shipdate", "unitssold",
+    "unitprice", "unitcost", "totalrevenue", "totalcost", "totalprofit",
+];
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The Data Catalog.
+    pub aws: Aws,
+    /// Lookups and schema files.
+    pub storages: Storages,
+}
+
+/// A job cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The user must mend something; fields are named, lines are not known here.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// A service did not answer: the same job may be submitted again.
+    #[error("{field}: {reason}")]
+    Unavailable {
+        /// The key it was asked for: `source.catalog`.
+        field: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Resolves a job at `now_ms`. `spec_digest` is the SHA-256 of the job file's text.
+///
+/// # Errors
+/// [`ResolveError::Unavailable`] when anything asked may answer later; else every problem that was found.
+pub async fn resolve(
+    world: &World,
+    spec: JobSpec,
+    spec_digest: String,
+    now_ms: i64,
+) -> Result<ResolvedJob, ResolveError> {
+    let mut log = Log::default();
+    let table = source_table(world, &spec, &mut log).await;
+    let schema = table.as_ref().and_then(|table| log.ok(catalog::arrow_schema(&table.columns), |error| {
+        Failure::of_catalog(schema_field(&spec.source.schema), &error)
+    }));
+    let stream = stream_address(&spec, table.as_ref(), &mut log);
+    let lookups = lookup_schemas(world, &spec.lookups, &mut log).await;
+    let plan = schema.zip(lookups).and_then(|(schema, lookups)| {
+        log.ok(QueryPlan::new(schema, lookups, &spec.sql), |error: QueryError| Failure::Problem(error.problem()))
+    });
+    if let Some(plan) = &plan {
+        check_partitions(&spec, plan.output_schema(), &mut log);
+    }
+    let (Some(table), Some(plan)) = (table, plan) else { return Err(log.into_error()) };
+    if !log.failures.is_empty() {
+        return Err(log.into_error());
+    }
+    let start = match spec.source.starting_position {
+        StartingPosition::Latest => Position::Timestamp(now_ms),
+        StartingPosition::TrimHorizon => Position::Start,
+        StartingPosition::Timestamp(ms) => Position::Timestamp(ms),
+    };
+    Ok(ResolvedJob {
+        version: RESOLVED_VERSION,
+        spec_digest,
+        submitted_ms: now_ms,
+        start,
+        columns: table.columns,
+        stream,
+        whole_window: plan.whole_window(),
+        query_digest: sha256_hex(spec.sql.as_bytes()),
+        output_schema: encode_schema(plan.output_schema()).map_err(|error| {
+            let message = format!("its result can not be written down: {error}");
+            let hint = Some("give every column a type that Arrow's file form has".to_owned());
+            Problems(vec![Problem { line: None, field: "transform.sql".into(), message, hint }])
+        })?,
+        spec,
+    })
+}
+
+/// A schema as text: an Arrow IPC stream without batches, in base64.
+fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    writer.finish()?;
+    Ok(BASE64.encode(writer.into_inner()?))
+}
+
+/// The columns of a job's result, as they were planned at submit.
+///
+/// # Errors
+/// When the stored text is not a schema.
+pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
+    let bytes = BASE64.decode(&job.output_schema).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+    Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
+}
+
+/// Name and Arrow type of each column of a job's result.
+pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
+    let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(arrow::datatypes::Schema::empty()));
+    schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
+}
+
+/// The plan of a resolved job's query, as workers make it. `lookups`: name and schema of each lookup's rows.
+///
+/// # Errors
+/// [`QueryError::Sql`] when the lookups' columns changed since submit so that the query no longer fits them.
+pub fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<QueryPlan, QueryError> {
+    let schema = catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
+    QueryPlan::new(schema, lookups, &job.spec.sql)
+}
+
+/// What went wrong so far.
+#[derive(Default)]
+struct Log {
+    failures: Vec<Failure>,
+}
+
+enum Failure {
+    Problem(Problem),
+    Unavailable { field: String, reason: String },
+}
+
+impl Log {
+    fn ok<T, E>(&mut self, result: Result<T, E>, failure: impl FnOnce(E) -> Failure) -> Option<T> {
+        result.map_err(|error| self.failures.push(failure(error))).ok()
+    }
+
+    fn problem(&mut self, field: &str, message: String, hint: Option<String>) {
+        self.failures.push(Failure::problem(field, message, hint));
+    }
+
+    /// A problem stays one however often it is tried, so problems go before what may pass.
+    fn into_error(self) -> ResolveError {
+        let (mut problems, mut unavailable) = (Vec::new(), None);
+        for failure in self.failures {
+            match failure {
+                Failure::Problem(problem) => problems.push(problem),
+                Failure::Unavailable { field, reason } => unavailable = Some(ResolveError::Unavailable { field, reason }),
+            }
+        }
+        match unavailable {
+            Some(unavailable) if problems.is_empty() => unavailable,
+            _ => ResolveError::Problems(Problems(problems)),
+        }
+    }
+}
+
+impl Failure {
+    fn problem(field: &str, message: String, hint: Option<String>) -> Self {
+        Self::Problem(Problem { line: None, field: field.to_owned(), message, hint })
+    }
+
+    fn of_catalog(field: &str, error: &CatalogError) -> Self {
+        if error.retryable() {
+            return Self::Unavailable { field: field.to_owned(), reason: error.to_string() };
+        }
+        Self::problem(field, error.to_string(), error.hint())
+    }
+
+    fn of_storage(field: &str, error: &StorageError) -> Self {
+        let hint = match error {
+            StorageError::Unavailable { .. } => {
+                return Self::Unavailable { field: field.to_owned(), reason: error.to_string() };
+            }
+            StorageError::Refused { hint, .. } => Some(hint.clone()),
+            StorageError::NotFound { .. } => Some("check bucket, path and region".to_owned()),
+            StorageError::TooLarge { .. } | StorageError::StagedLost { .. } => None,
+        };
+        Self::problem(field, error.to_string(), hint)
+    }
+
+    fn of_lookup(error: &LookupError) -> Self {
+        match error {
+            LookupError::Storage { source, .. } => Self::of_storage("lookup.path", source),
+            _ if error.may_pass() => Self::Unavailable { field: "lookup.path".into(), reason: error.to_string() },
+            LookupError::TooLarge { .. } => Self::problem("lookup.size_max", error.to_string(), None),
+            _ => Self::problem("lookup.path", error.to_string(), None),
+        }
+    }
+}
+
+/// The key that says where the columns come from.
+fn schema_field(schema: &SchemaFrom) -> &'static str {
+    match schema {
+        SchemaFrom::Catalog { .. } => "source.catalog",
+        SchemaFrom::File(_) => "source.schema_file",
+        SchemaFrom::Inline(_) | SchemaFrom::BuiltIn => "source.schema",
+    }
+}
+
+async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<CatalogTable> {
+    let from = &spec.source.schema;
+    let field = schema_field(from);
+    let bare = |columns| Some(CatalogTable { columns, stream: None, classification: None });
+    match from {
+        SchemaFrom::Catalog { catalog_id, database, table, region } => {
+            let found = catalog::get_table(&world.aws, catalog_id.as_deref(), database, table, region.as_deref()).await;
+            log.ok(found, |error| Failure::of_catalog(field, &error))
+        }
+        SchemaFrom::File(path) => {
+            let bytes = world.storages.for_location(path).get(path, SCHEMA_FILE_BYTES_MAX).await;
+            let bytes = log.ok(bytes, |error| Failure::of_storage(field, &error))?;
+            let parsed = catalog::parse_get_table(&String::from_utf8_lossy(&bytes));
+            log.ok(parsed, |error| Failure::problem(field, format!("{path}: {error}"), error.hint()))
+        }
+        SchemaFrom::Inline(columns) => bare(columns.clone()),
+        SchemaFrom::BuiltIn => {
+            let text = |name: &str| ColumnType { name: name.into(), type_name: "string".into() };
+            bare(GENERATOR_COLUMNS.map(text).to_vec())
+        }
+    }
+}
+
+fn stream_address(spec: &JobSpec, table: Option<&CatalogTable>, log: &mut Log) -> Option<StreamAddress> {
+    let SourceKind::Kinesis { arn, .. } = &spec.source.kind else { return None };
+    if let Some(arn) = arn
+        && catalog::stream_of_arn(arn).is_none()
+    {
+        let hint = "write arn:aws:kinesis:<region>:<account>:stream/<name>".to_owned();
+        log.problem("source.arn", format!("{arn:?} is not the ARN of a stream"), Some(hint));
+        return None;
+    }
+    let address = address::merged(&spec.source.kind, table.and_then(|table| table.stream.as_ref()));
+    // Without a table nothing is known about the stream, and that is in the log already.
+    if address.is_none() && table.is_some() {
+        let hint = "add stream = \"name\" or arn = \"...\" to [source]".to_owned();
+        let message = "neither the job file nor the table names a Kinesis stream".to_owned();
+        log.problem("source.stream", message, Some(hint));
+    }
+    address
+}
+
+/// Name and columns of every lookup; `None` when one of them is not to be had.
+async fn lookup_schemas(world: &World, specs: &[LookupSpec], log: &mut Log) -> Option<Vec<(String, SchemaRef)>> {
+    let mut schemas = Vec::with_capacity(specs.len());
+    for spec in specs {
+        schemas.extend(lookup_schema(&world.storages, spec, log).await.map(|schema| (spec.name.clone(), schema)));
+    }
+    (schemas.len() == specs.len()).then_some(schemas)
+}
+
+async fn lookup_schema(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<SchemaRef> {
+    let listed = lookup::current_version(storages, spec).await;
+    let listed = log.ok(listed, |error| Failure::of_lookup(&error))?;
+    let mut files = Vec::with_capacity(listed.objects.len());
+    for object in &listed.objects {
+        let bytes = storages.for_location(&object.location).get(&object.location, object.size).await;
+        files.push((object.location.clone(), log.ok(bytes, |error| Failure::of_storage("lookup.path", &error))?));
+    }
+    let rows = log.ok(rows::parse(spec, &files), |error| Failure::problem("lookup.path", error.to_string(), None))?;
+    Some(rows.schema())
+}
+
+fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
+    let field = "sink.partition_by";
+    let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut used = 0;
+    for column in &spec.sink.partition_by {
+        let PartitionColumn::Column(name) = column else { continue };
+        let Some(found) = output.fields().iter().find(|field| field.name() == name) else {
+            let hint = match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+                Some(known) => format!("did you mean {known:?}?"),
+                None => format!("the result's columns are: {}", names.join(", ")),
+            };
+            log.problem(field, format!("the result has no column {name:?}"), Some(hint));
+            continue;
+        };
+        used += 1;
+        if matches!(found.data_type(), DataType::Binary | DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
+            let message = format!("column {name:?} has the type {}, which names no folder", found.data_type());
+            log.problem(field, message, Some("partition by text, numbers or dates".into()));
+        }
+    }
+    if used > 0 && used == names.len() {
+        let hint = "add a column to the query that is not in partition_by".to_owned();
+        log.problem(field, "every column of the result names a folder: none is left to write".into(), Some(hint));
+    }
+    for name in names.iter().filter(|name| name.to_lowercase().starts_with("ingest_")) {
+        let taken = |column: &PartitionColumn| match column {
+            PartitionColumn::IngestYear => name.eq_ignore_ascii_case("ingest_year"),
+            PartitionColumn::IngestMonth => name.eq_ignore_ascii_case("ingest_month"),
+            PartitionColumn::IngestDay => name.eq_ignore_ascii_case("ingest_day"),
+            PartitionColumn::IngestHour => name.eq_ignore_ascii_case("ingest_hour"),
+            PartitionColumn::Column(_) => false,
+        };
+        if spec.sink.partition_by.iter().any(taken) {
+            let message = format!("{name} is a column of the result and the window's start at once");
+            log.problem(field, message, Some(format!("rename the result's column, or leave {name} out of partition_by")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

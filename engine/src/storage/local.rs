@@ -1,0 +1,366 @@
+//! Folders of the local disk.
+//!
+//! Owns: names of staged files, what is flushed when. Does not own: who may write where (the file system does).
+//! Rule: what an answer promises survives a power cut: a file is flushed before it is named, a folder after.
+//! A staged file lies in its object's own folder (a rename never crosses file systems) as `.<name>.<random>.staged`:
+//! no reader takes names that begin with a dot, nor that extension.
+
+use super::staged_name::made_for_job;
+use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use crate::clock::now_ms;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+use streamctl_proto::spec::Location;
+use tokio::io::AsyncWriteExt;
+
+/// What staged files end in.
+const STAGED_SUFFIX: &str = ".staged";
+/// Bytes read at once for a checksum.
+const READ_BYTES: usize = 1024 * 1024;
+/// Folders below a folder deeper than this are refused: a loop of mounts, no data.
+const DEPTH_MAX: usize = 64;
+
+/// Absolute paths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalStorage;
+
+#[async_trait]
+impl Storage for LocalStorage {
+    async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
+        blocking(location, move |path| read_up_to(path, limit)).await
+    }
+
+    async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
+        blocking(location, |path| {
+            let metadata = fs::metadata(path).map_err(|error| failed(path, &error))?;
+            if metadata.is_file() { info(path, &metadata) } else { Err(not_found(path)) }
+        })
+        .await
+    }
+
+    async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
+        blocking(location, move |path| put_new(path, &bytes).map_err(|error| failed(path, &error))).await
+    }
+
+    async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
+        blocking(folder.as_str(), |path| {
+            let mut found = Vec::new();
+            walk(path, &mut |path, metadata| {
+                if !file_name(path).starts_with('.') {
+                    found.push(info(path, metadata)?);
+                }
+                Ok(())
+            })?;
+            found.sort_by(|one, other| one.location.cmp(&other.location));
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
+        let staged = blocking(location, |path| {
+            let staged = staged_path(path);
+            create_folder_of(path).map_err(|error| failed(path, &error))?;
+            let file = File::create_new(&staged).map_err(|error| failed(&staged, &error))?;
+            Ok((staged, file))
+        });
+        let (staged, file) = staged.await?;
+        let (location, file) = (location.to_owned(), tokio::fs::File::from_std(file));
+        Ok(Box::new(LocalWriter { location, staged, file, size: 0, crc32c: 0 }))
+    }
+
+    async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
+        let (staged, object) = (staged_of(object)?, object.clone());
+        blocking(&object.location.clone(), move |path| publish(path, &staged, &object)).await
+    }
+
+    async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
+        let staged = staged_of(object)?;
+        blocking(&object.location, move |path| match fs::remove_file(&staged) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn sweep(
+        &self,
+        folder: &Location,
+        job: &str,
+        age_ms: i64,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, StorageError> {
+        let (job, keep, before_ms) = (job.to_owned(), keep.clone(), now_ms() - age_ms);
+        blocking(folder.as_str(), move |path| {
+            let mut swept = 0;
+            walk(path, &mut |path, metadata| {
+                let Some(object) = object_of_staged(path) else { return Ok(()) };
+                let old = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000 <= before_ms;
+                let kept = object.to_str().is_none_or(|location| keep.contains(location));
+                if old && !kept && made_for_job(&file_name(&object), &job) {
+                    fs::remove_file(path).map_err(|error| failed(path, &error))?;
+                    swept += 1;
+                }
+                Ok(())
+            })?;
+            Ok(swept)
+        })
+        .await
+    }
+}
+
+/// Runs file operations where they may wait, on the absolute path that `location` is.
+async fn blocking<T: Send + 'static>(
+    location: &str,
+    work: impl FnOnce(&Path) -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let path = PathBuf::from(location);
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(StorageError::Refused {
+            location: location.to_owned(),
+            reason: "not an absolute path".to_owned(),
+            hint: "write the path from the root, without `..`".to_owned(),
+        });
+    }
+    let done = tokio::task::spawn_blocking(move || work(&path)).await;
+    done.unwrap_or_else(|stopped| {
+        Err(StorageError::Unavailable { location: location.to_owned(), reason: stopped.to_string() })
+    })
+}
+
+fn read_up_to(path: &Path, limit: u64) -> Result<Bytes, StorageError> {
+    let read = || -> io::Result<(u64, Vec<u8>)> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or_default());
+        // One byte more than the limit: a file that grows meanwhile is noticed.
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok((size.max(bytes.len() as u64), bytes))
+    };
+    let (size, bytes) = read().map_err(|error| failed(path, &error))?;
+    if size > limit {
+        return Err(StorageError::TooLarge { location: path.display().to_string(), size, limit });
+    }
+    Ok(bytes.into())
+}
+
+fn put_new(path: &Path, bytes: &[u8]) -> io::Result<PutOutcome> {
+    create_folder_of(path)?;
+    let temporary = staged_path(path);
+    let write = || -> io::Result<PutOutcome> {
+        let mut file = File::create_new(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // A link never replaces: of two at a time one fails, and the whole content appears at once.
+        match fs::hard_link(&temporary, path) {
+            Ok(()) => Ok(PutOutcome::Created),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(PutOutcome::Exists),
+            Err(error) => Err(error),
+        }
+    };
+    let outcome = write();
+    let removed = fs::remove_file(&temporary);
+    let outcome = outcome?;
+    removed?;
+    // Also when it exists: the other writer may not have come this far, and the caller will rely on it.
+    sync_folder_of(path)?;
+    Ok(outcome)
+}
+
+fn publish(path: &Path, staged: &Path, object: &StagedObject) -> Result<(), StorageError> {
+    let lost = || StorageError::StagedLost { location: object.location.clone() };
+    let failed = |error: &io::Error| failed(path, error);
+    match fs::metadata(staged) {
+        Ok(metadata) if metadata.len() != object.size => return Err(lost()),
+        Ok(_) => fs::rename(staged, path).map_err(|error| failed(&error))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => match content_of(path) {
+            Ok(found) if found == (object.size, object.crc32c) => {}
+            Ok(_) => return Err(lost()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(lost()),
+            Err(error) => return Err(failed(&error)),
+        },
+        Err(error) => return Err(failed(&error)),
+    }
+    sync_folder_of(path).map_err(|error| failed(&error))
+}
+
+/// Size and CRC-32C of a file.
+fn content_of(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let (mut size, mut crc32c) = (0, 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((size, crc32c));
+        }
+        size += read as u64;
+        crc32c = crc32c::crc32c_append(crc32c, &buffer[..read]);
+    }
+}
+
+/// `.<name>.<random>.staged` beside the object.
+fn staged_path(path: &Path) -> PathBuf {
+    let random = fastrand::u64(..);
+    path.with_file_name(format!(".{}.{random:016x}{STAGED_SUFFIX}", file_name(path)))
+}
+
+/// The object that a staged file will become; `None` when it is no staged file.
+fn object_of_staged(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let (object, random) = name.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?.rsplit_once('.')?;
+    let known = random.len() == 16 && random.chars().all(|c| c.is_ascii_hexdigit());
+    (known && !object.is_empty()).then(|| path.with_file_name(object))
+}
+
+/// The staged file; refused unless it is one of this object, so that no manifest can move or delete other files.
+fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
+    if let Staging::File { staged_path } = &object.staging {
+        let path = PathBuf::from(staged_path);
+        if object_of_staged(&path).is_some_and(|becomes| becomes == Path::new(&object.location)) {
+            return Ok(path);
+        }
+    }
+    Err(StorageError::Refused {
+        location: object.location.clone(),
+        reason: "its staging does not name a staged file of it".to_owned(),
+        hint: "publish it where it was staged".to_owned(),
+    })
+}
+
+/// What is done with each file below a folder.
+type Visit<'a> = &'a mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>;
+
+/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts when it leads to a
+/// file inside the folder, as those of a mounted ConfigMap do. A folder that is not there has none.
+fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
+    match fs::canonicalize(folder) {
+        Ok(root) => walk_below(&root, folder, 0, visit),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(folder, &error)),
+    }
+}
+
+fn walk_below(root: &Path, folder: &Path, depth: usize, visit: Visit<'_>) -> Result<(), StorageError> {
+    if depth > DEPTH_MAX {
+        return Err(failed(folder, &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep")));
+    }
+    // What goes away meanwhile is as if it had never been there.
+    let Some(entries) = if_there(fs::read_dir(folder), folder)? else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(folder, &error))?;
+        let path = entry.path();
+        let Some(metadata) = if_there(entry.metadata(), &path)? else { continue };
+        if metadata.is_dir() && !file_name(&path).starts_with('.') {
+            walk_below(root, &path, depth + 1, visit)?;
+        } else if metadata.is_file() {
+            visit(&path, &metadata)?;
+        } else if metadata.is_symlink() {
+            let Some(target) = if_there(fs::canonicalize(&path), &path)? else { continue };
+            let Some(metadata) = if_there(fs::metadata(&target), &path)? else { continue };
+            if target.starts_with(root) && metadata.is_file() {
+                visit(&path, &metadata)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn if_there<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, StorageError> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).map_err(|error| failed(path, &error)),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn info(path: &Path, metadata: &Metadata) -> Result<ObjectInfo, StorageError> {
+    let Some(location) = path.to_str() else {
+        return Err(failed(path, &io::Error::new(ErrorKind::InvalidFilename, "its name is not UTF-8")));
+    };
+    let etag = format!("{:x}-{:x}.{:09}-{:x}", metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
+    Ok(ObjectInfo { location: location.to_owned(), size: metadata.len(), etag })
+}
+
+/// Creates the folders of `path`; each new one is named durably in its parent.
+fn create_folder_of(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let made: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(folder)?;
+    made.iter().try_for_each(|folder| sync_folder_of(folder))
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn not_found(path: &Path) -> StorageError {
+    StorageError::NotFound { location: path.display().to_string() }
+}
+
+/// What an error of the file system means to the caller.
+fn failed(path: &Path, error: &io::Error) -> StorageError {
+    let (location, reason) = (path.display().to_string(), error.to_string());
+    let hint = match error.kind() {
+        ErrorKind::NotFound => return StorageError::NotFound { location },
+        ErrorKind::PermissionDenied => "give this user the right to read and write there",
+        ErrorKind::ReadOnlyFilesystem => "name a folder that can be written to",
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            "a file stands where a folder is wanted, or the other way round; name another folder"
+        }
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => "rename it, or name another folder",
+        // A full disk may be cleared: worth another try.
+        _ => return StorageError::Unavailable { location, reason },
+    };
+    StorageError::Refused { location, reason, hint: hint.to_owned() }
+}
+
+struct LocalWriter {
+    location: String,
+    staged: PathBuf,
+    file: tokio::fs::File,
+    size: u64,
+    crc32c: u32,
+}
+
+#[async_trait]
+impl StagedWriter for LocalWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.file.write_all(&bytes).await.map_err(|error| failed(&self.staged, &error))?;
+        self.size += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
+        let Self { location, staged, mut file, size, crc32c } = *self;
+        let done = async {
+            file.flush().await?;
+            file.sync_all().await
+        };
+        done.await.map_err(|error| failed(&staged, &error))?;
+        let folder = staged.clone();
+        // The staged name must survive as well: a report that was accepted is never read again.
+        blocking(&location, move |_| sync_folder_of(&folder).map_err(|error| failed(&folder, &error))).await?;
+        let staging = Staging::File { staged_path: staged.to_string_lossy().into_owned() };
+        Ok(StagedObject { kind, location, size, crc32c, rows, staging })
+    }
+
+    async fn abort(self: Box<Self>) {
+        if let Err(error) = tokio::fs::remove_file(&self.staged).await {
+            tracing::warn!(staged = %self.staged.display(), %error, "staged file stays until a sweep");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

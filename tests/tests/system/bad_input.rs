@@ -1,0 +1,160 @@
+//! Bad input through the real parts: one bad record never costs its neighbours, and what is missing is refused by name.
+
+use std::time::Duration;
+use streamctl_proto::v1::JobState;
+use streamctl_tests::places::one_system_at_a_time;
+use streamctl_tests::python::Python;
+use streamctl_tests::{Cluster, Servers};
+
+const STEP: Duration = Duration::from_secs(60);
+
+/// What a job file of this file's tests says; each test changes one thing.
+#[derive(Clone)]
+struct Job {
+    name: &'static str,
+    stream: &'static str,
+    table: &'static str,
+    sink: &'static str,
+    lookup: &'static str,
+    column: &'static str,
+}
+
+const JOB: Job = Job {
+    name: "edges",
+    stream: "edges",
+    table: "typed",
+    sink: "s3://workshop/out/",
+    lookup: "s3://workshop/input/lab4/country_lookup/",
+    column: "unitssold",
+};
+
+impl Job {
+    fn file(&self) -> String {
+        let Self { name, stream, table, sink, lookup, column } = self;
+        format!(
+            r#"
+name = "{name}"
+
+[source]
+type = "kinesis"
+stream = "{stream}"
+catalog = {{ database = "glueworkshop_cloudformation", table = "{table}" }}
+starting_position = "trim_horizon"
+
+[window]
+size = "1s"
+
+[[lookup]]
+name = "country_lookup"
+path = "{lookup}"
+format = "csv"
+refresh = "1s"
+
+[transform]
+sql = """
+SELECT s.uuid, s.itemtype, s.{column}, c."Code" AS country_code
+FROM source s JOIN country_lookup c ON s.country = c."CountryName"
+"""
+
+[sink]
+path = "{sink}"
+format = "parquet"
+
+[dead_letter]
+path = "s3://workshop/dead/"
+
+[checkpoint]
+location = "s3://workshop/checkpoint/"
+"#
+        )
+    }
+}
+
+struct Scene {
+    cluster: Cluster,
+    python: Python,
+    servers: Servers,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let servers = Servers::start();
+        let python = Python::new(servers.env());
+        let shape = ["--stream", "edges", "--shards", "2", "--bucket", "workshop", "--table", "typed", "--typed"];
+        python.ask("seed.py", &[&["prepare"], &shape[..]].concat());
+        let mut cluster = Cluster::start(&servers);
+        cluster.add_worker("worker-1");
+        Self { cluster, python, servers }
+    }
+
+    fn submit(&self, job: &Job) -> Result<(), String> {
+        let file = self.servers.folder().join("job.toml");
+        std::fs::write(&file, job.file()).unwrap();
+        let output = self.cluster.cli(&["submit", file.to_str().unwrap()]);
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
+}
+
+#[test]
+fn awkward_records_become_rows_or_dead_letters_and_cost_no_neighbour() {
+    let _alone = one_system_at_a_time();
+    let scene = Scene::new();
+    let oracle = scene.servers.folder().join("oracle.jsonl");
+    let oracle = oracle.to_str().unwrap();
+    let sent =
+        scene.python.ask("seed.py", &["edges", "--stream", "edges", "--oracle", oracle])["sent"].as_u64().unwrap();
+    scene.submit(&JOB).unwrap();
+    let status = scene.cluster.until_status("edges", "all records published", STEP, |status| {
+        status.totals.unwrap_or_default().rows_in >= sent && status.published == status.epoch
+    });
+    let totals = status.totals.unwrap_or_default();
+    assert_eq!((totals.rows_in, totals.rows_dead, totals.rows_out), (20, 7, 13));
+    let folders = ["--sink", JOB.sink, "--dead", "s3://workshop/dead/", "--oracle", oracle];
+    let verdict = scene.python.ask("check_output.py", &folders);
+    assert_eq!(verdict["ok"], true, "{verdict:#}");
+}
+
+#[test]
+fn what_is_missing_is_refused_at_submit_by_its_name() {
+    let _alone = one_system_at_a_time();
+    let scene = Scene::new();
+    let cases = [
+        (Job { table: "no-such-table", ..JOB }, "no-such-table"),
+        (Job { stream: "no-such-stream", ..JOB }, "no-such-stream"),
+        (Job { sink: "s3://no-such-bucket/out/", ..JOB }, "no-such-bucket"),
+        (Job { lookup: "s3://workshop/no-such-folder/", ..JOB }, "no-such-folder"),
+        (Job { column: "no_such_column", ..JOB }, "no_such_column"),
+        (Job { name: "not a name", ..JOB }, "name"),
+        (Job { sink: "s3://workshop/checkpoint/out/", ..JOB }, "checkpoint"),
+    ];
+    for (job, word) in cases {
+        let words = scene.submit(&job).expect_err(word);
+        assert!(words.contains(word), "nothing of {word} in: {words}");
+        assert!(words.contains("hint"), "no hint in: {words}");
+    }
+    assert!(scene.cluster.status("edges").is_none(), "a refused job leaves nothing behind");
+}
+
+#[test]
+fn a_lookup_that_breaks_keeps_its_last_good_version_and_says_so() {
+    let _alone = one_system_at_a_time();
+    let scene = Scene::new();
+    scene.submit(&JOB).unwrap();
+    let running =
+        |status: &streamctl_proto::v1::JobStatus| status.state() == JobState::Running && !status.lookups.is_empty();
+    let before = scene.cluster.until_status("edges", "a running job", STEP, running);
+    let broken = scene.servers.folder().join("broken.csv");
+    std::fs::write(&broken, "CountryName,Code\nNamibia,NA\nFrance\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    let put =
+        ["prepare", "--stream", "edges", "--bucket", "workshop", "--table", "typed", "--typed", "--lookup", broken];
+    scene.python.ask("seed.py", &put);
+    let says = |status: &streamctl_proto::v1::JobStatus| status.lookups.iter().any(|lookup| !lookup.problem.is_empty());
+    let after = scene.cluster.until_status("edges", "the lookup's problem in the status", STEP, says);
+    assert_eq!(after.lookups[0].version, before.lookups[0].version);
+    assert_eq!(after.lookups[0].rows, 249);
+    assert!(after.lookups[0].problem.contains("country_lookup.csv"), "{}", after.lookups[0].problem);
+
+    let refused = scene.submit(&Job { name: "second", ..JOB }).expect_err("a broken lookup is refused at submit");
+    assert!(refused.contains("country_lookup.csv"), "{refused}");
+}

@@ -1,0 +1,12 @@
+//! The whole system as its users run it: three programs, real servers, readers that are not ours.
+//!
+//! Owns: one file per promise. Does not own: how processes and servers start (`streamctl_tests`).
+//! Rule: each test begins with nothing and leaves nothing; what it waits for it names.
+
+#![allow(missing_docs)]
+
+mod bad_input;
+mod contracts;
+mod local_mode;
+mod model_job;
+mod support;

@@ -1,0 +1,215 @@
+//! Records into rows: JSON, directed by the source's schema, straight into Arrow columns.
+//!
+//! Owns: which record is a row and which is bad. Does not own: what becomes of bad ones (`dead_letter`).
+//! Rule: a bad record never costs its neighbours. A row is scanned whole, then converted whole, then appended.
+//!
+//! One JSON object per record, white space around it allowed. Keys are compared without regard to case; of a key that
+//! comes twice the last one counts; a missing key and `null` are null. The whole object must be valid JSON (RFC 8259,
+//! UTF-8, no lone surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: a record that is not JSON
+//! is a dead letter whatever the query. Which value can become which type is said in `column`.
+
+mod column;
+mod exact;
+mod keys;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use crate::source::Record;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
+use column::{Cell, Column, type_name};
+use keys::Keys;
+pub use scan::{JSON_DEPTH_MAX, Syntax};
+use scan::{Scanner, Span};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most payload bytes that one call may be given: a text column of a batch holds at most 2 GiB.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+/// Characters of a bad value that its reason shows.
+const VALUE_CHARS_MAX: usize = 80;
+
+/// A schema can not be decoded into.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Of this type there are no JSON values.
+    #[error("column {column} has type {type_name}, which JSON records are not decoded into")]
+    Type {
+        /// Its name.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// Keys would be ambiguous.
+    #[error("column {column} is there twice, names are compared without regard to case")]
+    Twice {
+        /// Its name.
+        column: String,
+    },
+    /// The schema has no such column.
+    #[error("column number {index} is wanted, the source has {columns}")]
+    Index {
+        /// What was asked for.
+        index: usize,
+        /// How many there are.
+        columns: usize,
+    },
+}
+
+/// A record that is not a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Its place among the records given, from 0.
+    pub index: usize,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What became of the records.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The good ones, in order.
+    pub batch: RecordBatch,
+    /// The others, in order.
+    pub bad: Vec<BadRecord>,
+}
+
+/// Why a record is not a row.
+#[derive(Debug, thiserror::Error)]
+enum Bad {
+    #[error(transparent)]
+    Syntax(#[from] Syntax),
+    #[error("column {column}: {value} can not become {type_name}")]
+    Value { column: String, type_name: String, value: String },
+}
+
+/// Decodes the records of one source for one query. Keeps nothing between calls but what makes it faster.
+#[derive(Debug)]
+pub struct Decoder {
+    schema: SchemaRef,
+    keys: Keys,
+    /// Of the row being read, one per wanted column.
+    spans: Vec<Span>,
+    cells: Vec<Cell>,
+    scratch: String,
+    /// Text bytes per column in the last batch: the next one will be like it.
+    text_bytes: Vec<usize>,
+}
+
+impl Decoder {
+    /// `schema` has all columns of the source, `wanted` says which of them to decode; the others are skipped.
+    pub fn new(schema: SchemaRef, wanted: &[usize]) -> Result<Self, DecodeError> {
+        let mut wanted = wanted.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let (mut fields, mut columns) = (Vec::new(), HashMap::new());
+        for &index in &wanted {
+            let count = schema.fields().len();
+            let field = schema.fields().get(index).ok_or(DecodeError::Index { index, columns: count })?;
+            let column = field.name().clone();
+            if Column::new(field.data_type(), 0, 0).is_none() {
+                return Err(DecodeError::Type { column, type_name: type_name(field.data_type()) });
+            }
+            if columns.insert(column.to_lowercase(), fields.len()).is_some() {
+                return Err(DecodeError::Twice { column });
+            }
+            // A key may always be missing, whatever the catalog says.
+            fields.push(field.as_ref().clone().with_nullable(true));
+        }
+        Ok(Self {
+            spans: vec![Span::NULL; fields.len()],
+            cells: vec![Cell::Null; fields.len()],
+            text_bytes: vec![0; fields.len()],
+            scratch: String::new(),
+            keys: Keys::new(columns),
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+
+    /// Of the batches: the wanted columns in the order of the source's schema, all nullable.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Decodes records, together at most [`BATCH_BYTES_MAX`] of payload.
+    pub fn decode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Decoded {
+        self.decode_payloads(records.into_iter().map(|record| &record.data[..]))
+    }
+
+    /// Decodes payloads, together at most [`BATCH_BYTES_MAX`].
+    pub fn decode_payloads<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
+        let payloads = payloads.into_iter();
+        let mut columns = self.columns(payloads.size_hint().0);
+        let (mut rows, mut bad) = (0, Vec::new());
+        for (index, payload) in payloads.enumerate() {
+            match self.row(payload, &mut columns) {
+                Ok(()) => rows += 1,
+                Err(error) => bad.push(BadRecord { index, reason: error.to_string() }),
+            }
+        }
+        for (bytes, column) in self.text_bytes.iter_mut().zip(&columns) {
+            *bytes = column.text_bytes();
+        }
+        let arrays = columns.into_iter().map(Column::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .expect("every row was appended to every column, and the columns were made from the schema");
+        Decoded { batch, bad }
+    }
+
+    fn columns(&self, rows: usize) -> Vec<Column> {
+        let fields = self.schema.fields().iter().zip(&self.text_bytes);
+        let column = |(field, bytes): (&Arc<arrow::datatypes::Field>, &usize)| {
+            Column::new(field.data_type(), rows, *bytes).expect("types were checked by `new`")
+        };
+        fields.map(column).collect()
+    }
+
+    fn row(&mut self, payload: &[u8], columns: &mut [Column]) -> Result<(), Bad> {
+        let text = std::str::from_utf8(payload).map_err(|error| Syntax::Utf8 { at: error.valid_up_to() })?;
+        self.scan(text)?;
+        for (index, column) in columns.iter().enumerate() {
+            self.cells[index] = column
+                .convert(self.spans[index], text, &mut self.scratch)
+                .ok_or_else(|| self.bad_value(index, text))?;
+        }
+        for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
+            column.append(cell, *span, text);
+        }
+        Ok(())
+    }
+
+    /// Where each wanted value stands.
+    fn scan(&mut self, text: &str) -> Result<(), Syntax> {
+        self.spans.fill(Span::NULL);
+        self.keys.begin();
+        let mut scanner = Scanner::new(text);
+        let mut more = scanner.begin_object()?;
+        while more {
+            let key = scanner.key()?;
+            let value = scanner.value()?;
+            if let Some(column) = self.keys.find(key.of(text), key.kind == scan::Kind::Escaped) {
+                self.spans[column] = value;
+            }
+            more = scanner.more()?;
+        }
+        scanner.end()
+    }
+
+    #[cold]
+    fn bad_value(&self, index: usize, text: &str) -> Bad {
+        let field = self.schema.field(index);
+        let span = self.spans[index];
+        let raw = span.of(text);
+        let mut value: String = raw.chars().take(VALUE_CHARS_MAX).collect();
+        if value.len() < raw.len() {
+            value.push('…');
+        }
+        if matches!(span.kind, scan::Kind::Plain | scan::Kind::Escaped) {
+            value = format!("\"{value}\"");
+        }
+        Bad::Value { column: field.name().clone(), type_name: type_name(field.data_type()), value }
+    }
+}

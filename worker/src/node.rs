@@ -1,0 +1,61 @@
+//! One worker process: a Flight service, and a session with the leading controller.
+//!
+//! Rule: windows are worked on by threads of their own; the network's never wait for them.
+
+use crate::flight::FlightRows;
+use crate::results::Results;
+use crate::session::{self, Settings, World};
+use crate::source::Sources;
+use crate::task::TaskSettings;
+use arrow_flight::flight_service_server::FlightServiceServer;
+use std::future::Future;
+use std::sync::Arc;
+use streamctl_engine::aws::Aws;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::MESSAGE_BYTES_MAX;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// HTTP/2 flow-control windows; the defaults (64 KiB) throttle Flight.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// What a worker runs on.
+pub struct Parts {
+    /// Its name.
+    pub worker: String,
+    /// Where its Flight service answers, as others are told: host:port.
+    pub flight_address: String,
+    /// Where controllers answer: `http://host:port`.
+    pub controllers: Vec<String>,
+    /// AWS clients.
+    pub aws: Aws,
+    /// Where objects are.
+    pub storages: Storages,
+    /// What a task may use.
+    pub task: TaskSettings,
+    /// Threads that work on windows.
+    pub compute: tokio::runtime::Handle,
+}
+
+/// Runs a worker whose Flight service listens on `listener`, until `stop`.
+pub async fn run(listener: TcpListener, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
+    let Parts { worker, flight_address, controllers, aws, storages, task, compute } = parts;
+    let settings = Settings { worker, flight_address, controllers, task };
+    let sources = Sources::new(aws, storages.clone());
+    let world = World { storages, sources, results: Arc::new(Results::default()), compute };
+    let rows = FlightRows { settings: settings.clone(), world: world.clone() };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<FlightServiceServer<FlightRows>>().await;
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_service(FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::select! {
+        served = server => served,
+        () = session::run(settings, world, stop) => Ok(()),
+    }
+}

@@ -1,0 +1,310 @@
+//! The line to the leading controller: dial, say Hello, do what it says, dial again.
+//!
+//! Owns: finding the leader, heartbeats, the tasks that run here. Does not own: what a task does.
+//! Rule: heartbeats wait for nothing; whatever the line loses is in the next Hello.
+
+use crate::registry::Registry;
+use crate::results::Results;
+use crate::source::Sources;
+use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, TaskSettings, shards::ShardState};
+use futures::StreamExt;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::convert::{self, BadMessage};
+use streamctl_proto::v1::controller_message::Message;
+use streamctl_proto::v1::workers_client::WorkersClient;
+use streamctl_proto::v1::{self, worker_message};
+use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, ResolvedJob, ShardId, TaskId};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// Time to connect to a controller.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time in which a controller must answer Hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// Waits between two rounds of dialling.
+const DIAL_WAIT_MIN: Duration = Duration::from_millis(50);
+const DIAL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Time that tasks have to hand back their shards at a stop.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pings that find a dead line.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a worker runs on.
+#[derive(Clone)]
+pub struct Settings {
+    /// Its name.
+    pub worker: String,
+    /// Where its Flight service answers, host:port.
+    pub flight_address: String,
+    /// Where controllers answer: `http://host:port`.
+    pub controllers: Vec<String>,
+    /// What a task may use.
+    pub task: TaskSettings,
+}
+
+/// What tasks work with.
+#[derive(Clone)]
+pub struct World {
+    /// Where objects are.
+    pub storages: Storages,
+    /// Where records are.
+    pub sources: Sources,
+    /// Rows for subscribers.
+    pub results: Arc<Results>,
+    /// Where windows are worked on.
+    pub compute: tokio::runtime::Handle,
+}
+
+struct Session {
+    settings: Settings,
+    world: World,
+    registry: Arc<Registry>,
+    tasks: BTreeMap<TaskId, mpsc::Sender<Command>>,
+    running: JoinSet<TaskId>,
+    term: u64,
+    leaving: bool,
+}
+
+/// Why a line ended.
+enum LineEnd {
+    Broken(String),
+    Redirected(String),
+    Left,
+}
+
+/// Works for the leading controller until `stop`; then hands its shards back.
+pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
+    let registry = Arc::new(Registry::default());
+    let mut session = Session {
+        settings,
+        world,
+        registry,
+        tasks: BTreeMap::new(),
+        running: JoinSet::new(),
+        term: 0,
+        leaving: false,
+    };
+    let mut wait = DIAL_WAIT_MIN;
+    let mut next = session.settings.controllers.clone();
+    tokio::pin!(stop);
+    loop {
+        for address in std::mem::take(&mut next) {
+            match session.line(&address, stop.as_mut()).await {
+                LineEnd::Left => return,
+                LineEnd::Redirected(leader) => {
+                    next = vec![format!("http://{leader}")];
+                    break;
+                }
+                LineEnd::Broken(reason) => tracing::debug!(address, reason, "no line to this controller"),
+            }
+            session.registry.disconnect();
+        }
+        if next.is_empty() {
+            next.clone_from(&session.settings.controllers);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            () = &mut stop => return,
+        }
+        wait = if session.registry_connected_lately() { DIAL_WAIT_MIN } else { (wait * 2).min(DIAL_WAIT_MAX) };
+    }
+}
+
+impl Session {
+    fn registry_connected_lately(&mut self) -> bool {
+        std::mem::take(&mut self.term) > 0
+    }
+
+    /// One line, from dialling to its end.
+    async fn line(&mut self, address: &str, mut stop: std::pin::Pin<&mut impl Future<Output = ()>>) -> LineEnd {
+        let channel = match dial(address).await {
+            Ok(channel) => channel,
+            Err(error) => return LineEnd::Broken(error.to_string()),
+        };
+        let mut client = WorkersClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (hello, said) = self.registry.connect(&self.settings.worker, &self.settings.flight_address);
+        let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
+        let outgoing = futures::stream::once(async { hello }).chain(ReceiverStream::new(said));
+        let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(outgoing)).await;
+        let mut incoming = match answer {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return refused(&status),
+            Err(_) => return LineEnd::Broken("no answer to Hello".into()),
+        };
+        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                biased;
+                _ = heartbeat.tick() => {
+                    let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
+                    self.registry.say(worker_message::Message::Heartbeat(beat));
+                }
+                () = stop.as_mut(), if !self.leaving => {
+                    self.leaving = true;
+                    tracing::info!(tasks = self.running.len(), "stopping: handing shards back");
+                    self.registry.say(worker_message::Message::Leaving(v1::Leaving {}));
+                    if self.running.is_empty() {
+                        return LineEnd::Left;
+                    }
+                    let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
+                    return self.hand_back(&mut incoming, deadline).await;
+                }
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                message = incoming.message() => match message {
+                    Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
+                        if let Message::Welcome(welcome) = &message {
+                            let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 5_000)));
+                            heartbeat = tokio::time::interval(every);
+                        }
+                        if let Err(problem) = self.obey(message).await {
+                            return LineEnd::Broken(problem.to_string());
+                        }
+                    }
+                    Ok(_) => return LineEnd::Broken("the controller ended the session".into()),
+                    Err(status) => return refused(&status),
+                },
+            }
+        }
+    }
+
+    /// Goes on until all tasks have ended, or too long.
+    async fn hand_back(
+        &mut self,
+        incoming: &mut tonic::Streaming<v1::ControllerMessage>,
+        deadline: tokio::time::Instant,
+    ) -> LineEnd {
+        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+        while !self.running.is_empty() {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => {
+                    tracing::warn!(tasks = self.running.len(), "not all shards were handed back in time");
+                    break;
+                }
+                _ = heartbeat.tick() => {
+                    let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
+                    self.registry.say(worker_message::Message::Heartbeat(beat));
+                }
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                message = incoming.message() => match message {
+                    Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
+                        let _refused = self.obey(message).await;
+                    }
+                    _ => break,
+                },
+            }
+        }
+        // What was said last must leave before the process does: the line is closed, then drained by the transport.
+        self.registry.disconnect();
+        let drained = async { while let Ok(Some(_)) = incoming.message().await {} };
+        let _late = tokio::time::timeout(Duration::from_millis(500), drained).await;
+        LineEnd::Left
+    }
+
+    fn ended(&mut self, ended: Result<TaskId, tokio::task::JoinError>) {
+        match ended {
+            Ok(task) => {
+                self.tasks.remove(&task);
+            }
+            Err(error) => tracing::error!(%error, "a task broke off"),
+        }
+    }
+
+    async fn obey(&mut self, message: Message) -> Result<(), BadMessage> {
+        match message {
+            Message::Welcome(welcome) => {
+                tracing::info!(term = welcome.term, "joined the leader");
+                self.term = welcome.term;
+            }
+            Message::StartTask(start) => self.start(start)?,
+            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release).await,
+            Message::DrainTask(drain) => {
+                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms)).await;
+            }
+            Message::CancelTask(cancel) => {
+                let task = convert::task_id(cancel.task)?;
+                self.command(task, Command::Cancel).await;
+                self.registry.forget(task);
+            }
+            Message::WindowOpened(opened) => {
+                let (task, window) = (convert::task_id(opened.task)?, convert::window(opened.window)?);
+                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups))).await;
+            }
+            Message::EpochCommitted(committed) => {
+                let bad = |e: streamctl_proto::id::BadJobName| BadMessage { field: "job", problem: e.to_string() };
+                let job = JobName::try_from(committed.job).map_err(bad)?;
+                self.registry.committed(&job, convert::window(committed.window)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn command(&self, task: TaskId, command: Command) {
+        if let Some(commands) = self.tasks.get(&task) {
+            let _over = commands.send(command).await;
+        }
+    }
+
+    fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
+        let id = convert::task_id(start.task)?;
+        let bad = |e: serde_json::Error| BadMessage { field: "job_json", problem: e.to_string() };
+        let job: ResolvedJob = serde_json::from_str(&start.job_json).map_err(bad)?;
+        let (mut shards, mut base) = (vec![], BTreeMap::new());
+        for shard in start.shards {
+            let from = convert::position("shard.from", shard.from)?;
+            let name = ShardId::new(shard.shard);
+            base.insert(name.clone(), from.clone());
+            let after = shard.after.into_iter().map(ShardId::new).collect();
+            shards.push(ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms));
+        }
+        if !self.registry.begin(id, job.spec.name.clone(), base) {
+            return Ok(());
+        }
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        self.tasks.insert(id, commands);
+        let World { storages, sources, results, compute } = self.world.clone();
+        let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
+        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute };
+        self.running.spawn(async move {
+            task::run(parts, shards, receiver).await;
+            id
+        });
+        Ok(())
+    }
+}
+
+async fn dial(address: &str) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(address.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(HELLO_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+}
+
+fn refused(status: &Status) -> LineEnd {
+    let leader = status.metadata().get("streamctl-leader").and_then(|value| value.to_str().ok());
+    match leader.filter(|_| status.code() == Code::FailedPrecondition) {
+        Some(leader) => LineEnd::Redirected(leader.to_owned()),
+        None => LineEnd::Broken(status.message().to_owned()),
+    }
+}
+
+/// Resident memory of this process; 0 where the system does not say.
+fn memory_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4_096;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    resident.unwrap_or(0) * PAGE_BYTES
+}

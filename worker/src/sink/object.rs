@@ -1,0 +1,52 @@
+//! One object being staged.
+//!
+//! Rule: an object is opened with its first bytes; it ends staged or thrown away, on every path that is awaited.
+
+use bytes::Bytes;
+use streamctl_engine::storage::{StagedWriter, Storage, StorageError};
+use streamctl_proto::report::{ObjectKind, StagedObject};
+
+/// Bytes and rows of one object on their way to storage.
+pub(crate) struct ObjectWriter {
+    inner: Box<dyn StagedWriter>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl ObjectWriter {
+    /// Begins the object that will be visible at `location`.
+    pub async fn open(storage: &dyn Storage, location: &str) -> Result<Self, StorageError> {
+        Ok(Self { inner: storage.stage(location).await?, rows: 0, bytes: 0 })
+    }
+
+    /// Adds bytes; `rows` became part of the object with them, or will with later ones.
+    pub async fn write(&mut self, bytes: Bytes, rows: u64) -> Result<(), StorageError> {
+        self.rows += rows;
+        self.bytes += bytes.len() as u64;
+        if bytes.is_empty() { Ok(()) } else { self.inner.write(bytes).await }
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes it durable, invisible still.
+    pub async fn finish(self, kind: ObjectKind) -> Result<StagedObject, StorageError> {
+        self.inner.finish(kind, self.rows).await
+    }
+
+    /// Throws it away.
+    pub async fn abort(self) {
+        self.inner.abort().await;
+    }
+}
+
+/// Throws staged objects away. What fails is left to the sweep.
+pub(crate) async fn abandon_all(storage: &dyn Storage, objects: &[StagedObject]) {
+    for object in objects {
+        if let Err(error) = storage.abandon(object).await {
+            tracing::warn!(location = object.location, %error, "staged object was not thrown away, a sweep will");
+        }
+    }
+}

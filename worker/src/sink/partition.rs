@@ -1,0 +1,248 @@
+//! Which folder a row belongs to.
+//!
+//! Owns: the names of folders, splitting batches by them. Does not own: objects.
+//! Rule: folders are named as Hive names them, so that Athena, Spark and a crawler read them back.
+
+use super::SinkError;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use chrono::{Datelike as _, Timelike as _};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use streamctl_proto::Window;
+use streamctl_proto::spec::PartitionColumn;
+
+/// What Hive calls the folder of rows without a value.
+const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// One level of folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Level {
+    /// The same for all rows of the window.
+    Fixed(String),
+    /// `name=` and the value of a column of the result, of this number.
+    Column { name: String, index: usize },
+}
+
+/// How the rows of one window are spread over folders.
+#[derive(Debug)]
+pub(super) struct Partitioner {
+    levels: Vec<Level>,
+    /// Columns that stay in the objects.
+    kept: Vec<usize>,
+    /// Of the objects.
+    schema: SchemaRef,
+}
+
+impl Partitioner {
+    /// `schema` is that of the result.
+    pub fn new(columns: &[PartitionColumn], window: Window, schema: &Schema) -> Result<Self, SinkError> {
+        let levels = columns.iter().map(|column| level(column, window, schema)).collect::<Result<Vec<_>, _>>()?;
+        let is_folder = |index: &usize| {
+            levels.iter().any(|level| matches!(level, Level::Column { index: folder, .. } if folder == index))
+        };
+        let kept: Vec<usize> = (0..schema.fields().len()).filter(|index| !is_folder(index)).collect();
+        if kept.is_empty() {
+            return Err(SinkError::NoColumns);
+        }
+        let schema = schema.project(&kept).map_err(SinkError::Split)?;
+        Ok(Self { levels, kept, schema: Arc::new(schema) })
+    }
+
+    /// Of the objects: the result without the columns that are folders.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows of each folder, in their order; folders end in a slash, or are empty.
+    pub fn split(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, SinkError> {
+        let texts = self.texts(batch)?;
+        let content = batch.project(&self.kept).map_err(SinkError::Split)?;
+        if content.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        if texts.is_empty() {
+            return Ok(vec![(self.folder(&texts, 0), content)]);
+        }
+        let groups = groups(&texts).map_err(SinkError::Split)?;
+        if groups.len() == 1 {
+            return Ok(vec![(self.folder(&texts, 0), content)]);
+        }
+        let part = |rows: Vec<u32>| {
+            let folder = self.folder(&texts, rows[0] as usize);
+            Ok((folder, take_record_batch(&content, &UInt32Array::from(rows)).map_err(SinkError::Split)?))
+        };
+        groups.into_iter().map(part).collect()
+    }
+
+    /// The partition columns as text, in the order of the levels.
+    fn texts(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, SinkError> {
+        let column = |level: &Level| match level {
+            Level::Fixed(_) => None,
+            Level::Column { index, .. } => Some(cast(batch.column(*index), &DataType::Utf8).map_err(SinkError::Split)),
+        };
+        self.levels.iter().filter_map(column).collect()
+    }
+
+    fn folder(&self, texts: &[ArrayRef], row: usize) -> String {
+        let mut folder = String::new();
+        let mut texts = texts.iter();
+        for level in &self.levels {
+            match level {
+                Level::Fixed(text) => folder.push_str(text),
+                Level::Column { name, .. } => {
+                    escape(name, &mut folder);
+                    folder.push('=');
+                    let values = texts.next().map(|column| column.as_string::<i32>());
+                    match values.and_then(|values| text_at(values, row)) {
+                        Some(value) => escape(value, &mut folder),
+                        None => folder.push_str(NO_VALUE),
+                    }
+                }
+            }
+            folder.push('/');
+        }
+        folder
+    }
+}
+
+/// Empty text has no folder of its own either: `name=/` is not a name that everyone can list.
+fn text_at(values: &StringArray, row: usize) -> Option<&str> {
+    if values.is_null(row) { None } else { Some(values.value(row)).filter(|value| !value.is_empty()) }
+}
+
+fn level(column: &PartitionColumn, window: Window, schema: &Schema) -> Result<Level, SinkError> {
+    let time = chrono::DateTime::from_timestamp_millis(window.start_ms).unwrap_or_default();
+    Ok(match column {
+        PartitionColumn::IngestYear => Level::Fixed(format!("ingest_year={:04}", time.year())),
+        PartitionColumn::IngestMonth => Level::Fixed(format!("ingest_month={:02}", time.month())),
+        PartitionColumn::IngestDay => Level::Fixed(format!("ingest_day={:02}", time.day())),
+        PartitionColumn::IngestHour => Level::Fixed(format!("ingest_hour={:02}", time.hour())),
+        PartitionColumn::Column(name) => {
+            let exact = schema.fields().iter().position(|field| field.name() == name);
+            let any_case = || schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
+            let index = exact.or_else(any_case).ok_or_else(|| SinkError::UnknownColumn {
+                column: name.clone(),
+                columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
+            })?;
+            Level::Column { name: name.clone(), index }
+        }
+    })
+}
+
+/// Row numbers that have the same values, each list in order, lists in order of their first row.
+fn groups(texts: &[ArrayRef]) -> Result<Vec<Vec<u32>>, arrow::error::ArrowError> {
+    let fields = texts.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(texts)?;
+    let mut found: HashMap<_, usize> = HashMap::new();
+    let mut groups: Vec<Vec<u32>> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let group = *found.entry(row).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        // A batch has fewer than 2^32 rows: its offsets are 32 bits wide.
+        groups[group].push(index as u32);
+    }
+    Ok(groups)
+}
+
+/// As Hive's `FileUtils.escapePathName`: these characters become `%` and two upper-case hexadecimal digits.
+fn escape(text: &str, out: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\0'..='\x1F'
+            | '\x7F'
+            | '"'
+            | '#'
+            | '%'
+            | '\''
+            | '*'
+            | '/'
+            | ':'
+            | '='
+            | '?'
+            | '\\'
+            | '{'
+            | ']'
+            | '['
+            | '^' => {
+                _ = write!(out, "%{:02X}", u32::from(character));
+            }
+            _ => out.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int32Array;
+    use arrow::datatypes::Field;
+
+    fn batch() -> RecordBatch {
+        let schema = Schema::new(vec![
+            Field::new("id", DataType::Int32, false),
+            Field::new("Code", DataType::Utf8, true),
+            Field::new("n", DataType::Int32, true),
+        ]);
+        let codes = StringArray::from(vec![Some("DE"), None, Some("a/b"), Some("DE"), Some("")]);
+        let numbers = Int32Array::from(vec![1, 1, 1, 1, 1]);
+        let ids = Int32Array::from(vec![1, 2, 3, 4, 5]);
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(codes), Arc::new(numbers)]).unwrap()
+    }
+
+    /// 2026-03-04T05:06:00Z.
+    const WINDOW: Window = Window { start_ms: 1_772_600_760_000, end_ms: 1_772_600_820_000 };
+
+    fn split(columns: &[PartitionColumn]) -> Vec<(String, Vec<i32>)> {
+        let batch = batch();
+        let parts = Partitioner::new(columns, WINDOW, &batch.schema()).unwrap().split(&batch).unwrap();
+        let ids = |part: &RecordBatch| part.column(0).as_primitive::<arrow::datatypes::Int32Type>().values().to_vec();
+        parts.iter().map(|(folder, part)| (folder.clone(), ids(part))).collect()
+    }
+
+    #[test]
+    fn folders_of_time_are_those_of_the_windows_start() {
+        use PartitionColumn::*;
+        let parts = split(&[IngestYear, IngestMonth, IngestDay, IngestHour]);
+        assert_eq!(parts.len(), 1);
+        assert_eq!(parts[0].0, "ingest_year=2026/ingest_month=03/ingest_day=04/ingest_hour=05/");
+        assert_eq!(split(&[])[0].0, "");
+    }
+
+    #[test]
+    fn rows_go_to_the_folder_of_their_values_and_keep_their_order() {
+        use PartitionColumn::*;
+        let parts = split(&[IngestYear, Column("code".into()), Column("n".into())]);
+        let expected = [
+            ("ingest_year=2026/code=DE/n=1/".to_owned(), vec![1, 4]),
+            ("ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(), vec![2]),
+            ("ingest_year=2026/code=a%2Fb/n=1/".to_owned(), vec![3]),
+            ("ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(), vec![5]),
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn columns_that_are_folders_leave_the_objects_but_one_must_stay() {
+        let schema = batch().schema();
+        let folders = |names: &[&str]| names.iter().map(|n| PartitionColumn::Column((*n).into())).collect::<Vec<_>>();
+        let partitioner = Partitioner::new(&folders(&["Code", "n"]), WINDOW, &schema).unwrap();
+        assert_eq!(partitioner.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["id"]);
+        let all = Partitioner::new(&folders(&["Code", "n", "id"]), WINDOW, &schema);
+        assert!(matches!(all, Err(SinkError::NoColumns)));
+        let unknown = Partitioner::new(&folders(&["country"]), WINDOW, &schema).unwrap_err();
+        assert_eq!(unknown.to_string(), "the result has no column country to partition by; it has id, Code, n");
+    }
+
+    #[test]
+    fn values_are_escaped_as_hive_does() {
+        let mut out = String::new();
+        escape("a b%/=:\"\u{1}\u{7f}é}[^{]", &mut out);
+        assert_eq!(out, "a b%25%2F%3D%3A%22%01%7Fé}%5B%5E%7B%5D");
+    }
+}

@@ -1,0 +1,398 @@
+//! One task: some shards of one job, read into windows, reported.
+//!
+//! Owns: which windows are open, when they close, the order of reports. Does not own: placing records ([`shards`]),
+//! the work on a window ([`window`]), what the controller was told ([`crate::registry`]).
+//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes back as one.
+
+mod context;
+mod error;
+mod reader;
+pub mod shards;
+pub mod window;
+
+pub use context::{Context, TaskSettings};
+pub use error::TaskError;
+
+use crate::registry::Registry;
+use crate::results::Results;
+use reader::Read;
+use shards::ShardState;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_proto::v1::task_ended::Why;
+use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, TaskId, Window, v1};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+use window::{Feed, Finished, Which};
+
+/// Windows of a task that are open or being finished. Reading goes on into the next while one is finished.
+pub const WINDOWS_OPEN_MAX: usize = 2;
+/// Between two messages about the shards' figures, when nothing else is to be said.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Commands that may wait for a task.
+pub const COMMANDS_MAX: usize = 64;
+
+/// What the controller tells a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Use these lookup versions for this window.
+    Open(Window, BTreeMap<String, LookupVersion>),
+    /// Stop reading, report what was read, end.
+    Release,
+    /// Finish windows that end at or before this time, then end.
+    Drain(i64),
+    /// Stop at once.
+    Cancel,
+}
+
+/// A window of the task.
+enum State {
+    /// The controller has not yet named its lookup versions.
+    Asked,
+    /// It takes records.
+    Open { feed: mpsc::UnboundedSender<Feed>, abort: AbortHandle, lookups: BTreeMap<String, LookupVersion> },
+    /// It takes none any more; the last are on their way.
+    Closing { lookups: BTreeMap<String, LookupVersion>, done: Option<Box<Finished>> },
+}
+
+struct OpenWindow {
+    state: State,
+    ranges: BTreeMap<ShardId, ShardRange>,
+}
+
+/// What a task works with.
+pub struct Parts {
+    /// Its id.
+    pub id: TaskId,
+    /// The job, and what is shared by its windows.
+    pub context: Arc<Context>,
+    /// What the controller is told.
+    pub registry: Arc<Registry>,
+    /// Rows for subscribers.
+    pub results: Arc<Results>,
+    /// Where windows are worked on: not the network's threads.
+    pub compute: tokio::runtime::Handle,
+}
+
+struct Task {
+    parts: Parts,
+    shards: Vec<ShardState>,
+    windows: BTreeMap<Window, OpenWindow>,
+    readers: JoinSet<()>,
+    reads: mpsc::Sender<Read>,
+    work: JoinSet<(Window, Result<Finished, TaskError>)>,
+    told_ended: Vec<bool>,
+    told_watermark_ms: i64,
+    until_ms: i64,
+    releasing: bool,
+}
+
+/// Runs a task to its end and tells the controller how it ended.
+pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver<Command>) {
+    let (id, registry) = (parts.id, Arc::clone(&parts.registry));
+    let job = parts.context.job.spec.name.clone();
+    let (reads, received) = mpsc::channel(shards.len().max(1) * reader::CHUNKS_PER_SHARD_MAX);
+    let told_ended = vec![false; shards.len()];
+    let mut task = Task {
+        parts,
+        shards,
+        windows: BTreeMap::new(),
+        readers: JoinSet::new(),
+        reads,
+        work: JoinSet::new(),
+        told_ended,
+        told_watermark_ms: i64::MIN,
+        until_ms: i64::MAX,
+        releasing: false,
+    };
+    tracing::info!(%job, task = %id, shards = task.shards.len(), "task started");
+    match task.run(received, commands).await {
+        Ok(why) => {
+            tracing::info!(%job, task = %id, ?why, "task ended");
+            registry.end(id, why, String::new(), String::new());
+        }
+        Err(error) => {
+            task.abort();
+            tracing::error!(%job, task = %id, %error, "task failed");
+            let why = if error.is_fatal() { Why::Fatal } else { Why::Retry };
+            registry.end(id, why, error.describe(), error.hint());
+        }
+    }
+}
+
+impl Task {
+    async fn run(
+        &mut self,
+        mut received: mpsc::Receiver<Read>,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> Result<Why, TaskError> {
+        let mut figures = tokio::time::interval(PROGRESS_INTERVAL);
+        figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.start_readers();
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    None | Some(Command::Cancel) => {
+                        self.abort();
+                        return Ok(Why::Cancelled);
+                    }
+                    Some(Command::Open(window, lookups)) => self.open(window, lookups),
+                    Some(Command::Release) => self.release(),
+                    Some(Command::Drain(until_ms)) => self.until_ms = until_ms,
+                },
+                Some(done) = self.work.join_next() => match done {
+                    Ok((window, finished)) => self.finished(window, finished?)?,
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => return Err(TaskError::Panicked(error.to_string())),
+                },
+                _ = figures.tick() => self.tell_progress(self.told_watermark_ms),
+                Some(read) = received.recv(), if !self.releasing => self.read(read)?,
+            }
+            self.advance();
+            if let Some(why) = self.over() {
+                self.readers.abort_all();
+                return Ok(why);
+            }
+        }
+    }
+
+    /// Starts readers of shards whose parents in this task have ended.
+    fn start_readers(&mut self) {
+        for index in 0..self.shards.len() {
+            if self.shards[index].after.is_empty() {
+                self.start_reader(index);
+            }
+        }
+    }
+
+    fn start_reader(&mut self, index: usize) {
+        let shard = &self.shards[index];
+        let to_read = reader::to_read(shard);
+        self.readers.spawn(reader::run(index, to_read, Arc::clone(&self.parts.context), self.reads.clone()));
+    }
+
+    fn read(&mut self, read: Read) -> Result<(), TaskError> {
+        let (index, chunk, stats, permit) = read?;
+        self.shards[index].offer(chunk, stats, permit);
+        Ok(())
+    }
+
+    /// Does whatever can be done now: takes records into open windows, asks for windows, closes windows, says so.
+    fn advance(&mut self) {
+        if !self.releasing {
+            loop {
+                for index in 0..self.shards.len() {
+                    self.take(index);
+                }
+                self.tell_ended();
+                if !self.close_windows() {
+                    break;
+                }
+            }
+        }
+        self.report();
+    }
+
+    /// Takes the waiting records of a shard for as long as their windows are open.
+    fn take(&mut self, index: usize) {
+        while let Some(window) = self.shards[index].next_window().filter(|window| window.end_ms <= self.until_ms) {
+            let room = self.windows.len() < WINDOWS_OPEN_MAX || self.is_next(window);
+            match self.windows.get_mut(&window) {
+                None if room => {
+                    self.windows.insert(window, OpenWindow { state: State::Asked, ranges: BTreeMap::new() });
+                    self.parts.registry.ask_window(self.parts.id, window);
+                    return;
+                }
+                None => return,
+                Some(OpenWindow { state: State::Open { feed, .. }, ranges }) => {
+                    let shard = &mut self.shards[index];
+                    let Some(taken) = shard.take() else { return };
+                    let range = ranges.entry(shard.id.clone()).or_insert_with(|| ShardRange {
+                        from: taken.from.clone(),
+                        to: taken.from.clone(),
+                        records: 0,
+                        bytes: 0,
+                    });
+                    range.to = shard.at.clone();
+                    range.records += taken.records.len() as u64;
+                    range.bytes += taken.records.iter().map(|record| record.data.len() as u64).sum::<u64>();
+                    // A window whose work has failed takes no more; its failure is on its way to the loop.
+                    let _failed = feed.send(Feed { shard: shard.id.clone(), records: taken.records, permit: taken.permit });
+                }
+                Some(_) => return,
+            }
+        }
+    }
+
+    /// No window before this one is open: it must open, or the task would wait for itself.
+    fn is_next(&self, window: Window) -> bool {
+        self.windows.keys().all(|open| *open > window)
+    }
+
+    fn open(&mut self, window: Window, lookups: BTreeMap<String, LookupVersion>) {
+        if self.releasing || !self.parts.registry.window_opened(self.parts.id, window, &lookups) {
+            return;
+        }
+        let Some(open) = self.windows.get_mut(&window) else { return };
+        let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
+        let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
+        let context = Arc::clone(&self.parts.context);
+        let work = async move { (window, window::run(context, which, feeds).await) };
+        let abort = self.work.spawn_on(work, &self.parts.compute);
+        open.state = State::Open { feed, abort, lookups };
+    }
+
+    /// Closes windows that are over for every shard. True when there was one: room for the next.
+    fn close_windows(&mut self) -> bool {
+        let watermark_ms = self.watermark_ms();
+        let over: Vec<Window> =
+            self.windows.range(..).map(|(window, _)| *window).filter(|window| window.end_ms <= watermark_ms).collect();
+        let mut closed = false;
+        for window in over {
+            closed |= self.close(window);
+            for shard in &mut self.shards {
+                shard.close_before(window.end_ms);
+            }
+        }
+        closed
+    }
+
+    fn close(&mut self, window: Window) -> bool {
+        let Some(open) = self.windows.get_mut(&window) else { return false };
+        let State::Open { lookups, .. } = &mut open.state else { return false };
+        open.state = State::Closing { lookups: std::mem::take(lookups), done: None };
+        true
+    }
+
+    fn watermark_ms(&self) -> i64 {
+        let waiting = |shard: &&ShardState| shard.ended().is_none() || shard.next_window().is_some();
+        self.shards.iter().filter(waiting).map(ShardState::watermark_ms).min().unwrap_or(i64::MAX)
+    }
+
+    fn finished(&mut self, window: Window, result: Finished) -> Result<(), TaskError> {
+        let Some(open) = self.windows.get_mut(&window) else { return Ok(()) };
+        match &mut open.state {
+            State::Closing { done, .. } => *done = Some(Box::new(result)),
+            State::Asked | State::Open { .. } => return Err(TaskError::Panicked("a window ended by itself".into())),
+        }
+        Ok(())
+    }
+
+    /// Reports finished windows in order, then says how far that is.
+    fn report(&mut self) {
+        while let Some(mut first) = self.windows.first_entry() {
+            let State::Closing { lookups, done, .. } = &mut first.get_mut().state else { break };
+            let Some(finished) = done.take() else { break };
+            let lookups = std::mem::take(lookups);
+            let (window, open) = first.remove_entry();
+            self.report_window(window, open.ranges, lookups, *finished);
+        }
+        let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
+        let watermark_ms = if self.releasing { self.told_watermark_ms } else { self.watermark_ms().min(unfinished_ms) };
+        if watermark_ms > self.told_watermark_ms {
+            self.tell_progress(watermark_ms);
+        }
+    }
+
+    fn report_window(
+        &self,
+        window: Window,
+        ranges: BTreeMap<ShardId, ShardRange>,
+        lookups: BTreeMap<String, LookupVersion>,
+        finished: Finished,
+    ) {
+        let Finished { objects, counts, unmatched, stages, rows } = finished;
+        debug_assert_eq!(counts.rows_in, ranges.values().map(|range| range.records).sum::<u64>());
+        let (task, job) = (self.parts.id, self.parts.context.job.spec.name.clone());
+        tracing::debug!(%job, %task, %window, rows_in = counts.rows_in, rows_out = counts.rows_out, "window reported");
+        self.parts.results.add(&job, window, task, rows);
+        let counts: Counts = counts;
+        self.parts.registry.report(Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages });
+    }
+
+    fn tell_progress(&mut self, watermark_ms: i64) {
+        self.told_watermark_ms = watermark_ms;
+        let progress = |shard: &ShardState| v1::ShardProgress {
+            shard: shard.id.to_string(),
+            lag_ms: shard.lag_ms,
+            records: shard.records,
+            bytes: shard.bytes,
+            throttles: shard.stats.throttles,
+            iterator_renewals: shard.stats.iterator_renewals,
+        };
+        self.parts.registry.progress(self.parts.id, watermark_ms, self.shards.iter().map(progress).collect());
+    }
+
+    /// Says which shards have ended, once each, and starts those that waited for them.
+    fn tell_ended(&mut self) {
+        for index in 0..self.shards.len() {
+            let shard = &self.shards[index];
+            let Some(children) = shard.ended().filter(|_| !self.told_ended[index]) else { continue };
+            let (id, registry) = (shard.id.clone(), &self.parts.registry);
+            registry.shard_ended(self.parts.id, &id, &shard.at, shard.floor_ms(), children);
+            let floor_ms = shard.floor_ms();
+            self.told_ended[index] = true;
+            for child in 0..self.shards.len() {
+                let after = &mut self.shards[child].after;
+                let waited = after.contains(&id);
+                after.retain(|parent| *parent != id);
+                let starts = waited && after.is_empty();
+                if waited {
+                    self.shards[child].close_before(floor_ms);
+                }
+                if starts {
+                    self.start_reader(child);
+                }
+            }
+        }
+    }
+
+    /// Stops reading. Row-wise results are reported as far as they go; those of a query that needs the whole window are
+    /// dropped, and the window is read again.
+    fn release(&mut self) {
+        self.releasing = true;
+        self.readers.abort_all();
+        let whole_window = self.parts.context.job.whole_window;
+        let windows: Vec<Window> = self.windows.keys().copied().collect();
+        for window in windows {
+            let Some(open) = self.windows.get(&window) else { continue };
+            match &open.state {
+                State::Asked => {
+                    self.windows.remove(&window);
+                }
+                State::Open { abort, .. } if whole_window => {
+                    abort.abort();
+                    self.windows.remove(&window);
+                }
+                State::Open { .. } => {
+                    self.close(window);
+                }
+                State::Closing { .. } => {}
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        self.readers.abort_all();
+        self.work.abort_all();
+        self.windows.clear();
+    }
+
+    /// Why the task is over, if it is.
+    fn over(&self) -> Option<Why> {
+        if !self.windows.is_empty() {
+            return None;
+        }
+        if self.releasing {
+            return Some(Why::Released);
+        }
+        if self.shards.iter().all(|shard| shard.ended().is_some() && shard.next_window().is_none()) {
+            return Some(Why::Completed);
+        }
+        (self.told_watermark_ms >= self.until_ms).then_some(Why::Released)
+    }
+}
+

@@ -1,0 +1,213 @@
+//! Where a task stands in one shard: what waits, which window is next, what was taken.
+//!
+//! Owns: placing records in windows. Does not own: which windows may open (`task`).
+//! Rule: pure; a record is taken once, in order.
+
+use crate::source::{Child, Chunk, ReaderStats, Record};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A chunk of which some records wait.
+struct Waiting {
+    records: VecDeque<Record>,
+    complete_to_ms: Option<i64>,
+    end: Option<Vec<Child>>,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Records that were taken for one window.
+pub struct Taken {
+    /// The records; never empty.
+    pub records: Vec<Record>,
+    /// Where the shard stood before them.
+    pub from: Position,
+    /// Room in the reader's buffer.
+    pub permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// One shard of a task.
+pub struct ShardState {
+    /// Its name.
+    pub id: ShardId,
+    /// After the last record taken.
+    pub at: Position,
+    /// Shards of the same task that must end first.
+    pub after: Vec<ShardId>,
+    /// What its listing said.
+    pub detail: String,
+    /// Its last figures.
+    pub stats: ReaderStats,
+    /// Behind the tip.
+    pub lag_ms: u64,
+    /// Records taken.
+    pub records: u64,
+    /// Payload taken.
+    pub bytes: u64,
+    clamp: Clamp,
+    size: WindowSize,
+    complete_to_ms: i64,
+    waiting: VecDeque<Waiting>,
+    ended: Option<Vec<Child>>,
+}
+
+impl ShardState {
+    /// A shard that begins at `from`.
+    pub fn new(id: ShardId, from: Position, after: Vec<ShardId>, detail: String, size: WindowSize, floor_ms: i64) -> Self {
+        Self {
+            id,
+            at: from,
+            after,
+            detail,
+            stats: ReaderStats::default(),
+            lag_ms: 0,
+            records: 0,
+            bytes: 0,
+            clamp: Clamp::new(size, floor_ms),
+            size,
+            complete_to_ms: i64::MIN,
+            waiting: VecDeque::new(),
+            ended: None,
+        }
+    }
+
+    /// A reader gave a chunk.
+    pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: OwnedSemaphorePermit) {
+        self.stats = stats;
+        self.lag_ms = chunk.behind_ms;
+        let Chunk { records, complete_to_ms, end, .. } = chunk;
+        self.waiting.push_back(Waiting { records: records.into(), complete_to_ms, end, permit: Arc::new(permit) });
+        self.settle();
+    }
+
+    /// Lets go of chunks without records, and takes note of what they said.
+    fn settle(&mut self) {
+        while self.waiting.front().is_some_and(|front| front.records.is_empty()) {
+            let Some(done) = self.waiting.pop_front() else { return };
+            self.complete_to_ms = self.complete_to_ms.max(done.complete_to_ms.unwrap_or(i64::MIN));
+            if let Some(children) = done.end {
+                self.ended = Some(children);
+            }
+        }
+    }
+
+    /// The window of the next record, if one waits.
+    pub fn next_window(&self) -> Option<Window> {
+        let record = self.waiting.front()?.records.front()?;
+        let mut clamp = self.clamp;
+        Some(clamp.place(record.arrival_ms))
+    }
+
+    /// Takes the waiting records of the next window, of one chunk.
+    pub fn take(&mut self) -> Option<Taken> {
+        let window = self.next_window()?;
+        let front = self.waiting.front_mut()?;
+        let from = self.at.clone();
+        let mut records = vec![];
+        while let Some(record) = front.records.front() {
+            let mut clamp = self.clamp;
+            if clamp.place(record.arrival_ms) != window {
+                break;
+            }
+            self.clamp = clamp;
+            let Some(record) = front.records.pop_front() else { break };
+            self.at = record.position();
+            self.records += 1;
+            self.bytes += record.data.len() as u64;
+            records.push(record);
+        }
+        let permit = Arc::clone(&front.permit);
+        self.settle();
+        Some(Taken { records, from, permit })
+    }
+
+    /// No record of a window that ends at or before this will be taken any more.
+    pub fn watermark_ms(&self) -> i64 {
+        if let Some(next) = self.next_window() {
+            return next.start_ms;
+        }
+        if self.ended.is_some() {
+            return i64::MAX;
+        }
+        let complete_ms = match self.complete_to_ms {
+            i64::MIN => i64::MIN,
+            time_ms => self.size.window_of(time_ms).start_ms,
+        };
+        self.clamp.floor_ms().max(complete_ms)
+    }
+
+    /// Windows that end at or before this are closed for this shard.
+    pub fn close_before(&mut self, time_ms: i64) {
+        if time_ms != i64::MAX {
+            self.clamp.close_before(time_ms);
+        }
+    }
+
+    /// The start of the last taken record's window, or of the earliest that is still open.
+    pub fn floor_ms(&self) -> i64 {
+        self.clamp.floor_ms()
+    }
+
+    /// Read to its end, and all of it taken: its children.
+    pub fn ended(&self) -> Option<&[Child]> {
+        self.ended.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
+    fn permit() -> OwnedSemaphorePermit {
+        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+    }
+
+    fn chunk(arrivals: &[i64], first: u64, complete_to_ms: Option<i64>) -> Chunk {
+        let record = |(index, arrival_ms): (usize, &i64)| Record {
+            sequence: (first + index as u64).into(),
+            sub_sequence: 0,
+            arrival_ms: *arrival_ms,
+            data: Bytes::from_static(b"{}"),
+        };
+        let records = arrivals.iter().enumerate().map(record).collect();
+        Chunk { records, complete_to_ms, behind_ms: 0, end: None }
+    }
+
+    fn shard() -> ShardState {
+        let size = WindowSize::from_ms(10).unwrap();
+        ShardState::new("s".into(), Position::Start, vec![], String::new(), size, 0)
+    }
+
+    #[test]
+    fn records_are_taken_window_by_window() {
+        let mut shard = shard();
+        shard.offer(chunk(&[1, 2, 12, 5, 25], 1, None), ReaderStats::default(), permit());
+        let taken = shard.take().unwrap();
+        assert_eq!((taken.from, taken.records.len(), &shard.at), (Position::Start, 2, &Position::after(2.into())));
+        assert_eq!(shard.watermark_ms(), 10);
+        assert_eq!(shard.take().unwrap().records.len(), 2, "a record that steps back stays in its neighbour's window");
+        assert_eq!(shard.next_window().unwrap().start_ms, 20);
+    }
+
+    #[test]
+    fn an_idle_shard_moves_on_when_its_reader_has_caught_up() {
+        let mut shard = shard();
+        shard.offer(chunk(&[1], 1, Some(35)), ReaderStats::default(), permit());
+        assert_eq!(shard.watermark_ms(), 0, "a record waits");
+        shard.take();
+        assert_eq!(shard.watermark_ms(), 30, "the window that holds 35 is not over");
+    }
+
+    #[test]
+    fn a_shard_at_its_end_holds_nothing_open() {
+        let mut shard = shard();
+        shard.offer(Chunk { end: Some(vec![]), ..chunk(&[1], 1, None) }, ReaderStats::default(), permit());
+        assert!(shard.ended().is_none());
+        shard.take();
+        assert!(shard.ended().is_some());
+        assert_eq!(shard.watermark_ms(), i64::MAX);
+    }
+}

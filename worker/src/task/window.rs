@@ -1,0 +1,197 @@
+//! One window of one task: records in, staged objects out, while the window is open.
+//!
+//! Owns: decode → query → sink, dead letters, the counts. Does not own: which records belong to it (`shards`), when it
+//! closes (`task`).
+//! Rule: rows stream through; when the input closes only what is under way is left to do.
+
+use super::{Context, TaskError};
+use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
+use crate::decode::Decoder;
+use crate::results::Rows;
+use crate::sink::{SinkContext, WindowSink};
+use crate::source::Record;
+use arrow::record_batch::RecordBatch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use streamctl_engine::query::{QueryInput, QueryOutput};
+use streamctl_proto::report::{StageTimes, UnmatchedKey};
+use streamctl_proto::spec::Location;
+use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// Payload decoded at once.
+const DECODE_BYTES_MAX: usize = 4 << 20;
+/// Records decoded at once.
+const DECODE_RECORDS_MAX: usize = 8_192;
+
+/// Records of one shard that belong to the window, in order. The permit goes back to the shard's reader when they are
+/// decoded.
+pub struct Feed {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// The records.
+    pub records: Vec<Record>,
+    /// Room in the reader's buffer.
+    pub permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// What became of a window.
+#[derive(Debug)]
+pub struct Finished {
+    /// Data and dead letters.
+    pub objects: Vec<StagedObject>,
+    /// What became of the records.
+    pub counts: Counts,
+    /// Keys without a partner.
+    pub unmatched: Vec<UnmatchedKey>,
+    /// How long it took.
+    pub stages: StageTimes,
+    /// The result, for subscribers.
+    pub rows: Rows,
+}
+
+/// Which window of which task.
+#[derive(Clone, Debug)]
+pub struct Which {
+    /// The task.
+    pub task: TaskId,
+    /// The window.
+    pub window: Window,
+    /// What to join with.
+    pub lookups: BTreeMap<String, LookupVersion>,
+}
+
+/// Runs a window until its input is closed.
+pub async fn run(context: Arc<Context>, which: Which, feeds: mpsc::UnboundedReceiver<Feed>) -> Result<Finished, TaskError> {
+    let (plan, tables) = context.plan(&which.lookups).await?;
+    let memory_max = context.settings.query_bytes_max;
+    let open = plan.open(&tables, memory_max).await?;
+    let schema = context.source_schema()?;
+    let decoder = Decoder::new(schema, plan.source_columns())?;
+    let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
+    let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
+    let (fed, drained) = tokio::join!(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink));
+    let (mut counts, mut stages) = match fed {
+        Ok(fed) => fed,
+        Err(error) => {
+            dead.abort().await;
+            if let Ok((sink, ..)) = drained {
+                sink.abort().await;
+            }
+            return Err(error);
+        }
+    };
+    let (sink, rows, spent) = match drained {
+        Ok(drained) => drained,
+        Err(error) => {
+            dead.abort().await;
+            return Err(error);
+        }
+    };
+    let began = Instant::now();
+    let mut objects = match sink.finish().await {
+        Ok(objects) => objects,
+        Err(error) => {
+            dead.abort().await;
+            return Err(error.into());
+        }
+    };
+    objects.extend(dead.finish().await?);
+    counts.rows_out = rows.count();
+    counts.rows_unmatched = open.unmatched.rows();
+    stages.transform_us = spent.transform_us;
+    stages.stage_us = spent.stage_us + micros(began);
+    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, rows })
+}
+
+fn dead_letters(context: &Context, which: &Which) -> DeadLetterContext {
+    let spec = &context.job.spec;
+    let below_checkpoint = || {
+        let names = streamctl_proto::manifest::CheckpointNames::new(&spec.name);
+        Location::folder(&spec.checkpoint.join(&names.dead_letters()))
+    };
+    let path = spec.dead_letter.clone().unwrap_or_else(below_checkpoint);
+    let storage = context.storages.for_location(path.as_str());
+    DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage }
+}
+
+fn sink_context(context: &Context, which: &Which) -> SinkContext {
+    let spec = &context.job.spec;
+    SinkContext {
+        spec: Arc::new(spec.sink.clone()),
+        job: spec.name.clone(),
+        task: which.task,
+        window: which.window,
+        storage: context.storages.for_location(spec.sink.path.as_str()),
+    }
+}
+
+/// Decodes what comes and gives it to the query, until the window closes.
+async fn feed(
+    mut decoder: Decoder,
+    mut feeds: mpsc::UnboundedReceiver<Feed>,
+    input: QueryInput,
+    dead: &mut DeadLetterSink,
+) -> Result<(Counts, StageTimes), TaskError> {
+    let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
+    while let Some(feed) = feeds.recv().await {
+        let mut rest = feed.records.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(decode_at_once(rest));
+            rest = later;
+            let began = Instant::now();
+            let decoded = decoder.decode(now);
+            stages.decode_us += micros(began);
+            counts.rows_in += now.len() as u64;
+            counts.bytes_in += now.iter().map(|record| record.data.len() as u64).sum::<u64>();
+            counts.rows_decoded += decoded.batch.num_rows() as u64;
+            counts.rows_dead += decoded.bad.len() as u64;
+            for bad in &decoded.bad {
+                dead.write(&feed.shard, &now[bad.index], &bad.reason).await?;
+            }
+            if decoded.batch.num_rows() > 0 {
+                input.push(decoded.batch).await?;
+            }
+        }
+        drop(feed.permit);
+    }
+    Ok((counts, stages))
+}
+
+fn decode_at_once(records: &[Record]) -> usize {
+    let mut bytes = 0;
+    let fits = records.iter().take(DECODE_RECORDS_MAX).take_while(|record| {
+        bytes += record.data.len();
+        bytes <= DECODE_BYTES_MAX
+    });
+    fits.count().max(1)
+}
+
+/// Takes what the query gives and stages it.
+async fn drain(mut output: QueryOutput, mut sink: WindowSink) -> Result<(WindowSink, Rows, StageTimes), TaskError> {
+    let (mut rows, mut stages) = (Rows::default(), StageTimes::default());
+    loop {
+        let began = Instant::now();
+        let batch: RecordBatch = match output.next().await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok((sink, rows, stages)),
+            Err(error) => {
+                sink.abort().await;
+                return Err(error.into());
+            }
+        };
+        stages.transform_us += micros(began);
+        let began = Instant::now();
+        rows.keep(&batch);
+        if let Err(error) = sink.write(batch).await {
+            sink.abort().await;
+            return Err(error.into());
+        }
+        stages.stage_us += micros(began);
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
