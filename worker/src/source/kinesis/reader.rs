@@ -25,7 +25,7 @@ struct Iterator {
     made: Instant,
 }
 
-/// A call that was sent. It goes on by itself while nobody waits for it.
+/// A call that was sent. It goes on by itself while nobody waits for it; an iterator is as old as the call it came by.
 enum UnderWay {
     Iterator(JoinHandle<Result<String, Failure>>),
     Records { task: JoinHandle<Result<Answer, Failure>>, sent_ms: i64 },
@@ -50,6 +50,8 @@ pub struct KinesisReader {
     backoff: Backoff,
     iterator: Option<Iterator>,
     under_way: Option<UnderWay>,
+    /// When the last call was sent.
+    sent: Instant,
     /// Iterators made since the last answer.
     iterators: u32,
     had_iterator: bool,
@@ -102,6 +104,7 @@ impl KinesisReader {
             backoff: Backoff::new(settings.backoff_base, settings.backoff_max),
             iterator: None,
             under_way: None,
+            sent: Instant::now(),
             iterators: 0,
             had_iterator: false,
             behind_ms: 0,
@@ -119,6 +122,7 @@ impl KinesisReader {
 
     /// Sends the next call: for an iterator when there is none or it is about to expire, else for records.
     fn send(&mut self) {
+        self.sent = Instant::now();
         let age_max = self.settings.iterator_age_max;
         let fresh = self.iterator.as_ref().filter(|iterator| iterator.made.elapsed() < age_max);
         if let Some(iterator) = fresh {
@@ -155,7 +159,7 @@ impl KinesisReader {
                 self.stats.iterator_renewals += u64::from(self.had_iterator);
                 self.had_iterator = true;
                 self.iterators += 1;
-                self.iterator = Some(Iterator { token, made: Instant::now() });
+                self.iterator = Some(Iterator { token, made: self.sent });
                 Ok(None)
             }
             Outcome::Iterator(Err(failure)) => self.failed(Call::Iterator, failure).map(|()| None),
@@ -178,7 +182,7 @@ impl KinesisReader {
         if let Some(last) = records.last() {
             self.position = last.position();
         }
-        self.iterator = answer.next_iterator.map(|token| Iterator { token, made: Instant::now() });
+        self.iterator = answer.next_iterator.map(|token| Iterator { token, made: self.sent });
         if self.iterator.is_none() {
             self.end = Some(answer.children);
         }

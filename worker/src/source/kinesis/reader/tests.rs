@@ -150,6 +150,20 @@ async fn line_08_an_iterator_that_lay_unused_is_renewed_beforehand() {
 }
 
 #[tokio::test]
+async fn line_08_an_iterator_is_as_old_as_its_answer_however_late_that_is_taken() {
+    let fake = five().await;
+    let mut reader = reader(&fake, Position::Start);
+    reader.next().await.unwrap();
+    let made = reader.iterator.as_ref().unwrap().made;
+    assert_eq!(made, reader.sent);
+    fake.fault("GetRecords", Fault::Late(30));
+    assert!(tokio::time::timeout(MS(15), reader.next()).await.is_err());
+    let sent = reader.sent;
+    assert_eq!(text(&reader.next().await.unwrap().records), "cd");
+    assert_eq!(reader.iterator.as_ref().unwrap().made, sent);
+}
+
+#[tokio::test]
 async fn line_09_answers_without_records_and_empty_payloads_move_the_iterator_on() {
     let fake = Fake::start(&[(10, 1_000, "a"), (20, 2_000, ""), (30, 3_000, "c"), (40, 4_000, "")]).await;
     fake.state().gaps = 3;
