@@ -9,7 +9,7 @@ use crate::local::{Listener, LocalJob, Wish};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_controller::core::CoreSettings;
+use streamctl_controller::core::{CoreSettings, OrphanAge};
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
@@ -40,7 +40,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     let (stop, stopped) = watch::channel(false);
 
     // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
-    let core = CoreSettings { adoption_ms: 0, ..CoreSettings::default() };
+    let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts { store, world: world.clone(), lister, core };
     let me = LeaderRecord { id: "local".into(), address: address.clone() };

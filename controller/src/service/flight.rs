@@ -115,8 +115,9 @@ impl FlightLocations {
             .with_ordered(true)
             .with_app_metadata(metadata);
         for (ticket, addresses) in found.parts {
+            let epoch = serde_json::json!({ "epoch": ticket.epoch }).to_string();
             let ticket = serde_json::to_vec(&ticket).map_err(|e| Status::internal(e.to_string()))?;
-            let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+            let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket)).with_app_metadata(epoch);
             for address in addresses {
                 endpoint = endpoint.with_location(format!("grpc://{address}"));
             }

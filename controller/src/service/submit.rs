@@ -7,6 +7,7 @@ use crate::core::{Event, Wanted};
 use crate::driver::describe;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
+use crate::shards::{ListError, ShardLister};
 use crate::store::{CreateOutcome, Store, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub struct Submitter {
     pub store: Arc<dyn Store>,
     /// What a job file leaves to the world.
     pub world: World,
+    /// The sources' shards.
+    pub lister: Arc<dyn ShardLister>,
 }
 
 impl Submitter {
@@ -42,6 +45,7 @@ impl Submitter {
             return Ok(response(&job, false));
         }
         let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(refused)?;
+        self.lister.list(&job).await.map_err(unlisted)?;
         if dry_run {
             return Ok(response(&job, false));
         }
@@ -85,6 +89,13 @@ impl Submitter {
             handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
         }
         Ok(response(&stored.job, false))
+    }
+}
+
+fn unlisted(error: ListError) -> Status {
+    match error {
+        ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
+        ListError::Unavailable { .. } => Status::unavailable(format!("source: {}", describe(&error))),
     }
 }
 

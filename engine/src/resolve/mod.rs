@@ -91,6 +91,7 @@ pub async fn resolve(
     if let Some(plan) = &plan {
         check_partitions(&spec, plan.output_schema(), &mut log);
     }
+    check_places(world, &spec, &mut log).await;
     let (Some(table), Some(plan)) = (table, plan) else { return Err(log.into_error()) };
     if !log.failures.is_empty() {
         return Err(log.into_error());
@@ -116,6 +117,16 @@ pub async fn resolve(
         })?,
         spec,
     })
+}
+
+/// Whether the places that the job writes to are there.
+async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
+    let dead = spec.dead_letter.as_ref().map(|folder| ("dead_letter.path", folder));
+    let places = [("sink.path", &spec.sink.path), ("checkpoint.location", &spec.checkpoint)];
+    for (field, folder) in places.into_iter().chain(dead) {
+        let checked = world.storages.for_location(folder.as_str()).check(folder).await;
+        log.ok(checked, |error| Failure::of_storage(field, &error));
+    }
 }
 
 /// A schema as text: an Arrow IPC stream without batches, in base64.
