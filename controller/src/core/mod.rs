@@ -89,6 +89,7 @@ pub struct Core {
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
+    deferred: Vec<Event>,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -106,6 +107,7 @@ impl Core {
             tasks_given: 0,
             adopting: false,
             offered: vec![],
+            deferred: vec![],
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -125,6 +127,11 @@ impl Core {
     }
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
+        if self.adopting && event.task().is_some_and(|task| task.term < self.term) {
+            // Of a task that may be adopted: it counts once that is decided.
+            self.deferred.push(event);
+            return;
+        }
         match event {
             Event::JobLoaded { job, wanted, head, unpublished, published } => {
                 let mut loaded = Job::new(*job);
@@ -274,6 +281,7 @@ impl Core {
         let joined =
             Worker { session, flight_address, heard_ms: now, connected: true, leaving: false, memory_bytes: 0 };
         self.workers.insert(worker.clone(), joined);
+        self.offered.retain(|(offerer, _)| *offerer != worker);
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
         for running in tasks {
@@ -463,6 +471,9 @@ impl Core {
             let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
+        }
+        for event in std::mem::take(&mut self.deferred) {
+            self.apply(now, event, out);
         }
     }
 
