@@ -78,7 +78,8 @@ fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Submits the job and follows it to its end.
 async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
     let unreachable = |error: tonic::transport::Error| CliError::Unreachable(error.to_string());
-    let channel = Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let channel =
+        Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
     let name = submit(channel.clone(), job).await?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();

@@ -45,7 +45,11 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json { logs.json().init() } else { logs.init() }
+    if args.log_json {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
 
     let listener = tokio::net::TcpListener::bind(args.listen).await?;
     let address = args.advertise.unwrap_or(listener.local_addr()?.to_string());

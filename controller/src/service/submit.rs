@@ -54,7 +54,12 @@ impl Submitter {
 
     async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
         let name = job.spec.name.clone();
-        let stored = handle.ask({ let name = name.clone(); move |core| core.jobs.contains_key(&name) }).await?;
+        let stored = handle
+            .ask({
+                let name = name.clone();
+                move |core| core.jobs.contains_key(&name)
+            })
+            .await?;
         let checkpoints = Checkpoints::of(&self.world.storages, &job);
         let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
         if !stored && !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {

@@ -226,7 +226,14 @@ impl Failure {
         match error {
             LookupError::Storage { source, .. } => Self::of_storage("lookup.path", source),
             _ if error.may_pass() => Self::Unavailable { field: "lookup.path".into(), reason: error.to_string() },
-            LookupError::TooLarge { .. } => Self::problem("lookup.size_max", error.to_string(), None),
+            LookupError::TooLarge { .. } => {
+                let hint = "raise size_max if the workers have the memory, or give the lookup fewer columns";
+                Self::problem("lookup.size_max", error.to_string(), Some(hint.into()))
+            }
+            LookupError::Empty { .. } => {
+                let hint = "write the lookup's files there, or mend its `path`";
+                Self::problem("lookup.path", error.to_string(), Some(hint.into()))
+            }
             _ => Self::problem("lookup.path", error.to_string(), None),
         }
     }

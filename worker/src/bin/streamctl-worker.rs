@@ -39,7 +39,11 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json { logs.json().init() } else { logs.init() }
+    if args.log_json {
+        logs.json().init()
+    } else {
+        logs.init()
+    }
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = tokio::runtime::Builder::new_multi_thread()
@@ -47,7 +51,8 @@ fn main() -> anyhow::Result<()> {
         .thread_name("compute")
         .enable_all()
         .build()?;
-    let network = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
+    let network =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
     let ran = network.block_on(run(args, compute.handle().clone()));
     compute.shutdown_background();
     ran

@@ -220,7 +220,8 @@ impl Task {
                     range.records += taken.records.len() as u64;
                     range.bytes += taken.records.iter().map(|record| record.data.len() as u64).sum::<u64>();
                     // A window whose work has failed takes no more; its failure is on its way to the loop.
-                    let _failed = feed.send(Feed { shard: shard.id.clone(), records: taken.records, permit: taken.permit });
+                    let _failed =
+                        feed.send(Feed { shard: shard.id.clone(), records: taken.records, permit: taken.permit });
                 }
                 Some(_) => return,
             }
@@ -395,4 +396,3 @@ impl Task {
         (self.told_watermark_ms >= self.until_ms).then_some(Why::Released)
     }
 }
-

@@ -63,7 +63,11 @@ pub struct Which {
 }
 
 /// Runs a window until its input is closed.
-pub async fn run(context: Arc<Context>, which: Which, feeds: mpsc::UnboundedReceiver<Feed>) -> Result<Finished, TaskError> {
+pub async fn run(
+    context: Arc<Context>,
+    which: Which,
+    feeds: mpsc::UnboundedReceiver<Feed>,
+) -> Result<Finished, TaskError> {
     let (plan, tables) = context.plan(&which.lookups).await?;
     let memory_max = context.settings.query_bytes_max;
     let open = plan.open(&tables, memory_max).await?;
