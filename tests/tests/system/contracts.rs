@@ -2,11 +2,8 @@
 
 use std::process::{Command, Stdio};
 use streamctl_controller::store::contract_etcd;
-use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::storage::{Storages, contract};
-use streamctl_proto::spec::Location;
 use streamctl_tests::Servers;
-use streamctl_tests::places::{free_ports, inherited, one_system_at_a_time, server_program};
+use streamctl_tests::places::{binary, free_ports, inherited, one_system_at_a_time, server_program};
 use streamctl_tests::python::Python;
 
 /// Two servers: one alone, one of three members; each member has a port for clients and one for peers.
