@@ -6,7 +6,6 @@
 use crate::client::jobs;
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_controller::core::{CoreSettings, OrphanAge};
@@ -14,6 +13,7 @@ use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest};
@@ -83,7 +83,7 @@ async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> R
     let name = submit(channel.clone(), job).await?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
-    let signal = stop_signal();
+    let signal = asked_to_stop();
     tokio::pin!(signal);
     let mut stopping = false;
     loop {
@@ -146,18 +146,4 @@ fn store_error(job: &LocalJob, error: StoreError) -> CliError {
         }
     };
     CliError::Local { message: error.to_string(), hint }
-}
-
-async fn stop_signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let interrupt: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(tokio::signal::ctrl_c());
-    tokio::select! {
-        _ = interrupt => {}
-        _ = terminate => {}
-    }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use streamctl_engine::clock::now_ms;
 use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
 use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::spec::line_of;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
 
@@ -44,7 +45,7 @@ impl Submitter {
             handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
             return Ok(response(&job, false));
         }
-        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(refused)?;
+        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(|error| refused(error, text))?;
         self.lister.list(&job).await.map_err(unlisted)?;
         if dry_run {
             return Ok(response(&job, false));
@@ -104,9 +105,14 @@ fn unlisted(error: ListError) -> Status {
     }
 }
 
-fn refused(error: ResolveError) -> Status {
+fn refused(error: ResolveError, text: &str) -> Status {
     match error {
-        ResolveError::Problems(problems) => Status::invalid_argument(problems.to_string()),
+        ResolveError::Problems(mut problems) => {
+            for problem in &mut problems.0 {
+                problem.line = problem.line.or_else(|| line_of(text, &problem.field));
+            }
+            Status::invalid_argument(problems.to_string())
+        }
         ResolveError::Unavailable { .. } => Status::unavailable(describe(&error)),
     }
 }
