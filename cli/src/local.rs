@@ -23,14 +23,14 @@ pub struct LocalJob {
 pub enum Wish {
     /// More.
     GoOn,
-    /// Drain the job, publish what is open, end.
+    /// Stop the job, publish what is committed, end. What is not committed is read again at the next start.
     Stop,
 }
 
 /// Is told every change of the job's status.
 pub type Listener<'l> = dyn FnMut(&JobStatus) -> Wish + Send + 'l;
 
-/// Runs a job until it ends, the listener has enough, or the process is asked to stop (SIGINT, SIGTERM: drained first).
+/// Runs a job until it ends, the listener has enough, or the process is asked to stop (SIGINT, SIGTERM).
 /// Gives the last status.
 pub trait Runner: AsyncFnOnce(LocalJob, &mut Listener<'_>) -> Result<JobStatus, CliError> {}
 

@@ -82,7 +82,7 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let submitter = Submitter { store: parts.store, world: parts.world.clone(), lister: parts.lister };
-    let jobs = JobsService { leader: leader.clone(), submitter, storages: parts.world.storages };
+    let jobs = JobsService { leader: leader.clone(), submitter, storages: parts.world.storages.clone() };
     let workers = WorkersService { leader: leader.clone(), sessions };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
@@ -108,7 +108,7 @@ async fn serve(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(FlightServiceServer::new(FlightLocations { leader }));
+        .add_service(FlightServiceServer::new(FlightLocations { leader, storages: parts.world.storages }));
     // Sessions and watches have no end of their own: the server does not wait for them.
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
     tokio::select! {

@@ -23,8 +23,6 @@ pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
-/// Largest `job.json` that is compared.
-const JOB_BYTES_MAX: u64 = 1 << 20;
 
 /// An epoch is committed and not all of it could be made visible.
 #[derive(Debug, thiserror::Error)]
@@ -187,12 +185,6 @@ impl Checkpoints {
     pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
         let folder = Location::folder(&self.folder.join(&CheckpointNames::new(&self.job).manifests()));
         Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
-    }
-
-    /// Stores the job as it was resolved. The same job again is fine; another by its name is [`CheckpointError::Differs`].
-    pub async fn write_job(&self, job: &ResolvedJob) -> Result<(), CheckpointError> {
-        let bytes = serde_json::to_vec_pretty(job).expect("a job has only text keys");
-        self.write_once(&CheckpointNames::new(&self.job).job(), bytes, JOB_BYTES_MAX).await
     }
 
     async fn write_once(&self, name: &str, bytes: Vec<u8>, limit: u64) -> Result<(), CheckpointError> {

@@ -177,10 +177,6 @@ impl CheckpointNames {
     pub fn manifest(&self, epoch: Epoch, digest: &str) -> String {
         format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(16)])
     }
-    /// The job as it was resolved at submit.
-    pub fn job(&self) -> String {
-        format!("{}/job.json", self.job)
-    }
     /// The folder of one version of a lookup.
     pub fn lookup(&self, lookup: &str, version: &LookupVersion) -> String {
         format!("{}/lookups/{lookup}/{version}/", self.job)

@@ -201,15 +201,3 @@ async fn a_chain_with_a_gap_is_broken() {
     let found = checkpoints.read_back(&third, Epoch(0)).await;
     assert!(matches!(found, Err(CheckpointError::Broken { epoch: Epoch(3), .. })), "{found:?}");
 }
-
-#[tokio::test]
-async fn two_different_jobs_of_one_name_do_not_share_a_checkpoint_location() {
-    let fake = Arc::new(Fake::default());
-    let checkpoints = checkpoints(&fake);
-    let job = crate::store::contract::job("j");
-    checkpoints.write_job(&job).await.unwrap();
-    checkpoints.write_job(&job).await.unwrap();
-    let other = ResolvedJob { submitted_ms: 1, ..job };
-    let refused = checkpoints.write_job(&other).await;
-    assert!(matches!(refused, Err(CheckpointError::Differs { .. })), "{refused:?}");
-}

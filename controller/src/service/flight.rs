@@ -4,7 +4,9 @@
 //! Rule: only published epochs are named, in order, so that a subscriber can stop and go on at `next_epoch`.
 
 use crate::core::Core;
+use crate::core::job::EpochFigures;
 use crate::leading::Leader;
+use crate::publish::Checkpoints;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
@@ -12,8 +14,10 @@ use arrow_flight::{
 };
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use streamctl_engine::resolve::output_schema;
-use streamctl_proto::{JobName, ResolvedJob, TaskId};
+use streamctl_engine::storage::Storages;
+use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Epochs named per answer when the request does not say how many.
@@ -61,75 +65,98 @@ pub struct PartTicket {
 pub struct FlightLocations {
     /// Who leads.
     pub leader: Leader,
+    /// Where manifests are.
+    pub storages: Storages,
 }
 
-struct Found {
+/// What the core knows of a job's epochs and of who has their rows.
+struct Known {
     job: ResolvedJob,
     state: String,
-    next_epoch: u64,
-    parts: Vec<(PartTicket, Vec<String>)>,
-    rows: u64,
+    head: Option<ManifestRef>,
+    published: Epoch,
+    /// The last epochs, oldest first.
+    recent: Vec<EpochFigures>,
+    /// Where the tasks that are remembered ran, if their workers are still there.
+    task_addresses: BTreeMap<TaskId, String>,
+    /// All Flight services: any worker can compute an epoch again.
+    addresses: Vec<String>,
 }
 
-/// The published epochs that the command wants, and where their rows are.
-fn find(core: &Core, command: &Command) -> Result<Found, Status> {
-    let name: JobName = command.job.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
-    let job = core.jobs.get(&name).ok_or_else(|| Status::not_found(format!("there is no job {name}")))?;
-    let from = command.from.max(1);
-    let oldest = job.recent.front().map_or(1, |figures| figures.epoch.0);
-    if from < oldest && job.head.is_some() && job.epoch().0 >= from {
-        let reason = format!(
-            "epochs before {oldest} are not kept at hand; their objects are in {}",
-            job.resolved.spec.sink.path
-        );
-        return Err(Status::out_of_range(reason));
-    }
-    let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT);
-    let last = command.to.unwrap_or(u64::MAX);
-    let wanted = job.recent.iter().filter(|f| f.epoch.0 >= from && f.epoch.0 <= last && f.epoch <= job.published);
-    let all: Vec<String> = core.workers.values().filter(|w| w.connected).map(|w| w.flight_address.clone()).collect();
-    let (mut parts, mut next_epoch, mut rows) = (vec![], from, 0);
-    for figures in wanted.take(limit) {
-        next_epoch = figures.epoch.0 + 1;
-        rows += figures.counts.rows_out;
-        for task in &figures.tasks {
-            let owner = job.task_workers.get(task).and_then(|id| core.workers.get(id)).filter(|w| w.connected);
-            let at = owner.map_or_else(|| all.clone(), |worker| vec![worker.flight_address.clone()]);
-            parts.push((PartTicket { job: name.clone(), epoch: figures.epoch.0, task: *task }, at));
-        }
-    }
-    let state =
-        core.status(&name, true).map(|s| s.state().as_str_name().trim_start_matches("JOB_STATE_").to_lowercase());
-    Ok(Found { job: job.resolved.clone(), state: state.unwrap_or_default(), next_epoch, parts, rows })
+/// What the core knows of the job that the command wants.
+fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
+    let job = core.jobs.get(name).ok_or_else(|| Status::not_found(format!("there is no job {name}")))?;
+    let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
+    let address = |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));
+    let state = core.status(name, true).map(|status| status.state().as_str_name().to_owned()).unwrap_or_default();
+    Ok(Known {
+        job: job.resolved.clone(),
+        state: state.trim_start_matches("JOB_STATE_").to_lowercase(),
+        head: job.head.clone(),
+        published: job.published,
+        recent: job.recent.iter().cloned().collect(),
+        task_addresses: job.task_workers.iter().filter_map(address).collect(),
+        addresses: core.workers.values().filter(|w| w.connected).map(|w| w.flight_address.clone()).collect(),
+    })
 }
 
 impl FlightLocations {
     async fn info(&self, descriptor: FlightDescriptor) -> Result<(FlightInfo, Command), Status> {
         let command = read_command(&descriptor)?;
-        let asked = command.clone();
-        let found = self.leader.handle()?.ask(move |core| find(core, &asked)).await??;
-        let schema = output_schema(&found.job).map_err(|error| Status::internal(error.to_string()))?;
-        let metadata = Metadata { next_epoch: found.next_epoch, state: found.state };
-        let metadata = serde_json::to_vec(&metadata).map_err(|e| Status::internal(e.to_string()))?;
-        let mut info = FlightInfo::new()
-            .try_with_schema(&schema)
-            .map_err(|error| Status::internal(error.to_string()))?
-            .with_descriptor(descriptor)
-            .with_total_records(i64::try_from(found.rows).unwrap_or(-1))
-            .with_ordered(true)
-            .with_app_metadata(metadata);
-        for (ticket, addresses) in found.parts {
-            let epoch = serde_json::json!({ "epoch": ticket.epoch }).to_string();
-            let ticket = serde_json::to_vec(&ticket).map_err(|e| Status::internal(e.to_string()))?;
+        let name: JobName = command.job.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
+        let from = command.from.max(1);
+        self.fetch_older(&mut known, from).await?;
+        let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT);
+        let last = command.to.unwrap_or(u64::MAX).min(known.published.0);
+        let wanted = known.recent.iter().filter(|figures| (from..=last).contains(&figures.epoch.0)).take(limit);
+        let epochs: Vec<&EpochFigures> = wanted.collect();
+        let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
+        let info = describe_epochs(&known, &epochs, next_epoch)?.with_descriptor(descriptor);
+        Ok((info, Command { from: next_epoch, ..command }))
+    }
+
+    /// Reads the figures of epochs that are not in memory from their manifests.
+    async fn fetch_older(&self, known: &mut Known, from: u64) -> Result<(), Status> {
+        let Some(head) = known.head.as_ref().filter(|head| head.epoch.0 >= from) else { return Ok(()) };
+        if known.recent.first().is_some_and(|oldest| oldest.epoch.0 <= from) {
+            return Ok(());
+        }
+        let checkpoints = Checkpoints::of(&self.storages, &known.job);
+        let read = checkpoints.read_back(head, Epoch(from - 1)).await;
+        let manifests = read.map_err(|error| Status::unavailable(crate::driver::describe(&error)))?;
+        known.recent = manifests.iter().map(|manifest| EpochFigures::of(manifest, "")).collect();
+        Ok(())
+    }
+}
+
+/// One endpoint per task and epoch.
+fn describe_epochs(known: &Known, epochs: &[&EpochFigures], next_epoch: u64) -> Result<FlightInfo, Status> {
+    let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+    let schema = output_schema(&known.job).map_err(|error| internal(&error))?;
+    let metadata = Metadata { next_epoch, state: known.state.clone() };
+    let metadata = serde_json::to_vec(&metadata).map_err(|error| internal(&error))?;
+    let rows: u64 = epochs.iter().map(|figures| figures.counts.rows_out).sum();
+    let mut info = FlightInfo::new()
+        .try_with_schema(&schema)
+        .map_err(|error| internal(&error))?
+        .with_total_records(i64::try_from(rows).unwrap_or(-1))
+        .with_ordered(true)
+        .with_app_metadata(metadata);
+    for figures in epochs {
+        for task in &figures.tasks {
+            let ticket = PartTicket { job: known.job.spec.name.clone(), epoch: figures.epoch.0, task: *task };
+            let ticket = serde_json::to_vec(&ticket).map_err(|error| internal(&error))?;
+            let epoch = serde_json::json!({ "epoch": figures.epoch.0 }).to_string();
             let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket)).with_app_metadata(epoch);
-            for address in addresses {
+            let own = known.task_addresses.get(task);
+            for address in own.map_or(known.addresses.as_slice(), std::slice::from_ref) {
                 endpoint = endpoint.with_location(format!("grpc://{address}"));
             }
             info = info.with_endpoint(endpoint);
         }
-        let next = Command { from: found.next_epoch, ..command };
-        Ok((info, next))
     }
+    Ok(info)
 }
 
 /// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.
