@@ -39,7 +39,11 @@ pub struct Parts {
 }
 
 /// Runs a worker whose Flight service listens on `listener`, until `stop`.
-pub async fn run(listener: TcpListener, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), tonic::transport::Error> {
+pub async fn run(
+    listener: TcpListener,
+    parts: Parts,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
     let Parts { worker, flight_address, controllers, aws, storages, task, compute } = parts;
     let settings = Settings { worker, flight_address, controllers, task };
     let sources = Sources::new(aws, storages.clone());

@@ -4,12 +4,12 @@
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
 use crate::decode::Decoder;
+use crate::sink::SinkError;
 use crate::source::{Record, ShardToRead};
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
-use crate::sink::SinkError;
 use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::query::{QueryInput, QueryPlan};
 use streamctl_proto::manifest::ManifestPart;
@@ -31,7 +31,11 @@ pub struct Replay {
 }
 
 /// Begins to compute a task's part of an epoch again.
-pub async fn replay(context: std::sync::Arc<Context>, manifest: Manifest, task: TaskId) -> Result<Option<Replay>, TaskError> {
+pub async fn replay(
+    context: std::sync::Arc<Context>,
+    manifest: Manifest,
+    task: TaskId,
+) -> Result<Option<Replay>, TaskError> {
     let parts: Vec<ManifestPart> = manifest.parts.into_iter().filter(|part| part.task == task).collect();
     if parts.is_empty() {
         return Ok(None);

@@ -82,15 +82,8 @@ enum LineEnd {
 /// Works for the leading controller until `stop`; then hands its shards back.
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
-    let mut session = Session {
-        settings,
-        world,
-        registry,
-        tasks: BTreeMap::new(),
-        running: JoinSet::new(),
-        term: 0,
-        leaving: false,
-    };
+    let mut session =
+        Session { settings, world, registry, tasks: BTreeMap::new(), running: JoinSet::new(), term: 0, leaving: false };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     tokio::pin!(stop);

@@ -54,7 +54,14 @@ pub struct ShardState {
 
 impl ShardState {
     /// A shard that begins at `from`.
-    pub fn new(id: ShardId, from: Position, after: Vec<ShardId>, detail: String, size: WindowSize, floor_ms: i64) -> Self {
+    pub fn new(
+        id: ShardId,
+        from: Position,
+        after: Vec<ShardId>,
+        detail: String,
+        size: WindowSize,
+        floor_ms: i64,
+    ) -> Self {
         Self {
             id,
             at: from,
