@@ -5,16 +5,19 @@
 
 use crate::decode::Decoder;
 use crate::sink::SinkError;
-use crate::source::{Record, ShardToRead};
+use crate::source::ShardToRead;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::query::{QueryInput, QueryPlan};
+use streamctl_engine::query::{Pushed, QueryInput, QueryPlan};
+use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Manifest, Position, ShardId, ShardRange, TaskId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Batches of a replay that may wait for its reader.
@@ -30,9 +33,10 @@ pub struct Replay {
     pub batches: mpsc::Receiver<Result<RecordBatch, TaskError>>,
 }
 
-/// Begins to compute a task's part of an epoch again.
+/// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
 pub async fn replay(
-    context: std::sync::Arc<Context>,
+    context: Arc<Context>,
+    compute: &Handle,
     manifest: Manifest,
     task: TaskId,
 ) -> Result<Option<Replay>, TaskError> {
@@ -43,8 +47,13 @@ pub async fn replay(
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
-    tokio::spawn(async move {
-        if let Err(error) = run(&context, &plan, &tables, parts, &sender).await {
+    compute.spawn(async move {
+        let ran = tokio::select! {
+            ran = run(&context, &plan, &tables, parts, &sender) => ran,
+            // Nobody reads the rows any more: neither the source nor the query may wait for them.
+            () = sender.closed() => return,
+        };
+        if let Err(error) = ran {
             let _over = sender.send(Err(error)).await;
         }
     });
@@ -86,15 +95,21 @@ async fn read_ranges(
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
         while left > 0 {
-            let mut records = reader.next().await?.records;
-            let inside = |record: &Record| record.position().reaches(&range.to);
-            records.retain(inside);
-            empty = if records.is_empty() { empty + 1 } else { 0 };
-            if empty > EMPTY_READS_MAX {
+            let chunk = reader.next().await?;
+            let mut records = chunk.records;
+            let given = records.len();
+            records.retain(|record| record.position().reaches(&range.to));
+            left = left.saturating_sub(records.len() as u64);
+            empty = if given == 0 { empty + 1 } else { 0 };
+            // A record beyond the range, the shard's end, or nothing for long: what is left is not there any more.
+            let beyond = given > records.len() || chunk.end.is_some() || empty > EMPTY_READS_MAX;
+            if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
-            left = left.saturating_sub(records.len() as u64);
-            input.push(decoder.decode(&records).batch).await?;
+            let rows = decoder.decode(&records).batch;
+            if rows.num_rows() > 0 && input.push(rows).await? == Pushed::NotNeeded {
+                return Ok(());
+            }
         }
     }
     Ok(())
@@ -104,8 +119,11 @@ async fn read_ranges(
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
     let SourceKind::Files { path, .. } = &context.job.spec.source.kind else { return Ok(String::new()) };
     let location = path.join(shard.as_str());
-    let info = context.storages.for_location(&location).head(&location).await;
-    Ok(FileShard::from(info.map_err(SinkError::from)?).to_detail())
+    match context.storages.for_location(&location).head(&location).await {
+        Ok(info) => Ok(FileShard::from(info).to_detail()),
+        Err(StorageError::NotFound { .. }) => Err(TaskError::Read(gone(shard, &Position::Start))),
+        Err(error) => Err(SinkError::from(error).into()),
+    }
 }
 
 fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
