@@ -38,11 +38,13 @@ struct Inner {
 pub struct Registry(Mutex<Inner>);
 
 impl Inner {
-    fn say(&mut self, message: Message) {
-        let Some(line) = &self.line else { return };
+    /// False when there is no line any more.
+    fn say(&mut self, message: Message) -> bool {
+        let Some(line) = &self.line else { return false };
         if line.try_send(v1::WorkerMessage { message: Some(message) }).is_err() {
             self.line = None;
         }
+        self.line.is_some()
     }
 }
 
@@ -71,9 +73,9 @@ impl Registry {
         self.lock().line = None;
     }
 
-    /// Says what needs no memory; lost when there is no line.
-    pub fn say(&self, message: Message) {
-        self.lock().say(message);
+    /// Says what needs no memory; lost, and false, when there is no line or it takes no more.
+    pub fn say(&self, message: Message) -> bool {
+        self.lock().say(message)
     }
 
     /// A task begins. False when there is one of this id.

@@ -6,7 +6,7 @@
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
-use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, TaskSettings, shards::ShardState};
+use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, ReadBudget, TaskSettings, shards::ShardState};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -58,6 +58,8 @@ pub struct World {
     pub sources: Sources,
     /// Rows for subscribers.
     pub results: Arc<Results>,
+    /// What the worker may read ahead.
+    pub budget: ReadBudget,
     /// Where windows are worked on.
     pub compute: tokio::runtime::Handle,
 }
@@ -264,9 +266,9 @@ impl Session {
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
-        let World { storages, sources, results, compute } = self.world.clone();
+        let World { storages, sources, results, budget, compute } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
-        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute };
+        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, budget, compute };
         self.running.spawn(async move {
             task::run(parts, shards, receiver).await;
             id

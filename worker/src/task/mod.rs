@@ -6,7 +6,7 @@
 
 mod context;
 mod error;
-mod reader;
+pub mod reader;
 pub mod shards;
 pub mod window;
 
@@ -18,6 +18,7 @@ mod tests;
 use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
+pub use reader::ReadBudget;
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Rows for subscribers.
     pub results: Arc<Results>,
+    /// What the worker may read ahead.
+    pub budget: ReadBudget,
     /// Where windows are worked on: not the network's threads.
     pub compute: tokio::runtime::Handle,
 }
@@ -188,7 +191,8 @@ impl Task {
     fn start_reader(&mut self, index: usize) {
         let shard = &self.shards[index];
         let to_read = reader::to_read(shard);
-        self.readers.spawn(reader::run(index, to_read, Arc::clone(&self.parts.context), self.reads.clone()));
+        let (context, budget) = (Arc::clone(&self.parts.context), self.parts.budget.clone());
+        self.readers.spawn(reader::run(index, to_read, context, budget, self.reads.clone()));
     }
 
     fn read(&mut self, read: Read) -> Result<(), TaskError> {

@@ -4,7 +4,7 @@
 //! closes (`task`).
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
-use super::{Context, TaskError};
+use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
 use crate::results::Rows;
@@ -18,7 +18,7 @@ use streamctl_engine::query::{QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Payload decoded at once.
 const DECODE_BYTES_MAX: usize = 4 << 20;
@@ -33,7 +33,7 @@ pub struct Feed {
     /// The records.
     pub records: Vec<Record>,
     /// Room in the reader's buffer.
-    pub permit: Arc<OwnedSemaphorePermit>,
+    pub permit: Arc<Room>,
 }
 
 /// What became of a window.
@@ -75,7 +75,8 @@ pub async fn run(
     let decoder = Decoder::new(schema, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
     let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
-    let worked = work(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink)).await;
+    let rows = Rows::new(plan.output_schema().clone());
+    let worked = work(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink, rows)).await;
     let (mut counts, mut stages, sink, rows, spent) = match worked {
         Ok(worked) => worked,
         Err(error) => {
@@ -198,8 +199,8 @@ fn decode_at_once(records: &[Record]) -> usize {
 }
 
 /// Takes what the query gives and stages it.
-async fn drain(mut output: QueryOutput, mut sink: WindowSink) -> Result<Drained, TaskError> {
-    let (mut rows, mut stages) = (Rows::default(), StageTimes::default());
+async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) -> Result<Drained, TaskError> {
+    let mut stages = StageTimes::default();
     loop {
         let began = Instant::now();
         let batch: RecordBatch = match output.next().await {

@@ -36,7 +36,14 @@ pub(crate) fn shard(name: &str) -> ShardId {
 
 /// A job over records `{"id": .., "k": ".."}`, all of it below `memory://`.
 pub(crate) fn job(sql: &str) -> ResolvedJob {
-    let kind = SourceKind::Generator { seed: 1, shards: 1, rate: 1.0, records_per_shard: None, bad_every: 0, unmatched_every: 0 };
+    let kind = SourceKind::Generator {
+        seed: 1,
+        shards: 1,
+        rate: 1.0,
+        records_per_shard: None,
+        bad_every: 0,
+        unmatched_every: 0,
+    };
     let mut job = testing::job(kind, 0);
     job.spec.window = WindowSize::from_ms(WINDOW_MS).unwrap();
     job.spec.sql = sql.to_owned();
@@ -113,6 +120,7 @@ impl Bed {
             context: self.context(),
             registry: Arc::clone(&self.registry),
             results: Arc::clone(&self.results),
+            budget: super::ReadBudget::default(),
             compute: tokio::runtime::Handle::current(),
         };
         tokio::spawn(run(parts, states, receiver));
