@@ -13,7 +13,7 @@ pub mod window;
 pub use context::{Context, TaskSettings};
 pub use error::TaskError;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::registry::Registry;
 use crate::results::Results;
