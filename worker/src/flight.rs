@@ -174,3 +174,6 @@ impl FlightService for FlightRows {
         Ok(Response::new(futures::stream::empty().boxed()))
     }
 }
+
+#[cfg(test)]
+mod tests;

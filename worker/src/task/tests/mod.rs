@@ -65,6 +65,8 @@ pub(crate) struct Bed {
     pub storage: MemoryStorage,
     pub results: Arc<Results>,
     pub registry: Arc<Registry>,
+    /// Instead of those in memory.
+    pub sources: Option<Sources>,
     pub lookups: BTreeMap<String, LookupVersion>,
     said: mpsc::Receiver<v1::WorkerMessage>,
     commands: Option<mpsc::Sender<Command>>,
@@ -82,6 +84,7 @@ impl Bed {
             storage: MemoryStorage::default(),
             results: Arc::default(),
             registry,
+            sources: None,
             lookups: BTreeMap::new(),
             said,
             commands: None,
@@ -96,6 +99,7 @@ impl Bed {
 
     pub fn context(&self) -> Arc<Context> {
         let sources = Sources::new(Aws::new(AwsSettings::default()), self.storages()).with_memory(self.source.clone());
+        let sources = self.sources.clone().unwrap_or(sources);
         Arc::new(Context::new(self.job.clone(), self.storages(), sources, TaskSettings::default()))
     }
 

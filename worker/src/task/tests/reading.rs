@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::source::Child;
+use streamctl_engine::lookup;
+use streamctl_proto::spec::{LookupFormat, LookupSpec};
 
 fn opening_of(message: &Message, number: i64) -> bool {
     matches!(message, Message::WindowOpening(opening) if opening.window == Some(window(number).into()))
@@ -158,4 +160,42 @@ async fn a_window_without_a_row_in_its_result_is_reported_without_an_object() {
     bed.start(&["a"]);
     let report = reports(&bed.to_end().await).remove(0);
     assert_eq!((report.counts.rows_in, report.counts.rows_out, report.objects.len()), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
+    let mut joined = job("SELECT id, name FROM source JOIN c ON source.k = c.k");
+    let path = Location::folder("memory://lookup");
+    let (format, refresh) = (LookupFormat::Csv, Duration::from_secs(60));
+    joined.spec.lookups = vec![LookupSpec { name: "c".into(), path, format, refresh, size_max: 1 << 20 }];
+    let mut bed = Bed::new(joined);
+    let names = ["old", "new", "newest"];
+    let mut versions = vec![];
+    for name in names {
+        bed.storage.put("memory://lookup/c.csv", format!("k,name\nk0,{name}\nk1,{name}\nk2,{name}\n"));
+        let spec = &bed.job.spec.lookups[0];
+        let listed = lookup::current_version(&bed.storages(), spec).await.unwrap();
+        lookup::keep(&bed.storages(), &bed.job.spec.checkpoint, &bed.job.spec.name, spec, &listed).await.unwrap();
+        versions.push(BTreeMap::from([("c".to_owned(), listed.version)]));
+    }
+    bed.push("a", 0, &[10, 1_010, 2_010]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let mut reported = vec![];
+    while reported.len() < names.len() {
+        match bed.next().await {
+            Message::WindowOpening(opening) => {
+                let number = opening.window.unwrap().start_ms / WINDOW_MS;
+                bed.command(Command::Open(window(number), versions[number as usize].clone())).await;
+            }
+            Message::Report(report) => reported.push(Report::try_from(report).unwrap()),
+            _ => {}
+        }
+    }
+    for ((report, versions), name) in reported.iter().zip(&versions).zip(names) {
+        assert_eq!(report.lookups, *versions);
+        let rows = bed.results.get(&report.job, report.window, report.task).unwrap();
+        let joined = format!("{:?}", rows.batches[0].column_by_name("name").unwrap());
+        assert!(joined.contains(&format!("\"{name}\"")), "{joined}");
+    }
 }
