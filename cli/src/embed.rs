@@ -6,14 +6,14 @@
 use crate::client::jobs;
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_controller::core::CoreSettings;
+use streamctl_controller::core::{CoreSettings, OrphanAge};
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest};
@@ -40,7 +40,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     let (stop, stopped) = watch::channel(false);
 
     // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
-    let core = CoreSettings { adoption_ms: 0, ..CoreSettings::default() };
+    let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts { store, world: world.clone(), lister, core };
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
@@ -78,11 +78,12 @@ fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Submits the job and follows it to its end.
 async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
     let unreachable = |error: tonic::transport::Error| CliError::Unreachable(error.to_string());
-    let channel = Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let channel =
+        Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
     let name = submit(channel.clone(), job).await?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
-    let signal = stop_signal();
+    let signal = asked_to_stop();
     tokio::pin!(signal);
     let mut stopping = false;
     loop {
@@ -145,18 +146,4 @@ fn store_error(job: &LocalJob, error: StoreError) -> CliError {
         }
     };
     CliError::Local { message: error.to_string(), hint }
-}
-
-async fn stop_signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let interrupt: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(tokio::signal::ctrl_c());
-    tokio::select! {
-        _ = interrupt => {}
-        _ = terminate => {}
-    }
 }

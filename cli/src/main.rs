@@ -5,10 +5,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use streamctl::args::Cli;
 use streamctl::output::Output;
+use streamctl_engine::process::log_to_stderr;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    log_to_stderr(false, "warn");
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let mut out = Output::standard(cli.output, !plain && std::io::stderr().is_terminal());
     match streamctl::run(cli, &mut out).await {

@@ -81,16 +81,18 @@ async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let submitter = Submitter { store: parts.store, world: parts.world.clone() };
+    let submitter = Submitter { store: parts.store, world: parts.world.clone(), lister: parts.lister };
     let jobs = JobsService { leader: leader.clone(), submitter, storages: parts.world.storages };
     let workers = WorkersService { leader: leader.clone(), sessions };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<WorkersServer<WorkersService>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
+    // Both versions of reflection: many clients, Python's among them, speak only the older one.
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -98,7 +100,8 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .tcp_nodelay(true)
         .add_service(health_service)
-        .add_optional_service(reflection.ok())
+        .add_optional_service(descriptors().build_v1().ok())
+        .add_optional_service(descriptors().build_v1alpha().ok())
         .add_service(JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             WorkersServer::new(workers)

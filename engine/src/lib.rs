@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod clock;
 pub mod file_shard;
 pub mod lookup;
+pub mod process;
 pub mod query;
 pub mod resolve;
 pub mod storage;

@@ -98,7 +98,9 @@ pub enum ManifestError {
     #[error("not a manifest")]
     Form(#[from] serde_json::Error),
     /// Written by a later build.
-    #[error("manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that wrote it, or a later one")]
+    #[error(
+        "manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that wrote it, or a later one"
+    )]
     Version(u32),
     /// Not the bytes that were committed.
     #[error("manifest {name} was changed after its commit: digest is {found}, committed was {committed}")]
@@ -210,11 +212,21 @@ mod tests {
                     "shardId-000000000000".into(),
                     ShardRange { from: Position::Start, to: Position::after(41.into()), records: 42, bytes: 13_000 },
                 )]),
-                counts: Counts { rows_in: 42, bytes_in: 13_000, rows_decoded: 41, rows_dead: 1, rows_unmatched: 2, rows_out: 39 },
+                counts: Counts {
+                    rows_in: 42,
+                    bytes_in: 13_000,
+                    rows_decoded: 41,
+                    rows_dead: 1,
+                    rows_unmatched: 2,
+                    rows_out: 39,
+                },
             }],
             frontier: BTreeMap::from([
                 ("shardId-000000000000".into(), Frontier { position: Position::after(41.into()), parents: vec![] }),
-                ("shardId-000000000001".into(), Frontier { position: Position::Start, parents: vec!["shardId-000000000000".into()] }),
+                (
+                    "shardId-000000000001".into(),
+                    Frontier { position: Position::Start, parents: vec!["shardId-000000000000".into()] },
+                ),
             ]),
             objects: vec![ManifestObject {
                 task: TaskId { term: Term(3), counter: 1 },
@@ -227,8 +239,22 @@ mod tests {
                     staging: crate::report::Staging::Multipart { upload_id: "u".into(), etags: vec!["e1".into()] },
                 },
             }],
-            counts: Counts { rows_in: 42, bytes_in: 13_000, rows_decoded: 41, rows_dead: 1, rows_unmatched: 2, rows_out: 39 },
-            totals: Counts { rows_in: 420, bytes_in: 130_000, rows_decoded: 410, rows_dead: 10, rows_unmatched: 20, rows_out: 390 },
+            counts: Counts {
+                rows_in: 42,
+                bytes_in: 13_000,
+                rows_decoded: 41,
+                rows_dead: 1,
+                rows_unmatched: 2,
+                rows_out: 39,
+            },
+            totals: Counts {
+                rows_in: 420,
+                bytes_in: 130_000,
+                rows_decoded: 410,
+                rows_dead: 10,
+                rows_unmatched: 20,
+                rows_out: 390,
+            },
             unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
             stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3 },
         }

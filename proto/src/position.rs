@@ -156,7 +156,12 @@ mod tests {
     fn positions_only_go_forward() {
         let (five, six) = (Position::after(5.into()), Position::after(6.into()));
         let inside = Position::After { sequence: 5.into(), sub_sequence: 3 };
-        assert!(Position::Start.reaches(&five) && five.reaches(&inside) && inside.reaches(&six) && six.reaches(&Position::End));
+        assert!(
+            Position::Start.reaches(&five)
+                && five.reaches(&inside)
+                && inside.reaches(&six)
+                && six.reaches(&Position::End)
+        );
         assert!(!six.reaches(&five) && !Position::End.reaches(&six) && !five.reaches(&Position::Start));
     }
 }

@@ -13,6 +13,7 @@ mod source;
 mod tests;
 mod text;
 
+pub use parse::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Problem, Problems};
 pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};

@@ -176,7 +176,6 @@ fn s3(folder: &Path) -> Server {
         args.push(format!("-{flag}={}", free_port()));
     }
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    // It writes some files into its working folder's place of settings: give it credentials only.
     let launch = Launch::new("s3", server_program("weed"), &args, folder).env(credentials());
     Server { process: launch.start(), port }
 }

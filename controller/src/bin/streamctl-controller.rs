@@ -9,9 +9,9 @@ use streamctl_controller::node::{self, Parts};
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::process::{asked_to_stop, log_to_stderr};
 use streamctl_engine::resolve::World;
 use streamctl_engine::storage::Storages;
-use tracing_subscriber::EnvFilter;
 
 /// The control plane of streamctl: assigns shards to workers and commits their windows.
 ///
@@ -43,9 +43,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json { logs.json().init() } else { logs.init() }
+    log_to_stderr(args.log_json, "info");
 
     let listener = tokio::net::TcpListener::bind(args.listen).await?;
     let address = args.advertise.unwrap_or(listener.local_addr()?.to_string());
@@ -55,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
     let parts = Parts { store: open(&args.store, &args.cluster).await?, world, lister, core: CoreSettings::default() };
     tracing::info!(id, address, "controller serves");
-    node::run(LeaderRecord { id, address }, listener, parts, stop_signal()).await?;
+    node::run(LeaderRecord { id, address }, listener, parts, asked_to_stop()).await?;
     tracing::info!("controller stopped");
     Ok(())
 }
@@ -70,17 +68,4 @@ async fn open(store: &str, cluster: &str) -> anyhow::Result<Arc<dyn Store>> {
         return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path))?));
     }
     anyhow::bail!("--store is etcd://host:port[,host:port...] or file:///path, not {store:?}")
-}
-
-async fn stop_signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
-    }
 }

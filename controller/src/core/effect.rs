@@ -1,7 +1,7 @@
 //! What the core wants done. Names are imperatives: nothing here has happened yet.
 
 use super::event::Wanted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, LookupVersion, Manifest, Position, ShardId, TaskId, Window, WorkerId};
 
@@ -121,6 +121,15 @@ pub enum Effect {
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
+    },
+    /// Throw away what was staged before `before_ms` and can not become visible any more. Not answered.
+    Sweep {
+        /// Of which job.
+        job: JobName,
+        /// Later ones may belong to a running task.
+        before_ms: i64,
+        /// Locations that a head, or a report on its way to one, still needs.
+        keep: BTreeSet<String>,
     },
     /// Keep what is wanted of a job.
     RecordWanted {

@@ -94,6 +94,20 @@ pub enum TaskEnd {
 
 pub use crate::store::Wanted;
 
+impl Event {
+    /// The task that says so, for what tasks say.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::WindowRequested { task, .. }
+            | Self::Progressed { task, .. }
+            | Self::ShardEnded { task, .. }
+            | Self::TaskEnded { task, .. } => Some(*task),
+            Self::Reported { report, .. } => Some(report.task),
+            _ => None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -222,6 +222,8 @@ pub struct Job {
     pub failures: u32,
     /// Tasks that failed since this term began.
     pub retries: u64,
+    /// When to look for orphans again.
+    pub sweep_at_ms: i64,
     /// No task is given out before.
     pub pause_until_ms: i64,
     /// The last failure that is being tried again, per effect.
@@ -253,6 +255,7 @@ impl Job {
             listing: Listing::default(),
             failures: 0,
             retries: 0,
+            sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -544,6 +547,15 @@ impl Job {
         self.head = Some(reference);
         self.publishing.push_back(manifest.clone());
         Some(manifest)
+    }
+
+    /// Locations of staged objects that may still become visible.
+    pub fn staged(&self) -> BTreeSet<String> {
+        let committing = self.committing.iter().map(|committing| &committing.manifest);
+        let manifests = self.publishing.iter().chain(committing).flat_map(|manifest| &manifest.objects);
+        let reports = self.windows.values().flat_map(|open| &open.reports).flat_map(|report| &report.objects);
+        let staged = manifests.map(|object| &object.staged).chain(reports);
+        staged.map(|object| object.location.clone()).collect()
     }
 
     /// A bounded source was read to its end, and all of it is published.

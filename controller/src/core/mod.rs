@@ -31,6 +31,8 @@ pub struct CoreSettings {
     pub adoption_ms: i64,
     /// Between two listings of a source that can reshard.
     pub listing_interval_ms: i64,
+    /// What was staged and is not needed any more is thrown away at this age.
+    pub orphan_age: OrphanAge,
     /// Waits after the first, second, third and every later failure of a job's tasks in a row.
     pub retry_waits_ms: [i64; 3],
 }
@@ -41,9 +43,22 @@ impl Default for CoreSettings {
             worker_timeout_ms: 3_000,
             adoption_ms: 1_500,
             listing_interval_ms: 10_000,
+            orphan_age: OrphanAge::OlderThanMs(6 * 3_600_000),
             retry_waits_ms: [1_000, 2_000, 5_000],
         }
     }
+}
+
+/// Between two looks for orphans of a job.
+const SWEEP_INTERVAL_MS: i64 = 600_000;
+
+/// When what was staged counts as an orphan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrphanAge {
+    /// At this age. More than a window's length: a task may keep an object open that long.
+    OlderThanMs(i64),
+    /// When it was staged before this term: no task of an earlier one can live (local mode).
+    BeforeThisTerm,
 }
 
 /// A worker with a session.
@@ -70,9 +85,11 @@ pub struct Core {
     pub term: Term,
     settings: CoreSettings,
     tasks_given: u64,
+    began_ms: i64,
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
+    deferred: Vec<Event>,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -84,11 +101,13 @@ impl Core {
     pub fn new(term: Term, now: i64, settings: CoreSettings) -> Self {
         Self {
             term,
+            began_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
             settings,
             tasks_given: 0,
             adopting: false,
             offered: vec![],
+            deferred: vec![],
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -108,6 +127,11 @@ impl Core {
     }
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
+        if self.adopting && event.task().is_some_and(|task| task.term < self.term) {
+            // Of a task that may be adopted: it counts once that is decided.
+            self.deferred.push(event);
+            return;
+        }
         match event {
             Event::JobLoaded { job, wanted, head, unpublished, published } => {
                 let mut loaded = Job::new(*job);
@@ -257,6 +281,7 @@ impl Core {
         let joined =
             Worker { session, flight_address, heard_ms: now, connected: true, leaving: false, memory_bytes: 0 };
         self.workers.insert(worker.clone(), joined);
+        self.offered.retain(|(offerer, _)| *offerer != worker);
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
         for running in tasks {
@@ -447,6 +472,9 @@ impl Core {
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
         }
+        for event in std::mem::take(&mut self.deferred) {
+            self.apply(now, event, out);
+        }
     }
 
     /// Does for one job whatever can be done now.
@@ -458,7 +486,23 @@ impl Core {
         }
         self.open_windows(name, out);
         self.commit(now, name, out);
+        self.sweep_when_due(now, name, out);
         self.finish(name, out);
+    }
+
+    fn sweep_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let (age, began_ms, adopting) = (self.settings.orphan_age, self.began_ms, self.adopting);
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        if adopting || now < job.sweep_at_ms || !job.runs() {
+            return;
+        }
+        job.sweep_at_ms = now + SWEEP_INTERVAL_MS;
+        let window_ms = job.resolved.spec.window.ms();
+        let before_ms = match age {
+            OrphanAge::OlderThanMs(age_ms) => now - age_ms.max(window_ms.saturating_mul(4)),
+            OrphanAge::BeforeThisTerm => began_ms,
+        };
+        out.push(Effect::Sweep { job: name.clone(), before_ms, keep: job.staged() });
     }
 
     fn list_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {

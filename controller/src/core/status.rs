@@ -46,8 +46,9 @@ impl Core {
 
     /// The workers with a session.
     pub fn worker_status(&self) -> Vec<v1::WorkerStatus> {
-        let tasks =
-            |id: &WorkerId| self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count();
+        let tasks = |id: &WorkerId| {
+            self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count()
+        };
         let status = |(id, worker): (&_, &super::Worker)| v1::WorkerStatus {
             worker: format!("{id}"),
             flight_address: worker.flight_address.clone(),

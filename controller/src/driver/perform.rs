@@ -9,13 +9,17 @@ use crate::publish::{Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
 use crate::shards::{ListError, ListedShard, ShardLister};
 use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
-use std::sync::Arc;
-use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_engine::clock::now_ms;
 use streamctl_engine::lookup;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::lookups_to_wire;
+use streamctl_proto::manifest::CheckpointNames;
+use streamctl_proto::spec::Location;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{JobName, LookupVersion, Manifest, ResolvedJob, Term, v1};
 use tokio::sync::mpsc;
@@ -46,6 +50,7 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::CheckLookup { job, .. }
         | Effect::MoveHead { job, .. }
         | Effect::RecordPublished { job, .. }
+        | Effect::Sweep { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
         Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(&manifest.job),
         Effect::StartTask { .. }
@@ -155,6 +160,10 @@ impl Performer {
                 let written = self.store.set_published(self.term, name, *epoch).await;
                 recorded(written, Event::PublishedRecorded { job: name.clone(), epoch: *epoch })
             }
+            Effect::Sweep { before_ms, keep, .. } => {
+                self.sweep(job, *before_ms, keep).await;
+                Try::Done(Event::Ticked)
+            }
             Effect::RecordWanted { job: name, wanted } => {
                 recorded(self.store.set_wanted(self.term, name, wanted).await, Event::Ticked)
             }
@@ -218,6 +227,23 @@ impl Performer {
         }
     }
 
+    /// Orphans do no harm but cost: what can not be swept now is left to the next sweep.
+    async fn sweep(&self, job: &ResolvedJob, before_ms: i64, keep: &BTreeSet<String>) {
+        let dead = job.spec.dead_letter.clone().unwrap_or_else(|| {
+            let names = CheckpointNames::new(&job.spec.name);
+            Location::folder(&job.spec.checkpoint.join(&names.dead_letters()))
+        });
+        for folder in [&job.spec.sink.path, &dead] {
+            let storage = self.storages.for_location(folder.as_str());
+            let age_ms = now_ms() - before_ms;
+            match storage.sweep(folder, job.spec.name.as_str(), age_ms, keep).await {
+                Ok(0) => {}
+                Ok(swept) => tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away"),
+                Err(error) => tracing::warn!(job = %job.spec.name, %folder, %error, "orphans can not be swept now"),
+            }
+        }
+    }
+
     async fn publish(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
         let name = job.spec.name.clone();
         match publish(&self.storages, manifest).boxed().await {
@@ -240,6 +266,7 @@ fn label(effect: &Effect) -> &'static str {
         Effect::MoveHead { .. } => "commit",
         Effect::Publish { .. } => "publish",
         Effect::RecordPublished { .. } => "record published",
+        Effect::Sweep { .. } => "sweep",
         Effect::RecordWanted { .. } => "record wanted",
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }

@@ -78,7 +78,10 @@ fn find(core: &Core, command: &Command) -> Result<Found, Status> {
     let from = command.from.max(1);
     let oldest = job.recent.front().map_or(1, |figures| figures.epoch.0);
     if from < oldest && job.head.is_some() && job.epoch().0 >= from {
-        let reason = format!("epochs before {oldest} are not kept at hand; their objects are in {}", job.resolved.spec.sink.path);
+        let reason = format!(
+            "epochs before {oldest} are not kept at hand; their objects are in {}",
+            job.resolved.spec.sink.path
+        );
         return Err(Status::out_of_range(reason));
     }
     let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT);
@@ -95,7 +98,8 @@ fn find(core: &Core, command: &Command) -> Result<Found, Status> {
             parts.push((PartTicket { job: name.clone(), epoch: figures.epoch.0, task: *task }, at));
         }
     }
-    let state = core.status(&name, true).map(|s| s.state().as_str_name().trim_start_matches("JOB_STATE_").to_lowercase());
+    let state =
+        core.status(&name, true).map(|s| s.state().as_str_name().trim_start_matches("JOB_STATE_").to_lowercase());
     Ok(Found { job: job.resolved.clone(), state: state.unwrap_or_default(), next_epoch, parts, rows })
 }
 
@@ -115,8 +119,9 @@ impl FlightLocations {
             .with_ordered(true)
             .with_app_metadata(metadata);
         for (ticket, addresses) in found.parts {
+            let epoch = serde_json::json!({ "epoch": ticket.epoch }).to_string();
             let ticket = serde_json::to_vec(&ticket).map_err(|e| Status::internal(e.to_string()))?;
-            let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+            let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket)).with_app_metadata(epoch);
             for address in addresses {
                 endpoint = endpoint.with_location(format!("grpc://{address}"));
             }
@@ -172,11 +177,15 @@ impl FlightService for FlightLocations {
 
     async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
         let jobs = self.leader.handle()?.ask(|core| core.jobs.keys().cloned().collect::<Vec<_>>()).await?;
-        let flight = |job: JobName| Ok(FlightInfo::new().with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])));
+        let flight =
+            |job: JobName| Ok(FlightInfo::new().with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])));
         Ok(Response::new(Box::pin(futures::stream::iter(jobs.into_iter().map(flight)))))
     }
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
         Err(Status::unimplemented("no handshake is needed"))
     }
 

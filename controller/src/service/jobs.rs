@@ -119,9 +119,8 @@ impl JobsService {
     async fn head(&self, job: &JobName) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
         let wanted = job.clone();
         let handle = self.leader.handle()?;
-        let found = handle.ask(move |core| {
-            core.jobs.get(&wanted).map(|job| (job.resolved.clone(), job.head.clone(), job.published))
-        });
+        let found = handle
+            .ask(move |core| core.jobs.get(&wanted).map(|job| (job.resolved.clone(), job.head.clone(), job.published)));
         found.await?.ok_or_else(|| not_found(job))
     }
 

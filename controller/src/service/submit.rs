@@ -7,12 +7,14 @@ use crate::core::{Event, Wanted};
 use crate::driver::describe;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
+use crate::shards::{ListError, ShardLister};
 use crate::store::{CreateOutcome, Store, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::now_ms;
 use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
 use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::spec::line_of;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
 
@@ -23,6 +25,8 @@ pub struct Submitter {
     pub store: Arc<dyn Store>,
     /// What a job file leaves to the world.
     pub world: World,
+    /// The sources' shards.
+    pub lister: Arc<dyn ShardLister>,
 }
 
 impl Submitter {
@@ -41,7 +45,8 @@ impl Submitter {
             handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
             return Ok(response(&job, false));
         }
-        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(refused)?;
+        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(|error| refused(error, text))?;
+        self.lister.list(&job).await.map_err(unlisted)?;
         if dry_run {
             return Ok(response(&job, false));
         }
@@ -50,7 +55,12 @@ impl Submitter {
 
     async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
         let name = job.spec.name.clone();
-        let stored = handle.ask({ let name = name.clone(); move |core| core.jobs.contains_key(&name) }).await?;
+        let stored = handle
+            .ask({
+                let name = name.clone();
+                move |core| core.jobs.contains_key(&name)
+            })
+            .await?;
         let checkpoints = Checkpoints::of(&self.world.storages, &job);
         let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
         if !stored && !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
@@ -88,9 +98,21 @@ impl Submitter {
     }
 }
 
-fn refused(error: ResolveError) -> Status {
+fn unlisted(error: ListError) -> Status {
     match error {
-        ResolveError::Problems(problems) => Status::invalid_argument(problems.to_string()),
+        ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
+        ListError::Unavailable { .. } => Status::unavailable(format!("source: {}", describe(&error))),
+    }
+}
+
+fn refused(error: ResolveError, text: &str) -> Status {
+    match error {
+        ResolveError::Problems(mut problems) => {
+            for problem in &mut problems.0 {
+                problem.line = problem.line.or_else(|| line_of(text, &problem.field));
+            }
+            Status::invalid_argument(problems.to_string())
+        }
         ResolveError::Unavailable { .. } => Status::unavailable(describe(&error)),
     }
 }

@@ -101,9 +101,8 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
         let position = convert::position("shard.from", shard.from)?;
         Ok((ShardId::new(shard.shard), position))
     };
-    let window = |opened: v1::WindowOpened| {
-        Ok((convert::window(opened.window)?, convert::lookups_from_wire(opened.lookups)))
-    };
+    let window =
+        |opened: v1::WindowOpened| Ok((convert::window(opened.window)?, convert::lookups_from_wire(opened.lookups)));
     Ok(RunningTask {
         task: convert::task_id(task.task)?,
         job: job_name(task.job)?,

@@ -40,7 +40,7 @@ pub struct Listed {
 pub enum LookupError {
     /// Nothing is below its path.
     #[error(
-        "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count); write its files there, or mend `path`"
+        "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count)"
     )]
     Empty {
         /// Its name.

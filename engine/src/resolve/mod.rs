@@ -91,6 +91,7 @@ pub async fn resolve(
     if let Some(plan) = &plan {
         check_partitions(&spec, plan.output_schema(), &mut log);
     }
+    check_places(world, &spec, &mut log).await;
     let (Some(table), Some(plan)) = (table, plan) else { return Err(log.into_error()) };
     if !log.failures.is_empty() {
         return Err(log.into_error());
@@ -116,6 +117,16 @@ pub async fn resolve(
         })?,
         spec,
     })
+}
+
+/// Whether the places that the job writes to are there.
+async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
+    let dead = spec.dead_letter.as_ref().map(|folder| ("dead_letter.path", folder));
+    let places = [("sink.path", &spec.sink.path), ("checkpoint.location", &spec.checkpoint)];
+    for (field, folder) in places.into_iter().chain(dead) {
+        let checked = world.storages.for_location(folder.as_str()).check(folder).await;
+        log.ok(checked, |error| Failure::of_storage(field, &error));
+    }
 }
 
 /// A schema as text: an Arrow IPC stream without batches, in base64.
@@ -215,7 +226,14 @@ impl Failure {
         match error {
             LookupError::Storage { source, .. } => Self::of_storage("lookup.path", source),
             _ if error.may_pass() => Self::Unavailable { field: "lookup.path".into(), reason: error.to_string() },
-            LookupError::TooLarge { .. } => Self::problem("lookup.size_max", error.to_string(), None),
+            LookupError::TooLarge { .. } => {
+                let hint = "raise size_max if the workers have the memory, or give the lookup fewer columns";
+                Self::problem("lookup.size_max", error.to_string(), Some(hint.into()))
+            }
+            LookupError::Empty { .. } => {
+                let hint = "write the lookup's files there, or mend its `path`";
+                Self::problem("lookup.path", error.to_string(), Some(hint.into()))
+            }
             _ => Self::problem("lookup.path", error.to_string(), None),
         }
     }

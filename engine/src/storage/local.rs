@@ -32,6 +32,10 @@ pub struct LocalStorage;
 
 #[async_trait]
 impl Storage for LocalStorage {
+    async fn check(&self, folder: &Location) -> Result<(), StorageError> {
+        blocking(folder.as_str(), |path| fs::create_dir_all(path).map_err(|error| failed(path, &error))).await
+    }
+
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
         blocking(location, move |path| read_up_to(path, limit)).await
     }

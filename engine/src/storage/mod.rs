@@ -90,6 +90,11 @@ pub enum PutOutcome {
 /// Folders of objects. Transient failures are retried inside, with a limit; what comes out is for the caller to act on.
 #[async_trait]
 pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Whether objects can be made below this folder: its bucket is there, or the folder itself can be made.
+    /// Implementations without such a thing have nothing to say.
+    async fn check(&self, _folder: &Location) -> Result<(), StorageError> {
+        Ok(())
+    }
     /// The whole object; refused when it is larger than `limit` bytes.
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError>;
     /// Size and ETag of one object.

@@ -66,6 +66,13 @@ impl<'a> Place<'a> {
 
 #[async_trait]
 impl Storage for S3Storage {
+    async fn check(&self, folder: &Location) -> Result<(), StorageError> {
+        let place = Place::parse(folder.as_str())?;
+        // Not HeadBucket: that needs another permission than the job itself does.
+        let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key).max_keys(1);
+        request.send().await.map(drop).map_err(|error| meaning(folder.as_str(), &error))
+    }
+
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;

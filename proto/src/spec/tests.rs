@@ -243,3 +243,11 @@ fn a_job_file_has_a_largest_size() {
     let text = format!("{}# {}", job(""), "x".repeat(JOB_FILE_BYTES_MAX));
     assert!(refusal(&text).contains("at most 1048576 are read"));
 }
+
+#[test]
+fn a_key_is_found_again_by_its_name() {
+    let text = "name = \"a\"\n\n[sink]\npath = \"/x\"\n\n[[lookup]]\nname = \"c\"\npath = \"/l\"\n";
+    assert_eq!(super::line_of(text, "sink.path"), Some(4));
+    assert_eq!(super::line_of(text, "lookup.path"), Some(8));
+    assert_eq!(super::line_of(text, "sink.format"), None);
+}

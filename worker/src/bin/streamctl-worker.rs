@@ -3,10 +3,10 @@
 use clap::Parser;
 use std::net::SocketAddr;
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::process::{asked_to_stop, log_to_stderr};
 use streamctl_engine::storage::Storages;
 use streamctl_worker::node::{self, Parts};
 use streamctl_worker::task::TaskSettings;
-use tracing_subscriber::EnvFilter;
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -37,9 +37,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json { logs.json().init() } else { logs.init() }
+    log_to_stderr(args.log_json, "info");
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = tokio::runtime::Builder::new_multi_thread()
@@ -47,7 +45,8 @@ fn main() -> anyhow::Result<()> {
         .thread_name("compute")
         .enable_all()
         .build()?;
-    let network = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
+    let network =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
     let ran = network.block_on(run(args, compute.handle().clone()));
     compute.shutdown_background();
     ran
@@ -62,20 +61,7 @@ async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> 
     tracing::info!(worker, flight_address, controllers = ?args.controller, "worker starts");
     let task = TaskSettings::default();
     let parts = Parts { worker, flight_address, controllers: args.controller, aws, storages, task, compute };
-    node::run(listener, parts, stop_signal()).await?;
+    node::run(listener, parts, asked_to_stop()).await?;
     tracing::info!("worker stopped");
     Ok(())
-}
-
-async fn stop_signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate => {}
-    }
 }
