@@ -4,7 +4,9 @@
 //! Rule: a ticket names a job, an epoch and a task, nothing else; what it resolves to comes from the controller.
 
 use crate::replay::replay;
+use crate::results::KeptRows;
 use crate::session::{Settings, World};
+use crate::source::ReadError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -60,12 +62,17 @@ impl FlightRows {
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
                     return Ok((manifest, serde_json::from_str(&found.job_json).map_err(bad)?));
                 }
-                Err(status) if matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) => last = status,
+                Err(status) if elsewhere(&status) => last = status,
                 Err(status) => return Err(status),
             }
         }
         Err(last)
     }
+}
+
+/// Another controller may know: this one does not answer in time, or does not lead.
+fn elsewhere(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled)
 }
 
 async fn ask(address: &str, ticket: &PartTicket) -> Result<v1::GetEpochResponse, Status> {
@@ -86,7 +93,10 @@ fn encoded(
 }
 
 fn failed(error: &TaskError) -> Status {
-    Status::internal(error.describe())
+    match error {
+        TaskError::Read(ReadError::DataLoss { .. }) => Status::data_loss(error.describe()),
+        _ => Status::internal(error.describe()),
+    }
 }
 
 fn not_here<T>() -> Result<T, Status> {
@@ -111,16 +121,13 @@ impl FlightService for FlightRows {
         }
         let ticket: PartTicket = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         let (manifest, job) = self.epoch(&ticket).await?;
-        if let Some(batches) = self.world.results.get(&ticket.job, manifest.window, ticket.task)
-            && let Some(first) = batches.first()
-        {
-            let schema = first.schema();
+        if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, ticket.task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
-        let World { storages, sources, .. } = self.world.clone();
+        let World { storages, sources, compute, .. } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
-        let replayed = replay(context, manifest, ticket.task).await.map_err(|error| failed(&error))?;
+        let replayed = replay(context, &compute, manifest, ticket.task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else {
             return Err(Status::not_found(format!("epoch {} has no part of task {}", ticket.epoch, ticket.task)));
         };
@@ -167,3 +174,6 @@ impl FlightService for FlightRows {
         Ok(Response::new(futures::stream::empty().boxed()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crate::flight::FlightRows;
 use crate::results::Results;
 use crate::session::{self, Settings, World};
 use crate::source::Sources;
-use crate::task::TaskSettings;
+use crate::task::{ReadBudget, TaskSettings};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub async fn run(
     let Parts { worker, flight_address, controllers, aws, storages, task, compute } = parts;
     let settings = Settings { worker, flight_address, controllers, task };
     let sources = Sources::new(aws, storages.clone());
-    let world = World { storages, sources, results: Arc::new(Results::default()), compute };
+    let (results, budget) = (Arc::new(Results::default()), ReadBudget::default());
+    let world = World { storages, sources, results, budget, compute };
     let rows = FlightRows { settings: settings.clone(), world: world.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<FlightServiceServer<FlightRows>>().await;

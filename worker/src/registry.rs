@@ -38,11 +38,13 @@ struct Inner {
 pub struct Registry(Mutex<Inner>);
 
 impl Inner {
-    fn say(&mut self, message: Message) {
-        let Some(line) = &self.line else { return };
+    /// False when there is no line any more.
+    fn say(&mut self, message: Message) -> bool {
+        let Some(line) = &self.line else { return false };
         if line.try_send(v1::WorkerMessage { message: Some(message) }).is_err() {
             self.line = None;
         }
+        self.line.is_some()
     }
 }
 
@@ -71,9 +73,9 @@ impl Registry {
         self.lock().line = None;
     }
 
-    /// Says what needs no memory; lost when there is no line.
-    pub fn say(&self, message: Message) {
-        self.lock().say(message);
+    /// Says what needs no memory; lost, and false, when there is no line or it takes no more.
+    pub fn say(&self, message: Message) -> bool {
+        self.lock().say(message)
     }
 
     /// A task begins. False when there is one of this id.
@@ -219,5 +221,159 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
         windows: entry.open.iter().map(window).collect(),
         ended: entry.ended.clone(),
         released: entry.released,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamctl_proto::{Counts, ShardRange, Term};
+
+    fn task(counter: u64) -> TaskId {
+        TaskId { term: Term(1), counter }
+    }
+
+    fn job() -> JobName {
+        "sales".parse().unwrap()
+    }
+
+    fn window(number: i64) -> Window {
+        Window { start_ms: number, end_ms: number + 1 }
+    }
+
+    /// Record `number` of the task's only shard, in the window of that number.
+    fn report(id: TaskId, number: i64) -> Report {
+        let at = |number: i64| u64::try_from(number - 1).map_or(Position::Start, |last| Position::after(last.into()));
+        let range = ShardRange { from: at(number), to: at(number + 1), records: 1, bytes: 1 };
+        Report {
+            task: id,
+            job: job(),
+            window: window(number),
+            ranges: BTreeMap::from([(ShardId::new(id.to_string()), range)]),
+            counts: Counts { rows_in: 1, bytes_in: 1, rows_decoded: 1, ..Counts::default() },
+            lookups: BTreeMap::new(),
+            objects: vec![],
+            unmatched: vec![],
+            stages: Default::default(),
+        }
+    }
+
+    fn begin(registry: &Registry, id: TaskId) {
+        assert!(registry.begin(id, job(), BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)])));
+    }
+
+    /// What a controller knows of a task after a Hello and all that was said since.
+    fn windows_known(hello: &v1::Hello, said: &[Message], id: TaskId) -> Vec<i64> {
+        let running = hello.tasks.iter().filter(|running| running.task == Some(id.into()));
+        let told = running.flat_map(|running| running.reports.iter());
+        let since = said.iter().filter_map(|message| match message {
+            Message::Report(report) if report.task == Some(id.into()) => Some(report),
+            _ => None,
+        });
+        told.chain(since).map(|report| report.window.unwrap().start_ms).collect()
+    }
+
+    #[test]
+    fn hello_and_what_follows_hold_every_undecided_report_once_whatever_happens_when() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let registry = Registry::default();
+            let ids = [task(1), task(2)];
+            ids.iter().for_each(|id| begin(&registry, *id));
+            let mut reported = [0_i64; 2];
+            let (mut committed, mut committed_at_hello) = (-1, -1);
+            let mut line: Option<(v1::Hello, mpsc::Receiver<v1::WorkerMessage>)> = None;
+            let mut said = vec![];
+            for _ in 0..60 {
+                match random.u8(0..6) {
+                    0 => {
+                        line = Some(registry.connect("w", "a:1"));
+                        (said, committed_at_hello) = (vec![], committed);
+                    }
+                    1 => {
+                        registry.disconnect();
+                        line = None;
+                    }
+                    2 => {
+                        committed = random
+                            .i64(-1..=reported[0].min(reported[1]))
+                            .max(committed)
+                            .min(reported[0].min(reported[1]) - 1);
+                        if committed >= 0 {
+                            registry.committed(&job(), window(committed));
+                        }
+                    }
+                    _ => {
+                        let which = random.usize(0..2);
+                        registry.report(report(ids[which], reported[which]));
+                        reported[which] += 1;
+                    }
+                }
+                let Some((hello, messages)) = &mut line else { continue };
+                while let Ok(message) = messages.try_recv() {
+                    said.push(message.message.unwrap());
+                }
+                for (id, reported) in ids.into_iter().zip(reported) {
+                    let expected: Vec<i64> = (committed_at_hello + 1..reported).collect();
+                    assert_eq!(windows_known(hello, &said, id), expected, "seed {seed}");
+                    let running = hello.tasks.iter().find(|running| running.task == Some(id.into())).unwrap();
+                    let base = running.shards[0].from.clone().unwrap();
+                    let expected = report(id, committed_at_hello + 1).ranges.into_values().next().unwrap().from;
+                    assert_eq!(
+                        Position::try_from(base).unwrap(),
+                        expected,
+                        "seed {seed}: its reports go on from its base"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_was_asked_for_is_asked_for_again_on_a_new_line_until_it_is_opened() {
+        let registry = Registry::default();
+        begin(&registry, task(1));
+        registry.ask_window(task(1), window(0));
+        let (_, mut said) = registry.connect("w", "a:1");
+        assert_eq!(said.try_recv().unwrap().message, Some(opening(task(1), window(0))));
+        assert!(registry.window_opened(task(1), window(0), &BTreeMap::new()));
+        assert!(!registry.window_opened(task(1), window(0), &BTreeMap::new()), "once");
+        let (hello, mut said) = registry.connect("w", "a:1");
+        assert!(said.try_recv().is_err());
+        assert_eq!(hello.tasks[0].windows.len(), 1);
+        registry.report(report(task(1), 0));
+        assert_eq!(registry.connect("w", "a:1").0.tasks[0].windows, [], "it is reported");
+    }
+
+    #[test]
+    fn a_released_task_is_kept_until_its_reports_are_decided() {
+        use v1::task_ended::Why;
+        let registry = Registry::default();
+        for counter in 1..=3 {
+            begin(&registry, task(counter));
+        }
+        registry.report(report(task(1), 0));
+        registry.report(report(task(2), 0));
+        registry.end(task(1), Why::Released, String::new(), String::new());
+        registry.end(task(2), Why::Cancelled, String::new(), String::new());
+        registry.end(task(3), Why::Completed, String::new(), String::new());
+        let (hello, _said) = registry.connect("w", "a:1");
+        assert_eq!(
+            hello.tasks.iter().map(|t| (t.task, t.released)).collect::<Vec<_>>(),
+            [(Some(task(1).into()), true)]
+        );
+        registry.committed(&"other".parse().unwrap(), window(5));
+        assert_eq!(registry.connect("w", "a:1").0.tasks.len(), 1);
+        registry.committed(&job(), window(0));
+        assert_eq!(registry.connect("w", "a:1").0.tasks, []);
+    }
+
+    #[test]
+    fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
+        let registry = Registry::default();
+        let (_, _said) = registry.connect("w", "a:1");
+        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1 });
+        assert!((0..QUEUE_MAX).all(|_| registry.say(beat())));
+        assert!(!registry.say(beat()) && !registry.say(beat()));
     }
 }

@@ -5,16 +5,19 @@
 
 use crate::decode::Decoder;
 use crate::sink::SinkError;
-use crate::source::{Record, ShardToRead};
+use crate::source::ShardToRead;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::query::{QueryInput, QueryPlan};
+use streamctl_engine::query::{Pushed, QueryInput, QueryPlan};
+use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Manifest, Position, ShardId, ShardRange, TaskId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Batches of a replay that may wait for its reader.
@@ -30,9 +33,10 @@ pub struct Replay {
     pub batches: mpsc::Receiver<Result<RecordBatch, TaskError>>,
 }
 
-/// Begins to compute a task's part of an epoch again.
+/// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
 pub async fn replay(
-    context: std::sync::Arc<Context>,
+    context: Arc<Context>,
+    compute: &Handle,
     manifest: Manifest,
     task: TaskId,
 ) -> Result<Option<Replay>, TaskError> {
@@ -43,8 +47,13 @@ pub async fn replay(
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
-    tokio::spawn(async move {
-        if let Err(error) = run(&context, &plan, &tables, parts, &sender).await {
+    compute.spawn(async move {
+        let ran = tokio::select! {
+            ran = run(&context, &plan, &tables, parts, &sender) => ran,
+            // Nobody reads the rows any more: neither the source nor the query may wait for them.
+            () = sender.closed() => return,
+        };
+        if let Err(error) = ran {
             let _over = sender.send(Err(error)).await;
         }
     });
@@ -86,15 +95,21 @@ async fn read_ranges(
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
         while left > 0 {
-            let mut records = reader.next().await?.records;
-            let inside = |record: &Record| record.position().reaches(&range.to);
-            records.retain(inside);
-            empty = if records.is_empty() { empty + 1 } else { 0 };
-            if empty > EMPTY_READS_MAX {
+            let chunk = reader.next().await?;
+            let mut records = chunk.records;
+            let given = records.len();
+            records.retain(|record| record.position().reaches(&range.to));
+            left = left.saturating_sub(records.len() as u64);
+            empty = if given == 0 { empty + 1 } else { 0 };
+            // A record beyond the range, the shard's end, or nothing for long: what is left is not there any more.
+            let beyond = given > records.len() || chunk.end.is_some() || empty > EMPTY_READS_MAX;
+            if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
-            left = left.saturating_sub(records.len() as u64);
-            input.push(decoder.decode(&records).batch).await?;
+            let rows = decoder.decode(&records).batch;
+            if rows.num_rows() > 0 && input.push(rows).await? == Pushed::NotNeeded {
+                return Ok(());
+            }
         }
     }
     Ok(())
@@ -104,11 +119,169 @@ async fn read_ranges(
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
     let SourceKind::Files { path, .. } = &context.job.spec.source.kind else { return Ok(String::new()) };
     let location = path.join(shard.as_str());
-    let info = context.storages.for_location(&location).head(&location).await;
-    Ok(FileShard::from(info.map_err(SinkError::from)?).to_detail())
+    match context.storages.for_location(&location).head(&location).await {
+        Ok(info) => Ok(FileShard::from(info).to_detail()),
+        Err(StorageError::NotFound { .. }) => Err(TaskError::Read(gone(shard, &Position::Start))),
+        Err(error) => Err(SinkError::from(error).into()),
+    }
 }
 
 fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
     let detail = "the source gives no more records of this range".to_owned();
     crate::source::ReadError::DataLoss { shard: shard.clone(), position: position.clone(), detail }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::source::testing::clock_at;
+    use crate::source::{ReadError, Sources};
+    use crate::task::tests::{Bed, chained, job, record, reports, shard, window};
+    use arrow::compute::concat_batches;
+    use arrow::json::ArrayWriter;
+    use streamctl_engine::aws::{Aws, AwsSettings};
+    use streamctl_proto::spec::{Location, RecordFormat};
+    use streamctl_proto::{Counts, Epoch, Report, Term};
+
+    /// An epoch of this one report.
+    pub(crate) fn manifest(report: &Report) -> Manifest {
+        Manifest {
+            version: 1,
+            job: report.job.clone(),
+            epoch: Epoch(1),
+            window: report.window,
+            term: Term(1),
+            created_ms: 0,
+            previous: None,
+            query_digest: String::new(),
+            lookups: report.lookups.clone(),
+            parts: vec![ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts }],
+            frontier: BTreeMap::new(),
+            objects: vec![],
+            counts: Counts::default(),
+            totals: Counts::default(),
+            unmatched: vec![],
+            stages: Default::default(),
+        }
+    }
+
+    /// Each row as text, sorted.
+    pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
+        let Some(first) = batches.first() else { return vec![] };
+        let all = concat_batches(&first.schema(), batches).unwrap();
+        let mut writer = ArrayWriter::new(vec![]);
+        writer.write(&all).unwrap();
+        writer.finish().unwrap();
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&writer.into_inner()).unwrap();
+        let mut texts: Vec<String> = rows.iter().map(ToString::to_string).collect();
+        texts.sort();
+        texts
+    }
+
+    async fn replayed(context: Arc<Context>, report: &Report) -> Result<Vec<RecordBatch>, TaskError> {
+        let replay = replay(context, &Handle::current(), manifest(report), report.task).await?;
+        let mut replay = replay.expect("the task has a part");
+        let mut all = vec![];
+        while let Some(batch) = replay.batches.recv().await {
+            all.push(batch?);
+        }
+        Ok(all)
+    }
+
+    /// Runs a task to its end, and each of its windows again.
+    async fn runs_the_same_again(bed: &mut Bed, windows: usize) {
+        let reports = reports(&bed.to_end().await);
+        assert_eq!(reports.len(), windows);
+        for report in &reports {
+            let live = bed.results.get(&report.job, report.window, report.task).expect("it is kept");
+            let again = replayed(bed.context(), report).await.unwrap();
+            assert_eq!(texts(&live.batches), texts(&again), "{}", report.window);
+            assert_eq!(texts(&again).len() as u64, report.counts.rows_out);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_ranges_of_a_window_give_the_same_rows_again() {
+        let mut bed = Bed::new(job("SELECT id, k FROM source WHERE id <> 2"));
+        bed.push("a", 0, &[10, 20, 30, 1_010, 900, 2_500]);
+        bed.push("b", 100, &[500, 1_500]);
+        bed.source.push(&shard("b"), 1_600, "this is not JSON");
+        for name in ["a", "b"] {
+            bed.source.close(&shard(name), vec![]);
+        }
+        bed.start(&["a", "b"]);
+        runs_the_same_again(&mut bed, 3).await;
+    }
+
+    #[tokio::test]
+    async fn groups_of_a_whole_window_are_the_same_again() {
+        let mut whole = job("SELECT k, count(*) AS n, sum(id) AS s FROM source GROUP BY k");
+        whole.whole_window = true;
+        let mut bed = Bed::new(whole);
+        bed.push("a", 0, &vec![10; 3_000]);
+        bed.source.close(&shard("a"), vec![]);
+        bed.start(&["a"]);
+        runs_the_same_again(&mut bed, 1).await;
+    }
+
+    #[tokio::test]
+    async fn generated_shards_and_files_give_the_same_rows_again() {
+        let (clock, _) = clock_at(1_000_000);
+        let mut generated = job("SELECT id FROM source");
+        generated.spec.source.kind = SourceKind::Generator {
+            seed: 3,
+            shards: 1,
+            rate: 1_000.0,
+            records_per_shard: Some(2_500),
+            bad_every: 10,
+            unmatched_every: 0,
+        };
+        let mut files = job("SELECT id, k FROM source");
+        let path = Location::folder("memory://in");
+        files.spec.source.kind = SourceKind::Files { path, format: RecordFormat::Json, arrival_time: None };
+        for (job, shard, windows) in [(generated, "generator-0000", 3), (files, "f.json", 1)] {
+            let mut bed = Bed::new(job);
+            let lines: String = (0..5_000).map(|id| record(id) + "\n").collect();
+            bed.storage.put("memory://in/f.json", lines);
+            let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages()).with_clock(clock.clone());
+            bed.sources = Some(sources);
+            let mut state = bed.state(shard, Position::Start, 0);
+            state.detail = detail(&bed.context(), &shard.into()).await.unwrap();
+            bed.start_states(vec![state]);
+            runs_the_same_again(&mut bed, windows).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_that_is_gone_is_data_loss_and_not_fewer_rows() {
+        let mut bed = Bed::new(job("SELECT id FROM source"));
+        bed.push("a", 0, &[10, 20, 30]);
+        bed.source.close(&shard("a"), vec![]);
+        bed.start(&["a"]);
+        let report = reports(&bed.to_end().await).remove(0);
+        assert_eq!(chained(std::slice::from_ref(&report), &Position::Start)[&shard("a")], 3);
+        let fewer = Bed::new(job("SELECT id FROM source"));
+        fewer.push("a", 0, &[10, 20]);
+        fewer.source.close(&shard("a"), vec![]);
+        let error = replayed(fewer.context(), &report).await.unwrap_err();
+        assert!(matches!(error, TaskError::Read(ReadError::DataLoss { .. })), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_task_without_a_part_has_no_replay_and_one_that_nobody_reads_ends() {
+        let mut bed = Bed::new(job("SELECT id FROM source"));
+        bed.push("a", 0, &vec![10; 50_000]);
+        bed.source.close(&shard("a"), vec![]);
+        let id = bed.start(&["a"]);
+        let report = reports(&bed.to_end().await).remove(0);
+        let other = TaskId { counter: 99, ..id };
+        let context = bed.context();
+        assert!(replay(Arc::clone(&context), &Handle::current(), manifest(&report), other).await.unwrap().is_none());
+        let begun = replay(Arc::clone(&context), &Handle::current(), manifest(&report), id).await.unwrap();
+        drop(begun);
+        while Arc::strong_count(&context) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(report.window, window(0));
+    }
 }

@@ -3,13 +3,18 @@
 //! Owns: finding the leader, heartbeats, the tasks that run here. Does not own: what a task does.
 //! Rule: heartbeats wait for nothing; whatever the line loses is in the next Hello.
 
+#[cfg(test)]
+mod tests;
+
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
-use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, TaskSettings, shards::ShardState};
-use futures::StreamExt;
+use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, ReadBudget, TaskSettings, shards::ShardState};
+use futures::{FutureExt, StreamExt};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::Storages;
@@ -18,8 +23,9 @@ use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::v1::{self, worker_message};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, ResolvedJob, ShardId, TaskId};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -33,6 +39,11 @@ const DIAL_WAIT_MIN: Duration = Duration::from_millis(50);
 const DIAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time that tasks have to hand back their shards at a stop.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A line that stands this long was a good one: the next is dialled without a wait. Shorter ones are dialled ever more
+/// slowly, such as those of two workers of one name that take the line from each other.
+const GOOD_LINE: Duration = Duration::from_secs(5);
+/// Between two heartbeats until the controller names its own.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// Pings that find a dead line.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -58,6 +69,8 @@ pub struct World {
     pub sources: Sources,
     /// Rows for subscribers.
     pub results: Arc<Results>,
+    /// What the worker may read ahead.
+    pub budget: ReadBudget,
     /// Where windows are worked on.
     pub compute: tokio::runtime::Handle,
 }
@@ -68,9 +81,10 @@ struct Session {
     registry: Arc<Registry>,
     tasks: BTreeMap<TaskId, mpsc::Sender<Command>>,
     running: JoinSet<TaskId>,
-    term: u64,
     leaving: bool,
 }
+
+type Incoming = tonic::Streaming<v1::ControllerMessage>;
 
 /// Why a line ended.
 enum LineEnd {
@@ -83,13 +97,28 @@ enum LineEnd {
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
     let mut session =
-        Session { settings, world, registry, tasks: BTreeMap::new(), running: JoinSet::new(), term: 0, leaving: false };
+        Session { settings, world, registry, tasks: BTreeMap::new(), running: JoinSet::new(), leaving: false };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     tokio::pin!(stop);
     loop {
         for address in std::mem::take(&mut next) {
-            match session.line(&address, stop.as_mut()).await {
+            let connected = tokio::select! {
+                biased;
+                // Without a line there is nobody to hand shards back to.
+                () = &mut stop => return,
+                connected = session.connect(&address) => connected,
+            };
+            let began = tokio::time::Instant::now();
+            let end = match connected {
+                Ok((_channel, incoming)) => session.talk(incoming, stop.as_mut()).await,
+                Err(end) => end,
+            };
+            session.registry.disconnect();
+            if began.elapsed() >= GOOD_LINE {
+                wait = DIAL_WAIT_MIN;
+            }
+            match end {
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
                     next = vec![format!("http://{leader}")];
@@ -97,7 +126,6 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
                 }
                 LineEnd::Broken(reason) => tracing::debug!(address, reason, "no line to this controller"),
             }
-            session.registry.disconnect();
         }
         if next.is_empty() {
             next.clone_from(&session.settings.controllers);
@@ -106,40 +134,41 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
             () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
             () = &mut stop => return,
         }
-        wait = if session.registry_connected_lately() { DIAL_WAIT_MIN } else { (wait * 2).min(DIAL_WAIT_MAX) };
+        wait = (wait * 2).min(DIAL_WAIT_MAX);
     }
 }
 
 impl Session {
-    fn registry_connected_lately(&mut self) -> bool {
-        std::mem::take(&mut self.term) > 0
-    }
-
-    /// One line, from dialling to its end.
-    async fn line(&mut self, address: &str, mut stop: std::pin::Pin<&mut impl Future<Output = ()>>) -> LineEnd {
+    /// Dials, and says Hello; gives what the controller says from then on.
+    async fn connect(&self, address: &str) -> Result<(Channel, Incoming), LineEnd> {
         let channel = match dial(address).await {
             Ok(channel) => channel,
-            Err(error) => return LineEnd::Broken(error.to_string()),
+            Err(error) => return Err(LineEnd::Broken(error.to_string())),
         };
-        let mut client = WorkersClient::new(channel)
+        let mut client = WorkersClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (hello, said) = self.registry.connect(&self.settings.worker, &self.settings.flight_address);
         let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
         let outgoing = futures::stream::once(async { hello }).chain(ReceiverStream::new(said));
         let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(outgoing)).await;
-        let mut incoming = match answer {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return refused(&status),
-            Err(_) => return LineEnd::Broken("no answer to Hello".into()),
-        };
-        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+        match answer {
+            Ok(Ok(response)) => Ok((channel, response.into_inner())),
+            Ok(Err(status)) => Err(refused(&status)),
+            Err(_) => Err(LineEnd::Broken("no answer to Hello".into())),
+        }
+    }
+
+    /// Does what the controller says until the line ends.
+    async fn talk(&mut self, mut incoming: Incoming, mut stop: Pin<&mut impl Future<Output = ()>>) -> LineEnd {
+        let mut heartbeat = every(HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
                 biased;
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
-                    self.registry.say(worker_message::Message::Heartbeat(beat));
+                    if !self.beat() {
+                        return LineEnd::Broken("the controller does not take what is said".into());
+                    }
                 }
                 () = stop.as_mut(), if !self.leaving => {
                     self.leaving = true;
@@ -155,10 +184,9 @@ impl Session {
                 message = incoming.message() => match message {
                     Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
                         if let Message::Welcome(welcome) = &message {
-                            let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 5_000)));
-                            heartbeat = tokio::time::interval(every);
+                            heartbeat = every(Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 5_000))));
                         }
-                        if let Err(problem) = self.obey(message).await {
+                        if let Err(problem) = self.obey(message) {
                             return LineEnd::Broken(problem.to_string());
                         }
                     }
@@ -170,12 +198,8 @@ impl Session {
     }
 
     /// Goes on until all tasks have ended, or too long.
-    async fn hand_back(
-        &mut self,
-        incoming: &mut tonic::Streaming<v1::ControllerMessage>,
-        deadline: tokio::time::Instant,
-    ) -> LineEnd {
-        let mut heartbeat = tokio::time::interval(Duration::from_millis(500));
+    async fn hand_back(&mut self, incoming: &mut Incoming, deadline: tokio::time::Instant) -> LineEnd {
+        let mut heartbeat = every(HEARTBEAT_INTERVAL);
         while !self.running.is_empty() {
             tokio::select! {
                 biased;
@@ -184,13 +208,12 @@ impl Session {
                     break;
                 }
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
-                    self.registry.say(worker_message::Message::Heartbeat(beat));
+                    self.beat();
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
                 message = incoming.message() => match message {
                     Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
-                        let _refused = self.obey(message).await;
+                        let _refused = self.obey(message);
                     }
                     _ => break,
                 },
@@ -212,25 +235,24 @@ impl Session {
         }
     }
 
-    async fn obey(&mut self, message: Message) -> Result<(), BadMessage> {
+    fn obey(&mut self, message: Message) -> Result<(), BadMessage> {
         match message {
             Message::Welcome(welcome) => {
                 tracing::info!(term = welcome.term, "joined the leader");
-                self.term = welcome.term;
             }
             Message::StartTask(start) => self.start(start)?,
-            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release).await,
+            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release)?,
             Message::DrainTask(drain) => {
-                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms)).await;
+                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms))?;
             }
             Message::CancelTask(cancel) => {
                 let task = convert::task_id(cancel.task)?;
-                self.command(task, Command::Cancel).await;
+                self.command(task, Command::Cancel)?;
                 self.registry.forget(task);
             }
             Message::WindowOpened(opened) => {
                 let (task, window) = (convert::task_id(opened.task)?, convert::window(opened.window)?);
-                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups))).await;
+                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups)))?;
             }
             Message::EpochCommitted(committed) => {
                 let bad = |e: streamctl_proto::id::BadJobName| BadMessage { field: "job", problem: e.to_string() };
@@ -241,10 +263,22 @@ impl Session {
         Ok(())
     }
 
-    async fn command(&self, task: TaskId, command: Command) {
-        if let Some(commands) = self.tasks.get(&task) {
-            let _over = commands.send(command).await;
+    /// Never waits: heartbeats would wait with it. A task that takes no commands ends the line.
+    fn command(&self, task: TaskId, command: Command) -> Result<(), BadMessage> {
+        let Some(commands) = self.tasks.get(&task) else { return Ok(()) };
+        match commands.try_send(command) {
+            Err(TrySendError::Full(_)) => {
+                let problem = format!("task {task} has {COMMANDS_MAX} commands that it did not take");
+                Err(BadMessage { field: "task", problem })
+            }
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
         }
+    }
+
+    /// Says that this worker lives. False: nobody listens.
+    fn beat(&self) -> bool {
+        let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
+        self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
@@ -264,11 +298,16 @@ impl Session {
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
-        let World { storages, sources, results, compute } = self.world.clone();
+        let World { storages, sources, results, budget, compute } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
-        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute };
+        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, budget, compute };
         self.running.spawn(async move {
-            task::run(parts, shards, receiver).await;
+            let registry = Arc::clone(&parts.registry);
+            if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {
+                // A bug; without this the controller would wait for the task for ever.
+                let hint = "the job goes on from its last epoch; please report this".to_owned();
+                registry.end(id, v1::task_ended::Why::Retry, "a task broke off".into(), hint);
+            }
             id
         });
         Ok(())
@@ -284,6 +323,13 @@ async fn dial(address: &str) -> Result<Channel, tonic::transport::Error> {
         .tcp_nodelay(true)
         .connect()
         .await
+}
+
+/// Ticks that do not pile up while the process stands still.
+fn every(interval: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 fn refused(status: &Status) -> LineEnd {

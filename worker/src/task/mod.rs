@@ -6,18 +6,21 @@
 
 mod context;
 mod error;
-mod reader;
+pub mod reader;
 pub mod shards;
 pub mod window;
 
 pub use context::{Context, TaskSettings};
 pub use error::TaskError;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
+pub use reader::ReadBudget;
 use shards::ShardState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::v1::task_ended::Why;
@@ -31,6 +34,8 @@ use window::{Feed, Finished, Which};
 pub const WINDOWS_OPEN_MAX: usize = 2;
 /// Between two messages about the shards' figures, when nothing else is to be said.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Reads that are placed before the task looks at what can be done: looking costs a step per shard.
+const READS_AT_ONCE_MAX: usize = 256;
 /// Commands that may wait for a task.
 pub const COMMANDS_MAX: usize = 64;
 
@@ -72,6 +77,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Rows for subscribers.
     pub results: Arc<Results>,
+    /// What the worker may read ahead.
+    pub budget: ReadBudget,
     /// Where windows are worked on: not the network's threads.
     pub compute: tokio::runtime::Handle,
 }
@@ -130,6 +137,7 @@ impl Task {
     ) -> Result<Why, TaskError> {
         let mut figures = tokio::time::interval(PROGRESS_INTERVAL);
         figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reads = Vec::with_capacity(READS_AT_ONCE_MAX);
         self.start_readers();
         loop {
             tokio::select! {
@@ -141,15 +149,24 @@ impl Task {
                     }
                     Some(Command::Open(window, lookups)) => self.open(window, lookups),
                     Some(Command::Release) => self.release(),
-                    Some(Command::Drain(until_ms)) => self.until_ms = until_ms,
+                    Some(Command::Drain(until_ms)) => self.drain(until_ms),
                 },
                 Some(done) = self.work.join_next() => match done {
-                    Ok((window, finished)) => self.finished(window, finished?)?,
+                    Ok((window, finished)) => self.finished(window, finished)?,
                     Err(error) if error.is_cancelled() => {}
                     Err(error) => return Err(TaskError::Panicked(error.to_string())),
                 },
+                Some(Err(error)) = self.readers.join_next() => {
+                    if error.is_panic() {
+                        return Err(TaskError::Panicked(error.to_string()));
+                    }
+                }
                 _ = figures.tick() => self.tell_progress(self.told_watermark_ms),
-                Some(read) = received.recv(), if !self.releasing => self.read(read)?,
+                1.. = received.recv_many(&mut reads, READS_AT_ONCE_MAX), if !self.releasing => {
+                    for read in reads.drain(..) {
+                        self.read(read)?;
+                    }
+                }
             }
             self.advance();
             if let Some(why) = self.over() {
@@ -161,7 +178,10 @@ impl Task {
 
     /// Starts readers of shards whose parents in this task have ended.
     fn start_readers(&mut self) {
+        let ids: BTreeSet<ShardId> = self.shards.iter().map(|shard| shard.id.clone()).collect();
         for index in 0..self.shards.len() {
+            // A parent that is not of this task has ended, or the shard would not have been given out.
+            self.shards[index].after.retain(|parent| ids.contains(parent));
             if self.shards[index].after.is_empty() {
                 self.start_reader(index);
             }
@@ -171,7 +191,8 @@ impl Task {
     fn start_reader(&mut self, index: usize) {
         let shard = &self.shards[index];
         let to_read = reader::to_read(shard);
-        self.readers.spawn(reader::run(index, to_read, Arc::clone(&self.parts.context), self.reads.clone()));
+        let (context, budget) = (Arc::clone(&self.parts.context), self.parts.budget.clone());
+        self.readers.spawn(reader::run(index, to_read, context, budget, self.reads.clone()));
     }
 
     fn read(&mut self, read: Read) -> Result<(), TaskError> {
@@ -234,7 +255,8 @@ impl Task {
     }
 
     fn open(&mut self, window: Window, lookups: BTreeMap<String, LookupVersion>) {
-        if self.releasing || !self.parts.registry.window_opened(self.parts.id, window, &lookups) {
+        let late = self.releasing || window.end_ms > self.until_ms;
+        if late || !self.parts.registry.window_opened(self.parts.id, window, &lookups) {
             return;
         }
         let Some(open) = self.windows.get_mut(&window) else { return };
@@ -273,8 +295,10 @@ impl Task {
         self.shards.iter().filter(waiting).map(ShardState::watermark_ms).min().unwrap_or(i64::MAX)
     }
 
-    fn finished(&mut self, window: Window, result: Finished) -> Result<(), TaskError> {
+    /// The work on a window is over. What became of one that was dropped meanwhile is nobody's concern.
+    fn finished(&mut self, window: Window, result: Result<Finished, TaskError>) -> Result<(), TaskError> {
         let Some(open) = self.windows.get_mut(&window) else { return Ok(()) };
+        let result = result?;
         match &mut open.state {
             State::Closing { done, .. } => *done = Some(Box::new(result)),
             State::Asked | State::Open { .. } => return Err(TaskError::Panicked("a window ended by itself".into())),
@@ -292,7 +316,8 @@ impl Task {
             self.report_window(window, open.ranges, lookups, *finished);
         }
         let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
-        let watermark_ms = if self.releasing { self.told_watermark_ms } else { self.watermark_ms().min(unfinished_ms) };
+        let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);
+        let watermark_ms = if self.releasing { self.told_watermark_ms } else { reached_ms };
         if watermark_ms > self.told_watermark_ms {
             self.tell_progress(watermark_ms);
         }
@@ -374,6 +399,21 @@ impl Task {
                 State::Closing { .. } => {}
             }
         }
+    }
+
+    /// Takes nothing of windows that end after this time. One that is open already is dropped, and read again by
+    /// whoever gets the shards next: it would wait for records that are taken no more.
+    fn drain(&mut self, until_ms: i64) {
+        let size_ms = self.parts.context.job.spec.window.ms();
+        self.until_ms = until_ms.saturating_sub(until_ms.rem_euclid(size_ms));
+        let until_ms = self.until_ms;
+        self.windows.retain(|window, open| {
+            let drop = window.end_ms > until_ms && !matches!(open.state, State::Closing { .. });
+            if let (true, State::Open { abort, .. }) = (drop, &open.state) {
+                abort.abort();
+            }
+            !drop
+        });
     }
 
     fn abort(&mut self) {

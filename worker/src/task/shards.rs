@@ -3,18 +3,18 @@
 //! Owns: placing records in windows. Does not own: which windows may open (`task`).
 //! Rule: pure; a record is taken once, in order.
 
+use super::reader::Room;
 use crate::source::{Child, Chunk, ReaderStats, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A chunk of which some records wait.
 struct Waiting {
     records: VecDeque<Record>,
     complete_to_ms: Option<i64>,
     end: Option<Vec<Child>>,
-    permit: Arc<OwnedSemaphorePermit>,
+    permit: Arc<Room>,
 }
 
 /// Records that were taken for one window.
@@ -24,7 +24,7 @@ pub struct Taken {
     /// Where the shard stood before them.
     pub from: Position,
     /// Room in the reader's buffer.
-    pub permit: Arc<OwnedSemaphorePermit>,
+    pub permit: Arc<Room>,
 }
 
 /// One shard of a task.
@@ -80,7 +80,7 @@ impl ShardState {
     }
 
     /// A reader gave a chunk.
-    pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: OwnedSemaphorePermit) {
+    pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
         self.stats = stats;
         self.lag_ms = chunk.behind_ms;
         let Chunk { records, complete_to_ms, end, .. } = chunk;
@@ -166,11 +166,6 @@ impl ShardState {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use tokio::sync::Semaphore;
-
-    fn permit() -> OwnedSemaphorePermit {
-        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
-    }
 
     fn chunk(arrivals: &[i64], first: u64, complete_to_ms: Option<i64>) -> Chunk {
         let record = |(index, arrival_ms): (usize, &i64)| Record {
@@ -191,7 +186,7 @@ mod tests {
     #[test]
     fn records_are_taken_window_by_window() {
         let mut shard = shard();
-        shard.offer(chunk(&[1, 2, 12, 5, 25], 1, None), ReaderStats::default(), permit());
+        shard.offer(chunk(&[1, 2, 12, 5, 25], 1, None), ReaderStats::default(), Room::for_test());
         let taken = shard.take().unwrap();
         assert_eq!((taken.from, taken.records.len(), &shard.at), (Position::Start, 2, &Position::after(2.into())));
         assert_eq!(shard.watermark_ms(), 10);
@@ -202,7 +197,7 @@ mod tests {
     #[test]
     fn an_idle_shard_moves_on_when_its_reader_has_caught_up() {
         let mut shard = shard();
-        shard.offer(chunk(&[1], 1, Some(35)), ReaderStats::default(), permit());
+        shard.offer(chunk(&[1], 1, Some(35)), ReaderStats::default(), Room::for_test());
         assert_eq!(shard.watermark_ms(), 0, "a record waits");
         shard.take();
         assert_eq!(shard.watermark_ms(), 30, "the window that holds 35 is not over");
@@ -211,7 +206,7 @@ mod tests {
     #[test]
     fn a_shard_at_its_end_holds_nothing_open() {
         let mut shard = shard();
-        shard.offer(Chunk { end: Some(vec![]), ..chunk(&[1], 1, None) }, ReaderStats::default(), permit());
+        shard.offer(Chunk { end: Some(vec![]), ..chunk(&[1], 1, None) }, ReaderStats::default(), Room::for_test());
         assert!(shard.ended().is_none());
         shard.take();
         assert!(shard.ended().is_some());

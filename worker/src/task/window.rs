@@ -4,11 +4,11 @@
 //! closes (`task`).
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
-use super::{Context, TaskError};
+use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
 use crate::results::Rows;
-use crate::sink::{SinkContext, WindowSink};
+use crate::sink::{SinkContext, WindowSink, abandon_all};
 use crate::source::Record;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use streamctl_engine::query::{QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Payload decoded at once.
 const DECODE_BYTES_MAX: usize = 4 << 20;
@@ -33,7 +33,7 @@ pub struct Feed {
     /// The records.
     pub records: Vec<Record>,
     /// Room in the reader's buffer.
-    pub permit: Arc<OwnedSemaphorePermit>,
+    pub permit: Arc<Room>,
 }
 
 /// What became of a window.
@@ -75,19 +75,10 @@ pub async fn run(
     let decoder = Decoder::new(schema, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
     let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
-    let (fed, drained) = tokio::join!(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink));
-    let (mut counts, mut stages) = match fed {
-        Ok(fed) => fed,
-        Err(error) => {
-            dead.abort().await;
-            if let Ok((sink, ..)) = drained {
-                sink.abort().await;
-            }
-            return Err(error);
-        }
-    };
-    let (sink, rows, spent) = match drained {
-        Ok(drained) => drained,
+    let rows = Rows::new(plan.output_schema().clone());
+    let worked = work(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink, rows)).await;
+    let (mut counts, mut stages, sink, rows, spent) = match worked {
+        Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
             return Err(error);
@@ -101,12 +92,47 @@ pub async fn run(
             return Err(error.into());
         }
     };
-    objects.extend(dead.finish().await?);
+    match dead.finish().await {
+        Ok(letters) => objects.extend(letters),
+        Err(error) => {
+            let storage = context.storages.for_location(context.job.spec.sink.path.as_str());
+            abandon_all(&*storage, &objects).await;
+            return Err(error.into());
+        }
+    }
     counts.rows_out = rows.count();
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began);
     Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, rows })
+}
+
+type Fed = (Counts, StageTimes);
+type Drained = (WindowSink, Rows, StageTimes);
+
+/// Feeds and drains at the same time. When the result can not be written the input is not waited for: it ends with the
+/// window, which may be an hour away.
+async fn work(
+    feed: impl Future<Output = Result<Fed, TaskError>>,
+    drain: impl Future<Output = Result<Drained, TaskError>>,
+) -> Result<(Counts, StageTimes, WindowSink, Rows, StageTimes), TaskError> {
+    tokio::pin!(feed, drain);
+    let (fed, drained) = tokio::select! {
+        fed = &mut feed => (fed, drain.await),
+        drained = &mut drain => {
+            let drained = drained?;
+            (feed.await, Ok(drained))
+        }
+    };
+    match (fed, drained) {
+        (Ok((counts, stages)), Ok((sink, rows, spent))) => Ok((counts, stages, sink, rows, spent)),
+        // The query can fail because its input broke off, so the input's own error comes first.
+        (Err(error), Ok((sink, ..))) => {
+            sink.abort().await;
+            Err(error)
+        }
+        (Err(error), Err(_)) | (Ok(_), Err(error)) => Err(error),
+    }
 }
 
 fn dead_letters(context: &Context, which: &Which) -> DeadLetterContext {
@@ -137,7 +163,7 @@ async fn feed(
     mut feeds: mpsc::UnboundedReceiver<Feed>,
     input: QueryInput,
     dead: &mut DeadLetterSink,
-) -> Result<(Counts, StageTimes), TaskError> {
+) -> Result<Fed, TaskError> {
     let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
     while let Some(feed) = feeds.recv().await {
         let mut rest = feed.records.as_slice();
@@ -173,8 +199,8 @@ fn decode_at_once(records: &[Record]) -> usize {
 }
 
 /// Takes what the query gives and stages it.
-async fn drain(mut output: QueryOutput, mut sink: WindowSink) -> Result<(WindowSink, Rows, StageTimes), TaskError> {
-    let (mut rows, mut stages) = (Rows::default(), StageTimes::default());
+async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) -> Result<Drained, TaskError> {
+    let mut stages = StageTimes::default();
     loop {
         let began = Instant::now();
         let batch: RecordBatch = match output.next().await {

@@ -1,0 +1,130 @@
+//! `DoGet` against a controller that the test plays, over a real connection.
+
+use super::*;
+use crate::replay::tests::{manifest, texts};
+use crate::results::Results;
+use crate::source::Sources;
+use crate::source::memory::MemorySource;
+use crate::task::tests::{Bed, job, reports, shard};
+use crate::task::{ReadBudget, TaskSettings};
+use arrow_flight::decode::FlightRecordBatchStream;
+use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// A leader that knows one epoch.
+struct Controller(v1::GetEpochResponse);
+
+fn unknown<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("not in this fake"))
+}
+
+#[tonic::async_trait]
+impl Jobs for Controller {
+    type WatchJobStream = BoxStream<'static, Result<v1::JobStatus, Status>>;
+
+    async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
+        if request.into_inner().epoch == 1 {
+            Ok(Response::new(self.0.clone()))
+        } else {
+            Err(Status::not_found("epoch"))
+        }
+    }
+    async fn submit(&self, _: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+        unknown()
+    }
+    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+        unknown()
+    }
+    async fn watch_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        unknown()
+    }
+    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        unknown()
+    }
+    async fn stop_job(&self, _: Request<v1::StopJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+        unknown()
+    }
+    async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {
+        unknown()
+    }
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        unknown()
+    }
+}
+
+async fn serve(answer: v1::GetEpochResponse) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder().add_service(JobsServer::new(Controller(answer)));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+/// A worker that has these results and reads this source; the first controller is not there.
+fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
+    let storages = bed.storages();
+    let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
+    let (budget, compute) = (ReadBudget::default(), tokio::runtime::Handle::current());
+    let settings = Settings {
+        worker: "w".into(),
+        flight_address: "here:1".into(),
+        controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
+        task: TaskSettings::default(),
+    };
+    FlightRows { settings, world: World { storages, sources, results, budget, compute } }
+}
+
+async fn get(rows: &FlightRows, ticket: impl Into<bytes::Bytes>) -> Result<Vec<RecordBatch>, Code> {
+    let given = rows.do_get(Request::new(Ticket { ticket: ticket.into() })).await.map_err(|status| status.code())?;
+    let data = given.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
+    let decoded: Result<Vec<_>, _> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await;
+    decoded.map_err(|error| match error {
+        FlightError::Tonic(status) => status.code(),
+        _ => Code::Unknown,
+    })
+}
+
+#[tokio::test]
+async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_loss() {
+    let mut bed = Bed::new(job("SELECT id, k FROM source WHERE id <> 1"));
+    bed.push("a", 0, &[10, 20, 30]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.to_end().await).remove(0);
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json, ..Default::default() }).await;
+    let ticket = |epoch, task| serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task }).unwrap();
+    let kept = rows(&bed, Arc::clone(&bed.results), MemorySource::default(), &controller);
+    let live = texts(&get(&kept, ticket(1, report.task)).await.unwrap());
+    assert_eq!(live.len(), 2);
+    let forgotten = rows(&bed, Arc::default(), bed.source.clone(), &controller);
+    assert_eq!(texts(&get(&forgotten, ticket(1, report.task)).await.unwrap()), live);
+    assert_eq!(get(&forgotten, ticket(2, report.task)).await.unwrap_err(), Code::NotFound);
+    let other = TaskId { counter: 99, ..report.task };
+    assert_eq!(get(&forgotten, ticket(1, other)).await.unwrap_err(), Code::NotFound);
+    let empty = MemorySource::default();
+    empty.close(&shard("a"), vec![]);
+    let gone = rows(&bed, Arc::default(), empty, &controller);
+    assert_eq!(get(&gone, ticket(1, report.task)).await.unwrap_err(), Code::DataLoss);
+}
+
+#[tokio::test]
+async fn what_is_no_ticket_is_refused_before_anybody_is_asked() {
+    let bed = Bed::new(job("SELECT id FROM source"));
+    let rows = rows(&bed, Arc::default(), MemorySource::default(), "http://127.0.0.1:1");
+    let extra = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"path":"/etc/passwd"}"#;
+    let long = format!(r#"{{"job":"{}"}}"#, "x".repeat(TICKET_BYTES_MAX));
+    let deep = "[".repeat(TICKET_BYTES_MAX);
+    let tickets: [&[u8]; 7] =
+        [b"", b"null", b"\xFF\xFE", br#"{"job":"../x","epoch":1}"#, extra.as_bytes(), long.as_bytes(), deep.as_bytes()];
+    for ticket in tickets {
+        let code = get(&rows, ticket.to_vec()).await.unwrap_err();
+        assert_eq!(code, Code::InvalidArgument, "{}", String::from_utf8_lossy(ticket));
+    }
+}

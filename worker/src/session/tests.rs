@@ -1,0 +1,243 @@
+//! Workers against a controller that the test plays, over a real connection.
+
+use super::*;
+use crate::source::memory::MemorySource;
+use crate::task::tests::{job, record, shard};
+use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::storage::MemoryStorage;
+use streamctl_proto::Position;
+use streamctl_proto::v1::workers_server::{Workers, WorkersServer};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Streaming};
+use worker_message::Message as Said;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One line, as the controller holds it.
+struct Line {
+    said: Streaming<v1::WorkerMessage>,
+    say: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
+}
+
+impl Line {
+    async fn say(&self, message: Message) {
+        self.say.send(Ok(v1::ControllerMessage { message: Some(message) })).await.unwrap();
+    }
+
+    /// The first message that is looked for.
+    async fn hear<T>(&mut self, wanted: impl Fn(Said) -> Option<T>) -> T {
+        let heard = async {
+            loop {
+                let message = self.said.message().await.unwrap().expect("the line stands").message.unwrap();
+                if let Some(found) = wanted(message) {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("it is said soon")
+    }
+
+    async fn hello(&mut self) -> v1::Hello {
+        self.hear(|said| if let Said::Hello(hello) = said { Some(hello) } else { None }).await
+    }
+}
+
+struct Controller {
+    leader: Option<String>,
+    lines: mpsc::Sender<Line>,
+}
+
+#[tonic::async_trait]
+impl Workers for Controller {
+    type SessionStream = ReceiverStream<Result<v1::ControllerMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        if let Some(leader) = &self.leader {
+            let mut status = Status::failed_precondition("not the leader");
+            status.metadata_mut().insert("streamctl-leader", MetadataValue::try_from(leader.as_str()).unwrap());
+            return Err(status);
+        }
+        let (say, answers) = mpsc::channel(16);
+        let welcome = v1::Welcome { term: 1, heartbeat_ms: 50 };
+        say.send(Ok(v1::ControllerMessage { message: Some(Message::Welcome(welcome)) })).await.unwrap();
+        self.lines.send(Line { said: request.into_inner(), say }).await.map_err(|_| Status::unavailable("over"))?;
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+/// Serves a controller; gives its address, host:port, and its lines.
+async fn controller(leader: Option<String>) -> (String, mpsc::Receiver<Line>) {
+    let (lines, accepted) = mpsc::channel(16);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let service = WorkersServer::new(Controller { leader, lines });
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, accepted)
+}
+
+struct Worker {
+    stop: oneshot::Sender<()>,
+    ran: tokio::task::JoinHandle<()>,
+    source: MemorySource,
+}
+
+impl Worker {
+    fn start(controllers: &[&str]) -> Self {
+        let source = MemorySource::default();
+        let storages = Storages::memory(MemoryStorage::default());
+        let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source.clone());
+        let world = World {
+            storages,
+            sources,
+            results: Arc::default(),
+            budget: ReadBudget::default(),
+            compute: tokio::runtime::Handle::current(),
+        };
+        let settings = Settings {
+            worker: "w".into(),
+            flight_address: "here:1".into(),
+            controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
+            task: TaskSettings::default(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { stopped.await.unwrap_or(()) };
+        Self { stop, ran: tokio::spawn(run(settings, world, stopped)), source }
+    }
+
+    async fn stops(self) {
+        let _over = self.stop.send(());
+        tokio::time::timeout(PATIENCE, self.ran).await.expect("it ends soon").unwrap();
+    }
+}
+
+async fn next(lines: &mut mpsc::Receiver<Line>) -> Line {
+    tokio::time::timeout(PATIENCE, lines.recv()).await.expect("it dials soon").unwrap()
+}
+
+const TASK: v1::TaskId = v1::TaskId { term: 1, counter: 7 };
+
+fn start() -> Message {
+    let from = Some((&Position::Start).into());
+    let given = v1::TaskShard { shard: "a".into(), from, after: vec![], floor_ms: 0, detail: String::new() };
+    let job_json = serde_json::to_string(&job("SELECT id FROM source")).unwrap();
+    Message::StartTask(v1::StartTask { task: Some(TASK), job_json, shards: vec![given] })
+}
+
+fn opening(said: Said) -> Option<v1::WindowOpening> {
+    if let Said::WindowOpening(opening) = said { Some(opening) } else { None }
+}
+
+fn opened(opening: &v1::WindowOpening) -> Message {
+    Message::WindowOpened(v1::WindowOpened { task: opening.task, window: opening.window, lookups: vec![] })
+}
+
+#[tokio::test]
+async fn a_follower_s_word_leads_to_the_leader() {
+    let (leader, mut lines) = controller(None).await;
+    let (follower, _none) = controller(Some(leader)).await;
+    let worker = Worker::start(&[&follower]);
+    let hello = next(&mut lines).await.hello().await;
+    assert_eq!((hello.worker.as_str(), hello.flight_address.as_str(), hello.tasks.len()), ("w", "here:1", 0));
+    worker.stops().await;
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_while_a_task_waits() {
+    let (address, mut lines) = controller(None).await;
+    let worker = Worker::start(&[&address]);
+    let mut line = next(&mut lines).await;
+    worker.source.push(&shard("a"), 10, record(1));
+    line.say(start()).await;
+    line.hear(opening).await;
+    for _ in 0..3 {
+        line.hear(|said| matches!(said, Said::Heartbeat(_)).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stop_hands_the_shards_back_and_what_was_read_is_reported() {
+    let (address, mut lines) = controller(None).await;
+    let worker = Worker::start(&[&address]);
+    let mut line = next(&mut lines).await;
+    worker.source.push(&shard("a"), 10, record(1));
+    line.say(start()).await;
+    let asked = line.hear(opening).await;
+    line.say(opened(&asked)).await;
+    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(())).await;
+    worker.stop.send(()).unwrap();
+    line.hear(|said| matches!(said, Said::Leaving(_)).then_some(())).await;
+    line.say(Message::ReleaseTask(v1::ReleaseTask { task: Some(TASK) })).await;
+    let report = line.hear(|said| if let Said::Report(report) = said { Some(report) } else { None }).await;
+    assert_eq!(report.ranges[0].records, 1);
+    let ended = line.hear(|said| if let Said::TaskEnded(ended) = said { Some(ended) } else { None }).await;
+    assert_eq!(ended.why(), v1::task_ended::Why::Released);
+    tokio::time::timeout(PATIENCE, worker.ran).await.expect("it ends soon").unwrap();
+}
+
+#[tokio::test]
+async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
+    let (address, mut lines) = controller(None).await;
+    let worker = Worker::start(&[&address]);
+    let mut line = next(&mut lines).await;
+    worker.source.push(&shard("a"), 10, record(1));
+    line.say(start()).await;
+    let asked = line.hear(opening).await;
+    drop(line);
+    let mut line = next(&mut lines).await;
+    let hello = line.hello().await;
+    assert_eq!(hello.tasks.iter().map(|task| task.task).collect::<Vec<_>>(), [Some(TASK)]);
+    assert_eq!(line.hear(opening).await, asked);
+    line.say(opened(&asked)).await;
+    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(())).await;
+    line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) })).await;
+    drop(line);
+    // Whether the cancel arrived before the line broke is open; the task is cancelled again until it is gone.
+    loop {
+        let mut line = next(&mut lines).await;
+        if line.hello().await.tasks.is_empty() {
+            break;
+        }
+        line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) })).await;
+    }
+    worker.stops().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_none_ends_the_line_and_the_task_goes_on() {
+    let (address, mut lines) = controller(None).await;
+    let worker = Worker::start(&[&address]);
+    let line = next(&mut lines).await;
+    line.say(start()).await;
+    line.say(Message::ReleaseTask(v1::ReleaseTask { task: None })).await;
+    let hello = next(&mut lines).await.hello().await;
+    assert_eq!(hello.tasks.len(), 1);
+    worker.stop.send(()).unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_without_a_line_does_not_wait_for_controllers_that_accept_and_never_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let worker = Worker::start(&[&address, &address, &address]);
+    let _held = listener.accept().await.unwrap();
+    let began = tokio::time::Instant::now();
+    worker.stops().await;
+    assert!(began.elapsed() < CONNECT_TIMEOUT, "it took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_controller_that_never_answers_is_passed_over_for_the_next() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap().to_string();
+    let (address, mut lines) = controller(None).await;
+    let worker = Worker::start(&[&silent, &address]);
+    next(&mut lines).await.hello().await;
+    worker.stops().await;
+}
