@@ -24,6 +24,7 @@ fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
 /// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7.
 pub fn check(core: &Core) -> Result<(), Violation> {
     for job in core.jobs.values() {
+        no_later_term(core, job)?;
         one_task_per_shard(job)?;
         reports_chain(job)?;
         commit_is_covered(job)?;
@@ -48,6 +49,14 @@ pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// I6: no task is of a term that is still to come.
+fn no_later_term(core: &Core, job: &Job) -> Result<(), Violation> {
+    match job.tasks.keys().find(|task| task.term > core.term) {
+        Some(task) => violation("I6", format!("task {task} is live in term {}", core.term)),
+        None => Ok(()),
+    }
 }
 
 /// I1: a shard is in at most one live task, and both know it.

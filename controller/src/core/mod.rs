@@ -59,8 +59,17 @@ pub struct Worker {
     pub connected: bool,
     /// It was asked to stop.
     pub leaving: bool,
+    /// It was silent for too long and its tasks were given up; it may be back any time, as its line stands.
+    pub lost: bool,
     /// Memory that it uses.
     pub memory_bytes: u64,
+}
+
+impl Worker {
+    /// It may be given tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.connected && !self.leaving && !self.lost
+    }
 }
 
 /// The state of the control plane in one term.
@@ -73,6 +82,8 @@ pub struct Core {
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
+    /// What offered tasks said since, in order: it counts once they are adopted.
+    held: Vec<(WorkerId, TaskId, Event)>,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -89,6 +100,7 @@ impl Core {
             tasks_given: 0,
             adopting: false,
             offered: vec![],
+            held: vec![],
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -97,8 +109,10 @@ impl Core {
     /// Applies one event at `now`; returns what must happen next.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
-        self.apply(now, event, &mut out);
-        self.lose_silent_workers(now);
+        if let Some(event) = self.hold(event) {
+            self.apply(now, event, &mut out);
+        }
+        self.lose_silent_workers(now, &mut out);
         self.adopt_when_due(now, &mut out);
         let names: Vec<JobName> = self.jobs.keys().cloned().collect();
         for name in names {
@@ -128,7 +142,7 @@ impl Core {
             Event::ShardsListed { job, generation, shards } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if generation > job.listing.answered {
-                    job.learn(&shards);
+                    job.learn(&shards, generation);
                     job.listing.answered = generation;
                     job.delays.remove("list shards");
                 }
@@ -158,6 +172,7 @@ impl Core {
             Event::WorkerHeard { worker, session, memory_bytes } => {
                 if let Some(worker) = self.current(&worker, session) {
                     worker.heard_ms = now;
+                    worker.lost = false;
                     worker.memory_bytes = memory_bytes;
                 }
             }
@@ -178,7 +193,7 @@ impl Core {
                 }
             }
             Event::Progressed { worker, task, watermark_ms, shards } => {
-                let Some(job) = self.job_of(&worker, task) else { return };
+                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 job.progress(task, watermark_ms);
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
@@ -187,13 +202,9 @@ impl Core {
                 }
             }
             Event::ShardEnded { worker, task, ended } => {
-                let Some(job) = self.job_of(&worker, task) else { return };
+                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 if job.tasks[&task].shards.contains(&ended.shard) {
                     job.end_shard(&ended);
-                    if ended.children.is_empty() && job.lists_again() {
-                        job.listing.needed = job.listing.asked + 1;
-                        job.listing.again_at_ms = now;
-                    }
                 }
             }
             Event::TaskEnded { worker, task, end } => self.end_task(now, &worker, task, end, out),
@@ -254,11 +265,20 @@ impl Core {
         tasks: Vec<RunningTask>,
         out: &mut Vec<Effect>,
     ) {
-        let joined =
-            Worker { session, flight_address, heard_ms: now, connected: true, leaving: false, memory_bytes: 0 };
+        let joined = Worker {
+            session,
+            flight_address,
+            heard_ms: now,
+            connected: true,
+            leaving: false,
+            lost: false,
+            memory_bytes: 0,
+        };
         self.workers.insert(worker.clone(), joined);
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
+        self.offered.retain(|(other, _)| *other != worker);
+        self.held.retain(|(other, ..)| *other != worker);
         for running in tasks {
             let Some(job) = self.jobs.get_mut(&running.job) else {
                 out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
@@ -278,18 +298,47 @@ impl Core {
     /// A worker dialled again in the same term: what it said while the line was broken is said again.
     fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
         let Some(job) = self.job_of(worker, running.task) else { return };
-        let mut good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        let good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        if !good {
+            return self.cancel(worker, running.task, out);
+        }
         for ended in &running.ended {
             job.end_shard(ended);
         }
         job.progress(running.task, running.watermark_ms);
         if running.released {
             job.remove_task(running.task);
-            good = true;
         }
-        if !good {
-            self.cancel(worker, running.task, out);
+        // What it was told while the line was broken is lost.
+        let (worker, task) = (worker.clone(), running.task);
+        match job.tasks.get(&task).map(|task| task.state) {
+            Some(TaskState::Releasing) => out.push(Effect::ReleaseTask { worker, task }),
+            Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask { worker, task, until_ms }),
+            Some(TaskState::Running) | None => {}
         }
+    }
+
+    /// Keeps what a task says that is offered and not yet adopted; everything else is given back.
+    fn hold(&mut self, event: Event) -> Option<Event> {
+        let (worker, task) = match &event {
+            Event::WindowRequested { worker, task, .. }
+            | Event::Progressed { worker, task, .. }
+            | Event::ShardEnded { worker, task, .. }
+            | Event::TaskEnded { worker, task, .. } => (worker, *task),
+            Event::Reported { worker, report } => (worker, report.task),
+            _ => return Some(event),
+        };
+        let offered = self.offered.iter().any(|(owner, running)| owner == worker && running.task == task);
+        if !offered {
+            return Some(event);
+        }
+        let said = (worker.clone(), task, event);
+        if matches!(said.2, Event::Progressed { .. }) {
+            // Only the last one matters, and there is no end of them.
+            self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));
+        }
+        self.held.push(said);
+        None
     }
 
     /// Takes a task away and tells its worker.
@@ -317,6 +366,9 @@ impl Core {
         match self.job_of(&worker, task) {
             Some(job) if window.end_ms > job.head_end_ms => {
                 job.waiting.insert((window, task));
+                if job.tasks[&task].state.is_drained_before(window) {
+                    drain(job, window.end_ms, out);
+                }
             }
             _ => self.cancel(&worker, task, out),
         }
@@ -365,16 +417,15 @@ impl Core {
         out.push(Effect::RecordWanted { job: name.clone(), wanted });
     }
 
-    fn stop(&mut self, name: &JobName, drain: bool, out: &mut Vec<Effect>) {
+    fn stop(&mut self, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
-        let until_ms = job.windows.keys().map(|window| window.end_ms).max();
+        let asked = job.waiting.iter().map(|(window, _)| window);
+        let until_ms = job.windows.keys().chain(asked).map(|window| window.end_ms).max();
         match until_ms {
-            Some(until_ms) if drain && job.runs() => {
+            _ if finish && job.wanted == Wanted::Draining => {}
+            Some(until_ms) if finish && job.runs() => {
                 job.wanted = Wanted::Draining;
-                for (id, task) in &mut job.tasks {
-                    task.state = TaskState::Draining(until_ms);
-                    out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });
-                }
+                drain(job, until_ms, out);
                 out.push(Effect::RecordWanted { job: name.clone(), wanted: Wanted::Draining });
             }
             _ => self.halt(name, Wanted::Stopped, out),
@@ -388,7 +439,7 @@ impl Core {
             job.failures = 0;
             job.delays.clear();
             job.pause_until_ms = now;
-            job.listing.again_at_ms = now;
+            job.listing.needed = job.listing.asked + 1;
             if let Some(manifest) = job.publishing.front() {
                 out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
             }
@@ -413,24 +464,40 @@ impl Core {
         }
     }
 
-    fn lose_silent_workers(&mut self, now: i64) {
+    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat brings it back.
+    fn lose_silent_workers(&mut self, now: i64, out: &mut Vec<Effect>) {
         let timeout_ms = self.settings.worker_timeout_ms;
-        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms;
+        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected);
         let lost: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| id.clone()).collect();
         for worker in lost {
-            self.drop_tasks_of(&worker, |_| true);
-            self.workers.remove(&worker);
+            let offered = self.offered.iter().filter(|(other, _)| *other == worker).map(|(_, running)| running.task);
+            let mut tasks: Vec<TaskId> = offered.collect();
+            tasks.extend(self.drop_tasks_of(&worker, |_| true));
+            self.offered.retain(|(other, _)| *other != worker);
+            self.held.retain(|(other, ..)| *other != worker);
+            match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
+                Some(silent) => {
+                    silent.lost = true;
+                    out.extend(tasks.into_iter().map(|task| Effect::CancelTask { worker: worker.clone(), task }));
+                }
+                None => {
+                    self.workers.remove(&worker);
+                }
+            }
         }
     }
 
-    fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) {
+    fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
+        let mut dropped = vec![];
         for job in self.jobs.values_mut() {
             let gone: Vec<TaskId> =
                 job.tasks.iter().filter(|(id, t)| t.worker == *worker && which(id)).map(|(id, _)| *id).collect();
             for id in gone {
                 job.remove_task(id);
+                dropped.push(id);
             }
         }
+        dropped
     }
 
     fn adopt_when_due(&mut self, now: i64, out: &mut Vec<Effect>) {
@@ -439,13 +506,17 @@ impl Core {
         }
         self.adopting = false;
         let mut offered = std::mem::take(&mut self.offered);
-        offered.retain(|(worker, _)| self.workers.contains_key(worker));
         for job in self.jobs.values_mut() {
             let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
             offered = others;
             let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
+        }
+        for (worker, task, event) in std::mem::take(&mut self.held) {
+            if self.job_of(&worker, task).is_some() {
+                self.apply(now, event, out);
+            }
         }
     }
 
@@ -494,7 +565,7 @@ impl Core {
 
     /// Workers that may take tasks, with the number of shards they have of other jobs.
     fn load(&self, name: &JobName) -> BTreeMap<WorkerId, usize> {
-        let takes = self.workers.iter().filter(|(_, worker)| worker.connected && !worker.leaving);
+        let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
         let mut load: BTreeMap<WorkerId, usize> = takes.map(|(id, _)| (id.clone(), 0)).collect();
         for job in self.jobs.values().filter(|job| job.name() != name) {
             for task in job.tasks.values() {
@@ -514,6 +585,7 @@ impl Core {
         if !job.runs() || !listed || now < job.pause_until_ms {
             return;
         }
+        job.forget_partial_windows();
         let plan = assign::plan(job, &load);
         for id in plan.release {
             if let Some(task) = job.tasks.get_mut(&id) {
@@ -580,6 +652,14 @@ impl Core {
     /// The resolved job, for effects that need it.
     pub fn resolved(&self, name: &JobName) -> Option<&ResolvedJob> {
         self.jobs.get(name).map(|job| &job.resolved)
+    }
+}
+
+/// Lets all tasks of a job finish their windows up to a time.
+fn drain(job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
+    for (id, task) in &mut job.tasks {
+        task.state = TaskState::Draining(until_ms);
+        out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });
     }
 }
 

@@ -46,8 +46,9 @@ impl Core {
 
     /// The workers with a session.
     pub fn worker_status(&self) -> Vec<v1::WorkerStatus> {
-        let tasks =
-            |id: &WorkerId| self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count();
+        let tasks = |id: &WorkerId| {
+            self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count()
+        };
         let status = |(id, worker): (&_, &super::Worker)| v1::WorkerStatus {
             worker: format!("{id}"),
             flight_address: worker.flight_address.clone(),
@@ -70,7 +71,7 @@ impl Core {
             let why = lookup.problem.as_deref().unwrap_or("it is being read");
             waits.push(format!("the first version of lookup {name}: {why}"));
         }
-        let takers = self.workers.values().filter(|worker| worker.connected && !worker.leaving).count();
+        let takers = self.workers.values().filter(|worker| worker.takes_tasks()).count();
         let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
         if unread > 0 && takers == 0 {
             waits.push("a worker: none is connected".to_owned());

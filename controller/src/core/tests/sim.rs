@@ -1,0 +1,1 @@
+//! A model world, to come.
