@@ -122,7 +122,7 @@ pub enum Effect {
         /// Which epoch.
         epoch: Epoch,
     },
-    /// Keep what is wanted of a job.
+    /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
     RecordWanted {
         /// Of which job.
         job: JobName,

@@ -290,6 +290,13 @@ pub enum Event {
         /// Which epoch.
         epoch: Epoch,
     },
+    /// The store knows what is wanted of a job.
+    WantedRecorded {
+        /// Which.
+        job: JobName,
+        /// What was written.
+        wanted: Wanted,
+    },
     /// Time passed.
     Ticked,
 }

@@ -219,6 +219,8 @@ pub struct Job {
     pub resolved: ResolvedJob,
     /// What its user wants.
     pub wanted: Wanted,
+    /// What is wanted is being written to the store.
+    pub recording: bool,
     /// The last committed epoch.
     pub head: Option<ManifestRef>,
     /// The end of the last committed window.
@@ -264,6 +266,7 @@ impl Job {
         Self {
             resolved,
             wanted: Wanted::Running,
+            recording: false,
             head: None,
             head_end_ms: i64::MIN,
             published: Epoch(0),
@@ -569,10 +572,6 @@ impl Job {
         }
         let mut totals = self.totals;
         totals.add(&counts);
-        let frontier = |(id, shard): (&ShardId, &Shard)| {
-            let position = shard.position_at(last.get(id).copied().unwrap_or(&shard.committed));
-            (id.clone(), Frontier { position, parents: shard.parents.clone() })
-        };
         let part =
             |report: &Report| ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts };
         let objects = |report: &Report| {
@@ -590,12 +589,43 @@ impl Job {
             query_digest: self.resolved.query_digest.clone(),
             lookups: open.lookups.clone(),
             parts: open.reports.iter().map(part).collect(),
-            frontier: self.shards.iter().filter(|(_, shard)| !self.forgettable(shard)).map(frontier).collect(),
+            frontier: self.frontier(&last),
             objects: open.reports.iter().flat_map(objects).collect(),
             counts,
             totals,
             unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
             stages,
+        }
+    }
+
+    /// Where every shard stands when `last` is read. One whose parents are not at their end is not at its end either,
+    /// even if nothing is in it: its own children would be read too early by the next leader.
+    fn frontier(&self, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
+        let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
+        let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
+        let stand = |(id, shard): (&ShardId, &Shard)| {
+            let position = shard.position_at(&at(id, shard));
+            (id.clone(), Frontier { position, parents: shard.parents.clone() })
+        };
+        let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
+        let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {
+            frontier.get(id).is_some_and(|parent| parent.position != Position::End)
+        };
+        loop {
+            let early = |each: &&ShardId| {
+                let stands = &frontier[*each];
+                stands.position == Position::End
+                    && self.shards[*each].committed != Position::End
+                    && stands.parents.iter().any(|parent| open(&frontier, parent))
+            };
+            let early: Vec<ShardId> = frontier.keys().filter(early).cloned().collect();
+            if early.is_empty() {
+                return frontier;
+            }
+            for id in early {
+                let position = at(&id, &self.shards[&id]);
+                frontier.entry(id).and_modify(|stands| stands.position = position);
+            }
         }
     }
 

@@ -238,6 +238,13 @@ impl Core {
                     }
                 }
             }
+            Event::WantedRecorded { job, wanted } => {
+                let Some(job) = self.jobs.get_mut(&job) else { return };
+                job.recording = false;
+                if job.wanted != wanted {
+                    want(job, job.wanted.clone(), out);
+                }
+            }
             Event::Ticked => {}
         }
     }
@@ -413,8 +420,7 @@ impl Core {
             }
         }
         job.drop_uncommitted();
-        job.wanted = wanted.clone();
-        out.push(Effect::RecordWanted { job: name.clone(), wanted });
+        want(job, wanted, out);
     }
 
     fn stop(&mut self, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
@@ -424,9 +430,8 @@ impl Core {
         match until_ms {
             _ if finish && job.wanted == Wanted::Draining => {}
             Some(until_ms) if finish && job.runs() => {
-                job.wanted = Wanted::Draining;
                 drain(job, until_ms, out);
-                out.push(Effect::RecordWanted { job: name.clone(), wanted: Wanted::Draining });
+                want(job, Wanted::Draining, out);
             }
             _ => self.halt(name, Wanted::Stopped, out),
         }
@@ -435,7 +440,6 @@ impl Core {
     fn resume(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
-            job.wanted = Wanted::Running;
             job.failures = 0;
             job.delays.clear();
             job.pause_until_ms = now;
@@ -443,7 +447,7 @@ impl Core {
             if let Some(manifest) = job.publishing.front() {
                 out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
             }
-            out.push(Effect::RecordWanted { job: name.clone(), wanted: Wanted::Running });
+            want(job, Wanted::Running, out);
         }
     }
 
@@ -645,13 +649,21 @@ impl Core {
         } else {
             return;
         };
-        job.wanted = wanted.clone();
-        out.push(Effect::RecordWanted { job: name.clone(), wanted });
+        want(job, wanted, out);
     }
 
     /// The resolved job, for effects that need it.
     pub fn resolved(&self, name: &JobName) -> Option<&ResolvedJob> {
         self.jobs.get(name).map(|job| &job.resolved)
+    }
+}
+
+/// Wants something else of a job, and has it kept; one such write at a time, so that the last one stays.
+fn want(job: &mut Job, wanted: Wanted, out: &mut Vec<Effect>) {
+    job.wanted = wanted;
+    if !job.recording {
+        job.recording = true;
+        out.push(Effect::RecordWanted { job: job.name().clone(), wanted: job.wanted.clone() });
     }
 }
 

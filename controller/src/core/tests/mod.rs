@@ -182,7 +182,8 @@ impl Story {
                 Effect::WriteManifest { .. }
                 | Effect::MoveHead { .. }
                 | Effect::Publish { .. }
-                | Effect::RecordPublished { .. } => self.store.push(effect.clone()),
+                | Effect::RecordPublished { .. }
+                | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
                 _ => self.said.push(effect.clone()),
             }
         }
@@ -318,6 +319,7 @@ impl Story {
                 self.published.push(epoch);
                 self.tell(Event::PublishedRecorded { job, epoch })
             }
+            Effect::RecordWanted { wanted, .. } => self.tell(Event::WantedRecorded { job, wanted }),
             _ => vec![],
         }
     }
