@@ -156,7 +156,8 @@ impl Performer {
                 recorded(written, Event::PublishedRecorded { job: name.clone(), epoch: *epoch })
             }
             Effect::RecordWanted { job: name, wanted } => {
-                recorded(self.store.set_wanted(self.term, name, wanted).await, Event::Ticked)
+                let written = self.store.set_wanted(self.term, name, wanted).await;
+                recorded(written, Event::WantedRecorded { job: name.clone(), wanted: wanted.clone() })
             }
             Effect::StartTask { .. }
             | Effect::ReleaseTask { .. }
