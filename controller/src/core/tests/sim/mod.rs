@@ -40,10 +40,15 @@ struct World {
     todo: Vec<Effect>,
     sessions: SessionId,
     lookup: u64,
+    /// What the stream listed when it was asked.
+    lists: BTreeMap<u64, Vec<KnownShard>>,
+    /// The oracle's: where every record belongs.
+    windows: BTreeMap<ShardId, Vec<Window>>,
     /// The oracle's: records of a shard that heads hold.
     read: BTreeMap<ShardId, u64>,
     last_window: Option<Window>,
     log: Vec<String>,
+    wild: bool,
 }
 
 fn settings() -> CoreSettings {
@@ -57,6 +62,9 @@ impl World {
         let mut job = if reshards { kinesis() } else { bounded() };
         job.whole_window = rng.u8(0..4) == 0;
         job.spec.retries_max = 1_000;
+        if reshards && rng.bool() {
+            job.start = Position::Timestamp(BEGIN_MS - source::STEP_BACK_MS);
+        }
         if rng.bool() {
             job = with_lookup(job);
             job.spec.lookups[0].refresh = std::time::Duration::from_millis(150);
@@ -65,11 +73,28 @@ impl World {
         let source = Source::new(&mut rng, reshards, length_ms);
         let workers = (0..rng.usize(1..5)).map(|n| SimWorker::new(&format!("w{n}"), job.whole_window)).collect();
         let core = Core::new(Term(1), BEGIN_MS, settings());
-        let (store, todo, sessions, lookup, read, last_window, log) = Default::default();
-        let now = BEGIN_MS;
+        let (store, todo, sessions, lookup, lists, read, last_window, log) = Default::default();
+        let (now, windows) = (BEGIN_MS, source.windows());
+        #[rustfmt::skip]
         let created = Event::JobCreated { job: Box::new(job.clone()) };
-        let mut world =
-            Self { rng, now, job, core, source, workers, store, todo, sessions, lookup, read, last_window, log };
+        let mut world = Self {
+            rng,
+            now,
+            job,
+            core,
+            source,
+            workers,
+            store,
+            todo,
+            sessions,
+            lookup,
+            lists,
+            windows,
+            read,
+            last_window,
+            log,
+            wild: true,
+        };
         world.tell(created);
         world
     }
@@ -95,7 +120,12 @@ impl World {
                         to.down.push_back(effect);
                     }
                 }
-                _ => self.todo.push(effect),
+                _ => {
+                    if let Effect::ListShards { generation, .. } = effect {
+                        self.lists.insert(generation, self.source.list(self.now));
+                    }
+                    self.todo.push(effect);
+                }
             }
         }
     }
@@ -118,7 +148,10 @@ impl World {
         let name = self.job.spec.name.clone();
         Some(match effect.clone() {
             Effect::ListShards { job, generation } => {
-                Event::ShardsListed { job, generation, shards: self.source.list(self.now) }
+                // What it says was so at some time between question and answer.
+                let now = self.source.list(self.now);
+                let shards = if self.rng.bool() { self.lists[&generation].clone() } else { now };
+                Event::ShardsListed { job, generation, shards }
             }
             Effect::CheckLookup { job, lookup, .. } => {
                 let version = LookupVersion::new(format!("v{}", self.lookup));
@@ -139,6 +172,10 @@ impl World {
             }
             Effect::Publish { manifest } => {
                 assert!(manifest.epoch <= self.store.published.next(), "epochs are published in order");
+                if self.wild && self.rng.u8(0..50) == 0 {
+                    let (error, hint) = ("no such upload".into(), "read it again".into());
+                    return Some(Event::PublishRefused { job: name, error, hint });
+                }
                 Event::EpochPublished { job: name, epoch: manifest.epoch }
             }
             Effect::RecordPublished { epoch, .. } => {
@@ -164,7 +201,9 @@ impl World {
         self.last_window = Some(manifest.window);
         for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
             let read = self.read.entry(id.clone()).or_default();
-            assert_eq!(range.from, at(*read), "{id} in epoch {}", manifest.epoch);
+            assert!(stands(&range.from, *read), "{id} in epoch {} from {}", manifest.epoch, range.from);
+            let placed = &self.windows[id][*read as usize..][..range.records as usize];
+            assert!(placed.iter().all(|window| *window == manifest.window), "{id} in {}: {placed:?}", manifest.window);
             *read += range.records;
             assert_eq!(range.to, at(*read), "{id} in epoch {}", manifest.epoch);
         }
@@ -179,7 +218,7 @@ impl World {
         }
         for (id, frontier) in &manifest.frontier {
             let read = self.read.get(id).copied().unwrap_or(0);
-            let right = frontier.position == at(read)
+            let right = stands(&frontier.position, read)
                 || frontier.position == Position::End && read as usize == self.source.shards[id].records.len();
             assert!(right, "{id} stands at {}, {read} records are read", frontier.position);
         }
@@ -199,6 +238,7 @@ impl World {
         for worker in &mut self.workers {
             worker.break_line(&mut self.rng);
             worker.up.clear();
+            worker.late.clear();
         }
         let term = Term(self.core.term.0 + 1);
         self.core = Core::new(term, self.now, settings());
@@ -267,13 +307,19 @@ impl World {
     }
 
     fn worker_step(&mut self, index: usize) {
+        // In quiet times lines are fast: nobody is lost because what it said waits.
+        while let Some(event) = if self.wild { None } else { self.workers[index].late.pop_front() } {
+            self.tell(event);
+        }
+        while let Some(event) = if self.wild { None } else { self.workers[index].up.pop_front() } {
+            self.tell(event);
+        }
         let Self { rng, workers, source, now, .. } = self;
         let worker = &mut workers[index];
-        for _ in 0..rng.usize(0..4) {
-            if let Some(event) = worker.up.pop_front() {
-                self.tell(event);
-                return;
-            }
+        let late = rng.bool();
+        let queue = if late { &mut worker.late } else { &mut worker.up };
+        if let Some(event) = if rng.u8(0..3) > 0 { queue.pop_front() } else { None } {
+            return self.tell(event);
         }
         if *now < worker.paused_until_ms {
             return;
@@ -304,23 +350,44 @@ impl World {
         all && visible && ended
     }
 
+    /// I8: when all is said and done, time alone changes nothing.
+    fn must_be_calm(&mut self) {
+        for _ in 0..1_000 {
+            self.step(false);
+        }
+        let said = self.log.len();
+        for _ in 0..500 {
+            self.step(false);
+        }
+        let asks = |line: &&String| line.starts_with("    ->");
+        let calm = |line: &&String| line.contains("ListShards") || line.contains("CheckLookup");
+        let restless: Vec<_> = self.log[said..].iter().filter(asks).filter(|line| !calm(line)).collect();
+        assert!(restless.is_empty(), "I8: {restless:?}");
+    }
+
     fn live(&mut self) {
         for _ in 0..WILD_STEPS {
             self.step(true);
         }
+        self.wild = false;
         for n in 0..QUIET_STEPS {
             if n % 500 == 0 {
                 self.tell(Event::ResumeRequested { job: self.job.spec.name.clone() });
             }
             self.step(false);
             if n % 50 == 0 && self.is_done() {
-                return;
+                return self.must_be_calm();
             }
         }
         let job = self.core.jobs.values().next().unwrap();
         let (shards, tasks, windows) = (&job.shards, &job.tasks, job.windows.keys());
         panic!("it is never done: {:?}, {:?}\n{shards:?}\n{tasks:?}\n{windows:?}", job.wanted, self.read);
     }
+}
+
+/// Whether a position is that after the n-th record; before the first there are two.
+fn stands(position: &Position, read: u64) -> bool {
+    *position == at(read) || read == 0 && matches!(position, Position::Timestamp(_))
 }
 
 fn tell(seed: u64) {

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use fastrand::Rng;
+use streamctl_proto::Clamp;
 
 /// How far an arrival time may step back.
 pub(super) const STEP_BACK_MS: i64 = 900;
@@ -107,6 +108,22 @@ impl Source {
             detail: String::new(),
         };
         listed.map(known).collect()
+    }
+
+    /// The window of every record: that of its arrival, never before that of the one in front of it, nor before the last
+    /// of its parents. Nothing that goes wrong may change it.
+    pub(super) fn windows(&self) -> BTreeMap<ShardId, Vec<Window>> {
+        let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
+        let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
+        // Shards are named in the order in which they are born.
+        for (id, shard) in &self.shards {
+            let floor_ms = shard.parents.iter().map(|parent| ends[parent]).max().unwrap_or(i64::MIN);
+            let mut clamp = Clamp::new(WindowSize::from_ms(WINDOW_MS).unwrap(), floor_ms);
+            let placed = shard.records.iter().map(|(_, arrival_ms)| clamp.place(*arrival_ms)).collect();
+            windows.insert(id.clone(), placed);
+            ends.insert(id, clamp.floor_ms());
+        }
+        windows
     }
 
     /// What the last answer of a shard says.

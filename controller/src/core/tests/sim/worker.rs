@@ -17,6 +17,7 @@ type Lookups = BTreeMap<String, LookupVersion>;
 
 struct Reading {
     id: ShardId,
+    from: Position,
     at: u64,
     fetched: usize,
     after: Vec<ShardId>,
@@ -54,6 +55,8 @@ pub(super) struct SimWorker {
     pub(super) line: Option<SessionId>,
     /// Sent and not yet taken by the core.
     pub(super) up: VecDeque<Event>,
+    /// Of an earlier line, not yet taken: it may come after the Hello of the next.
+    pub(super) late: VecDeque<Event>,
     /// Sent by the core and not yet taken.
     pub(super) down: VecDeque<Effect>,
     pub(super) paused_until_ms: i64,
@@ -81,6 +84,7 @@ impl SimWorker {
     pub(super) fn connect(&mut self, session: SessionId) {
         self.line = Some(session);
         self.down.clear();
+        self.late.extend(std::mem::take(&mut self.up));
         let of = |entry: &Entry| entry.running.clone();
         let tasks = self.entries.values().map(of).collect();
         let flight_address = String::new();
@@ -159,11 +163,12 @@ impl SimWorker {
         let reading = |given: TaskShard| {
             let at = match &given.from {
                 Position::After { sequence, .. } => sequence.to_u64().unwrap(),
-                Position::Start => 0,
+                Position::Start | Position::Timestamp(_) => 0,
                 other => panic!("{} is given out at {other}", given.shard),
             };
             Reading {
                 id: given.shard,
+                from: given.from,
                 at,
                 fetched: at as usize,
                 after: given.after,
@@ -276,10 +281,7 @@ impl SimWorker {
             }
             shard.told_ended = true;
             let (name, floor_ms) = (shard.id.clone(), shard.clamp.floor_ms());
-            let last = match self.entries[&id].running.base.get(&name) {
-                Some(from) if shard.at == 0 => from.clone(),
-                _ => at(shard.at),
-            };
+            let last = shard.position();
             let ended = EndedShard { shard: name.clone(), last, floor_ms, children: source.children(&name) };
             self.entries.get_mut(&id).unwrap().running.ended.push(ended.clone());
             self.say(Event::ShardEnded { worker: self.name(), task: id, ended });
@@ -327,6 +329,10 @@ impl State {
 }
 
 impl Reading {
+    fn position(&self) -> Position {
+        if self.at == 0 { self.from.clone() } else { at(self.at) }
+    }
+
     fn next_window(&self, source: &Source) -> Option<Window> {
         let waits = (self.at as usize) < self.fetched;
         let mut clamp = self.clamp;
@@ -382,7 +388,7 @@ impl Task {
                     }
                     Some((State::Open(_), ranges)) => {
                         shard.clamp.place(source.shards[&shard.id].records[shard.at as usize].1);
-                        let from = at(shard.at);
+                        let from = shard.position();
                         shard.at += 1;
                         let new = || ShardRange { to: from.clone(), from, records: 0, bytes: 0 };
                         let range = ranges.entry(shard.id.clone()).or_insert_with(new);
