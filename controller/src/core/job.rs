@@ -128,6 +128,8 @@ pub struct OpenWindow {
     pub lookups: BTreeMap<String, LookupVersion>,
     /// Accepted, in the order of acceptance.
     pub reports: Vec<Report>,
+    /// Tasks that read it and have not reported it.
+    pub readers: BTreeSet<TaskId>,
 }
 
 /// An epoch on its way into the store.
@@ -462,6 +464,7 @@ impl Job {
                 shard.floor_ms = shard.floor_ms.max(report.window.start_ms);
             }
         }
+        open.readers.remove(&report.task);
         open.reports.push(report.clone());
         Ok(())
     }
@@ -501,6 +504,10 @@ impl Job {
             }
         }
         self.waiting.retain(|(_, waiting)| *waiting != id);
+        for open in self.windows.values_mut() {
+            open.readers.remove(&id);
+        }
+        self.windows.retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
         Some(task)
     }
 
@@ -542,6 +549,12 @@ impl Job {
             }
         }
         self.windows.retain(|window, _| *window < first);
+    }
+
+    /// A window may open when there are not too many, or when none is before it: it is what the others wait for.
+    pub fn may_open(&self, window: Window) -> bool {
+        let first = self.windows.first_key_value().is_none_or(|(first, _)| window < *first);
+        first || self.windows.len() < WINDOWS_AHEAD_MAX || self.windows.contains_key(&window)
     }
 
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).

@@ -516,6 +516,10 @@ impl Core {
             let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
+            // An earlier leader may have drained them, for a stop that was taken back since.
+            for (id, task) in &job.tasks {
+                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: effect::NEVER_MS });
+            }
         }
         for (worker, task, event) in std::mem::take(&mut self.held) {
             if self.job_of(&worker, task).is_some() {
@@ -611,19 +615,18 @@ impl Core {
             job.lookups.iter().map(|(name, lookup)| Some((name.clone(), lookup.version.clone()?))).collect();
         let Some(versions) = versions.filter(|_| live) else { return };
         while let Some((window, task)) = job.waiting.first().copied() {
-            let ahead = job.windows.range(..window).count();
-            if ahead >= job::WINDOWS_AHEAD_MAX {
+            if !job.may_open(window) {
                 return;
             }
             job.waiting.pop_first();
+            let Some(owner) = job.tasks.get(&task) else { continue };
             let open = job.windows.entry(window).or_default();
             if open.lookups.is_empty() && open.reports.is_empty() {
                 open.lookups.clone_from(&versions);
             }
-            if let Some(owner) = job.tasks.get(&task) {
-                let (worker, lookups) = (owner.worker.clone(), open.lookups.clone());
-                out.push(Effect::OpenWindow { worker, task, window, lookups });
-            }
+            open.readers.insert(task);
+            let (worker, lookups) = (owner.worker.clone(), open.lookups.clone());
+            out.push(Effect::OpenWindow { worker, task, window, lookups });
         }
     }
 

@@ -56,6 +56,7 @@ fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &
         } else if open.lookups != *lookups {
             return Err("it joins an open window with other lookup versions");
         }
+        open.readers.insert(running.task);
     }
     for report in &running.reports {
         job.accept(report)?;

@@ -393,6 +393,43 @@ fn a_fast_task_waits_when_too_many_windows_are_ahead_of_the_slow_one() {
     assert!(story.said.iter().any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(16))));
 }
 
+#[test]
+fn a_slow_task_opens_no_more_windows_below_those_of_a_fast_one_while_nothing_is_published() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    for n in 0..16 {
+        story.asks("a", 100 + n);
+        story.reports(100 + n, &format!("a {n}..{}", n + 1));
+    }
+    story.is_past("a", 116);
+    let mut opened = 0;
+    for n in 0..30 {
+        if story.asks("b", n).iter().any(|effect| matches!(effect, Effect::OpenWindow { .. })) {
+            opened += 1;
+            story.reports(n, &format!("b {n}..{}", n + 1));
+            story.is_past("b", n + 1);
+            story.store_commits();
+        }
+    }
+    assert!(opened < 12, "{opened} windows");
+    story.store_works();
+    let next = story.said.iter().rev().find_map(|effect| match effect {
+        Effect::OpenWindow { window, .. } => Some(window.start_ms / WINDOW_MS),
+        _ => None,
+    });
+    assert_eq!(next, Some(opened), "what is published makes room for the lowest one");
+}
+
+#[test]
+fn a_window_that_nobody_reads_any_more_does_not_hold_up_others() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for n in 0..2 {
+        story.asks("a", n);
+    }
+    let owner = story.owner("a");
+    story.task_ends(owner, TaskEnd::Retry { error: "no answer".into() });
+    assert!(story.job().windows.is_empty());
+}
+
 /// One window committed and not published, one reported, one open.
 fn a_leader_that_dies() -> (Story, WorkerId, TaskId) {
     let mut story = Story::running(bounded(), "a", "w1");
@@ -463,6 +500,17 @@ fn a_worker_that_joins_twice_before_adoption_keeps_its_task() {
     let said = new.after(1_500);
     assert!(!cancelled(&said, task));
     assert_eq!(new.task("a"), task);
+}
+
+#[test]
+fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.lists("a");
+    let said = new.after(1_500);
+    let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: effect::NEVER_MS, .. });
+    assert!(said.iter().any(goes_on), "seed 221: drained, crashed, resumed, crashed");
 }
 
 #[test]
