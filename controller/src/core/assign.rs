@@ -3,7 +3,7 @@
 //! Owns: the plan for one job at one moment. Does not own: whether now is the moment ([`super::Core`]).
 //! Rule: planning again after the plan was carried out plans nothing (I8).
 
-use super::job::{Job, TaskState};
+use super::job::{Job, Shard, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{ShardId, TaskId, WorkerId};
 
@@ -27,10 +27,14 @@ pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     if job.resolved.whole_window { plan_together(job, load) } else { plan_spread(job, load) }
 }
 
-/// Shards that a new task may take now.
-fn ready(job: &Job) -> BTreeSet<ShardId> {
-    let ready = job.shards.iter().filter(|(_, s)| s.task.is_none() && !s.done() && job.parents_ended(s));
-    ready.map(|(id, _)| id.clone()).collect()
+/// Shards that a new task may take now. What a worker hands back of several tasks waits for the last of them: it would
+/// come back in as many pieces.
+fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
+    let releasing = job.tasks.values().filter(|task| task.state == TaskState::Releasing).map(|task| &task.worker);
+    let releasing: BTreeSet<&WorkerId> = releasing.filter(|worker| load.contains_key(*worker)).collect();
+    let waits = |shard: &Shard| shard.last_worker.as_ref().is_some_and(|worker| releasing.contains(worker));
+    let free = |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard) && !waits(shard);
+    job.shards.iter().filter(|(_, shard)| free(shard)).map(|(id, _)| id.clone()).collect()
 }
 
 /// All shards that are not done go to one task, children too: it reads them after their parents.
@@ -59,7 +63,7 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
             *count += task.shards.iter().filter(|id| job.shards.get(*id).is_some_and(|s| !s.done())).count();
         }
     }
-    let ready = ready(job);
+    let ready = ready(job, load);
     if ready.is_empty() {
         return Plan { start: vec![], release: to_release(job, &have) };
     }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, LookupVersion, Manifest, Position, ShardId, TaskId, Window, WorkerId};
 
+/// A task that is drained until then goes on as if it were not.
+pub const NEVER_MS: i64 = i64::MAX;
+
 /// One shard of a task that is given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskShard {
@@ -64,7 +67,7 @@ pub enum Effect {
         worker: WorkerId,
         /// Which.
         task: TaskId,
-        /// Windows that end at or before this are finished.
+        /// Windows that end at or before this are finished; [`NEVER_MS`] takes an earlier drain back.
         until_ms: i64,
     },
     /// Tell a worker that nothing of this task will be used.
@@ -131,7 +134,7 @@ pub enum Effect {
         /// Locations that a head, or a report on its way to one, still needs.
         keep: BTreeSet<String>,
     },
-    /// Keep what is wanted of a job.
+    /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
     RecordWanted {
         /// Of which job.
         job: JobName,

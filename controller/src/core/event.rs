@@ -94,20 +94,6 @@ pub enum TaskEnd {
 
 pub use crate::store::Wanted;
 
-impl Event {
-    /// The task that says so, for what tasks say.
-    pub fn task(&self) -> Option<TaskId> {
-        match self {
-            Self::WindowRequested { task, .. }
-            | Self::Progressed { task, .. }
-            | Self::ShardEnded { task, .. }
-            | Self::TaskEnded { task, .. } => Some(*task),
-            Self::Reported { report, .. } => Some(report.task),
-            _ => None,
-        }
-    }
-}
-
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -303,6 +289,13 @@ pub enum Event {
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
+    },
+    /// The store knows what is wanted of a job.
+    WantedRecorded {
+        /// Which.
+        job: JobName,
+        /// What was written.
+        wanted: Wanted,
     },
     /// Time passed.
     Ticked,

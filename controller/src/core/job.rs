@@ -9,8 +9,8 @@ use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, Mani
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{
-    Counts, Epoch, JobName, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Term, Window,
-    WorkerId,
+    Counts, Epoch, JobName, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, ShardRange, TaskId, Term,
+    Window, WorkerId,
 };
 
 /// Windows of a job that may be open or reported and not committed: how far a fast task runs ahead of a slow one.
@@ -38,6 +38,10 @@ pub struct Shard {
     pub floor_ms: i64,
     /// Its last record, once a task has seen the end.
     pub end: Option<Position>,
+    /// No child takes a record in a window before the one that starts here; known with `end`.
+    pub end_floor_ms: i64,
+    /// The last listing that was asked for when its end was committed: only a later one can say that it is gone.
+    pub ended_at_listing: u64,
     /// Who reads it.
     pub task: Option<TaskId>,
     /// Who read it last: it goes back there when nothing speaks against it.
@@ -53,7 +57,21 @@ impl Shard {
     pub fn new(from: Position, parents: Vec<ShardId>, detail: String, floor_ms: i64) -> Self {
         let (committed, reached) = (from.clone(), from);
         let (end, task, last_worker, stats) = (None, None, None, ShardStats::default());
-        Self { parents, detail, committed, reached, floor_ms, end, task, last_worker, listed: true, stats }
+        let (end_floor_ms, ended_at_listing, listed) = (i64::MIN, 0, true);
+        Self {
+            parents,
+            detail,
+            committed,
+            reached,
+            floor_ms,
+            end,
+            end_floor_ms,
+            ended_at_listing,
+            task,
+            last_worker,
+            listed,
+            stats,
+        }
     }
 
     /// Read to its end, and all of it reported.
@@ -83,6 +101,13 @@ pub enum TaskState {
     Draining(i64),
 }
 
+impl TaskState {
+    /// It would end before this window, and never finish it.
+    pub fn is_drained_before(self, window: Window) -> bool {
+        matches!(self, Self::Draining(until_ms) if window.end_ms > until_ms)
+    }
+}
+
 /// Some shards of the job, given to one worker once.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -103,6 +128,8 @@ pub struct OpenWindow {
     pub lookups: BTreeMap<String, LookupVersion>,
     /// Accepted, in the order of acceptance.
     pub reports: Vec<Report>,
+    /// Tasks that read it and have not reported it.
+    pub readers: BTreeSet<TaskId>,
 }
 
 /// An epoch on its way into the store.
@@ -194,6 +221,8 @@ pub struct Job {
     pub resolved: ResolvedJob,
     /// What its user wants.
     pub wanted: Wanted,
+    /// What is wanted is being written to the store.
+    pub recording: bool,
     /// The last committed epoch.
     pub head: Option<ManifestRef>,
     /// The end of the last committed window.
@@ -241,6 +270,7 @@ impl Job {
         Self {
             resolved,
             wanted: Wanted::Running,
+            recording: false,
             head: None,
             head_end_ms: i64::MIN,
             published: Epoch(0),
@@ -304,11 +334,11 @@ impl Job {
 
     /// Adds shards that the source lists. Those of the first listing of a new job begin at the job's start, later ones
     /// at their beginning (KINESIS.md, line 2).
-    pub fn learn(&mut self, listed: &[KnownShard]) {
+    pub fn learn(&mut self, listed: &[KnownShard], generation: u64) {
         let first = self.listing.answered == 0 && self.head.is_none() && self.shards.is_empty();
         let from = if first { self.resolved.start.clone() } else { Position::Start };
         for shard in self.shards.values_mut() {
-            shard.listed = false;
+            shard.listed &= generation <= shard.ended_at_listing;
         }
         for known in listed {
             match self.shards.get_mut(&known.shard) {
@@ -316,30 +346,61 @@ impl Job {
                     shard.listed = true;
                     shard.detail.clone_from(&known.detail);
                     shard.parents.clone_from(&known.parents);
+                    self.raise_floor(&known.shard);
                 }
                 None => self.add_shard(&known.shard, from.clone(), known.parents.clone(), known.detail.clone()),
             }
         }
     }
 
-    /// A task has read a shard to its end. Its children take no window before that of its last record.
+    /// A task has read a shard to its end. Its children take no window before that of its last record, nor one that
+    /// its task said to be past. Children that the source did not name must be listed before anything is committed.
     pub fn end_shard(&mut self, ended: &EndedShard) {
-        if let Some(shard) = self.shards.get_mut(&ended.shard) {
+        let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
+        if shard.end.is_none() {
             shard.end = Some(ended.last.clone());
+            shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
+            if ended.children.is_empty() && self.lists_again() {
+                self.listing.needed = self.listing.asked + 1;
+            }
         }
         for (child, parents) in &ended.children {
             if !self.shards.contains_key(child) {
                 self.add_shard(child, Position::Start, parents.clone(), String::new());
             }
         }
-        for child in self.shards.values_mut().filter(|shard| shard.parents.contains(&ended.shard)) {
-            child.floor_ms = child.floor_ms.max(ended.floor_ms);
+        let children: Vec<ShardId> = self.children_of(&ended.shard);
+        for child in children {
+            self.raise_floor(&child);
         }
     }
 
+    fn children_of(&self, parent: &ShardId) -> Vec<ShardId> {
+        self.shards.iter().filter(|(_, shard)| shard.parents.contains(parent)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A child goes on no earlier than its parents ended.
+    fn raise_floor(&mut self, id: &ShardId) {
+        let floor_ms = self.parents_floor_ms(id);
+        if let Some(shard) = self.shards.get_mut(id) {
+            shard.floor_ms = shard.floor_ms.max(floor_ms);
+        }
+    }
+
+    fn parents_floor_ms(&self, id: &ShardId) -> i64 {
+        let parents = self.shards.get(id).into_iter().flat_map(|shard| &shard.parents);
+        parents.filter_map(|parent| self.shards.get(parent)).map(|parent| parent.end_floor_ms).max().unwrap_or(i64::MIN)
+    }
+
+    /// The end of the last window that is committed or on its way: nothing before takes a record any more.
+    fn base_end_ms(&self) -> i64 {
+        self.committing.as_ref().map_or(self.head_end_ms, |committing| committing.manifest.window.end_ms)
+    }
+
     fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
-        let shard = Shard::new(from, parents, detail, self.head_end_ms);
+        let shard = Shard::new(from, parents, detail, self.base_end_ms());
         self.shards.insert(id.clone(), shard);
+        self.raise_floor(id);
     }
 
     /// All parents are read to their end (I5); one that is not known counts as read.
@@ -358,7 +419,13 @@ impl Job {
 
     /// Takes a report, or says why not. Taking one twice is no error.
     pub fn accept(&mut self, report: &Report) -> Result<(), &'static str> {
-        if report.window.end_ms <= self.head_end_ms || self.reported(report.task, report.window) {
+        if report.window.end_ms <= self.head_end_ms {
+            let held = |(id, range): (&ShardId, &ShardRange)| {
+                self.shards.get(id).is_none_or(|shard| range.to.reaches(&shard.reached))
+            };
+            return if report.ranges.iter().all(held) { Ok(()) } else { Err("its window is committed without it") };
+        }
+        if self.reported(report.task, report.window) {
             return Ok(());
         }
         let task = self.tasks.get(&report.task).ok_or("its task is no more")?;
@@ -400,6 +467,7 @@ impl Job {
                 shard.floor_ms = shard.floor_ms.max(report.window.start_ms);
             }
         }
+        open.readers.remove(&report.task);
         open.reports.push(report.clone());
         Ok(())
     }
@@ -439,13 +507,17 @@ impl Job {
             }
         }
         self.waiting.retain(|(_, waiting)| *waiting != id);
+        for open in self.windows.values_mut() {
+            open.readers.remove(&id);
+        }
+        self.windows.retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
         Some(task)
     }
 
     /// Drops everything that no head holds and that is not on its way into one.
     pub fn drop_uncommitted(&mut self) {
         let base = self.committing.as_ref().map(|committing| &committing.manifest);
-        let base_end_ms = base.map_or(self.head_end_ms, |manifest| manifest.window.end_ms);
+        let base_end_ms = self.base_end_ms();
         self.windows.retain(|window, _| window.end_ms <= base_end_ms);
         self.waiting.clear();
         for (id, shard) in &mut self.shards {
@@ -453,6 +525,39 @@ impl Job {
             shard.reached = position.unwrap_or(&shard.committed).clone();
             shard.floor_ms = base_end_ms;
         }
+        for id in self.shards.keys().cloned().collect::<Vec<_>>() {
+            self.raise_floor(&id);
+        }
+    }
+
+    /// For a query that needs whole windows, before its task is given out anew: windows that some shard may still have
+    /// records of are read again by that one task, as two partial results are no result.
+    pub fn forget_partial_windows(&mut self) {
+        if !self.resolved.whole_window || !self.tasks.is_empty() {
+            return;
+        }
+        let past_ms = self.watermark_ms();
+        let partial = |(window, open): (&Window, &OpenWindow)| window.end_ms > past_ms && !open.reports.is_empty();
+        let Some(first) = self.windows.iter().find(|each| partial((each.0, each.1))).map(|(window, _)| *window) else {
+            return;
+        };
+        let mut back: BTreeMap<ShardId, Position> = BTreeMap::new();
+        for (id, range) in self.windows.range(first..).flat_map(|(_, o)| &o.reports).flat_map(|report| &report.ranges) {
+            back.entry(id.clone()).or_insert_with(|| range.from.clone());
+        }
+        for (id, position) in back {
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.reached = position;
+                shard.floor_ms = shard.floor_ms.min(first.start_ms);
+            }
+        }
+        self.windows.retain(|window, _| *window < first);
+    }
+
+    /// A window may open when there are not too many, or when none is before it: it is what the others wait for.
+    pub fn may_open(&self, window: Window) -> bool {
+        let first = self.windows.first_key_value().is_none_or(|(first, _)| window < *first);
+        first || self.windows.len() < WINDOWS_AHEAD_MAX || self.windows.contains_key(&window)
     }
 
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
@@ -483,10 +588,6 @@ impl Job {
         }
         let mut totals = self.totals;
         totals.add(&counts);
-        let frontier = |(id, shard): (&ShardId, &Shard)| {
-            let position = shard.position_at(last.get(id).copied().unwrap_or(&shard.committed));
-            (id.clone(), Frontier { position, parents: shard.parents.clone() })
-        };
         let part =
             |report: &Report| ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts };
         let objects = |report: &Report| {
@@ -504,12 +605,43 @@ impl Job {
             query_digest: self.resolved.query_digest.clone(),
             lookups: open.lookups.clone(),
             parts: open.reports.iter().map(part).collect(),
-            frontier: self.shards.iter().filter(|(_, shard)| !self.forgettable(shard)).map(frontier).collect(),
+            frontier: self.frontier(&last),
             objects: open.reports.iter().flat_map(objects).collect(),
             counts,
             totals,
             unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
             stages,
+        }
+    }
+
+    /// Where every shard stands when `last` is read. One whose parents are not at their end is not at its end either,
+    /// even if nothing is in it: its own children would be read too early by the next leader.
+    fn frontier(&self, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
+        let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
+        let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
+        let stand = |(id, shard): (&ShardId, &Shard)| {
+            let position = shard.position_at(&at(id, shard));
+            (id.clone(), Frontier { position, parents: shard.parents.clone() })
+        };
+        let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
+        let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {
+            frontier.get(id).is_some_and(|parent| parent.position != Position::End)
+        };
+        loop {
+            let early = |each: &&ShardId| {
+                let stands = &frontier[*each];
+                stands.position == Position::End
+                    && self.shards[*each].committed != Position::End
+                    && stands.parents.iter().any(|parent| open(&frontier, parent))
+            };
+            let early: Vec<ShardId> = frontier.keys().filter(early).cloned().collect();
+            if early.is_empty() {
+                return frontier;
+            }
+            for id in early {
+                let position = at(&id, &self.shards[&id]);
+                frontier.entry(id).and_modify(|stands| stands.position = position);
+            }
         }
     }
 
@@ -524,12 +656,16 @@ impl Job {
         let reference = reference?;
         for (id, frontier) in &manifest.frontier {
             if let Some(shard) = self.shards.get_mut(id) {
-                if frontier.position == Position::End {
+                if frontier.position == Position::End && shard.committed != Position::End {
                     shard.reached = Position::End;
+                    shard.ended_at_listing = self.listing.asked;
+                    shard.listed = true;
                 }
                 shard.committed = frontier.position.clone();
-                shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
             }
+        }
+        for shard in self.shards.values_mut() {
+            shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
         }
         let forgotten: Vec<ShardId> =
             self.shards.iter().filter(|(_, shard)| self.forgettable(shard)).map(|(id, _)| id.clone()).collect();

@@ -74,8 +74,17 @@ pub struct Worker {
     pub connected: bool,
     /// It was asked to stop.
     pub leaving: bool,
+    /// It was silent for too long and its tasks were given up; it may be back any time, as its line stands.
+    pub lost: bool,
     /// Memory that it uses.
     pub memory_bytes: u64,
+}
+
+impl Worker {
+    /// It may be given tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.connected && !self.leaving && !self.lost
+    }
 }
 
 /// The state of the control plane in one term.
@@ -89,7 +98,8 @@ pub struct Core {
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
-    deferred: Vec<Event>,
+    /// What offered tasks said since, in order: it counts once they are adopted.
+    held: Vec<(WorkerId, TaskId, Event)>,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -107,7 +117,7 @@ impl Core {
             tasks_given: 0,
             adopting: false,
             offered: vec![],
-            deferred: vec![],
+            held: vec![],
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -116,8 +126,10 @@ impl Core {
     /// Applies one event at `now`; returns what must happen next.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
-        self.apply(now, event, &mut out);
-        self.lose_silent_workers(now);
+        if let Some(event) = self.hold(event) {
+            self.apply(now, event, &mut out);
+        }
+        self.lose_silent_workers(now, &mut out);
         self.adopt_when_due(now, &mut out);
         let names: Vec<JobName> = self.jobs.keys().cloned().collect();
         for name in names {
@@ -127,11 +139,6 @@ impl Core {
     }
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
-        if self.adopting && event.task().is_some_and(|task| task.term < self.term) {
-            // Of a task that may be adopted: it counts once that is decided.
-            self.deferred.push(event);
-            return;
-        }
         match event {
             Event::JobLoaded { job, wanted, head, unpublished, published } => {
                 let mut loaded = Job::new(*job);
@@ -152,7 +159,7 @@ impl Core {
             Event::ShardsListed { job, generation, shards } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if generation > job.listing.answered {
-                    job.learn(&shards);
+                    job.learn(&shards, generation);
                     job.listing.answered = generation;
                     job.delays.remove("list shards");
                 }
@@ -182,6 +189,7 @@ impl Core {
             Event::WorkerHeard { worker, session, memory_bytes } => {
                 if let Some(worker) = self.current(&worker, session) {
                     worker.heard_ms = now;
+                    worker.lost = false;
                     worker.memory_bytes = memory_bytes;
                 }
             }
@@ -202,7 +210,7 @@ impl Core {
                 }
             }
             Event::Progressed { worker, task, watermark_ms, shards } => {
-                let Some(job) = self.job_of(&worker, task) else { return };
+                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 job.progress(task, watermark_ms);
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
@@ -211,13 +219,9 @@ impl Core {
                 }
             }
             Event::ShardEnded { worker, task, ended } => {
-                let Some(job) = self.job_of(&worker, task) else { return };
+                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 if job.tasks[&task].shards.contains(&ended.shard) {
                     job.end_shard(&ended);
-                    if ended.children.is_empty() && job.lists_again() {
-                        job.listing.needed = job.listing.asked + 1;
-                        job.listing.again_at_ms = now;
-                    }
                 }
             }
             Event::TaskEnded { worker, task, end } => self.end_task(now, &worker, task, end, out),
@@ -251,6 +255,13 @@ impl Core {
                     }
                 }
             }
+            Event::WantedRecorded { job, wanted } => {
+                let Some(job) = self.jobs.get_mut(&job) else { return };
+                job.recording = false;
+                if job.wanted != wanted {
+                    want(job, job.wanted.clone(), out);
+                }
+            }
             Event::Ticked => {}
         }
     }
@@ -278,12 +289,20 @@ impl Core {
         tasks: Vec<RunningTask>,
         out: &mut Vec<Effect>,
     ) {
-        let joined =
-            Worker { session, flight_address, heard_ms: now, connected: true, leaving: false, memory_bytes: 0 };
+        let joined = Worker {
+            session,
+            flight_address,
+            heard_ms: now,
+            connected: true,
+            leaving: false,
+            lost: false,
+            memory_bytes: 0,
+        };
         self.workers.insert(worker.clone(), joined);
-        self.offered.retain(|(offerer, _)| *offerer != worker);
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
+        self.offered.retain(|(other, _)| *other != worker);
+        self.held.retain(|(other, ..)| *other != worker);
         for running in tasks {
             let Some(job) = self.jobs.get_mut(&running.job) else {
                 out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
@@ -303,18 +322,47 @@ impl Core {
     /// A worker dialled again in the same term: what it said while the line was broken is said again.
     fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
         let Some(job) = self.job_of(worker, running.task) else { return };
-        let mut good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        let good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        if !good {
+            return self.cancel(worker, running.task, out);
+        }
         for ended in &running.ended {
             job.end_shard(ended);
         }
         job.progress(running.task, running.watermark_ms);
         if running.released {
             job.remove_task(running.task);
-            good = true;
         }
-        if !good {
-            self.cancel(worker, running.task, out);
+        // What it was told while the line was broken is lost.
+        let (worker, task) = (worker.clone(), running.task);
+        match job.tasks.get(&task).map(|task| task.state) {
+            Some(TaskState::Releasing) => out.push(Effect::ReleaseTask { worker, task }),
+            Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask { worker, task, until_ms }),
+            Some(TaskState::Running) | None => {}
         }
+    }
+
+    /// Keeps what a task says that is offered and not yet adopted; everything else is given back.
+    fn hold(&mut self, event: Event) -> Option<Event> {
+        let (worker, task) = match &event {
+            Event::WindowRequested { worker, task, .. }
+            | Event::Progressed { worker, task, .. }
+            | Event::ShardEnded { worker, task, .. }
+            | Event::TaskEnded { worker, task, .. } => (worker, *task),
+            Event::Reported { worker, report } => (worker, report.task),
+            _ => return Some(event),
+        };
+        let offered = self.offered.iter().any(|(owner, running)| owner == worker && running.task == task);
+        if !offered {
+            return Some(event);
+        }
+        let said = (worker.clone(), task, event);
+        if matches!(said.2, Event::Progressed { .. }) {
+            // Only the last one matters, and there is no end of them.
+            self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));
+        }
+        self.held.push(said);
+        None
     }
 
     /// Takes a task away and tells its worker.
@@ -342,6 +390,9 @@ impl Core {
         match self.job_of(&worker, task) {
             Some(job) if window.end_ms > job.head_end_ms => {
                 job.waiting.insert((window, task));
+                if job.tasks[&task].state.is_drained_before(window) {
+                    drain(job, window.end_ms, out);
+                }
             }
             _ => self.cancel(&worker, task, out),
         }
@@ -386,21 +437,18 @@ impl Core {
             }
         }
         job.drop_uncommitted();
-        job.wanted = wanted.clone();
-        out.push(Effect::RecordWanted { job: name.clone(), wanted });
+        want(job, wanted, out);
     }
 
-    fn stop(&mut self, name: &JobName, drain: bool, out: &mut Vec<Effect>) {
+    fn stop(&mut self, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
-        let until_ms = job.windows.keys().map(|window| window.end_ms).max();
+        let asked = job.waiting.iter().map(|(window, _)| window);
+        let until_ms = job.windows.keys().chain(asked).map(|window| window.end_ms).max();
         match until_ms {
-            Some(until_ms) if drain && job.runs() => {
-                job.wanted = Wanted::Draining;
-                for (id, task) in &mut job.tasks {
-                    task.state = TaskState::Draining(until_ms);
-                    out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });
-                }
-                out.push(Effect::RecordWanted { job: name.clone(), wanted: Wanted::Draining });
+            _ if finish && job.wanted == Wanted::Draining => {}
+            Some(until_ms) if finish && job.runs() => {
+                drain(job, until_ms, out);
+                want(job, Wanted::Draining, out);
             }
             _ => self.halt(name, Wanted::Stopped, out),
         }
@@ -409,15 +457,14 @@ impl Core {
     fn resume(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
-            job.wanted = Wanted::Running;
             job.failures = 0;
             job.delays.clear();
             job.pause_until_ms = now;
-            job.listing.again_at_ms = now;
+            job.listing.needed = job.listing.asked + 1;
             if let Some(manifest) = job.publishing.front() {
                 out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
             }
-            out.push(Effect::RecordWanted { job: name.clone(), wanted: Wanted::Running });
+            want(job, Wanted::Running, out);
         }
     }
 
@@ -438,24 +485,40 @@ impl Core {
         }
     }
 
-    fn lose_silent_workers(&mut self, now: i64) {
+    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat brings it back.
+    fn lose_silent_workers(&mut self, now: i64, out: &mut Vec<Effect>) {
         let timeout_ms = self.settings.worker_timeout_ms;
-        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms;
+        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected);
         let lost: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| id.clone()).collect();
         for worker in lost {
-            self.drop_tasks_of(&worker, |_| true);
-            self.workers.remove(&worker);
+            let offered = self.offered.iter().filter(|(other, _)| *other == worker).map(|(_, running)| running.task);
+            let mut tasks: Vec<TaskId> = offered.collect();
+            tasks.extend(self.drop_tasks_of(&worker, |_| true));
+            self.offered.retain(|(other, _)| *other != worker);
+            self.held.retain(|(other, ..)| *other != worker);
+            match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
+                Some(silent) => {
+                    silent.lost = true;
+                    out.extend(tasks.into_iter().map(|task| Effect::CancelTask { worker: worker.clone(), task }));
+                }
+                None => {
+                    self.workers.remove(&worker);
+                }
+            }
         }
     }
 
-    fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) {
+    fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
+        let mut dropped = vec![];
         for job in self.jobs.values_mut() {
             let gone: Vec<TaskId> =
                 job.tasks.iter().filter(|(id, t)| t.worker == *worker && which(id)).map(|(id, _)| *id).collect();
             for id in gone {
                 job.remove_task(id);
+                dropped.push(id);
             }
         }
+        dropped
     }
 
     fn adopt_when_due(&mut self, now: i64, out: &mut Vec<Effect>) {
@@ -464,16 +527,21 @@ impl Core {
         }
         self.adopting = false;
         let mut offered = std::mem::take(&mut self.offered);
-        offered.retain(|(worker, _)| self.workers.contains_key(worker));
         for job in self.jobs.values_mut() {
             let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
             offered = others;
             let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
+            // An earlier leader may have drained them, for a stop that was taken back since.
+            for (id, task) in &job.tasks {
+                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: effect::NEVER_MS });
+            }
         }
-        for event in std::mem::take(&mut self.deferred) {
-            self.apply(now, event, out);
+        for (worker, task, event) in std::mem::take(&mut self.held) {
+            if self.job_of(&worker, task).is_some() {
+                self.apply(now, event, out);
+            }
         }
     }
 
@@ -538,7 +606,7 @@ impl Core {
 
     /// Workers that may take tasks, with the number of shards they have of other jobs.
     fn load(&self, name: &JobName) -> BTreeMap<WorkerId, usize> {
-        let takes = self.workers.iter().filter(|(_, worker)| worker.connected && !worker.leaving);
+        let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
         let mut load: BTreeMap<WorkerId, usize> = takes.map(|(id, _)| (id.clone(), 0)).collect();
         for job in self.jobs.values().filter(|job| job.name() != name) {
             for task in job.tasks.values() {
@@ -558,6 +626,7 @@ impl Core {
         if !job.runs() || !listed || now < job.pause_until_ms {
             return;
         }
+        job.forget_partial_windows();
         let plan = assign::plan(job, &load);
         for id in plan.release {
             if let Some(task) = job.tasks.get_mut(&id) {
@@ -579,19 +648,18 @@ impl Core {
             job.lookups.iter().map(|(name, lookup)| Some((name.clone(), lookup.version.clone()?))).collect();
         let Some(versions) = versions.filter(|_| live) else { return };
         while let Some((window, task)) = job.waiting.first().copied() {
-            let ahead = job.windows.range(..window).count();
-            if ahead >= job::WINDOWS_AHEAD_MAX {
+            if !job.may_open(window) {
                 return;
             }
             job.waiting.pop_first();
+            let Some(owner) = job.tasks.get(&task) else { continue };
             let open = job.windows.entry(window).or_default();
             if open.lookups.is_empty() && open.reports.is_empty() {
                 open.lookups.clone_from(&versions);
             }
-            if let Some(owner) = job.tasks.get(&task) {
-                let (worker, lookups) = (owner.worker.clone(), open.lookups.clone());
-                out.push(Effect::OpenWindow { worker, task, window, lookups });
-            }
+            open.readers.insert(task);
+            let (worker, lookups) = (owner.worker.clone(), open.lookups.clone());
+            out.push(Effect::OpenWindow { worker, task, window, lookups });
         }
     }
 
@@ -617,13 +685,29 @@ impl Core {
         } else {
             return;
         };
-        job.wanted = wanted.clone();
-        out.push(Effect::RecordWanted { job: name.clone(), wanted });
+        want(job, wanted, out);
     }
 
     /// The resolved job, for effects that need it.
     pub fn resolved(&self, name: &JobName) -> Option<&ResolvedJob> {
         self.jobs.get(name).map(|job| &job.resolved)
+    }
+}
+
+/// Wants something else of a job, and has it kept; one such write at a time, so that the last one stays.
+fn want(job: &mut Job, wanted: Wanted, out: &mut Vec<Effect>) {
+    job.wanted = wanted;
+    if !job.recording {
+        job.recording = true;
+        out.push(Effect::RecordWanted { job: job.name().clone(), wanted: job.wanted.clone() });
+    }
+}
+
+/// Lets all tasks of a job finish their windows up to a time.
+fn drain(job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
+    for (id, task) in &mut job.tasks {
+        task.state = TaskState::Draining(until_ms);
+        out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });
     }
 }
 

@@ -10,15 +10,18 @@ use streamctl_proto::{Position, ShardId, WorkerId};
 /// Adopts what chains on to the head; gives back what must be cancelled.
 pub fn adopt(job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(WorkerId, RunningTask)> {
     offered.sort_by_key(|(_, running)| running.task);
+    let mut refused = vec![];
     loop {
-        let Some(next) = offered.iter().position(|(_, running)| fits(job, running)) else { return offered };
+        let Some(next) = offered.iter().position(|(_, running)| fits(job, running)) else {
+            refused.extend(offered);
+            return refused;
+        };
         let (worker, running) = offered.remove(next);
         let mut trial = job.clone();
         if take(&mut trial, &worker, &running).is_ok() {
             *job = trial;
         } else {
-            offered.push((worker, running));
-            return offered;
+            refused.push((worker, running));
         }
     }
 }
@@ -53,14 +56,15 @@ fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &
         } else if open.lookups != *lookups {
             return Err("it joins an open window with other lookup versions");
         }
+        open.readers.insert(running.task);
     }
     for report in &running.reports {
         job.accept(report)?;
     }
-    job.progress(running.task, running.watermark_ms);
     for ended in &running.ended {
         job.end_shard(ended);
     }
+    job.progress(running.task, running.watermark_ms);
     if running.released {
         job.remove_task(running.task);
     }

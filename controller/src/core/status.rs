@@ -71,7 +71,7 @@ impl Core {
             let why = lookup.problem.as_deref().unwrap_or("it is being read");
             waits.push(format!("the first version of lookup {name}: {why}"));
         }
-        let takers = self.workers.values().filter(|worker| worker.connected && !worker.leaving).count();
+        let takers = self.workers.values().filter(|worker| worker.takes_tasks()).count();
         let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
         if unread > 0 && takers == 0 {
             waits.push("a worker: none is connected".to_owned());

@@ -165,7 +165,8 @@ impl Performer {
                 Try::Done(Event::Ticked)
             }
             Effect::RecordWanted { job: name, wanted } => {
-                recorded(self.store.set_wanted(self.term, name, wanted).await, Event::Ticked)
+                let written = self.store.set_wanted(self.term, name, wanted).await;
+                recorded(written, Event::WantedRecorded { job: name.clone(), wanted: wanted.clone() })
             }
             Effect::StartTask { .. }
             | Effect::ReleaseTask { .. }

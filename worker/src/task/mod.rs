@@ -290,8 +290,11 @@ impl Task {
         true
     }
 
+    /// A shard that waits for its parents holds nothing open: they do, until they have ended. If it did, parents of more
+    /// than [`WINDOWS_OPEN_MAX`] windows would wait for their children.
     fn watermark_ms(&self) -> i64 {
-        let waiting = |shard: &&ShardState| shard.ended().is_none() || shard.next_window().is_some();
+        let unread = |shard: &ShardState| shard.ended().is_none() || shard.next_window().is_some();
+        let waiting = |shard: &&ShardState| shard.after.is_empty() && unread(shard);
         self.shards.iter().filter(waiting).map(ShardState::watermark_ms).min().unwrap_or(i64::MAX)
     }
 

@@ -1,0 +1,625 @@
+//! Stories: what happens to one job, told in its words.
+
+use super::*;
+
+const FROM_THE_START: i64 = i64::MIN;
+
+#[test]
+fn a_job_is_listed_assigned_reported_committed_and_published() {
+    let mut story = Story::of(bounded());
+    assert!(matches!(story.said[..], [Effect::ListShards { generation: 1, .. }]));
+    story.joins("w1", vec![]);
+    let given = started(&story.lists("a"));
+    assert_eq!(given, [("w1".into(), "a".into(), Position::Start, FROM_THE_START)]);
+    let opened = story.asks("a", 3);
+    assert!(matches!(&opened[..], [Effect::OpenWindow { window, .. }] if *window == w(3)));
+    story.reports(3, "a 0..5");
+    assert!(story.store.is_empty(), "the shard is not past the window");
+    story.is_past("a", 4);
+    assert!(matches!(story.store[..], [Effect::WriteManifest { .. }]));
+    let said = story.store_works();
+    assert!(said.iter().any(|effect| matches!(effect, Effect::AnnounceCommit { window, .. } if *window == w(3))));
+    assert_eq!((story.committed(), story.job().published), (vec![3], Epoch(1)));
+    assert_eq!(story.manifests[0].frontier[&shard("a")].position, at(5));
+}
+
+#[test]
+fn a_window_waits_for_the_task_that_is_behind() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 9);
+    assert!(story.store.is_empty(), "b may still have records of it");
+    story.asks("b", 0);
+    story.reports(0, "b 0..2");
+    story.is_past("b", 1);
+    story.store_works();
+    assert_eq!(story.committed(), [0]);
+    assert_eq!(story.manifests[0].counts.rows_in, 7);
+}
+
+#[test]
+fn a_late_report_of_a_lost_worker_is_refused() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let (lost, task) = story.owner("a");
+    story.falls_silent(lost.as_str());
+    story.after(3_100);
+    assert_ne!(story.owner("a").0, lost);
+    let late = report(task, w(0), "a 0..5");
+    let answer = story.tell(Event::Reported { worker: lost, report: Box::new(late) });
+    assert!(cancelled(&answer, task));
+    assert_eq!(story.shard("a").reached, at(0));
+}
+
+#[test]
+fn a_stale_session_changes_nothing() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let stale = story.session("w1");
+    let task = story.task("a");
+    story.joins("w1", vec![runs(task, "a 0..0")]);
+    story.tell(Event::WorkerDisconnected { worker: worker("w1"), session: stale });
+    story.tell(Event::WorkerLeaving { worker: worker("w1"), session: stale });
+    assert!(story.core.workers[&worker("w1")].connected && !story.core.workers[&worker("w1")].leaving);
+    story.falls_silent("w1");
+    for _ in 0..40 {
+        story.after(100);
+        story.tell(Event::WorkerHeard { worker: worker("w1"), session: stale, memory_bytes: 1 });
+    }
+    assert!(story.job().tasks.is_empty(), "a stale heartbeat keeps nobody alive");
+}
+
+#[test]
+fn what_a_silent_worker_reported_survives_it() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let (lost, _) = story.owner("a");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.falls_silent(lost.as_str());
+    let given = started(&story.after(3_100));
+    assert_eq!(given, [("w2".into(), "a".into(), at(5), 0)]);
+    story.asks("a", 0);
+    story.reports(0, "a 5..7");
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(story.manifests[0].parts.len(), 2, "two tasks join without a gap");
+}
+
+#[test]
+fn a_worker_that_was_silent_on_a_line_that_stood_gets_work_again() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let task = story.task("a");
+    story.falls_silent("w1");
+    let said = story.after(3_100);
+    assert!(cancelled(&said, task), "what it reads will not be used");
+    assert!(story.job().tasks.is_empty());
+    story.silent.clear();
+    let given = started(&story.after(500));
+    assert_eq!(given.len(), 1, "its heartbeat says that it is back");
+}
+
+#[test]
+fn a_leaving_worker_hands_its_shards_on_where_they_stand() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    let owner = story.owner("a");
+    story.asks("a", 4);
+    let said = story.leaves(owner.0.as_str());
+    assert!(released(&said, owner.1));
+    story.reports(4, "a 0..3");
+    let given = started(&story.task_ends(owner.clone(), TaskEnd::Released));
+    let heir = story.owner("b").0;
+    assert_eq!(given, [(heir.to_string(), "a".into(), at(3), 4 * WINDOW_MS)]);
+}
+
+#[test]
+fn three_workers_take_over_from_one_and_no_more_moves_than_must() {
+    let mut story = Story::running(bounded(), "a b c d e f", "w1");
+    let owner = story.owner("a");
+    let said = story.joins("w2", vec![]);
+    assert!(released(&said, owner.1));
+    story.joins("w3", vec![]);
+    let given = started(&story.task_ends(owner, TaskEnd::Released));
+    for name in ["w1", "w2", "w3"] {
+        assert_eq!(given.iter().filter(|(to, ..)| to == name).count(), 2, "{name} of {given:?}");
+    }
+    assert!(story.after(2_000).is_empty());
+}
+
+#[test]
+fn a_calm_core_plans_nothing() {
+    let mut story = Story::running(bounded(), "a b c", "w1 w2");
+    assert_eq!(story.after(30_000), []);
+}
+
+#[test]
+fn many_small_tasks_of_a_worker_become_one_and_stay_so() {
+    let mut story = Story::running(kinesis(), "a b c d e f", "w1 w2 w3 w4 w5 w6");
+    for lost in ["w2", "w3", "w4", "w5", "w6"] {
+        story.breaks(lost);
+        story.after(3_100);
+    }
+    let mut restarts = 0;
+    while let Some(released) = story.said.iter().position(|effect| matches!(effect, Effect::ReleaseTask { .. })) {
+        let Effect::ReleaseTask { worker, task } = story.said.remove(released) else { unreachable!() };
+        story.task_ends((worker, task), TaskEnd::Released);
+        restarts += 1;
+        assert!(restarts < 20, "tasks are put together again and again");
+    }
+    assert!(story.job().tasks.len() <= assign::TASKS_PER_WORKER_MAX);
+}
+
+#[test]
+fn children_of_a_split_are_read_after_their_parent() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    let given = started(&story.shard_ends("a", 9, 5, &["b<a", "c<a"]));
+    let floor = 5 * WINDOW_MS;
+    assert_eq!(given, [("w1".into(), "b".into(), at(0), floor), ("w1".into(), "c".into(), at(0), floor)]);
+}
+
+#[test]
+fn a_child_of_a_merge_waits_for_both_parents() {
+    let mut story = Story::running(kinesis(), "a b", "w1 w2");
+    assert_eq!(started(&story.shard_ends("a", 9, 5, &["c<a+b"])), []);
+    let given = started(&story.shard_ends("b", 4, 7, &["c<a+b"]));
+    assert_eq!(given.len(), 1);
+    assert_eq!(given[0].3, 7 * WINDOW_MS, "the later of its parents' last windows");
+}
+
+#[test]
+fn a_split_of_a_split_is_found_in_an_old_lineage() {
+    let mut story = Story::of(kinesis());
+    story.joins("w1", vec![]);
+    let given = started(&story.lists("a b<a c<a d<c e<c"));
+    assert_eq!(given.iter().map(|(_, id, ..)| id.as_str()).collect::<Vec<_>>(), ["a"], "a closed parent is drained");
+    let given = started(&story.shard_ends("a", 9, 5, &["b<a", "c<a"]));
+    assert_eq!(given.iter().map(|(_, id, ..)| id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    let given = started(&story.shard_ends("c", 2, 6, &["d<c", "e<c"]));
+    assert_eq!(given.iter().map(|(_, id, ..)| id.as_str()).collect::<Vec<_>>(), ["d", "e"]);
+}
+
+#[test]
+fn a_parent_that_is_gone_counts_as_read() {
+    let story = Story::running(kinesis(), "b<gone", "w1");
+    assert_eq!(story.owner("b").0, worker("w1"));
+}
+
+#[test]
+fn an_end_without_children_is_listed_before_the_next_commit() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.asks("a", 5);
+    let said = story.shard_ends("a", 9, 5, &[]);
+    assert!(said.iter().any(|effect| matches!(effect, Effect::ListShards { generation: 2, .. })));
+    story.reports(5, "a 0..9");
+    story.is_past("a", 99);
+    assert!(story.store.is_empty(), "children may be missing");
+    let given = started(&story.lists("a b<a"));
+    assert_eq!(given[0].3, 5 * WINDOW_MS, "the child takes no window before that of its parent's last record");
+    story.is_past("b", 6);
+    story.store_works();
+    assert_eq!(story.committed(), [5]);
+    assert_eq!(story.manifests[0].frontier[&shard("a")].position, Position::End);
+}
+
+#[test]
+fn an_end_that_was_said_on_a_broken_line_is_listed_too() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    let task = story.task("a");
+    story.asks("a", 5);
+    story.breaks("w1");
+    let mut running = runs(task, "a 0..9");
+    running.reports = vec![report(task, w(5), "a 0..9")];
+    running.ended = vec![ended("a", 9, 5, &[])];
+    running.watermark_ms = i64::MAX;
+    story.joins("w1", vec![running]);
+    assert!(story.store.is_empty(), "children may be missing");
+    assert_eq!(story.job().listing.asked, 2);
+}
+
+#[test]
+fn a_child_that_is_found_while_an_epoch_is_committed_begins_after_it() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.asks("a", 5);
+    story.reports(5, "a 0..5");
+    story.is_past("a", 6);
+    assert!(story.job().committing.is_some());
+    story.shard_ends("a", 5, 5, &["b<a"]);
+    story.store_works();
+    assert!(story.shard("b").floor_ms >= w(5).end_ms);
+}
+
+#[test]
+fn a_forgotten_shard_was_read_to_its_end_and_is_no_longer_listed() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.asks("a", 5);
+    story.shard_ends("a", 9, 5, &["b<a"]);
+    story.reports(5, "a 0..9");
+    story.is_past("a", 99);
+    let parent = story.owner("a");
+    story.task_ends(parent, TaskEnd::Completed);
+    story.is_past("b", 6);
+    story.store_works();
+    assert_eq!(story.shard("a").committed, Position::End);
+    story.after(10_100);
+    story.lists("a b<a");
+    story.asks("b", 6);
+    story.reports(6, "b 0..1");
+    story.is_past("b", 7);
+    story.store_works();
+    assert!(story.manifests[1].frontier.contains_key(&shard("a")), "it is still listed");
+    story.after(10_100);
+    story.lists("b<a");
+    story.asks("b", 7);
+    story.reports(7, "b 1..2");
+    story.is_past("b", 8);
+    story.store_works();
+    assert!(!story.manifests[2].frontier.contains_key(&shard("a")), "it is gone");
+    assert_eq!(story.committed(), [5, 6, 7]);
+}
+
+#[test]
+fn a_query_of_whole_windows_has_one_task_and_a_reshard_restarts_it() {
+    let mut story = Story::running(whole(kinesis()), "a b", "w1 w2");
+    let owner = story.owner("a");
+    assert_eq!(story.job().tasks.len(), 1);
+    let said = story.shard_ends("a", 9, 5, &["c<a"]);
+    assert!(released(&said, owner.1));
+    let said = story.task_ends(owner, TaskEnd::Released);
+    let Some(Effect::StartTask { shards, .. }) = said.iter().find(|e| matches!(e, Effect::StartTask { .. })) else {
+        panic!("{said:?}")
+    };
+    let child = shards.iter().find(|given| given.shard == shard("c")).unwrap();
+    assert_eq!((shards.len(), &child.after[..]), (3, &[shard("a")][..]));
+}
+
+#[test]
+fn a_window_that_was_reported_without_a_child_is_read_again_as_a_whole() {
+    let mut story = Story::running(whole(kinesis()), "a b", "w1");
+    let owner = story.owner("a");
+    story.asks("a", 5);
+    story.shard_ends("a", 9, 5, &["c<a"]);
+    story.reports(5, "a 0..9, b 0..4");
+    story.is_past("a", 6);
+    let given = started(&story.task_ends(owner, TaskEnd::Released));
+    assert_eq!(given.iter().filter(|(.., from, _)| *from == at(0)).count(), 3, "{given:?}");
+    story.asks("b", 5);
+    story.reports(5, "a 0..9, b 0..4, c 0..2");
+    story.is_past("b", 6);
+    story.store_works();
+    assert_eq!((story.committed(), story.manifests[0].parts.len()), (vec![5], 1));
+}
+
+#[test]
+fn a_stop_drops_what_is_not_committed_and_a_resume_reads_it_again() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    let (name, task) = (story.name(), story.task("a"));
+    let said = story.tell(Event::StopRequested { job: name.clone(), drain: false });
+    assert!(cancelled(&said, task));
+    assert_eq!(story.job().wanted, Wanted::Stopped);
+    story.after(1_000);
+    story.tell(Event::ResumeRequested { job: name });
+    story.lists("a");
+    assert_eq!(story.shard("a").reached, at(0));
+    assert_ne!(story.task("a"), task);
+}
+
+#[test]
+fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    story.asks("a", 0);
+    let name = story.name();
+    let said = story.tell(Event::StopRequested { job: name.clone(), drain: true });
+    let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == w(0).end_ms);
+    assert_eq!(said.iter().filter(|effect| until(effect)).count(), 2);
+    story.tell(Event::StopRequested { job: name, drain: true });
+    assert_eq!(story.job().wanted, Wanted::Draining, "asking twice is asking once");
+    let said = story.asks("b", 1);
+    let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == w(1).end_ms);
+    assert_eq!(said.iter().filter(|effect| until(effect)).count(), 2, "it asked before it knew: {said:?}");
+    for (id, last) in [("a", 3), ("b", 2)] {
+        let owner = story.owner(id);
+        story.reports(0, &format!("{id} 0..{last}"));
+        story.is_past(id, 2);
+        story.task_ends(owner, TaskEnd::Released);
+    }
+    story.store_works();
+    story.after(100);
+    assert_eq!((story.committed(), &story.job().wanted), (vec![0], &Wanted::Stopped));
+}
+
+#[test]
+fn tasks_that_fail_are_tried_again_after_longer_and_longer_waits_then_the_job_fails() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for wait in [1_000, 2_000, 5_000] {
+        let owner = story.owner("a");
+        story.task_ends(owner, TaskEnd::Retry { error: "no answer".into() });
+        assert_eq!(started(&story.after(wait - 100)), []);
+        assert_eq!(started(&story.after(100)).len(), 1);
+    }
+    let owner = story.owner("a");
+    story.task_ends(owner, TaskEnd::Retry { error: "no answer".into() });
+    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+}
+
+#[test]
+fn a_refused_listing_fails_the_job_and_a_resume_lists_again() {
+    let mut story = Story::of(bounded());
+    story.joins("w1", vec![]);
+    let name = story.name();
+    let (error, hint) = ("no such stream".to_owned(), "make it".to_owned());
+    story.tell(Event::ListingRefused { job: name.clone(), error, hint });
+    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    let said = story.tell(Event::ResumeRequested { job: name });
+    assert!(said.iter().any(|effect| matches!(effect, Effect::ListShards { .. })), "{said:?}");
+    assert_eq!(started(&story.lists("a")).len(), 1);
+}
+
+#[test]
+fn all_tasks_of_a_window_join_with_the_version_that_its_first_one_got() {
+    let mut story = Story::running(with_lookup(bounded()), "a b", "w1 w2");
+    assert_eq!(story.asks("a", 0), [], "no version is known yet");
+    let version = |effects: &[Effect]| match effects.first() {
+        Some(Effect::OpenWindow { lookups, .. }) => lookups["country"].to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(version(&story.sees_lookup("v1")), "v1");
+    story.sees_lookup("v2");
+    assert_eq!(version(&story.asks("b", 0)), "v1");
+    assert_eq!(version(&story.asks("a", 1)), "v2");
+    let answer = story.reports(0, "a 0..1");
+    assert!(cancelled(&answer, answer_task(&answer)), "it joined with nothing");
+}
+
+fn answer_task(effects: &[Effect]) -> TaskId {
+    match effects.first() {
+        Some(Effect::CancelTask { task, .. }) => *task,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_fast_task_waits_when_too_many_windows_are_ahead_of_the_slow_one() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    story.asks("b", 0);
+    for n in 1..job::WINDOWS_AHEAD_MAX as i64 {
+        assert_eq!(story.asks("a", n).len(), 1);
+        story.reports(n, &format!("a {}..{n}", n - 1));
+    }
+    assert_eq!(story.asks("a", 16), []);
+    story.reports(0, "b 0..1");
+    story.is_past("a", 16);
+    story.is_past("b", 1);
+    story.store_works();
+    assert!(story.said.iter().any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(16))));
+}
+
+#[test]
+fn a_slow_task_opens_no_more_windows_below_those_of_a_fast_one_while_nothing_is_published() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    for n in 0..16 {
+        story.asks("a", 100 + n);
+        story.reports(100 + n, &format!("a {n}..{}", n + 1));
+    }
+    story.is_past("a", 116);
+    let mut opened = 0;
+    for n in 0..30 {
+        if story.asks("b", n).iter().any(|effect| matches!(effect, Effect::OpenWindow { .. })) {
+            opened += 1;
+            story.reports(n, &format!("b {n}..{}", n + 1));
+            story.is_past("b", n + 1);
+            story.store_commits();
+        }
+    }
+    assert!(opened < 12, "{opened} windows");
+    story.store_works();
+    let next = story.said.iter().rev().find_map(|effect| match effect {
+        Effect::OpenWindow { window, .. } => Some(window.start_ms / WINDOW_MS),
+        _ => None,
+    });
+    assert_eq!(next, Some(opened), "what is published makes room for the lowest one");
+}
+
+#[test]
+fn a_window_that_nobody_reads_any_more_does_not_hold_up_others() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for n in 0..2 {
+        story.asks("a", n);
+    }
+    let owner = story.owner("a");
+    story.task_ends(owner, TaskEnd::Retry { error: "no answer".into() });
+    assert!(story.job().windows.is_empty());
+}
+
+/// One window committed and not published, one reported, one open.
+fn a_leader_that_dies() -> (Story, WorkerId, TaskId) {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let (worker, task) = story.owner("a");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.store_commits();
+    story.asks("a", 1);
+    story.reports(1, "a 5..7");
+    (story, worker, task)
+}
+
+#[test]
+fn a_new_leader_publishes_first_and_adopts_what_chains_on_to_the_head() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    assert!(matches!(&new.store[..], [Effect::Publish { manifest }] if manifest.epoch == Epoch(1)));
+    let mut running = runs(task, "a 0..0");
+    running.reports = vec![report(task, w(0), "a 0..5"), report(task, w(1), "a 5..7")];
+    new.joins("w1", vec![running]);
+    new.lists("a");
+    assert_eq!(started(&new.after(1_500)), []);
+    assert_eq!((new.task("a"), new.shard("a").reached.clone()), (task, at(7)));
+    new.is_past("a", 2);
+    new.store_works();
+    assert_eq!(new.committed(), [0, 1]);
+    assert_eq!(new.published, [Epoch(1), Epoch(2)]);
+}
+
+#[test]
+fn what_a_task_says_before_it_is_adopted_counts() {
+    let (old, id, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    let mut running = runs(task, "a 5..5");
+    running.reports = vec![report(task, w(1), "a 5..7")];
+    new.joins("w1", vec![running]);
+    new.lists("a");
+    let (worker, window) = (id.clone(), w(2));
+    let mut said = new.tell(Event::WindowRequested { worker, task, window });
+    let (worker, shards) = (id.clone(), vec![]);
+    said.extend(new.tell(Event::Progressed { worker, task, watermark_ms: w(2).start_ms, shards }));
+    said.extend(new.after(1_500));
+    assert!(!cancelled(&said, task), "{said:?}");
+    assert!(said.iter().any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(2))));
+    new.store_works();
+    assert_eq!(new.committed(), [0, 1]);
+}
+
+#[test]
+fn a_task_that_ends_before_it_is_adopted_is_not_waited_for() {
+    let (old, worker, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.lists("a");
+    new.tell(Event::TaskEnded { worker, task, end: TaskEnd::Retry { error: "no answer".into() } });
+    let given = started(&new.after(4_000));
+    assert_eq!(given, [("w1".into(), "a".into(), at(5), w(0).end_ms)]);
+}
+
+#[test]
+fn a_worker_that_joins_twice_before_adoption_keeps_its_task() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.lists("a");
+    let said = new.after(1_500);
+    assert!(!cancelled(&said, task));
+    assert_eq!(new.task("a"), task);
+}
+
+#[test]
+fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.lists("a");
+    let said = new.after(1_500);
+    let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: effect::NEVER_MS, .. });
+    assert!(said.iter().any(goes_on), "seed 221: drained, crashed, resumed, crashed");
+}
+
+#[test]
+fn a_new_leader_cancels_what_does_not_chain_on() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 3..3")]);
+    new.lists("a");
+    let said = new.after(1_500);
+    assert!(cancelled(&said, task));
+    assert_eq!(started(&said), [("w1".into(), "a".into(), at(5), w(0).end_ms)]);
+}
+
+#[test]
+fn a_new_leader_takes_the_reports_of_a_task_that_was_released() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    let mut first = runs(task, "a 5..5");
+    first.released = true;
+    first.reports = vec![report(task, w(1), "a 5..7")];
+    let heir = TaskId { term: Term(1), counter: 9 };
+    new.joins("w1", vec![first]);
+    new.joins("w2", vec![runs(heir, "a 7..7")]);
+    new.lists("a");
+    assert_eq!(started(&new.after(1_500)), []);
+    assert_eq!((new.task("a"), new.job().windows[&w(1)].reports.len()), (heir, 1));
+}
+
+#[test]
+fn a_new_leader_cancels_one_of_two_tasks_that_joined_with_different_versions_and_no_third() {
+    let old = Story::running(with_lookup(bounded()), "a b c", "w1 w2 w3");
+    let mut new = old.next_leader(2);
+    new.lists("a b c");
+    let task = |counter| TaskId { term: Term(1), counter };
+    let lookups = |version: &str| BTreeMap::from([("country".to_owned(), LookupVersion::new(version))]);
+    for (counter, id, version) in [(1, "a", "v1"), (2, "b", "v2"), (3, "c", "v1")] {
+        let mut running = runs(task(counter), &format!("{id} 0..0"));
+        running.windows = vec![(w(0), lookups(version))];
+        new.joins(&format!("w{counter}"), vec![running]);
+    }
+    let said = new.after(1_500);
+    assert_eq!([1, 2, 3].map(|n| cancelled(&said, task(n))), [false, true, false]);
+}
+
+#[test]
+fn what_was_said_on_a_broken_line_is_taken_when_the_worker_is_back() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let task = story.task("a");
+    story.asks("a", 0);
+    story.breaks("w1");
+    let mut running = runs(task, "a 0..0");
+    running.reports = vec![report(task, w(0), "a 0..5")];
+    running.watermark_ms = w(0).end_ms;
+    story.joins("w1", vec![running.clone()]);
+    story.joins("w1", vec![running]);
+    story.store_works();
+    assert_eq!((story.committed(), story.task("a")), (vec![0], task));
+}
+
+#[test]
+fn a_release_that_was_lost_with_the_line_is_said_again() {
+    let mut story = Story::running(whole(kinesis()), "a", "w1");
+    let task = story.task("a");
+    let said = story.shard_ends("a", 9, 5, &["c<a"]);
+    assert!(released(&said, task));
+    story.breaks("w1");
+    let mut running = runs(task, "a 0..0");
+    running.ended = vec![ended("a", 9, 5, &["c<a"])];
+    let said = story.joins("w1", vec![running]);
+    assert!(released(&said, task));
+}
+
+#[test]
+fn a_report_that_is_refused_after_a_broken_line_takes_no_watermark_with_it() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let task = story.task("a");
+    story.asks("a", 0);
+    story.breaks("w1");
+    let mut running = runs(task, "a 0..0");
+    running.reports = vec![report(task, w(0), "a 2..5")];
+    running.watermark_ms = w(7).end_ms;
+    let said = story.joins("w1", vec![running]);
+    assert!(cancelled(&said, task));
+    assert_eq!(started(&said)[0].3, FROM_THE_START);
+}
+
+#[test]
+fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let task = TaskId { term: Term(1), counter: 77 };
+    let said = story.tell(Event::Progressed { worker: worker("w1"), task, watermark_ms: 0, shards: vec![] });
+    assert!(cancelled(&said, task), "{said:?}");
+}
+
+#[test]
+fn a_bounded_job_completes_once_when_its_last_epoch_is_published() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let owner = story.owner("a");
+    story.asks("a", 0);
+    story.shard_ends("a", 5, 0, &[]);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 99);
+    story.task_ends(owner, TaskEnd::Completed);
+    story.after(1_000);
+    assert_eq!(story.job().wanted, Wanted::Running, "nothing is published");
+    let said = story.store_works();
+    let completed = |effect: &&Effect| matches!(effect, Effect::RecordWanted { wanted: Wanted::Completed, .. });
+    assert_eq!(said.iter().filter(completed).count(), 1);
+    assert_eq!(story.after(5_000), []);
+    let mut next = story.next_leader(2);
+    assert_eq!(next.after(5_000), []);
+}
