@@ -289,6 +289,10 @@ impl Core {
         tasks: Vec<RunningTask>,
         out: &mut Vec<Effect>,
     ) {
+        // A Hello that was overtaken by that of a later line says what was so before.
+        if self.workers.get(&worker).is_some_and(|newer| newer.session > session) {
+            return;
+        }
         let joined = Worker {
             session,
             flight_address,

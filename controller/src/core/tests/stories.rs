@@ -571,6 +571,22 @@ fn what_was_said_on_a_broken_line_is_taken_when_the_worker_is_back() {
 }
 
 #[test]
+fn a_hello_that_a_later_one_overtook_changes_nothing() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    let mut running = runs(task, "a 5..5");
+    let stale = running.clone();
+    running.reports = vec![report(task, w(1), "a 5..7")];
+    new.joins("w1", vec![running]);
+    let session = new.session("w1") - 1;
+    let flight_address = String::new();
+    new.tell(Event::WorkerJoined { worker: worker("w1"), session, flight_address, tasks: vec![stale] });
+    new.lists("a");
+    new.after(1_500);
+    assert_eq!(new.shard("a").reached, at(7), "seed 1537: its watermark went on without its report");
+}
+
+#[test]
 fn a_release_that_was_lost_with_the_line_is_said_again() {
     let mut story = Story::running(whole(kinesis()), "a", "w1");
     let task = story.task("a");
