@@ -95,10 +95,10 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     bed.push("a", 0, &[10, 20, 30]);
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
-    let report = reports(&bed.to_end().await).remove(0);
+    let report = reports(&bed.finish().await).remove(0);
     let (manifest_json, job_json) =
         (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json, ..Default::default() }).await;
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
     let ticket = |epoch, task| serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task }).unwrap();
     let kept = rows(&bed, Arc::clone(&bed.results), MemorySource::default(), &controller);
     let live = texts(&get(&kept, ticket(1, report.task)).await.unwrap());
