@@ -5,7 +5,7 @@
 
 use crate::replay::replay;
 use crate::results::KeptRows;
-use crate::session::{Settings, World};
+use crate::session::{Settings, World, leader_named};
 use crate::source::ReadError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -30,6 +30,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Time in which a controller must say what an epoch is.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Leaders that are asked because a controller named them.
+const REDIRECTS_MAX: usize = 3;
 /// The largest ticket.
 const TICKET_BYTES_MAX: usize = 1_024;
 
@@ -55,6 +57,7 @@ impl FlightRows {
     async fn epoch(&self, ticket: &PartTicket) -> Result<(Manifest, ResolvedJob), Status> {
         let mut last = Status::unavailable("no controller answers");
         let mut addresses = self.settings.controllers.clone();
+        let mut redirects = REDIRECTS_MAX;
         while let Some(address) = addresses.pop() {
             match ask(&address, ticket).await {
                 Ok(found) => {
@@ -62,7 +65,13 @@ impl FlightRows {
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
                     return Ok((manifest, serde_json::from_str(&found.job_json).map_err(bad)?));
                 }
-                Err(status) if elsewhere(&status) => last = status,
+                Err(status) if elsewhere(&status) => {
+                    if let Some(leader) = leader_named(&status).filter(|_| redirects > 0) {
+                        redirects -= 1;
+                        addresses.push(format!("http://{leader}"));
+                    }
+                    last = status;
+                }
                 Err(status) => return Err(status),
             }
         }

@@ -190,7 +190,7 @@ pub(crate) mod tests {
 
     /// Runs a task to its end, and each of its windows again.
     async fn runs_the_same_again(bed: &mut Bed, windows: usize) {
-        let reports = reports(&bed.until_the_end().await);
+        let reports = reports(&bed.finish().await);
         assert_eq!(reports.len(), windows);
         for report in &reports {
             let live = bed.results.get(&report.job, report.window, report.task).expect("it is kept");
@@ -258,7 +258,7 @@ pub(crate) mod tests {
         bed.push("a", 0, &[10, 20, 30]);
         bed.source.close(&shard("a"), vec![]);
         bed.start(&["a"]);
-        let report = reports(&bed.until_the_end().await).remove(0);
+        let report = reports(&bed.finish().await).remove(0);
         assert_eq!(chained(std::slice::from_ref(&report), &Position::Start)[&shard("a")], 3);
         let fewer = Bed::new(job("SELECT id FROM source"));
         fewer.push("a", 0, &[10, 20]);
@@ -273,7 +273,7 @@ pub(crate) mod tests {
         bed.push("a", 0, &vec![10; 50_000]);
         bed.source.close(&shard("a"), vec![]);
         let id = bed.start(&["a"]);
-        let report = reports(&bed.until_the_end().await).remove(0);
+        let report = reports(&bed.finish().await).remove(0);
         let other = TaskId { counter: 99, ..id };
         let context = bed.context();
         assert!(replay(Arc::clone(&context), &Handle::current(), manifest(&report), other).await.unwrap().is_none());

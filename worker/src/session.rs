@@ -332,9 +332,14 @@ fn every(interval: Duration) -> tokio::time::Interval {
     ticks
 }
 
-fn refused(status: &Status) -> LineEnd {
+/// Who leads, in the words of a controller that does not: host:port.
+pub(crate) fn leader_named(status: &Status) -> Option<&str> {
     let leader = status.metadata().get("streamctl-leader").and_then(|value| value.to_str().ok());
-    match leader.filter(|_| status.code() == Code::FailedPrecondition) {
+    leader.filter(|_| status.code() == Code::FailedPrecondition)
+}
+
+fn refused(status: &Status) -> LineEnd {
+    match leader_named(status) {
         Some(leader) => LineEnd::Redirected(leader.to_owned()),
         None => LineEnd::Broken(status.message().to_owned()),
     }

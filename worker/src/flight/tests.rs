@@ -95,7 +95,7 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     bed.push("a", 0, &[10, 20, 30]);
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
-    let report = reports(&bed.until_the_end().await).remove(0);
+    let report = reports(&bed.finish().await).remove(0);
     let (manifest_json, job_json) =
         (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
     let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;

@@ -31,7 +31,8 @@ impl Default for TaskSettings {
     }
 }
 
-type Loaded = BTreeMap<(String, LookupVersion), RecordBatch>;
+/// Lookup, version, rows; in the order in which they were loaded.
+type Loaded = Vec<(String, LookupVersion, RecordBatch)>;
 
 /// What all windows of a task share.
 pub struct Context {
@@ -80,9 +81,8 @@ impl Context {
     }
 
     async fn rows(&self, name: &str, version: &LookupVersion) -> Result<RecordBatch, TaskError> {
-        let key = (name.to_owned(), version.clone());
         let mut loaded = self.loaded.lock().await;
-        if let Some(rows) = loaded.get(&key) {
+        if let Some((.., rows)) = loaded.iter().find(|(other, kept, _)| other == name && kept == version) {
             return Ok(rows.clone());
         }
         let missing = || TaskError::Panicked(format!("the job has no lookup {name}"));
@@ -90,11 +90,12 @@ impl Context {
         let (checkpoint, job) = (&self.job.spec.checkpoint, &self.job.spec.name);
         let files = lookup::fetch(&self.storages, checkpoint, job, name, version, spec.size_max).await?;
         let rows = lookup::rows::parse(spec, &files)?;
-        let others: Vec<_> = loaded.keys().filter(|(other, _)| other == name).cloned().collect();
-        if others.len() >= VERSIONS_KEPT {
-            loaded.remove(&others[0]);
+        let mut others = loaded.iter().enumerate().filter(|(_, (other, ..))| other == name).map(|(index, _)| index);
+        let oldest = others.next();
+        if let Some(oldest) = oldest.filter(|_| others.count() + 1 >= VERSIONS_KEPT) {
+            loaded.remove(oldest);
         }
-        loaded.insert(key, rows.clone());
+        loaded.push((name.to_owned(), version.clone(), rows.clone()));
         Ok(rows)
     }
 }

@@ -25,7 +25,7 @@ async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_goes_
     bed.start(&["a", "b"]);
     let mut messages = taken(&mut bed, "a", 3).await;
     bed.command(Command::Release).await;
-    messages.extend(bed.until_the_end().await);
+    messages.extend(bed.finish().await);
     assert_eq!(ended(&messages).why(), Why::Released);
     let mut all = reports(&messages);
     assert_eq!(all.iter().map(|report| report.window).collect::<Vec<_>>(), [window(0), window(1)]);
@@ -43,7 +43,7 @@ async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_goes_
     let reached = all[1].ranges[&shard("a")].to.clone();
     let states = vec![bed.state("a", reached, window(1).start_ms), bed.state("b", Position::Start, 0)];
     bed.start_states(states);
-    all.extend(reports(&bed.until_the_end().await));
+    all.extend(reports(&bed.finish().await));
     assert_eq!(chained(&all, &Position::Start).into_values().collect::<Vec<_>>(), [4, 1]);
     assert_eq!(all.iter().map(|report| report.window.start_ms).collect::<Vec<_>>(), [0, 1_000, 0, 1_000]);
 }
@@ -57,7 +57,7 @@ async fn a_release_drops_the_open_windows_of_a_query_that_needs_them_whole() {
     bed.start(&["a"]);
     let mut messages = taken(&mut bed, "a", 2).await;
     bed.command(Command::Release).await;
-    messages.extend(bed.until_the_end().await);
+    messages.extend(bed.finish().await);
     assert_eq!(ended(&messages).why(), Why::Released);
     let windows: Vec<Window> = reports(&messages).iter().map(|report| report.window).collect();
     assert_eq!(windows, [window(0)], "window 1 is read again");
@@ -70,7 +70,7 @@ async fn a_task_that_is_released_while_it_waits_for_a_window_ends_at_once() {
     bed.start(&["a"]);
     while !is_opening(&bed.next().await) {}
     bed.command(Command::Release).await;
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     assert_eq!((reports(&messages).len(), ended(&messages).why()), (0, Why::Released));
 }
 
@@ -82,7 +82,7 @@ async fn a_drain_finishes_the_windows_up_to_its_time_and_takes_no_later_record()
     taken(&mut bed, "a", 1).await;
     bed.command(Command::Drain(2_000)).await;
     bed.push("a", 1, &[1_010, 2_010, 2_020]);
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     assert_eq!(ended(&messages).why(), Why::Released);
     assert_eq!(chained(&reports(&messages), &Position::Start)[&shard("a")], 2);
     let told = messages.iter().filter_map(|m| if let Message::Progress(p) = m { Some(p.watermark_ms) } else { None });
@@ -106,7 +106,7 @@ async fn a_drain_does_not_wait_for_a_later_window_that_the_task_has_asked_for() 
     }
     bed.command(Command::Drain(1_000)).await;
     bed.command(Command::Open(window(1), BTreeMap::new())).await;
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     assert_eq!(ended(&messages).why(), Why::Released);
     assert!(reports(&messages).iter().all(|report| report.window == window(0)));
 }
@@ -118,7 +118,7 @@ async fn a_drain_drops_a_later_window_that_is_open_and_a_time_inside_a_window_is
     bed.start(&["a"]);
     let mut messages = taken(&mut bed, "a", 2).await;
     bed.command(Command::Drain(1_700)).await;
-    messages.extend(bed.until_the_end().await);
+    messages.extend(bed.finish().await);
     assert_eq!(ended(&messages).why(), Why::Released);
     assert_eq!(reports(&messages).iter().map(|report| report.window).collect::<Vec<_>>(), [window(0)]);
 }
@@ -130,7 +130,7 @@ async fn a_cancelled_task_leaves_no_report() {
     bed.start(&["a", "b"]);
     taken(&mut bed, "a", 1).await;
     bed.command(Command::Cancel).await;
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     assert_eq!((reports(&messages).len(), ended(&messages).why()), (0, Why::Cancelled));
     let (hello, _said) = bed.registry.connect("w", "here:1");
     assert_eq!(hello.tasks, []);
@@ -142,7 +142,7 @@ async fn lost_records_fail_the_task_for_good_and_say_what_to_do() {
     let lost = ReadError::DataLoss { shard: shard("a"), position: Position::Start, detail: "expired".into() };
     bed.source.fail(&shard("a"), lost);
     bed.start(&["a"]);
-    let ended = ended(&bed.until_the_end().await);
+    let ended = ended(&bed.finish().await);
     assert_eq!(ended.why(), Why::Fatal);
     assert!(ended.error.contains("expired") && ended.hint.contains("on_data_loss"), "{ended:?}");
 }
@@ -152,7 +152,7 @@ async fn a_query_that_fails_on_the_data_is_tried_again_later_and_its_error_does_
     let mut bed = Bed::new(job("SELECT 10 / (id - id) AS x FROM source"));
     bed.push("a", 0, &vec![10; 20_000]);
     bed.start(&["a", "b"]);
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     let ended = ended(&messages);
     assert_eq!((ended.why(), reports(&messages).len()), (Why::Retry, 0));
     assert!(!ended.error.is_empty() && !ended.hint.is_empty());
@@ -166,7 +166,7 @@ async fn a_storage_that_does_not_answer_is_tried_again_later() {
         bed.storage.fail_next(op, error, false);
         bed.push("a", 0, &[10, 1_010]);
         bed.start(&["a"]);
-        let messages = bed.until_the_end().await;
+        let messages = bed.finish().await;
         let ended = ended(&messages);
         assert_eq!((ended.why(), reports(&messages).len()), (Why::Retry, 0), "{op:?}");
         assert!(ended.error.contains("slow down"), "{ended:?}");
@@ -180,6 +180,6 @@ async fn a_storage_that_refuses_fails_the_job_with_its_hint() {
     bed.storage.fail_next(Op::Stage, StorageError::Refused { location, reason, hint }, false);
     bed.push("a", 0, &[10, 1_010]);
     bed.start(&["a"]);
-    let ended = ended(&bed.until_the_end().await);
+    let ended = ended(&bed.finish().await);
     assert_eq!((ended.why(), ended.hint.as_str()), (Why::Fatal, "allow s3:PutObject"));
 }

@@ -163,7 +163,7 @@ impl Bed {
     }
 
     /// Until the task has ended.
-    pub async fn until_the_end(&mut self) -> Vec<Message> {
+    pub async fn finish(&mut self) -> Vec<Message> {
         self.until(|message| matches!(message, Message::TaskEnded(_))).await
     }
 

@@ -23,7 +23,7 @@ async fn two_shards_become_windows_whose_ranges_chain_and_whose_counts_add_up() 
         bed.source.close(&shard(name), vec![]);
     }
     let id = bed.start(&["a", "b"]);
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     let reports = reports(&messages);
     assert_eq!(reports.iter().map(|report| report.window).collect::<Vec<_>>(), [window(0), window(1), window(2)]);
     let records = chained(&reports, &Position::Start);
@@ -41,7 +41,7 @@ async fn objects_are_staged_and_nothing_is_published() {
     bed.source.push(&shard("a"), 20, "no");
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
-    let report = reports(&bed.until_the_end().await).remove(0);
+    let report = reports(&bed.finish().await).remove(0);
     let mut named: Vec<String> = report.objects.iter().map(|object| object.location.clone()).collect();
     named.sort();
     let mut staged = bed.storage.staged_locations();
@@ -62,7 +62,7 @@ async fn the_watermark_comes_after_the_reports_before_it() {
     bed.start(&["a"]);
     let mut reported = vec![];
     let mut told_ms = i64::MIN;
-    for message in bed.until_the_end().await {
+    for message in bed.finish().await {
         match message {
             Message::Report(report) => {
                 let start_ms = report.window.unwrap().start_ms;
@@ -127,7 +127,7 @@ async fn the_end_of_a_shard_is_told_once_with_its_floor_and_children_of_the_task
     let mut states = vec![bed.state("child", Position::Start, 0), bed.state("parent", Position::Start, 0)];
     states[0].after = vec![shard("parent"), shard("of another task")];
     bed.start_states(states);
-    let messages = bed.until_the_end().await;
+    let messages = bed.finish().await;
     let ends: Vec<v1::ShardEnded> = messages
         .iter()
         .filter_map(|message| if let Message::ShardEnded(ended) = message { Some(ended.clone()) } else { None })
@@ -147,7 +147,7 @@ async fn more_chunks_than_a_shard_may_hold_pass_through_one_window() {
     bed.push("a", 0, &vec![10; records]);
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
-    let report = reports(&bed.until_the_end().await).remove(0);
+    let report = reports(&bed.finish().await).remove(0);
     assert_eq!((report.counts.rows_in, report.counts.rows_out), (records as u64, records as u64));
     assert_eq!(report.ranges[&shard("a")].records, records as u64);
 }
@@ -158,7 +158,7 @@ async fn a_window_without_a_row_in_its_result_is_reported_without_an_object() {
     bed.push("a", 0, &[10]);
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
-    let report = reports(&bed.until_the_end().await).remove(0);
+    let report = reports(&bed.finish().await).remove(0);
     assert_eq!((report.counts.rows_in, report.counts.rows_out, report.objects.len()), (1, 0, 0));
 }
 
