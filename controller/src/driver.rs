@@ -7,7 +7,6 @@
 mod perform;
 
 pub use perform::Performer;
-pub(crate) use perform::describe;
 
 use crate::core::{Core, CoreSettings, Effect, Event};
 use crate::handle::{Handle, Input};

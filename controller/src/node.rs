@@ -4,7 +4,7 @@
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
 use crate::core::{CoreSettings, Event};
-use crate::driver::{Driver, Ended, Performer, describe};
+use crate::driver::{Driver, Ended, Performer};
 use crate::leading::{Leader, Leading};
 use crate::publish::Checkpoints;
 use crate::service::flight::FlightLocations;
@@ -19,6 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::resolve::World;
+use streamctl_proto::describe;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};

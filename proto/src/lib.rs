@@ -5,6 +5,7 @@
 //! Rule: what comes from outside is checked here, once; behind this crate every value is a valid one.
 
 pub mod convert;
+pub mod describe;
 pub mod id;
 pub mod manifest;
 pub mod position;
@@ -13,6 +14,7 @@ pub mod resolved;
 pub mod spec;
 pub mod window;
 
+pub use describe::describe;
 pub use id::{Epoch, JobName, LookupVersion, ShardId, TaskId, Term, WorkerId};
 pub use manifest::{Manifest, ManifestRef};
 pub use position::{Position, SequenceNumber};

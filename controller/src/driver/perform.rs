@@ -18,6 +18,7 @@ use streamctl_engine::clock::now_ms;
 use streamctl_engine::lookup;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::lookups_to_wire;
+use streamctl_proto::describe;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::controller_message::Message;
@@ -291,18 +292,4 @@ fn again_or_down(error: StoreError) -> Try {
         StoreError::Unavailable { .. } => Try::Again(error.to_string()),
         StoreError::Corrupt { .. } | StoreError::Refused { .. } => Try::StepDown(error.to_string()),
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -124,7 +124,7 @@ impl FlightLocations {
         }
         let checkpoints = Checkpoints::of(&self.storages, &known.job);
         let read = checkpoints.read_back(head, Epoch(from - 1)).await;
-        let manifests = read.map_err(|error| Status::unavailable(crate::driver::describe(&error)))?;
+        let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         known.recent = manifests.iter().map(|manifest| EpochFigures::of(manifest, "")).collect();
         Ok(())
     }

@@ -144,7 +144,7 @@ impl JobsService {
     async fn read_back(&self, job: &ResolvedJob, head: &ManifestRef, down_to: u64) -> Result<Vec<Manifest>, Status> {
         let checkpoints = Checkpoints::of(&self.storages, job);
         let read = checkpoints.read_back(head, Epoch(down_to.saturating_sub(1))).await;
-        read.map_err(|error| Status::unavailable(crate::driver::describe(&error)))
+        read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))
     }
 }
 

@@ -4,7 +4,6 @@
 //! Rule: submitting is idempotent: the same text for the same name is the same job; another text is refused.
 
 use crate::core::{Event, Wanted};
-use crate::driver::describe;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use crate::shards::{ListError, ShardLister};
@@ -13,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::now_ms;
 use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
+use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::spec::line_of;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};

@@ -1,6 +1,6 @@
 //! What all windows of a task share: the job, its plan, its lookups' rows.
 //!
-//! Rule: a lookup version is loaded once per worker and job; a plan is made once per job and form of its lookups.
+//! Rule: a lookup version is loaded once per task; a plan is made once per task.
 
 use super::TaskError;
 use crate::source::Sources;

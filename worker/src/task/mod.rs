@@ -8,6 +8,7 @@ mod context;
 mod error;
 pub mod reader;
 pub mod shards;
+mod timed;
 pub mod window;
 
 pub use context::{Context, TaskSettings};

@@ -4,6 +4,7 @@
 //! closes (`task`).
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
+use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
@@ -13,7 +14,7 @@ use crate::source::Record;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use streamctl_engine::query::{QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
 use streamctl_proto::spec::Location;
@@ -103,7 +104,7 @@ pub async fn run(
     counts.rows_out = rows.count();
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
-    stages.stage_us = spent.stage_us + micros(began);
+    stages.stage_us = spent.stage_us + micros(began.elapsed());
     Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, rows })
 }
 
@@ -172,7 +173,7 @@ async fn feed(
             rest = later;
             let began = Instant::now();
             let decoded = decoder.decode(now);
-            stages.decode_us += micros(began);
+            stages.decode_us += micros(began.elapsed());
             counts.rows_in += now.len() as u64;
             counts.bytes_in += now.iter().map(|record| record.data.len() as u64).sum::<u64>();
             counts.rows_decoded += decoded.batch.num_rows() as u64;
@@ -202,8 +203,10 @@ fn decode_at_once(records: &[Record]) -> usize {
 async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) -> Result<Drained, TaskError> {
     let mut stages = StageTimes::default();
     loop {
-        let began = Instant::now();
-        let batch: RecordBatch = match output.next().await {
+        let mut computed = Duration::ZERO;
+        let next = timed(&mut computed, output.next()).await;
+        stages.transform_us += micros(computed);
+        let batch: RecordBatch = match next {
             Ok(Some(batch)) => batch,
             Ok(None) => return Ok((sink, rows, stages)),
             Err(error) => {
@@ -211,17 +214,16 @@ async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) ->
                 return Err(error.into());
             }
         };
-        stages.transform_us += micros(began);
         let began = Instant::now();
         rows.keep(&batch);
         if let Err(error) = sink.write(batch).await {
             sink.abort().await;
             return Err(error.into());
         }
-        stages.stage_us += micros(began);
+        stages.stage_us += micros(began.elapsed());
     }
 }
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
