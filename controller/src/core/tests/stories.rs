@@ -514,6 +514,16 @@ fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
 }
 
 #[test]
+fn a_worker_that_leaves_before_its_task_is_adopted_is_asked_for_it() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.leaves("w1");
+    new.lists("a");
+    assert!(released(&new.after(1_500), task), "seed 3636: it waited for that for ever");
+}
+
+#[test]
 fn a_new_leader_cancels_what_does_not_chain_on() {
     let (old, _, task) = a_leader_that_dies();
     let mut new = old.next_leader(2);

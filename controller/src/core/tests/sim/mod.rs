@@ -380,8 +380,14 @@ impl World {
             }
         }
         let job = self.core.jobs.values().next().unwrap();
-        let (shards, tasks, windows) = (&job.shards, &job.tasks, job.windows.keys());
-        panic!("it is never done: {:?}, {:?}\n{shards:?}\n{tasks:?}\n{windows:?}", job.wanted, self.read);
+        let of = |(id, s): (&ShardId, &job::Shard)| {
+            format!("{id} {} {} {:?} {} {:?}\n", s.committed, s.reached, s.end, s.floor_ms, s.task)
+        };
+        let (shards, tasks, windows) = (job.shards.iter().map(of).collect::<String>(), &job.tasks, job.windows.keys());
+        panic!(
+            "it is never done: {:?}, {:?}, {:?}\n{shards}\n{tasks:?}\n{windows:?}",
+            job.wanted, self.read, job.listing
+        );
     }
 }
 
