@@ -165,6 +165,16 @@ fn a_child_of_a_merge_waits_for_both_parents() {
 }
 
 #[test]
+fn a_child_whose_other_parent_is_not_known_yet_waits_for_a_listing() {
+    let mut story = Story::running(kinesis(), "a b", "w1");
+    let said = story.shard_ends("b", 4, 7, &["d<b+c"]);
+    assert_eq!(started(&said), [], "seed 4419: c is a child of a and not listed yet");
+    assert_eq!(started(&story.lists("a b c<a d<b+c")), []);
+    let given = started(&story.shard_ends("a", 4, 8, &["c<a"]));
+    assert_eq!(given.iter().map(|(_, id, ..)| id.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
 fn a_split_of_a_split_is_found_in_an_old_lineage() {
     let mut story = Story::of(kinesis());
     story.joins("w1", vec![]);
