@@ -39,7 +39,7 @@ fn fits(job: &Job, running: &RunningTask) -> bool {
 /// Where a shard of the task stands after the reports that the head holds already.
 fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
     let held = running.reports.iter().filter(|report| report.window.end_ms <= job.head_end_ms);
-    let last = held.filter_map(|report| report.ranges.get(id)).last();
+    let last = held.filter_map(|report| report.ranges.get(id)).next_back();
     let position = last.map_or_else(|| running.base.get(id).cloned(), |range| Some(range.to.clone()));
     let position = position.unwrap_or(Position::Start);
     let ended = running.ended.iter().any(|ended| ended.shard == *id && ended.last == position);

@@ -398,26 +398,33 @@ fn stands(position: &Position, read: u64) -> bool {
     *position == at(read) || read == 0 && matches!(position, Position::Timestamp(_))
 }
 
+/// `STREAMCTL_SIM_SEEDS=100..200` tells other seeds, `STREAMCTL_SIM_LOG=path` keeps the events of one that fails.
+#[allow(clippy::disallowed_methods, reason = "a test has no main that could pass it down")]
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn tell(seed: u64) {
     let mut world = World::new(seed);
     let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));
     if let Err(panic) = lived {
-        if let Ok(path) = std::env::var("STREAMCTL_SIM_LOG") {
+        if let Some(path) = asked("STREAMCTL_SIM_LOG") {
             std::fs::write(path, world.log.join("\n")).unwrap();
         }
-        println!("seed {seed} breaks the core");
-        std::panic::resume_unwind(panic);
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+        panic!("seed {seed} breaks the core: {text}");
     }
 }
 
 #[test]
 fn whatever_happens_every_record_is_committed_exactly_once() {
-    let seeds = match std::env::var("STREAMCTL_SIM_SEEDS") {
-        Ok(text) => {
+    let seeds = match asked("STREAMCTL_SIM_SEEDS") {
+        Some(text) => {
             let (from, to) = text.split_once("..").unwrap();
             from.parse().unwrap()..to.parse().unwrap()
         }
-        Err(_) => 0..SEEDS,
+        None => 0..SEEDS,
     };
     for seed in seeds.chain(BROKE_IT_ONCE) {
         tell(seed);
