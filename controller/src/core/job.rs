@@ -354,13 +354,16 @@ impl Job {
     }
 
     /// A task has read a shard to its end. Its children take no window before that of its last record, nor one that
-    /// its task said to be past. Children that the source did not name must be listed before anything is committed.
+    /// its task said to be past. Children that the source did not name, and parents that are not known, must be listed
+    /// before anything is committed or given out: an unknown parent may be one that is not listed yet.
     pub fn end_shard(&mut self, ended: &EndedShard) {
+        let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
+        let unclear = ended.children.is_empty() || ended.children.iter().any(|(_, parents)| unknown(parents));
         let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
         if shard.end.is_none() {
             shard.end = Some(ended.last.clone());
             shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
-            if ended.children.is_empty() && self.lists_again() {
+            if unclear && self.lists_again() {
                 self.listing.needed = self.listing.asked + 1;
             }
         }

@@ -380,6 +380,11 @@ impl Core {
     fn leave(&mut self, worker: &WorkerId, session: SessionId, out: &mut Vec<Effect>) {
         let Some(leaving) = self.current(worker, session) else { return };
         leaving.leaving = true;
+        self.release_all(worker, out);
+    }
+
+    /// Asks a worker for all its tasks back.
+    fn release_all(&mut self, worker: &WorkerId, out: &mut Vec<Effect>) {
         for job in self.jobs.values_mut() {
             for (id, task) in job.tasks.iter_mut().filter(|(_, task)| task.worker == *worker) {
                 if task.state == TaskState::Running {
@@ -546,6 +551,10 @@ impl Core {
             if self.job_of(&worker, task).is_some() {
                 self.apply(now, event, out);
             }
+        }
+        let leaving = self.workers.iter().filter(|(_, worker)| worker.leaving).map(|(id, _)| id.clone());
+        for worker in leaving.collect::<Vec<_>>() {
+            self.release_all(&worker, out);
         }
     }
 

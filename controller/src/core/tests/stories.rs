@@ -165,6 +165,16 @@ fn a_child_of_a_merge_waits_for_both_parents() {
 }
 
 #[test]
+fn a_child_whose_other_parent_is_not_known_yet_waits_for_a_listing() {
+    let mut story = Story::running(kinesis(), "a b", "w1");
+    let said = story.shard_ends("b", 4, 7, &["d<b+c"]);
+    assert_eq!(started(&said), [], "seed 4419: c is a child of a and not listed yet");
+    assert_eq!(started(&story.lists("a b c<a d<b+c")), []);
+    let given = started(&story.shard_ends("a", 4, 8, &["c<a"]));
+    assert_eq!(given.iter().map(|(_, id, ..)| id.as_str()).collect::<Vec<_>>(), ["c"]);
+}
+
+#[test]
 fn a_split_of_a_split_is_found_in_an_old_lineage() {
     let mut story = Story::of(kinesis());
     story.joins("w1", vec![]);
@@ -511,6 +521,16 @@ fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
     let said = new.after(1_500);
     let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: effect::NEVER_MS, .. });
     assert!(said.iter().any(goes_on), "seed 221: drained, crashed, resumed, crashed");
+}
+
+#[test]
+fn a_worker_that_leaves_before_its_task_is_adopted_is_asked_for_it() {
+    let (old, _, task) = a_leader_that_dies();
+    let mut new = old.next_leader(2);
+    new.joins("w1", vec![runs(task, "a 5..5")]);
+    new.leaves("w1");
+    new.lists("a");
+    assert!(released(&new.after(1_500), task), "seed 3636: it waited for that for ever");
 }
 
 #[test]
