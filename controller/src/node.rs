@@ -6,7 +6,7 @@
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer};
 use crate::leading::{Leader, Leading};
-use crate::publish::Checkpoints;
+use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
 use crate::service::submit::Submitter;
@@ -201,20 +201,32 @@ async fn lead(
 async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
     let stored = parts.store.load().await.map_err(|error: StoreError| describe(&error))?;
     let mut events = vec![];
-    for job in stored {
-        events.push(load_job(parts, job).await?);
+    for stored in stored {
+        let job = stored.job.clone();
+        let event = match load_job(parts, stored).await {
+            Ok(event) => event,
+            Err(error) if error.is_transient() => return Err(describe(&error)),
+            Err(error) => {
+                // The other jobs must not wait for this one to be mended.
+                let (error, hint) =
+                    (describe(&error), "restore the checkpoint location, then restart the leader".into());
+                tracing::error!(job = %job.spec.name, error, "the job's head can not be read");
+                Event::JobUnreadable { job: Box::new(job), error, hint }
+            }
+        };
+        events.push(event);
     }
     Ok(events)
 }
 
-async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, String> {
+async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, CheckpointError> {
     let StoredJob { job, wanted, head, published } = stored;
     let checkpoints = Checkpoints::of(&parts.world.storages, &job);
     let (mut newest, mut unpublished) = (None, vec![]);
     if let Some(head) = head {
-        newest = Some(Box::new(checkpoints.read_manifest(&head).await.map_err(|e| describe(&e))?));
+        newest = Some(Box::new(checkpoints.read_manifest(&head).await?));
         if published < head.epoch {
-            unpublished = checkpoints.read_back(&head, published).await.map_err(|e| describe(&e))?;
+            unpublished = checkpoints.read_back(&head, published).await?;
         }
     }
     Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published })

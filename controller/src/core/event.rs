@@ -78,6 +78,11 @@ pub enum TaskEnd {
     Released,
     /// It was told to drop everything.
     Cancelled,
+    /// An outside system does not answer: tried again for as long as it takes.
+    Wait {
+        /// What happened.
+        error: String,
+    },
     /// Trying again may help.
     Retry {
         /// What happened.
@@ -109,6 +114,15 @@ pub enum Event {
         unpublished: Vec<Manifest>,
         /// The last published epoch.
         published: Epoch,
+    },
+    /// What a job's head names can not be read, and never will be.
+    JobUnreadable {
+        /// The job.
+        job: Box<ResolvedJob>,
+        /// Why.
+        error: String,
+        /// What to do.
+        hint: String,
     },
     /// A job was created in the store.
     JobCreated {

@@ -251,6 +251,8 @@ pub struct Job {
     pub failures: u32,
     /// Tasks that failed since this term began.
     pub retries: u64,
+    /// Its head can not be read: it must not run before a later leader can.
+    pub unreadable: bool,
     /// When to look for orphans again.
     pub sweep_at_ms: i64,
     /// No task is given out before.
@@ -285,6 +287,7 @@ impl Job {
             listing: Listing::default(),
             failures: 0,
             retries: 0,
+            unreadable: false,
             sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
@@ -441,6 +444,11 @@ impl Job {
     /// Whether this task's report of this window was taken.
     pub fn reported(&self, task: TaskId, window: Window) -> bool {
         self.windows.get(&window).is_some_and(|open| open.reports.iter().any(|report| report.task == task))
+    }
+
+    /// All of these were taken, or their windows are committed.
+    pub fn has_all_of(&self, reports: &[Report]) -> bool {
+        reports.iter().all(|r| r.window.end_ms <= self.head_end_ms || self.reported(r.task, r.window))
     }
 
     /// Adds a report whose ranges go on where the shards stand (I2).

@@ -108,6 +108,7 @@ impl TaskEnd {
             Why::Released => Self::Released,
             Why::Cancelled => Self::Cancelled,
             Why::Fatal => Self::Fatal { error: message.error.clone(), hint: message.hint.clone() },
+            Why::Wait => Self::Wait { error: message.error.clone() },
             Why::Retry | Why::Unspecified => Self::Retry { error: message.error.clone() },
         }
     }

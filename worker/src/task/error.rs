@@ -8,6 +8,7 @@ use streamctl_engine::lookup::LookupError;
 use streamctl_engine::lookup::rows::RowsError;
 use streamctl_engine::query::QueryError;
 use streamctl_engine::storage::StorageError;
+use streamctl_proto::v1::task_ended::Why;
 
 /// Why a task can not go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,16 @@ impl TaskError {
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => false,
             Self::Sink(SinkError::Storage(StorageError::Refused { .. } | StorageError::NotFound { .. })) => true,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
+        }
+    }
+
+    /// What it means for the job.
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => Why::Wait,
+            Self::Lookup(error) if error.may_pass() => Why::Wait,
+            fatal if fatal.is_fatal() => Why::Fatal,
+            _ => Why::Retry,
         }
     }
 

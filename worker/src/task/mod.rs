@@ -124,7 +124,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
         Err(error) => {
             task.abort();
             tracing::error!(%job, task = %id, %error, "task failed");
-            let why = if error.is_fatal() { Why::Fatal } else { Why::Retry };
+            let why = error.why();
             registry.end(id, why, error.describe(), error.hint());
         }
     }
@@ -323,6 +323,10 @@ impl Task {
         let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);
         let watermark_ms = if self.releasing { self.told_watermark_ms } else { reached_ms };
         if watermark_ms > self.told_watermark_ms {
+            // What was told is kept: a record that steps back further than the reader allowed for comes in a later window.
+            for shard in &mut self.shards {
+                shard.close_before(watermark_ms);
+            }
             self.tell_progress(watermark_ms);
         }
     }

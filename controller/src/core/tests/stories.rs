@@ -659,3 +659,62 @@ fn a_bounded_job_completes_once_when_its_last_epoch_is_published() {
     let mut next = story.next_leader(2);
     assert_eq!(next.after(5_000), []);
 }
+
+#[test]
+fn tasks_that_fail_together_count_as_one_failure() {
+    let mut story = Story::running(bounded(), "a b c d", "w1 w2 w3 w4");
+    for name in ["a", "b", "c", "d"] {
+        let owner = story.owner(name);
+        story.task_ends(owner, TaskEnd::Retry { error: "a cast failed".into() });
+    }
+    assert_eq!((story.job().failures, story.job().retries), (1, 4));
+    assert!(story.job().runs());
+    assert_eq!(started(&story.after(1_000)).len(), 4, "all of them are tried again after one wait");
+}
+
+#[test]
+fn a_service_that_does_not_answer_is_waited_for_without_end() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for _ in 0..50 {
+        let owner = story.owner("a");
+        story.task_ends(owner, TaskEnd::Wait { error: "503 Slow Down".into() });
+        let status = story.core.status(&story.name(), true).unwrap();
+        assert!(status.waiting_on.iter().any(|wait| wait.contains("503")), "{:?}", status.waiting_on);
+        assert_eq!(started(&story.after(1_000)).len(), 1);
+    }
+    assert!(story.job().runs());
+}
+
+#[test]
+fn a_worker_keeps_the_reports_of_a_released_task_when_it_dials_again() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let (worker, task) = story.owner("a");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.task_ends((worker, task), TaskEnd::Released);
+    let mut running = runs(task, "a 0..0");
+    running.released = true;
+    running.reports = vec![report(task, w(0), "a 0..5")];
+    let said = story.joins("w1", vec![running.clone()]);
+    assert!(!cancelled(&said, task), "the next leader may need them: {said:?}");
+    running.reports = vec![report(task, w(0), "a 0..5"), report(task, w(1), "a 5..6")];
+    let said = story.joins("w1", vec![running]);
+    assert!(cancelled(&said, task), "a report that was not taken in time is refused");
+}
+
+#[test]
+fn a_job_whose_head_can_not_be_read_stands_still_and_the_others_go_on() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let mut broken = bounded();
+    broken.spec.name = "zz-broken".parse().unwrap();
+    let name = broken.spec.name.clone();
+    let (error, hint) = ("manifest is gone".to_owned(), "restore it".to_owned());
+    story.tell(Event::JobUnreadable { job: Box::new(broken), error, hint });
+    assert_eq!(story.tell(Event::ResumeRequested { job: name.clone() }), []);
+    assert!(matches!(story.core.jobs[&name].wanted, Wanted::Failed { .. }));
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(story.committed(), [0]);
+}

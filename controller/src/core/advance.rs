@@ -1,0 +1,171 @@
+//! What can be done for a job now: list, look, give out tasks, open windows, commit, sweep, end.
+//!
+//! Rule: looked at after every event, so no event needs to know what it makes possible; a calm job asks for nothing (I8).
+
+use super::*;
+
+/// Between two looks for orphans of a job.
+const SWEEP_INTERVAL_MS: i64 = 600_000;
+
+impl Core {
+    /// Does for one job whatever can be done now.
+    pub(super) fn advance(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        self.list_when_due(now, name, out);
+        self.check_lookups_when_due(now, name, out);
+        if !self.adopting {
+            self.assign(now, name, out);
+        }
+        self.open_windows(name, out);
+        self.commit(now, name, out);
+        self.sweep_when_due(now, name, out);
+        self.finish(name, out);
+    }
+
+    pub(super) fn sweep_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let (age, began_ms, adopting) = (self.settings.orphan_age, self.began_ms, self.adopting);
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        if adopting || now < job.sweep_at_ms || !job.runs() {
+            return;
+        }
+        job.sweep_at_ms = now + SWEEP_INTERVAL_MS;
+        let window_ms = job.resolved.spec.window.ms();
+        let before_ms = match age {
+            OrphanAge::OlderThanMs(age_ms) => now - age_ms.max(window_ms.saturating_mul(4)),
+            OrphanAge::BeforeThisTerm => began_ms,
+        };
+        out.push(Effect::Sweep { job: name.clone(), before_ms, keep: job.staged() });
+    }
+
+    pub(super) fn list_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let interval_ms = self.settings.listing_interval_ms;
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let listing = &job.listing;
+        let first = listing.asked == 0;
+        let idle = listing.asked == listing.answered;
+        let needed = listing.asked < listing.needed;
+        let due = first || needed || (idle && job.lists_again() && now >= listing.again_at_ms);
+        if job.runs() && due {
+            job.listing.asked += 1;
+            job.listing.again_at_ms = now + interval_ms;
+            out.push(Effect::ListShards { job: name.clone(), generation: job.listing.asked });
+        }
+    }
+
+    pub(super) fn check_lookups_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        if !job.runs() {
+            return;
+        }
+        for spec in &job.resolved.spec.lookups {
+            let lookup = job.lookups.entry(spec.name.clone()).or_default();
+            if !lookup.checking && now >= lookup.check_at_ms {
+                lookup.checking = true;
+                lookup.check_at_ms = now + i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
+                let current = lookup.version.clone();
+                out.push(Effect::CheckLookup { job: name.clone(), lookup: spec.name.clone(), current });
+            }
+        }
+    }
+
+    /// Workers that may take tasks, with the number of shards they have of other jobs.
+    pub(super) fn load(&self, name: &JobName) -> BTreeMap<WorkerId, usize> {
+        let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
+        let mut load: BTreeMap<WorkerId, usize> = takes.map(|(id, _)| (id.clone(), 0)).collect();
+        for job in self.jobs.values().filter(|job| job.name() != name) {
+            for task in job.tasks.values() {
+                if let Some(shards) = load.get_mut(&task.worker) {
+                    *shards += task.shards.len();
+                }
+            }
+        }
+        load
+    }
+
+    pub(super) fn assign(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let load = self.load(name);
+        let term = self.term;
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
+        if !job.runs() || !listed || now < job.pause_until_ms {
+            return;
+        }
+        job.forget_partial_windows();
+        let plan = assign::plan(job, &load);
+        for id in plan.release {
+            if let Some(task) = job.tasks.get_mut(&id) {
+                task.state = TaskState::Releasing;
+                out.push(Effect::ReleaseTask { worker: task.worker.clone(), task: id });
+            }
+        }
+        for (worker, shards) in plan.start {
+            self.tasks_given += 1;
+            let id = TaskId { term, counter: self.tasks_given };
+            out.push(start(job, id, worker, shards));
+        }
+    }
+
+    pub(super) fn open_windows(&mut self, name: &JobName, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let live = matches!(job.wanted, Wanted::Running | Wanted::Draining);
+        let versions: Option<BTreeMap<_, _>> =
+            job.lookups.iter().map(|(name, lookup)| Some((name.clone(), lookup.version.clone()?))).collect();
+        let Some(versions) = versions.filter(|_| live) else { return };
+        while let Some((window, task)) = job.waiting.first().copied() {
+            if !job.may_open(window) {
+                return;
+            }
+            job.waiting.pop_first();
+            let Some(owner) = job.tasks.get(&task) else { continue };
+            let open = job.windows.entry(window).or_default();
+            if open.lookups.is_empty() && open.reports.is_empty() {
+                open.lookups.clone_from(&versions);
+            }
+            open.readers.insert(task);
+            let (worker, lookups) = (owner.worker.clone(), open.lookups.clone());
+            out.push(Effect::OpenWindow { worker, task, window, lookups });
+        }
+    }
+
+    pub(super) fn commit(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let term = self.term;
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let live = matches!(job.wanted, Wanted::Running | Wanted::Draining);
+        let Some(window) = job.committable().filter(|_| live && !self.adopting) else { return };
+        let manifest = job.manifest(window, term, now);
+        job.committing = Some(Committing { manifest: manifest.clone(), reference: None });
+        out.push(Effect::WriteManifest { manifest: Box::new(manifest) });
+    }
+
+    /// Ends a job that has nothing left to do.
+    pub(super) fn finish(&mut self, name: &JobName, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let drained = job.wanted == Wanted::Draining && job.tasks.is_empty() && job.settled() && !self.adopting;
+        let wanted = if job.complete() {
+            Wanted::Completed
+        } else if drained {
+            job.drop_uncommitted();
+            Wanted::Stopped
+        } else {
+            return;
+        };
+        want(job, wanted, out);
+    }
+}
+
+/// Gives a task out.
+fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) -> Effect {
+    let mut given = vec![];
+    for shard_id in &shards {
+        let Some(shard) = job.shards.get_mut(shard_id) else { continue };
+        shard.stats = ShardStats::default();
+        given.push(TaskShard {
+            shard: shard_id.clone(),
+            from: shard.reached.clone(),
+            after: shard.parents.iter().filter(|parent| shards.contains(*parent)).cloned().collect(),
+            detail: shard.detail.clone(),
+            floor_ms: shard.floor_ms,
+        });
+    }
+    job.add_task(id, worker.clone(), shards);
+    Effect::StartTask { worker, task: id, job: job.name().clone(), shards: given }
+}

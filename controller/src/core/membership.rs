@@ -1,0 +1,193 @@
+//! Workers that come, go, fall silent and come back, and what becomes of their tasks.
+//!
+//! Owns: sessions, silence, adoption by a new leader. Does not own: where tasks go ([`super::assign`]), what a job makes
+//! of a report ([`super::job`]).
+//! Rule: what a worker says counts once its task is known to be live; until that is decided it is held (I6).
+
+use super::*;
+
+impl Core {
+    /// The worker, when this is its newest connection.
+    pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
+        self.workers.get_mut(worker).filter(|worker| worker.session == session)
+    }
+
+    pub(super) fn join(
+        &mut self,
+        now: i64,
+        worker: WorkerId,
+        session: SessionId,
+        flight_address: String,
+        tasks: Vec<RunningTask>,
+        out: &mut Vec<Effect>,
+    ) {
+        // A Hello that was overtaken by that of a later line says what was so before.
+        if self.workers.get(&worker).is_some_and(|newer| newer.session > session) {
+            return;
+        }
+        let joined = Worker {
+            session,
+            flight_address,
+            heard_ms: now,
+            connected: true,
+            leaving: false,
+            lost: false,
+            memory_bytes: 0,
+        };
+        self.workers.insert(worker.clone(), joined);
+        let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
+        self.drop_tasks_of(&worker, |id| !runs.contains(id));
+        self.offered.retain(|(other, _)| *other != worker);
+        self.held.retain(|(other, ..)| *other != worker);
+        for running in tasks {
+            let Some(job) = self.jobs.get_mut(&running.job) else {
+                out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
+                continue;
+            };
+            let known = job.tasks.get(&running.task).is_some_and(|task| task.worker == worker);
+            if known {
+                self.resume_task(&worker, &running, out);
+            } else if self.adopting && running.task.term < self.term {
+                self.offered.push((worker.clone(), running));
+            } else if !(running.released && job.has_all_of(&running.reports)) {
+                self.cancel(&worker, running.task, out);
+            }
+        }
+    }
+
+    /// A worker dialled again in the same term: what it said while the line was broken is said again.
+    pub(super) fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
+        let Some(job) = self.job_of(worker, running.task) else { return };
+        let good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        if !good {
+            return self.cancel(worker, running.task, out);
+        }
+        for ended in &running.ended {
+            job.end_shard(ended);
+        }
+        job.progress(running.task, running.watermark_ms);
+        if running.released {
+            job.remove_task(running.task);
+        }
+        // What it was told while the line was broken is lost.
+        let (worker, task) = (worker.clone(), running.task);
+        match job.tasks.get(&task).map(|task| task.state) {
+            Some(TaskState::Releasing) => out.push(Effect::ReleaseTask { worker, task }),
+            Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask { worker, task, until_ms }),
+            Some(TaskState::Running) | None => {}
+        }
+    }
+
+    /// Keeps what a task says that is offered and not yet adopted; everything else is given back.
+    pub(super) fn hold(&mut self, event: Event) -> Option<Event> {
+        let (worker, task) = match &event {
+            Event::WindowRequested { worker, task, .. }
+            | Event::Progressed { worker, task, .. }
+            | Event::ShardEnded { worker, task, .. }
+            | Event::TaskEnded { worker, task, .. } => (worker, *task),
+            Event::Reported { worker, report } => (worker, report.task),
+            _ => return Some(event),
+        };
+        let offered = self.offered.iter().any(|(owner, running)| owner == worker && running.task == task);
+        if !offered {
+            return Some(event);
+        }
+        let said = (worker.clone(), task, event);
+        if matches!(said.2, Event::Progressed { .. }) {
+            // Only the last one matters, and there is no end of them.
+            self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));
+        }
+        self.held.push(said);
+        None
+    }
+
+    /// Takes a task away and tells its worker.
+    pub(super) fn cancel(&mut self, worker: &WorkerId, task: TaskId, out: &mut Vec<Effect>) {
+        if let Some(job) = self.job_of(worker, task) {
+            job.remove_task(task);
+        }
+        out.push(Effect::CancelTask { worker: worker.clone(), task });
+    }
+
+    pub(super) fn leave(&mut self, worker: &WorkerId, session: SessionId, out: &mut Vec<Effect>) {
+        let Some(leaving) = self.current(worker, session) else { return };
+        leaving.leaving = true;
+        self.release_all(worker, out);
+    }
+
+    /// Asks a worker for all its tasks back.
+    pub(super) fn release_all(&mut self, worker: &WorkerId, out: &mut Vec<Effect>) {
+        for job in self.jobs.values_mut() {
+            for (id, task) in job.tasks.iter_mut().filter(|(_, task)| task.worker == *worker) {
+                if task.state == TaskState::Running {
+                    task.state = TaskState::Releasing;
+                    out.push(Effect::ReleaseTask { worker: worker.clone(), task: *id });
+                }
+            }
+        }
+    }
+
+    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat brings it back.
+    pub(super) fn lose_silent_workers(&mut self, now: i64, out: &mut Vec<Effect>) {
+        let timeout_ms = self.settings.worker_timeout_ms;
+        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected);
+        let lost: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| id.clone()).collect();
+        for worker in lost {
+            let offered = self.offered.iter().filter(|(other, _)| *other == worker).map(|(_, running)| running.task);
+            let mut tasks: Vec<TaskId> = offered.collect();
+            tasks.extend(self.drop_tasks_of(&worker, |_| true));
+            self.offered.retain(|(other, _)| *other != worker);
+            self.held.retain(|(other, ..)| *other != worker);
+            match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
+                Some(silent) => {
+                    silent.lost = true;
+                    out.extend(tasks.into_iter().map(|task| Effect::CancelTask { worker: worker.clone(), task }));
+                }
+                None => {
+                    self.workers.remove(&worker);
+                }
+            }
+        }
+    }
+
+    pub(super) fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
+        let mut dropped = vec![];
+        for job in self.jobs.values_mut() {
+            let gone: Vec<TaskId> =
+                job.tasks.iter().filter(|(id, t)| t.worker == *worker && which(id)).map(|(id, _)| *id).collect();
+            for id in gone {
+                job.remove_task(id);
+                dropped.push(id);
+            }
+        }
+        dropped
+    }
+
+    pub(super) fn adopt_when_due(&mut self, now: i64, out: &mut Vec<Effect>) {
+        if !self.adopting || now < self.adopt_at_ms {
+            return;
+        }
+        self.adopting = false;
+        let mut offered = std::mem::take(&mut self.offered);
+        for job in self.jobs.values_mut() {
+            let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
+            offered = others;
+            let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
+            let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
+            out.extend(refused.into_iter().map(cancel));
+            // An earlier leader may have drained them, for a stop that was taken back since.
+            for (id, task) in &job.tasks {
+                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: effect::NEVER_MS });
+            }
+        }
+        for (worker, task, event) in std::mem::take(&mut self.held) {
+            if self.job_of(&worker, task).is_some() {
+                self.apply(now, event, out);
+            }
+        }
+        let leaving = self.workers.iter().filter(|(_, worker)| worker.leaving).map(|(id, _)| id.clone());
+        for worker in leaving.collect::<Vec<_>>() {
+            self.release_all(&worker, out);
+        }
+    }
+}
