@@ -67,11 +67,17 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     if ready.is_empty() {
         return Plan { start: vec![], release: to_release(job, &have) };
     }
-    let total: usize = have.values().sum::<usize>() + ready.len();
-    let fair = total.div_ceil(have.len());
+    let mut wish = have.clone();
+    for last in ready.iter().filter_map(|id| job.shards[id].last_worker.as_ref()) {
+        if let Some(count) = wish.get_mut(last) {
+            *count += 1;
+        }
+    }
+    let share = shares(&wish, have.values().sum::<usize>() + ready.len());
     let mut given: BTreeMap<WorkerId, BTreeSet<ShardId>> = BTreeMap::new();
     for id in ready {
-        let last = job.shards[&id].last_worker.as_ref().filter(|worker| have.get(worker).is_some_and(|n| *n < fair));
+        let last =
+            job.shards[&id].last_worker.as_ref().filter(|worker| have.get(worker).is_some_and(|n| *n < share[*worker]));
         let least = || have.iter().min_by_key(|(worker, n)| (**n, load[**worker], (**worker).clone())).map(|(w, _)| *w);
         let Some(worker) = last.or_else(least).cloned() else { continue };
         if let Some(count) = have.get_mut(&worker) {
@@ -82,23 +88,32 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     Plan { start: given.into_iter().collect(), release: vec![] }
 }
 
-/// Tasks to take back: of workers that have more than their fair share by more than a tenth (and at least one whole
-/// shard), as few as bring them down to it; of workers with too many small tasks, those.
+/// How many shards each worker should have: all the same, and one more for those who want most where it does not come
+/// out even. The same rule gives and takes, so that what is given is not taken back.
+fn shares(wish: &BTreeMap<&WorkerId, usize>, total: usize) -> BTreeMap<WorkerId, usize> {
+    let mut order: Vec<(&WorkerId, usize)> = wish.iter().map(|(worker, count)| (*worker, *count)).collect();
+    order.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let (each, left) = (total / order.len(), total % order.len());
+    let share = |(index, (worker, _)): (usize, (&WorkerId, usize))| (worker.clone(), each + usize::from(index < left));
+    order.into_iter().enumerate().map(share).collect()
+}
+
+/// Tasks to take back: of workers that have more than their share by more than a tenth, while another has at least two
+/// shards less, as few as bring them down to it; of workers with too many small tasks, those.
 fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
     let calm = job.tasks.values().all(|task| task.state == TaskState::Running);
     if !calm {
         return vec![];
     }
-    let total: usize = have.values().sum();
-    let fair = total.div_ceil(have.len());
+    let share = shares(have, have.values().sum());
     let least = have.values().min().copied().unwrap_or(0);
     let mut release = vec![];
     for (worker, count) in have {
         let tasks: Vec<(&TaskId, usize)> =
             job.tasks.iter().filter(|(_, t)| t.worker == **worker).map(|(id, t)| (id, t.shards.len())).collect();
-        let over = *count > fair && *count > least + 1 && (*count - fair) * 10 > fair;
-        if over {
-            let mut spare = *count - fair;
+        let over = count.saturating_sub(share[*worker]);
+        if over * 10 > share[*worker] && *count > least + 1 {
+            let mut spare = over;
             let mut smallest = tasks.clone();
             smallest.sort_by_key(|(id, shards)| (*shards, **id));
             for (id, shards) in smallest {

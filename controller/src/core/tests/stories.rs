@@ -718,3 +718,19 @@ fn a_job_whose_head_can_not_be_read_stands_still_and_the_others_go_on() {
     story.store_works();
     assert_eq!(story.committed(), [0]);
 }
+
+#[test]
+fn a_worker_that_joins_after_the_others_were_balanced_gets_its_share_too() {
+    let mut story = Story::running(bounded(), "a b c d", "w1 w2");
+    let count = |story: &Story, name: &str| {
+        ["a", "b", "c", "d"].iter().filter(|shard| story.owner(shard).0 == worker(name)).count()
+    };
+    assert_eq!((count(&story, "w1"), count(&story, "w2")), (2, 2));
+    let said = story.joins("w3", vec![]);
+    let [Effect::ReleaseTask { worker: owner, task }] = &said[..] else { panic!("{said:?}") };
+    story.task_ends((owner.clone(), *task), TaskEnd::Released);
+    let mut counts = [count(&story, "w1"), count(&story, "w2"), count(&story, "w3")];
+    counts.sort();
+    assert_eq!(counts, [1, 1, 2]);
+    assert_eq!(story.after(100), [], "what was given is not taken back (I8)");
+}
