@@ -159,7 +159,7 @@ async fn a_query_that_fails_on_the_data_is_tried_again_later_and_its_error_does_
 }
 
 #[tokio::test]
-async fn a_storage_that_does_not_answer_is_tried_again_later() {
+async fn a_storage_that_does_not_answer_is_waited_for() {
     for op in [Op::Stage, Op::Write, Op::Finish] {
         let mut bed = Bed::new(job("SELECT id FROM source"));
         let error = StorageError::Unavailable { location: "memory://out".into(), reason: "slow down".into() };
@@ -168,7 +168,7 @@ async fn a_storage_that_does_not_answer_is_tried_again_later() {
         bed.start(&["a"]);
         let messages = bed.finish().await;
         let ended = ended(&messages);
-        assert_eq!((ended.why(), reports(&messages).len()), (Why::Retry, 0), "{op:?}");
+        assert_eq!((ended.why(), reports(&messages).len()), (Why::Wait, 0), "{op:?}");
         assert!(ended.error.contains("slow down"), "{ended:?}");
     }
 }
