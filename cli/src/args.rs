@@ -50,6 +50,8 @@ pub enum Verb {
     Stop(StopArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
+    /// List what could not be decoded, or put it through the job again
+    DeadLetters(DeadLettersArgs),
     /// List the workers
     Workers,
     /// Print the rows of a job as its epochs are published
@@ -106,6 +108,44 @@ pub struct EpochsArgs {
     pub limit: u32,
 }
 
+/// Of `dead-letters`.
+#[derive(Args, Debug, Default)]
+pub struct DeadLettersArgs {
+    /// The job
+    pub job: String,
+    /// The first epoch wanted; the job's first when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub from: Option<u64>,
+    /// The last epoch wanted; the newest when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub to: Option<u64>,
+    /// This epoch only
+    #[arg(long, value_name = "EPOCH", conflicts_with_all = ["from", "to"])]
+    pub epoch: Option<u64>,
+    /// Print at most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "replay")]
+    pub limit: Option<u64>,
+    /// Print the payloads only, as they are, a line each
+    #[arg(long, conflicts_with_all = ["output", "replay"])]
+    pub raw: bool,
+    /// End each payload with a zero byte instead of a line's end
+    #[arg(short = '0', long, requires = "raw")]
+    pub null: bool,
+    /// Put the dead letters of these epochs through the job again, once
+    #[arg(long)]
+    pub replay: bool,
+}
+
+impl DeadLettersArgs {
+    /// The first and the last epoch that are wanted.
+    pub fn range(&self) -> (u64, Option<u64>) {
+        match self.epoch {
+            Some(epoch) => (epoch.max(1), Some(epoch.max(1))),
+            None => (self.from.unwrap_or(1).max(1), self.to),
+        }
+    }
+}
+
 /// Of `tail`.
 #[derive(Args, Debug)]
 pub struct TailArgs {
@@ -149,6 +189,9 @@ mod tests {
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
             "tail sales -n 5",
+            "dead-letters sales --from 3 --to 9 --limit 10 -o json",
+            "dead-letters sales --raw -0",
+            "dead-letters sales --replay --epoch 7",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -159,6 +202,9 @@ mod tests {
         for line in
             ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
         {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

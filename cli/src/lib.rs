@@ -30,6 +30,7 @@ pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
         Verb::List => verbs::list::run(&controller()?, out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
+        Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
         Verb::Workers => verbs::workers::run(&controller()?, out).await,
         Verb::Tail(args) => verbs::tail::run(&args, &controller()?, out).await,
     }

@@ -54,6 +54,13 @@ impl Output {
         Ok(self.data.flush()?)
     }
 
+    /// Prints bytes as they are, and an end.
+    pub fn bytes(&mut self, bytes: &[u8], end: u8) -> Result<(), CliError> {
+        self.data.write_all(bytes)?;
+        self.data.write_all(&[end])?;
+        Ok(self.data.flush()?)
+    }
+
     /// Says something that is not data.
     pub fn note(&mut self, text: &str) {
         // Where even standard error is closed, nobody is left to be told.

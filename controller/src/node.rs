@@ -4,6 +4,7 @@
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
 use crate::core::{CoreSettings, Event};
+use crate::history::History;
 use crate::driver::{Driver, Ended, Performer};
 use crate::leading::{Leader, Leading};
 use crate::publish::{CheckpointError, Checkpoints};
@@ -83,7 +84,8 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let submitter = Submitter { store: parts.store, world: parts.world.clone(), lister: parts.lister };
-    let jobs = JobsService { leader: leader.clone(), submitter, storages: parts.world.storages.clone() };
+    let history = History::new(parts.world.storages.clone());
+    let jobs = JobsService { leader: leader.clone(), submitter, history: history.clone() };
     let workers = WorkersService { leader: leader.clone(), sessions };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
@@ -109,7 +111,7 @@ async fn serve(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(FlightServiceServer::new(FlightLocations { leader, storages: parts.world.storages }));
+        .add_service(FlightServiceServer::new(FlightLocations { leader, history }));
     // Sessions and watches have no end of their own: the server does not wait for them.
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
     tokio::select! {

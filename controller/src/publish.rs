@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
-use streamctl_proto::manifest::{CheckpointNames, ManifestError, ManifestObject};
+use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, sha256_hex};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob};
@@ -21,8 +22,6 @@ pub const PUBLISH_PARALLEL_MAX: usize = 16;
 pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 /// First wait between two attempts; doubles each time, and is cut at random to between half and all of it.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
-pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
 /// An epoch is committed and not all of it could be made visible.
 #[derive(Debug, thiserror::Error)]
@@ -164,15 +163,42 @@ impl Checkpoints {
         let mut next = Some(head.clone());
         while let Some(reference) = next.filter(|reference| reference.epoch > down_to) {
             let manifest = self.read_manifest(&reference).await?;
-            let before = manifest.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
-            if before.next() != manifest.epoch {
-                return Err(CheckpointError::Broken { job: self.job.clone(), epoch: manifest.epoch });
-            }
-            next = manifest.previous.clone();
+            next = self.before(&manifest)?;
             found.push(manifest);
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// What refers to the manifest before this one; none before epoch 1.
+    pub fn before(&self, manifest: &Manifest) -> Result<Option<ManifestRef>, CheckpointError> {
+        let before = manifest.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+        if before.next() != manifest.epoch {
+            return Err(CheckpointError::Broken { job: self.job.clone(), epoch: manifest.epoch });
+        }
+        Ok(manifest.previous.clone())
+    }
+
+    /// A committed manifest at or soon after `epoch`, found by its name; `later` is one that is known to be committed.
+    /// Of every epoch before it one manifest was committed: an epoch of which only one was written has that one.
+    pub async fn find_near(&self, epoch: Epoch, later: &ManifestRef) -> Result<ManifestRef, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let mut written: BTreeMap<Epoch, Vec<(String, String)>> = BTreeMap::new();
+        for location in self.list_epochs().await? {
+            let file = location.rsplit('/').next().unwrap_or_default();
+            if let Some((found, digest)) = names.parse_manifest(file).filter(|(found, _)| (epoch..later.epoch).contains(found)) {
+                written.entry(found).or_default().push((location, digest));
+            }
+        }
+        let only = written.iter().find_map(|(epoch, all)| all.first().filter(|_| all.len() == 1).map(|one| (*epoch, one)));
+        let Some((epoch, (location, digest))) = only else { return Ok(later.clone()) };
+        let found = sha256_hex(&self.storage.get(location, MANIFEST_BYTES_MAX).await?);
+        let name = names.manifest(epoch, digest);
+        if !found.starts_with(digest.as_str()) {
+            let source = ManifestError::Digest { name, found, committed: digest.clone() };
+            return Err(CheckpointError::Manifest { location: location.clone(), source });
+        }
+        Ok(ManifestRef { epoch, name, digest: found })
     }
 
     /// Of a job, in its own checkpoint location.

@@ -9,6 +9,7 @@
 pub mod aws;
 pub mod catalog;
 pub mod clock;
+pub mod dead_letters;
 pub mod file_shard;
 pub mod lookup;
 pub mod process;

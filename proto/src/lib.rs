@@ -5,6 +5,7 @@
 //! Rule: what comes from outside is checked here, once; behind this crate every value is a valid one.
 
 pub mod convert;
+pub mod dead_letter_shard;
 pub mod describe;
 pub mod id;
 pub mod manifest;
@@ -14,6 +15,7 @@ pub mod resolved;
 pub mod spec;
 pub mod window;
 
+pub use dead_letter_shard::DeadLetterShard;
 pub use describe::describe;
 pub use id::{Epoch, JobName, LookupVersion, ShardId, TaskId, Term, WorkerId};
 pub use manifest::{Manifest, ManifestRef};

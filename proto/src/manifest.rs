@@ -12,6 +12,11 @@ use std::collections::BTreeMap;
 /// The stored form that this build writes; it reads no later one.
 pub const MANIFEST_VERSION: u32 = 1;
 
+/// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// Digits of a manifest's digest that stand in its name.
+pub(crate) const DIGEST_CHARS: usize = 16;
+
 /// Which manifest: its name in the checkpoint location and the SHA-256 of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestRef {
@@ -142,6 +147,12 @@ impl Manifest {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// The objects with what could not be decoded, in the order in which a replay reads them.
+    pub fn dead_letter_objects(&self) -> impl Iterator<Item = &StagedObject> {
+        let staged = self.objects.iter().map(|object| &object.staged);
+        staged.filter(|staged| staged.kind == ObjectKind::DeadLetter)
+    }
+
     /// The objects that readers see.
     pub fn data_objects(&self) -> impl Iterator<Item = &ManifestObject> {
         self.objects.iter().filter(|object| object.staged.kind == ObjectKind::Data)
@@ -175,7 +186,12 @@ impl CheckpointNames {
     }
     /// A manifest; named by its content, so that writing it again is harmless and two leaders never collide.
     pub fn manifest(&self, epoch: Epoch, digest: &str) -> String {
-        format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(16)])
+        format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(DIGEST_CHARS)])
+    }
+    /// Epoch and digest of a manifest, from its name without folders.
+    pub fn parse_manifest(&self, file: &str) -> Option<(Epoch, String)> {
+        let (epoch, digest) = file.strip_suffix(".json")?.split_once('-')?;
+        Some((Epoch(epoch.parse().ok()?), digest.to_owned()))
     }
     /// The folder of one version of a lookup.
     pub fn lookup(&self, lookup: &str, version: &LookupVersion) -> String {

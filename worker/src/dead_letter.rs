@@ -1,13 +1,19 @@
 //! Records that can not be decoded, kept where somebody can look at them and put them in again.
 //!
-//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become visible (the commit).
-//! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes are always whole.
+//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become visible (the commit),
+//! reading them back ([`read`]).
+//! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes are always whole. One
+//! that was replayed and is bad again says where it stood at first, and which epoch it was replayed from.
+
+pub mod read;
 
 use crate::sink::{Compressed, EncodeError, ObjectWriter, SinkError, abandon_all};
 use crate::source::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::Arc;
 use streamctl_engine::storage::Storage;
@@ -36,20 +42,38 @@ pub struct DeadLetterContext {
 }
 
 /// One line.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct DeadLetter<'a> {
-    shard: &'a str,
-    sequence_number: &'a str,
+    shard: Cow<'a, str>,
+    sequence_number: Cow<'a, str>,
     sub_sequence: u64,
     /// RFC 3339 with milliseconds, UTC.
     arrival_time: String,
     arrival_ms: i64,
     /// RFC 3339 with milliseconds, UTC.
     window_start: String,
-    reason: &'a str,
-    raw_base64: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw: Option<&'a str>,
+    reason: Cow<'a, str>,
+    raw_base64: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw: Option<Cow<'a, str>>,
+    /// The epoch whose dead letter it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replayed_from: Option<u64>,
+}
+
+/// A line is not a dead letter.
+#[derive(Debug, thiserror::Error)]
+enum BadLetter {
+    #[error("not a dead letter: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error("raw_base64 is not base64: {0}")]
+    Payload(#[from] base64::DecodeError),
+    #[error("sequence_number: {0}")]
+    Sequence(#[from] streamctl_proto::position::BadSequenceNumber),
+}
+
+fn payload(raw_base64: &str) -> Result<Bytes, base64::DecodeError> {
+    STANDARD.decode(raw_base64).map(Bytes::from)
 }
 
 /// Writes the dead letters of one window of one task: JSON lines, gzip.
@@ -112,16 +136,20 @@ impl DeadLetterSink {
 
     fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {
         let text = std::str::from_utf8(&record.data).ok();
+        let origin = record.origin.as_deref();
+        let sequence = origin.map_or(&record.sequence, |origin| &origin.sequence);
+        let arrival_ms = origin.map_or(record.arrival_ms, |origin| origin.arrival_ms);
         DeadLetter {
-            shard: shard.as_str(),
-            sequence_number: record.sequence.as_str(),
-            sub_sequence: record.sub_sequence,
-            arrival_time: rfc3339(record.arrival_ms),
-            arrival_ms: record.arrival_ms,
+            shard: origin.map_or(shard, |origin| &origin.shard).as_str().into(),
+            sequence_number: sequence.as_str().into(),
+            sub_sequence: origin.map_or(record.sub_sequence, |origin| origin.sub_sequence),
+            arrival_time: rfc3339(arrival_ms),
+            arrival_ms,
             window_start: rfc3339(self.context.window.start_ms),
-            reason,
-            raw_base64: STANDARD.encode(&record.data),
-            raw: text.filter(|text| text.len() < RAW_TEXT_BYTES_MAX),
+            reason: reason.into(),
+            raw_base64: STANDARD.encode(&record.data).into(),
+            raw: text.filter(|text| text.len() < RAW_TEXT_BYTES_MAX).map(Cow::from),
+            replayed_from: origin.map(|origin| origin.epoch.0),
         }
     }
 
@@ -160,7 +188,7 @@ mod tests {
 
     fn record(sequence: u64, data: impl Into<Bytes>) -> Record {
         let arrival_ms = WINDOW.start_ms + 1_250;
-        Record { sequence: sequence.into(), sub_sequence: 2, arrival_ms, data: data.into() }
+        Record { sequence: sequence.into(), sub_sequence: 2, arrival_ms, data: data.into(), origin: None }
     }
 
     #[tokio::test]

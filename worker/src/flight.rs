@@ -1,7 +1,10 @@
 //! Serves the rows of committed epochs over Arrow Flight.
 //!
-//! Owns: `DoGet`. Does not own: which epochs there are and where (the controller's `GetFlightInfo`).
-//! Rule: a ticket names a job, an epoch and a task, nothing else; what it resolves to comes from the controller.
+//! Owns: `DoGet`. Does not own: which epochs there are and where (the controller's `GetFlightInfo`), what a dead letter
+//! looks like there ([`letters`]). Rule: a ticket names a job, an epoch, and a task or its dead letters, nothing else;
+//! what it resolves to comes from the controller.
+
+mod letters;
 
 use crate::replay::replay;
 use crate::results::KeptRows;
@@ -22,6 +25,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,13 +39,16 @@ const REDIRECTS_MAX: usize = 3;
 /// The largest ticket.
 const TICKET_BYTES_MAX: usize = 1_024;
 
-/// Names one task's part of one epoch.
+/// Names one task's part of one epoch, or the epoch's dead letters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PartTicket {
     job: JobName,
     epoch: u64,
-    task: TaskId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<TaskId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dead_letters: bool,
 }
 
 /// Serves Flight on a worker.
@@ -129,16 +136,25 @@ impl FlightService for FlightRows {
             return Err(bad());
         }
         let ticket: PartTicket = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        let task = match (ticket.task, ticket.dead_letters) {
+            (Some(task), false) => task,
+            (None, true) => {
+                let (manifest, _) = self.epoch(&ticket).await?;
+                let batches = letters::batches(self.world.storages.clone(), &manifest);
+                return Ok(encoded(dead_letter_schema(), batches));
+            }
+            _ => return Err(bad()),
+        };
         let (manifest, job) = self.epoch(&ticket).await?;
-        if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, ticket.task) {
+        if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
         let World { storages, sources, compute, .. } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
-        let replayed = replay(context, &compute, manifest, ticket.task).await.map_err(|error| failed(&error))?;
+        let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else {
-            return Err(Status::not_found(format!("epoch {} has no part of task {}", ticket.epoch, ticket.task)));
+            return Err(Status::not_found(format!("epoch {} has no part of task {}", ticket.epoch, task)));
         };
         let rows = ReceiverStream::new(replayed.batches);
         Ok(encoded(replayed.schema, rows.map_err(|error| FlightError::Tonic(Box::new(failed(&error))))))

@@ -16,7 +16,7 @@ use streamctl_engine::query::{Pushed, QueryInput, QueryPlan};
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
-use streamctl_proto::{Manifest, Position, ShardId, ShardRange, TaskId};
+use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -118,6 +118,9 @@ async fn read_ranges(
 /// What a listing would say of the shard now.
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
     let SourceKind::Files { path, .. } = &context.job.spec.source.kind else { return Ok(String::new()) };
+    if DeadLetterShard::parse(shard).is_some() {
+        return Ok(String::new());
+    }
     let location = path.join(shard.as_str());
     match context.storages.for_location(&location).head(&location).await {
         Ok(info) => Ok(FileShard::from(info).to_detail()),

@@ -13,6 +13,7 @@ use arrow_flight::{FlightClient, FlightDescriptor, FlightEndpoint, FlightInfo};
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
@@ -23,13 +24,13 @@ const EPOCHS_PER_ASK: u64 = 16;
 /// How long to wait when there is no newer epoch.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A location that means: where the endpoint came from.
-const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+pub(super) const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 
 /// What the controller says beside the endpoints.
 #[derive(Debug, Deserialize)]
-struct Next {
-    next_epoch: u64,
-    state: String,
+pub(super) struct Next {
+    pub(super) next_epoch: u64,
+    pub(super) state: String,
 }
 
 /// Prints epochs until the last one wanted, or until the job ends.
@@ -44,7 +45,8 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
         let count = info.endpoint.len();
         for endpoint in info.endpoint {
-            print_endpoint(&endpoint, &channel, out).await.map_err(|error| match error {
+            let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
+            let _all = for_each_batch(&endpoint, &channel, print).await.map_err(|error| match error {
                 CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
                 error => error,
             })?;
@@ -96,7 +98,11 @@ async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Resul
 }
 
 /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
-async fn print_endpoint(endpoint: &FlightEndpoint, origin: &Channel, out: &mut Output) -> Result<(), CliError> {
+pub(super) async fn for_each_batch(
+    endpoint: &FlightEndpoint,
+    origin: &Channel,
+    mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
+) -> Result<ControlFlow<()>, CliError> {
     let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
     let mut failures = Vec::new();
     let here = [REUSE_CONNECTION.to_owned()];
@@ -115,9 +121,11 @@ async fn print_endpoint(endpoint: &FlightEndpoint, origin: &Channel, out: &mut O
             Ok(mut rows) => {
                 let broken = |error: arrow_flight::error::FlightError| CliError::Answer(format!("{uri}: {error}"));
                 while let Some(batch) = rows.try_next().await.map_err(broken)? {
-                    print_batch(&batch, out)?;
+                    if each(batch)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
-                return Ok(());
+                return Ok(ControlFlow::Continue(()));
             }
             Err(error) => failures.push(format!("{uri}: {error}")),
         }

@@ -5,8 +5,9 @@
 
 use crate::core::Core;
 use crate::core::job::EpochFigures;
+use crate::history::History;
 use crate::leading::Leader;
-use crate::publish::Checkpoints;
+use arrow::datatypes::Schema;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
@@ -15,8 +16,9 @@ use arrow_flight::{
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
-use streamctl_engine::storage::Storages;
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -38,6 +40,9 @@ pub struct Command {
     /// At most so many epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Not the rows of the epochs but what could not be decoded; `limit` counts the epochs that are looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letters: bool,
 }
 
 /// What comes with the endpoints, as JSON in `app_metadata`.
@@ -49,7 +54,7 @@ pub struct Metadata {
     pub state: String,
 }
 
-/// Names one task's part of one epoch: the JSON of a ticket.
+/// Names one task's part of one epoch, or the epoch's dead letters: the JSON of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartTicket {
@@ -58,7 +63,11 @@ pub struct PartTicket {
     /// Which epoch.
     pub epoch: u64,
     /// Whose part.
-    pub task: TaskId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// Its dead letters, of all tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letters: bool,
 }
 
 /// Serves Flight on the controller.
@@ -66,7 +75,7 @@ pub struct FlightLocations {
     /// Who leads.
     pub leader: Leader,
     /// Where manifests are.
-    pub storages: Storages,
+    pub history: History,
 }
 
 /// What the core knows of a job's epochs and of who has their rows.
@@ -106,24 +115,27 @@ impl FlightLocations {
         let name: JobName = command.job.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
         let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
         let from = command.from.max(1);
-        self.fetch_older(&mut known, from).await?;
-        let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT);
-        let last = command.to.unwrap_or(u64::MAX).min(known.published.0);
-        let wanted = known.recent.iter().filter(|figures| (from..=last).contains(&figures.epoch.0)).take(limit);
+        let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT) as u64;
+        let last = command.to.unwrap_or(u64::MAX).min(known.published.0).min(from.saturating_add(limit - 1));
+        self.fetch_older(&mut known, from..=last).await?;
+        let wanted = known.recent.iter().filter(|figures| (from..=last).contains(&figures.epoch.0));
         let epochs: Vec<&EpochFigures> = wanted.collect();
         let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
-        let info = describe_epochs(&known, &epochs, next_epoch)?.with_descriptor(descriptor);
+        let info = match command.dead_letters {
+            true => describe_dead_letters(&known, &epochs, next_epoch)?,
+            false => describe_epochs(&known, &epochs, next_epoch)?,
+        };
+        let info = info.with_descriptor(descriptor);
         Ok((info, Command { from: next_epoch, ..command }))
     }
 
     /// Reads the figures of epochs that are not in memory from their manifests.
-    async fn fetch_older(&self, known: &mut Known, from: u64) -> Result<(), Status> {
-        let Some(head) = known.head.as_ref().filter(|head| head.epoch.0 >= from) else { return Ok(()) };
-        if known.recent.first().is_some_and(|oldest| oldest.epoch.0 <= from) {
+    async fn fetch_older(&self, known: &mut Known, epochs: RangeInclusive<u64>) -> Result<(), Status> {
+        let Some(head) = known.head.as_ref().filter(|_| !epochs.is_empty()) else { return Ok(()) };
+        if known.recent.first().is_some_and(|oldest| oldest.epoch.0 <= *epochs.start()) {
             return Ok(());
         }
-        let checkpoints = Checkpoints::of(&self.storages, &known.job);
-        let read = checkpoints.read_back(head, Epoch(from - 1)).await;
+        let read = self.history.read(&known.job, head, epochs).await;
         let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         known.recent = manifests.iter().map(|manifest| EpochFigures::of(manifest, "")).collect();
         Ok(())
@@ -132,31 +144,49 @@ impl FlightLocations {
 
 /// One endpoint per task and epoch.
 fn describe_epochs(known: &Known, epochs: &[&EpochFigures], next_epoch: u64) -> Result<FlightInfo, Status> {
-    let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-    let schema = output_schema(&known.job).map_err(|error| internal(&error))?;
-    let metadata = Metadata { next_epoch, state: known.state.clone() };
-    let metadata = serde_json::to_vec(&metadata).map_err(|error| internal(&error))?;
-    let rows: u64 = epochs.iter().map(|figures| figures.counts.rows_out).sum();
-    let mut info = FlightInfo::new()
-        .try_with_schema(&schema)
-        .map_err(|error| internal(&error))?
-        .with_total_records(i64::try_from(rows).unwrap_or(-1))
-        .with_ordered(true)
-        .with_app_metadata(metadata);
+    let schema = output_schema(&known.job).map_err(internal)?;
+    let rows = epochs.iter().map(|figures| figures.counts.rows_out).sum();
+    let mut info = describe(known, &schema, rows, next_epoch)?;
     for figures in epochs {
         for task in &figures.tasks {
-            let ticket = PartTicket { job: known.job.spec.name.clone(), epoch: figures.epoch.0, task: *task };
-            let ticket = serde_json::to_vec(&ticket).map_err(|error| internal(&error))?;
-            let epoch = serde_json::json!({ "epoch": figures.epoch.0 }).to_string();
-            let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket)).with_app_metadata(epoch);
             let own = known.task_addresses.get(task);
-            for address in own.map_or(known.addresses.as_slice(), std::slice::from_ref) {
-                endpoint = endpoint.with_location(format!("grpc://{address}"));
-            }
-            info = info.with_endpoint(endpoint);
+            let addresses = own.map_or(known.addresses.as_slice(), std::slice::from_ref);
+            info = info.with_endpoint(endpoint(known, figures.epoch, Some(*task), addresses)?);
         }
     }
     Ok(info)
+}
+
+/// One endpoint per epoch that has dead letters; any worker can read them.
+fn describe_dead_letters(known: &Known, epochs: &[&EpochFigures], next_epoch: u64) -> Result<FlightInfo, Status> {
+    let letters = epochs.iter().map(|figures| figures.counts.rows_dead).sum();
+    let mut info = describe(known, &dead_letter_schema(), letters, next_epoch)?;
+    for figures in epochs.iter().filter(|figures| figures.counts.rows_dead > 0) {
+        info = info.with_endpoint(endpoint(known, figures.epoch, None, &known.addresses)?);
+    }
+    Ok(info)
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+/// Everything but the endpoints.
+fn describe(known: &Known, schema: &Schema, rows: u64, next_epoch: u64) -> Result<FlightInfo, Status> {
+    let metadata = Metadata { next_epoch, state: known.state.clone() };
+    let info = FlightInfo::new().try_with_schema(schema).map_err(internal)?;
+    let info = info.with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true);
+    Ok(info.with_app_metadata(serde_json::to_vec(&metadata).map_err(internal)?))
+}
+
+/// Where one part of an epoch is; without a task its dead letters.
+fn endpoint(known: &Known, epoch: Epoch, task: Option<TaskId>, addresses: &[String]) -> Result<FlightEndpoint, Status> {
+    let (job, dead_letters) = (known.job.spec.name.clone(), task.is_none());
+    let ticket = PartTicket { job, epoch: epoch.0, task, dead_letters };
+    let ticket = Ticket::new(serde_json::to_vec(&ticket).map_err(internal)?);
+    let metadata = serde_json::json!({ "epoch": epoch.0 }).to_string();
+    let endpoint = FlightEndpoint::new().with_ticket(ticket).with_app_metadata(metadata);
+    Ok(addresses.iter().fold(endpoint, |endpoint, address| endpoint.with_location(format!("grpc://{address}"))))
 }
 
 /// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.
@@ -164,7 +194,7 @@ fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());
         let from = from.map_err(|_| Status::invalid_argument("the second part of the path is an epoch's number"))?;
-        return Ok(Command { job: job.clone(), from, to: None, limit: None });
+        return Ok(Command { job: job.clone(), from, to: None, limit: None, dead_letters: false });
     }
     serde_json::from_slice(&descriptor.cmd).map_err(|error| {
         Status::invalid_argument(format!(r#"the command is JSON like {{"job": "sales", "from": 1}}: {error}"#))

@@ -2,12 +2,12 @@
 
 use super::submit::Submitter;
 use crate::core::{Core, Event};
+use crate::history::History;
 use crate::leading::Leader;
-use crate::publish::Checkpoints;
 use futures::Stream;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
-use streamctl_engine::storage::Storages;
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
 use tonic::{Request, Response, Status};
@@ -27,7 +27,7 @@ pub struct JobsService {
     /// Checks and stores new jobs.
     pub submitter: Submitter,
     /// Where manifests are.
-    pub storages: Storages,
+    pub history: History,
 }
 
 type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
@@ -96,7 +96,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let (resolved, head, _) = self.head(&job).await?;
         let missing = || Status::not_found(format!("job {job} has no epoch {}", request.epoch));
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
-        let manifests = self.read_back(&resolved, &head, request.epoch).await?;
+        let manifests = self.manifests(&resolved, &head, request.epoch..=request.epoch).await?;
         let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
         Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
     }
@@ -133,17 +133,22 @@ impl JobsService {
         let in_memory = recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
         let mut all = recent;
         if !in_memory {
-            let manifests = self.read_back(&resolved, &head, first).await?;
+            let last = first.saturating_add(limit - 1);
+            let manifests = self.manifests(&resolved, &head, first..=last).await?;
             all = manifests.iter().map(|manifest| crate::core::status::summary_of(manifest, published)).collect();
         }
         let wanted = all.into_iter().filter(|epoch| epoch.epoch >= first);
         Ok(wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
     }
 
-    /// The manifests from `down_to` to the head, oldest first.
-    async fn read_back(&self, job: &ResolvedJob, head: &ManifestRef, down_to: u64) -> Result<Vec<Manifest>, Status> {
-        let checkpoints = Checkpoints::of(&self.storages, job);
-        let read = checkpoints.read_back(head, Epoch(down_to.saturating_sub(1))).await;
+    /// The manifests of these epochs, oldest first.
+    async fn manifests(
+        &self,
+        job: &ResolvedJob,
+        head: &ManifestRef,
+        epochs: RangeInclusive<u64>,
+    ) -> Result<Vec<Manifest>, Status> {
+        let read = self.history.read(job, head, epochs).await;
         read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))
     }
 }

@@ -1,5 +1,6 @@
 //! Bad input through the real parts: one bad record never costs its neighbours, and what is missing is refused by name.
 
+use serde_json::Value;
 use std::time::Duration;
 use streamctl_proto::v1::JobState;
 use streamctl_tests::places::one_system_at_a_time;
@@ -112,6 +113,40 @@ fn awkward_records_become_rows_or_dead_letters_and_cost_no_neighbour() {
     let folders = ["--sink", JOB.sink, "--dead", "s3://workshop/dead/", "--oracle", oracle];
     let verdict = scene.python.ask("check_output.py", &folders);
     assert_eq!(verdict["ok"], true, "{verdict:#}");
+    the_dead_letters_are_listed(&scene, oracle);
+}
+
+/// Every bad record of the oracle, whole, with its place in the stream and a reason.
+fn the_dead_letters_are_listed(scene: &Scene, oracle: &str) {
+    let listed = scene.cluster.cli_ok(&["dead-letters", "edges", "-o", "json"]);
+    let letters: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text = |letter: &Value| match &letter["payload"] {
+        Value::String(text) => text.clone(),
+        _ => letter["payload_base64"].as_str().unwrap().to_owned(),
+    };
+    assert_eq!(letters.len(), 7, "{listed}");
+    for letter in &letters {
+        assert!(letter["shard"].as_str().unwrap().starts_with("shardId-"), "{letter}");
+        assert!(letter["sequence_number"].as_str().unwrap().len() > 20, "{letter}");
+        assert!(!letter["reason"].as_str().unwrap().is_empty(), "{letter}");
+    }
+    let sent = std::fs::read_to_string(oracle).unwrap();
+    let sent = sent.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let bad = sent.filter(|record| record["kind"] == "bad").filter_map(|record| Some(record["text"].as_str()?.to_owned()));
+    let mut bad: Vec<String> = bad.collect();
+    let mut found: Vec<String> = letters.iter().map(text).filter(|text| bad.contains(text)).collect();
+    (bad.sort(), found.sort());
+    assert_eq!(found, bad, "{listed}");
+    let raw = scene.cluster.cli(&["dead-letters", "edges", "--raw", "-0"]);
+    assert_eq!(raw.stdout.iter().filter(|byte| **byte == 0).count(), 7 + raw_zeros(&letters));
+    let table = scene.cluster.cli(&["dead-letters", "edges", "--limit", "3"]);
+    assert_eq!(String::from_utf8_lossy(&table.stdout).lines().count(), 4, "a heading and three letters");
+    assert!(String::from_utf8_lossy(&table.stderr).contains("there are more: go on with --from"));
+}
+
+/// Zero bytes that are part of payloads.
+fn raw_zeros(letters: &[Value]) -> usize {
+    letters.iter().filter_map(|letter| letter["payload"].as_str()).map(|text| text.matches('\0').count()).sum()
 }
 
 #[test]

@@ -121,8 +121,9 @@ async fn what_is_no_ticket_is_refused_before_anybody_is_asked() {
     let extra = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"path":"/etc/passwd"}"#;
     let long = format!(r#"{{"job":"{}"}}"#, "x".repeat(TICKET_BYTES_MAX));
     let deep = "[".repeat(TICKET_BYTES_MAX);
-    let tickets: [&[u8]; 7] =
-        [b"", b"null", b"\xFF\xFE", br#"{"job":"../x","epoch":1}"#, extra.as_bytes(), long.as_bytes(), deep.as_bytes()];
+    let both = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"dead_letters":true}"#;
+    let tickets: [&[u8]; 9] =
+        [both.as_bytes(), br#"{"job":"sales","epoch":1}"#, b"", b"null", b"\xFF\xFE", br#"{"job":"../x","epoch":1}"#, extra.as_bytes(), long.as_bytes(), deep.as_bytes()];
     for ticket in tickets {
         let code = get(&rows, ticket.to_vec()).await.unwrap_err();
         assert_eq!(code, Code::InvalidArgument, "{}", String::from_utf8_lossy(ticket));

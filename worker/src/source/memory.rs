@@ -47,7 +47,7 @@ impl MemorySource {
     pub fn push(&self, shard: &ShardId, arrival_ms: i64, data: impl Into<Bytes>) {
         self.change(shard, |s| {
             let sequence = (s.records.len() as u64).into();
-            s.records.push(Record { sequence, sub_sequence: 0, arrival_ms, data: data.into() });
+            s.records.push(Record { sequence, sub_sequence: 0, arrival_ms, data: data.into(), origin: None });
         });
     }
     /// Nothing that arrived before this time will be added any more.

@@ -3,6 +3,7 @@
 //! Owns: the trait, and which reader serves which job. Does not own: windows (`task`), decoding.
 //! Rule: a reader never gives a record twice and never skips one; what it can wait out, it waits out itself.
 
+pub mod dead_letters;
 pub mod files;
 pub mod generator;
 pub mod kinesis;
@@ -17,7 +18,7 @@ use streamctl_engine::aws::Aws;
 use streamctl_engine::clock::now_ms;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::SourceKind;
-use streamctl_proto::{Position, ResolvedJob, SequenceNumber, ShardId};
+use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId};
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -33,6 +34,23 @@ pub struct Record {
     pub arrival_ms: i64,
     /// The payload.
     pub data: Bytes,
+    /// Where a replayed dead letter came from; none for a record of the source.
+    pub origin: Option<Box<Origin>>,
+}
+
+/// Where a record stood before it became a dead letter that is replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The epoch whose dead letter it is.
+    pub epoch: Epoch,
+    /// The source's shard.
+    pub shard: ShardId,
+    /// Its place there.
+    pub sequence: SequenceNumber,
+    /// Its place inside a KPL aggregate.
+    pub sub_sequence: u64,
+    /// When the source took it.
+    pub arrival_ms: i64,
 }
 
 impl Record {
@@ -153,6 +171,10 @@ impl Sources {
 
     /// Opens one shard of a job. Asks no service yet, except for a role's credentials.
     pub async fn open(&self, job: &ResolvedJob, shard: &ShardToRead) -> Result<Box<dyn ShardReader>, ReadError> {
+        if let Some(letters) = DeadLetterShard::parse(&shard.shard) {
+            let reader = dead_letters::DeadLetterReader::open(job, shard, letters, &self.storages, self.clock.clone());
+            return Ok(Box::new(reader));
+        }
         if let Some(memory) = &self.memory {
             return Ok(Box::new(memory.reader(&shard.shard, &shard.from)));
         }

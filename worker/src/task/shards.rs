@@ -173,6 +173,7 @@ mod tests {
             sub_sequence: 0,
             arrival_ms: *arrival_ms,
             data: Bytes::from_static(b"{}"),
+            origin: None,
         };
         let records = arrivals.iter().enumerate().map(record).collect();
         Chunk { records, complete_to_ms, behind_ms: 0, end: None }

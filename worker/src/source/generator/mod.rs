@@ -157,6 +157,7 @@ impl GeneratorReader {
             sub_sequence: 0,
             arrival_ms: self.schedule.arrival_ms(index),
             data: bytes.slice(start..end),
+            origin: None,
         };
         range.zip(starts).zip(ends.iter().copied()).map(record).collect()
     }

@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::storage::{MemoryStorage, Storages};
+use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
+use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::{Location, SourceKind};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Term, Window, WindowSize, v1};
+use streamctl_proto::{LookupVersion, Manifest, Position, StagedObject, Report, ResolvedJob, ShardId, TaskId, Term, Window, WindowSize, v1};
 use tokio::sync::mpsc;
 
 /// Length of a window in these tests.
@@ -165,6 +166,19 @@ impl Bed {
     /// Until the task has ended.
     pub async fn finish(&mut self) -> Vec<Message> {
         self.until(|message| matches!(message, Message::TaskEnded(_))).await
+    }
+
+    /// What a controller does with a report: an epoch of its own, published, its manifest in the checkpoint location.
+    pub async fn publish(&self, report: &Report) -> Manifest {
+        for object in &report.objects {
+            self.storage.publish(object).await.unwrap();
+        }
+        let of = |staged: &StagedObject| ManifestObject { task: report.task, staged: staged.clone() };
+        let objects = report.objects.iter().map(of).collect();
+        let manifest = Manifest { objects, counts: report.counts, ..crate::replay::tests::manifest(report) };
+        let (bytes, reference) = manifest.encode();
+        self.storage.put(&self.job.spec.checkpoint.join(&reference.name), bytes);
+        manifest
     }
 
     /// Pushes a record per arrival time; ids count from `first`.
