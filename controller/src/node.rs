@@ -222,7 +222,7 @@ async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
 }
 
 async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, CheckpointError> {
-    let StoredJob { job, wanted, head, published } = stored;
+    let StoredJob { job, wanted, head, published, replays } = stored;
     let checkpoints = Checkpoints::of(&parts.world.storages, &job);
     let (mut newest, mut unpublished) = (None, vec![]);
     if let Some(head) = head {
@@ -231,5 +231,5 @@ async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, CheckpointE
             unpublished = checkpoints.read_back(&head, published).await?;
         }
     }
-    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published })
+    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published, replays })
 }

@@ -70,6 +70,12 @@ impl Jobs for FakeJobs {
     async fn get_epoch(&self, _: Request<GetEpochRequest>) -> Result<Response<GetEpochResponse>, Status> {
         self.lead(Ok(GetEpochResponse::default()))
     }
+    async fn replay_dead_letters(
+        &self,
+        _: Request<ReplayDeadLettersRequest>,
+    ) -> Result<Response<ReplayDeadLettersResponse>, Status> {
+        self.lead(Ok(ReplayDeadLettersResponse::default()))
+    }
     async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
         let worker =
             WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };

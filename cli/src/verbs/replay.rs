@@ -1,11 +1,65 @@
 //! `streamctl dead-letters --replay`: dead letters through the job again.
+//!
+//! Rule: asking again is harmless: an epoch's dead letters are replayed once, whoever asks how often.
 
 use crate::args::DeadLettersArgs;
-use crate::client::Controller;
+use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::Output;
+use serde_json::json;
+use streamctl_proto::v1::{ReplayDeadLettersRequest, ReplayDeadLettersResponse};
 
-/// Asks for it.
-pub async fn run(_args: &DeadLettersArgs, _controller: &Controller, _out: &mut Output) -> Result<(), CliError> {
-    Err(CliError::Usage { message: "not yet".into(), hint: String::new() })
+/// Asks for it, and says what will be replayed and what was before.
+pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let (from, to) = args.range();
+    let request = ReplayDeadLettersRequest { job: args.job.clone(), from, to: to.unwrap_or(0) };
+    let ask = |channel| {
+        let request = request.clone();
+        async move { jobs(channel).replay_dead_letters(request).await }
+    };
+    let answer = controller.ask(ask).await?;
+    out.either(|| text(&answer), || json(&answer))?;
+    if answer.next_epoch > 0 {
+        let next = answer.next_epoch;
+        out.note(&format!("no more can wait at a time: go on with --from {next} when `streamctl status` shows these done"));
+    } else if answer.epochs > 0 {
+        out.note(&format!("what is still bad becomes a dead letter again: streamctl dead-letters {}", args.job));
+    }
+    Ok(())
+}
+
+fn text(answer: &ReplayDeadLettersResponse) -> String {
+    let ReplayDeadLettersResponse { epochs, records, already, .. } = answer;
+    let will = format!("{} of {} will be replayed", count(*records, "dead letter"), count(*epochs, "epoch"));
+    match (epochs, already) {
+        (0, 0) => "there are no dead letters in these epochs".to_owned(),
+        (0, _) => format!("nothing to do: {} were replayed already", count(*already, "epoch")),
+        (_, 0) => will,
+        _ => format!("{will}; {} were replayed already", count(*already, "epoch")),
+    }
+}
+
+fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+fn json(answer: &ReplayDeadLettersResponse) -> serde_json::Value {
+    let next = (answer.next_epoch > 0).then_some(answer.next_epoch);
+    json!({"epochs": answer.epochs, "records": answer.records, "already": answer.already, "next_epoch": next})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_what_is_replayed_and_what_was() {
+        let answer = |epochs, records, already| {
+            text(&ReplayDeadLettersResponse { epochs, records, already, next_epoch: 0 })
+        };
+        assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
+        assert_eq!(answer(0, 0, 12), "nothing to do: 12 epochs were replayed already");
+        assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");
+        assert_eq!(answer(2, 30, 12), "30 dead letters of 2 epochs will be replayed; 12 epochs were replayed already");
+    }
 }

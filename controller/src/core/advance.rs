@@ -17,6 +17,7 @@ impl Core {
         }
         self.open_windows(name, out);
         self.commit(now, name, out);
+        self.record_replays(name, out);
         self.sweep_when_due(now, name, out);
         self.finish(name, out);
     }

@@ -1,6 +1,7 @@
 //! What the core wants done. Names are imperatives: nothing here has happened yet.
 
 use super::event::Wanted;
+use crate::store::Replays;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, LookupVersion, Manifest, Position, ShardId, TaskId, Window, WorkerId};
@@ -133,6 +134,13 @@ pub enum Effect {
         before_ms: i64,
         /// Locations that a head, or a report on its way to one, still needs.
         keep: BTreeSet<String>,
+    },
+    /// Keep which dead letters are to be read again. Answered by `ReplaysRecorded`; until then no other is asked for.
+    RecordReplays {
+        /// Of which job.
+        job: JobName,
+        /// All that is wanted and done.
+        replays: Replays,
     },
     /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
     RecordWanted {

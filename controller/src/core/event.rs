@@ -97,7 +97,7 @@ pub enum TaskEnd {
     },
 }
 
-pub use crate::store::Wanted;
+pub use crate::store::{Replays, Wanted, WantedReplay};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ pub enum Event {
         unpublished: Vec<Manifest>,
         /// The last published epoch.
         published: Epoch,
+        /// Dead letters that are to be read again, and which were.
+        replays: Replays,
     },
     /// What a job's head names can not be read, and never will be.
     JobUnreadable {
@@ -140,6 +142,20 @@ pub enum Event {
     ResumeRequested {
         /// Which.
         job: JobName,
+    },
+    /// A user wants dead letters read again.
+    ReplayRequested {
+        /// Of which job.
+        job: JobName,
+        /// Epochs with dead letters, oldest first.
+        epochs: Vec<WantedReplay>,
+    },
+    /// The store knows which dead letters are to be read again.
+    ReplaysRecorded {
+        /// Of which job.
+        job: JobName,
+        /// What was written.
+        replays: Replays,
     },
     /// The source's shards, whole.
     ShardsListed {

@@ -4,6 +4,7 @@
 //! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only forward (I2, I3).
 
 use super::event::{EndedShard, KnownShard, ShardStats, Wanted};
+use super::replays::{ReplayState, is_dead_letters};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
@@ -261,6 +262,8 @@ pub struct Job {
     pub delays: BTreeMap<&'static str, String>,
     /// The last epochs.
     pub recent: VecDeque<EpochFigures>,
+    /// Dead letters that are read once more.
+    pub replays: ReplayState,
     /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
     pub task_workers: BTreeMap<TaskId, WorkerId>,
 }
@@ -292,6 +295,7 @@ impl Job {
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
             recent: VecDeque::new(),
+            replays: ReplayState::default(),
             task_workers: BTreeMap::new(),
         }
     }
@@ -307,7 +311,7 @@ impl Job {
             for (id, frontier) in &manifest.frontier {
                 let (position, parents) = (frontier.position.clone(), frontier.parents.clone());
                 let mut shard = Shard::new(position, parents, String::new(), manifest.window.end_ms);
-                shard.listed = false;
+                shard.listed = is_dead_letters(id);
                 self.shards.insert(id.clone(), shard);
             }
         }
@@ -340,7 +344,7 @@ impl Job {
     pub fn learn(&mut self, listed: &[KnownShard], generation: u64) {
         let first = self.listing.answered == 0 && self.head.is_none() && self.shards.is_empty();
         let from = if first { self.resolved.start.clone() } else { Position::Start };
-        for shard in self.shards.values_mut() {
+        for (_, shard) in self.shards.iter_mut().filter(|(id, _)| !is_dead_letters(id)) {
             shard.listed &= generation <= shard.ended_at_listing;
         }
         for known in listed {
@@ -362,11 +366,12 @@ impl Job {
     pub fn end_shard(&mut self, ended: &EndedShard) {
         let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
         let unclear = ended.children.is_empty() || ended.children.iter().any(|(_, parents)| unknown(parents));
+        let unclear = unclear && self.lists_again() && !is_dead_letters(&ended.shard);
         let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
         if shard.end.is_none() {
             shard.end = Some(ended.last.clone());
             shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
-            if unclear && self.lists_again() {
+            if unclear {
                 self.listing.needed = self.listing.asked + 1;
             }
         }
@@ -403,7 +408,8 @@ impl Job {
         self.committing.as_ref().map_or(self.head_end_ms, |committing| committing.manifest.window.end_ms)
     }
 
-    fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
+    /// Adds a shard that nothing was read of.
+    pub(super) fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
         let shard = Shard::new(from, parents, detail, self.base_end_ms());
         self.shards.insert(id.clone(), shard);
         self.raise_floor(id);
@@ -420,7 +426,9 @@ impl Job {
             let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
             task.max(shard.floor_ms)
         };
-        self.shards.values().filter(|shard| !shard.done()).map(of).min().unwrap_or(i64::MAX)
+        // One that waits for its parents takes no record before them: they hold the time back, not it.
+        let counts = |shard: &&Shard| !shard.done() && self.parents_ended(shard);
+        self.shards.values().filter(counts).map(of).min().unwrap_or(i64::MAX)
     }
 
     /// Takes a report, or says why not. Taking one twice is no error.

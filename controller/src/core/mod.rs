@@ -12,13 +12,17 @@ pub mod invariants;
 pub mod job;
 mod membership;
 pub mod recover;
+mod replays;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
 pub use effect::{Effect, TaskShard};
-pub use event::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd, Wanted};
+pub use event::{
+    EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, Wanted, WantedReplay,
+};
 pub use job::Job;
+pub use replays::{ReplayState, is_dead_letters};
 
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,13 +143,15 @@ impl Core {
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
         match event {
-            Event::JobLoaded { job, wanted, head, unpublished, published } => {
+            Event::JobLoaded { job, wanted, head, unpublished, published, replays } => {
                 let mut loaded = Job::new(*job);
                 loaded.wanted = wanted;
                 loaded.restore(head.as_deref(), unpublished, published);
                 if let Some(manifest) = loaded.publishing.front() {
                     out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
                 }
+                (loaded.replays.now, loaded.replays.stored) = (replays.clone(), replays);
+                replays::run_for_replays(&mut loaded, out);
                 self.adopting = true;
                 self.jobs.insert(loaded.name().clone(), loaded);
             }
@@ -161,6 +167,8 @@ impl Core {
             }
             Event::StopRequested { job, drain } => self.stop(&job, drain, out),
             Event::ResumeRequested { job } => self.resume(now, &job, out),
+            Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
+            Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
             Event::ShardsListed { job, generation, shards } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if generation > job.listing.answered {

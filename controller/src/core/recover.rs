@@ -30,7 +30,7 @@ pub fn adopt(job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(W
 /// before its parents' end (I5).
 fn fits(job: &Job, running: &RunningTask) -> bool {
     running.base.keys().all(|id| {
-        let Some(shard) = job.shards.get(id) else { return false };
+        let Some(shard) = job.shards.get(id) else { return job.is_replayed(id) };
         let after = |parent| running.base.contains_key(parent) || job.shards.get(parent).is_none_or(Shard::ended);
         shard.task.is_none() && shard.reached == stands_at(job, running, id) && shard.parents.iter().all(after)
     })

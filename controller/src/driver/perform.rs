@@ -52,6 +52,7 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::MoveHead { job, .. }
         | Effect::RecordPublished { job, .. }
         | Effect::Sweep { job, .. }
+        | Effect::RecordReplays { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
         Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(&manifest.job),
         Effect::StartTask { .. }
@@ -165,6 +166,10 @@ impl Performer {
                 self.sweep(job, *before_ms, keep).await;
                 Try::Done(Event::Ticked)
             }
+            Effect::RecordReplays { job: name, replays } => {
+                let written = self.store.set_replays(self.term, name, replays).await;
+                recorded(written, Event::ReplaysRecorded { job: name.clone(), replays: replays.clone() })
+            }
             Effect::RecordWanted { job: name, wanted } => {
                 let written = self.store.set_wanted(self.term, name, wanted).await;
                 recorded(written, Event::WantedRecorded { job: name.clone(), wanted: wanted.clone() })
@@ -269,6 +274,7 @@ fn label(effect: &Effect) -> &'static str {
         Effect::Publish { .. } => "publish",
         Effect::RecordPublished { .. } => "record published",
         Effect::Sweep { .. } => "sweep",
+        Effect::RecordReplays { .. } => "record replays",
         Effect::RecordWanted { .. } => "record wanted",
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }

@@ -101,6 +101,13 @@ impl v1::jobs_server::Jobs for JobsService {
         Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
     }
 
+    async fn replay_dead_letters(
+        &self,
+        request: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
+        self.replay(request.into_inner()).await.map(Response::new)
+    }
+
     async fn list_workers(
         &self,
         _: Request<v1::ListWorkersRequest>,
@@ -153,11 +160,11 @@ impl JobsService {
     }
 }
 
-fn name(text: &str) -> Result<JobName, Status> {
+pub(super) fn name(text: &str) -> Result<JobName, Status> {
     text.parse().map_err(|error: streamctl_proto::id::BadJobName| Status::invalid_argument(error.to_string()))
 }
 
-fn not_found(job: &JobName) -> Status {
+pub(super) fn not_found(job: &JobName) -> Status {
     Status::not_found(format!("there is no job {job}; `streamctl list` shows those there are"))
 }
 

@@ -4,5 +4,6 @@
 
 pub mod flight;
 pub mod jobs;
+mod replays;
 pub mod submit;
 pub mod workers;

@@ -78,7 +78,7 @@ pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<Sto
         match keys.parse(&key) {
             Some((name, JobKey::Spec)) => {
                 let job = decode_job(&key, &bytes)?;
-                jobs.insert(name, StoredJob { job, wanted: Wanted::Running, head: None, published: Epoch(0) });
+                jobs.insert(name, StoredJob::new(job));
             }
             Some((name, kind)) => rest.push((name, kind, key, bytes)),
             None => {}
@@ -91,6 +91,7 @@ pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<Sto
             JobKey::Wanted => stored.wanted = decode(&key, &bytes)?,
             JobKey::Head => stored.head = Some(decode(&key, &bytes)?),
             JobKey::Published => stored.published = decode(&key, &bytes)?,
+            JobKey::Replays => stored.replays = decode(&key, &bytes)?,
         }
     }
     Ok(jobs.into_values().collect())
@@ -139,11 +140,16 @@ pub(super) fn create_job(
     for (key, value) in new_job(keys, job) {
         cells.put(&key, &value)?;
     }
-    cells.remove(&keys.of(&job.spec.name, JobKey::Head))?;
+    for stale in NOT_OF_A_NEW_JOB {
+        cells.remove(&keys.of(&job.spec.name, stale))?;
+    }
     Ok(CreateOutcome::Created)
 }
 
-/// The cells of a new job. Its head must be removed: a commit that came after the deletion of a job may have left one.
+/// What a commit that came after the deletion of a job may have left: a new job must not have it.
+pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 2] = [JobKey::Head, JobKey::Replays];
+
+/// The cells of a new job; [`NOT_OF_A_NEW_JOB`] must be removed.
 pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] {
     let name = &job.spec.name;
     [
@@ -153,7 +159,7 @@ pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] 
     ]
 }
 
-/// [`super::Store::set_wanted`] and [`super::Store::set_published`].
+/// [`super::Store::set_wanted`], [`super::Store::set_replays`] and [`super::Store::set_published`].
 pub(super) fn write(
     cells: &mut dyn Cells,
     keys: &Keys,

@@ -3,7 +3,9 @@
 //! Rule: it knows the trait only. What is asked of one candidate needs one process; [`for_several`] needs a store that
 //! several processes share. Both panic with what is broken.
 
-use super::{CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Store, StoredJob, Wanted, WriteOutcome};
+use super::{
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Replays, Store, StoredJob, Wanted, WantedReplay, WriteOutcome,
+};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
     Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
 };
-use streamctl_proto::{Epoch, JobSpec, ManifestRef, Position, ResolvedJob, Term, WindowSize};
+use streamctl_proto::{DeadLetterShard, Epoch, JobSpec, ManifestRef, Position, ResolvedJob, Term, WindowSize};
 
 /// A shared store under test.
 #[async_trait]
@@ -81,6 +83,12 @@ pub fn job(name: &str) -> ResolvedJob {
     }
 }
 
+/// One epoch that is wanted, and one that is done.
+fn replays() -> Replays {
+    let letters = DeadLetterShard::of(&head(7));
+    Replays { wanted: vec![WantedReplay { since: Epoch(4), letters }], done: vec![(Epoch(1), Epoch(3))] }
+}
+
 /// What one candidate can see: round trips, idempotent commits, conflicts, a term that is over.
 pub async fn for_one(store: Arc<dyn Store>) {
     assert_eq!(store.leader().await.unwrap(), None, "nobody leads a new store");
@@ -136,9 +144,10 @@ async fn jobs_are_loaded_as_they_were_stored(store: &dyn Store, term: Term) {
     let failed = Wanted::Failed { error: "no".into(), hint: "do".into() };
     assert_eq!(store.set_wanted(term, &job("a").spec.name, &failed).await.unwrap(), WriteOutcome::Written);
     assert_eq!(store.set_published(term, &job("b").spec.name, Epoch(4)).await.unwrap(), WriteOutcome::Written);
-    let stored = |name: &str| StoredJob { job: job(name), wanted: Wanted::Running, head: None, published: Epoch(0) };
+    assert_eq!(store.set_replays(term, &job("b").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
+    let stored = |name: &str| StoredJob::new(job(name));
     let a = StoredJob { wanted: failed, ..stored("a") };
-    let b = StoredJob { published: Epoch(4), ..stored("b") };
+    let b = StoredJob { published: Epoch(4), replays: replays(), ..stored("b") };
     assert_eq!(store.load().await.unwrap(), vec![a.clone(), stored("a-2"), b], "jobs, by name");
 
     let other = ResolvedJob { submitted_ms: 5, ..job("a") };
@@ -175,8 +184,9 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
     assert_eq!(left, ["a-2", "b"], "only the named job is forgotten");
     let late = store.commit(term, &job("a").spec.name, None, &head(1)).await.unwrap();
     assert_eq!(late, CommitOutcome::Committed, "the store does not ask whether the job is there");
+    assert_eq!(store.set_replays(term, &job("a").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Created);
-    assert_eq!(store.load().await.unwrap()[0].head, None, "a job made anew begins before its first epoch");
+    assert_eq!(store.load().await.unwrap()[0], StoredJob::new(job("a")), "a job made anew begins before its first epoch");
 }
 
 async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {
@@ -199,6 +209,7 @@ async fn fenced(store: &dyn Store, term: Term) {
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Fenced);
     assert_eq!(store.set_wanted(term, &name, &Wanted::Stopped).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_published(term, &name, Epoch(99)).await.unwrap(), WriteOutcome::Fenced);
+    assert_eq!(store.set_replays(term, &name, &replays()).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.commit(term, &name, None, &head(1)).await.unwrap(), CommitOutcome::Fenced);
     assert_eq!(store.delete_job(term, &name).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.load().await.unwrap(), before, "a term that is over changes nothing");

@@ -5,7 +5,7 @@
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Store, StoreError, StoredJob, Wanted,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
     WriteOutcome,
 };
 use async_trait::async_trait;
@@ -183,6 +183,11 @@ impl Store for EmbeddedStore {
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         let (key, value) = (self.file.keys.of(job, JobKey::Wanted), cells::encode(wanted));
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    }
+
+    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
+        let (key, value) = (self.file.keys.of(job, JobKey::Replays), cells::encode(replays));
         self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
     }
 

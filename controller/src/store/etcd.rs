@@ -8,7 +8,7 @@ mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Store, StoreError, StoredJob, Wanted,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
     WriteOutcome, cells,
 };
 use async_trait::async_trait;
@@ -256,8 +256,8 @@ impl Store for EtcdStore {
         let name = &job.spec.name;
         let free = Compare::create_revision(self.keys.of(name, JobKey::Spec), CompareOp::Equal, 0);
         let puts = cells::new_job(&self.keys, job).map(|(key, value)| TxnOp::put(key, value, None));
-        let no_head = TxnOp::delete(self.keys.of(name, JobKey::Head), None);
-        let then = puts.into_iter().chain([no_head]).collect();
+        let stale = cells::NOT_OF_A_NEW_JOB.map(|key| TxnOp::delete(self.keys.of(name, key), None));
+        let then = puts.into_iter().chain(stale).collect();
         let read = TxnOp::get(self.keys.job(name), Some(GetOptions::new().with_prefix()));
         match self.guarded(term, Some(free), then, Some(read)).await? {
             Guarded::Done => Ok(CreateOutcome::Created),
@@ -273,6 +273,10 @@ impl Store for EtcdStore {
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         self.write(term, TxnOp::put(self.keys.of(job, JobKey::Wanted), cells::encode(wanted), None)).await
+    }
+
+    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
+        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Replays), cells::encode(replays), None)).await
     }
 
     async fn commit(

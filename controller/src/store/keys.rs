@@ -21,10 +21,12 @@ pub enum JobKey {
     Head,
     /// Its last published epoch.
     Published,
+    /// Dead letters that are to be read again; absent before the first.
+    Replays,
 }
 
 impl JobKey {
-    const ALL: [Self; 4] = [Self::Spec, Self::Wanted, Self::Head, Self::Published];
+    const ALL: [Self; 5] = [Self::Spec, Self::Wanted, Self::Head, Self::Published, Self::Replays];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -32,6 +34,7 @@ impl JobKey {
             Self::Wanted => "wanted",
             Self::Head => "head",
             Self::Published => "published",
+            Self::Replays => "replays",
         }
     }
 }

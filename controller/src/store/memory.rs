@@ -5,7 +5,7 @@
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Store, StoreError, StoredJob, Wanted,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
     WriteOutcome, cells,
 };
 use async_trait::async_trait;
@@ -158,6 +158,10 @@ impl Store for MemoryStore {
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Wanted), &cells::encode(wanted)))
+    }
+
+    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Replays), &cells::encode(replays)))
     }
 
     async fn commit(

@@ -12,12 +12,14 @@ mod etcd;
 mod keys;
 mod leadership;
 mod memory;
+mod replays;
 
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 pub use memory::{Fault, MemoryStore};
+pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,15 @@ pub struct StoredJob {
     pub head: Option<ManifestRef>,
     /// Its last published epoch; 0 before the first.
     pub published: Epoch,
+    /// Dead letters that are to be read again, and which were.
+    pub replays: Replays,
+}
+
+impl StoredJob {
+    /// As it is stored at first.
+    pub fn new(job: ResolvedJob) -> Self {
+        Self { job, wanted: Wanted::Running, head: None, published: Epoch(0), replays: Replays::default() }
+    }
 }
 
 /// A candidate, or who leads.
@@ -142,6 +153,8 @@ pub trait Store: Send + Sync + 'static {
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError>;
     /// Replaces what is wanted of a job.
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError>;
+    /// Replaces what is wanted and known of a job's replays.
+    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError>;
     /// Moves the head from `previous` to `head`. It succeeds too when the head is exactly this already.
     async fn commit(
         &self,

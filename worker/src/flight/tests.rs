@@ -49,6 +49,12 @@ impl Jobs for Controller {
     async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {
         unknown()
     }
+    async fn replay_dead_letters(
+        &self,
+        _: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
+        unknown()
+    }
     async fn list_workers(
         &self,
         _: Request<v1::ListWorkersRequest>,
@@ -99,7 +105,7 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     let (manifest_json, job_json) =
         (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
     let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
-    let ticket = |epoch, task| serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task }).unwrap();
+    let ticket = |epoch, task| serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task: Some(task), dead_letters: false }).unwrap();
     let kept = rows(&bed, Arc::clone(&bed.results), MemorySource::default(), &controller);
     let live = texts(&get(&kept, ticket(1, report.task)).await.unwrap());
     assert_eq!(live.len(), 2);
@@ -112,6 +118,36 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     empty.close(&shard("a"), vec![]);
     let gone = rows(&bed, Arc::default(), empty, &controller);
     assert_eq!(get(&gone, ticket(1, report.task)).await.unwrap_err(), Code::DataLoss);
+}
+
+#[tokio::test]
+async fn dead_letters_of_an_epoch_come_whole_and_with_their_place_in_the_source() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &[10]);
+    bed.source.push(&shard("a"), 20, "not json");
+    bed.source.push(&shard("a"), 30, &b"\xFF\x00"[..]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    assert_eq!((report.counts.rows_decoded, report.counts.rows_dead), (1, 2));
+    let committed = bed.publish(&report).await;
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let rows = rows(&bed, Arc::default(), MemorySource::default(), &controller);
+    let ticket = br#"{"job":"sales","epoch":1,"dead_letters":true}"#;
+    let batches = get(&rows, ticket.to_vec()).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    let batch = &batches[0];
+    let payloads = batch["payload"].as_any().downcast_ref::<arrow::array::BinaryArray>().unwrap();
+    assert_eq!((payloads.value(0), payloads.value(1)), (&b"not json"[..], &b"\xFF\x00"[..]));
+    let sequences = batch["sequence_number"].as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
+    assert_eq!((sequences.value(0), sequences.value(1)), ("1", "2"));
+    let object = committed.dead_letter_objects().next().unwrap();
+    bed.storage.put(&object.location, "something else");
+    assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is not what was committed");
+    bed.storage.delete(&object.location);
+    assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is gone");
 }
 
 #[tokio::test]

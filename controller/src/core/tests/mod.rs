@@ -165,6 +165,7 @@ impl Story {
             head: self.manifests.last().cloned().map(Box::new),
             unpublished,
             published,
+            replays: self.job().replays.stored.clone(),
         });
         next
     }
@@ -184,6 +185,7 @@ impl Story {
                 | Effect::MoveHead { .. }
                 | Effect::Publish { .. }
                 | Effect::RecordPublished { .. }
+                | Effect::RecordReplays { .. }
                 | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
                 _ => self.said.push(effect.clone()),
             }
@@ -320,6 +322,7 @@ impl Story {
                 self.published.push(epoch);
                 self.tell(Event::PublishedRecorded { job, epoch })
             }
+            Effect::RecordReplays { replays, .. } => self.tell(Event::ReplaysRecorded { job, replays }),
             Effect::RecordWanted { wanted, .. } => self.tell(Event::WantedRecorded { job, wanted }),
             _ => vec![],
         }

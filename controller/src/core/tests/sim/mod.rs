@@ -9,7 +9,7 @@ mod worker;
 use super::*;
 use fastrand::Rng;
 use source::Source;
-use streamctl_proto::ManifestRef;
+use streamctl_proto::{DeadLetterShard, ManifestRef};
 use worker::SimWorker;
 
 /// Stories that every test run tells.
@@ -29,6 +29,7 @@ struct Kept {
     head: Option<ManifestRef>,
     published: Epoch,
     wanted: Option<Wanted>,
+    replays: Replays,
 }
 
 struct World {
@@ -51,6 +52,8 @@ struct World {
     last_window: Option<Window>,
     log: Vec<String>,
     wild: bool,
+    /// Decides when dead letters are replayed; apart, so that it changes nothing else of a seed's story.
+    replaying: Option<Rng>,
 }
 
 fn settings() -> CoreSettings {
@@ -102,6 +105,7 @@ impl World {
             last_window,
             log,
             wild: true,
+            replaying: (seed % 2 == 0).then(|| Rng::with_seed(!seed)),
         };
         world.tell(created);
         world
@@ -195,8 +199,16 @@ impl World {
                 self.store.published = self.store.published.max(epoch);
                 Event::PublishedRecorded { job: name, epoch }
             }
+            Effect::RecordReplays { replays, .. } => {
+                for wanted in &self.store.replays.wanted {
+                    assert!(replays.has(wanted.letters.epoch()), "what is wanted is not forgotten");
+                }
+                self.store.replays = replays.clone();
+                Event::ReplaysRecorded { job: name, replays }
+            }
             Effect::RecordWanted { wanted, .. } => {
-                let completed = self.store.wanted == Some(Wanted::Completed);
+                let replays = !self.store.replays.wanted.is_empty();
+                let completed = self.store.wanted == Some(Wanted::Completed) && !replays;
                 assert!(!completed || wanted == Wanted::Completed, "a job that is completed stays so");
                 self.store.wanted = Some(wanted.clone());
                 Event::WantedRecorded { job: name, wanted }
@@ -212,6 +224,12 @@ impl World {
         for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
             let read = self.read.entry(id.clone()).or_default();
             assert!(stands(&range.from, *read), "{id} in epoch {} from {}", manifest.epoch, range.from);
+            if is_dead_letters(id) {
+                // Which window is decided when it is read; that it is read once is all that counts.
+                *read += range.records;
+                assert_eq!(range.to, at(*read), "{id} in epoch {}", manifest.epoch);
+                continue;
+            }
             let placed = &self.windows[id][*read as usize..][..range.records as usize];
             assert!(placed.iter().all(|window| *window == manifest.window), "{id} in {}: {placed:?}", manifest.window);
             *read += range.records;
@@ -239,7 +257,10 @@ impl World {
         for effect in std::mem::take(&mut self.todo) {
             let store = matches!(
                 effect,
-                Effect::MoveHead { .. } | Effect::RecordPublished { .. } | Effect::RecordWanted { .. }
+                Effect::MoveHead { .. }
+                    | Effect::RecordPublished { .. }
+                    | Effect::RecordReplays { .. }
+                    | Effect::RecordWanted { .. }
             );
             if store && self.rng.bool() {
                 self.apply(&effect);
@@ -266,6 +287,7 @@ impl World {
             head,
             unpublished,
             published: self.store.published,
+            replays: self.store.replays.clone(),
         });
     }
 
@@ -289,6 +311,21 @@ impl World {
         }
     }
 
+    /// Somebody wants the dead letters of an epoch replayed, perhaps not for the first time.
+    fn replay(&mut self) {
+        let Some(rng) = &mut self.replaying else { return };
+        let head = self.store.head.as_ref().map_or(0, |head| head.epoch.0);
+        if head == 0 || rng.u8(0..30) > 0 {
+            return;
+        }
+        let epoch = Epoch(rng.u64(1..=head.min(4)));
+        let digest = "0123456789abcdef".repeat(4);
+        let letters = DeadLetterShard::of(&ManifestRef { epoch, name: String::new(), digest });
+        self.source.add_letters(letters.id(), rng.usize(1..9), self.now);
+        let epochs = vec![WantedReplay { since: epoch, letters }];
+        self.tell(Event::ReplayRequested { job: self.job.spec.name.clone(), epochs });
+    }
+
     /// A closed shard that the head holds to its end disappears from the stream's list.
     fn expire(&mut self) {
         let Some(head) = &self.store.head else { return };
@@ -303,8 +340,14 @@ impl World {
         if wild && self.rng.u8(0..25) == 0 {
             self.trouble();
         }
+        if wild {
+            self.replay();
+        }
         if self.rng.u8(0..60) == 0 {
             self.expire();
+        }
+        if !self.wild {
+            (0..self.workers.len()).for_each(|index| self.hear(index));
         }
         match self.rng.u8(0..6) {
             0 => self.tell(Event::Ticked),
@@ -316,14 +359,20 @@ impl World {
         }
     }
 
+    /// In quiet times lines are fast: nobody is lost because what it said waits, nor because it had no turn.
+    fn hear(&mut self, index: usize) {
+        if self.now >= self.workers[index].paused_until_ms {
+            self.workers[index].beat(self.now);
+        }
+        while let Some(event) = self.workers[index].late.pop_front() {
+            self.tell(event);
+        }
+        while let Some(event) = self.workers[index].up.pop_front() {
+            self.tell(event);
+        }
+    }
+
     fn worker_step(&mut self, index: usize) {
-        // In quiet times lines are fast: nobody is lost because what it said waits.
-        while let Some(event) = if self.wild { None } else { self.workers[index].late.pop_front() } {
-            self.tell(event);
-        }
-        while let Some(event) = if self.wild { None } else { self.workers[index].up.pop_front() } {
-            self.tell(event);
-        }
         let Self { rng, workers, source, now, .. } = self;
         let worker = &mut workers[index];
         let late = rng.bool();
@@ -354,10 +403,17 @@ impl World {
             .source
             .shards
             .iter()
-            .all(|(id, shard)| self.read.get(id).copied().unwrap_or(0) as usize == shard.records.len());
+            .all(|(id, shard)| self.read.get(id).copied().unwrap_or(0) as usize == self.due(id, shard.records.len()));
         let visible = self.store.published == self.store.head.as_ref().map_or(Epoch(0), |head| head.epoch);
         let ended = self.core.jobs.values().all(Job::lists_again) || self.store.wanted == Some(Wanted::Completed);
-        all && visible && ended
+        all && visible && ended && self.store.replays.wanted.is_empty()
+    }
+
+    /// Of dead letters only those are read that the store was ever told of.
+    fn due(&self, id: &ShardId, records: usize) -> usize {
+        let letters = DeadLetterShard::parse(id);
+        let known = letters.is_none_or(|letters| self.store.replays.has(letters.epoch()));
+        if known { records } else { 0 }
     }
 
     /// I8: when all is said and done, time alone changes nothing.

@@ -80,6 +80,14 @@ impl Source {
         id
     }
 
+    /// Dead letters that can be read again from now on.
+    pub(super) fn add_letters(&mut self, id: ShardId, count: usize, now: i64) {
+        let (parents, children, expired) = Default::default();
+        let (records, closed_ms) = (vec![(now, now); count], Some(now));
+        let shard = SourceShard { parents, children, born_ms: now, closed_ms, records, expired };
+        self.shards.entry(id).or_insert(shard);
+    }
+
     fn close(&mut self, id: &ShardId, at_ms: i64) {
         self.shards.get_mut(id).unwrap().closed_ms = Some(at_ms);
     }
@@ -101,7 +109,9 @@ impl Source {
     }
 
     pub(super) fn list(&self, now: i64) -> Vec<KnownShard> {
-        let listed = self.shards.iter().filter(|(_, shard)| shard.born_ms <= now && !shard.expired);
+        let listed = self.shards.iter().filter(|(id, shard)| {
+            shard.born_ms <= now && !shard.expired && !is_dead_letters(id)
+        });
         let known = |(id, shard): (&ShardId, &SourceShard)| KnownShard {
             shard: id.clone(),
             parents: shard.parents.clone(),

@@ -1,0 +1,144 @@
+//! From "these epochs" to the dead letters that are put through the job again.
+//!
+//! Owns: which epochs have any, that their objects are there. Does not own: that it happens once (`core::replays`).
+//! Rule: what was answered is durable; a page of manifests is in memory, however many epochs there are.
+
+use super::jobs::{JobsService, name, not_found};
+use crate::core::{Core, Event};
+use crate::store::{Replays, WantedReplay};
+use std::collections::BTreeSet;
+use streamctl_engine::storage::StorageError;
+use streamctl_proto::{DeadLetterShard, Epoch, JobName, Manifest, ManifestRef, ResolvedJob, v1};
+use tonic::Status;
+
+/// Manifests that are looked at at a time.
+const PAGE_EPOCHS: u64 = 100;
+
+/// What the core knows of a job that is to replay.
+struct Known {
+    job: ResolvedJob,
+    head: Option<ManifestRef>,
+    published: Epoch,
+    replays: Replays,
+    may: bool,
+    state: String,
+}
+
+fn known(core: &Core, name: &JobName) -> Option<Known> {
+    let job = core.jobs.get(name)?;
+    let state = core.status(name, true)?.state().as_str_name().trim_start_matches("JOB_STATE_").to_lowercase();
+    let (head, published, replays) = (job.head.clone(), job.published, job.replays.now.clone());
+    Some(Known { job: job.resolved.clone(), head, published, replays, may: job.may_replay(), state })
+}
+
+/// What was found between two epochs.
+#[derive(Default)]
+struct Found {
+    wanted: Vec<WantedReplay>,
+    records: u64,
+    already: u64,
+    /// The first epoch that there was no more room for.
+    next_epoch: u64,
+}
+
+impl JobsService {
+    /// Wants the dead letters of these epochs replayed; answers when the store knows.
+    pub(super) async fn replay(
+        &self,
+        request: v1::ReplayDeadLettersRequest,
+    ) -> Result<v1::ReplayDeadLettersResponse, Status> {
+        let job = name(&request.job)?;
+        let handle = self.leader.handle()?;
+        let asked = job.clone();
+        let known = handle.ask(move |core| known(core, &asked)).await?.ok_or_else(|| not_found(&job))?;
+        refuse_what_does_not_run(&known, &job)?;
+        let last = if request.to == 0 { known.published.0 } else { request.to.min(known.published.0) };
+        let found = self.find(&known, request.from.max(1), last).await?;
+        self.record(&job, &found).await?;
+        let (epochs, records) = (found.wanted.len() as u64, found.records);
+        Ok(v1::ReplayDeadLettersResponse { epochs, records, already: found.already, next_epoch: found.next_epoch })
+    }
+
+    /// Epochs with dead letters that were not replayed yet, as many as there is room for.
+    async fn find(&self, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
+        let mut found = Found::default();
+        let Some(head) = &known.head else { return Ok(found) };
+        let (mut from, mut since) = (first, first);
+        while from <= last {
+            let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
+            let read = self.history.read(&known.job, head, from..=to).await;
+            let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+            for manifest in manifests.iter().filter(|manifest| manifest.counts.rows_dead > 0) {
+                if known.replays.has(manifest.epoch) {
+                    found.already += 1;
+                } else if found.wanted.len() >= known.replays.room() {
+                    found.next_epoch = manifest.epoch.0;
+                    return Ok(found);
+                } else {
+                    self.look(manifest).await?;
+                    let letters = DeadLetterShard::of(&manifest.encode().1);
+                    found.wanted.push(WantedReplay { since: Epoch(since), letters });
+                    found.records += manifest.counts.rows_dead;
+                }
+                since = manifest.epoch.0 + 1;
+            }
+            from = to + 1;
+        }
+        Ok(found)
+    }
+
+    /// A job must not stop because of dead letters that somebody removed: refused now, while somebody is there.
+    async fn look(&self, manifest: &Manifest) -> Result<(), Status> {
+        for object in manifest.dead_letter_objects() {
+            let storage = self.history.storages().for_location(&object.location);
+            match storage.head(&object.location).await {
+                Ok(info) if info.size == object.size => {}
+                Ok(_) | Err(StorageError::NotFound { .. }) => {
+                    return Err(Status::failed_precondition(format!(
+                        "the dead letters of epoch {} can not be replayed: {} was removed or changed\n  hint: put it \
+                         back, or leave this epoch out with --from and --to",
+                        manifest.epoch, object.location
+                    )));
+                }
+                Err(error) => return Err(Status::unavailable(streamctl_proto::describe(&error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the store knows, or the job may not replay any more.
+    async fn record(&self, job: &JobName, found: &Found) -> Result<(), Status> {
+        if found.wanted.is_empty() {
+            return Ok(());
+        }
+        let mut handle = self.leader.handle()?;
+        let epochs: BTreeSet<Epoch> = found.wanted.iter().map(|wanted| wanted.letters.epoch()).collect();
+        handle.tell(Event::ReplayRequested { job: job.clone(), epochs: found.wanted.clone() }).await?;
+        loop {
+            let (asked, epochs) = (job.clone(), epochs.clone());
+            let look = move |core: &Core| {
+                let job = core.jobs.get(&asked)?;
+                let all = |replays: &Replays| epochs.iter().all(|epoch| replays.has(*epoch));
+                Some((all(&job.replays.now), all(&job.replays.stored)))
+            };
+            match handle.ask(look).await? {
+                Some((true, true)) => return Ok(()),
+                Some((true, false)) => handle.changed().await?,
+                Some((false, _)) | None => {
+                    return Err(Status::aborted(format!("job {job} changed meanwhile; ask again")));
+                }
+            }
+        }
+    }
+}
+
+fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> {
+    // Before the first epoch there is nothing to replay, which is no error.
+    if known.may || known.head.is_none() {
+        return Ok(());
+    }
+    let state = &known.state;
+    Err(Status::failed_precondition(format!(
+        "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file again, then ask again"
+    )))
+}
