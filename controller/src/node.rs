@@ -4,8 +4,8 @@
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
 use crate::core::{CoreSettings, Event};
-use crate::history::History;
 use crate::driver::{Driver, Ended, Performer};
+use crate::history::History;
 use crate::leading::{Leader, Leading};
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;

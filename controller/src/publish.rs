@@ -186,11 +186,14 @@ impl Checkpoints {
         let mut written: BTreeMap<Epoch, Vec<(String, String)>> = BTreeMap::new();
         for location in self.list_epochs().await? {
             let file = location.rsplit('/').next().unwrap_or_default();
-            if let Some((found, digest)) = names.parse_manifest(file).filter(|(found, _)| (epoch..later.epoch).contains(found)) {
+            if let Some((found, digest)) =
+                names.parse_manifest(file).filter(|(found, _)| (epoch..later.epoch).contains(found))
+            {
                 written.entry(found).or_default().push((location, digest));
             }
         }
-        let only = written.iter().find_map(|(epoch, all)| all.first().filter(|_| all.len() == 1).map(|one| (*epoch, one)));
+        let only =
+            written.iter().find_map(|(epoch, all)| all.first().filter(|_| all.len() == 1).map(|one| (*epoch, one)));
         let Some((epoch, (location, digest))) = only else { return Ok(later.clone()) };
         let found = sha256_hex(&self.storage.get(location, MANIFEST_BYTES_MAX).await?);
         let name = names.manifest(epoch, digest);

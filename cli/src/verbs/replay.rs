@@ -21,7 +21,9 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
     out.either(|| text(&answer), || json(&answer))?;
     if answer.next_epoch > 0 {
         let next = answer.next_epoch;
-        out.note(&format!("no more can wait at a time: go on with --from {next} when `streamctl status` shows these done"));
+        out.note(&format!(
+            "no more can wait at a time: go on with --from {next} when `streamctl status` shows these done"
+        ));
     } else if answer.epochs > 0 {
         out.note(&format!("what is still bad becomes a dead letter again: streamctl dead-letters {}", args.job));
     }
@@ -54,9 +56,8 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_is_replayed_and_what_was() {
-        let answer = |epochs, records, already| {
-            text(&ReplayDeadLettersResponse { epochs, records, already, next_epoch: 0 })
-        };
+        let answer =
+            |epochs, records, already| text(&ReplayDeadLettersResponse { epochs, records, already, next_epoch: 0 });
         assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
         assert_eq!(answer(0, 0, 12), "nothing to do: 12 epochs were replayed already");
         assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");

@@ -52,7 +52,9 @@ impl Job {
             self.shards.remove(&id);
         }
         let wanted: Vec<ShardId> = self.replays.stored.wanted.iter().map(|wanted| wanted.letters.id()).collect();
-        for (index, id) in wanted.iter().enumerate().filter(|(_, id)| !self.shards.contains_key(*id)).collect::<Vec<_>>() {
+        for (index, id) in
+            wanted.iter().enumerate().filter(|(_, id)| !self.shards.contains_key(*id)).collect::<Vec<_>>()
+        {
             let before = index.checked_sub(1).map(|before| wanted[before].clone());
             self.add_shard(id, Position::Start, before.into_iter().collect(), String::new());
         }
@@ -60,9 +62,8 @@ impl Job {
 
     /// Takes note of what is committed to its end.
     fn finish_replays(&mut self) {
-        let finished = |wanted: &&WantedReplay| {
-            self.shards.get(&wanted.letters.id()).is_some_and(Shard::committed_to_its_end)
-        };
+        let finished =
+            |wanted: &&WantedReplay| self.shards.get(&wanted.letters.id()).is_some_and(Shard::committed_to_its_end);
         let finished: Vec<DeadLetterShard> =
             self.replays.now.wanted.iter().filter(finished).map(|wanted| wanted.letters.clone()).collect();
         for letters in finished {

@@ -4,7 +4,8 @@
 //! several processes share. Both panic with what is broken.
 
 use super::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Replays, Store, StoredJob, Wanted, WantedReplay, WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Replays, Store, StoredJob, Wanted, WantedReplay,
+    WriteOutcome,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -186,7 +187,11 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
     assert_eq!(late, CommitOutcome::Committed, "the store does not ask whether the job is there");
     assert_eq!(store.set_replays(term, &job("a").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Created);
-    assert_eq!(store.load().await.unwrap()[0], StoredJob::new(job("a")), "a job made anew begins before its first epoch");
+    assert_eq!(
+        store.load().await.unwrap()[0],
+        StoredJob::new(job("a")),
+        "a job made anew begins before its first epoch"
+    );
 }
 
 async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {

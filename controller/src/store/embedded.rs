@@ -5,8 +5,8 @@
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
-    WriteOutcome,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
+    Wanted, WriteOutcome,
 };
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};

@@ -8,8 +8,8 @@ mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
-    WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
+    Wanted, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{

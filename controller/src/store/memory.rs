@@ -5,8 +5,8 @@
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob, Wanted,
-    WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
+    Wanted, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};

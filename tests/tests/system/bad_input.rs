@@ -1,6 +1,7 @@
 //! Bad input through the real parts: one bad record never costs its neighbours, and what is missing is refused by name.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use streamctl_proto::v1::JobState;
 use streamctl_tests::places::one_system_at_a_time;
@@ -99,7 +100,7 @@ impl Scene {
 #[test]
 fn awkward_records_become_rows_or_dead_letters_and_cost_no_neighbour() {
     let _alone = one_system_at_a_time();
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let oracle = scene.servers.folder().join("oracle.jsonl");
     let oracle = oracle.to_str().unwrap();
     let sent =
@@ -114,6 +115,34 @@ fn awkward_records_become_rows_or_dead_letters_and_cost_no_neighbour() {
     let verdict = scene.python.ask("check_output.py", &folders);
     assert_eq!(verdict["ok"], true, "{verdict:#}");
     the_dead_letters_are_listed(&scene, oracle);
+    they_are_replayed_once_whatever_is_killed(&mut scene, status.epoch);
+}
+
+/// The job is the same, so they are dead again: each once, with its first place in the stream.
+fn they_are_replayed_once_whatever_is_killed(scene: &mut Scene, last_epoch: u64) {
+    let said = scene.cluster.cli_ok(&["dead-letters", "edges", "--replay"]);
+    assert!(said.starts_with("7 dead letters of "), "{said}");
+    scene.cluster.kill_all();
+    scene.cluster.start_all_again();
+    let status = scene.cluster.until_status("edges", "the dead letters read again", STEP, |status| {
+        let totals = status.totals.unwrap_or_default();
+        totals.rows_in >= 27 && totals.rows_dead >= 14 && status.published == status.epoch
+    });
+    let totals = status.totals.unwrap_or_default();
+    assert_eq!((totals.rows_in, totals.rows_dead, totals.rows_out), (27, 14, 13));
+    let again = scene.cluster.cli_ok(&["dead-letters", "edges", "--replay", "--to", &last_epoch.to_string()]);
+    assert!(again.starts_with("nothing to do: ") && again.contains("replayed already"), "{again}");
+    let listed = scene.cluster.cli_ok(&["dead-letters", "edges", "-o", "json"]);
+    let letters: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let place = |letter: &Value| format!("{} {} {}", letter["shard"], letter["sequence_number"], letter["arrival_ms"]);
+    let (second, first): (Vec<&Value>, Vec<&Value>) =
+        letters.iter().partition(|letter| letter["replayed_from"].is_u64());
+    let places = |letters: &[&Value]| letters.iter().map(|letter| place(letter)).collect::<BTreeSet<_>>();
+    assert_eq!((first.len(), second.len(), places(&first)), (7, 7, places(&second)), "{listed}");
+    scene.cluster.cli_ok(&["stop", "edges"]);
+    let refused = scene.cluster.cli(&["dead-letters", "edges", "--replay"]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("submit its job file again"), "{words}");
 }
 
 /// Every bad record of the oracle, whole, with its place in the stream and a reason.
@@ -132,7 +161,8 @@ fn the_dead_letters_are_listed(scene: &Scene, oracle: &str) {
     }
     let sent = std::fs::read_to_string(oracle).unwrap();
     let sent = sent.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let bad = sent.filter(|record| record["kind"] == "bad").filter_map(|record| Some(record["text"].as_str()?.to_owned()));
+    let bad =
+        sent.filter(|record| record["kind"] == "bad").filter_map(|record| Some(record["text"].as_str()?.to_owned()));
     let mut bad: Vec<String> = bad.collect();
     let mut found: Vec<String> = letters.iter().map(text).filter(|text| bad.contains(text)).collect();
     (bad.sort(), found.sort());

@@ -105,7 +105,10 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     let (manifest_json, job_json) =
         (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
     let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
-    let ticket = |epoch, task| serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task: Some(task), dead_letters: false }).unwrap();
+    let ticket = |epoch, task| {
+        serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task: Some(task), dead_letters: false })
+            .unwrap()
+    };
     let kept = rows(&bed, Arc::clone(&bed.results), MemorySource::default(), &controller);
     let live = texts(&get(&kept, ticket(1, report.task)).await.unwrap());
     assert_eq!(live.len(), 2);
@@ -158,8 +161,17 @@ async fn what_is_no_ticket_is_refused_before_anybody_is_asked() {
     let long = format!(r#"{{"job":"{}"}}"#, "x".repeat(TICKET_BYTES_MAX));
     let deep = "[".repeat(TICKET_BYTES_MAX);
     let both = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"dead_letters":true}"#;
-    let tickets: [&[u8]; 9] =
-        [both.as_bytes(), br#"{"job":"sales","epoch":1}"#, b"", b"null", b"\xFF\xFE", br#"{"job":"../x","epoch":1}"#, extra.as_bytes(), long.as_bytes(), deep.as_bytes()];
+    let tickets: [&[u8]; 9] = [
+        both.as_bytes(),
+        br#"{"job":"sales","epoch":1}"#,
+        b"",
+        b"null",
+        b"\xFF\xFE",
+        br#"{"job":"../x","epoch":1}"#,
+        extra.as_bytes(),
+        long.as_bytes(),
+        deep.as_bytes(),
+    ];
     for ticket in tickets {
         let code = get(&rows, ticket.to_vec()).await.unwrap_err();
         assert_eq!(code, Code::InvalidArgument, "{}", String::from_utf8_lossy(ticket));

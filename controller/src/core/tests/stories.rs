@@ -156,6 +156,18 @@ fn children_of_a_split_are_read_after_their_parent() {
 }
 
 #[test]
+fn a_child_that_waits_for_its_parent_holds_back_no_window() {
+    let mut story = Story::running(kinesis(), "a b<a", "w1");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(story.committed(), [0], "the parent has a backlog; its child is listed already");
+    story.shard_ends("a", 5, 3, &["b<a"]);
+    assert!(story.job().watermark_ms() <= w(3).start_ms, "from its parent's end on the child counts");
+}
+
+#[test]
 fn a_child_of_a_merge_waits_for_both_parents() {
     let mut story = Story::running(kinesis(), "a b", "w1 w2");
     assert_eq!(started(&story.shard_ends("a", 9, 5, &["c<a+b"])), []);

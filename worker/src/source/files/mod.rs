@@ -186,7 +186,13 @@ impl FileReader {
         if matches!(self.from, Position::Timestamp(_)) {
             self.from = Position::Start;
         }
-        Some(Record { sequence: line.number.into(), sub_sequence: 0, arrival_ms, data: Bytes::from(data), origin: None })
+        Some(Record {
+            sequence: line.number.into(),
+            sub_sequence: 0,
+            arrival_ms,
+            data: Bytes::from(data),
+            origin: None,
+        })
     }
 }
 

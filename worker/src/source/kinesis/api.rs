@@ -102,7 +102,13 @@ fn of_output(output: GetRecordsOutput, now_ms: i64) -> Result<Answer, Failure> {
         let arrival = record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok());
         let data = Bytes::from(record.data.into_inner());
         answer.bytes += data.len() + record.partition_key.map_or(0, |key| key.len());
-        answer.records.push(Record { sequence, sub_sequence: 0, arrival_ms: arrival.unwrap_or(now_ms), data, origin: None });
+        answer.records.push(Record {
+            sequence,
+            sub_sequence: 0,
+            arrival_ms: arrival.unwrap_or(now_ms),
+            data,
+            origin: None,
+        });
     }
     let child = |child: aws_sdk_kinesis::types::ChildShard| Child {
         shard: ShardId::new(child.shard_id),

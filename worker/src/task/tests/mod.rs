@@ -19,7 +19,9 @@ use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::{Location, SourceKind};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{LookupVersion, Manifest, Position, StagedObject, Report, ResolvedJob, ShardId, TaskId, Term, Window, WindowSize, v1};
+use streamctl_proto::{
+    LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term, Window, WindowSize, v1,
+};
 use tokio::sync::mpsc;
 
 /// Length of a window in these tests.

@@ -399,11 +399,10 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        let all = self
-            .source
-            .shards
-            .iter()
-            .all(|(id, shard)| self.read.get(id).copied().unwrap_or(0) as usize == self.due(id, shard.records.len()));
+        let all =
+            self.source.shards.iter().all(|(id, shard)| {
+                self.read.get(id).copied().unwrap_or(0) as usize == self.due(id, shard.records.len())
+            });
         let visible = self.store.published == self.store.head.as_ref().map_or(Epoch(0), |head| head.epoch);
         let ended = self.core.jobs.values().all(Job::lists_again) || self.store.wanted == Some(Wanted::Completed);
         all && visible && ended && self.store.replays.wanted.is_empty()

@@ -109,9 +109,8 @@ impl Source {
     }
 
     pub(super) fn list(&self, now: i64) -> Vec<KnownShard> {
-        let listed = self.shards.iter().filter(|(id, shard)| {
-            shard.born_ms <= now && !shard.expired && !is_dead_letters(id)
-        });
+        let listed =
+            self.shards.iter().filter(|(id, shard)| shard.born_ms <= now && !shard.expired && !is_dead_letters(id));
         let known = |(id, shard): (&ShardId, &SourceShard)| KnownShard {
             shard: id.clone(),
             parents: shard.parents.clone(),
