@@ -13,7 +13,7 @@ use streamctl_engine::aws::Aws;
 use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::spec::{Location, SourceKind};
-use streamctl_proto::{ResolvedJob, ShardId};
+use streamctl_proto::{DeadLetterShard, ResolvedJob, ShardId};
 
 /// Most shards of one source: far beyond what one job can read, and what a message of 16 MiB holds.
 pub const SHARDS_MAX: usize = 100_000;
@@ -78,7 +78,14 @@ impl SourceShards {
         };
         // Console-made "folders" are empty objects with a slash at the end.
         let files = objects.into_iter().filter(|info| !info.location.ends_with('/'));
-        Ok(files.map(FileShard::from).map(shard).collect())
+        let shards: Vec<ListedShard> = files.map(FileShard::from).map(shard).collect();
+        match shards.iter().find(|shard| DeadLetterShard::parse(&shard.id).is_some()) {
+            Some(taken) => Err(ListError::Refused {
+                reason: format!("the file {} has a name that only replayed dead letters have", taken.id),
+                hint: "give it another name".to_owned(),
+            }),
+            None => Ok(shards),
+        }
     }
 }
 
@@ -130,11 +137,25 @@ impl ShardLister for SourceShards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use streamctl_engine::aws::AwsSettings;
+    use streamctl_engine::storage::MemoryStorage;
 
     #[test]
     fn generated_shards_have_the_names_that_readers_know() {
         let names: Vec<String> = generated(3).into_iter().map(|s| s.id.to_string()).collect();
         assert_eq!(names, ["generator-0000", "generator-0001", "generator-0002"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_named_as_dead_letters_are_is_refused() {
+        let memory = MemoryStorage::default();
+        let lister = SourceShards::new(Aws::new(AwsSettings::default()), Storages::memory(memory.clone()));
+        let folder = Location::folder("memory://in");
+        memory.put(&folder.join("dead-letters/2026-11-24.json"), "{}");
+        assert_eq!(lister.files(&folder).await.unwrap().len(), 1);
+        memory.put(&folder.join("dead-letters/000000000007-0123456789abcdef"), "{}");
+        let error = lister.files(&folder).await.unwrap_err().to_string();
+        assert!(error.contains("000000000007"), "{error}");
     }
 
     #[test]
