@@ -43,7 +43,7 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         for endpoint in &info.endpoint {
             let flow = for_each_batch(endpoint, &channel, |batch| printer.batch(&batch)).await?;
             if flow.is_break() {
-                return printer.end(true);
+                return printer.end();
             }
         }
         if next.next_epoch <= from {
@@ -51,7 +51,7 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         }
         from = next.next_epoch;
     }
-    printer.end(false)
+    printer.end()
 }
 
 async fn page(
@@ -166,7 +166,8 @@ struct Printer<'a> {
     out: &'a mut Output,
     widths: [usize; 6],
     letters: u64,
-    last_epoch: u64,
+    /// The epoch of the first that was wanted no more.
+    left_out: Option<u64>,
     reasons: BTreeMap<String, u64>,
     other_reasons: u64,
 }
@@ -176,7 +177,7 @@ const HEADINGS: [&str; 6] = ["EPOCH", "SHARD", "SEQUENCE NUMBER", "ARRIVED", "RE
 impl<'a> Printer<'a> {
     fn new(args: &'a DeadLettersArgs, out: &'a mut Output) -> Self {
         let (widths, reasons) = ([0; 6], BTreeMap::new());
-        Self { args, out, widths, letters: 0, last_epoch: 0, reasons, other_reasons: 0 }
+        Self { args, out, widths, letters: 0, left_out: None, reasons, other_reasons: 0 }
     }
 
     /// Breaks when as many as were wanted are printed.
@@ -184,7 +185,7 @@ impl<'a> Printer<'a> {
         let rows = rows(batch).ok_or_else(|| CliError::Answer("rows that are no dead letters".into()))?;
         let room = self.args.limit.map_or(u64::MAX, |limit| limit - self.letters);
         let fit = rows.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-        let cut_off = fit < rows.len();
+        let left_out = rows.get(fit).map(|row| row.epoch);
         let rows = &rows[..fit];
         if self.args.raw {
             let end = if self.args.null { b'\0' } else { b'\n' };
@@ -196,14 +197,14 @@ impl<'a> Printer<'a> {
         }
         for row in rows {
             self.letters += 1;
-            self.last_epoch = row.epoch;
             if self.reasons.len() < REASONS_MAX || self.reasons.contains_key(row.reason) {
                 *self.reasons.entry(row.reason.to_owned()).or_default() += 1;
             } else {
                 self.other_reasons += 1;
             }
         }
-        Ok(if cut_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        self.left_out = left_out;
+        Ok(if left_out.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
     /// Columns only ever grow: what follows stays below what was printed.
@@ -224,9 +225,8 @@ impl<'a> Printer<'a> {
     }
 
     /// How many there were by reason, most frequent first.
-    fn end(self, more: bool) -> Result<(), CliError> {
-        if more {
-            let epoch = self.last_epoch;
+    fn end(self) -> Result<(), CliError> {
+        if let Some(epoch) = self.left_out {
             self.out.note(&format!("there are more: go on with --from {epoch}, or raise --limit"));
         }
         self.out.note(&format!("{} dead letters", self.letters));

@@ -5,6 +5,7 @@
 
 use super::jobs::{JobsService, name, not_found};
 use crate::core::{Core, Event};
+use crate::history::History;
 use crate::store::{Replays, WantedReplay};
 use std::collections::BTreeSet;
 use streamctl_engine::storage::StorageError;
@@ -53,57 +54,10 @@ impl JobsService {
         let known = handle.ask(move |core| known(core, &asked)).await?.ok_or_else(|| not_found(&job))?;
         refuse_what_does_not_run(&known, &job)?;
         let last = if request.to == 0 { known.published.0 } else { request.to.min(known.published.0) };
-        let found = self.find(&known, request.from.max(1), last).await?;
+        let found = find(&self.history, &known, request.from.max(1), last).await?;
         self.record(&job, &found).await?;
         let (epochs, records) = (found.wanted.len() as u64, found.records);
         Ok(v1::ReplayDeadLettersResponse { epochs, records, already: found.already, next_epoch: found.next_epoch })
-    }
-
-    /// Epochs with dead letters that were not replayed yet, as many as there is room for.
-    async fn find(&self, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
-        let mut found = Found::default();
-        let Some(head) = &known.head else { return Ok(found) };
-        let (mut from, mut since) = (first, first);
-        while from <= last {
-            let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
-            let read = self.history.read(&known.job, head, from..=to).await;
-            let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
-            for manifest in manifests.iter().filter(|manifest| manifest.counts.rows_dead > 0) {
-                if known.replays.has(manifest.epoch) {
-                    found.already += 1;
-                } else if found.wanted.len() >= known.replays.room() {
-                    found.next_epoch = manifest.epoch.0;
-                    return Ok(found);
-                } else {
-                    self.look(manifest).await?;
-                    let letters = DeadLetterShard::of(&manifest.encode().1);
-                    found.wanted.push(WantedReplay { since: Epoch(since), letters });
-                    found.records += manifest.counts.rows_dead;
-                }
-                since = manifest.epoch.0 + 1;
-            }
-            from = to + 1;
-        }
-        Ok(found)
-    }
-
-    /// A job must not stop because of dead letters that somebody removed: refused now, while somebody is there.
-    async fn look(&self, manifest: &Manifest) -> Result<(), Status> {
-        for object in manifest.dead_letter_objects() {
-            let storage = self.history.storages().for_location(&object.location);
-            match storage.head(&object.location).await {
-                Ok(info) if info.size == object.size => {}
-                Ok(_) | Err(StorageError::NotFound { .. }) => {
-                    return Err(Status::failed_precondition(format!(
-                        "the dead letters of epoch {} can not be replayed: {} was removed or changed\n  hint: put it \
-                         back, or leave this epoch out with --from and --to",
-                        manifest.epoch, object.location
-                    )));
-                }
-                Err(error) => return Err(Status::unavailable(streamctl_proto::describe(&error))),
-            }
-        }
-        Ok(())
     }
 
     /// Waits until the store knows, or the job may not replay any more.
@@ -132,6 +86,53 @@ impl JobsService {
     }
 }
 
+/// Epochs with dead letters that were not replayed yet, as many as there is room for.
+async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
+    let mut found = Found::default();
+    let Some(head) = &known.head else { return Ok(found) };
+    let (mut from, mut since) = (first, first);
+    while from <= last {
+        let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
+        let read = history.read(&known.job, head, from..=to).await;
+        let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        for manifest in manifests.iter().filter(|manifest| manifest.counts.rows_dead > 0) {
+            if known.replays.has(manifest.epoch) {
+                found.already += 1;
+            } else if found.wanted.len() >= known.replays.room() {
+                found.next_epoch = manifest.epoch.0;
+                return Ok(found);
+            } else {
+                look(history, manifest).await?;
+                let letters = DeadLetterShard::of(&manifest.encode().1);
+                found.wanted.push(WantedReplay { since: Epoch(since), letters });
+                found.records += manifest.counts.rows_dead;
+            }
+            since = manifest.epoch.0 + 1;
+        }
+        from = to + 1;
+    }
+    Ok(found)
+}
+
+/// A job must not stop because of dead letters that somebody removed: refused now, while somebody is there.
+async fn look(history: &History, manifest: &Manifest) -> Result<(), Status> {
+    for object in manifest.dead_letter_objects() {
+        let storage = history.storages().for_location(&object.location);
+        match storage.head(&object.location).await {
+            Ok(info) if info.size == object.size => {}
+            Ok(_) | Err(StorageError::NotFound { .. }) => {
+                return Err(Status::failed_precondition(format!(
+                    "the dead letters of epoch {} can not be replayed: {} was removed or changed\n  hint: put it \
+                     back, or leave this epoch out with --from and --to",
+                    manifest.epoch, object.location
+                )));
+            }
+            Err(error) => return Err(Status::unavailable(streamctl_proto::describe(&error))),
+        }
+    }
+    Ok(())
+}
+
 fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> {
     // Before the first epoch there is nothing to replay, which is no error.
     if known.may || known.head.is_none() {
@@ -141,4 +142,76 @@ fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> 
     Err(Status::failed_precondition(format!(
         "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file again, then ask again"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::Checkpoints;
+    use crate::store::contract;
+    use streamctl_engine::storage::{MemoryStorage, Storages};
+    use streamctl_proto::manifest::ManifestObject;
+    use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+    use streamctl_proto::spec::Location;
+    use streamctl_proto::{TaskId, Term, WindowSize};
+
+    const LETTERS: &str = "memory://dead/letters.json.gz";
+
+    /// Five epochs; the second and the fourth have three dead letters each, those of the fourth in an object.
+    async fn five(storages: &Storages) -> Known {
+        let mut job = contract::job("sales");
+        job.spec.checkpoint = Location::folder("memory://checkpoint");
+        let (checkpoints, mut head) = (Checkpoints::of(storages, &job), None);
+        let task = TaskId { term: Term(1), counter: 1 };
+        for epoch in 1..=5 {
+            let window = WindowSize::from_ms(1_000).unwrap().window_of(i64::try_from(epoch).unwrap() * 1_000);
+            let mut manifest = crate::core::Job::new(job.clone()).manifest(window, Term(1), 0);
+            (manifest.epoch, manifest.previous) = (Epoch(epoch), head.take());
+            manifest.counts.rows_dead = if epoch % 2 == 0 { 3 } else { 0 };
+            if epoch == 4 {
+                let (kind, location, staging) =
+                    (ObjectKind::DeadLetter, LETTERS.to_owned(), Staging::File { staged_path: String::new() });
+                let staged = StagedObject { kind, location, size: 5, crc32c: 0, rows: 3, staging };
+                manifest.objects.push(ManifestObject { task, staged });
+            }
+            head = Some(checkpoints.write_manifest(&manifest).await.unwrap());
+        }
+        let (replays, state) = (Replays::default(), "running".to_owned());
+        Known { job, head, published: Epoch(5), replays, may: true, state }
+    }
+
+    #[tokio::test]
+    async fn epochs_with_dead_letters_are_found_once_with_the_clean_ones_before_them() {
+        let memory = MemoryStorage::default();
+        let storages = Storages::memory(memory.clone());
+        let (history, mut known) = (History::new(storages.clone()), five(&storages).await);
+        memory.put(LETTERS, "12345");
+        let found = find(&history, &known, 1, 5).await.unwrap();
+        let epochs = |found: &Found| found.wanted.iter().map(|w| (w.since.0, w.letters.epoch().0)).collect::<Vec<_>>();
+        assert_eq!((epochs(&found), found.records, found.already), (vec![(1, 2), (3, 4)], 6, 0));
+        known.replays.want(found.wanted[..1].to_vec());
+        let rest = find(&history, &known, 1, 5).await.unwrap();
+        assert_eq!((epochs(&rest), rest.records, rest.already), (vec![(3, 4)], 3, 1));
+        assert!(find(&history, &known, 5, 5).await.unwrap().wanted.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_is_refused_by_name_before_the_job_could_stumble_over_it() {
+        let memory = MemoryStorage::default();
+        let storages = Storages::memory(memory.clone());
+        let (history, known) = (History::new(storages.clone()), five(&storages).await);
+        for content in [None, Some("another size")] {
+            content.into_iter().for_each(|content| memory.put(LETTERS, content));
+            let refused = find(&history, &known, 3, 5).await.map(|_| ()).unwrap_err();
+            assert!(refused.message().contains(LETTERS) && refused.message().contains("epoch 4"), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_job_that_runs_or_has_completed_is_asked() {
+        let known = five(&Storages::memory(MemoryStorage::default())).await;
+        let stopped = Known { may: false, state: "stopped".into(), ..known };
+        let refused = refuse_what_does_not_run(&stopped, &stopped.job.spec.name).unwrap_err();
+        assert!(refused.message().contains("sales is stopped") && refused.message().contains("hint: submit"));
+    }
 }

@@ -28,8 +28,8 @@ fn batch(payloads: &[&[u8]]) -> RecordBatch {
 fn printed(args: DeadLettersArgs, format: Format, batches: &[RecordBatch]) -> (String, String) {
     let (mut out, data, notes) = captured(format);
     let mut printer = Printer::new(&args, &mut out);
-    let more = batches.iter().any(|batch| printer.batch(batch).unwrap().is_break());
-    printer.end(more).unwrap();
+    let _cut_off = batches.iter().any(|batch| printer.batch(batch).unwrap().is_break());
+    printer.end().unwrap();
     (data.text(), notes.text())
 }
 
