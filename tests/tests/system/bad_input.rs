@@ -165,7 +165,8 @@ fn the_dead_letters_are_listed(scene: &Scene, oracle: &str) {
         sent.filter(|record| record["kind"] == "bad").filter_map(|record| Some(record["text"].as_str()?.to_owned()));
     let mut bad: Vec<String> = bad.collect();
     let mut found: Vec<String> = letters.iter().map(text).filter(|text| bad.contains(text)).collect();
-    (bad.sort(), found.sort());
+    bad.sort();
+    found.sort();
     assert_eq!(found, bad, "{listed}");
     let raw = scene.cluster.cli(&["dead-letters", "edges", "--raw", "-0"]);
     assert_eq!(raw.stdout.iter().filter(|byte| **byte == 0).count(), 7 + raw_zeros(&letters));
