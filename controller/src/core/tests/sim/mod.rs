@@ -105,7 +105,7 @@ impl World {
             last_window,
             log,
             wild: true,
-            replaying: (seed % 2 == 0).then(|| Rng::with_seed(!seed)),
+            replaying: seed.is_multiple_of(2).then(|| Rng::with_seed(!seed)),
         };
         world.tell(created);
         world
