@@ -14,3 +14,4 @@ pub mod service;
 pub mod sessions;
 pub mod shards;
 pub mod store;
+pub mod verify;

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
-use streamctl_proto::manifest::{CheckpointNames, ManifestError, ManifestObject};
+use streamctl_proto::manifest::{CheckpointNames, ManifestError, ManifestObject, sha256_hex};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob};
@@ -185,6 +185,22 @@ impl Checkpoints {
     pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
         let folder = Location::folder(&self.folder.join(&CheckpointNames::new(&self.job).manifests()));
         Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
+    }
+
+    /// Manifests of an epoch that are there under the name that their content gives them. Which of them was committed,
+    /// if any, only the store or the manifest of the next epoch can say.
+    pub async fn candidates(&self, epoch: Epoch) -> Result<Vec<ManifestRef>, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let prefix = self.folder.join(&format!("{}{:012}-", names.manifests(), epoch.0));
+        let mut found = Vec::new();
+        for location in self.list_epochs().await?.into_iter().filter(|location| location.starts_with(&prefix)) {
+            let digest = sha256_hex(&self.storage.get(&location, MANIFEST_BYTES_MAX).await?);
+            let name = names.manifest(epoch, &digest);
+            if self.folder.join(&name) == location {
+                found.push(ManifestRef { epoch, name, digest });
+            }
+        }
+        Ok(found)
     }
 
     async fn write_once(&self, name: &str, bytes: Vec<u8>, limit: u64) -> Result<(), CheckpointError> {

@@ -12,6 +12,7 @@ pub mod position;
 pub mod report;
 pub mod resolved;
 pub mod spec;
+pub mod verify;
 pub mod window;
 
 pub use describe::describe;

@@ -23,6 +23,7 @@ fn unknown<T>() -> Result<T, Status> {
 #[tonic::async_trait]
 impl Jobs for Controller {
     type WatchJobStream = BoxStream<'static, Result<v1::JobStatus, Status>>;
+    type VerifyStream = BoxStream<'static, Result<v1::VerifyEvent, Status>>;
 
     async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
         if request.into_inner().epoch == 1 {
@@ -47,6 +48,9 @@ impl Jobs for Controller {
         unknown()
     }
     async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {
+        unknown()
+    }
+    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         unknown()
     }
     async fn list_workers(
