@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(
     name = "streamctl",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers"
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, \
+                  5 could not be checked"
 )]
 pub struct Cli {
     /// Where the controllers answer; several are separated by commas

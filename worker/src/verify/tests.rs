@@ -97,10 +97,11 @@ async fn rows_under_another_folder_or_header_are_other_rows() {
     let by_k = vec![PartitionColumn::Column("k".into())];
     let (bed, manifest) = run(SinkFormat::Parquet, Compression::Snappy, by_k).await;
     let data = manifest.objects.iter().filter(|object| object.staged.kind == ObjectKind::Data);
-    let [one, other, ..] = data.map(|object| object.staged.location.clone()).collect::<Vec<_>>()[..] else { panic!() };
-    let (one_s, other_s) = (content(&bed, &one).await, content(&bed, &other).await);
-    bed.storage.put(&one, other_s);
-    bed.storage.put(&other, one_s);
+    let names: Vec<String> = data.map(|object| object.staged.location.clone()).collect();
+    let [one, other, ..] = &names[..] else { panic!("{names:?}") };
+    let (one_s, other_s) = (content(&bed, one).await, content(&bed, other).await);
+    bed.storage.put(one, other_s);
+    bed.storage.put(other, one_s);
     let (rows, ..) = compared(&bed, &manifest).await;
     assert!(rows.only_replayed > 0 && rows.only_replayed == rows.only_stored, "{rows:?}");
     assert!(rows.samples_stored[0].starts_with("k="), "{rows:?}");
