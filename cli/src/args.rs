@@ -137,7 +137,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
     /// The state folder of that run; beside the job file when left out
-    #[arg(long, value_name = "DIR", requires = "local")]
+    #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
     /// The first epoch to check
     #[arg(long, value_name = "EPOCH")]

@@ -175,6 +175,20 @@ impl Checkpoints {
         Ok(found)
     }
 
+    /// The manifest of one epoch, found by walking back from `head`; none when the chain does not reach it. Holds one
+    /// manifest at a time.
+    pub async fn read_epoch(&self, head: &ManifestRef, epoch: Epoch) -> Result<Option<Manifest>, CheckpointError> {
+        let mut next = Some(head.clone());
+        while let Some(reference) = next.filter(|reference| reference.epoch >= epoch) {
+            let manifest = self.read_manifest(&reference).await?;
+            if manifest.epoch == epoch {
+                return Ok(Some(manifest));
+            }
+            next = manifest.previous.filter(|previous| previous.epoch < reference.epoch);
+        }
+        Ok(None)
+    }
+
     /// Of a job, in its own checkpoint location.
     pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
         let folder = &job.spec.checkpoint;

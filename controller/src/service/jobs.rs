@@ -101,9 +101,11 @@ impl v1::jobs_server::Jobs for JobsService {
         let (resolved, head, _) = self.head(&job).await?;
         let missing = || Status::not_found(format!("job {job} has no epoch {}", request.epoch));
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
-        let manifests = self.read_back(&resolved, &head, request.epoch).await?;
-        let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
-        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
+        let checkpoints = Checkpoints::of(&self.storages, &resolved);
+        let read = checkpoints.read_epoch(&head, Epoch(request.epoch)).await;
+        let unavailable = |error| Status::unavailable(streamctl_proto::describe(&error));
+        let manifest = read.map_err(unavailable)?.ok_or_else(missing)?;
+        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(&manifest)?, job_json: json(&resolved)? }))
     }
 
     async fn list_workers(

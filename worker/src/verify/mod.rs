@@ -10,13 +10,14 @@ mod tests;
 
 use crate::decode::BadRecord;
 use crate::replay::{Witness, recompute};
-use crate::sink::{Partitioner, SinkError};
+use crate::sink::{EncodeError, Partitioner, SinkError};
 use crate::source::{ReadError, Record};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
+use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::verify::EpochOutcome;
@@ -32,16 +33,58 @@ pub async fn verify_epoch(context: Arc<Context>, compute: &Handle, manifest: Man
     let failed = |reason: String, hint: String| EpochOutcome::Failed { reason, hint };
     match work.join_next().await {
         Some(Ok(Ok(outcome))) => outcome,
-        Some(Ok(Err(error @ TaskError::Read(ReadError::DataLoss { .. })))) => {
+        Some(Ok(Err(VerifyError::Task(error @ TaskError::Read(ReadError::DataLoss { .. }))))) => {
             EpochOutcome::Gone { reason: error.describe() }
         }
-        Some(Ok(Err(error))) => failed(error.describe(), error.hint()),
+        Some(Ok(Err(error))) => failed(streamctl_proto::describe(&error), error.hint()),
         Some(Err(error)) => failed(error.to_string(), String::new()),
         None => failed("it was not begun".to_owned(), String::new()),
     }
 }
 
-async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome, TaskError> {
+/// An epoch can not be compared.
+#[derive(Debug, thiserror::Error)]
+enum VerifyError {
+    /// It can not be read from its source, or its query can not be run.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// An object is there and is not what it should be.
+    #[error("{location} can not be read back: {reason}")]
+    Object {
+        /// Which one.
+        location: String,
+        /// In words of its format.
+        reason: String,
+    },
+}
+
+impl VerifyError {
+    fn object(location: &str, error: &EncodeError) -> Self {
+        let reason = match error {
+            EncodeError::Arrow(error) => error.to_string(),
+            EncodeError::Parquet(error) => error.to_string(),
+            EncodeError::Compress(error) => error.to_string(),
+        };
+        Self::Object { location: location.to_owned(), reason }
+    }
+
+    /// What to do; a task's own hints are about jobs that run.
+    fn hint(&self) -> String {
+        match self {
+            Self::Task(TaskError::Read(ReadError::Refused { hint, .. })) => hint.clone(),
+            Self::Task(TaskError::Sink(SinkError::Storage(StorageError::Refused { hint, .. }))) => hint.clone(),
+            Self::Task(_) | Self::Object { .. } => String::new(),
+        }
+    }
+}
+
+impl From<SinkError> for VerifyError {
+    fn from(error: SinkError) -> Self {
+        Self::Task(error.into())
+    }
+}
+
+async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome, VerifyError> {
     let (mut rows, mut dead_letters) = (Tally::default(), Tally::default());
     let ranges = pass(context, manifest, &mut |kind, side, keyed| match kind {
         ObjectKind::Data => rows.add(side, keyed.key),
@@ -65,7 +108,7 @@ async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome,
 type Visit<'v> = &'v mut (dyn FnMut(ObjectKind, Side, Keyed<'_>) + Send);
 
 /// Goes through the stored objects, then through the records. Gives what is wrong with the ranges.
-async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Result<Vec<String>, TaskError> {
+async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
     let split = || Partitioner::new(&spec.sink.partition_by, manifest.window, plan.output_schema());
@@ -74,10 +117,12 @@ async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Resul
         let kind = object.staged.kind;
         let bytes = stored::read(&context.storages, &object.staged).await?;
         let mut give = |keyed: Keyed<'_>| visit(kind, Side::Stored, keyed);
-        match kind {
-            ObjectKind::Data => rows.of_object(&object.staged.location, bytes, &mut give)?,
-            ObjectKind::DeadLetter => stored::dead_letters(&object.staged.location, bytes, &mut give)?,
-        }
+        let location = &object.staged.location;
+        let given = match kind {
+            ObjectKind::Data => rows.of_object(location, bytes, &mut give),
+            ObjectKind::DeadLetter => stored::dead_letters(location, bytes, &mut give),
+        };
+        given.map_err(|error| VerifyError::object(location, &error))?;
     }
     let tasks: BTreeSet<TaskId> = manifest.parts.iter().map(|part| part.task).collect();
     let again = Again(Mutex::new(Seen { rows, visit, shards: BTreeMap::new() }));

@@ -65,15 +65,15 @@ impl Rows {
     }
 
     /// Of an object that was read back.
-    pub fn of_object(&mut self, location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), SinkError> {
+    pub fn of_object(&mut self, location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
         let name = location.strip_prefix(self.sink.path.as_str()).unwrap_or(location);
         let folder = name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned();
         match self.sink.format {
             SinkFormat::Json | SinkFormat::Csv => self.lines(location, &folder, bytes, give),
             SinkFormat::Parquet => {
                 let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
-                for batch in reader.map_err(EncodeError::from)? {
-                    self.values(&folder, &batch.map_err(EncodeError::from)?, give)?;
+                for batch in reader? {
+                    self.values(&folder, &batch?, give)?;
                 }
                 Ok(())
             }
@@ -96,14 +96,14 @@ impl Rows {
         Ok(())
     }
 
-    fn lines(&mut self, name: &str, folder: &str, bytes: Bytes, give: Give<'_>) -> Result<(), SinkError> {
+    fn lines(&mut self, name: &str, folder: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
         let is_csv = self.sink.format == SinkFormat::Csv;
-        let lines = Lines::open(name, bytes, is_csv).map_err(EncodeError::from)?;
+        let lines = Lines::open(name, bytes, is_csv)?;
         let mut lines = lines.with_limit(STORED_LINE_BYTES_MAX);
         // A line under another header is another row.
-        let header = if is_csv { lines.next().map_err(EncodeError::from)? } else { None };
+        let header = if is_csv { lines.next()? } else { None };
         let header = header.map(|line| line.bytes).unwrap_or_default();
-        while let Some(line) = lines.next().map_err(EncodeError::from)? {
+        while let Some(line) = lines.next()? {
             key(&mut self.key, folder, &header, &line.bytes);
             let text = || format!("{folder}{}{}", gap(folder), String::from_utf8_lossy(&line.bytes));
             give(Keyed { key: &self.key, text: &text });
@@ -111,15 +111,16 @@ impl Rows {
         Ok(())
     }
 
-    fn values(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
+    fn values(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) -> Result<(), EncodeError> {
         let wanted = self.partitioner.schema();
         let header = names(&batch.schema());
         let as_wanted = if header == names(wanted) { conform(batch, wanted) } else { Ok(None) };
-        let Some(batch) = as_wanted.map_err(EncodeError::from)? else {
+        let Some(batch) = as_wanted? else {
             // Other columns than the query has now: every row is another one.
-            return self.foreign(folder, batch, give);
+            self.foreign(folder, batch, give);
+            return Ok(());
         };
-        let rows = self.converter.convert_columns(batch.columns()).map_err(EncodeError::from)?;
+        let rows = self.converter.convert_columns(batch.columns())?;
         for (index, row) in rows.iter().enumerate() {
             key(&mut self.key, folder, &header, row.data());
             let text = || format!("{folder}{}{}", gap(folder), json(&batch.slice(index, 1)));
@@ -128,14 +129,13 @@ impl Rows {
         Ok(())
     }
 
-    fn foreign(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
+    fn foreign(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) {
         let header = names(&batch.schema());
         for index in 0..batch.num_rows() {
             let text = json(&batch.slice(index, 1));
             key(&mut self.key, folder, &header, text.as_bytes());
             give(Keyed { key: &self.key, text: &|| text.clone() });
         }
-        Ok(())
     }
 }
 
@@ -212,9 +212,9 @@ impl Letter {
 }
 
 /// Of an object that was read back.
-pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), SinkError> {
-    let mut lines = Lines::open(location, bytes, false).map_err(EncodeError::from)?.with_limit(STORED_LINE_BYTES_MAX);
-    while let Some(line) = lines.next().map_err(EncodeError::from)? {
+pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
+    let mut lines = Lines::open(location, bytes, false)?.with_limit(STORED_LINE_BYTES_MAX);
+    while let Some(line) = lines.next()? {
         match serde_json::from_slice::<Letter>(&line.bytes) {
             Ok(letter) => letter.give(give),
             Err(error) => {

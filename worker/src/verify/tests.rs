@@ -142,12 +142,29 @@ async fn dead_letters_are_compared_by_their_record_and_not_by_their_reason() {
     };
     use base64::Engine as _;
     let raw = base64::engine::general_purpose::STANDARD.encode("this is not JSON");
-    bed.storage.put(&location, line("a", &raw));
+    bed.storage.put(&location, gzip(&line("a", &raw)));
     let (_, dead_letters, _) = compared(&bed, &manifest).await;
     assert_eq!((dead_letters.only_replayed, dead_letters.only_stored), (1, 0), "{dead_letters:?}");
-    bed.storage.put(&location, line("a", "eA==") + "nothing\n");
+    bed.storage.put(&location, gzip(&(line("a", "eA==") + "nothing\n")));
     let (_, dead_letters, _) = compared(&bed, &manifest).await;
     assert_eq!((dead_letters.only_replayed, dead_letters.only_stored), (2, 2), "{dead_letters:?}");
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn an_object_that_can_not_be_read_back_is_named() {
+    for format in [SinkFormat::Json, SinkFormat::Parquet] {
+        let (bed, manifest) = run(format, Compression::Gzip, vec![]).await;
+        let location = first(&manifest, ObjectKind::Data);
+        bed.storage.put(&location, "PAR1 or gzip, it is neither");
+        let EpochOutcome::Failed { reason, .. } = verify(&bed, &manifest).await else { panic!("{format:?}") };
+        assert!(reason.starts_with(&format!("{location} can not be read back")), "{reason}");
+    }
 }
 
 #[tokio::test]
