@@ -138,6 +138,8 @@ fn every_record_is_there_once_whatever_is_scaled_split_killed_or_restarted() {
     kill_a_worker_inside_a_window(&mut scene);
     kill_the_leader(&mut scene);
     kill_everything(&mut scene);
+    // While it runs: what is committed meanwhile is no finding.
+    scene.cluster.cli_ok(&["verify", JOB]);
 
     assert!(writer.terminate(STEP).success(), "{}", writer.log());
     let status = scene.everything_is_there_once();
