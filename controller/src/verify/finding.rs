@@ -49,7 +49,7 @@ impl Finding {
             Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
             Kind::ReplayGone => "nothing is wrong; replay a newer epoch, or lengthen the stream's retention",
             Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
-                "report it with the manifest: the same records must always give the same rows"
+                "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"
             }
             Kind::NotChecked => "verify again when that is mended",
             _ => "report it with the manifests of this epoch and the one before: it must never happen",
