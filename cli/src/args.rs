@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(
     name = "streamctl",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers"
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, \
+                  5 could not be checked"
 )]
 pub struct Cli {
     /// Where the controllers answer; several are separated by commas
@@ -56,6 +57,8 @@ pub enum Verb {
     Workers,
     /// Print the rows of a job as its epochs are published
     Tail(TailArgs),
+    /// Prove that every record is there exactly once: walk the manifests, look at every object
+    Verify(VerifyArgs),
 }
 
 /// Of `submit`.
@@ -162,6 +165,34 @@ pub struct TailArgs {
     pub epochs: u64,
 }
 
+/// Of `verify`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes: 0 proven, 1 something is not as promised, 5 something could not be checked; \
+                        else 2 wrong usage, 3 no such job, 4 no controller answers")]
+pub struct VerifyArgs {
+    /// The job
+    #[arg(required_unless_present = "local", conflicts_with = "local")]
+    pub job: Option<String>,
+    /// Verify the job of this job file, as `streamctl run` left it: without a controller, and without running it
+    #[arg(long, value_name = "FILE")]
+    pub local: Option<PathBuf>,
+    /// The state folder of that run; beside the job file when left out
+    #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
+    pub state: Option<PathBuf>,
+    /// The first epoch to check
+    #[arg(long, value_name = "EPOCH")]
+    pub from: Option<u64>,
+    /// The last epoch to check; the last committed one when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub to: Option<u64>,
+    /// Read these epochs from the stream again and compare every row; several are separated by commas
+    #[arg(long, value_name = "EPOCH", value_delimiter = ',')]
+    pub replay: Vec<u64>,
+    /// Read every object, also where the storage keeps a checksum of it
+    #[arg(long)]
+    pub deep: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +223,9 @@ mod tests {
             "dead-letters sales --from 3 --to 9 --limit 10 -o json",
             "dead-letters sales --raw -0",
             "dead-letters sales --replay --epoch 7",
+            "verify sales --replay 3,4 --deep",
+            "verify sales --from 2 --to 9 -o json",
+            "verify --local job.toml --state s --replay 1",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -201,6 +235,8 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for line in
             ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
+                .into_iter()
+                .chain(["verify", "verify sales --local job.toml", "verify sales --state s", "verify sales --replay x"])
         {
             assert!(parse(line).is_err(), "{line}");
         }

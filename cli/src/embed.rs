@@ -12,13 +12,18 @@ use streamctl_controller::core::{CoreSettings, OrphanAge};
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
+use streamctl_controller::verify::{Events, Replayer, Verifier};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::storage::Storages;
-use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest};
+use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest, VerifyRequest};
+use streamctl_proto::verify::EpochOutcome;
+use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::node as worker;
-use streamctl_worker::task::TaskSettings;
+use streamctl_worker::source::Sources;
+use streamctl_worker::task::{Context, TaskSettings};
+use streamctl_worker::verify::verify_epoch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -64,6 +69,35 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     compute.shutdown_background();
     tracing::debug!(?ended, "local mode ended");
     watched
+}
+
+/// Verifies a job that ran here: nothing is started and nothing written, its epochs are read again in this process.
+/// Refused while another process runs it.
+pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events, CliError> {
+    if !job.state_dir.is_dir() {
+        let message = format!("{} is no state folder", job.state_dir.display());
+        return Err(CliError::Local { message, hint: "name the one that `streamctl run` used with --state".into() });
+    }
+    let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
+    let aws = Aws::new(AwsSettings::from_env());
+    let storages = Storages::new(aws.clone());
+    let replayer = HereReplayer { sources: Sources::new(aws, storages.clone()), storages: storages.clone() };
+    Ok(Verifier::new(store, storages, Arc::new(replayer)).verify(&request).await?)
+}
+
+/// Reads epochs again in this process.
+struct HereReplayer {
+    storages: Storages,
+    sources: Sources,
+}
+
+#[tonic::async_trait]
+impl Replayer for HereReplayer {
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
+        let (storages, sources) = (self.storages.clone(), self.sources.clone());
+        let context = Context::new(job.clone(), storages, sources, TaskSettings::default());
+        verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
+    }
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {

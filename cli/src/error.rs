@@ -52,6 +52,18 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
+    /// A verification found something that is not as promised.
+    #[error("not proven: {faults} of what was promised is not so")]
+    Faults {
+        /// How much.
+        faults: u64,
+    },
+    /// A verification could not look at everything, and found no fault in the rest.
+    #[error("not proven: {reason}")]
+    Unproven {
+        /// What was not looked at.
+        reason: String,
+    },
     /// Both sides do not understand each other.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -61,13 +73,14 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers.
+    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, 5 could not be checked.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Closed(_) => 0,
             Self::Usage { .. } | Self::File { .. } | Self::JobFile { .. } => 2,
             Self::Unreachable(_) => 4,
-            Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } => 1,
+            Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
+            Self::Unproven { .. } => 5,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument => 2,
                 Code::NotFound => 3,
@@ -90,7 +103,7 @@ impl CliError {
                 Code::Unimplemented => Some("are streamctl and the controller of the same version?".into()),
                 _ => None,
             },
-            Self::JobFile { .. } | Self::Closed(_) => None,
+            Self::JobFile { .. } | Self::Closed(_) | Self::Faults { .. } | Self::Unproven { .. } => None,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod stop;
 pub mod submit;
 pub mod tail;
 pub mod validate;
+pub mod verify;
 pub mod workers;
 
 use crate::error::CliError;

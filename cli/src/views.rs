@@ -271,7 +271,8 @@ fn milliseconds(ms: u64) -> String {
     }
 }
 
-fn bytes(bytes: u64) -> String {
+/// `1.5 KiB`.
+pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => format!("{} KiB", bytes >> 10),

@@ -15,6 +15,7 @@ use crate::service::workers::WorkersService;
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, Leadership, Store, StoreError, StoredJob};
+use crate::verify::{FlightReplayer, Verifier};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -83,9 +84,12 @@ async fn serve(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let storages = parts.world.storages.clone();
+    let replayer = Arc::new(FlightReplayer { leader: leader.clone() });
+    let verifier = Verifier::new(Arc::clone(&parts.store), storages.clone(), replayer);
     let submitter = Submitter { store: parts.store, world: parts.world.clone(), lister: parts.lister };
-    let history = History::new(parts.world.storages.clone());
-    let jobs = JobsService { leader: leader.clone(), submitter, history: history.clone() };
+    let history = History::new(storages.clone());
+    let jobs = JobsService { leader: leader.clone(), submitter, history: history.clone(), verifier };
     let workers = WorkersService { leader: leader.clone(), sessions };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;

@@ -216,6 +216,22 @@ impl Checkpoints {
         Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
     }
 
+    /// Manifests of an epoch that are there under the name that their content gives them. Which of them was committed,
+    /// if any, only the store or the manifest of the next epoch can say.
+    pub async fn candidates(&self, epoch: Epoch) -> Result<Vec<ManifestRef>, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let prefix = self.folder.join(&format!("{}{:012}-", names.manifests(), epoch.0));
+        let mut found = Vec::new();
+        for location in self.list_epochs().await?.into_iter().filter(|location| location.starts_with(&prefix)) {
+            let digest = sha256_hex(&self.storage.get(&location, MANIFEST_BYTES_MAX).await?);
+            let name = names.manifest(epoch, &digest);
+            if self.folder.join(&name) == location {
+                found.push(ManifestRef { epoch, name, digest });
+            }
+        }
+        Ok(found)
+    }
+
     async fn write_once(&self, name: &str, bytes: Vec<u8>, limit: u64) -> Result<(), CheckpointError> {
         let location = self.folder.join(name);
         let bytes = Bytes::from(bytes);

@@ -13,6 +13,7 @@ pub mod position;
 pub mod report;
 pub mod resolved;
 pub mod spec;
+pub mod verify;
 pub mod window;
 
 pub use dead_letter_shard::DeadLetterShard;

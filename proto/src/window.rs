@@ -38,10 +38,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its start as a name: `20261124T004500Z`, with milliseconds where there are any.
+    /// Its start as a name: `20261124T004500Z`, with milliseconds where windows do not begin at full seconds only. Names
+    /// of windows of one length sort as they do.
     pub fn label(&self) -> String {
         let time = chrono::DateTime::from_timestamp_millis(self.start_ms).unwrap_or_default();
-        let format = if self.start_ms.rem_euclid(1000) == 0 { "%Y%m%dT%H%M%SZ" } else { "%Y%m%dT%H%M%S.%3fZ" };
+        let whole = self.start_ms.rem_euclid(1000) == 0 && self.end_ms.rem_euclid(1000) == 0;
+        let format = if whole { "%Y%m%dT%H%M%SZ" } else { "%Y%m%dT%H%M%S.%3fZ" };
         time.format(format).to_string()
     }
 }
@@ -114,6 +116,11 @@ mod tests {
     fn labels_sort_as_the_windows_do() {
         let labels = [0, 1_000, 60_000, 1_795_481_100_000].map(|t| size(1_000).window_of(t).label());
         assert!(labels.is_sorted());
+        for size_ms in [100, 250, 500, 1_500] {
+            let starts = (0..40).map(|n| n * size_ms);
+            let labels: Vec<_> = starts.map(|start| size(size_ms).window_of(start).label()).collect();
+            assert!(labels.is_sorted(), "{labels:?}");
+        }
         assert_eq!(labels[3], "20261124T004500Z");
     }
 }

@@ -1,8 +1,8 @@
 //! Serves the rows of committed epochs over Arrow Flight.
 //!
-//! Owns: `DoGet`. Does not own: which epochs there are and where (the controller's `GetFlightInfo`), what a dead letter
-//! looks like there ([`letters`]). Rule: a ticket names a job, an epoch, and a task or its dead letters, nothing else;
-//! what it resolves to comes from the controller.
+//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs there are and where (the controller's
+//! `GetFlightInfo`), what a dead letter looks like there ([`letters`]). Rule: a ticket names a job, an epoch, and a task or
+//! its dead letters, nothing else; what it resolves to comes from the controller.
 
 mod letters;
 
@@ -11,6 +11,7 @@ use crate::results::KeptRows;
 use crate::session::{Settings, World, leader_named};
 use crate::source::ReadError;
 use crate::task::{Context, TaskError};
+use crate::verify::verify_epoch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::verify::{EpochTicket, VERIFY_ACTION};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -34,6 +36,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Time in which a controller must say what an epoch is.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for an epoch of any age: the controller walks back to it, one manifest at a time.
+const OLD_EPOCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Leaders that are asked because a controller named them.
 const REDIRECTS_MAX: usize = 3;
 /// The largest ticket.
@@ -61,12 +65,12 @@ pub struct FlightRows {
 
 impl FlightRows {
     /// The manifest of an epoch and its job, from whichever controller leads.
-    async fn epoch(&self, ticket: &PartTicket) -> Result<(Manifest, ResolvedJob), Status> {
+    async fn epoch(&self, job: &JobName, epoch: u64, limit: Duration) -> Result<(Manifest, ResolvedJob), Status> {
         let mut last = Status::unavailable("no controller answers");
         let mut addresses = self.settings.controllers.clone();
         let mut redirects = REDIRECTS_MAX;
         while let Some(address) = addresses.pop() {
-            match ask(&address, ticket).await {
+            match ask(&address, job, epoch, limit).await {
                 Ok(found) => {
                     let bad = |e: serde_json::Error| Status::internal(e.to_string());
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
@@ -91,12 +95,12 @@ fn elsewhere(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled)
 }
 
-async fn ask(address: &str, ticket: &PartTicket) -> Result<v1::GetEpochResponse, Status> {
+async fn ask(address: &str, job: &JobName, epoch: u64, limit: Duration) -> Result<v1::GetEpochResponse, Status> {
     let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
     let endpoint = Endpoint::from_shared(address.to_owned()).map_err(unavailable)?;
-    let channel = endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(LOOKUP_TIMEOUT).connect().await;
+    let channel = endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(limit).connect().await;
     let mut client = JobsClient::new(channel.map_err(unavailable)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let request = v1::GetEpochRequest { job: ticket.job.to_string(), epoch: ticket.epoch };
+    let request = v1::GetEpochRequest { job: job.to_string(), epoch };
     client.get_epoch(request).await.map(Response::into_inner)
 }
 
@@ -116,7 +120,7 @@ fn failed(error: &TaskError) -> Status {
 }
 
 fn not_here<T>() -> Result<T, Status> {
-    Err(Status::unimplemented("a worker only serves DoGet: ask the controller where the rows are"))
+    Err(Status::unimplemented("a worker only serves DoGet and DoAction: ask the controller where the rows are"))
 }
 
 #[tonic::async_trait]
@@ -139,13 +143,13 @@ impl FlightService for FlightRows {
         let task = match (ticket.task, ticket.dead_letters) {
             (Some(task), false) => task,
             (None, true) => {
-                let (manifest, _) = self.epoch(&ticket).await?;
+                let (manifest, _) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
                 let batches = letters::batches(self.world.storages.clone(), &manifest);
                 return Ok(encoded(dead_letter_schema(), batches));
             }
             _ => return Err(bad()),
         };
-        let (manifest, job) = self.epoch(&ticket).await?;
+        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
         if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
@@ -191,12 +195,31 @@ impl FlightService for FlightRows {
         not_here()
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        not_here()
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let action = request.into_inner();
+        let bad = || Status::invalid_argument("this is not an epoch to verify");
+        if action.r#type != VERIFY_ACTION {
+            return Err(Status::unimplemented(format!("the only action is {VERIFY_ACTION}")));
+        }
+        if action.body.len() > TICKET_BYTES_MAX {
+            return Err(bad());
+        }
+        let ticket: EpochTicket = serde_json::from_slice(&action.body).map_err(|_| bad())?;
+        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, OLD_EPOCH_TIMEOUT).await?;
+        let World { storages, sources, compute, .. } = self.world.clone();
+        let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
+        let outcome = async move {
+            let outcome = verify_epoch(context, &compute, manifest).await;
+            let body = serde_json::to_vec(&outcome).map_err(|error| Status::internal(error.to_string()))?;
+            Ok(arrow_flight::Result { body: body.into() })
+        };
+        Ok(Response::new(futures::stream::once(outcome).boxed()))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        Ok(Response::new(futures::stream::empty().boxed()))
+        let description = "reads an epoch from its source again and compares it with its objects".to_owned();
+        let action = ActionType { r#type: VERIFY_ACTION.to_owned(), description };
+        Ok(Response::new(futures::stream::once(async { Ok(action) }).boxed()))
     }
 }
 

@@ -15,3 +15,4 @@ pub mod session;
 pub mod sink;
 pub mod source;
 pub mod task;
+pub mod verify;

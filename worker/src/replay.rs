@@ -3,9 +3,9 @@
 //! Owns: reading a range from a source to its end. Does not own: decoding, the query: they are those of the live path.
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
-use crate::decode::Decoder;
+use crate::decode::{BadRecord, Decoded, Decoder};
 use crate::sink::SinkError;
-use crate::source::ShardToRead;
+use crate::source::{Record, ShardToRead};
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -60,6 +60,38 @@ pub async fn replay(
     Ok(Some(Replay { schema, batches }))
 }
 
+/// Is told what a replay reads and what comes out of it, one call at a time per method.
+pub(crate) trait Witness: Sync {
+    /// Records of a range, in order, and which of them are bad.
+    fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]);
+    /// Rows of the result.
+    fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
+}
+
+/// Computes a task's part of an epoch again, for a witness. Every record of its ranges is read, also when the query
+/// has enough before.
+pub(crate) async fn recompute(
+    context: &Context,
+    manifest: &Manifest,
+    task: TaskId,
+    witness: &dyn Witness,
+) -> Result<(), TaskError> {
+    let (plan, tables) = context.plan(&manifest.lookups).await?;
+    let mut open = plan.open(&tables, context.settings.query_bytes_max).await?;
+    let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
+    let parts = manifest.parts.iter().filter(|part| part.task == task);
+    let ranges = parts.flat_map(|part| part.ranges.clone());
+    let read = read_ranges(context, decoder, ranges, open.input, Some(witness));
+    let give = async {
+        while let Some(batch) = open.output.next().await? {
+            witness.rows(&batch)?;
+        }
+        Ok::<(), TaskError>(())
+    };
+    tokio::try_join!(read, give)?;
+    Ok(())
+}
+
 async fn run(
     context: &Context,
     plan: &QueryPlan,
@@ -70,7 +102,7 @@ async fn run(
     let mut open = plan.open(tables, context.settings.query_bytes_max).await?;
     let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
-    let read = read_ranges(context, decoder, ranges, open.input);
+    let read = read_ranges(context, decoder, ranges, open.input, None);
     let give = async {
         while let Some(batch) = open.output.next().await? {
             if sender.send(Ok(batch)).await.is_err() {
@@ -88,6 +120,7 @@ async fn read_ranges(
     mut decoder: Decoder,
     ranges: impl Iterator<Item = (ShardId, ShardRange)>,
     input: QueryInput,
+    witness: Option<&dyn Witness>,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
         let detail = detail(context, &shard).await?;
@@ -106,8 +139,12 @@ async fn read_ranges(
             if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
-            let rows = decoder.decode(&records).batch;
-            if rows.num_rows() > 0 && input.push(rows).await? == Pushed::NotNeeded {
+            let Decoded { batch, bad } = decoder.decode(&records);
+            if let Some(witness) = witness {
+                witness.read(&shard, &records, &bad);
+            }
+            let enough = batch.num_rows() > 0 && input.push(batch).await? == Pushed::NotNeeded;
+            if enough && witness.is_none() {
                 return Ok(());
             }
         }

@@ -14,6 +14,8 @@ use tonic::Request;
 pub struct FakeJobs {
     pub leader: Option<String>,
     pub asked: Arc<AtomicUsize>,
+    /// What a verification says.
+    pub events: Vec<VerifyEvent>,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
 }
@@ -41,6 +43,7 @@ impl FakeJobs {
 #[tonic::async_trait]
 impl Jobs for FakeJobs {
     type WatchJobStream = BoxStream<'static, Result<JobStatus, Status>>;
+    type VerifyStream = BoxStream<'static, Result<VerifyEvent, Status>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
         let created = !request.into_inner().dry_run;
@@ -80,6 +83,11 @@ impl Jobs for FakeJobs {
         let worker =
             WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };
         self.lead(Ok(ListWorkersResponse { workers: vec![worker] }))
+    }
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        let events = self.events.clone();
+        let answer = Self::job(&request.into_inner().job);
+        self.lead(answer.map(|_| -> Self::VerifyStream { Box::pin(stream::iter(events.into_iter().map(Ok))) }))
     }
 }
 

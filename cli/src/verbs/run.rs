@@ -35,7 +35,7 @@ pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Resul
     if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
 }
 
-fn job(args: &RunArgs) -> Result<LocalJob, CliError> {
+pub(super) fn job(args: &RunArgs) -> Result<LocalJob, CliError> {
     let spec_text = read(&args.file)?;
     let absolute = |path: &Path| {
         std::path::absolute(path).map_err(|source| CliError::File { path: path.display().to_string(), source })

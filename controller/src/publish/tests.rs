@@ -193,6 +193,21 @@ async fn reading_back_gives_what_is_not_published_oldest_first() {
 }
 
 #[tokio::test]
+async fn manifests_of_an_epoch_are_found_by_their_names_and_only_as_they_were_written() {
+    let fake = Arc::new(Fake::default());
+    let checkpoints = checkpoints(&fake);
+    let one = checkpoints.write_manifest(&manifest(2, None, 1)).await.unwrap();
+    let other = checkpoints.write_manifest(&manifest(2, None, 2)).await.unwrap();
+    checkpoints.write_manifest(&manifest(20, None, 1)).await.unwrap();
+    let mut found = checkpoints.candidates(Epoch(2)).await.unwrap();
+    found.sort_by_key(|reference| reference.digest != one.digest);
+    assert_eq!(found, [one, other.clone()]);
+    fake.objects.lock().unwrap().insert(format!("/cp/{}", other.name), Bytes::from_static(b"{}"));
+    assert_eq!(checkpoints.candidates(Epoch(2)).await.unwrap().len(), 1);
+    assert_eq!(checkpoints.candidates(Epoch(7)).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_chain_with_a_gap_is_broken() {
     let fake = Arc::new(Fake::default());
     let checkpoints = checkpoints(&fake);

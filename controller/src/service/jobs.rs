@@ -4,12 +4,14 @@ use super::submit::Submitter;
 use crate::core::{Core, Event};
 use crate::history::History;
 use crate::leading::Leader;
+use crate::verify::Verifier;
 use futures::Stream;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Epochs listed when the request does not say how many.
@@ -28,6 +30,8 @@ pub struct JobsService {
     pub submitter: Submitter,
     /// Where manifests are.
     pub history: History,
+    /// Proves what the manifests say.
+    pub verifier: Verifier,
 }
 
 type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
@@ -35,6 +39,7 @@ type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>
 #[tonic::async_trait]
 impl v1::jobs_server::Jobs for JobsService {
     type WatchJobStream = Statuses;
+    type VerifyStream = ReceiverStream<Result<v1::VerifyEvent, Status>>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
@@ -114,6 +119,13 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let workers = self.leader.handle()?.ask(Core::worker_status).await?;
         Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        // Only the leader knows which workers there are.
+        self.leader.handle()?;
+        let events = self.verifier.verify(&request.into_inner()).await?;
+        Ok(Response::new(ReceiverStream::new(events)))
     }
 }
 

@@ -3,8 +3,9 @@
 //! Owns: the promises of [`Storage`]. Rule: it runs against the fake, the local disk and a real S3 server alike, and
 //! panics with the promise that was broken; it is no part of the running system.
 
-use super::{PutOutcome, Storage, StorageError};
+use super::{Inspected, Look, PutOutcome, Storage, StorageError};
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::join_all;
 use std::collections::BTreeSet;
 use streamctl_proto::report::{ObjectKind, StagedObject};
@@ -118,6 +119,13 @@ async fn a_listing_is_whole_and_in_order(storage: &dyn Storage, root: &Location)
     }
     expected.sort();
     assert_eq!(names(storage, root).await, expected);
+    let mut paged = Vec::new();
+    let mut pages = storage.pages(root);
+    while let Some(page) = pages.next().await {
+        paged.extend(page.expect("a folder can be listed page by page").into_iter().map(|object| object.location));
+    }
+    paged.sort();
+    assert_eq!(paged, expected, "the pages together are the listing");
     let inner = names(storage, &below(root, "f1")).await;
     assert_eq!(inner.len(), 13, "a folder's listing has what is below it");
     let listed = storage.list(root).await.expect("a folder can be listed");
@@ -148,6 +156,11 @@ async fn large_and_empty_objects_work(storage: &dyn Storage, root: &Location) {
         storage.publish(&object).await.expect("and again");
         let read = storage.get(&object.location, content.len() as u64).await.expect("and read");
         assert!(read == content, "{name}: what is read is what was written");
+        let inspected = storage.inspect(&object.location, Look::AtContent).await.expect("and inspected");
+        let expected = Inspected { size: object.size, crc32c: Some(object.crc32c), read: true };
+        assert_eq!(inspected, expected, "{name}: its content has size and checksum of what was staged");
+        let inspected = storage.inspect(&object.location, Look::Cheaply).await.expect("and inspected");
+        assert_eq!(inspected.size, object.size, "{name}: a cheap look sees the size");
     }
     let limit = LARGE_BYTES as u64 - 1;
     let refused = storage.get(&root.join("large"), limit).await;
@@ -161,6 +174,9 @@ async fn what_is_not_there_is_said_so(storage: &dyn Storage, root: &Location) {
     let location = root.join("nothing/here");
     assert!(matches!(storage.get(&location, 10).await, Err(StorageError::NotFound { .. })));
     assert!(matches!(storage.head(&location).await, Err(StorageError::NotFound { .. })));
+    for look in [Look::Cheaply, Look::AtContent] {
+        assert!(matches!(storage.inspect(&location, look).await, Err(StorageError::NotFound { .. })));
+    }
 }
 
 async fn an_abandoned_object_never_becomes_visible(storage: &dyn Storage, root: &Location) {

@@ -6,7 +6,7 @@
 //! no reader takes names that begin with a dot, nor that extension.
 
 use super::staged_name::made_for_job;
-use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use super::{INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
 use crate::clock::now_ms;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -63,6 +63,21 @@ impl Storage for LocalStorage {
             })?;
             found.sort_by(|one, other| one.location.cmp(&other.location));
             Ok(found)
+        })
+        .await
+    }
+
+    async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
+        blocking(location, move |path| {
+            let metadata = fs::metadata(path).map_err(|error| failed(path, &error))?;
+            if !metadata.is_file() {
+                return Err(not_found(path));
+            }
+            if look == Look::Cheaply && metadata.len() > INSPECT_READ_BYTES_MAX {
+                return Ok(Inspected { size: metadata.len(), crc32c: None, read: false });
+            }
+            let (size, crc32c) = content_of(path).map_err(|error| failed(path, &error))?;
+            Ok(Inspected { size, crc32c: Some(crc32c), read: true })
         })
         .await
     }

@@ -15,10 +15,12 @@ mod storages;
 pub use local::LocalStorage;
 pub use memory::{MemoryStorage, Op};
 pub use s3::S3Storage;
+pub use staged_name::made_for_job;
 pub use storages::Storages;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
 
@@ -32,6 +34,32 @@ pub struct ObjectInfo {
     /// Changes when the content does.
     pub etag: String,
 }
+
+/// What was found by [`Storage::inspect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// In bytes.
+    pub size: u64,
+    /// CRC-32C of the whole; `None`: the storage keeps none, and it is too large to be read.
+    pub crc32c: Option<u32>,
+    /// The content was read; else the checksum is the one that the storage keeps.
+    pub read: bool,
+}
+
+/// How closely [`Storage::inspect`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Where the storage keeps a checksum of the whole, take it; read smaller objects only.
+    Cheaply,
+    /// Read the content, whatever its size.
+    AtContent,
+}
+
+/// Objects up to this size are read by a cheap look when the storage keeps no checksum of them.
+pub const INSPECT_READ_BYTES_MAX: u64 = 1 << 30;
+
+/// Objects below a folder, in pages of the storage's own size.
+pub type Pages<'a> = BoxStream<'a, Result<Vec<ObjectInfo>, StorageError>>;
 
 /// Why an operation failed; says what its caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +131,21 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError>;
     /// Every visible object below a folder, by name. A folder that does not exist is empty; a bucket that does not is an error.
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError>;
+    /// The same page by page, in no order, so that memory is bounded by a page. Implementations that have no pages
+    /// give one.
+    fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
+        stream::once(self.list(folder)).boxed()
+    }
+    /// Size and checksum of a visible object, without holding it in memory. What the storage says of it is believed
+    /// only as far as `look` allows.
+    async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
+        let limit = if look == Look::AtContent { u64::MAX } else { INSPECT_READ_BYTES_MAX };
+        match self.get(location, limit).await {
+            Ok(bytes) => Ok(Inspected { size: bytes.len() as u64, crc32c: Some(crc32c::crc32c(&bytes)), read: true }),
+            Err(StorageError::TooLarge { size, .. }) => Ok(Inspected { size, crc32c: None, read: false }),
+            Err(error) => Err(error),
+        }
+    }
     /// Begins an object that stays invisible until it is published.
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError>;
     /// Makes a staged object visible under its location. Done again, it changes nothing.

@@ -7,18 +7,21 @@
 use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::S3Writer;
 use super::staged_name::made_for_job;
-use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use super::{
+    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, StagedWriter, Storage, StorageError,
+};
 use crate::aws::Aws;
 use crate::clock::now_ms;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload,
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload, Object,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use streamctl_proto::report::{StagedObject, Staging};
@@ -117,21 +120,44 @@ impl Storage for S3Storage {
     }
 
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
-        let place = Place::parse(folder.as_str())?;
-        let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
-        let mut pages = request.into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
-            found.extend(page.contents().iter().map(|object| ObjectInfo {
-                location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
-                size: unsigned(object.size()),
-                etag: object.e_tag().unwrap_or_default().to_owned(),
-            }));
-        }
+        let mut found: Vec<ObjectInfo> = self.pages(folder).try_concat().await?;
         // Servers other than AWS may order folder by folder.
         found.sort_by(|one, other| one.location.cmp(&other.location));
         Ok(found)
+    }
+
+    fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
+        let begin = async move {
+            let place = Place::parse(folder.as_str())?;
+            let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
+            let pages = request.into_paginator().send();
+            Ok::<_, StorageError>(stream::try_unfold(pages, move |mut pages| async move {
+                let Some(page) = pages.next().await else { return Ok(None) };
+                let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
+                let info = |object: &Object| ObjectInfo {
+                    location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
+                    size: unsigned(object.size()),
+                    etag: object.e_tag().unwrap_or_default().to_owned(),
+                };
+                Ok(Some((page.contents().iter().map(info).collect(), pages)))
+            }))
+        };
+        stream::once(begin).try_flatten().boxed()
+    }
+
+    async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let head = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
+        let head = head.send().await.map_err(|error| meaning(location, &error))?;
+        let size = unsigned(head.content_length());
+        let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
+        let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+        match (look, kept) {
+            (Look::Cheaply, Some(kept)) => Ok(Inspected { size, crc32c: Some(kept), read: false }),
+            (Look::Cheaply, None) if size > INSPECT_READ_BYTES_MAX => Ok(Inspected { size, crc32c: None, read: false }),
+            _ => Ok(Inspected { size, crc32c: Some(read_crc32c(&client, place).await?), read: true }),
+        }
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
@@ -163,7 +189,7 @@ impl Storage for S3Storage {
         };
         let lost = || StorageError::StagedLost { location: object.location.clone() };
         match (look(&client, place, object, refusal.is_some()).await?, refusal) {
-            (Look::Same, _) => Ok(()),
+            (Stands::Same, _) => Ok(()),
             // The upload is gone, or its content is not the recorded one: nothing will bring the object back.
             (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => Err(lost()),
             (_, Some((_, error))) => Err(error),
@@ -257,7 +283,7 @@ pub(super) async fn abort(client: &Client, place: Place<'_>, upload_id: &str) ->
 
 /// What stands under an object's name.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+enum Stands {
     Same,
     Other,
     Nothing,
@@ -265,17 +291,22 @@ enum Look {
 
 /// Compares what is there with what was staged: by size, then by the service's checksum of the whole. Where it keeps
 /// none, the object is read back if its completion is `in_doubt`: the controller can not read all output.
-async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt: bool) -> Result<Look, StorageError> {
+async fn look(
+    client: &Client,
+    place: Place<'_>,
+    object: &StagedObject,
+    in_doubt: bool,
+) -> Result<Stands, StorageError> {
     let request = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
     let head = match request.send().await {
         Ok(head) => head,
         Err(error) => match meaning(place.location, &error) {
-            StorageError::NotFound { .. } => return Ok(Look::Nothing),
+            StorageError::NotFound { .. } => return Ok(Stands::Nothing),
             error => return Err(error),
         },
     };
     if unsigned(head.content_length()) != object.size {
-        return Ok(Look::Other);
+        return Ok(Stands::Other);
     }
     let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
     let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
@@ -288,7 +319,7 @@ async fn look(client: &Client, place: Place<'_>, object: &StagedObject, in_doubt
         // Names are never used twice, so the size has to do.
         None => object.crc32c,
     };
-    Ok(if crc32c == object.crc32c { Look::Same } else { Look::Other })
+    Ok(if crc32c == object.crc32c { Stands::Same } else { Stands::Other })
 }
 
 /// A checksum of a whole object; `None` for one of its parts' checksums (`...-2`).

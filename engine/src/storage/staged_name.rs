@@ -5,7 +5,7 @@
 
 /// Whether an object's last name segment was made for `job`. Two jobs may share a folder, and one's name may end in
 /// the other's (`sales`, `eu-sales`): what stands before the job must be a window's start and nothing else.
-pub(super) fn made_for_job(name: &str, job: &str) -> bool {
+pub fn made_for_job(name: &str, job: &str) -> bool {
     let marker = format!("-{job}-t");
     let Some((start, rest)) = name.split_once(&marker) else { return false };
     is_window_start(start) && is_task_and_number(rest)

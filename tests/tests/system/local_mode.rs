@@ -43,6 +43,12 @@ impl Run {
     fn start(&self) -> Process {
         self.launch.start()
     }
+    /// What the programs themselves say of it.
+    fn verify(&self) -> Process {
+        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let args = ["verify", "--local", job.to_str().unwrap(), "--state", state.to_str().unwrap(), "--replay", "1,2"];
+        Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
+    }
     fn place(&self, name: &str) -> String {
         format!("{}/{name}/", self.folder.display())
     }
@@ -120,6 +126,8 @@ fn twenty_kills_of_a_local_run_lose_nothing_and_double_nothing() {
     // The oracle knows uuids and codes; an undisturbed run knows every column.
     let same = python.ask("same_output.py", &[&calm.place("out"), &calm.place("dead"), &sink, &dead]);
     assert_eq!(same["ok"], true, "{same:#}");
+    let mut verify = killed.verify();
+    assert!(verify.wait(REST).success(), "{}", verify.log());
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod docs;
 mod local_mode;
 mod model_job;
 mod support;
+mod verify;

@@ -138,12 +138,15 @@ fn every_record_is_there_once_whatever_is_scaled_split_killed_or_restarted() {
     kill_a_worker_inside_a_window(&mut scene);
     kill_the_leader(&mut scene);
     kill_everything(&mut scene);
+    // While it runs: what is committed meanwhile is no finding.
+    scene.cluster.cli_ok(&["verify", JOB]);
 
     assert!(writer.terminate(STEP).success(), "{}", writer.log());
     let status = scene.everything_is_there_once();
     epochs_are_numbered_without_a_gap_and_balanced(&scene, &status);
     foreign_clients_see_the_same(&scene, &status);
     stop_and_submit_again_goes_on(&mut scene);
+    it_can_be_proven(&scene);
 }
 
 fn scale_up_and_down(scene: &mut Scene) {
@@ -247,6 +250,16 @@ fn stop_and_submit_again_goes_on(scene: &mut Scene) {
     assert!(more.wait(STEP).success(), "{}", more.log());
     scene.submit();
     scene.everything_is_there_once();
+}
+
+/// After all that was done to it; row by row for the first epoch and the last.
+fn it_can_be_proven(scene: &Scene) {
+    let last = scene.cluster.status(JOB).expect("a leader answers").epoch.to_string();
+    let replay = format!("1,{last}");
+    let answer = scene.cluster.cli_ok(&["verify", JOB, "--replay", &replay, "-o", "json"]);
+    let answer: Value = serde_json::from_str(&answer).expect("one document");
+    assert_eq!((&answer["proven"], &answer["listed"], &answer["replayed"]), (&true.into(), &true.into(), &2.into()));
+    assert_eq!(answer["epochs"].to_string(), last);
 }
 
 fn now_ms() -> u64 {

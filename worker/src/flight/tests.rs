@@ -10,6 +10,7 @@ use crate::task::{ReadBudget, TaskSettings};
 use arrow_flight::decode::FlightRecordBatchStream;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
+use streamctl_proto::verify::EpochOutcome;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -23,6 +24,7 @@ fn unknown<T>() -> Result<T, Status> {
 #[tonic::async_trait]
 impl Jobs for Controller {
     type WatchJobStream = BoxStream<'static, Result<v1::JobStatus, Status>>;
+    type VerifyStream = BoxStream<'static, Result<v1::VerifyEvent, Status>>;
 
     async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
         if request.into_inner().epoch == 1 {
@@ -53,6 +55,9 @@ impl Jobs for Controller {
         &self,
         _: Request<v1::ReplayDeadLettersRequest>,
     ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
+        unknown()
+    }
+    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         unknown()
     }
     async fn list_workers(
@@ -121,6 +126,37 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     empty.close(&shard("a"), vec![]);
     let gone = rows(&bed, Arc::default(), empty, &controller);
     assert_eq!(get(&gone, ticket(1, report.task)).await.unwrap_err(), Code::DataLoss);
+}
+
+async fn act(rows: &FlightRows, action: &str, body: &str) -> Result<EpochOutcome, Code> {
+    let action = Action { r#type: action.to_owned(), body: body.to_owned().into() };
+    let answer = rows.do_action(Request::new(action)).await.map_err(|status| status.code())?;
+    let results: Vec<_> = answer.into_inner().try_collect().await.map_err(|status| status.code())?;
+    assert_eq!(results.len(), 1);
+    Ok(serde_json::from_slice(&results[0].body).unwrap())
+}
+
+#[tokio::test]
+async fn an_epoch_is_verified_on_request() {
+    let mut bed = Bed::new(job("SELECT id, k FROM source WHERE id <> 1"));
+    bed.push("a", 0, &[10, 20, 30]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let rows = rows(&bed, Arc::default(), bed.source.clone(), &controller);
+    let body = r#"{"job":"sales","epoch":1}"#;
+    let EpochOutcome::Compared { rows: compared, .. } = act(&rows, VERIFY_ACTION, body).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((compared.replayed, compared.stored), (2, 0), "the manifest of this test names no object");
+    assert_eq!(act(&rows, VERIFY_ACTION, r#"{"job":"sales","epoch":2}"#).await.unwrap_err(), Code::NotFound);
+    for bad in ["", r#"{"job":"../x","epoch":1}"#, r#"{"job":"sales","epoch":1,"path":"/etc/passwd"}"#] {
+        assert_eq!(act(&rows, VERIFY_ACTION, bad).await.unwrap_err(), Code::InvalidArgument, "{bad}");
+    }
+    assert_eq!(act(&rows, "other", body).await.unwrap_err(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub enum EncodeError {
 }
 
 /// One object's encoder.
-pub(super) enum Encoder {
+pub(crate) enum Encoder {
     Parquet(Box<ArrowWriter<Vec<u8>>>),
     Json(Compressed),
     Csv { out: Compressed, header: bool },

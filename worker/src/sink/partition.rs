@@ -29,7 +29,7 @@ enum Level {
 
 /// How the rows of one window are spread over folders.
 #[derive(Debug)]
-pub(super) struct Partitioner {
+pub(crate) struct Partitioner {
     levels: Vec<Level>,
     /// Columns that stay in the objects.
     kept: Vec<usize>,

@@ -46,6 +46,11 @@ impl Lines {
         Ok(Self { input, quoted, number: 0, limit: RECORD_BYTES_MAX })
     }
 
+    /// The same with another limit of a line.
+    pub fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
     /// The next line; `None` at the end of the file.
     pub fn next(&mut self) -> std::io::Result<Option<Line>> {
         let mut line = Line { number: self.number + 1, bytes: Vec::new(), cut: false };

@@ -7,7 +7,7 @@
 
 mod arrival;
 mod csv_row;
-mod lines;
+pub(crate) mod lines;
 
 use self::csv_row::Header;
 use self::lines::{Line, Lines};

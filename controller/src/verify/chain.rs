@@ -1,0 +1,302 @@
+//! Whether manifests continue each other without gap or overlap, and add up.
+//!
+//! Owns: every statement of a manifest that its own text and its neighbour's can prove. Does not own: reading
+//! manifests, objects. Rule: pure, and from the last epoch back: two manifests are enough to judge a step, so that a
+//! job of any age is walked once, in the memory of two.
+
+use super::finding::{Finding, Kind};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::manifest::{Frontier, ManifestPart};
+use streamctl_proto::report::ObjectKind;
+use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId};
+
+/// Walks a job's manifests from the last one wanted back to the first.
+pub struct Chain<'j> {
+    job: &'j ResolvedJob,
+    /// The manifest after the next one that is given.
+    later: Option<Manifest>,
+    /// Shards that begin in an epoch that was given: no earlier one may know them.
+    began: BTreeMap<ShardId, u64>,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+/// Figures of the manifests that were given.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Manifests.
+    pub epochs: u64,
+    /// Ranges of shards.
+    pub ranges: u64,
+    /// Shards with a range.
+    pub shards: BTreeSet<ShardId>,
+    /// Sum of their counts.
+    pub counts: Counts,
+}
+
+impl<'j> Chain<'j> {
+    /// Of a job; nothing was given yet.
+    pub fn new(job: &'j ResolvedJob) -> Self {
+        Self { job, later: None, began: BTreeMap::new(), seen: Seen::default() }
+    }
+
+    /// The next manifest: the one before the last that was given.
+    pub fn take(&mut self, manifest: Manifest) -> Vec<Finding> {
+        let mut found = alone(self.job, &manifest);
+        found.extend(self.step(Some(&manifest)));
+        self.seen.epochs += 1;
+        self.seen.counts.add(&manifest.counts);
+        for part in &manifest.parts {
+            self.seen.ranges += part.ranges.len() as u64;
+            self.seen.shards.extend(part.ranges.keys().cloned());
+        }
+        self.later = Some(manifest);
+        found
+    }
+
+    /// The manifest before the first one wanted: only the step from it is of interest.
+    pub fn neighbour(&mut self, manifest: &Manifest) -> Vec<Finding> {
+        self.step(Some(manifest))
+    }
+
+    /// There is none before the last that was given.
+    pub fn begin(&mut self) -> Vec<Finding> {
+        self.step(None)
+    }
+
+    /// The manifest before the last that was given can not be read: the step from it can not be judged.
+    pub fn break_off(&mut self) {
+        self.later = None;
+    }
+
+    fn step(&mut self, before: Option<&Manifest>) -> Vec<Finding> {
+        let Some(later) = self.later.take() else { return vec![] };
+        let mut found = step(self.job, before, &later);
+        let nothing = BTreeMap::new();
+        let known = before.map_or(&nothing, |before| &before.frontier);
+        for shard in later.frontier.keys().filter(|shard| !known.contains_key(*shard)) {
+            self.began.insert(shard.clone(), later.epoch.0);
+        }
+        for shard in known.keys() {
+            if let Some(again) = self.began.remove(shard) {
+                let text = format!("it was read before, and begins anew in epoch {again}: its records are there twice");
+                found.push(Finding::new(Kind::RangeOverlap, again, shard.as_str(), text));
+            }
+        }
+        found
+    }
+}
+
+/// What one manifest says that can be judged without another.
+fn alone(job: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
+    let epoch = manifest.epoch.0;
+    let mut found = vec![];
+    let previous = manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0);
+    if previous + 1 != epoch {
+        let text = format!("it goes on from epoch {previous}, not from epoch {}", epoch.saturating_sub(1));
+        found.push(Finding::new(Kind::EpochGap, epoch, "", text));
+    }
+    let aligned = job.spec.window.window_of(manifest.window.start_ms);
+    if aligned != manifest.window {
+        let text = format!(
+            "its window is {} to {} ms, windows of this job begin at multiples of {} ms",
+            manifest.window.start_ms,
+            manifest.window.end_ms,
+            job.spec.window.ms()
+        );
+        found.push(Finding::new(Kind::Window, epoch, "", text));
+    }
+    if manifest.query_digest != job.query_digest {
+        found.push(Finding::new(Kind::Query, epoch, "", "its rows were made by another query than the job's"));
+    }
+    found.extend(counts(manifest));
+    found.extend(objects(manifest));
+    found.extend(spans(manifest).1);
+    found
+}
+
+/// What was read is what became rows and dead letters, per task and in all.
+fn counts(manifest: &Manifest) -> Vec<Finding> {
+    let mut found = vec![];
+    let mut tell = |subject: String, text: String| {
+        found.push(Finding::new(Kind::Counts, manifest.epoch.0, subject, text));
+    };
+    let mut sum = Counts::default();
+    for ManifestPart { task, ranges, counts } in &manifest.parts {
+        sum.add(counts);
+        if !counts.balanced() {
+            let Counts { rows_in, rows_decoded, rows_dead, .. } = counts;
+            tell(
+                task.to_string(),
+                format!("{rows_in} records in are not {rows_decoded} rows and {rows_dead} dead letters"),
+            );
+        }
+        let records: u64 = ranges.values().map(|range| range.records).sum();
+        let bytes: u64 = ranges.values().map(|range| range.bytes).sum();
+        if (records, bytes) != (counts.rows_in, counts.bytes_in) {
+            let Counts { rows_in, bytes_in, .. } = counts;
+            let text = format!("its ranges have {records} records of {bytes} bytes, it counts {rows_in} of {bytes_in}");
+            tell(task.to_string(), text);
+        }
+    }
+    if sum != manifest.counts {
+        tell(String::new(), format!("its tasks count {sum:?} together, the epoch {:?}", manifest.counts));
+    }
+    found
+}
+
+/// Rows and dead letters of each task are in its objects.
+fn objects(manifest: &Manifest) -> Vec<Finding> {
+    let mut rows: BTreeMap<TaskId, (u64, u64)> = BTreeMap::new();
+    for object in &manifest.objects {
+        let (data, dead) = rows.entry(object.task).or_default();
+        match object.staged.kind {
+            ObjectKind::Data => *data += object.staged.rows,
+            ObjectKind::DeadLetter => *dead += object.staged.rows,
+        }
+    }
+    let mut counted: BTreeMap<TaskId, (u64, u64)> = BTreeMap::new();
+    for part in &manifest.parts {
+        let (data, dead) = counted.entry(part.task).or_default();
+        *data += part.counts.rows_out;
+        *dead += part.counts.rows_dead;
+    }
+    let tasks: BTreeSet<TaskId> = rows.keys().chain(counted.keys()).copied().collect();
+    let judge = |task: TaskId| {
+        let of = |map: &BTreeMap<TaskId, (u64, u64)>| map.get(&task).copied().unwrap_or_default();
+        let ((data, dead), (rows_out, rows_dead)) = (of(&rows), of(&counted));
+        let text =
+            || format!("its objects hold {data} rows and {dead} dead letters, it counts {rows_out} and {rows_dead}");
+        let differs = (data, dead) != (rows_out, rows_dead);
+        differs.then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
+    };
+    tasks.into_iter().filter_map(judge).collect()
+}
+
+/// From where to where each shard was read in an epoch.
+type Spans<'m> = BTreeMap<&'m ShardId, (&'m Position, &'m Position)>;
+
+/// The ranges of each shard put together, in the order of the parts; and where they do not join.
+fn spans(manifest: &Manifest) -> (Spans<'_>, Vec<Finding>) {
+    let (mut spans, mut found) = (Spans::new(), vec![]);
+    for (shard, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
+        let epoch = manifest.epoch.0;
+        if range.records == 0 {
+            found.push(Finding::new(Kind::Counts, epoch, shard.as_str(), "it has a range without a record"));
+        }
+        if !range.from.reaches(&range.to) || range.from == range.to {
+            let text = format!("its range goes back: from {} to {}", range.from, range.to);
+            found.push(Finding::new(Kind::RangeOverlap, epoch, shard.as_str(), text));
+        }
+        match spans.get_mut(shard) {
+            Some((_, to)) => {
+                found.extend(join(epoch, shard, to, &range.from));
+                *to = &range.to;
+            }
+            None => _ = spans.insert(shard, (&range.from, &range.to)),
+        }
+    }
+    (spans, found)
+}
+
+/// A range must begin exactly where the one before it ended.
+fn join(epoch: u64, shard: &ShardId, left: &Position, from: &Position) -> Option<Finding> {
+    if left == from {
+        return None;
+    }
+    let (kind, what) = match left.reaches(from) {
+        true => (Kind::RangeGap, "what lies between is in no epoch"),
+        false => (Kind::RangeOverlap, "what lies between is there twice"),
+    };
+    let text = format!("its range begins {from}, the one before left it {left}: {what}");
+    Some(Finding::new(kind, epoch, shard.as_str(), text))
+}
+
+/// The step from one manifest to the next, or from nothing to the first.
+fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Vec<Finding> {
+    let epoch = manifest.epoch.0;
+    let mut found = vec![];
+    if let Some(before) = before.filter(|before| before.window.end_ms > manifest.window.start_ms) {
+        let text = format!("its window {} is not after that of the epoch before, {}", manifest.window, before.window);
+        found.push(Finding::new(Kind::Window, epoch, "", text));
+    }
+    let mut totals = before.map(|before| before.totals).unwrap_or_default();
+    totals.add(&manifest.counts);
+    if totals != manifest.totals {
+        let text = format!("its totals are {:?}, those before and its own counts are {totals:?}", manifest.totals);
+        found.push(Finding::new(Kind::Totals, epoch, "", text));
+    }
+    let nothing = BTreeMap::new();
+    let known = before.map_or(&nothing, |before| &before.frontier);
+    let (spans, _) = spans(manifest);
+    found.extend(joins(job, known, &spans, epoch));
+    found.extend(frontier(job, known, &spans, manifest));
+    found.extend(families(known, &spans, epoch));
+    found
+}
+
+/// Each shard goes on where the epoch before left it; a new one begins at the job's start or at its own beginning.
+fn joins(job: &ResolvedJob, known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) -> Vec<Finding> {
+    let judge = |(shard, (from, _)): (&&ShardId, &(&Position, &Position))| match known.get(*shard) {
+        Some(stands) => join(epoch, shard, &stands.position, from),
+        None if is_beginning(job, from) => None,
+        None => {
+            let text = format!("it is new, and its first range begins {from}: what lies before is in no epoch");
+            Some(Finding::new(Kind::RangeGap, epoch, shard.as_str(), text))
+        }
+    };
+    spans.iter().filter_map(judge).collect()
+}
+
+fn is_beginning(job: &ResolvedJob, position: &Position) -> bool {
+    *position == Position::Start || *position == job.start
+}
+
+/// The frontier is where the ranges leave the shards. A shard's end may be known only after its last record.
+fn frontier(
+    job: &ResolvedJob,
+    known: &BTreeMap<ShardId, Frontier>,
+    spans: &Spans<'_>,
+    manifest: &Manifest,
+) -> Vec<Finding> {
+    let epoch = manifest.epoch.0;
+    let mut found = vec![];
+    let mut tell = |shard: &ShardId, text: String| {
+        found.push(Finding::new(Kind::Frontier, epoch, shard.as_str(), text));
+    };
+    for (shard, Frontier { position, .. }) in &manifest.frontier {
+        let left = spans.get(shard).map(|(_, to)| *to).or_else(|| known.get(shard).map(|stands| &stands.position));
+        match left {
+            _ if *position == Position::End => {}
+            Some(left) if left == position => {}
+            Some(left) => tell(shard, format!("it is said to stand {position}, its ranges leave it {left}")),
+            None if is_beginning(job, position) => {}
+            None => tell(shard, format!("it is new and without a range, and is said to stand {position}")),
+        }
+    }
+    for shard in spans.keys().filter(|shard| !manifest.frontier.contains_key(**shard)) {
+        tell(shard, "it has a range, and nothing says where it stands".to_owned());
+    }
+    for (shard, stands) in known.iter().filter(|(shard, _)| !manifest.frontier.contains_key(*shard)) {
+        if stands.position != Position::End {
+            tell(shard, format!("it stood {} in the epoch before, and is forgotten here", stands.position));
+        }
+    }
+    found
+}
+
+/// No record of a parent comes in a later epoch than one of its children.
+fn families(known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) -> Vec<Finding> {
+    let begun = |position: &Position| matches!(position, Position::After { .. } | Position::End);
+    let mut found = vec![];
+    for (child, stands) in known.iter().filter(|(_, stands)| begun(&stands.position)) {
+        for parent in stands.parents.iter().filter(|parent| spans.contains_key(parent)) {
+            let text = format!("its records come after some of its child {child}, which was read in an earlier epoch");
+            found.push(Finding::new(Kind::ChildBeforeParent, epoch, parent.as_str(), text));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

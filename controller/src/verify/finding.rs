@@ -1,0 +1,71 @@
+//! One thing that a verification found.
+//!
+//! Owns: how severe each kind is, what to do about it. Does not own: finding it.
+//! Rule: only what was promised and is not so is a fault; what could not be looked at is said to be just that.
+
+use streamctl_proto::v1;
+pub use streamctl_proto::v1::verify_finding::{Kind, Severity};
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is not so.
+    pub kind: Kind,
+    /// In which epoch; 0: in none.
+    pub epoch: u64,
+    /// A shard, an object, a manifest; empty: none.
+    pub subject: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Finding {
+    /// About `subject` in `epoch`.
+    pub fn new(kind: Kind, epoch: u64, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { kind, epoch, subject: subject.into(), text: text.into() }
+    }
+
+    /// What it means for the proof.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            Kind::ObjectWaiting => Severity::Note,
+            Kind::ReplayGone | Kind::NotChecked => Severity::Unchecked,
+            _ => Severity::Fault,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            Kind::ManifestMissing | Kind::ManifestChanged => {
+                "restore it from a copy or an earlier version; nothing of streamctl ever deletes or changes a manifest"
+            }
+            Kind::ObjectMissing => {
+                "restore it, or take its epoch's rows from the stream again with `streamctl tail`; \
+                 nothing of streamctl ever deletes a published object"
+            }
+            Kind::ObjectSize | Kind::ObjectChecksum => "restore it: somebody has written to it since it was published",
+            Kind::ObjectStray => "readers of the folder see it: find out who put it there, then move it away",
+            Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
+            Kind::ReplayGone => "nothing is wrong; replay a newer epoch, or lengthen the stream's retention",
+            Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
+                "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"
+            }
+            Kind::NotChecked => "verify again when that is mended",
+            _ => "report it with the manifests of this epoch and the one before: it must never happen",
+        }
+    }
+}
+
+impl From<Finding> for v1::VerifyFinding {
+    fn from(finding: Finding) -> Self {
+        Self {
+            severity: finding.severity().into(),
+            kind: finding.kind.into(),
+            epoch: finding.epoch,
+            hint: finding.hint().to_owned(),
+            subject: finding.subject,
+            text: finding.text,
+        }
+    }
+}

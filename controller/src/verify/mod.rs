@@ -1,0 +1,126 @@
+//! A proof for the user: everything that a job's manifests say, compared with what is there.
+//!
+//! Owns: the order of the checks, what a verification may take. Does not own: what manifests must say of each other
+//! ([`chain`]), objects ([`objects`]), rows (a worker, through [`Replayer`]).
+//! Rule: it only reads. The head comes from the store, not from the core: what is proven is what would survive.
+
+pub mod chain;
+pub mod finding;
+mod objects;
+mod replay;
+mod run;
+mod strays;
+mod teller;
+
+pub use replay::{FlightReplayer, Replayer};
+
+use crate::store::{Store, StoreError, StoredJob};
+use run::Run;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::{JobName, describe, v1};
+use tokio::sync::{Semaphore, mpsc};
+use tonic::Status;
+
+/// Verifications that one controller works on at the same time.
+pub const VERIFICATIONS_MAX: usize = 2;
+/// Epochs that one verification replays.
+pub const REPLAYS_MAX: usize = 1_000;
+/// Events that may wait for whoever asked.
+pub const EVENTS_MAX: usize = 256;
+
+/// What is sent to whoever asked.
+pub type Events = mpsc::Receiver<Result<v1::VerifyEvent, Status>>;
+
+/// Verifies jobs.
+#[derive(Clone)]
+pub struct Verifier {
+    /// Where jobs and their heads are.
+    store: Arc<dyn Store>,
+    /// Where manifests and objects are.
+    storages: Storages,
+    /// Who reads an epoch again.
+    replayer: Arc<dyn Replayer>,
+    permits: Arc<Semaphore>,
+}
+
+impl Verifier {
+    /// Reads heads from `store` and all else from `storages`; `replayer` is asked for epochs that are to be replayed.
+    pub fn new(store: Arc<dyn Store>, storages: Storages, replayer: Arc<dyn Replayer>) -> Self {
+        Self { store, storages, replayer, permits: Arc::new(Semaphore::new(VERIFICATIONS_MAX)) }
+    }
+
+    /// Begins a verification; it ends when its events are dropped. What makes no sense is refused before it begins.
+    pub async fn verify(&self, request: &v1::VerifyRequest) -> Result<Events, Status> {
+        let busy = |_| {
+            let text = format!("this controller verifies {VERIFICATIONS_MAX} jobs at the moment; try again later");
+            Status::resource_exhausted(text)
+        };
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(busy)?;
+        let job = request.job.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let stored = self.stored(&job).await?;
+        let wanted = Wanted::new(request, &stored)?;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let verifier = self.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let gone = sender.clone();
+            tokio::select! {
+                () = Run::new(&verifier, &stored, wanted, sender).run() => {}
+                () = gone.closed() => {}
+            }
+        });
+        Ok(events)
+    }
+
+    /// The job as the store has it now.
+    async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
+        let jobs = self.store.load().await.map_err(|error| match error {
+            StoreError::Unavailable { .. } => Status::unavailable(describe(&error)),
+            error => Status::internal(describe(&error)),
+        })?;
+        let missing = || Status::not_found(format!("there is no job {job}; `streamctl list` shows those there are"));
+        jobs.into_iter().find(|stored| stored.job.spec.name == *job).ok_or_else(missing)
+    }
+}
+
+/// What is to be verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    from: u64,
+    to: u64,
+    replay: BTreeSet<u64>,
+    deep: bool,
+}
+
+impl Wanted {
+    fn new(request: &v1::VerifyRequest, stored: &StoredJob) -> Result<Self, Status> {
+        let head = stored.head.as_ref().map_or(0, |head| head.epoch.0);
+        let from = request.from.max(1);
+        let to = if request.to == 0 { head } else { request.to };
+        let refused = |text: String| Err(Status::invalid_argument(text));
+        if to > head {
+            return refused(format!("the last committed epoch is {head}, not {to}"));
+        }
+        if from > to && request.from > 0 {
+            return refused(format!("there is no epoch from {from} to {to}"));
+        }
+        let replay: BTreeSet<u64> = request.replay.iter().copied().collect();
+        if let Some(epoch) = replay.iter().find(|epoch| !(from..=to).contains(epoch)) {
+            return refused(format!("epoch {epoch} can not be replayed: epochs {from} to {to} are verified"));
+        }
+        if replay.len() > REPLAYS_MAX {
+            return refused(format!("at most {REPLAYS_MAX} epochs are replayed at once"));
+        }
+        Ok(Self { from, to, replay, deep: request.deep })
+    }
+
+    /// Every epoch that there was when it began.
+    fn is_whole(&self, stored: &StoredJob) -> bool {
+        self.from == 1 && stored.head.as_ref().is_none_or(|head| head.epoch.0 == self.to)
+    }
+}
+
+#[cfg(test)]
+mod tests;

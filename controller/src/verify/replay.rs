@@ -1,0 +1,87 @@
+//! Who reads an epoch again: a worker, asked over Flight.
+//!
+//! Owns: which worker is asked, and how long. Does not own: reading and comparing (the worker).
+//! Rule: any worker can; one that does not answer is passed over.
+
+use crate::core::Core;
+use crate::leading::Leader;
+use arrow_flight::Action;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use std::time::Duration;
+use streamctl_proto::verify::{EpochOutcome, EpochTicket, VERIFY_ACTION};
+use streamctl_proto::{Manifest, ResolvedJob};
+use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status};
+
+/// Time to connect to a worker.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time in which a worker must have read an epoch again and compared it.
+pub const REPLAY_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// A line on which nothing answers for so long is broken.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Reads an epoch from its source again and compares.
+#[async_trait]
+pub trait Replayer: Send + Sync {
+    /// What came of it; a failure is an outcome too.
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome;
+}
+
+/// Asks the workers that are connected to the leader in this process.
+pub struct FlightReplayer {
+    /// Who leads.
+    pub leader: Leader,
+}
+
+#[async_trait]
+impl Replayer for FlightReplayer {
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
+        let ticket = EpochTicket { job: job.spec.name.clone(), epoch: manifest.epoch.0 };
+        let failed = |reason: String, hint: &str| EpochOutcome::Failed { reason, hint: hint.to_owned() };
+        let body = match serde_json::to_vec(&ticket) {
+            Ok(body) => body,
+            Err(error) => return failed(error.to_string(), ""),
+        };
+        let addresses = match self.workers().await {
+            Ok(addresses) => addresses,
+            Err(status) => return failed(status.message().to_owned(), ""),
+        };
+        let mut failures = vec![];
+        for address in &addresses {
+            match ask(address, body.clone()).await {
+                Ok(outcome) => return outcome,
+                Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
+            }
+        }
+        if failures.is_empty() {
+            return failed("no worker is connected".to_owned(), "start one");
+        }
+        failed(failures.join("; "), "")
+    }
+}
+
+impl FlightReplayer {
+    async fn workers(&self) -> Result<Vec<String>, Status> {
+        let connected = |core: &Core| {
+            let workers = core.workers.values().filter(|worker| worker.connected);
+            workers.map(|worker| worker.flight_address.clone()).collect()
+        };
+        Ok(self.leader.handle()?.ask(connected).await?)
+    }
+}
+
+async fn ask(address: &str, body: Vec<u8>) -> Result<EpochOutcome, Status> {
+    let unavailable = |error: tonic::transport::Error| Status::unavailable(streamctl_proto::describe(&error));
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unavailable)?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REPLAY_TIMEOUT);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE);
+    let channel = endpoint.connect().await.map_err(unavailable)?;
+    let action = Action { r#type: VERIFY_ACTION.to_owned(), body: body.into() };
+    let answer = FlightServiceClient::new(channel).do_action(Request::new(action)).await?;
+    let Some(result) = answer.into_inner().next().await else {
+        return Err(Status::new(Code::Internal, "it answered nothing"));
+    };
+    serde_json::from_slice(&result?.body).map_err(|error| Status::internal(error.to_string()))
+}

@@ -1,0 +1,288 @@
+//! One verification, from the head back to the first epoch wanted.
+//!
+//! Owns: the walk; what is done where it breaks. Does not own: any judgement (`chain`, `objects`, `strays`).
+//! Rule: each manifest is read once and is believed only as far as its successor, or the store, vouches for it.
+
+use super::chain::Chain;
+use super::finding::{Finding, Kind};
+use super::objects::Objects;
+use super::strays::{self, Names};
+use super::teller::Teller;
+use super::{Verifier, Wanted};
+use crate::publish::{CheckpointError, Checkpoints};
+use crate::store::StoredJob;
+use std::time::Duration;
+use streamctl_engine::storage::StorageError;
+use streamctl_proto::manifest::ManifestError;
+use streamctl_proto::verify::{Comparison, EpochOutcome};
+use streamctl_proto::{Epoch, Manifest, ManifestRef, describe, v1};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+/// Tries of reading a manifest while its storage does not answer.
+const READ_TRIES_MAX: u32 = 4;
+/// Wait between two of them, times the number of the try.
+const READ_WAIT: Duration = Duration::from_millis(500);
+
+/// One verification.
+pub(super) struct Run<'v> {
+    verifier: &'v Verifier,
+    stored: &'v StoredJob,
+    wanted: Wanted,
+    checkpoints: Checkpoints,
+    chain: Chain<'v>,
+    objects: Objects<'v>,
+    names: Names,
+    teller: Teller,
+    /// Some manifest could not be read: what it names is not known.
+    incomplete: bool,
+    summary: v1::VerifySummary,
+}
+
+impl<'v> Run<'v> {
+    pub fn new(
+        verifier: &'v Verifier,
+        stored: &'v StoredJob,
+        wanted: Wanted,
+        sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
+    ) -> Self {
+        let summary = v1::VerifySummary {
+            job: stored.job.spec.name.to_string(),
+            from: wanted.from,
+            to: wanted.to,
+            ..Default::default()
+        };
+        Self {
+            verifier,
+            stored,
+            checkpoints: Checkpoints::of(&verifier.storages, &stored.job),
+            chain: Chain::new(&stored.job),
+            objects: Objects::new(&verifier.storages, stored.published.0, wanted.deep),
+            names: Names::default(),
+            teller: Teller::new(sender),
+            wanted,
+            incomplete: false,
+            summary,
+        }
+    }
+
+    /// Does it all, and tells.
+    pub async fn run(mut self) {
+        self.walk().await;
+        let found = self.objects.look().await;
+        self.teller.find(found).await;
+        if self.wanted.is_whole(self.stored) {
+            self.compare_listing().await;
+        }
+        let seen = &self.chain.seen;
+        let summary = v1::VerifySummary {
+            epochs: seen.epochs,
+            ranges: seen.ranges,
+            shards: seen.shards.len() as u64,
+            counts: Some((&seen.counts).into()),
+            objects: self.objects.seen,
+            bytes: self.objects.bytes,
+            objects_read: self.objects.read,
+            ..self.summary
+        };
+        self.teller.conclude(summary).await;
+    }
+
+    /// From the head to the first epoch wanted, and one more for its step.
+    async fn walk(&mut self) {
+        let mut next = self.stored.head.clone();
+        while let Some(reference) = next {
+            let epoch = reference.epoch.0;
+            let manifest = match self.read(&reference).await {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    let is_wanted = epoch >= self.wanted.from;
+                    self.teller.find([unreadable(&reference, &error)]).await;
+                    self.chain.break_off();
+                    self.incomplete = true;
+                    next = if is_wanted && epoch > 1 { self.around(epoch).await } else { None };
+                    continue;
+                }
+            };
+            if epoch < self.wanted.from {
+                let found = self.chain.neighbour(&manifest);
+                self.teller.find(found).await;
+                return;
+            }
+            next = manifest.previous.clone().filter(|previous| previous.epoch.0 < epoch);
+            if epoch <= self.wanted.to {
+                self.take(manifest).await;
+            }
+        }
+        let found = self.chain.begin();
+        // The chain ends where no manifest names another one: at epoch 1, or too early, which `alone` has told.
+        self.teller.find(found).await;
+    }
+
+    /// One manifest that is wanted.
+    async fn take(&mut self, manifest: Manifest) {
+        let epoch = manifest.epoch.0;
+        let (of, epochs) = (self.wanted.to + 1 - self.wanted.from, self.wanted.to - epoch + 1);
+        let objects = self.objects.seen;
+        let doing = format!("epoch {epoch}");
+        self.teller.progress(|| v1::VerifyProgress { epochs, of, objects, doing }).await;
+        for object in &manifest.objects {
+            if !self.names.add(&object.staged.location) {
+                let text = "two manifests name it, or one does twice";
+                self.teller.find([Finding::new(Kind::ObjectTwice, epoch, &object.staged.location, text)]).await;
+            }
+            self.objects.add(epoch, object.staged.clone());
+        }
+        if self.wanted.replay.contains(&epoch) {
+            self.replay(&manifest).await;
+        }
+        let found = self.chain.take(manifest);
+        self.teller.find(found).await;
+        if self.objects.is_full() {
+            let found = self.objects.look().await;
+            self.teller.find(found).await;
+        }
+    }
+
+    /// A storage that does not answer is asked again a few times.
+    async fn read(&self, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
+        for tried in 1..READ_TRIES_MAX {
+            match self.checkpoints.read_manifest(reference).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(READ_WAIT * tried).await,
+                done => return done,
+            }
+        }
+        self.checkpoints.read_manifest(reference).await
+    }
+
+    /// A manifest that can not be read names no other: the one before is looked for by its name. Nobody vouches for
+    /// it, but it can be judged; where there are several, nobody can say which of them was committed.
+    async fn around(&mut self, epoch: u64) -> Option<ManifestRef> {
+        let before = Epoch(epoch - 1);
+        let candidates = self.checkpoints.candidates(before).await;
+        let text = match candidates.as_deref() {
+            Ok([reference]) => return Some(reference.clone()),
+            Ok([]) => format!("epochs 1 to {before} were not checked: no manifest of epoch {before} is there"),
+            Ok(several) => format!(
+                "epochs 1 to {before} were not checked: {} manifests of epoch {before} are there, and the one that \
+                 says which of them was committed can not be read",
+                several.len()
+            ),
+            Err(error) => format!("epochs 1 to {before} were not checked: {}", describe(error)),
+        };
+        self.teller.find([Finding::new(Kind::NotChecked, before.0, "", text)]).await;
+        None
+    }
+
+    /// Compares an epoch with its records.
+    async fn replay(&mut self, manifest: &Manifest) {
+        let epoch = manifest.epoch.0;
+        let doing = format!("reading epoch {epoch} from the source again");
+        let (of, objects) = (self.wanted.to + 1 - self.wanted.from, self.objects.seen);
+        let epochs = self.wanted.to - epoch + 1;
+        self.teller.progress(|| v1::VerifyProgress { epochs, of, objects, doing }).await;
+        if epoch > self.stored.published.0 {
+            let text = "it was not replayed: it is committed and not published yet";
+            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            return;
+        }
+        let outcome = self.verifier.replayer.replay(&self.stored.job, manifest).await;
+        if let EpochOutcome::Compared { rows, dead_letters, .. } = &outcome {
+            self.summary.replayed += 1;
+            self.summary.rows_replayed += rows.replayed + dead_letters.replayed;
+        }
+        self.teller.find(replayed(manifest, outcome)).await;
+    }
+
+    /// What is visible, and in no manifest.
+    async fn compare_listing(&mut self) {
+        let unchecked = |text: &str| Finding::new(Kind::NotChecked, 0, "", text);
+        if self.incomplete {
+            let text = "what is visible was not compared with what is committed: not all manifests can be read";
+            return self.teller.find([unchecked(text)]).await;
+        }
+        if self.names.too_many() {
+            let text = format!("what is visible was not compared: there are more than {} objects", strays::NAMES_MAX);
+            return self.teller.find([unchecked(&text)]).await;
+        }
+        let (of, objects) = (self.summary.to, self.objects.seen);
+        let doing = "listing what is visible".to_owned();
+        self.teller.progress(|| v1::VerifyProgress { epochs: of, of, objects, doing }).await;
+        let mut listed = match strays::list(&self.verifier.storages, &self.stored.job.spec, &self.names).await {
+            Ok(listed) => listed,
+            Err(finding) => return self.teller.find([finding]).await,
+        };
+        self.summary.foreign_objects = listed.foreign;
+        self.summary.listed = true;
+        if !listed.strays.is_empty() {
+            // What became visible meanwhile was committed before: the head of now knows it.
+            match self.committed_meanwhile().await {
+                Ok(locations) => listed.strays.retain(|stray| !locations.contains(stray)),
+                Err(text) => {
+                    self.summary.listed = false;
+                    return self.teller.find([unchecked(&text)]).await;
+                }
+            }
+        }
+        self.teller.find(strays::findings(&listed)).await;
+    }
+
+    /// Objects of the epochs that were committed since this began.
+    async fn committed_meanwhile(&self) -> Result<Vec<String>, String> {
+        let now = self.verifier.stored(&self.stored.job.spec.name).await;
+        let now = now.map_err(|status| status.message().to_owned())?;
+        let Some(head) = now.head else { return Ok(vec![]) };
+        let down_to = self.stored.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        let manifests = self.checkpoints.read_back(&head, down_to).await.map_err(|error| describe(&error))?;
+        let objects = manifests.into_iter().flat_map(|manifest| manifest.objects);
+        Ok(objects.map(|object| object.staged.location).collect())
+    }
+}
+
+/// Why a manifest is not what it must be.
+fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
+    let kind = match error {
+        CheckpointError::Storage(StorageError::NotFound { .. }) => Kind::ManifestMissing,
+        CheckpointError::Manifest { source: ManifestError::Version(_), .. } => Kind::NotChecked,
+        CheckpointError::Manifest { .. } | CheckpointError::Broken { .. } => Kind::ManifestChanged,
+        CheckpointError::Storage(_) | CheckpointError::Differs { .. } => Kind::NotChecked,
+    };
+    Finding::new(kind, reference.epoch.0, &reference.name, describe(error))
+}
+
+/// What a replay means for the proof.
+fn replayed(manifest: &Manifest, outcome: EpochOutcome) -> Vec<Finding> {
+    let epoch = manifest.epoch.0;
+    let (rows, dead_letters, ranges) = match outcome {
+        EpochOutcome::Compared { rows, dead_letters, ranges } => (rows, dead_letters, ranges),
+        EpochOutcome::Gone { reason } => return vec![Finding::new(Kind::ReplayGone, epoch, "", reason)],
+        EpochOutcome::Failed { reason, hint } => {
+            let text = if hint.is_empty() { reason } else { format!("{reason} ({hint})") };
+            return vec![Finding::new(Kind::NotChecked, epoch, "", format!("it was not replayed: {text}"))];
+        }
+    };
+    let counts = &manifest.counts;
+    let mut found: Vec<Finding> =
+        ranges.into_iter().map(|text| Finding::new(Kind::ReplayRecords, epoch, "", text)).collect();
+    found.extend(differences(Kind::ReplayRows, epoch, "rows", &rows, counts.rows_out));
+    found.extend(differences(Kind::ReplayDeadLetters, epoch, "dead letters", &dead_letters, counts.rows_dead));
+    found
+}
+
+fn differences(kind: Kind, epoch: u64, what: &str, compared: &Comparison, counted: u64) -> Option<Finding> {
+    let Comparison { replayed, stored, only_replayed, only_stored, at_least, .. } = compared;
+    if compared.equal() && *stored == counted {
+        return None;
+    }
+    let least = if *at_least { "at least " } else { "" };
+    let mut text = format!(
+        "its records give {replayed} {what}, its objects hold {stored}, its manifest counts {counted}; \
+         {least}{only_replayed} come out of the records only, {least}{only_stored} are in the objects only"
+    );
+    for (place, samples) in [("records", &compared.samples_replayed), ("objects", &compared.samples_stored)] {
+        for sample in samples {
+            text.push_str(&format!("\n  only in the {place}: {sample}"));
+        }
+    }
+    Some(Finding::new(kind, epoch, "", text))
+}

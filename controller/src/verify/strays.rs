@@ -1,0 +1,104 @@
+//! Whether anything is visible that no manifest names.
+//!
+//! Owns: the names that manifests gave, the listing. Does not own: the objects themselves (`objects`).
+//! Rule: memory is 16 bytes per named object and a page of the listing. Jobs may share a folder: what does not carry
+//! this job's name is counted, not judged.
+
+use super::finding::{Finding, Kind};
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
+use streamctl_engine::storage::{Storages, made_for_job};
+use streamctl_proto::manifest::CheckpointNames;
+use streamctl_proto::spec::Location;
+use streamctl_proto::{JobSpec, describe};
+
+/// Objects of a job whose names are compared with a listing: about 130 MiB.
+pub const NAMES_MAX: usize = 4_000_000;
+/// Strays that are told one by one.
+pub const STRAYS_MAX: usize = 1_000;
+
+/// Names of objects, each as 128 bits of its SHA-256.
+#[derive(Default)]
+pub struct Names {
+    hashes: HashSet<u128>,
+    too_many: bool,
+}
+
+impl Names {
+    /// Adds a name; false when it was there.
+    pub fn add(&mut self, location: &str) -> bool {
+        if self.hashes.len() >= NAMES_MAX {
+            self.too_many = true;
+            return true;
+        }
+        self.hashes.insert(hash(location))
+    }
+
+    /// Not all names are here.
+    pub fn too_many(&self) -> bool {
+        self.too_many
+    }
+}
+
+fn hash(location: &str) -> u128 {
+    let digest = Sha256::digest(location.as_bytes());
+    let (first, _) = digest.split_first_chunk::<16>().expect("a SHA-256 has 32 bytes");
+    u128::from_be_bytes(*first)
+}
+
+/// What a listing showed beyond the names.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Locations that carry the job's name, at most [`STRAYS_MAX`].
+    pub strays: Vec<String>,
+    /// More of them.
+    pub more: u64,
+    /// Objects that do not carry the job's name.
+    pub foreign: u64,
+}
+
+/// The folders in which a job makes objects visible.
+pub fn folders(spec: &JobSpec) -> [Location; 2] {
+    let below_checkpoint = || {
+        let names = CheckpointNames::new(&spec.name);
+        Location::folder(&spec.checkpoint.join(&names.dead_letters()))
+    };
+    [spec.sink.path.clone(), spec.dead_letter.clone().unwrap_or_else(below_checkpoint)]
+}
+
+/// Lists a job's folders, page by page.
+pub async fn list(storages: &Storages, spec: &JobSpec, names: &Names) -> Result<Listed, Finding> {
+    let mut listed = Listed::default();
+    for folder in folders(spec) {
+        let storage = storages.for_location(folder.as_str());
+        let mut pages = storage.pages(&folder);
+        while let Some(page) = pages.next().await {
+            let unlisted = |error| Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error));
+            for object in page.map_err(unlisted)? {
+                let name = object.location.rsplit('/').next().unwrap_or_default();
+                if !made_for_job(name, spec.name.as_str()) {
+                    listed.foreign += 1;
+                } else if names.hashes.contains(&hash(&object.location)) {
+                } else if listed.strays.len() < STRAYS_MAX {
+                    listed.strays.push(object.location);
+                } else {
+                    listed.more += 1;
+                }
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// What is told of the strays.
+pub fn findings(listed: &Listed) -> Vec<Finding> {
+    let stray = |location: &String| {
+        Finding::new(Kind::ObjectStray, 0, location, "it carries this job's name, and no manifest names it")
+    };
+    let mut found: Vec<Finding> = listed.strays.iter().map(stray).collect();
+    if listed.more > 0 {
+        found.push(Finding::new(Kind::ObjectStray, 0, "", format!("and {} more objects like these", listed.more)));
+    }
+    found
+}

@@ -1,0 +1,75 @@
+//! What a verification says while it works.
+//!
+//! Owns: counting findings, how many are sent, how often progress is. Rule: findings are counted always and sent while
+//! there are few: a folder that is gone must not become a million messages.
+
+use super::finding::{Finding, Severity};
+use std::time::Duration;
+use streamctl_proto::v1::verify_event::Event;
+use streamctl_proto::{v1, v1::VerifyProgress};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// Findings that one verification sends; more are only counted.
+pub const FINDINGS_MAX: u64 = 1_000;
+/// Least time between two messages of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The line to whoever asked.
+pub struct Teller {
+    sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
+    told_at: Option<Instant>,
+    /// Promises that are not kept.
+    pub faults: u64,
+    /// What could not be looked at.
+    pub unchecked: u64,
+    /// What is good to know.
+    pub notes: u64,
+    /// Counted and not sent.
+    pub unsent: u64,
+}
+
+impl Teller {
+    /// Through this line.
+    pub fn new(sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>) -> Self {
+        Self { sender, told_at: None, faults: 0, unchecked: 0, notes: 0, unsent: 0 }
+    }
+
+    /// Says what was found.
+    pub async fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        for finding in findings {
+            match finding.severity() {
+                Severity::Note => self.notes += 1,
+                Severity::Unchecked => self.unchecked += 1,
+                Severity::Fault | Severity::Unspecified => self.faults += 1,
+            }
+            if self.faults + self.unchecked + self.notes > FINDINGS_MAX {
+                self.unsent += 1;
+            } else {
+                self.send(Event::Finding(finding.into())).await;
+            }
+        }
+    }
+
+    /// Says how far it is, unless it did so just now.
+    pub async fn progress(&mut self, progress: impl FnOnce() -> VerifyProgress) {
+        let now = Instant::now();
+        if self.told_at.is_none_or(|told_at| now - told_at >= PROGRESS_INTERVAL) {
+            self.told_at = Some(now);
+            self.send(Event::Progress(progress())).await;
+        }
+    }
+
+    /// The last word.
+    pub async fn conclude(&self, summary: v1::VerifySummary) {
+        let Self { faults, unchecked, notes, unsent, .. } = *self;
+        let summary = v1::VerifySummary { faults, unchecked, notes, findings_unsent: unsent, ..summary };
+        self.send(Event::Summary(summary)).await;
+    }
+
+    /// Whoever asked may be gone; then the verification is ended from outside.
+    async fn send(&self, event: Event) {
+        let _gone = self.sender.send(Ok(v1::VerifyEvent { event: Some(event) })).await;
+    }
+}

@@ -1,0 +1,193 @@
+//! Reads a committed epoch from its source again and compares it, row by row, with its stored objects.
+//!
+//! Owns: what is compared with what. Does not own: reading ranges (`replay`), the verdict (the controller).
+//! Rule: as multisets, without regard to order, in bounded memory; what the source no longer keeps is no difference.
+
+mod stored;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use crate::decode::BadRecord;
+use crate::replay::{Witness, recompute};
+use crate::sink::{EncodeError, Partitioner, SinkError};
+use crate::source::{ReadError, Record};
+use crate::task::{Context, TaskError};
+use arrow::record_batch::RecordBatch;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use stored::{Keyed, Rows};
+use streamctl_engine::storage::StorageError;
+use streamctl_proto::manifest::ManifestPart;
+use streamctl_proto::report::ObjectKind;
+use streamctl_proto::verify::EpochOutcome;
+use streamctl_proto::{Manifest, Position, ShardId, TaskId};
+use tally::{Differences, Side, Tally};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+/// Compares an epoch, on the threads of `compute`. Dropped, it stops.
+pub async fn verify_epoch(context: Arc<Context>, compute: &Handle, manifest: Manifest) -> EpochOutcome {
+    let mut work = JoinSet::new();
+    work.spawn_on(async move { compare(&context, &manifest).await }, compute);
+    let failed = |reason: String, hint: String| EpochOutcome::Failed { reason, hint };
+    match work.join_next().await {
+        Some(Ok(Ok(outcome))) => outcome,
+        Some(Ok(Err(VerifyError::Task(error @ TaskError::Read(ReadError::DataLoss { .. }))))) => {
+            EpochOutcome::Gone { reason: error.describe() }
+        }
+        Some(Ok(Err(error))) => failed(streamctl_proto::describe(&error), error.hint()),
+        Some(Err(error)) => failed(error.to_string(), String::new()),
+        None => failed("it was not begun".to_owned(), String::new()),
+    }
+}
+
+/// An epoch can not be compared.
+#[derive(Debug, thiserror::Error)]
+enum VerifyError {
+    /// It can not be read from its source, or its query can not be run.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// An object is there and is not what it should be.
+    #[error("{location} can not be read back: {reason}")]
+    Object {
+        /// Which one.
+        location: String,
+        /// In words of its format.
+        reason: String,
+    },
+}
+
+impl VerifyError {
+    fn object(location: &str, error: &EncodeError) -> Self {
+        let reason = match error {
+            EncodeError::Arrow(error) => error.to_string(),
+            EncodeError::Parquet(error) => error.to_string(),
+            EncodeError::Compress(error) => error.to_string(),
+        };
+        Self::Object { location: location.to_owned(), reason }
+    }
+
+    /// What to do; a task's own hints are about jobs that run.
+    fn hint(&self) -> String {
+        match self {
+            Self::Task(TaskError::Read(ReadError::Refused { hint, .. })) => hint.clone(),
+            Self::Task(TaskError::Sink(SinkError::Storage(StorageError::Refused { hint, .. }))) => hint.clone(),
+            Self::Task(_) | Self::Object { .. } => String::new(),
+        }
+    }
+}
+
+impl From<SinkError> for VerifyError {
+    fn from(error: SinkError) -> Self {
+        Self::Task(error.into())
+    }
+}
+
+async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome, VerifyError> {
+    let (mut rows, mut dead_letters) = (Tally::default(), Tally::default());
+    let ranges = pass(context, manifest, &mut |kind, side, keyed| match kind {
+        ObjectKind::Data => rows.add(side, keyed.key),
+        ObjectKind::DeadLetter => dead_letters.add(side, keyed.key),
+    })
+    .await?;
+    let (mut more_rows, mut more_dead) = (Differences::of(&rows), Differences::of(&dead_letters));
+    if !(more_rows.is_empty() && more_dead.is_empty()) {
+        // Sums only say that there is a difference: a second pass finds it, among the rows whose sums differ.
+        pass(context, manifest, &mut |kind, side, keyed| match kind {
+            ObjectKind::Data => more_rows.add(side, keyed),
+            ObjectKind::DeadLetter => more_dead.add(side, keyed),
+        })
+        .await?;
+    }
+    let (rows, dead_letters) = (more_rows.compared(&rows), more_dead.compared(&dead_letters));
+    Ok(EpochOutcome::Compared { rows, dead_letters, ranges })
+}
+
+/// Is given every row and dead letter of both sides.
+type Visit<'v> = &'v mut (dyn FnMut(ObjectKind, Side, Keyed<'_>) + Send);
+
+/// Goes through the stored objects, then through the records. Gives what is wrong with the ranges.
+async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Result<Vec<String>, VerifyError> {
+    let (plan, _) = context.plan(&manifest.lookups).await?;
+    let spec = &context.job.spec;
+    let split = || Partitioner::new(&spec.sink.partition_by, manifest.window, plan.output_schema());
+    let mut rows = Rows::new(&spec.sink, split()?)?;
+    for object in &manifest.objects {
+        let kind = object.staged.kind;
+        let bytes = stored::read(&context.storages, &object.staged).await?;
+        let mut give = |keyed: Keyed<'_>| visit(kind, Side::Stored, keyed);
+        let location = &object.staged.location;
+        let given = match kind {
+            ObjectKind::Data => rows.of_object(location, bytes, &mut give),
+            ObjectKind::DeadLetter => stored::dead_letters(location, bytes, &mut give),
+        };
+        given.map_err(|error| VerifyError::object(location, &error))?;
+    }
+    let tasks: BTreeSet<TaskId> = manifest.parts.iter().map(|part| part.task).collect();
+    let again = Again(Mutex::new(Seen { rows, visit, shards: BTreeMap::new() }));
+    let mut wrong = vec![];
+    for task in tasks {
+        recompute(context, manifest, task, &again).await?;
+        let shards = std::mem::take(&mut again.lock().shards);
+        let parts = manifest.parts.iter().filter(|part| part.task == task);
+        wrong.extend(parts.flat_map(|part| judge(part, &shards)));
+    }
+    Ok(wrong)
+}
+
+/// What a replay saw.
+struct Again<'v>(Mutex<Seen<'v>>);
+
+struct Seen<'v> {
+    rows: Rows,
+    visit: Visit<'v>,
+    /// Records of each shard, and after the last of them.
+    shards: BTreeMap<ShardId, (u64, Position)>,
+}
+
+impl<'v> Again<'v> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen<'v>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Witness for Again<'_> {
+    fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) {
+        let Seen { visit, shards, .. } = &mut *self.lock();
+        if let Some(last) = records.last() {
+            let seen = shards.entry(shard.clone()).or_insert((0, Position::Start));
+            *seen = (seen.0 + records.len() as u64, last.position());
+        }
+        for BadRecord { index, reason } in bad {
+            stored::dead_letter(shard, &records[*index], reason, &mut |keyed| {
+                visit(ObjectKind::DeadLetter, Side::Replayed, keyed);
+            });
+        }
+    }
+
+    fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
+        let Seen { rows, visit, .. } = &mut *self.lock();
+        let given = rows.of_batch(batch, &mut |keyed| visit(ObjectKind::Data, Side::Replayed, keyed));
+        given.map_err(|error: SinkError| error.into())
+    }
+}
+
+/// The records between the ends of a range are as many as its manifest counts, and end where it says.
+fn judge(part: &ManifestPart, shards: &BTreeMap<ShardId, (u64, Position)>) -> Vec<String> {
+    let nothing = (0, Position::Start);
+    let of = |(shard, range)| {
+        let (range, shard): (&streamctl_proto::ShardRange, &ShardId) = (range, shard);
+        let (records, last) = shards.get(shard).unwrap_or(&nothing);
+        let right = *records == range.records && *last == range.to;
+        (!right).then(|| {
+            let (from, to) = (&range.from, &range.to);
+            format!(
+                "shard {shard} from {from} to {to}: its manifest counts {} records, the source gives {records}, \
+                 the last of them {last}",
+                range.records
+            )
+        })
+    };
+    part.ranges.iter().filter_map(of).collect()
+}
