@@ -34,6 +34,7 @@ fn kinesis() -> ResolvedJob {
         session_name: None,
         poll_interval: std::time::Duration::from_millis(200),
         max_records_per_read: 10_000,
+        compression: Default::default(),
     };
     job
 }
