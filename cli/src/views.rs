@@ -180,7 +180,8 @@ pub fn status_json(job: &v1::JobStatus) -> Value {
             "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
             "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
             "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
-            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended,
+            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended, "data_losses": shard.data_losses,
+            "foreign_records": shard.foreign_records, "last_arrival_ms": shard.last_arrival_ms,
         })
     };
     let running = |status: &v1::TaskStatus| {

@@ -10,6 +10,7 @@ pub mod aws;
 pub mod catalog;
 pub mod clock;
 pub mod file_shard;
+pub mod hash_range;
 pub mod lookup;
 pub mod process;
 pub mod query;

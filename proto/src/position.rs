@@ -86,7 +86,8 @@ pub enum Position {
     After {
         /// Of the source's record.
         sequence: SequenceNumber,
-        /// Of the user record inside a KPL aggregate, counted from 0.
+        /// 0: the whole record is read. `k > 0`: it is a KPL aggregate, and its first `k` user records are read. The
+        /// last one of an aggregate is written as 0, so that one place has one name.
         #[serde(default, skip_serializing_if = "is_zero")]
         sub_sequence: u64,
     },
@@ -99,7 +100,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Position {
-    /// After a record that is not part of an aggregate.
+    /// After a record as a whole.
     pub fn after(sequence: SequenceNumber) -> Self {
         Self::After { sequence, sub_sequence: 0 }
     }
@@ -109,9 +110,11 @@ impl Position {
         self.rank() <= later.rank()
     }
 
+    /// The whole of a record comes after every part of it.
     fn rank(&self) -> (u8, Option<(&SequenceNumber, u64)>) {
         match self {
             Self::Start | Self::Timestamp(_) => (0, None),
+            Self::After { sequence, sub_sequence: 0 } => (1, Some((sequence, u64::MAX))),
             Self::After { sequence, sub_sequence } => (1, Some((sequence, *sub_sequence))),
             Self::End => (2, None),
         }
@@ -155,13 +158,18 @@ mod tests {
     #[test]
     fn positions_only_go_forward() {
         let (five, six) = (Position::after(5.into()), Position::after(6.into()));
-        let inside = Position::After { sequence: 5.into(), sub_sequence: 3 };
-        assert!(
-            Position::Start.reaches(&five)
-                && five.reaches(&inside)
-                && inside.reaches(&six)
-                && six.reaches(&Position::End)
-        );
+        assert!(Position::Start.reaches(&five) && five.reaches(&six) && six.reaches(&Position::End));
         assert!(!six.reaches(&five) && !Position::End.reaches(&six) && !five.reaches(&Position::Start));
+    }
+
+    #[test]
+    fn a_record_as_a_whole_lies_behind_its_parts() {
+        let part = |sequence: u64, sub_sequence| Position::After { sequence: sequence.into(), sub_sequence };
+        let order = [part(4, 0), part(5, 1), part(5, 2), part(5, u64::MAX - 1), part(5, 0), part(6, 1)];
+        for (i, earlier) in order.iter().enumerate() {
+            for (j, later) in order.iter().enumerate() {
+                assert_eq!(earlier.reaches(later), i <= j, "{earlier} and {later}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 use crate::decode::Decoder;
 use crate::sink::SinkError;
 use crate::source::ShardToRead;
+use crate::task::window::{DECODE_BYTES_MAX, DECODE_RECORDS_MAX};
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -44,12 +45,13 @@ pub async fn replay(
     if parts.is_empty() {
         return Ok(None);
     }
+    let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
     compute.spawn(async move {
         let ran = tokio::select! {
-            ran = run(&context, &plan, &tables, parts, &sender) => ran,
+            ran = run(&context, &plan, &tables, (parts, details), &sender) => ran,
             // Nobody reads the rows any more: neither the source nor the query may wait for them.
             () = sender.closed() => return,
         };
@@ -64,13 +66,13 @@ async fn run(
     context: &Context,
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
-    parts: Vec<ManifestPart>,
+    (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
 ) -> Result<(), TaskError> {
     let mut open = plan.open(tables, context.settings.query_bytes_max).await?;
-    let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
-    let read = read_ranges(context, decoder, ranges, open.input);
+    let read = read_ranges(context, decoder, ranges, &details, open.input);
     let give = async {
         while let Some(batch) = open.output.next().await? {
             if sender.send(Ok(batch)).await.is_err() {
@@ -87,10 +89,14 @@ async fn read_ranges(
     context: &Context,
     mut decoder: Decoder,
     ranges: impl Iterator<Item = (ShardId, ShardRange)>,
+    details: &BTreeMap<ShardId, String>,
     input: QueryInput,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
-        let detail = detail(context, &shard).await?;
+        let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
+            Some(detail) => detail.clone(),
+            None => detail(context, &shard).await?,
+        };
         let to_read = ShardToRead { shard: shard.clone(), from: range.from.clone(), detail };
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
@@ -106,9 +112,13 @@ async fn read_ranges(
             if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
-            let rows = decoder.decode(&records).batch;
-            if rows.num_rows() > 0 && input.push(rows).await? == Pushed::NotNeeded {
-                return Ok(());
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
+                rest = &rest[count..];
+                if decoded.batch.num_rows() > 0 && input.push(decoded.batch).await? == Pushed::NotNeeded {
+                    return Ok(());
+                }
             }
         }
     }

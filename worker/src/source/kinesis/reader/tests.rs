@@ -20,9 +20,20 @@ fn settings() -> Settings {
     }
 }
 
+fn calls() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(8))
+}
+
 fn api(fake: &Fake) -> Api {
     let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
-    Api { client: fake.client(), stream, shard: SHARD.into(), records_max: 2, timeout: settings().call_timeout }
+    Api {
+        client: fake.client(),
+        stream,
+        shard: SHARD.into(),
+        records_max: 2,
+        timeout: settings().call_timeout,
+        calls: calls(),
+    }
 }
 
 fn reader_with(fake: &Fake, from: Position, on_data_loss: OnDataLoss, settings: Settings) -> KinesisReader {
@@ -257,7 +268,8 @@ async fn the_end_of_a_shard_names_its_children_with_all_their_parents() {
     let chunk = reader.next().await.unwrap();
     let parents = vec![SHARD.into(), "shardId-000000000001".into()];
     assert_eq!(text(&chunk.records), "a");
-    assert_eq!(chunk.end, Some(vec![Child { shard: "shardId-000000000002".into(), parents }]));
+    let detail = "0-1".to_owned();
+    assert_eq!(chunk.end, Some(vec![Child { shard: "shardId-000000000002".into(), parents, detail }]));
     assert!(reader.next().await.unwrap().end.is_some());
 }
 
