@@ -6,6 +6,7 @@
 //! has no such setting).
 
 pub mod cluster;
+pub mod here;
 pub mod kinesis;
 pub mod places;
 pub mod process;
