@@ -70,6 +70,11 @@ pub fn status_text(job: &v1::JobStatus) -> String {
     );
     line("lag", milliseconds(job.lag_ms));
     line("shards", format!("{} open, {} ended", job.shards_open, job.shards_ended));
+    let losses: u64 = job.shards.iter().map(|shard| shard.data_losses).sum();
+    line(
+        "losses",
+        if losses > 0 { format!("{losses} times records were gone before they were read") } else { String::new() },
+    );
     line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
     line("sink", job.sink.clone());
     if let Some(epoch) = &job.last_epoch {

@@ -161,11 +161,13 @@ impl Life {
     pub fn until(&self, job: &str, what: &str, limit: Duration, is: impl Fn(&JobStatus) -> bool) -> JobStatus {
         let (begin, mut last) = (Instant::now(), None);
         while begin.elapsed() < limit {
+            let asked = Instant::now();
             last = self.status(job).or(last);
             if let Some(status) = last.take_if(|status| is(status)) {
                 return status;
             }
-            std::thread::sleep(LOOK_EVERY);
+            // The status of ten thousand shards is megabytes: asking must not be what the machine does.
+            std::thread::sleep(LOOK_EVERY.max(asked.elapsed() * 3));
         }
         panic!("waited {limit:?} in vain for: {what}; last status: {last:#?}")
     }

@@ -3,7 +3,8 @@
     kpl_golden.py write FILE           the golden file, worker/testdata/kpl-aggregate-v1.bin
     kpl_golden.py put STREAM COUNT     COUNT user records {"id": n} in aggregates of up to 100, by put_record
 
-The encoder is AWS's own (aws-kinesis-agg), independent of ours.
+The encoder is AWS's own (pip install aws-kinesis-agg==1.2.3 boto3), independent of ours. No test runs this: the golden
+file is what it wrote.
 """
 
 import json

@@ -159,6 +159,18 @@ async fn line_01_after_a_restart_the_last_record_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn line_03_a_time_that_the_service_s_clock_has_not_reached_is_waited_for() {
+    let scene = Scene::of(1).await;
+    let start_ms = scene.fake.now_ms() + 3_500;
+    let mut reader = scene.reader(SHARD, Position::Timestamp(start_ms)).await;
+    scene.stream.put_in(SHARD, b"early", start_ms - 1);
+    scene.stream.put_in(SHARD, b"late", start_ms);
+    assert_eq!(text(&scene.to_tip(&mut reader).await), "late");
+    let refused = scene.fake.calls_of("GetShardIterator").into_iter().filter(|call| call.error.is_some());
+    assert!(refused.count() > 0, "the service refuses a time to come");
+}
+
+#[tokio::test]
 async fn line_06_calls_are_paced_per_shard_while_records_flow_and_while_there_are_none() {
     let mut scene = Scene::with(&["a"; 40]).await;
     if let SourceKind::Kinesis { poll_interval, max_records_per_read, .. } = &mut scene.job.spec.source.kind {

@@ -8,10 +8,14 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use streamctl_proto::v1::{JobState, JobStatus};
 use streamctl_tests::here::{Life, Place, json_lines};
+use streamctl_tests::kinesis::produce::{Order, produce};
 use streamctl_tests::kinesis::{Call, FakeKinesis, Fault, Stream};
+use streamctl_tests::wait::until;
+use streamctl_worker::source::generator::Options;
 use tokio::runtime::Runtime;
 
 /// Longest wait for anything, on a busy machine.
@@ -26,7 +30,7 @@ struct Scene {
     /// By shard, in order.
     put: BTreeMap<String, Vec<u64>>,
     next: u64,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Scene {
@@ -36,7 +40,7 @@ impl Scene {
         let fake = runtime.block_on(FakeKinesis::start());
         let stream = fake.create(STREAM, shards);
         let place = Place::new(fake.address());
-        Self { fake, stream, place, put: BTreeMap::new(), next: 0, _runtime: runtime }
+        Self { fake, stream, place, put: BTreeMap::new(), next: 0, runtime }
     }
 
     fn put(&mut self, shard: &str, records: usize) {
@@ -254,6 +258,35 @@ fn line_11_a_reshard_is_found_by_listing_when_the_last_answer_names_no_children(
     scene.put_all(&grandchildren, 5);
     scene.put(&children[1], 5);
     scene.everything_is_there_once(&life, "sales");
+}
+
+#[test]
+fn line_11_reshards_in_a_row_under_a_producer_that_never_stops_lose_nothing() {
+    let scene = Scene::of(2);
+    let put = Arc::new(AtomicU64::new(0));
+    let order = Order { seed: 5, rate: 300.0, records_max: 1_500, options: Options::default() };
+    scene.runtime.spawn(produce(Arc::clone(&scene.stream), order, Arc::clone(&put)));
+    let mut life = scene.place.start(2);
+    let job = scene.whole_job().replace("id = \"bigint\"\nshard = \"string\"", "uuid = \"string\"");
+    life.submit(&job.replace("SELECT id, shard", "SELECT uuid"));
+    for round in 1..=4 {
+        until("more records", STEP, || (put.load(Ordering::Acquire) >= round * 300).then_some(()));
+        let open = scene.stream.open_shards();
+        match round % 2 {
+            1 => drop(scene.stream.split(&open[0])),
+            // The children of the last split are neighbours.
+            _ => drop(scene.stream.merge(&open[open.len() - 2], &open[open.len() - 1]).expect("they are neighbours")),
+        }
+        if round == 2 {
+            life.kill();
+            life = scene.place.start(2);
+        }
+    }
+    life.until_published("sales", 1_500, STEP);
+    let rows = json_lines(scene.place.folder.path().join("out-sales").as_path());
+    let uuids: BTreeSet<String> = rows.iter().map(|(_, row)| row["uuid"].to_string()).collect();
+    assert_eq!((rows.len(), uuids.len()), (1_500, 1_500));
+    assert_eq!(scene.fake.violations(), BTreeMap::new());
 }
 
 #[test]
