@@ -37,9 +37,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Place {
     /// Sinks, checkpoints.
     pub folder: tempfile::TempDir,
+    /// Times that the controller's decisions depend on.
+    pub core: CoreSettings,
     store: MemoryStore,
     aws: Aws,
-    core: CoreSettings,
     kinesis: kinesis::Settings,
 }
 
