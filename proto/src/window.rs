@@ -38,10 +38,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its start as a name: `20261124T004500Z`, with milliseconds where there are any.
+    /// Its start as a name: `20261124T004500Z`, with milliseconds when start or end have any. All windows of a size are
+    /// named alike, so their names sort as they do.
     pub fn label(&self) -> String {
         let time = chrono::DateTime::from_timestamp_millis(self.start_ms).unwrap_or_default();
-        let format = if self.start_ms.rem_euclid(1000) == 0 { "%Y%m%dT%H%M%SZ" } else { "%Y%m%dT%H%M%S.%3fZ" };
+        let whole = self.start_ms.rem_euclid(1000) == 0 && self.end_ms.rem_euclid(1000) == 0;
+        let format = if whole { "%Y%m%dT%H%M%SZ" } else { "%Y%m%dT%H%M%S.%3fZ" };
         time.format(format).to_string()
     }
 }
@@ -115,5 +117,9 @@ mod tests {
         let labels = [0, 1_000, 60_000, 1_795_481_100_000].map(|t| size(1_000).window_of(t).label());
         assert!(labels.is_sorted());
         assert_eq!(labels[3], "20261124T004500Z");
+        for size_ms in [100, 200, 500, 1_500] {
+            let windows = (0..50).map(|i| size(size_ms).window_of(i * size_ms).label());
+            assert!(windows.is_sorted(), "of {size_ms} ms");
+        }
     }
 }
