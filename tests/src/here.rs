@@ -40,7 +40,7 @@ pub struct Place {
     /// Times that the controller's decisions depend on.
     pub core: CoreSettings,
     store: MemoryStore,
-    aws: Aws,
+    aws_address: String,
     kinesis: kinesis::Settings,
 }
 
@@ -54,8 +54,6 @@ pub struct Life {
 impl Place {
     /// An empty one, whose AWS services are all at this address.
     pub fn new(aws_address: &str) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        let aws = runtime.block_on(Aws::with_fake(aws_address, "WORKER"));
         let core = CoreSettings { adoption_ms: 0, listing_interval_ms: 2_000, ..CoreSettings::default() };
         let kinesis = kinesis::Settings {
             grace_ms: 100,
@@ -64,7 +62,7 @@ impl Place {
             ..kinesis::Settings::default()
         };
         let folder = tempfile::Builder::new().prefix("streamctl-here-").tempdir().expect("a folder can be made");
-        Self { folder, store: MemoryStore::new(), aws, core, kinesis }
+        Self { folder, store: MemoryStore::new(), aws_address: aws_address.to_owned(), core, kinesis }
     }
 
     /// A folder of the place, as text.
@@ -77,14 +75,16 @@ impl Place {
         let runtime =
             Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().expect("a runtime starts");
         let store = self.store.candidate();
-        let world = World { aws: self.aws.clone(), storages: Storages::new(self.aws.clone()) };
+        // Connections belong to the runtime that opened them: they die with a life.
+        let aws = runtime.block_on(Aws::with_fake(&self.aws_address, "WORKER"));
+        let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
         let (listener, address) = runtime.block_on(listener());
         let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
         let parts = controller::Parts { store: Arc::new(store.clone()), world, lister, core: self.core.clone() };
         let me = LeaderRecord { id: "here".into(), address: address.to_string() };
         runtime.spawn(controller::run(me, listener, parts, std::future::pending()));
         for number in 1..=workers {
-            runtime.spawn(self.worker(number, address, runtime.handle().clone()));
+            runtime.spawn(self.worker(number, &aws, address, runtime.handle().clone()));
         }
         let dialled = async {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
@@ -97,11 +97,12 @@ impl Place {
     fn worker(
         &self,
         number: usize,
+        aws: &Aws,
         controller: SocketAddr,
         compute: tokio::runtime::Handle,
     ) -> impl Future<Output = ()> + use<> {
-        let storages = Storages::new(self.aws.clone());
-        let sources = Sources::new(self.aws.clone(), storages.clone()).with_kinesis(self.kinesis);
+        let storages = Storages::new(aws.clone());
+        let sources = Sources::new(aws.clone(), storages.clone()).with_kinesis(self.kinesis);
         let settings = session::Settings {
             worker: format!("worker-{number}"),
             flight_address: "127.0.0.1:1".to_owned(),
