@@ -152,10 +152,10 @@ async fn line_08_an_iterator_that_expires_before_any_record_is_made_again_from_t
 #[tokio::test]
 async fn line_08_an_iterator_that_lay_unused_is_renewed_beforehand() {
     let fake = five().await;
-    let aged = Settings { iterator_age_max: MS(50), ..settings() };
+    let aged = Settings { iterator_age_max: MS(10_000), ..settings() };
     let mut reader = reader_with(&fake, Position::Start, OnDataLoss::Fail, aged);
     reader.next().await.unwrap();
-    reader.iterator.as_mut().unwrap().made -= MS(60);
+    reader.iterator.as_mut().unwrap().made -= MS(11_000);
     assert_eq!(text(&reader.next().await.unwrap().records), "cd");
     assert_eq!(reader.stats().iterator_renewals, 1);
 }
