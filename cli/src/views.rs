@@ -70,6 +70,11 @@ pub fn status_text(job: &v1::JobStatus) -> String {
     );
     line("lag", milliseconds(job.lag_ms));
     line("shards", format!("{} open, {} ended", job.shards_open, job.shards_ended));
+    let losses: u64 = job.shards.iter().map(|shard| shard.data_losses).sum();
+    line(
+        "losses",
+        if losses > 0 { format!("{losses} times records were gone before they were read") } else { String::new() },
+    );
     line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
     line("sink", job.sink.clone());
     if let Some(epoch) = &job.last_epoch {
@@ -180,7 +185,8 @@ pub fn status_json(job: &v1::JobStatus) -> Value {
             "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
             "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
             "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
-            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended,
+            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended, "data_losses": shard.data_losses,
+            "foreign_records": shard.foreign_records, "last_arrival_ms": shard.last_arrival_ms,
         })
     };
     let running = |status: &v1::TaskStatus| {

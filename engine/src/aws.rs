@@ -12,7 +12,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::StreamAddress;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 /// Tries of one call to S3 or Glue, the first included.
 pub const ATTEMPTS_MAX: u32 = 4;
@@ -24,6 +24,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one call to Kinesis may take: an answer has up to 10 MiB.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Clients of Kinesis that are kept, one per stream's address: connections, and the credentials of an assumed role,
+/// are shared by all readers of a stream.
+pub const KINESIS_CLIENTS_MAX: usize = 64;
 /// The session of an assumed role, where the job names none.
 pub const SESSION_NAME_DEFAULT: &str = "streamctl";
 
@@ -54,12 +57,21 @@ struct Shared {
     settings: AwsSettings,
     config: OnceCell<SdkConfig>,
     s3: OnceCell<aws_sdk_s3::Client>,
+    /// The oldest first.
+    kinesis: Mutex<Vec<(StreamAddress, aws_sdk_kinesis::Client)>>,
 }
 
 impl Aws {
     /// Loads nothing yet.
     pub fn new(settings: AwsSettings) -> Self {
-        Self { shared: Arc::new(Shared { settings, config: OnceCell::new(), s3: OnceCell::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                config: OnceCell::new(),
+                s3: OnceCell::new(),
+                kinesis: Mutex::default(),
+            }),
+        }
     }
 
     /// S3 at this address only, whatever the environment says.
@@ -76,6 +88,16 @@ impl Aws {
         let aws = Self::new(AwsSettings::default());
         let set = aws.shared.s3.set(aws_sdk_s3::Client::from_conf(s3.build()));
         set.expect("nobody else has these clients yet");
+        aws
+    }
+
+    /// Every service at this address and with these made-up keys, whatever the environment says: for fakes.
+    pub async fn with_fake(endpoint: &str, key: &str) -> Self {
+        let keys = aws_sdk_s3::config::Credentials::new(key, "secret", None, None, "fake");
+        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let loader = loader.credentials_provider(keys).endpoint_url(endpoint).timeout_config(timeouts(ATTEMPT_TIMEOUT));
+        let aws = Self::new(AwsSettings { s3_path_style: true });
+        aws.shared.config.set(loader.load().await).expect("nobody else has these settings yet");
         aws
     }
 
@@ -111,6 +133,19 @@ impl Aws {
 
     /// The stream's service. It tries nothing twice: the reader paces and backs off itself.
     pub async fn kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
+        let mut kept = self.shared.kinesis.lock().await;
+        if let Some((_, client)) = kept.iter().find(|(address, _)| address == stream) {
+            return client.clone();
+        }
+        let client = self.new_kinesis(stream).await;
+        if kept.len() >= KINESIS_CLIENTS_MAX {
+            kept.remove(0);
+        }
+        kept.push((stream.clone(), client.clone()));
+        client
+    }
+
+    async fn new_kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
         let config = self.config().await;
         let mut kinesis = aws_sdk_kinesis::config::Builder::from(config)
             .retry_config(RetryConfig::disabled())

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod clock;
 pub mod dead_letters;
 pub mod file_shard;
+pub mod hash_range;
 pub mod lookup;
 pub mod process;
 pub mod query;

@@ -36,6 +36,9 @@ pub struct Frontier {
     /// Shards that must be read to their end first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<ShardId>,
+    /// What its reader needs beyond the name, where a replay can not ask for it again (Kinesis: the hash range).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// An object of the epoch.
@@ -234,10 +237,17 @@ mod tests {
                 },
             }],
             frontier: BTreeMap::from([
-                ("shardId-000000000000".into(), Frontier { position: Position::after(41.into()), parents: vec![] }),
+                (
+                    "shardId-000000000000".into(),
+                    Frontier { position: Position::after(41.into()), parents: vec![], detail: String::new() },
+                ),
                 (
                     "shardId-000000000001".into(),
-                    Frontier { position: Position::Start, parents: vec!["shardId-000000000000".into()] },
+                    Frontier {
+                        position: Position::Start,
+                        parents: vec!["shardId-000000000000".into()],
+                        detail: String::new(),
+                    },
                 ),
             ]),
             objects: vec![ManifestObject {

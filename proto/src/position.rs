@@ -5,14 +5,16 @@
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 /// Most digits that a sequence number may have (Kinesis: 56; the service's documentation allows 128).
 pub const SEQUENCE_DIGITS_MAX: usize = 128;
 
-/// A decimal number of any length, kept as its service wrote it and compared as a number.
+/// A decimal number of any length, kept as its service wrote it and compared as a number. Cheap to clone: every user
+/// record of an aggregate has that of the aggregate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SequenceNumber(String);
+pub struct SequenceNumber(Arc<str>);
 
 /// A text is not a sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +38,7 @@ impl SequenceNumber {
 
 impl From<u64> for SequenceNumber {
     fn from(number: u64) -> Self {
-        Self(number.to_string())
+        Self(number.to_string().into())
     }
 }
 
@@ -45,13 +47,13 @@ impl TryFrom<String> for SequenceNumber {
 
     fn try_from(text: String) -> Result<Self, BadSequenceNumber> {
         let good = !text.is_empty() && text.len() <= SEQUENCE_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
-        if good { Ok(Self(text)) } else { Err(BadSequenceNumber(text)) }
+        if good { Ok(Self(text.into())) } else { Err(BadSequenceNumber(text)) }
     }
 }
 
 impl From<SequenceNumber> for String {
     fn from(number: SequenceNumber) -> Self {
-        number.0
+        number.0.as_ref().to_owned()
     }
 }
 
@@ -86,7 +88,8 @@ pub enum Position {
     After {
         /// Of the source's record.
         sequence: SequenceNumber,
-        /// Of the user record inside a KPL aggregate, counted from 0.
+        /// 0: the whole record is read. `k > 0`: it is a KPL aggregate, and its first `k` user records are read. The
+        /// last one of an aggregate is written as 0, so that one place has one name.
         #[serde(default, skip_serializing_if = "is_zero")]
         sub_sequence: u64,
     },
@@ -99,7 +102,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Position {
-    /// After a record that is not part of an aggregate.
+    /// After a record as a whole.
     pub fn after(sequence: SequenceNumber) -> Self {
         Self::After { sequence, sub_sequence: 0 }
     }
@@ -109,9 +112,11 @@ impl Position {
         self.rank() <= later.rank()
     }
 
+    /// The whole of a record comes after every part of it.
     fn rank(&self) -> (u8, Option<(&SequenceNumber, u64)>) {
         match self {
             Self::Start | Self::Timestamp(_) => (0, None),
+            Self::After { sequence, sub_sequence: 0 } => (1, Some((sequence, u64::MAX))),
             Self::After { sequence, sub_sequence } => (1, Some((sequence, *sub_sequence))),
             Self::End => (2, None),
         }
@@ -155,13 +160,18 @@ mod tests {
     #[test]
     fn positions_only_go_forward() {
         let (five, six) = (Position::after(5.into()), Position::after(6.into()));
-        let inside = Position::After { sequence: 5.into(), sub_sequence: 3 };
-        assert!(
-            Position::Start.reaches(&five)
-                && five.reaches(&inside)
-                && inside.reaches(&six)
-                && six.reaches(&Position::End)
-        );
+        assert!(Position::Start.reaches(&five) && five.reaches(&six) && six.reaches(&Position::End));
         assert!(!six.reaches(&five) && !Position::End.reaches(&six) && !five.reaches(&Position::Start));
+    }
+
+    #[test]
+    fn a_record_as_a_whole_lies_behind_its_parts() {
+        let part = |sequence: u64, sub_sequence| Position::After { sequence: sequence.into(), sub_sequence };
+        let order = [part(4, 0), part(5, 1), part(5, 2), part(5, u64::MAX - 1), part(5, 0), part(6, 1)];
+        for (i, earlier) in order.iter().enumerate() {
+            for (j, later) in order.iter().enumerate() {
+                assert_eq!(earlier.reaches(later), i <= j, "{earlier} and {later}");
+            }
+        }
     }
 }

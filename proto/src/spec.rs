@@ -117,6 +117,9 @@ pub enum SourceKind {
         poll_interval: Duration,
         /// Records asked for per call, at most 10,000.
         max_records_per_read: u32,
+        /// Whether payloads may be compressed.
+        #[serde(default)]
+        compression: PayloadCompression,
     },
     /// Files below a folder; each is a shard.
     Files {
@@ -142,6 +145,27 @@ pub enum SourceKind {
         /// Every n-th record of a shard has a country that no lookup has; 0: none.
         unmatched_every: u64,
     },
+}
+
+/// Whether payloads may be compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadCompression {
+    /// They are what they are.
+    #[default]
+    None,
+    /// gzip, zstd and snappy's framing are told by their magic and taken off; all else is left as it is.
+    Auto,
+}
+
+impl SourceKind {
+    /// Whether payloads may be compressed; files are unpacked as a whole, by their reader.
+    pub fn payload_compression(&self) -> PayloadCompression {
+        match self {
+            Self::Kinesis { compression, .. } => *compression,
+            Self::Files { .. } | Self::Generator { .. } => PayloadCompression::None,
+        }
+    }
 }
 
 /// How records are written in files.

@@ -6,6 +6,8 @@
 //! has no such setting).
 
 pub mod cluster;
+pub mod here;
+pub mod kinesis;
 pub mod places;
 pub mod process;
 pub mod python;

@@ -162,6 +162,24 @@ impl Etcd {
     }
 }
 
+/// The Kinesis emulator on its own.
+#[derive(Debug)]
+pub struct Kinesis(Server);
+
+impl Kinesis {
+    /// Starts one and waits until it answers.
+    pub fn start(folder: &Path) -> Self {
+        let mut server = kinesis(folder);
+        server.ready("/healthcheck");
+        Self(server)
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port)
+    }
+}
+
 /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk.
 fn s3(folder: &Path) -> Server {
     let port = free_port();

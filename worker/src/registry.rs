@@ -145,6 +145,7 @@ impl Registry {
         let child = |child: &Child| v1::ChildShard {
             shard: child.shard.to_string(),
             parents: child.parents.iter().map(ToString::to_string).collect(),
+            detail: child.detail.clone(),
         };
         let ended = v1::ShardEnded {
             task: Some(task.into()),

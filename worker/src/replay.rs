@@ -6,6 +6,7 @@
 use crate::decode::{BadRecord, Decoded, Decoder};
 use crate::sink::SinkError;
 use crate::source::{Record, ShardToRead};
+use crate::task::window::{DECODE_BYTES_MAX, DECODE_RECORDS_MAX};
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -44,12 +45,13 @@ pub async fn replay(
     if parts.is_empty() {
         return Ok(None);
     }
+    let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
     compute.spawn(async move {
         let ran = tokio::select! {
-            ran = run(&context, &plan, &tables, parts, &sender) => ran,
+            ran = run(&context, &plan, &tables, (parts, details), &sender) => ran,
             // Nobody reads the rows any more: neither the source nor the query may wait for them.
             () = sender.closed() => return,
         };
@@ -78,10 +80,11 @@ pub(crate) async fn recompute(
 ) -> Result<(), TaskError> {
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let mut open = plan.open(&tables, context.settings.query_bytes_max).await?;
-    let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
-    let read = read_ranges(context, decoder, ranges, open.input, Some(witness));
+    let details = manifest.frontier.iter().map(|(shard, stands)| (shard.clone(), stands.detail.clone())).collect();
+    let read = read_ranges(context, decoder, ranges, &details, open.input, Some(witness));
     let give = async {
         while let Some(batch) = open.output.next().await? {
             witness.rows(&batch)?;
@@ -96,13 +99,13 @@ async fn run(
     context: &Context,
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
-    parts: Vec<ManifestPart>,
+    (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
 ) -> Result<(), TaskError> {
     let mut open = plan.open(tables, context.settings.query_bytes_max).await?;
-    let decoder = Decoder::new(context.source_schema()?, plan.source_columns())?;
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
-    let read = read_ranges(context, decoder, ranges, open.input, None);
+    let read = read_ranges(context, decoder, ranges, &details, open.input, None);
     let give = async {
         while let Some(batch) = open.output.next().await? {
             if sender.send(Ok(batch)).await.is_err() {
@@ -119,11 +122,15 @@ async fn read_ranges(
     context: &Context,
     mut decoder: Decoder,
     ranges: impl Iterator<Item = (ShardId, ShardRange)>,
+    details: &BTreeMap<ShardId, String>,
     input: QueryInput,
     witness: Option<&dyn Witness>,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
-        let detail = detail(context, &shard).await?;
+        let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
+            Some(detail) => detail.clone(),
+            None => detail(context, &shard).await?,
+        };
         let to_read = ShardToRead { shard: shard.clone(), from: range.from.clone(), detail };
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
@@ -139,13 +146,18 @@ async fn read_ranges(
             if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
-            let Decoded { batch, bad } = decoder.decode(&records);
-            if let Some(witness) = witness {
-                witness.read(&shard, &records, &bad);
-            }
-            let enough = batch.num_rows() > 0 && input.push(batch).await? == Pushed::NotNeeded;
-            if enough && witness.is_none() {
-                return Ok(());
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
+                let Decoded { batch, bad } = decoded;
+                if let Some(witness) = witness {
+                    witness.read(&shard, &rest[..count], &bad);
+                }
+                rest = &rest[count..];
+                let enough = batch.num_rows() > 0 && input.push(batch).await? == Pushed::NotNeeded;
+                if enough && witness.is_none() {
+                    return Ok(());
+                }
             }
         }
     }

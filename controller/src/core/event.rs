@@ -33,6 +33,12 @@ pub struct ShardStats {
     pub throttles: u64,
     /// Since the task began.
     pub iterator_renewals: u64,
+    /// Since the task began: times that records were lost before they could be read.
+    pub data_losses: u64,
+    /// Since the task began: user records of aggregates that belong to another shard.
+    pub foreign_records: u64,
+    /// Arrival of the last record taken; 0: none yet.
+    pub last_arrival_ms: i64,
 }
 
 /// A shard that is read to its end.
@@ -45,7 +51,7 @@ pub struct EndedShard {
     /// The start of its last record's window: its children's records belong to no earlier one.
     pub floor_ms: i64,
     /// Its children, where the source named them, with their parents.
-    pub children: Vec<(ShardId, Vec<ShardId>)>,
+    pub children: Vec<KnownShard>,
 }
 
 /// A task that a worker says it runs.

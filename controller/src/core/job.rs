@@ -310,7 +310,7 @@ impl Job {
             self.totals = manifest.totals;
             for (id, frontier) in &manifest.frontier {
                 let (position, parents) = (frontier.position.clone(), frontier.parents.clone());
-                let mut shard = Shard::new(position, parents, String::new(), manifest.window.end_ms);
+                let mut shard = Shard::new(position, parents, frontier.detail.clone(), manifest.window.end_ms);
                 shard.listed = is_dead_letters(id);
                 self.shards.insert(id.clone(), shard);
             }
@@ -365,7 +365,7 @@ impl Job {
     /// before anything is committed or given out: an unknown parent may be one that is not listed yet.
     pub fn end_shard(&mut self, ended: &EndedShard) {
         let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
-        let unclear = ended.children.is_empty() || ended.children.iter().any(|(_, parents)| unknown(parents));
+        let unclear = ended.children.is_empty() || ended.children.iter().any(|child| unknown(&child.parents));
         let unclear = unclear && self.lists_again() && !is_dead_letters(&ended.shard);
         let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
         if shard.end.is_none() {
@@ -375,9 +375,9 @@ impl Job {
                 self.listing.needed = self.listing.asked + 1;
             }
         }
-        for (child, parents) in &ended.children {
-            if !self.shards.contains_key(child) {
-                self.add_shard(child, Position::Start, parents.clone(), String::new());
+        for KnownShard { shard, parents, detail } in &ended.children {
+            if !self.shards.contains_key(shard) {
+                self.add_shard(shard, Position::Start, parents.clone(), detail.clone());
             }
         }
         let children: Vec<ShardId> = self.children_of(&ended.shard);
@@ -640,7 +640,9 @@ impl Job {
         let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
         let stand = |(id, shard): (&ShardId, &Shard)| {
             let position = shard.position_at(&at(id, shard));
-            (id.clone(), Frontier { position, parents: shard.parents.clone() })
+            // A file's detail is asked for again when it is read again.
+            let detail = if self.lists_again() { shard.detail.clone() } else { String::new() };
+            (id.clone(), Frontier { position, parents: shard.parents.clone(), detail })
         };
         let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
         let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {

@@ -94,6 +94,9 @@ impl Core {
             throttles: shard.stats.throttles,
             iterator_renewals: shard.stats.iterator_renewals,
             ended: shard.done(),
+            data_losses: shard.stats.data_losses,
+            foreign_records: shard.stats.foreign_records,
+            last_arrival_ms: shard.stats.last_arrival_ms,
         };
         job.shards.iter().map(status).collect()
     }

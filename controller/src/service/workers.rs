@@ -3,7 +3,7 @@
 //! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
 //! Rule: a message that is not one ends the session with the field named; nothing of it is used.
 
-use crate::core::{EndedShard, Event, RunningTask, SessionId, ShardStats, TaskEnd};
+use crate::core::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd};
 use crate::handle::Handle;
 use crate::leading::Leader;
 use crate::sessions::Sessions;
@@ -120,7 +120,11 @@ fn job_name(text: String) -> Result<JobName, BadMessage> {
 }
 
 fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
-    let child = |c: v1::ChildShard| (ShardId::new(c.shard), c.parents.into_iter().map(ShardId::new).collect());
+    let child = |child: v1::ChildShard| KnownShard {
+        shard: ShardId::new(child.shard),
+        parents: child.parents.into_iter().map(ShardId::new).collect(),
+        detail: child.detail,
+    };
     Ok(EndedShard {
         shard: ShardId::new(ended.shard),
         last: convert::position("last", ended.last)?,
@@ -148,6 +152,9 @@ fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event
                     bytes: s.bytes,
                     throttles: s.throttles,
                     iterator_renewals: s.iterator_renewals,
+                    data_losses: s.data_losses,
+                    foreign_records: s.foreign_records,
+                    last_arrival_ms: s.last_arrival_ms,
                 };
                 (ShardId::new(s.shard), stats)
             };

@@ -8,6 +8,7 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput};
 use std::time::Duration;
+use streamctl_engine::hash_range::HashRange;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamAddress;
 
@@ -93,10 +94,11 @@ async fn page(
 
 fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+    let range = shard.hash_key_range.and_then(|range| HashRange::new(&range.starting_hash_key, &range.ending_hash_key));
     ListedShard {
         id: ShardId::new(shard.shard_id),
         parents: parents.into_iter().flatten().map(ShardId::new).collect(),
-        detail: String::new(),
+        detail: range.map(HashRange::to_detail).unwrap_or_default(),
         closed: shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some()),
     }
 }

@@ -25,7 +25,7 @@ pub struct ListedShard {
     pub id: ShardId,
     /// Those it comes from; they may be gone from the listing.
     pub parents: Vec<ShardId>,
-    /// What its reader needs besides the name (files: `FileShard`); else empty.
+    /// What its reader needs besides the name (files: `FileShard`; Kinesis: `HashRange`); else empty.
     pub detail: String,
     /// Takes no more records; it may still hold some.
     pub closed: bool,

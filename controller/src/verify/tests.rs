@@ -100,7 +100,7 @@ impl Scene {
             query_digest: self.job.query_digest.clone(),
             lookups: BTreeMap::new(),
             parts: vec![ManifestPart { task: TASK, ranges: BTreeMap::from([("a".into(), range)]), counts }],
-            frontier: BTreeMap::from([("a".into(), Frontier { position: to, parents: vec![] })]),
+            frontier: BTreeMap::from([("a".into(), Frontier { position: to, parents: vec![], detail: String::new() })]),
             objects: vec![ManifestObject { task: TASK, staged }],
             counts,
             totals,

@@ -55,6 +55,7 @@ mod tests {
             session_name: None,
             poll_interval: Duration::from_secs(1),
             max_records_per_read: 10_000,
+            compression: Default::default(),
         }
     }
 

@@ -36,6 +36,7 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         session_name: None,
         poll_interval: Duration::from_secs(1),
         max_records_per_read: 10_000,
+        compression: Default::default(),
     };
     SourceSpec { kind, schema, ..generator() }
 }

@@ -6,7 +6,10 @@
 use super::location::{self, Named};
 use super::parse::duration_in;
 use super::raw::{Entry, Table, nearest_hint};
-use super::{OnDataLoss, POLL_INTERVAL_MIN, RecordFormat, SchemaFrom, SourceKind, SourceSpec, StartingPosition};
+use super::{
+    OnDataLoss, POLL_INTERVAL_MIN, PayloadCompression, RecordFormat, SchemaFrom, SourceKind, SourceSpec,
+    StartingPosition,
+};
 use crate::resolved::ColumnType;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +24,7 @@ pub const GENERATOR_RATE_MAX: f64 = 10_000_000.0;
 const POLL_INTERVAL_DEFAULT: Duration = Duration::from_millis(250);
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-const KINESIS_KEYS: [&str; 9] = [
+const KINESIS_KEYS: [&str; 10] = [
     "stream",
     "arn",
     "endpoint",
@@ -30,6 +33,7 @@ const KINESIS_KEYS: [&str; 9] = [
     "session_name",
     "poll_interval",
     "max_records_per_read",
+    "compression",
     "starting_position",
 ];
 const FILES_KEYS: [&str; 3] = ["path", "format", "arrival_time"];
@@ -148,6 +152,10 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
         Some(entry) => entry.integer(1..u64::from(RECORDS_PER_READ_MAX) + 1),
         None => Some(u64::from(RECORDS_PER_READ_MAX)),
     };
+    let compression = match table.get("compression") {
+        Some(entry) => entry.choice(&[("none", PayloadCompression::None), ("auto", PayloadCompression::Auto)]),
+        None => Some(PayloadCompression::None),
+    };
     let [stream, arn, endpoint, region, role_arn, session_name] =
         ["stream", "arn", "endpoint", "region", "role_arn", "session_name"].map(|key| optional_text(table, key));
     Some(SourceKind::Kinesis {
@@ -159,6 +167,7 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
         session_name,
         poll_interval: poll_interval?,
         max_records_per_read: u32::try_from(max_records_per_read?).ok()?,
+        compression: compression?,
     })
 }
 

@@ -15,6 +15,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod unpack;
 
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -25,6 +26,8 @@ pub use scan::{JSON_DEPTH_MAX, Syntax};
 use scan::{Scanner, Span};
 use std::collections::HashMap;
 use std::sync::Arc;
+use streamctl_proto::describe;
+use streamctl_proto::spec::PayloadCompression;
 
 /// Most payload bytes that one call may be given: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
@@ -89,6 +92,7 @@ enum Bad {
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
+    compression: PayloadCompression,
     keys: Keys,
     /// Of the row being read, one per wanted column.
     spans: Vec<Span>,
@@ -125,7 +129,13 @@ impl Decoder {
             scratch: String::new(),
             keys: Keys::new(columns),
             schema: Arc::new(Schema::new(fields)),
+            compression: PayloadCompression::None,
         })
+    }
+
+    /// The same for payloads that may be compressed.
+    pub fn with_compression(self, compression: PayloadCompression) -> Self {
+        Self { compression, ..self }
     }
 
     /// Of the batches: the wanted columns in the order of the source's schema, all nullable.
@@ -138,15 +148,46 @@ impl Decoder {
         self.decode_payloads(records.into_iter().map(|record| &record.data[..]))
     }
 
+    /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload allow but at least one,
+    /// and says how many that were. Compressed ones are unpacked, if the job says so.
+    pub fn decode_first(&mut self, records: &[Record], records_max: usize, bytes_max: usize) -> (usize, Decoded) {
+        if self.compression == PayloadCompression::None {
+            let count = fitting(records, records_max, bytes_max);
+            return (count, self.decode(&records[..count]));
+        }
+        let (mut bytes, mut taken) = (0, 0);
+        let unpacked = records.iter().take(records_max).map_while(|record| {
+            let more = bytes < bytes_max;
+            more.then(|| {
+                let payload = unpack::unpack(&record.data).map_err(|error| describe(&error));
+                bytes += payload.as_ref().map_or(0, |payload| payload.len());
+                taken += 1;
+                payload
+            })
+        });
+        let decoded = self.decode_each(records.len().min(records_max), unpacked);
+        (taken, decoded)
+    }
+
     /// Decodes payloads, together at most [`BATCH_BYTES_MAX`].
     pub fn decode_payloads<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         let payloads = payloads.into_iter();
-        let mut columns = self.columns(payloads.size_hint().0);
+        self.decode_each(payloads.size_hint().0, payloads.map(Ok))
+    }
+
+    /// One row or one bad record of each; a payload that could not be had says why.
+    fn decode_each<P: AsRef<[u8]>>(
+        &mut self,
+        expected: usize,
+        payloads: impl Iterator<Item = Result<P, String>>,
+    ) -> Decoded {
+        let mut columns = self.columns(expected);
         let (mut rows, mut bad) = (0, Vec::new());
         for (index, payload) in payloads.enumerate() {
-            match self.row(payload, &mut columns) {
+            let row = payload.and_then(|payload| self.row(payload.as_ref(), &mut columns).map_err(|e| e.to_string()));
+            match row {
                 Ok(()) => rows += 1,
-                Err(error) => bad.push(BadRecord { index, reason: error.to_string() }),
+                Err(reason) => bad.push(BadRecord { index, reason }),
             }
         }
         for (bytes, column) in self.text_bytes.iter_mut().zip(&columns) {
@@ -212,4 +253,14 @@ impl Decoder {
         }
         Bad::Value { column: field.name().clone(), type_name: type_name(field.data_type()), value }
     }
+}
+
+/// How many of the first records fit; at least one.
+fn fitting(records: &[Record], records_max: usize, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = records.iter().take(records_max).take_while(|record| {
+        bytes += record.data.len();
+        bytes <= bytes_max
+    });
+    fits.count().max(1)
 }

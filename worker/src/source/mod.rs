@@ -19,6 +19,7 @@ use streamctl_engine::clock::now_ms;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId};
+use tokio::sync::Semaphore;
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -28,7 +29,7 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct Record {
     /// Its place in the shard.
     pub sequence: SequenceNumber,
-    /// Its place inside a KPL aggregate.
+    /// Its place inside a KPL aggregate, counted from 1; 0: an ordinary record, or the last one of its aggregate.
     pub sub_sequence: u64,
     /// When the source took it, milliseconds since the Unix epoch.
     pub arrival_ms: i64,
@@ -67,6 +68,8 @@ pub struct Child {
     pub shard: ShardId,
     /// Those it comes from: one for a split, two for a merge.
     pub parents: Vec<ShardId>,
+    /// What a listing would say of it besides; empty: not known.
+    pub detail: String,
 }
 
 /// What one read gave.
@@ -92,6 +95,8 @@ pub struct ReaderStats {
     pub iterator_renewals: u64,
     /// Records that were lost before they could be read (`on_data_loss = "continue"`): times it happened.
     pub data_losses: u64,
+    /// User records of KPL aggregates that belong to another shard and were dropped.
+    pub foreign_records: u64,
 }
 
 /// Reading can not go on. What can be waited out never becomes one of these.
@@ -147,6 +152,7 @@ pub struct Sources {
     storages: Storages,
     clock: Clock,
     kinesis: kinesis::Settings,
+    kinesis_calls: Arc<Semaphore>,
     memory: Option<memory::MemorySource>,
 }
 
@@ -154,7 +160,8 @@ impl Sources {
     /// Reads real sources, by the wall clock.
     pub fn new(aws: Aws, storages: Storages) -> Self {
         let kinesis = kinesis::Settings::default();
-        Self { aws, storages, clock: Arc::new(now_ms), kinesis, memory: None }
+        let kinesis_calls = Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX));
+        Self { aws, storages, clock: Arc::new(now_ms), kinesis, kinesis_calls, memory: None }
     }
     /// The same by another clock.
     pub fn with_clock(self, clock: Clock) -> Self {
@@ -186,7 +193,8 @@ impl Sources {
                 Box::new(files::FileReader::open(job, shard, &self.storages, self.clock.clone())?)
             }
             SourceKind::Kinesis { .. } => {
-                Box::new(kinesis::KinesisReader::open(job, shard, &self.aws, self.clock.clone(), self.kinesis).await?)
+                let (clock, calls) = (self.clock.clone(), self.kinesis_calls.clone());
+                Box::new(kinesis::KinesisReader::open(job, shard, &self.aws, clock, self.kinesis, calls).await?)
             }
         })
     }

@@ -3,6 +3,7 @@
 //! Rule: a lookup version is loaded once per task; a plan is made once per task.
 
 use super::TaskError;
+use crate::decode::Decoder;
 use crate::source::Sources;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -57,6 +58,11 @@ impl Context {
     /// The source's columns as Arrow types.
     pub fn source_schema(&self) -> Result<SchemaRef, TaskError> {
         Ok(arrow_schema(&self.job.columns)?)
+    }
+
+    /// Decodes the job's records into these columns of its source.
+    pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
+        Ok(Decoder::new(schema, columns)?.with_compression(self.job.spec.source.kind.payload_compression()))
     }
 
     /// The plan, and the lookups' rows of these versions.

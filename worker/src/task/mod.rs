@@ -356,6 +356,9 @@ impl Task {
             bytes: shard.bytes,
             throttles: shard.stats.throttles,
             iterator_renewals: shard.stats.iterator_renewals,
+            data_losses: shard.stats.data_losses,
+            foreign_records: shard.stats.foreign_records,
+            last_arrival_ms: shard.last_arrival_ms,
         };
         self.parts.registry.progress(self.parts.id, watermark_ms, self.shards.iter().map(progress).collect());
     }

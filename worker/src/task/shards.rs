@@ -45,6 +45,8 @@ pub struct ShardState {
     pub records: u64,
     /// Payload taken.
     pub bytes: u64,
+    /// Arrival of the last record taken; 0: none yet.
+    pub last_arrival_ms: i64,
     clamp: Clamp,
     size: WindowSize,
     complete_to_ms: i64,
@@ -71,6 +73,7 @@ impl ShardState {
             lag_ms: 0,
             records: 0,
             bytes: 0,
+            last_arrival_ms: 0,
             clamp: Clamp::new(size, floor_ms),
             size,
             complete_to_ms: i64::MIN,
@@ -122,6 +125,7 @@ impl ShardState {
             self.at = record.position();
             self.records += 1;
             self.bytes += record.data.len() as u64;
+            self.last_arrival_ms = record.arrival_ms;
             records.push(record);
         }
         let permit = Arc::clone(&front.permit);

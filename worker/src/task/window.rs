@@ -21,10 +21,10 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
-/// Payload decoded at once.
-const DECODE_BYTES_MAX: usize = 4 << 20;
+/// Payload decoded at once, unpacked.
+pub(crate) const DECODE_BYTES_MAX: usize = 4 << 20;
 /// Records decoded at once.
-const DECODE_RECORDS_MAX: usize = 8_192;
+pub(crate) const DECODE_RECORDS_MAX: usize = 8_192;
 
 /// Records of one shard that belong to the window, in order. The permit goes back to the shard's reader when they are
 /// decoded.
@@ -73,7 +73,7 @@ pub async fn run(
     let memory_max = context.settings.query_bytes_max;
     let open = plan.open(&tables, memory_max).await?;
     let schema = context.source_schema()?;
-    let decoder = Decoder::new(schema, plan.source_columns())?;
+    let decoder = context.decoder(schema, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
     let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone());
@@ -169,10 +169,10 @@ async fn feed(
     while let Some(feed) = feeds.recv().await {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(decode_at_once(rest));
-            rest = later;
             let began = Instant::now();
-            let decoded = decoder.decode(now);
+            let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
+            let (now, later) = rest.split_at(count);
+            rest = later;
             stages.decode_us += micros(began.elapsed());
             counts.rows_in += now.len() as u64;
             counts.bytes_in += now.iter().map(|record| record.data.len() as u64).sum::<u64>();
@@ -188,15 +188,6 @@ async fn feed(
         drop(feed.permit);
     }
     Ok((counts, stages))
-}
-
-fn decode_at_once(records: &[Record]) -> usize {
-    let mut bytes = 0;
-    let fits = records.iter().take(DECODE_RECORDS_MAX).take_while(|record| {
-        bytes += record.data.len();
-        bytes <= DECODE_BYTES_MAX
-    });
-    fits.count().max(1)
 }
 
 /// Takes what the query gives and stages it.

@@ -35,6 +35,7 @@ fn kinesis() -> ResolvedJob {
         session_name: None,
         poll_interval: std::time::Duration::from_millis(200),
         max_records_per_read: 10_000,
+        compression: Default::default(),
     };
     job
 }
@@ -101,15 +102,11 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
 
 /// `a@5 to 3 > b, c`: shard a ended after record 5 in window 3, with children b and c.
 fn ended(name: &str, last: u64, window: i64, children: &[&str]) -> EndedShard {
-    let child = |text: &&str| {
-        let known = known(text);
-        (known.shard, known.parents)
-    };
     EndedShard {
         shard: shard(name),
         last: at(last),
         floor_ms: window * WINDOW_MS,
-        children: children.iter().map(child).collect(),
+        children: children.iter().map(|child| known(child)).collect(),
     }
 }
 

@@ -57,7 +57,11 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         objects.push(object(part.task.counter, ObjectKind::Data, part.counts.rows_out, name("data")));
         objects.push(object(part.task.counter, ObjectKind::DeadLetter, part.counts.rows_dead, name("dead")));
         for (shard, range) in &part.ranges {
-            let stands = frontier.entry(shard.clone()).or_insert(Frontier { position: at(0), parents: vec![] });
+            let stands = frontier.entry(shard.clone()).or_insert(Frontier {
+                position: at(0),
+                parents: vec![],
+                detail: String::new(),
+            });
             stands.position = range.to.clone();
         }
     }
@@ -86,7 +90,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
 /// Four epochs: a shard that moves from task to task, a second one that rests and ends, a child that continues it.
 fn good() -> Vec<Manifest> {
     let mut first = next(None, vec![part(1, &[("a", 0, 5), ("b", 0, 3)])]);
-    let child = Frontier { position: at(0), parents: vec!["b".into()] };
+    let child = Frontier { position: at(0), parents: vec!["b".into()], detail: String::new() };
     let second = next(Some(&first), vec![part(1, &[("a", 5, 7)]), part(2, &[("a", 7, 9)])]);
     let mut third = next(Some(&second), vec![part(2, &[("b", 3, 4)])]);
     third.frontier.get_mut(&ShardId::from("b")).unwrap().position = Position::End;
@@ -95,12 +99,12 @@ fn good() -> Vec<Manifest> {
     // What ended and is listed no more is forgotten.
     fourth.frontier.remove(&ShardId::from("b"));
     // A shard that is known and has no record yet.
-    first.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![] });
+    first.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
     for later in [&mut third, &mut fourth] {
-        later.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![] });
+        later.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
     }
     let mut second = second;
-    second.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![] });
+    second.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
     vec![first, second, third, fourth]
 }
 
@@ -191,7 +195,7 @@ fn a_shard_that_begins_a_second_time_is_an_overlap() {
 fn a_parent_whose_records_come_after_its_child_s_is_named() {
     let mut manifests = good();
     stand(&mut manifests[2], "b", at(4));
-    manifests[3].frontier.insert("b".into(), Frontier { position: at(4), parents: vec![] });
+    manifests[3].frontier.insert("b".into(), Frontier { position: at(4), parents: vec![], detail: String::new() });
     let later = next(Some(&manifests[3]), vec![part(2, &[("b", 4, 6)])]);
     assert_eq!(walk(&manifests), []);
     manifests.push(later);
@@ -205,7 +209,7 @@ fn a_frontier_that_is_not_where_the_ranges_end_is_named() {
     assert_eq!(broken(4, |manifest| _ = manifest.frontier.remove(&ShardId::from("d"))), [(Kind::Frontier, 4)]);
     let unknown = broken(4, |manifest| _ = manifest.frontier.remove(&ShardId::from("c")));
     assert_eq!(unknown, [(Kind::Frontier, 4), (Kind::Frontier, 4)]);
-    let new = Frontier { position: at(3), parents: vec![] };
+    let new = Frontier { position: at(3), parents: vec![], detail: String::new() };
     assert_eq!(broken(4, |manifest| _ = manifest.frontier.insert("e".into(), new)), [(Kind::Frontier, 4)]);
 }
 

@@ -12,16 +12,20 @@ use aws_sdk_kinesis::config::{Builder, Config};
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{HashKeyRange, ShardIteratorType};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::hash_range::HashRange;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::{SequenceNumber, ShardId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// What GetRecords gave.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// In the shard's order.
+    /// In the shard's order, aggregates whole.
     pub records: Vec<Record>,
     /// As the service counts them: payloads and partition keys.
     pub bytes: usize,
@@ -31,6 +35,8 @@ pub struct Answer {
     pub behind_ms: Option<u64>,
     /// At the end of a shard.
     pub children: Vec<Child>,
+    /// When the call left, which may be later than it was asked for.
+    pub left: Option<Instant>,
 }
 
 /// One shard of one stream.
@@ -46,12 +52,19 @@ pub struct Api {
     pub records_max: u32,
     /// Per call.
     pub timeout: Duration,
+    /// Calls that may be under way at once, all shards of the worker together.
+    pub calls: Arc<Semaphore>,
 }
 
 impl Api {
     fn settings(&self) -> Builder {
         let timeouts = TimeoutConfig::builder().operation_timeout(self.timeout).build();
         Config::builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts)
+    }
+
+    /// Waits for a place among the calls under way. `None` is never given: nobody closes them.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.calls).acquire_owned().await.ok()
     }
 
     /// GetShardIterator.
@@ -69,7 +82,11 @@ impl Api {
             IteratorKind::After(sequence) => {
                 request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
             }
+            IteratorKind::At(sequence) => {
+                request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(sequence)
+            }
         };
+        let _place = self.place().await;
         let sent = request.customize().config_override(self.settings()).send().await;
         let answer = sent.map_err(|error| of_error(&error))?;
         answer
@@ -83,8 +100,10 @@ impl Api {
         let request = self.client.get_records().shard_iterator(iterator).limit(limit);
         // A stream's ARN routes the call to the stream's own account.
         let request = request.set_stream_arn(self.stream.arn.clone());
+        let _place = self.place().await;
+        let left = Instant::now();
         match request.customize().config_override(self.settings()).send().await {
-            Ok(output) => of_output(output, now_ms),
+            Ok(output) => Ok(Answer { left: Some(left), ..of_output(output, now_ms)? }),
             Err(error) => Err(of_error(&error)),
         }
     }
@@ -111,11 +130,16 @@ fn of_output(output: GetRecordsOutput, now_ms: i64) -> Result<Answer, Failure> {
         });
     }
     let child = |child: aws_sdk_kinesis::types::ChildShard| Child {
+        detail: child.hash_key_range.and_then(|range| detail(&range)).unwrap_or_default(),
         shard: ShardId::new(child.shard_id),
         parents: child.parent_shards.into_iter().map(ShardId::new).collect(),
     };
     answer.children = output.child_shards.unwrap_or_default().into_iter().map(child).collect();
     Ok(answer)
+}
+
+fn detail(range: &HashKeyRange) -> Option<String> {
+    HashRange::new(&range.starting_hash_key, &range.ending_hash_key).map(HashRange::to_detail)
 }
 
 fn of_error<E>(error: &SdkError<E>) -> Failure

@@ -17,6 +17,8 @@ pub enum IteratorKind {
     AtTimestamp(i64),
     /// `AFTER_SEQUENCE_NUMBER`.
     After(String),
+    /// `AT_SEQUENCE_NUMBER`: an aggregate of which only a part was read.
+    At(String),
 }
 
 /// The iterator that goes on from a position; `None` at the shard's end.
@@ -24,7 +26,8 @@ pub fn iterator_kind(position: &Position) -> Option<IteratorKind> {
     match position {
         Position::Start => Some(IteratorKind::TrimHorizon),
         Position::Timestamp(ms) => Some(IteratorKind::AtTimestamp(*ms)),
-        Position::After { sequence, .. } => Some(IteratorKind::After(sequence.as_str().to_owned())),
+        Position::After { sequence, sub_sequence: 0 } => Some(IteratorKind::After(sequence.as_str().to_owned())),
+        Position::After { sequence, .. } => Some(IteratorKind::At(sequence.as_str().to_owned())),
         Position::End => None,
     }
 }
@@ -160,6 +163,8 @@ mod tests {
     #[test]
     fn line_01_a_stored_position_asks_for_what_comes_after_it() {
         assert_eq!(iterator_kind(&Position::after(7.into())), Some(IteratorKind::After("7".into())));
+        let inside = Position::After { sequence: 7.into(), sub_sequence: 2 };
+        assert_eq!(iterator_kind(&inside), Some(IteratorKind::At("7".into())));
         assert_eq!(iterator_kind(&Position::End), None);
     }
 

@@ -1,19 +1,23 @@
 //! Kinesis shards by polling.
 //!
-//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), the reader.
-//! Does not own: which shards are read and in which order (the controller), KPL aggregates, enhanced fan-out.
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), the reader,
+//! aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
 //! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
 
 mod api;
 mod cursor;
 #[cfg(test)]
 mod fake;
+mod kpl;
 mod pace;
 mod reader;
 
 pub use reader::KinesisReader;
 
 use std::time::Duration;
+
+/// Calls of a worker that are under way at once, each on a connection of its own.
+pub const CALLS_AT_ONCE_MAX: usize = 256;
 
 /// Allowances that no job sets.
 #[derive(Clone, Copy, Debug)]

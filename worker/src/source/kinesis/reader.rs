@@ -7,13 +7,17 @@
 use super::Settings;
 use super::api::{Answer, Api};
 use super::cursor::{Call, Failure, Next, after_failure, iterator_kind};
+use super::kpl;
 use super::pace::{Backoff, Pace};
-use crate::source::{Child, Chunk, Clock, ReadError, ReaderStats, ShardReader, ShardToRead};
+use crate::source::{Child, Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
 use async_trait::async_trait;
+use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::Aws;
+use streamctl_engine::hash_range::HashRange;
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -41,6 +45,8 @@ enum Outcome {
 pub struct KinesisReader {
     api: Api,
     shard: ShardId,
+    /// Keys that belong to the shard, where its listing said so.
+    range: Option<HashRange>,
     position: Position,
     on_data_loss: OnDataLoss,
     settings: Settings,
@@ -68,6 +74,7 @@ impl KinesisReader {
         aws: &Aws,
         clock: Clock,
         settings: Settings,
+        calls: Arc<Semaphore>,
     ) -> Result<Self, ReadError> {
         let SourceKind::Kinesis { poll_interval, max_records_per_read, .. } = &job.spec.source.kind else {
             return Err(unfit(&shard.shard, "the job's source is not a Kinesis stream"));
@@ -79,8 +86,13 @@ impl KinesisReader {
             shard: shard.shard.clone(),
             records_max: *max_records_per_read,
             timeout: settings.call_timeout,
+            calls,
         };
-        Ok(Self::new(api, shard.from.clone(), *poll_interval, job.spec.source.on_data_loss, clock, settings))
+        let range = HashRange::from_detail(&shard.detail);
+        let on_data_loss = job.spec.source.on_data_loss;
+        let mut reader = Self::new(api, shard.from.clone(), *poll_interval, on_data_loss, clock, settings);
+        reader.range = range;
+        Ok(reader)
     }
 
     pub(super) fn new(
@@ -93,6 +105,7 @@ impl KinesisReader {
     ) -> Self {
         Self {
             shard: api.shard.clone(),
+            range: None,
             api,
             end: (from == Position::End).then(Vec::new),
             position: from,
@@ -172,16 +185,12 @@ impl KinesisReader {
     fn give(&mut self, answer: Answer, sent_ms: i64) -> Chunk {
         self.backoff.succeeded();
         self.iterators = 0;
+        if let Some(left) = answer.left {
+            self.pace.started(left.saturating_duration_since(self.opened));
+        }
         self.pace.answered(answer.bytes);
         let full = answer.records.len() >= self.api.records_max as usize;
-        let mut records = answer.records;
-        if let Position::After { sequence, .. } = &self.position {
-            // Never given twice, whatever the service does.
-            records.retain(|record| record.sequence > *sequence);
-        }
-        if let Some(last) = records.last() {
-            self.position = last.position();
-        }
+        let records = self.unread(answer.records);
         self.iterator = answer.next_iterator.map(|token| Iterator { token, made: self.sent });
         if self.iterator.is_none() {
             self.end = Some(answer.children);
@@ -191,6 +200,28 @@ impl KinesisReader {
         let at_tip = answer.behind_ms == Some(0) && !full;
         let complete_to_ms = at_tip.then(|| sent_ms - self.settings.grace_ms);
         Chunk { records, complete_to_ms, behind_ms: self.behind_ms, end: self.end.clone() }
+    }
+
+    /// The records behind the position, aggregates taken apart; moves the position. Nothing is given twice, whatever
+    /// the service does.
+    fn unread(&mut self, given: Vec<Record>) -> Vec<Record> {
+        let behind = |record: &Record| match &self.position {
+            Position::After { sequence, sub_sequence: 0 } => record.sequence > *sequence,
+            Position::After { sequence, .. } => record.sequence >= *sequence,
+            Position::Start | Position::Timestamp(_) | Position::End => true,
+        };
+        let last = given.last().map(|record| Position::after(record.sequence.clone()));
+        let mut records = Vec::with_capacity(given.len());
+        for record in given.into_iter().filter(behind) {
+            self.stats.foreign_records += kpl::take_apart(record, self.range, &mut records);
+        }
+        if let Position::After { sequence, sub_sequence: read @ 1.. } = &self.position {
+            records.retain(|record| record.sequence != *sequence || !(1..=*read).contains(&record.sub_sequence));
+        }
+        if let Some(last) = last.filter(|last| self.position.reaches(last)) {
+            self.position = last;
+        }
+        records
     }
 
     fn failed(&mut self, call: Call, failure: Failure) -> Result<(), ReadError> {

@@ -120,7 +120,7 @@ async fn an_idle_shard_s_window_closes_when_its_reader_has_caught_up() {
 async fn the_end_of_a_shard_is_told_once_with_its_floor_and_children_of_the_task_begin_then() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
     bed.push("parent", 0, &[10, 2_010]);
-    let child = Child { shard: shard("child"), parents: vec![shard("parent")] };
+    let child = Child { shard: shard("child"), parents: vec![shard("parent")], detail: String::new() };
     bed.source.close(&shard("parent"), vec![child]);
     bed.push("child", 100, &[1_990, 3_010]);
     bed.source.close(&shard("child"), vec![]);

@@ -282,7 +282,9 @@ impl SimWorker {
             shard.told_ended = true;
             let (name, floor_ms) = (shard.id.clone(), shard.clamp.floor_ms());
             let last = shard.position();
-            let ended = EndedShard { shard: name.clone(), last, floor_ms, children: source.children(&name) };
+            let child = |(shard, parents)| KnownShard { shard, parents, detail: String::new() };
+            let children = source.children(&name).into_iter().map(child).collect();
+            let ended = EndedShard { shard: name.clone(), last, floor_ms, children };
             self.entries.get_mut(&id).unwrap().running.ended.push(ended.clone());
             self.say(Event::ShardEnded { worker: self.name(), task: id, ended });
             for child in task.shards.iter_mut().filter(|child| child.after.contains(&name)) {

@@ -20,9 +20,20 @@ fn settings() -> Settings {
     }
 }
 
+fn calls() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(8))
+}
+
 fn api(fake: &Fake) -> Api {
     let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
-    Api { client: fake.client(), stream, shard: SHARD.into(), records_max: 2, timeout: settings().call_timeout }
+    Api {
+        client: fake.client(),
+        stream,
+        shard: SHARD.into(),
+        records_max: 2,
+        timeout: settings().call_timeout,
+        calls: calls(),
+    }
 }
 
 fn reader_with(fake: &Fake, from: Position, on_data_loss: OnDataLoss, settings: Settings) -> KinesisReader {
@@ -141,10 +152,10 @@ async fn line_08_an_iterator_that_expires_before_any_record_is_made_again_from_t
 #[tokio::test]
 async fn line_08_an_iterator_that_lay_unused_is_renewed_beforehand() {
     let fake = five().await;
-    let aged = Settings { iterator_age_max: MS(50), ..settings() };
+    let aged = Settings { iterator_age_max: MS(10_000), ..settings() };
     let mut reader = reader_with(&fake, Position::Start, OnDataLoss::Fail, aged);
     reader.next().await.unwrap();
-    reader.iterator.as_mut().unwrap().made -= MS(60);
+    reader.iterator.as_mut().unwrap().made -= MS(11_000);
     assert_eq!(text(&reader.next().await.unwrap().records), "cd");
     assert_eq!(reader.stats().iterator_renewals, 1);
 }
@@ -257,7 +268,8 @@ async fn the_end_of_a_shard_names_its_children_with_all_their_parents() {
     let chunk = reader.next().await.unwrap();
     let parents = vec![SHARD.into(), "shardId-000000000001".into()];
     assert_eq!(text(&chunk.records), "a");
-    assert_eq!(chunk.end, Some(vec![Child { shard: "shardId-000000000002".into(), parents }]));
+    let detail = "0-1".to_owned();
+    assert_eq!(chunk.end, Some(vec![Child { shard: "shardId-000000000002".into(), parents, detail }]));
     assert!(reader.next().await.unwrap().end.is_some());
 }
 

@@ -1,0 +1,113 @@
+//! Payloads that their producer compressed.
+//!
+//! Owns: telling the format by its magic, taking it off. Does not own: whether a job wants that (`[source]
+//! compression`).
+//! Rule: what has no known magic is left as it is; what has one and can not be unpacked within the limit is no row.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+/// Most bytes that one payload may have once it is unpacked.
+pub const UNPACKED_BYTES_MAX: usize = 64 << 20;
+/// Largest window of a zstd frame, as a power of two: its decoder keeps that much.
+const ZSTD_WINDOW_LOG_MAX: u32 = 26;
+
+const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B];
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
+/// A stream identifier chunk of the framing format.
+const SNAPPY_MAGIC: &[u8] = &[0xFF, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'p', b'Y'];
+
+/// Why a payload can not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// It begins like one, and is none.
+    #[error("a {format} payload that can not be unpacked: {source}")]
+    Broken {
+        /// By its magic.
+        format: &'static str,
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// It grows too large.
+    #[error("a {format} payload of more than {UNPACKED_BYTES_MAX} bytes unpacked")]
+    TooLarge {
+        /// By its magic.
+        format: &'static str,
+    },
+}
+
+/// The payload without its compression, if it has one of gzip, zstd and snappy's framing.
+pub fn unpack(payload: &[u8]) -> Result<Cow<'_, [u8]>, UnpackError> {
+    if payload.starts_with(GZIP_MAGIC) {
+        read("gzip", Ok(flate2::read::MultiGzDecoder::new(payload)))
+    } else if payload.starts_with(ZSTD_MAGIC) {
+        let decoder = zstd::stream::read::Decoder::new(payload).and_then(|mut decoder| {
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Ok(decoder)
+        });
+        read("zstd", decoder)
+    } else if payload.starts_with(SNAPPY_MAGIC) {
+        read("snappy", Ok(snap::read::FrameDecoder::new(payload)))
+    } else {
+        Ok(Cow::Borrowed(payload))
+    }
+}
+
+fn read<R: Read>(format: &'static str, decoder: io::Result<R>) -> Result<Cow<'static, [u8]>, UnpackError> {
+    let broken = |source| UnpackError::Broken { format, source };
+    let mut out = Vec::new();
+    decoder.map_err(broken)?.take(UNPACKED_BYTES_MAX as u64 + 1).read_to_end(&mut out).map_err(broken)?;
+    if out.len() > UNPACKED_BYTES_MAX { Err(UnpackError::TooLarge { format }) } else { Ok(Cow::Owned(out)) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::io::Write;
+
+    pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    pub(crate) fn snappy(data: &[u8]) -> Vec<u8> {
+        let mut encoder = snap::write::FrameEncoder::new(vec![]);
+        encoder.write_all(data).unwrap();
+        encoder.into_inner().unwrap()
+    }
+
+    fn zstd(data: &[u8]) -> Vec<u8> {
+        zstd::encode_all(data, 3).unwrap()
+    }
+
+    #[test]
+    fn line_15_each_format_is_told_by_its_magic() {
+        let data = b"{\"id\":1}";
+        for packed in [gzip(data), zstd(data), snappy(data), [gzip(b"{\"id\""), gzip(b":1}")].concat(), data.to_vec()] {
+            assert_eq!(*unpack(&packed).unwrap(), data[..]);
+        }
+        assert!(unpack(b"").unwrap().is_empty());
+        assert!(matches!(unpack(data), Ok(Cow::Borrowed(_))), "what is not packed is not copied");
+    }
+
+    #[test]
+    fn line_15_a_payload_that_breaks_off_or_lies_is_broken() {
+        for packed in [gzip(&[7; 1_000]), zstd(&[7; 1_000]), snappy(&[7; 1_000])] {
+            let (half, mut wrong) = (&packed[..packed.len() - 3], packed.clone());
+            assert!(matches!(unpack(half), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
+            *wrong.last_mut().unwrap() ^= 0xFF;
+            assert!(unpack(&wrong).map_or(true, |out| *out != [7; 1_000]), "{:x?}", &packed[..4]);
+        }
+    }
+
+    #[test]
+    fn line_15_a_bomb_is_refused_at_the_limit() {
+        let zeros = vec![0; UNPACKED_BYTES_MAX];
+        for pack in [gzip, zstd, snappy] {
+            assert_eq!(unpack(&pack(&zeros)).unwrap().len(), UNPACKED_BYTES_MAX);
+            let bomb = [pack(&zeros), pack(b"0")].concat();
+            assert!(matches!(unpack(&bomb), Err(UnpackError::TooLarge { .. })));
+        }
+    }
+}
