@@ -14,13 +14,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
-use streamctl_engine::clock::now_ms;
+pub use streamctl_engine::clock::Clock;
+use streamctl_engine::clock::system_clock;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Position, ResolvedJob, SequenceNumber, ShardId};
-
-/// Tells the time in milliseconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// One record of a shard, as the source gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,13 +128,14 @@ pub struct Sources {
     clock: Clock,
     kinesis: kinesis::Settings,
     memory: Option<memory::MemorySource>,
+    stream: Option<Arc<dyn kinesis::Calls>>,
 }
 
 impl Sources {
     /// Reads real sources, by the wall clock.
     pub fn new(aws: Aws, storages: Storages) -> Self {
         let kinesis = kinesis::Settings::default();
-        Self { aws, storages, clock: Arc::new(now_ms), kinesis, memory: None }
+        Self { aws, storages, clock: system_clock(), kinesis, memory: None, stream: None }
     }
     /// The same by another clock.
     pub fn with_clock(self, clock: Clock) -> Self {
@@ -145,6 +144,10 @@ impl Sources {
     /// The same with other allowances for Kinesis.
     pub fn with_kinesis(self, kinesis: kinesis::Settings) -> Self {
         Self { kinesis, ..self }
+    }
+    /// The same, but Kinesis is asked through these calls: for tests.
+    pub fn with_stream(self, stream: Arc<dyn kinesis::Calls>) -> Self {
+        Self { stream: Some(stream), ..self }
     }
     /// The same, but every shard is read from memory, whatever the job says: for tests.
     pub fn with_memory(self, memory: memory::MemorySource) -> Self {
@@ -164,7 +167,8 @@ impl Sources {
                 Box::new(files::FileReader::open(job, shard, &self.storages, self.clock.clone())?)
             }
             SourceKind::Kinesis { .. } => {
-                Box::new(kinesis::KinesisReader::open(job, shard, &self.aws, self.clock.clone(), self.kinesis).await?)
+                let (aws, stream, clock) = (&self.aws, self.stream.clone(), self.clock.clone());
+                Box::new(kinesis::KinesisReader::open(job, shard, aws, stream, clock, self.kinesis).await?)
             }
         })
     }

@@ -11,6 +11,8 @@ mod fake;
 mod pace;
 mod reader;
 
+pub use api::{Answer, Calls};
+pub use cursor::{Failure, IteratorKind};
 pub use reader::KinesisReader;
 
 use std::time::Duration;

@@ -22,7 +22,13 @@ fn settings() -> Settings {
 
 fn api(fake: &Fake) -> Api {
     let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
-    Api { client: fake.client(), stream, shard: SHARD.into(), records_max: 2, timeout: settings().call_timeout }
+    Api {
+        service: Service::Sdk(fake.client()),
+        stream,
+        shard: SHARD.into(),
+        records_max: 2,
+        timeout: settings().call_timeout,
+    }
 }
 
 fn reader_with(fake: &Fake, from: Position, on_data_loss: OnDataLoss, settings: Settings) -> KinesisReader {
