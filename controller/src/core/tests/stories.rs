@@ -165,6 +165,23 @@ fn a_child_of_a_merge_waits_for_both_parents() {
 }
 
 #[test]
+fn a_parent_that_is_many_windows_behind_does_not_wait_for_its_children() {
+    let mut story = Story::running(kinesis(), "a b<a c<a", "w1 w2");
+    for n in 0..2 * super::job::WINDOWS_AHEAD_MAX as u64 {
+        let window = 5 + n as i64;
+        story.asks("a", window);
+        story.reports(window, &format!("a {n}..{}", n + 1));
+        story.is_past("a", window + 1);
+        story.store_works();
+        assert_eq!(story.committed().last(), Some(&window), "its children are known and not yet read");
+    }
+    let last = 2 * super::job::WINDOWS_AHEAD_MAX as u64;
+    let given = started(&story.shard_ends("a", last, 5 + last as i64, &["b<a", "c<a"]));
+    assert_eq!(given.len(), 2);
+    assert!(given.iter().all(|(.., floor_ms)| *floor_ms >= w(5 + last as i64 - 1).end_ms), "{given:?}");
+}
+
+#[test]
 fn a_child_whose_other_parent_is_not_known_yet_waits_for_a_listing() {
     let mut story = Story::running(kinesis(), "a b", "w1");
     let said = story.shard_ends("b", 4, 7, &["d<b+c"]);
