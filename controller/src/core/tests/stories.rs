@@ -355,6 +355,25 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
 }
 
 #[test]
+fn a_resume_takes_a_drain_back() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.asks("a", 5);
+    let (name, task) = (story.name(), story.owner("a"));
+    story.tell(Event::StopRequested { job: name.clone(), drain: true });
+    assert_eq!(story.job().wanted, Wanted::Draining);
+    let said = story.tell(Event::ResumeRequested { job: name });
+    assert_eq!(story.job().wanted, Wanted::Running, "who submits is told that the job runs");
+    assert!(released(&said, task.1), "what it has dropped is read again by another");
+    story.lists("a");
+    story.reports(5, "a 0..3");
+    let given = started(&story.task_ends(task, TaskEnd::Released));
+    assert_eq!(given[0].2, at(3));
+    story.is_past("a", 6);
+    story.store_works();
+    assert_eq!((story.committed(), &story.job().wanted), (vec![5], &Wanted::Running));
+}
+
+#[test]
 fn tasks_that_fail_are_tried_again_after_longer_and_longer_waits_then_the_job_fails() {
     let mut story = Story::running(bounded(), "a", "w1");
     for wait in [1_000, 2_000, 5_000] {
