@@ -205,7 +205,7 @@ fn lookup_tag(world: &World, manifest: &Manifest) -> Result<Option<String>, Stri
     let Some((lookup, version)) = manifest.lookups.first_key_value() else { return Ok(None) };
     let folder = format!("{CHECKPOINT}{}", CheckpointNames::new(&job()).lookup(lookup, version));
     let listed = world.objects.list(&Location::folder(&folder)).now_or_never().and_then(Result::ok).unwrap_or_default();
-    let csv = listed.iter().find(|info| info.location.ends_with(".csv"));
+    let csv = listed.iter().find(|info| !info.location.ends_with("_complete.json"));
     let csv = csv.ok_or_else(|| format!("epoch {}: lookup version {version} is not there", manifest.epoch))?;
     let text = String::from_utf8_lossy(&get(world, &csv.location)?).into_owned();
     Ok(text.lines().nth(1).and_then(|line| line.split_once(',')).map(|(_, tag)| tag.to_owned()))

@@ -60,7 +60,7 @@ pub struct Setting {
     pub job_file: String,
     /// Window size.
     pub window_ms: i64,
-    /// Rows of the output are in the order of their shard.
+    /// Rows of an object are in the order of their shard; a join does not keep it.
     pub ordered: bool,
     /// Workers' clocks are within the reader's allowance: windows are then known beforehand.
     pub exact: bool,
@@ -194,7 +194,6 @@ impl World {
         }
         self.calm_down();
         self.until(REST_MS_MAX, "all records are in", |world| world.is_done());
-        self.submitted.store(true, Ordering::Relaxed);
         self.pass(SETTLE_MS);
         self.calm.store(true, Ordering::Relaxed);
         self.pass(CALM_MS);
@@ -218,8 +217,10 @@ impl World {
             if ticks % 10 == 0 && is_so(self) {
                 return;
             }
-            if ticks % 100 == 0 && !self.submitted.load(Ordering::Relaxed) {
-                self.submit();
+            // A user who wants the job to run says so until it does.
+            let heard = self.submitted.load(Ordering::Relaxed);
+            if ticks % 200 == 0 || (ticks % 50 == 0 && !heard) {
+                self.ask(UserWish::Run);
             }
             if self.weather.now_ms() > end_ms {
                 return self.weather.broken(format!("not in {ms_max} ms: {what}"));
@@ -247,7 +248,6 @@ impl World {
                 None => place.starts_at_ms = Some(now_ms),
             }
         }
-        // A user who wants the job to run says so until it is heard.
         self.submitted.store(false, Ordering::Relaxed);
     }
 
@@ -467,10 +467,6 @@ impl World {
             });
         }
     }
-
-    fn submit(&self) {
-        self.ask(UserWish::Run);
-    }
 }
 
 /// What a user may want.
@@ -506,7 +502,7 @@ impl Setting {
         Self {
             job_file,
             window_ms,
-            ordered: kind != 0,
+            ordered: kind == 1,
             exact: rng.u8(0..3) > 0,
             wild_ms: rng.i64(8_000..40_000),
             rate: rng.u32(30..400),

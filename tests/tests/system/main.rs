@@ -10,4 +10,5 @@ mod contracts;
 mod docs;
 mod local_mode;
 mod model_job;
+mod simulation;
 mod support;
