@@ -53,7 +53,7 @@ fn many(from: u64, to: u64) -> ExitCode {
                     }
                     let story = tell(seed, false);
                     if let Some(broken) = &story.broken {
-                        println!("seed {seed} FAILED: {broken}\n  alone, with its trace: streamctl-sim {seed}");
+                        println!("seed {seed} FAILED: {broken}\n  alone, with its trace: make sim SEED={seed}");
                     }
                     add(&mut locked(&report), story);
                 }

@@ -38,7 +38,7 @@ fn whatever_happens_to_the_whole_system_every_record_is_there_exactly_once() {
         }
     });
     let broken = broken.into_inner().unwrap();
-    assert!(broken.is_empty(), "{broken:#?}\ntell it alone, with its trace: make sim SEEDS=<seed>");
+    assert!(broken.is_empty(), "{broken:#?}\ntell it alone, with its trace: make sim SEED=<seed>");
 }
 
 #[test]
