@@ -44,6 +44,7 @@ enum Down {
 }
 
 type DownSender = mpsc::UnboundedSender<Result<Down, Status>>;
+type DownReceiver = mpsc::UnboundedReceiver<Result<Down, Status>>;
 
 /// One direction: what is on its way, when it arrives, and whether it ends after that.
 struct Pipe<T> {
@@ -117,7 +118,8 @@ struct Request {
     worker: String,
     controller: String,
     due_ms: i64,
-    answer: oneshot::Sender<Option<(u64, mpsc::UnboundedReceiver<Result<Down, Status>>)>>,
+    /// The line and its lower end; none: refused.
+    answer: oneshot::Sender<Option<(u64, DownReceiver)>>,
 }
 
 #[derive(Default)]
@@ -450,7 +452,7 @@ impl Dial for Dialler {
 struct WorkerEnd {
     network: Arc<Network>,
     line: u64,
-    answers: mpsc::UnboundedReceiver<Result<Down, Status>>,
+    answers: DownReceiver,
     saying: AbortHandle,
 }
 

@@ -70,6 +70,14 @@ impl FaultyStore {
         done
     }
 
+    /// I6: what changed the store was decided under the term that leads.
+    async fn must_lead(&self, term: Term, what: &str) {
+        let leader = self.inner.leader().await.ok().flatten().map(|(leading, _)| leading);
+        if leader != Some(term) {
+            self.weather.broken(format!("{what} under term {term} is taken while {leader:?} leads (I6)"));
+        }
+    }
+
     /// What the oracle learns at the moment of a commit.
     async fn learn(&self, job: &JobName, head: &ManifestRef) {
         let known = {
@@ -138,7 +146,14 @@ impl Store for FaultyStore {
         if let Wanted::Failed { error, .. } = wanted {
             self.weather.broken(format!("job {job} is given up: {error}"));
         }
-        self.call("set wanted", self.inner.set_wanted(term, job, wanted)).await
+        let work = async {
+            let outcome = self.inner.set_wanted(term, job, wanted).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "what is wanted").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set wanted", work).await
     }
 
     async fn commit(
@@ -151,6 +166,7 @@ impl Store for FaultyStore {
         let work = async {
             let outcome = self.inner.commit(term, job, previous, head).await?;
             if outcome == CommitOutcome::Committed {
+                self.must_lead(term, "a commit").await;
                 self.learn(job, head).await;
             }
             Ok(outcome)
@@ -159,7 +175,14 @@ impl Store for FaultyStore {
     }
 
     async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
-        self.call("set published", self.inner.set_published(term, job, epoch)).await
+        let work = async {
+            let outcome = self.inner.set_published(term, job, epoch).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "what is published").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set published", work).await
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {

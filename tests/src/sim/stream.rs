@@ -175,7 +175,6 @@ impl Stream {
             next_iterator: (!over).then(|| format!("{id}|{end}|{wall_ms}")),
             behind_ms: Some(if end == there { 0 } else { 700 }),
             children: if over && self.names_children { shard.children.clone() } else { vec![] },
-            ..Answer::default()
         })
     }
 

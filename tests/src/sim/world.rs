@@ -454,7 +454,7 @@ impl World {
                         jobs.submit(Request::new(request)).await.map(drop)
                     }
                     UserWish::Stop { drain } => {
-                        let request = v1::StopJobRequest { job: JOB.to_owned(), drain, ..Default::default() };
+                        let request = v1::StopJobRequest { job: JOB.to_owned(), drain };
                         jobs.stop_job(Request::new(request)).await.map(drop)
                     }
                 };
