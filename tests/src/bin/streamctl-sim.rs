@@ -27,20 +27,22 @@ struct Report {
     failed: Vec<(u64, String)>,
 }
 
+#[allow(clippy::disallowed_methods, reason = "read once, here, and passed down")]
 fn main() -> ExitCode {
+    let (json, whole_trace) = (std::env::var("SIM_JSON").ok(), std::env::var("SIM_TRACE").is_ok());
     let asked = std::env::args().nth(1).unwrap_or_else(|| "0..200".into());
     if let Ok(seed) = asked.parse::<u64>() {
-        return alone(seed);
+        return alone(seed, whole_trace);
     }
     let bounds = asked.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     let Some((from, to)) = bounds else {
         println!("usage: streamctl-sim FROM..TO | SEED");
         return ExitCode::from(2);
     };
-    many(from, to)
+    many(from, to, json.as_deref())
 }
 
-fn many(from: u64, to: u64) -> ExitCode {
+fn many(from: u64, to: u64, json_path: Option<&str>) -> ExitCode {
     let (began, next, report) = (Instant::now(), AtomicU64::new(from), Mutex::new(Report::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -71,13 +73,13 @@ fn many(from: u64, to: u64) -> ExitCode {
         println!("  {count:>9} {fault}");
     }
     println!("{} seeds failed", failed.len());
-    if let Ok(path) = std::env::var("SIM_JSON") {
+    if let Some(path) = json_path {
         let json = serde_json::json!({
             "seeds": { "from": from, "to": to }, "stories": stories, "seconds": seconds, "records": records, "epochs": epochs,
             "simulated_ms": simulated_ms, "faults": faults,
             "failed": failed.iter().map(|(seed, broken)| serde_json::json!({ "seed": seed, "broken": broken })).collect::<Vec<_>>(),
         });
-        if let Err(error) = std::fs::write(&path, format!("{json:#}\n")) {
+        if let Err(error) = std::fs::write(path, format!("{json:#}\n")) {
             println!("{path} can not be written: {error}");
             return ExitCode::from(2);
         }
@@ -100,9 +102,9 @@ fn add(report: &mut Report, story: Story) {
     report.failed.extend(story.broken.map(|broken| (story.seed, broken)));
 }
 
-fn alone(seed: u64) -> ExitCode {
+fn alone(seed: u64, whole_trace: bool) -> ExitCode {
     let story = tell(seed, true);
-    let skipped = if std::env::var("SIM_TRACE").is_ok() { 0 } else { story.trace.len().saturating_sub(TRACE_LINES) };
+    let skipped = if whole_trace { 0 } else { story.trace.len().saturating_sub(TRACE_LINES) };
     for line in &story.trace[skipped..] {
         println!("{line}");
     }
