@@ -60,7 +60,7 @@ impl Weather {
     /// For one seed; `traced`: every event is kept as a line.
     pub fn new(seed: u64, traced: bool) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
-        let (failing, slow) = (rng.u32(0..40), rng.u32(0..15));
+        let (failing, slow) = ([rng.u32(0..40), rng.u32(40..150)][usize::from(rng.u8(0..5) == 0)], rng.u32(0..15));
         Arc::new(Self(Mutex::new(State {
             rng,
             now_ms: 0,

@@ -506,7 +506,7 @@ impl Setting {
             exact: rng.u8(0..3) > 0,
             wild_ms: rng.i64(8_000..40_000),
             rate: rng.u32(30..400),
-            trouble: rng.u32(2..40),
+            trouble: [rng.u32(2..40), rng.u32(40..120)][usize::from(rng.u8(0..4) == 0)],
         }
     }
 }
