@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build tools servers
+.PHONY: help demo test sim check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -26,6 +26,14 @@ demo: build ## Build, then run the model job on made-up sales records and local 
 test: servers ## Install the test servers, build, run every test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
+
+# A number alone tells that many stories from seed FIRST on; `make sim SEED=17` tells one, with its trace.
+SEEDS ?= 1000
+FIRST ?= 0
+SEED ?=
+sim: tools ## Simulate the whole system under faults (SEEDS=10000 FIRST=0, or SEED=17 alone; PROFILE=release)
+	$(CARGO_BUILD)
+	@"$(BIN)/streamctl-sim" $(or $(SEED),$(FIRST)..$$(( $(FIRST) + $(SEEDS) )))
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check

@@ -47,7 +47,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
     let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
-    let parts = controller::Parts { store, world: world.clone(), lister, core };
+    let parts = controller::Parts::new(store, world.clone(), lister, core);
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
     let controls = tokio::spawn(controller::run(me, control, parts, wait(stopped.clone())));
 

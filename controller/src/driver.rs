@@ -14,7 +14,6 @@ use crate::store::Leadership;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::clock::now_ms;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -33,12 +32,19 @@ pub enum Ended {
     Deposed(String),
 }
 
+/// Watches every step of the core: tests check there what must always hold.
+pub trait Witness: Send + Sync {
+    /// An event was applied: the core before, the event, the core after it, what must happen next.
+    fn stepped(&self, before: &Core, event: &Event, after: &Core, effects: &[Effect]);
+}
+
 /// Drives the core through one term.
 pub struct Driver {
     core: Core,
     performer: Arc<Performer>,
     inbox: mpsc::Receiver<Input>,
     changed: watch::Sender<u64>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl Driver {
@@ -46,8 +52,13 @@ impl Driver {
     pub fn new(performer: Performer, settings: CoreSettings) -> (Self, Handle) {
         let term = performer.term;
         let (handle, inbox, changed) = Handle::new(term);
-        let core = Core::new(term, now_ms(), settings);
-        (Self { core, performer: Arc::new(performer), inbox, changed }, handle)
+        let core = Core::new(term, (performer.clock)(), settings);
+        (Self { core, performer: Arc::new(performer), inbox, changed, witness: None }, handle)
+    }
+
+    /// The same with a witness.
+    pub fn watched(self, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self { witness, ..self }
     }
 
     /// Runs until asked to stop, or until leadership is lost. `loaded` are the jobs of the store.
@@ -82,7 +93,16 @@ impl Driver {
 
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
-        let effects = self.core.step(now_ms(), event);
+        let now_ms = (self.performer.clock)();
+        let effects = match &self.witness {
+            None => self.core.step(now_ms, event),
+            Some(witness) => {
+                let (before, told) = (self.core.clone(), event.clone());
+                let effects = self.core.step(now_ms, event);
+                witness.stepped(&before, &told, &self.core, &effects);
+                effects
+            }
+        };
         if !quiet || !effects.is_empty() {
             self.changed.send_modify(|count| *count += 1);
         }

@@ -4,7 +4,7 @@
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
 use crate::core::{CoreSettings, Event};
-use crate::driver::{Driver, Ended, Performer};
+use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
 use crate::leading::{Leader, Leading};
 use crate::publish::{CheckpointError, Checkpoints};
@@ -20,6 +20,7 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::clock::{Clock, system_clock};
 use streamctl_engine::resolve::World;
 use streamctl_proto::describe;
 use streamctl_proto::v1::jobs_server::JobsServer;
@@ -51,6 +52,58 @@ pub struct Parts {
     pub lister: Arc<dyn ShardLister>,
     /// Times that decisions depend on.
     pub core: CoreSettings,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Watches the core's steps; for tests.
+    pub witness: Option<Arc<dyn Witness>>,
+}
+
+impl Parts {
+    /// By the clock of this machine, unwatched.
+    pub fn new(store: Arc<dyn Store>, world: World, lister: Arc<dyn ShardLister>, core: CoreSettings) -> Self {
+        Self { store, world, lister, core, clock: system_clock(), witness: None }
+    }
+}
+
+/// A controller without its network.
+pub struct Node {
+    me: LeaderRecord,
+    parts: Parts,
+    sessions: Arc<Sessions>,
+    leading: watch::Sender<Leading>,
+    history: History,
+}
+
+impl Node {
+    /// `me` is what others are told.
+    pub fn new(me: LeaderRecord, parts: Parts) -> Self {
+        let (leading, _) = watch::channel(Leading::Elsewhere(None));
+        let history = History::new(parts.world.storages.clone());
+        Self { me, parts, sessions: Arc::default(), leading, history }
+    }
+
+    fn leader(&self) -> Leader {
+        Leader::new(self.leading.subscribe())
+    }
+
+    /// What people and programs ask.
+    pub fn jobs(&self) -> JobsService {
+        let Parts { store, world, lister, clock, .. } = self.parts.clone();
+        let replayer = Arc::new(FlightReplayer { leader: self.leader() });
+        let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
+        let submitter = Submitter { store, world, lister, clock };
+        JobsService { leader: self.leader(), submitter, history: self.history.clone(), verifier }
+    }
+
+    /// The sessions of the workers.
+    pub fn workers(&self) -> WorkersService {
+        WorkersService { leader: self.leader(), sessions: Arc::clone(&self.sessions) }
+    }
+
+    /// Leads, and stands by, until `stopped` is true.
+    pub async fn lead(&self, stopped: watch::Receiver<bool>) {
+        lead_again_and_again(&self.me, &self.parts, &self.sessions, &self.leading, stopped).await;
+    }
 }
 
 /// Runs a controller on `listener` until `stop`. `me` is what others are told.
@@ -60,16 +113,13 @@ pub async fn run(
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
-    let (leading, follow) = watch::channel(Leading::Elsewhere(None));
-    let sessions = Arc::new(Sessions::default());
+    let node = Node::new(me, parts);
     let (stop_sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;
         stop_sender.send_replace(true);
     });
-    let server = serve(listener, Leader::new(follow), Arc::clone(&sessions), parts.clone(), wait(stopped.clone()));
-    let terms = lead_again_and_again(&me, &parts, &sessions, &leading, stopped);
-    let (served, ()) = tokio::join!(server, terms);
+    let (served, ()) = tokio::join!(serve(listener, &node, wait(stopped.clone())), node.lead(stopped));
     served
 }
 
@@ -79,18 +129,11 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 
 async fn serve(
     listener: TcpListener,
-    leader: Leader,
-    sessions: Arc<Sessions>,
-    parts: Parts,
+    node: &Node,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let storages = parts.world.storages.clone();
-    let replayer = Arc::new(FlightReplayer { leader: leader.clone() });
-    let verifier = Verifier::new(Arc::clone(&parts.store), storages.clone(), replayer);
-    let submitter = Submitter { store: parts.store, world: parts.world.clone(), lister: parts.lister };
-    let history = History::new(storages.clone());
-    let jobs = JobsService { leader: leader.clone(), submitter, history: history.clone(), verifier };
-    let workers = WorkersService { leader: leader.clone(), sessions };
+    let (jobs, workers) = (node.jobs(), node.workers());
+    let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<WorkersServer<WorkersService>>().await;
@@ -115,7 +158,7 @@ async fn serve(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-        .add_service(FlightServiceServer::new(FlightLocations { leader, history }));
+        .add_service(FlightServiceServer::new(locations));
     // Sessions and watches have no end of their own: the server does not wait for them.
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
     tokio::select! {
@@ -133,10 +176,12 @@ async fn lead_again_and_again(
 ) {
     loop {
         let elected = tokio::select! {
+            biased;
             () = wait(stopped.clone()) => return,
             elected = campaign(me, parts, leading) => elected,
         };
         let ended = tokio::select! {
+            biased;
             () = wait(stopped.clone()) => Ended::Stopped,
             ended = lead(&elected, parts, sessions, leading, wait(stopped.clone())) => ended,
         };
@@ -171,6 +216,7 @@ async fn campaign(me: &LeaderRecord, parts: &Parts, leading: &watch::Sender<Lead
         }
     };
     tokio::select! {
+        biased;
         leadership = win => leadership,
         () = look => unreachable!("looking has no end"),
     }
@@ -198,8 +244,10 @@ async fn lead(
         storages: parts.world.storages.clone(),
         lister: Arc::clone(&parts.lister),
         sessions: Arc::clone(sessions),
+        clock: Arc::clone(&parts.clock),
     };
     let (driver, handle) = Driver::new(performer, parts.core.clone());
+    let driver = driver.watched(parts.witness.clone());
     leading.send_replace(Leading::Here(handle));
     driver.run(leadership, loaded, stop).await
 }

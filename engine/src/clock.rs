@@ -1,5 +1,15 @@
 //! The one place where wall-clock time enters.
 
+use std::sync::Arc;
+
+/// Tells the time in milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// The clock of this machine.
+pub fn system_clock() -> Clock {
+    Arc::new(now_ms)
+}
+
 /// Milliseconds since the Unix epoch.
 #[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> i64 {

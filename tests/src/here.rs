@@ -80,7 +80,7 @@ impl Place {
         let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
         let (listener, address) = runtime.block_on(listener());
         let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
-        let parts = controller::Parts { store: Arc::new(store.clone()), world, lister, core: self.core.clone() };
+        let parts = controller::Parts::new(Arc::new(store.clone()), world, lister, self.core.clone());
         let me = LeaderRecord { id: "here".into(), address: address.to_string() };
         runtime.spawn(controller::run(me, listener, parts, std::future::pending()));
         for number in 1..=workers {

@@ -12,6 +12,7 @@ pub mod places;
 pub mod process;
 pub mod python;
 pub mod servers;
+pub mod sim;
 pub mod wait;
 
 pub use cluster::Cluster;

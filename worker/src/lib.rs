@@ -7,6 +7,7 @@
 pub mod dead_letter;
 pub mod decode;
 pub mod flight;
+pub mod line;
 pub mod node;
 pub mod registry;
 pub mod replay;

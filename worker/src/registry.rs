@@ -102,7 +102,10 @@ impl Registry {
     pub fn ask_window(&self, task: TaskId, window: Window) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
-            entry.asked.push(window);
+            // Asked again, it is one question all the same.
+            if !entry.asked.contains(&window) {
+                entry.asked.push(window);
+            }
             inner.say(opening(task, window));
         }
     }

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::line::{Dial, Grpc, Incoming};
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
@@ -20,20 +21,14 @@ use std::time::Duration;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::{self, BadMessage};
 use streamctl_proto::v1::controller_message::Message;
-use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::v1::{self, worker_message};
-use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, ResolvedJob, ShardId, TaskId};
+use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-/// Time to connect to a controller.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time in which a controller must answer Hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Waits between two rounds of dialling.
 const DIAL_WAIT_MIN: Duration = Duration::from_millis(50);
 const DIAL_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -44,8 +39,6 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 const GOOD_LINE: Duration = Duration::from_secs(5);
 /// Between two heartbeats until the controller names its own.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
-/// Pings that find a dead line.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a worker runs on.
 #[derive(Clone)]
@@ -78,13 +71,12 @@ pub struct World {
 struct Session {
     settings: Settings,
     world: World,
+    dial: Arc<dyn Dial>,
     registry: Arc<Registry>,
     tasks: BTreeMap<TaskId, mpsc::Sender<Command>>,
     running: JoinSet<TaskId>,
     leaving: bool,
 }
-
-type Incoming = tonic::Streaming<v1::ControllerMessage>;
 
 /// Why a line ended.
 enum LineEnd {
@@ -95,9 +87,14 @@ enum LineEnd {
 
 /// Works for the leading controller until `stop`; then hands its shards back.
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
+    run_over(Arc::new(Grpc), settings, world, stop).await;
+}
+
+/// The same over lines that `dial` opens.
+pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
     let mut session =
-        Session { settings, world, registry, tasks: BTreeMap::new(), running: JoinSet::new(), leaving: false };
+        Session { settings, world, dial, registry, tasks: BTreeMap::new(), running: JoinSet::new(), leaving: false };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     tokio::pin!(stop);
@@ -111,7 +108,7 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
             };
             let began = tokio::time::Instant::now();
             let end = match connected {
-                Ok((_channel, incoming)) => session.talk(incoming, stop.as_mut()).await,
+                Ok(incoming) => session.talk(incoming, stop.as_mut()).await,
                 Err(end) => end,
             };
             session.registry.disconnect();
@@ -131,8 +128,9 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
             next.clone_from(&session.settings.controllers);
         }
         tokio::select! {
-            () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            biased;
             () = &mut stop => return,
+            () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
         }
         wait = (wait * 2).min(DIAL_WAIT_MAX);
     }
@@ -140,23 +138,14 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
 
 impl Session {
     /// Dials, and says Hello; gives what the controller says from then on.
-    async fn connect(&self, address: &str) -> Result<(Channel, Incoming), LineEnd> {
-        let channel = match dial(address).await {
-            Ok(channel) => channel,
-            Err(error) => return Err(LineEnd::Broken(error.to_string())),
+    async fn connect(&self, address: &str) -> Result<Incoming, LineEnd> {
+        let (registry, settings) = (Arc::clone(&self.registry), self.settings.clone());
+        let begin = move || {
+            let (hello, said) = registry.connect(&settings.worker, &settings.flight_address);
+            let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
+            futures::stream::once(async { hello }).chain(ReceiverStream::new(said)).boxed()
         };
-        let mut client = WorkersClient::new(channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let (hello, said) = self.registry.connect(&self.settings.worker, &self.settings.flight_address);
-        let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
-        let outgoing = futures::stream::once(async { hello }).chain(ReceiverStream::new(said));
-        let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(outgoing)).await;
-        match answer {
-            Ok(Ok(response)) => Ok((channel, response.into_inner())),
-            Ok(Err(status)) => Err(refused(&status)),
-            Err(_) => Err(LineEnd::Broken("no answer to Hello".into())),
-        }
+        self.dial.dial(address, Box::new(begin)).await.map_err(|status| refused(&status))
     }
 
     /// Does what the controller says until the line ends.
@@ -181,8 +170,8 @@ impl Session {
                     return self.hand_back(&mut incoming, deadline).await;
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
-                message = incoming.message() => match message {
-                    Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
+                message = incoming.next() => match message {
+                    Some(Ok(v1::ControllerMessage { message: Some(message) })) => {
                         if let Message::Welcome(welcome) = &message {
                             heartbeat = every(Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 5_000))));
                         }
@@ -190,8 +179,8 @@ impl Session {
                             return LineEnd::Broken(problem.to_string());
                         }
                     }
-                    Ok(_) => return LineEnd::Broken("the controller ended the session".into()),
-                    Err(status) => return refused(&status),
+                    Some(Err(status)) => return refused(&status),
+                    _ => return LineEnd::Broken("the controller ended the session".into()),
                 },
             }
         }
@@ -211,8 +200,8 @@ impl Session {
                     self.beat();
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
-                message = incoming.message() => match message {
-                    Ok(Some(v1::ControllerMessage { message: Some(message) })) => {
+                message = incoming.next() => match message {
+                    Some(Ok(v1::ControllerMessage { message: Some(message) })) => {
                         let _refused = self.obey(message);
                     }
                     _ => break,
@@ -221,7 +210,7 @@ impl Session {
         }
         // What was said last must leave before the process does: the line is closed, then drained by the transport.
         self.registry.disconnect();
-        let drained = async { while let Ok(Some(_)) = incoming.message().await {} };
+        let drained = async { while let Some(Ok(_)) = incoming.next().await {} };
         let _late = tokio::time::timeout(Duration::from_millis(500), drained).await;
         LineEnd::Left
     }
@@ -312,17 +301,6 @@ impl Session {
         });
         Ok(())
     }
-}
-
-async fn dial(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(address.to_owned())?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(HELLO_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect()
-        .await
 }
 
 /// Ticks that do not pile up while the process stands still.

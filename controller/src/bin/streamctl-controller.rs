@@ -51,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     let aws = Aws::new(AwsSettings::from_env());
     let world = World { aws: aws.clone(), storages: Storages::new(aws) };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
-    let parts = Parts { store: open(&args.store, &args.cluster).await?, world, lister, core: CoreSettings::default() };
+    let parts = Parts::new(open(&args.store, &args.cluster).await?, world, lister, CoreSettings::default());
     tracing::info!(id, address, "controller serves");
     node::run(LeaderRecord { id, address }, listener, parts, asked_to_stop()).await?;
     tracing::info!("controller stopped");

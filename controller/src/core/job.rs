@@ -426,9 +426,10 @@ impl Job {
             let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
             task.max(shard.floor_ms)
         };
-        // One that waits for its parents takes no record before them: they hold the time back, not it.
-        let counts = |shard: &&Shard| !shard.done() && self.parents_ended(shard);
-        self.shards.values().filter(counts).map(of).min().unwrap_or(i64::MAX)
+        // A shard that waits for its parents holds nothing open: they do, until they have ended. If it did, a parent that
+        // is more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its own child.
+        let reads = |shard: &&Shard| !shard.done() && self.parents_ended(shard);
+        self.shards.values().filter(reads).map(of).min().unwrap_or(i64::MAX)
     }
 
     /// Takes a report, or says why not. Taking one twice is no error.

@@ -365,6 +365,9 @@ impl Core {
 
     fn resume(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
+        if job.wanted == Wanted::Draining {
+            return take_back_drain(job, out);
+        }
         if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) && !job.unreadable {
             job.failures = 0;
             job.delays.clear();
@@ -407,6 +410,17 @@ fn want(job: &mut Job, wanted: Wanted, out: &mut Vec<Effect>) {
         job.recording = true;
         out.push(Effect::RecordWanted { job: job.name().clone(), wanted: job.wanted.clone() });
     }
+}
+
+/// The job goes on. Drained tasks have dropped what they must not finish: they hand back where they stand, and others
+/// go on from there.
+fn take_back_drain(job: &mut Job, out: &mut Vec<Effect>) {
+    for (id, task) in job.tasks.iter_mut().filter(|(_, task)| matches!(task.state, TaskState::Draining(_))) {
+        task.state = TaskState::Releasing;
+        out.push(Effect::ReleaseTask { worker: task.worker.clone(), task: *id });
+    }
+    job.listing.needed = job.listing.asked + 1;
+    want(job, Wanted::Running, out);
 }
 
 /// Lets all tasks of a job finish their windows up to a time.

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::clock::now_ms;
+use streamctl_engine::clock::Clock;
 use streamctl_engine::lookup;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::lookups_to_wire;
@@ -42,6 +42,8 @@ pub struct Performer {
     pub lister: Arc<dyn ShardLister>,
     /// The lines to the workers.
     pub sessions: Arc<Sessions>,
+    /// How old orphans are.
+    pub clock: Clock,
 }
 
 /// Which job an effect is about, where the performer needs more of it than its name.
@@ -242,7 +244,7 @@ impl Performer {
         });
         for folder in [&job.spec.sink.path, &dead] {
             let storage = self.storages.for_location(folder.as_str());
-            let age_ms = now_ms() - before_ms;
+            let age_ms = (self.clock)() - before_ms;
             match storage.sweep(folder, job.spec.name.as_str(), age_ms, keep).await {
                 Ok(0) => {}
                 Ok(swept) => tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away"),

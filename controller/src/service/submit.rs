@@ -10,7 +10,7 @@ use crate::shards::{ListError, ShardLister};
 use crate::store::{CreateOutcome, Store, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
-use streamctl_engine::clock::now_ms;
+use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
 use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
@@ -27,6 +27,8 @@ pub struct Submitter {
     pub world: World,
     /// The sources' shards.
     pub lister: Arc<dyn ShardLister>,
+    /// When a job was submitted.
+    pub clock: Clock,
 }
 
 impl Submitter {
@@ -45,7 +47,7 @@ impl Submitter {
             handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
             return Ok(response(&job, false));
         }
-        let job = resolve(&self.world, spec, digest, now_ms()).await.map_err(|error| refused(error, text))?;
+        let job = resolve(&self.world, spec, digest, (self.clock)()).await.map_err(|error| refused(error, text))?;
         self.lister.list(&job).await.map_err(unlisted)?;
         if dry_run {
             return Ok(response(&job, false));

@@ -29,16 +29,26 @@ pub struct WorkersService {
     pub sessions: Arc<Sessions>,
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
+/// What is said to a worker, from Welcome on.
+pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl v1::workers_server::Workers for WorkersService {
     type SessionStream = Answers;
 
     async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Answers>, Status> {
+        self.talk(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl WorkersService {
+    /// A session: what a worker says, Hello first; gives what is said to it.
+    pub async fn talk<S>(&self, mut incoming: S) -> Result<Answers, Status>
+    where
+        S: Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin + 'static,
+    {
         let handle = self.leader.handle()?;
-        let mut incoming = request.into_inner();
-        let first = incoming.message().await?.and_then(|m| m.message);
+        let first = incoming.next().await.transpose()?.and_then(|m| m.message);
         let Some(Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
@@ -50,26 +60,26 @@ impl v1::workers_server::Workers for WorkersService {
         handle.tell(Event::WorkerJoined { worker: worker.clone(), session, flight_address, tasks }).await?;
         tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
         let answers = futures::stream::once(async { Ok(welcome) }).chain(ReceiverStream::new(outbox).map(Ok));
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Box::pin(answers))
     }
 }
 
 /// Passes on what the worker says until the line breaks.
 async fn listen(
-    mut incoming: Streaming<v1::WorkerMessage>,
+    mut incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin,
     handle: Handle,
     sessions: Arc<Sessions>,
     worker: WorkerId,
     session: SessionId,
 ) {
     loop {
-        let message = match incoming.message().await {
-            Ok(Some(v1::WorkerMessage { message: Some(message) })) => message,
-            Ok(_) => break,
-            Err(status) => {
+        let message = match incoming.next().await {
+            Some(Ok(v1::WorkerMessage { message: Some(message) })) => message,
+            Some(Err(status)) => {
                 tracing::info!(%worker, session, reason = status.message(), "worker's line broke");
                 break;
             }
+            _ => break,
         };
         match read(&worker, session, message) {
             Ok(event) => {

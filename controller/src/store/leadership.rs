@@ -118,6 +118,7 @@ async fn wait_until_lost(mut proof: watch::Receiver<Proof>) {
             }
         };
         tokio::select! {
+            biased;
             changed = proof.changed() => if changed.is_err() { return },
             () = deadline => {}
         }

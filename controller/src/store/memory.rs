@@ -83,6 +83,11 @@ impl MemoryStore {
         self.shared.end_term(|state| state.believers.extend(state.keeper.take()));
     }
 
+    /// Lets those notice who were deposed in silence.
+    pub fn tell_deposed(&self) {
+        lock(&self.shared.state).believers.clear();
+    }
+
     /// Reads or writes the cells, unless a fault says otherwise.
     fn run<T>(
         &self,

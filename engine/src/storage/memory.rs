@@ -4,7 +4,7 @@
 
 use super::staged_name::made_for_job;
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
-use crate::clock::now_ms;
+use crate::clock::{Clock, system_clock};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +29,22 @@ pub enum Op {
 }
 
 /// Objects below `memory://`; a clone is the same store.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct MemoryStorage {
     state: Arc<Mutex<State>>,
+    clock: Clock,
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self { state: Arc::default(), clock: system_clock() }
+    }
+}
+
+impl std::fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStorage").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +76,11 @@ struct Failure {
 }
 
 impl MemoryStorage {
+    /// The same, where objects are as old as this clock says.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// The next `op` fails with `error`; with `after_success` it is done first: the answer was lost. Several queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
         self.lock().failures.push(Failure { op, error, after_success });
@@ -173,10 +191,11 @@ impl Storage for MemoryStorage {
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
+        let since_ms = (self.clock)();
         self.run(Op::Stage, |state| {
             state.counter += 1;
             let id = format!("memory-staged-{}", state.counter);
-            let staged = StagedBytes { location: location.to_owned(), bytes: Bytes::new(), since_ms: now_ms() };
+            let staged = StagedBytes { location: location.to_owned(), bytes: Bytes::new(), since_ms };
             state.staged.insert(id.clone(), staged);
             Ok(id)
         })
@@ -203,7 +222,7 @@ impl Storage for MemoryStorage {
         age_ms: i64,
         keep: &BTreeSet<String>,
     ) -> Result<usize, StorageError> {
-        let before_ms = now_ms() - age_ms;
+        let before_ms = (self.clock)() - age_ms;
         self.run(Op::Sweep, |state| {
             let count = state.staged.len();
             state.staged.retain(|_, staged| {

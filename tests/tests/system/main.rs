@@ -11,5 +11,6 @@ mod contracts;
 mod docs;
 mod local_mode;
 mod model_job;
+mod simulation;
 mod support;
 mod verify;

@@ -1,6 +1,7 @@
 //! Workers against a controller that the test plays, over a real connection.
 
 use super::*;
+use crate::line::CONNECT_TIMEOUT;
 use crate::source::memory::MemorySource;
 use crate::task::tests::{job, record, shard};
 use streamctl_engine::aws::{Aws, AwsSettings};

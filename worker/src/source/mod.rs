@@ -15,14 +15,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
-use streamctl_engine::clock::now_ms;
+pub use streamctl_engine::clock::Clock;
+use streamctl_engine::clock::system_clock;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId};
 use tokio::sync::Semaphore;
-
-/// Tells the time in milliseconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// One record of a shard, as the source gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +152,7 @@ pub struct Sources {
     kinesis: kinesis::Settings,
     kinesis_calls: Arc<Semaphore>,
     memory: Option<memory::MemorySource>,
+    stream: Option<Arc<dyn kinesis::Calls>>,
 }
 
 impl Sources {
@@ -161,7 +160,7 @@ impl Sources {
     pub fn new(aws: Aws, storages: Storages) -> Self {
         let kinesis = kinesis::Settings::default();
         let kinesis_calls = Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX));
-        Self { aws, storages, clock: Arc::new(now_ms), kinesis, kinesis_calls, memory: None }
+        Self { aws, storages, clock: system_clock(), kinesis, kinesis_calls, memory: None, stream: None }
     }
     /// The same by another clock.
     pub fn with_clock(self, clock: Clock) -> Self {
@@ -170,6 +169,10 @@ impl Sources {
     /// The same with other allowances for Kinesis.
     pub fn with_kinesis(self, kinesis: kinesis::Settings) -> Self {
         Self { kinesis, ..self }
+    }
+    /// The same, but Kinesis is asked through these calls: for tests.
+    pub fn with_stream(self, stream: Arc<dyn kinesis::Calls>) -> Self {
+        Self { stream: Some(stream), ..self }
     }
     /// The same, but every shard is read from memory, whatever the job says: for tests.
     pub fn with_memory(self, memory: memory::MemorySource) -> Self {
@@ -193,8 +196,9 @@ impl Sources {
                 Box::new(files::FileReader::open(job, shard, &self.storages, self.clock.clone())?)
             }
             SourceKind::Kinesis { .. } => {
-                let (clock, calls) = (self.clock.clone(), self.kinesis_calls.clone());
-                Box::new(kinesis::KinesisReader::open(job, shard, &self.aws, clock, self.kinesis, calls).await?)
+                let (aws, stream, clock) = (&self.aws, self.stream.clone(), self.clock.clone());
+                let calls = Arc::clone(&self.kinesis_calls);
+                Box::new(kinesis::KinesisReader::open(job, shard, aws, stream, clock, self.kinesis, calls).await?)
             }
         })
     }

@@ -169,7 +169,7 @@ impl Task {
                     }
                 }
             }
-            self.advance();
+            self.advance()?;
             if let Some(why) = self.over() {
                 self.readers.abort_all();
                 return Ok(why);
@@ -203,7 +203,7 @@ impl Task {
     }
 
     /// Does whatever can be done now: takes records into open windows, asks for windows, closes windows, says so.
-    fn advance(&mut self) {
+    fn advance(&mut self) -> Result<(), TaskError> {
         if !self.releasing {
             loop {
                 for index in 0..self.shards.len() {
@@ -215,7 +215,7 @@ impl Task {
                 }
             }
         }
-        self.report();
+        self.report()
     }
 
     /// Takes the waiting records of a shard for as long as their windows are open.
@@ -260,7 +260,10 @@ impl Task {
         if late || !self.parts.registry.window_opened(self.parts.id, window, &lookups) {
             return;
         }
-        let Some(open) = self.windows.get_mut(&window) else { return };
+        // Answered twice when a drain dropped the question and a later one let it be asked again: the records that the
+        // first answer's work has taken would be lost with it.
+        let asked = |open: &&mut OpenWindow| matches!(open.state, State::Asked);
+        let Some(open) = self.windows.get_mut(&window).filter(asked) else { return };
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
         let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
         let context = Arc::clone(&self.parts.context);
@@ -311,13 +314,13 @@ impl Task {
     }
 
     /// Reports finished windows in order, then says how far that is.
-    fn report(&mut self) {
+    fn report(&mut self) -> Result<(), TaskError> {
         while let Some(mut first) = self.windows.first_entry() {
             let State::Closing { lookups, done, .. } = &mut first.get_mut().state else { break };
             let Some(finished) = done.take() else { break };
             let lookups = std::mem::take(lookups);
             let (window, open) = first.remove_entry();
-            self.report_window(window, open.ranges, lookups, *finished);
+            self.report_window(window, open.ranges, lookups, *finished)?;
         }
         let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
         let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);
@@ -329,6 +332,7 @@ impl Task {
             }
             self.tell_progress(watermark_ms);
         }
+        Ok(())
     }
 
     fn report_window(
@@ -337,14 +341,20 @@ impl Task {
         ranges: BTreeMap<ShardId, ShardRange>,
         lookups: BTreeMap<String, LookupVersion>,
         finished: Finished,
-    ) {
+    ) -> Result<(), TaskError> {
         let Finished { objects, counts, unmatched, stages, rows } = finished;
-        debug_assert_eq!(counts.rows_in, ranges.values().map(|range| range.records).sum::<u64>());
+        let read = ranges.values().map(|range| range.records).sum::<u64>();
+        if counts.rows_in != read {
+            // A bug; said, it would lose the difference for good.
+            let what = format!("window {window} holds {} of the {read} records that were read", counts.rows_in);
+            return Err(TaskError::Panicked(what));
+        }
         let (task, job) = (self.parts.id, self.parts.context.job.spec.name.clone());
         tracing::debug!(%job, %task, %window, rows_in = counts.rows_in, rows_out = counts.rows_out, "window reported");
         self.parts.results.add(&job, window, task, rows);
         let counts: Counts = counts;
         self.parts.registry.report(Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages });
+        Ok(())
     }
 
     fn tell_progress(&mut self, watermark_ms: i64) {

@@ -119,6 +119,7 @@ async fn work(
 ) -> Result<(Counts, StageTimes, WindowSink, Rows, StageTimes), TaskError> {
     tokio::pin!(feed, drain);
     let (fed, drained) = tokio::select! {
+        biased;
         fed = &mut feed => (fed, drain.await),
         drained = &mut drain => {
             let drained = drained?;

@@ -177,6 +177,23 @@ fn a_child_of_a_merge_waits_for_both_parents() {
 }
 
 #[test]
+fn a_parent_that_is_many_windows_behind_does_not_wait_for_its_children() {
+    let mut story = Story::running(kinesis(), "a b<a c<a", "w1 w2");
+    for n in 0..2 * super::job::WINDOWS_AHEAD_MAX as u64 {
+        let window = 5 + n as i64;
+        story.asks("a", window);
+        story.reports(window, &format!("a {n}..{}", n + 1));
+        story.is_past("a", window + 1);
+        story.store_works();
+        assert_eq!(story.committed().last(), Some(&window), "its children are known and not yet read");
+    }
+    let last = 2 * super::job::WINDOWS_AHEAD_MAX as u64;
+    let given = started(&story.shard_ends("a", last, 5 + last as i64, &["b<a", "c<a"]));
+    assert_eq!(given.len(), 2);
+    assert!(given.iter().all(|(.., floor_ms)| *floor_ms >= w(5 + last as i64 - 1).end_ms), "{given:?}");
+}
+
+#[test]
 fn a_child_whose_other_parent_is_not_known_yet_waits_for_a_listing() {
     let mut story = Story::running(kinesis(), "a b", "w1");
     let said = story.shard_ends("b", 4, 7, &["d<b+c"]);
@@ -347,6 +364,25 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
     story.store_works();
     story.after(100);
     assert_eq!((story.committed(), &story.job().wanted), (vec![0], &Wanted::Stopped));
+}
+
+#[test]
+fn a_resume_takes_a_drain_back() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.asks("a", 5);
+    let (name, task) = (story.name(), story.owner("a"));
+    story.tell(Event::StopRequested { job: name.clone(), drain: true });
+    assert_eq!(story.job().wanted, Wanted::Draining);
+    let said = story.tell(Event::ResumeRequested { job: name });
+    assert_eq!(story.job().wanted, Wanted::Running, "who submits is told that the job runs");
+    assert!(released(&said, task.1), "what it has dropped is read again by another");
+    story.lists("a");
+    story.reports(5, "a 0..3");
+    let given = started(&story.task_ends(task, TaskEnd::Released));
+    assert_eq!(given[0].2, at(3));
+    story.is_past("a", 6);
+    story.store_works();
+    assert_eq!((story.committed(), &story.job().wanted), (vec![5], &Wanted::Running));
 }
 
 #[test]

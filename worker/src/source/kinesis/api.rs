@@ -5,6 +5,7 @@
 
 use super::cursor::{Failure, IteratorKind};
 use crate::source::{Child, Record};
+use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
@@ -39,11 +40,29 @@ pub struct Answer {
     pub left: Option<Instant>,
 }
 
+/// The two calls of a service that stands in for the real one.
+#[async_trait]
+pub trait Calls: Send + Sync {
+    /// GetShardIterator.
+    async fn iterator(&self, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure>;
+    /// GetRecords, of at most so many records.
+    async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure>;
+}
+
+/// Who answers.
+#[derive(Clone)]
+pub enum Service {
+    /// The service, through a client made for the stream's account and region.
+    Sdk(Client),
+    /// What stands in for it.
+    Given(Arc<dyn Calls>),
+}
+
 /// One shard of one stream.
 #[derive(Clone)]
 pub struct Api {
-    /// Made for the stream's account and region.
-    pub client: Client,
+    /// Who answers.
+    pub service: Service,
     /// Which stream.
     pub stream: StreamAddress,
     /// Which shard.
@@ -69,7 +88,11 @@ impl Api {
 
     /// GetShardIterator.
     pub async fn iterator(self, kind: IteratorKind) -> Result<String, Failure> {
-        let request = self.client.get_shard_iterator().shard_id(self.shard.as_str());
+        let client = match &self.service {
+            Service::Sdk(client) => client,
+            Service::Given(calls) => return calls.iterator(&self.shard, kind).await,
+        };
+        let request = client.get_shard_iterator().shard_id(self.shard.as_str());
         let request = match &self.stream.arn {
             Some(arn) => request.stream_arn(arn),
             None => request.stream_name(&self.stream.name),
@@ -96,8 +119,12 @@ impl Api {
 
     /// GetRecords; `now_ms` is the arrival of records without one.
     pub async fn records(self, iterator: String, now_ms: i64) -> Result<Answer, Failure> {
+        let client = match &self.service {
+            Service::Sdk(client) => client,
+            Service::Given(calls) => return calls.records(iterator, self.records_max).await,
+        };
         let limit = i32::try_from(self.records_max).unwrap_or(i32::MAX);
-        let request = self.client.get_records().shard_iterator(iterator).limit(limit);
+        let request = client.get_records().shard_iterator(iterator).limit(limit);
         // A stream's ARN routes the call to the stream's own account.
         let request = request.set_stream_arn(self.stream.arn.clone());
         let _place = self.place().await;

@@ -138,7 +138,7 @@ pub(super) mod tests {
     }
 
     fn record(data: impl Into<Bytes>) -> Record {
-        Record { sequence: 7.into(), sub_sequence: 0, arrival_ms: 5, data: data.into() }
+        Record { sequence: 7.into(), sub_sequence: 0, arrival_ms: 5, data: data.into(), origin: None }
     }
 
     fn apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<(u64, String)>, u64) {

@@ -12,6 +12,8 @@ mod kpl;
 mod pace;
 mod reader;
 
+pub use api::{Answer, Calls};
+pub use cursor::{Failure, IteratorKind};
 pub use reader::KinesisReader;
 
 use std::time::Duration;

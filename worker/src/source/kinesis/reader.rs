@@ -5,7 +5,7 @@
 //! read loses neither its answer nor its place.
 
 use super::Settings;
-use super::api::{Answer, Api};
+use super::api::{Answer, Api, Calls, Service};
 use super::cursor::{Call, Failure, Next, after_failure, iterator_kind};
 use super::kpl;
 use super::pace::{Backoff, Pace};
@@ -67,11 +67,12 @@ pub struct KinesisReader {
 }
 
 impl KinesisReader {
-    /// Reads `shard` of `job`; asks the service nothing yet.
+    /// Reads `shard` of `job`; asks the service nothing yet. `instead`: who answers in the place of AWS.
     pub async fn open(
         job: &ResolvedJob,
         shard: &ShardToRead,
         aws: &Aws,
+        instead: Option<Arc<dyn Calls>>,
         clock: Clock,
         settings: Settings,
         calls: Arc<Semaphore>,
@@ -81,7 +82,10 @@ impl KinesisReader {
         };
         let stream = job.stream.clone().ok_or_else(|| unfit(&shard.shard, "the job does not say which stream"))?;
         let api = Api {
-            client: aws.kinesis(&stream).await,
+            service: match instead {
+                Some(calls) => Service::Given(calls),
+                None => Service::Sdk(aws.kinesis(&stream).await),
+            },
             stream,
             shard: shard.shard.clone(),
             records_max: *max_records_per_read,

@@ -111,6 +111,28 @@ async fn a_drain_does_not_wait_for_a_later_window_that_the_task_has_asked_for() 
     assert!(reports(&messages).iter().all(|report| report.window == window(0)));
 }
 
+/// Simulated seed 148: the second answer's work took the place of the first's, and its records were gone.
+#[tokio::test]
+async fn a_window_that_is_asked_for_again_after_a_drain_and_answered_twice_keeps_its_records() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &[1_010]);
+    bed.start(&["a", "b"]);
+    while !is_opening(&bed.next().await) {}
+    bed.command(Command::Drain(1_000)).await;
+    bed.command(Command::Drain(2_000)).await;
+    while !is_opening(&bed.next().await) {}
+    bed.command(Command::Open(window(1), BTreeMap::new())).await;
+    bed.command(Command::Open(window(1), BTreeMap::new())).await;
+    bed.push("a", 1, &[1_020]);
+    taken(&mut bed, "a", 2).await;
+    for name in ["a", "b"] {
+        bed.source.complete_to(&shard(name), 2_000);
+    }
+    let messages = bed.finish().await;
+    assert_eq!(ended(&messages).why(), Why::Released);
+    assert_eq!(reports(&messages).iter().map(|report| report.counts.rows_in).collect::<Vec<_>>(), [2]);
+}
+
 #[tokio::test]
 async fn a_drain_drops_a_later_window_that_is_open_and_a_time_inside_a_window_is_its_start() {
     let mut bed = Bed::new(job("SELECT id FROM source"));

@@ -54,6 +54,8 @@ struct World {
     wild: bool,
     /// Decides when dead letters are replayed; apart, so that it changes nothing else of a seed's story.
     replaying: Option<Rng>,
+    /// Whose turn it is in quiet times: nobody is lost there because the dice forgot it.
+    turn: usize,
 }
 
 fn settings() -> CoreSettings {
@@ -106,6 +108,7 @@ impl World {
             log,
             wild: true,
             replaying: seed.is_multiple_of(2).then(|| Rng::with_seed(!seed)),
+            turn: 0,
         };
         world.tell(created);
         world
@@ -353,7 +356,9 @@ impl World {
             0 => self.tell(Event::Ticked),
             1 => self.perform(),
             _ => {
-                let index = self.rng.usize(0..self.workers.len());
+                self.turn += 1;
+                let count = self.workers.len();
+                let index = if self.wild { self.rng.usize(0..count) } else { self.turn % count };
                 self.worker_step(index);
             }
         }

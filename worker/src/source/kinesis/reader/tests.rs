@@ -27,7 +27,7 @@ fn calls() -> Arc<Semaphore> {
 fn api(fake: &Fake) -> Api {
     let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
     Api {
-        client: fake.client(),
+        service: Service::Sdk(fake.client()),
         stream,
         shard: SHARD.into(),
         records_max: 2,

@@ -1,0 +1,198 @@
+//! What goes wrong, beyond single calls and messages: processes, machines, the network, clocks, the stream, the user.
+//!
+//! Owns: which of it happens when, by the dice, and what ends by itself. Does not own: how it is done (`world`).
+//! Rule: whatever begins here ends at the latest when the world calms down.
+
+use super::world::{Place, UserWish, World};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+/// Shards that a story has at most.
+const SHARDS_MAX: usize = 14;
+/// Workers that it has.
+const WORKERS_MAX: usize = 6;
+
+/// What will end by itself.
+#[derive(Default)]
+pub struct Chaos {
+    heals: Vec<(i64, String, String)>,
+}
+
+impl Chaos {
+    /// Something goes wrong, or not, or is over.
+    pub fn strike(&mut self, world: &mut World) {
+        let now_ms = world.weather.now_ms();
+        self.heals.retain(|(at_ms, a, b)| {
+            let over = *at_ms <= now_ms;
+            if over {
+                world.weather.heal(a, b);
+            }
+            !over
+        });
+        if world.weather.roll(|rng| rng.u32(0..1_000)) >= world.setting.trouble {
+            return;
+        }
+        match world.weather.roll(|rng| rng.u8(0..40)) {
+            0..6 => break_line(world),
+            6..9 => end(world, 'w'),
+            9..11 => end(world, 'c'),
+            11..14 => freeze(world, 'w'),
+            14..17 => freeze(world, 'c'),
+            17..21 => self.cut(world),
+            21 => take_down(world, "store", "store: down"),
+            22 => take_down(world, "s3", "s3: down"),
+            23 => take_down(world, "kinesis", "kinesis: down"),
+            24 | 25 => {
+                world.weather.count("leader: another elected");
+                world.end_term(now_ms);
+            }
+            26 | 27 => jump(world),
+            28 | 29 => {
+                world.weather.count("lookup: changed");
+                world.change_lookup();
+            }
+            30 | 31 => user(world),
+            32 => add_worker(world),
+            33 => dismiss(world),
+            34..38 => reshard(world),
+            _ => ask_to_stop(world, 'c'),
+        }
+    }
+
+    fn cut(&mut self, world: &mut World) {
+        let Some(a) = pick(world, |_, _| true) else { return };
+        let others: Vec<String> = match a.starts_with('w') {
+            true => world.places.keys().filter(|name| name.starts_with('c')).cloned().collect(),
+            false => world.places.keys().filter(|name| **name != a).cloned().collect(),
+        };
+        let services = ["store", "s3", "kinesis"];
+        let (which, all) = world.weather.roll(|rng| (rng.usize(0..others.len() + services.len()), rng.u8(0..4) == 0));
+        let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(300..9_000));
+        let cuts = match others.get(which) {
+            _ if all => others.clone(),
+            Some(other) => vec![other.clone()],
+            None => vec![services[which - others.len()].to_owned()],
+        };
+        world.weather.count("network: partition");
+        for b in cuts {
+            world.weather.note(|| format!("{a} and {b} are cut until {until_ms}"));
+            world.weather.cut(&a, &b);
+            self.heals.push((until_ms, a.clone(), b));
+        }
+    }
+}
+
+fn pick(world: &World, fits: impl Fn(&str, &Place) -> bool) -> Option<String> {
+    let names: Vec<&String> =
+        world.places.iter().filter(|(name, place)| fits(name, place)).map(|(name, _)| name).collect();
+    if names.is_empty() { None } else { Some(world.weather.roll(|rng| names[rng.usize(0..names.len())].clone())) }
+}
+
+fn running(kind: char) -> impl Fn(&str, &Place) -> bool {
+    move |name, place| name.starts_with(kind) && place.process.is_some()
+}
+
+fn break_line(world: &World) {
+    let lines = world.network.standing();
+    if !lines.is_empty() {
+        let line = world.weather.roll(|rng| lines[rng.usize(0..lines.len())]);
+        world.network.break_line(line);
+    }
+}
+
+/// A process is killed, with or without a word from its machine.
+fn end(world: &mut World, kind: char) {
+    let Some(name) = pick(world, running(kind)) else { return };
+    let (silent, back_ms) = world.weather.roll(|rng| (rng.bool(), rng.i64(50..6_000)));
+    let now_ms = world.weather.now_ms();
+    world.weather.note(|| format!("{name} is killed, silent: {silent}"));
+    world.weather.count(if kind == 'c' { "controller: killed" } else { "worker: killed" });
+    if silent {
+        world.network.vanish(&name);
+    }
+    if let Some(place) = world.places.get_mut(&name) {
+        place.starts_at_ms = Some(now_ms + back_ms);
+        place.process = None;
+    }
+    if !silent {
+        world.network.reset(&name);
+    }
+}
+
+fn freeze(world: &mut World, kind: char) {
+    let Some(name) = pick(world, running(kind)) else { return };
+    let ms = world.weather.roll(|rng| [rng.i64(100..2_000), rng.i64(2_000..15_000)][rng.usize(0..2)]);
+    let until_ms = world.weather.now_ms() + ms;
+    world.weather.note(|| format!("{name} is frozen until {until_ms}"));
+    world.weather.count(if kind == 'c' { "controller: paused" } else { "worker: paused" });
+    if let Some(process) = world.places.get_mut(&name).and_then(|place| place.process.as_mut()) {
+        process.frozen_until_ms = Some(until_ms);
+    }
+}
+
+fn take_down(world: &World, service: &'static str, fault: &'static str) {
+    let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(200..7_000));
+    world.weather.note(|| format!("{service} is down until {until_ms}"));
+    world.weather.count(fault);
+    world.weather.take_down(service, until_ms);
+}
+
+fn jump(world: &World) {
+    let exact = world.setting.exact;
+    let Some(name) = pick(world, |name, _| name.starts_with('c') || !exact) else { return };
+    let most_ms = if name.starts_with('c') { 90_000 } else { 4_000 };
+    let by_ms = world.weather.roll(|rng| rng.i64(-most_ms..most_ms));
+    world.weather.note(|| format!("the clock of {name} jumps by {by_ms}"));
+    world.weather.count(if by_ms < 0 { "clock: back" } else { "clock: forward" });
+    world.places[&name].skew_ms.fetch_add(by_ms, Ordering::Relaxed);
+}
+
+fn user(world: &World) {
+    let wish = match world.weather.roll(|rng| rng.u8(0..6)) {
+        0 => UserWish::Stop { drain: false },
+        1 | 2 => UserWish::Stop { drain: true },
+        _ => UserWish::Run,
+    };
+    world.weather.count(match wish {
+        UserWish::Run => "user: resubmits",
+        UserWish::Stop { drain: true } => "user: drains",
+        UserWish::Stop { drain: false } => "user: stops",
+    });
+    world.ask(wish);
+}
+
+fn add_worker(world: &mut World) {
+    let workers = world.places.keys().filter(|name| name.starts_with('w')).count();
+    if workers < WORKERS_MAX {
+        world.weather.count("worker: added");
+        let place = Place { starts_at_ms: Some(world.weather.now_ms()), ..Place::default() };
+        world.places.insert(format!("w{workers}"), place);
+    }
+}
+
+fn dismiss(world: &mut World) {
+    ask_to_stop(world, 'w');
+}
+
+/// As SIGTERM does; it comes back later.
+fn ask_to_stop(world: &mut World, kind: char) {
+    let Some(name) = pick(world, running(kind)) else { return };
+    world.weather.note(|| format!("{name} is asked to stop"));
+    world.weather.count(if kind == 'c' { "controller: dismissed" } else { "worker: dismissed" });
+    let back_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(2_000..9_000));
+    if let Some(place) = world.places.get_mut(&name) {
+        place.starts_at_ms = Some(back_ms);
+        if let Some(process) = &place.process {
+            process.ask_to_stop();
+        }
+    }
+}
+
+fn reshard(world: &World) {
+    let mut stream = world.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    if stream.shards.len() < SHARDS_MAX {
+        let what = world.weather.roll(|rng| stream.reshard(rng));
+        world.weather.note(|| format!("{what}: {:?}", stream.shards.keys().last()));
+        world.weather.count(what);
+    }
+}

@@ -1,0 +1,476 @@
+//! Lines between workers and controllers: in order, late, stalled, broken in the middle of a word.
+//!
+//! Owns: dialling, delivery, what either end learns of a break and when. Does not own: what is said.
+//! Rule: within one line what arrives arrives in order, and nothing arrives that was not said; a line that breaks loses
+//! its tail, or brings it late.
+
+use super::weather::Weather;
+use async_trait::async_trait;
+use futures::{Stream, StreamExt};
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use streamctl_controller::service::workers::WorkersService;
+use streamctl_proto::v1;
+use streamctl_worker::line::{Begin, Dial, Incoming};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Status;
+
+/// As the real line has it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// As the real line has it.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// A worker finds a line dead on which nothing answers for so long.
+const WORKER_PATIENCE_MS: i64 = 5_000;
+/// A controller does.
+const CONTROLLER_PATIENCE_MS: i64 = 6_000;
+/// Messages that may come a second time after their line broke.
+const RECENT_MAX: usize = 4;
+
+type Up = Result<v1::WorkerMessage, Status>;
+type UpSender = mpsc::UnboundedSender<Up>;
+
+/// What goes down a line.
+#[derive(Clone, Debug)]
+enum Down {
+    Accepted,
+    Refused(Status),
+    Said(v1::ControllerMessage),
+}
+
+type DownSender = mpsc::UnboundedSender<Result<Down, Status>>;
+type DownReceiver = mpsc::UnboundedReceiver<Result<Down, Status>>;
+
+/// One direction: what is on its way, when it arrives, and whether it ends after that.
+struct Pipe<T> {
+    on_the_way: VecDeque<(i64, T)>,
+    ends: bool,
+}
+
+impl<T> Default for Pipe<T> {
+    fn default() -> Self {
+        Self { on_the_way: VecDeque::new(), ends: false }
+    }
+}
+
+impl<T> Pipe<T> {
+    fn send(&mut self, due_ms: i64, item: T) {
+        let last_ms = self.on_the_way.back().map_or(due_ms, |(last_ms, _)| *last_ms);
+        self.on_the_way.push_back((due_ms.max(last_ms), item));
+    }
+
+    fn due(&mut self, now_ms: i64) -> Option<T> {
+        let due = self.on_the_way.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms);
+        if due { self.on_the_way.pop_front().map(|(_, item)| item) } else { None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ends && self.on_the_way.is_empty()
+    }
+}
+
+struct Line {
+    worker: String,
+    controller: String,
+    up: Pipe<v1::WorkerMessage>,
+    down: Pipe<Down>,
+    /// The ends; none: closed.
+    to_controller: Option<UpSender>,
+    to_worker: Option<DownSender>,
+    /// What answers at the controller.
+    serving: AbortHandle,
+    /// What was said up last, for the case that it comes again.
+    recent: VecDeque<v1::WorkerMessage>,
+    stalled_since_ms: Option<i64>,
+    /// When the controller's end learns that the line is broken.
+    controller_breaks_ms: Option<i64>,
+    /// When the worker's end does.
+    worker_breaks_ms: Option<i64>,
+}
+
+impl Line {
+    fn break_worker_end(&mut self, why: &str) {
+        if let Some(sender) = self.to_worker.take() {
+            let _gone = sender.send(Err(Status::unavailable(why)));
+        }
+    }
+
+    fn break_controller_end(&mut self, why: &str) {
+        if let Some(sender) = self.to_controller.take() {
+            let _gone = sender.send(Err(Status::unavailable(why)));
+        }
+        self.serving.abort();
+        // What was said before still arrives, then the end of it.
+        self.down.ends = true;
+    }
+
+    fn is_gone(&self) -> bool {
+        self.to_controller.is_none() && self.to_worker.is_none()
+    }
+}
+
+struct Request {
+    worker: String,
+    controller: String,
+    due_ms: i64,
+    /// The line and its lower end; none: refused.
+    answer: oneshot::Sender<Option<(u64, DownReceiver)>>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: BTreeMap<u64, Line>,
+    next: u64,
+    requests: Vec<Request>,
+}
+
+/// All lines of one world.
+pub struct Network {
+    state: Mutex<State>,
+    weather: Arc<Weather>,
+}
+
+/// What the network must know of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It runs.
+    Here,
+    /// It stands still: its machine takes what comes and answers nothing.
+    Frozen,
+    /// It is not there.
+    Gone,
+}
+
+impl Network {
+    /// Without a line.
+    pub fn new(weather: Arc<Weather>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), weather })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When what is said now arrives.
+    fn due_ms(&self) -> i64 {
+        let delay_ms = match self.weather.strikes(15, "line: message delayed") {
+            true => self.weather.roll(|rng| rng.i64(100..2_500)),
+            false => self.weather.roll(|rng| rng.i64(0..25)),
+        };
+        self.weather.now_ms() + delay_ms
+    }
+
+    /// Answers those who dial. `at`: whether a place is there, and who serves there.
+    pub fn accept(self: &Arc<Self>, at: impl Fn(&str) -> (Presence, Option<(Handle, WorkersService)>)) {
+        let now_ms = self.weather.now_ms();
+        let requests = std::mem::take(&mut self.state().requests);
+        for request in requests {
+            let (presence, service) = at(&request.controller);
+            let reaches = !self.weather.is_cut(&request.worker, &request.controller);
+            if now_ms < request.due_ms || !reaches || presence == Presence::Frozen {
+                if !request.answer.is_closed() {
+                    self.state().requests.push(request);
+                }
+                continue;
+            }
+            let Some((handle, service)) = service else {
+                let _gone = request.answer.send(None);
+                continue;
+            };
+            self.open(request, &handle, service);
+        }
+    }
+
+    fn open(self: &Arc<Self>, request: Request, handle: &Handle, service: WorkersService) {
+        let (to_controller, said) = mpsc::unbounded_channel::<Up>();
+        let (to_worker, answers) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        state.next += 1;
+        let (id, network) = (state.next, Arc::clone(self));
+        let serving = handle.spawn(async move {
+            match service.talk(UnboundedReceiverStream::new(said)).await {
+                Err(status) => network.send_down(id, Down::Refused(status)),
+                Ok(mut answers) => {
+                    network.send_down(id, Down::Accepted);
+                    while let Some(answer) = answers.next().await {
+                        network.send_down(id, answer.map_or_else(Down::Refused, Down::Said));
+                    }
+                }
+            }
+            network.end_down(id);
+        });
+        let Request { worker, controller, answer, .. } = request;
+        self.weather.note(|| format!("line {id}: {worker} to {controller}"));
+        let line = Line {
+            worker,
+            controller,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            to_controller: Some(to_controller),
+            to_worker: Some(to_worker),
+            serving: serving.abort_handle(),
+            recent: VecDeque::new(),
+            stalled_since_ms: None,
+            controller_breaks_ms: None,
+            worker_breaks_ms: None,
+        };
+        state.lines.insert(id, line);
+        drop(state);
+        if answer.send(Some((id, answers))).is_err() {
+            self.hang_up(id);
+        }
+    }
+
+    fn send_up(&self, id: u64, message: v1::WorkerMessage) {
+        let due_ms = self.due_ms();
+        if let Some(line) = self.state().lines.get_mut(&id) {
+            line.up.send(due_ms, message);
+        }
+    }
+
+    fn end_up(&self, id: u64) {
+        if let Some(line) = self.state().lines.get_mut(&id) {
+            line.up.ends = true;
+        }
+    }
+
+    fn send_down(&self, id: u64, item: Down) {
+        let due_ms = self.due_ms();
+        if let Some(line) = self.state().lines.get_mut(&id) {
+            line.down.send(due_ms, item);
+        }
+    }
+
+    fn end_down(&self, id: u64) {
+        if let Some(line) = self.state().lines.get_mut(&id) {
+            line.down.ends = true;
+        }
+    }
+
+    /// The worker's end is closed; what it said may still arrive.
+    fn hang_up(&self, id: u64) {
+        let breaks_ms = self.due_ms();
+        if let Some(line) = self.state().lines.get_mut(&id) {
+            line.to_worker = None;
+            line.controller_breaks_ms.get_or_insert(breaks_ms);
+        }
+    }
+
+    /// Brings what is due, in an order of lines that the dice decide, and ends what is over.
+    pub fn deliver(&self, at: impl Fn(&str) -> Presence) {
+        let now_ms = self.weather.now_ms();
+        let mut ids: Vec<u64> = self.state().lines.keys().copied().collect();
+        self.weather.roll(|rng| rng.shuffle(&mut ids));
+        let mut state = self.state();
+        for id in ids {
+            let Some(line) = state.lines.get_mut(&id) else { continue };
+            self.deliver_line(line, now_ms, &at);
+            if line.is_gone() {
+                state.lines.remove(&id);
+            }
+        }
+    }
+
+    fn deliver_line(&self, line: &mut Line, now_ms: i64, at: &impl Fn(&str) -> Presence) {
+        let (worker, controller) = (at(&line.worker), at(&line.controller));
+        let cut = self.weather.is_cut(&line.worker, &line.controller);
+        let answers = |presence| presence == Presence::Here && !cut;
+        if answers(worker) && answers(controller) {
+            line.stalled_since_ms = None;
+        } else {
+            let since_ms = *line.stalled_since_ms.get_or_insert(now_ms);
+            if now_ms - since_ms >= WORKER_PATIENCE_MS && !answers(controller) {
+                line.break_worker_end("nothing answers");
+            }
+            if now_ms - since_ms >= CONTROLLER_PATIENCE_MS && !answers(worker) {
+                line.break_controller_end("nothing answers");
+            }
+        }
+        if !cut {
+            self.bring_up(line, now_ms);
+            bring_down(line, now_ms);
+        }
+        if line.controller_breaks_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            line.break_controller_end("the line broke");
+        }
+        if line.worker_breaks_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            line.break_worker_end("nothing answers");
+        }
+    }
+
+    fn bring_up(&self, line: &mut Line, now_ms: i64) {
+        while let Some(message) = line.up.due(now_ms) {
+            line.recent.push_back(message.clone());
+            if line.recent.len() > RECENT_MAX {
+                line.recent.pop_front();
+            }
+            self.weather.note(|| format!("{} -> {}: {}", line.worker, line.controller, label(&message)));
+            if let Some(sender) = &line.to_controller {
+                let _gone = sender.send(Ok(message));
+            }
+        }
+        if line.up.is_over() {
+            // A half-closed line: the controller ends its half in turn.
+            line.to_controller = None;
+        }
+    }
+
+    /// Lines that stand.
+    pub fn standing(&self) -> Vec<u64> {
+        let state = self.state();
+        let stands = |line: &Line| line.to_worker.is_some() && line.to_controller.is_some();
+        state.lines.iter().filter(|(_, line)| stands(line)).map(|(id, _)| *id).collect()
+    }
+
+    /// Breaks a line: its tail is lost, or comes late to an end that has not yet noticed.
+    pub fn break_line(&self, id: u64) {
+        let now_ms = self.weather.now_ms();
+        let (keeps, loses_at, half_open, late_ms, doubles) =
+            self.weather.roll(|rng| (rng.bool(), rng.usize(0..4), rng.bool(), rng.i64(0..9_000), rng.u8(0..3) == 0));
+        let mut state = self.state();
+        let Some(line) = state.lines.get_mut(&id) else { return };
+        self.weather.note(|| format!("line {id} breaks, half open: {half_open}"));
+        line.down.on_the_way.clear();
+        line.break_worker_end("the line broke");
+        if !keeps && line.up.on_the_way.len() > loses_at {
+            line.up.on_the_way.truncate(loses_at);
+            self.weather.count("line: tail lost");
+        }
+        if !half_open {
+            self.weather.count("line: broken");
+            line.break_controller_end("the line broke");
+            return;
+        }
+        self.weather.count("line: half open");
+        line.controller_breaks_ms = Some(now_ms + late_ms);
+        for (due_ms, _) in &mut line.up.on_the_way {
+            *due_ms = (*due_ms).max(now_ms + late_ms / 2);
+        }
+        let hello = |said: &v1::WorkerMessage| matches!(said.message, Some(v1::worker_message::Message::Hello(_)));
+        if doubles && !line.recent.iter().any(hello) {
+            self.weather.count("line: messages doubled late");
+            let again: Vec<_> = line.recent.iter().cloned().collect();
+            again.into_iter().for_each(|message| line.up.send(now_ms + late_ms / 2, message));
+        }
+    }
+
+    /// A place is gone without a word to anybody: others find out by themselves.
+    pub fn vanish(&self, place: &str) {
+        let now_ms = self.weather.now_ms();
+        for line in self.state().lines.values_mut() {
+            if line.worker == place {
+                line.to_worker = None;
+                line.controller_breaks_ms.get_or_insert(now_ms + CONTROLLER_PATIENCE_MS);
+            }
+            if line.controller == place {
+                line.to_controller = None;
+                line.serving.abort();
+                line.worker_breaks_ms.get_or_insert(now_ms + WORKER_PATIENCE_MS);
+            }
+        }
+    }
+
+    /// A place is gone, and its machine says so.
+    pub fn reset(&self, place: &str) {
+        for line in self.state().lines.values_mut().filter(|line| line.controller == place) {
+            line.break_controller_end("the process ended");
+            line.break_worker_end("connection reset");
+        }
+    }
+}
+
+fn bring_down(line: &mut Line, now_ms: i64) {
+    while let Some(item) = line.down.due(now_ms) {
+        if let Some(sender) = &line.to_worker {
+            let _gone = sender.send(Ok(item));
+        }
+    }
+    if line.down.is_over() {
+        line.to_worker = None;
+        line.to_controller = None;
+    }
+}
+
+/// What a message is, for the trace: nothing that depends on how fast this machine is.
+fn label(message: &v1::WorkerMessage) -> String {
+    use v1::worker_message::Message;
+    match &message.message {
+        Some(Message::Heartbeat(_)) => "heartbeat".into(),
+        Some(Message::Hello(hello)) => format!("hello, {} tasks", hello.tasks.len()),
+        Some(Message::Report(report)) => {
+            format!("report {:?} {:?} {:?}", report.task, report.window, report.ranges.len())
+        }
+        Some(Message::Progress(progress)) => format!("progress {:?} {}", progress.task, progress.watermark_ms),
+        other => format!("{other:?}"),
+    }
+}
+
+/// How one worker dials.
+pub struct Dialler {
+    /// All lines.
+    pub network: Arc<Network>,
+    /// Who dials.
+    pub worker: String,
+}
+
+#[async_trait]
+impl Dial for Dialler {
+    async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status> {
+        let controller = address.trim_start_matches("http://").to_owned();
+        let (answer, answered) = oneshot::channel();
+        let due_ms = self.network.due_ms();
+        let request = Request { worker: self.worker.clone(), controller, due_ms, answer };
+        self.network.state().requests.push(request);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, answered).await;
+        let Ok(Ok(Some((line, answers)))) = connected else { return Err(Status::unavailable("no connection")) };
+        let (network, mut said) = (Arc::clone(&self.network), begin());
+        let saying = tokio::spawn({
+            let network = Arc::clone(&network);
+            async move {
+                while let Some(message) = said.next().await {
+                    network.send_up(line, message);
+                }
+                network.end_up(line);
+            }
+        });
+        let mut end = WorkerEnd { network, line, answers, saying: saying.abort_handle() };
+        match tokio::time::timeout(HELLO_TIMEOUT, end.answers.recv()).await {
+            Ok(Some(Ok(Down::Accepted))) => Ok(end.boxed()),
+            Ok(Some(Ok(Down::Refused(status)) | Err(status))) => Err(status),
+            Ok(Some(Ok(Down::Said(_))) | None) => Err(Status::unavailable("the line ended")),
+            Err(_) => Err(Status::unavailable("no answer to Hello")),
+        }
+    }
+}
+
+/// The worker's end of a line; dropped, it hangs up.
+struct WorkerEnd {
+    network: Arc<Network>,
+    line: u64,
+    answers: DownReceiver,
+    saying: AbortHandle,
+}
+
+impl Stream for WorkerEnd {
+    type Item = Result<v1::ControllerMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.answers.poll_recv(context).map(|item| match item? {
+            Ok(Down::Said(message)) => Some(Ok(message)),
+            Ok(Down::Refused(status)) | Err(status) => Some(Err(status)),
+            Ok(Down::Accepted) => Some(Err(Status::internal("accepted twice"))),
+        })
+    }
+}
+
+impl Drop for WorkerEnd {
+    fn drop(&mut self) {
+        self.saying.abort();
+        self.network.hang_up(self.line);
+    }
+}

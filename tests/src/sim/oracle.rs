@@ -1,0 +1,245 @@
+//! The verdict at the end of a story: every record exactly once, in order, in its window; nothing else visible.
+//!
+//! Owns: reading back what a reader of the sink would see. Does not own: what must hold on the way (`witness`, `store`,
+//! `storage`).
+//! Rule: it asks the stored bytes, not the system.
+
+use super::stream::{Put, Stream};
+use super::weather::BEGIN_MS;
+use super::world::{CHECKPOINT, SINK, World, job};
+use flate2::read::MultiGzDecoder;
+use futures::FutureExt;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::PoisonError;
+use streamctl_controller::store::{Store, Wanted};
+use streamctl_engine::storage::Storage;
+use streamctl_proto::manifest::CheckpointNames;
+use streamctl_proto::report::ObjectKind;
+use streamctl_proto::spec::Location;
+use streamctl_proto::{Manifest, Position, ShardId, Window, WindowSize};
+
+/// Judges; what is wrong is told to the weather.
+pub fn judge(world: &World) {
+    if let Err(wrong) = verdict(world) {
+        world.weather.broken(wrong);
+    }
+}
+
+fn verdict(world: &World) -> Result<(), String> {
+    let manifests = manifests(world)?;
+    let stream = world.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    chain(world, &stream, &manifests)?;
+    let mut read = Found::default();
+    for manifest in &manifests {
+        objects(world, manifest, &mut read)?;
+    }
+    every_record_once(&stream, &read)?;
+    nothing_else_is_visible(world, &read)?;
+    match world.objects.staged_locations().first() {
+        Some(orphan) => Err(format!("{orphan} is staged and nobody's, and never swept")),
+        None => Ok(()),
+    }
+}
+
+fn get(world: &World, location: &str) -> Result<Vec<u8>, String> {
+    let bytes = world.objects.get(location, u64::MAX).now_or_never().and_then(Result::ok);
+    bytes.map(|bytes| bytes.to_vec()).ok_or_else(|| format!("{location} is not there"))
+}
+
+/// From the first epoch to the head.
+fn manifests(world: &World) -> Result<Vec<Manifest>, String> {
+    let stored = world.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+    let stored = stored.into_iter().next().ok_or("the job is gone")?;
+    if stored.wanted != Wanted::Running {
+        return Err(format!("the job is wanted {:?}", stored.wanted));
+    }
+    let (mut found, mut next) = (vec![], stored.head.clone());
+    if stored.head.as_ref().is_some_and(|head| head.epoch != stored.published) {
+        return Err(format!("published is {}, the head is {:?}", stored.published, stored.head));
+    }
+    while let Some(reference) = next {
+        let bytes = get(world, &format!("{CHECKPOINT}{}", reference.name))?;
+        let manifest = Manifest::decode(&bytes, &reference).map_err(|error| error.to_string())?;
+        if manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0) + 1 != manifest.epoch.0 {
+            return Err(format!("epoch {} follows {:?}", manifest.epoch, manifest.previous));
+        }
+        next = manifest.previous.clone();
+        found.push(manifest);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// Every shard's ranges join from its first record to its last, each record in its window, children after parents.
+fn chain(world: &World, stream: &Stream, manifests: &[Manifest]) -> Result<(), String> {
+    let size = WindowSize::from_ms(world.setting.window_ms).ok_or("no window size")?;
+    let windows = stream.windows(size);
+    let mut at: BTreeMap<&ShardId, usize> = BTreeMap::new();
+    let mut last: Option<Window> = None;
+    for manifest in manifests {
+        let epoch = manifest.epoch;
+        if last.is_some_and(|last| last >= manifest.window) {
+            return Err(format!("epoch {epoch} has window {}, after {last:?}", manifest.window));
+        }
+        last = Some(manifest.window);
+        if !manifest.counts.balanced() {
+            return Err(format!("epoch {epoch}: {:?}", manifest.counts));
+        }
+        for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
+            let shard = stream.shards.get(id).ok_or_else(|| format!("epoch {epoch} reads {id}, there is none"))?;
+            let from = *at.get(id).unwrap_or(&0);
+            let to = from + range.records as usize;
+            if position(&shard.puts, from) != range.from && !(from == 0 && range.from == Position::Start) {
+                return Err(format!("epoch {epoch}: {id} goes on from {}, it stood at record {from}", range.from));
+            }
+            if to > shard.puts.len() || position(&shard.puts, to) != range.to {
+                return Err(format!("epoch {epoch}: {id} reads {range:?}, from record {from}"));
+            }
+            for (put, expected) in shard.puts[from..to].iter().zip(&windows[id][from..to]) {
+                let own = size.window_of(put.record.arrival_ms);
+                let right = if world.setting.exact { *expected == manifest.window } else { own <= manifest.window };
+                if !right {
+                    let arrival_ms = put.record.arrival_ms - BEGIN_MS;
+                    let sequence = &put.record.sequence;
+                    return Err(format!(
+                        "epoch {epoch}: {id} {sequence} of {arrival_ms} ms stands in {}, it belongs in {expected}",
+                        manifest.window
+                    ));
+                }
+            }
+            at.insert(id, to);
+        }
+        for id in manifest.parts.iter().flat_map(|part| part.ranges.keys()) {
+            for parent in &stream.shards[id].parents {
+                if at.get(parent).copied().unwrap_or(0) != stream.shards[parent].puts.len() {
+                    return Err(format!("epoch {epoch} has {id} before the end of {parent}"));
+                }
+            }
+        }
+        for (id, frontier) in &manifest.frontier {
+            let stands = at.get(id).copied().unwrap_or(0);
+            let shard = &stream.shards[id];
+            let ended = frontier.position == Position::End && stands == shard.puts.len();
+            let begins = stands == 0 && frontier.position == Position::Start;
+            if !ended && !begins && position(&shard.puts, stands) != frontier.position {
+                return Err(format!("epoch {epoch}: frontier of {id} is {}, {stands} are read", frontier.position));
+            }
+        }
+    }
+    match stream.shards.iter().find(|(id, shard)| at.get(id).copied().unwrap_or(0) != shard.puts.len()) {
+        Some((id, shard)) => Err(format!("{:?} of {} records of {id} are in", at.get(id), shard.puts.len())),
+        None => Ok(()),
+    }
+}
+
+/// The position after so many records.
+fn position(puts: &[Put], read: usize) -> Position {
+    match read.checked_sub(1).and_then(|last| puts.get(last)) {
+        Some(put) => put.record.position(),
+        None => Position::Start,
+    }
+}
+
+/// What a reader of the sink finds.
+#[derive(Default)]
+struct Found {
+    visible: BTreeSet<String>,
+    rows: BTreeMap<String, u64>,
+    /// Shard and sequence number.
+    dead: BTreeMap<(String, String), u64>,
+}
+
+fn objects(world: &World, manifest: &Manifest, read: &mut Found) -> Result<(), String> {
+    let epoch = manifest.epoch;
+    let tag = lookup_tag(world, manifest)?;
+    for object in &manifest.objects {
+        let location = &object.staged.location;
+        if !read.visible.insert(location.clone()) {
+            return Err(format!("{location} is named by two manifests"));
+        }
+        let mut bytes = get(world, location)?;
+        if object.staged.kind == ObjectKind::DeadLetter {
+            let mut text = vec![];
+            MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text).map_err(|e| format!("{location}: {e}"))?;
+            bytes = text;
+        }
+        let lines: Vec<Value> = serde_json::Deserializer::from_slice(&bytes)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|e| format!("{location}: {e}"))?;
+        if lines.len() as u64 != object.staged.rows {
+            return Err(format!("{location} has {} rows, epoch {epoch} says {}", lines.len(), object.staged.rows));
+        }
+        let mut last: BTreeMap<String, u64> = BTreeMap::new();
+        for line in &lines {
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            if object.staged.kind == ObjectKind::DeadLetter {
+                *read.dead.entry((text("shard"), text("sequence_number"))).or_default() += 1;
+                continue;
+            }
+            let id = text("id");
+            *read.rows.entry(id.clone()).or_default() += 1;
+            let (shard, sequence) = id.split_once('/').ok_or_else(|| format!("{location}: {line}"))?;
+            let sequence: u64 = sequence.parse().map_err(|_| format!("{location}: {line}"))?;
+            if last.insert(shard.to_owned(), sequence).is_some_and(|before| before >= sequence) && world.setting.ordered
+            {
+                return Err(format!("{location}: {id} is out of order"));
+            }
+            let expected = tag.as_ref().filter(|_| text("k") != "nobody");
+            let value = line
+                .get("v")
+                .filter(|value| !value.is_null())
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            if value.as_ref() != expected {
+                return Err(format!("{location}: {line} has another lookup version than {tag:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is written in the lookup version that an epoch says it was joined with.
+fn lookup_tag(world: &World, manifest: &Manifest) -> Result<Option<String>, String> {
+    let Some((lookup, version)) = manifest.lookups.first_key_value() else { return Ok(None) };
+    let folder = format!("{CHECKPOINT}{}", CheckpointNames::new(&job()).lookup(lookup, version));
+    let listed = world.objects.list(&Location::folder(&folder)).now_or_never().and_then(Result::ok).unwrap_or_default();
+    let csv = listed.iter().find(|info| !info.location.ends_with("_complete.json"));
+    let csv = csv.ok_or_else(|| format!("epoch {}: lookup version {version} is not there", manifest.epoch))?;
+    let text = String::from_utf8_lossy(&get(world, &csv.location)?).into_owned();
+    Ok(text.lines().nth(1).and_then(|line| line.split_once(',')).map(|(_, tag)| tag.to_owned()))
+}
+
+fn every_record_once(stream: &Stream, read: &Found) -> Result<(), String> {
+    let (mut rows, mut dead) = (read.rows.clone(), read.dead.clone());
+    for (id, shard) in &stream.shards {
+        for put in &shard.puts {
+            let sequence = put.record.sequence.as_str();
+            let times = match &put.id {
+                Some(name) => rows.remove(name),
+                None => dead.remove(&(id.to_string(), sequence.to_owned())),
+            };
+            if times != Some(1) {
+                return Err(format!("record {sequence} of {id} ({:?}) is there {times:?} times", put.id));
+            }
+        }
+    }
+    match (rows.first_key_value(), dead.first_key_value()) {
+        (None, None) => Ok(()),
+        (row, dead) => Err(format!("nobody put {row:?} {dead:?}")),
+    }
+}
+
+fn nothing_else_is_visible(world: &World, read: &Found) -> Result<(), String> {
+    let dead = format!("{CHECKPOINT}{}", CheckpointNames::new(&job()).dead_letters());
+    for folder in [SINK, &dead] {
+        let listed = world.objects.list(&Location::folder(folder)).now_or_never();
+        for info in listed.and_then(Result::ok).unwrap_or_default() {
+            if !read.visible.contains(&info.location) {
+                return Err(format!("{} is visible and no manifest names it", info.location));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The store that fails: the memory store behind calls that are lost or late, and a lease that runs out.
+//!
+//! Owns: faults of calls, who holds the lease. Does not own: the rules of a write (the memory store).
+//! Rule: a lease that is not renewed ends; who held it may believe a while longer.
+
+use super::storage::Committed;
+use super::weather::{Fate, Weather};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use streamctl_controller::core::Replays;
+use streamctl_controller::store::{
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Store, StoreError, StoredJob, Wanted,
+    WriteOutcome,
+};
+use streamctl_engine::storage::{MemoryStorage, Storage};
+use streamctl_proto::spec::Location;
+use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob, Term};
+use tokio::time::{sleep, timeout};
+
+/// Between two looks of a candidate at whether it reaches the store.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What the store's side knows of its clients, and the oracle of its heads.
+#[derive(Default)]
+pub struct Ledger {
+    /// Which process renews the lease of which term.
+    pub held: BTreeMap<Term, String>,
+    /// Heads in the order in which they were committed, per job.
+    pub heads: BTreeMap<JobName, Vec<ManifestRef>>,
+}
+
+/// One process's way to the store.
+pub struct FaultyStore {
+    /// What is really stored; a candidate of its own.
+    pub inner: MemoryStore,
+    /// Who calls: a place of the network.
+    pub place: String,
+    /// How calls go.
+    pub weather: Arc<Weather>,
+    /// Who leads.
+    pub ledger: Arc<Mutex<Ledger>>,
+    /// What may become visible, filled here.
+    pub committed: Committed,
+    /// Where manifests are.
+    pub objects: MemoryStorage,
+    /// Of the only kind of job there is.
+    pub checkpoint: Location,
+}
+
+impl FaultyStore {
+    async fn call<T: std::fmt::Debug>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let call = self.weather.call(&self.place, "store");
+        sleep(call.before).await;
+        if call.fate == Fate::NotDone {
+            self.weather.note(|| format!("{} store {what}: not done", self.place));
+            return Err(StoreError::Unavailable { reason: format!("{what} was not done") });
+        }
+        let done = work.await;
+        sleep(call.after).await;
+        if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "store") {
+            self.weather.note(|| format!("{} store {what}: outcome unknown", self.place));
+            return Err(StoreError::Unavailable { reason: format!("{what} has no answer") });
+        }
+        done
+    }
+
+    /// I6: what changed the store was decided under the term that leads.
+    async fn must_lead(&self, term: Term, what: &str) {
+        let leader = self.inner.leader().await.ok().flatten().map(|(leading, _)| leading);
+        if leader != Some(term) {
+            self.weather.broken(format!("{what} under term {term} is taken while {leader:?} leads (I6)"));
+        }
+    }
+
+    /// What the oracle learns at the moment of a commit.
+    async fn learn(&self, job: &JobName, head: &ManifestRef) {
+        let known = {
+            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            let heads = ledger.heads.entry(job.clone()).or_default();
+            let known = heads.last() == Some(head);
+            if !known {
+                if heads.last().map_or(Epoch(0), |last| last.epoch).next() != head.epoch {
+                    self.weather.broken(format!("head of {job} goes from {:?} to {head:?}", heads.last()));
+                }
+                heads.push(head.clone());
+            }
+            known
+        };
+        if known {
+            return;
+        }
+        self.weather.note(|| format!("{} commits {job} epoch {}", self.place, head.epoch));
+        let bytes = self.objects.get(&self.checkpoint.join(&head.name), u64::MAX).await;
+        let manifest = bytes.ok().and_then(|bytes| Manifest::decode(&bytes, head).ok());
+        let Some(manifest) = manifest else {
+            return self.weather.broken(format!("head of {job} is {head:?}, and there is no such manifest"));
+        };
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        for object in manifest.objects {
+            if !committed.insert(object.staged.location.clone()) {
+                self.weather.broken(format!("{} is committed twice", object.staged.location));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError> {
+        loop {
+            if !self.weather.reaches(&self.place, "store") {
+                sleep(LOOK * 5).await;
+                return Err(StoreError::Unavailable { reason: "unreachable".into() });
+            }
+            let Ok(won) = timeout(LOOK, self.inner.campaign(me)).await else { continue };
+            let leadership = won?;
+            if self.weather.strikes(100, "store: campaign won, answer lost") {
+                return Err(StoreError::Unavailable { reason: "no answer".into() });
+            }
+            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.held.insert(leadership.term, me.id.clone());
+            self.weather.note(|| format!("{} leads term {}", me.id, leadership.term));
+            return Ok(leadership);
+        }
+    }
+
+    async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
+        self.call("leader", self.inner.leader()).await
+    }
+
+    async fn load(&self) -> Result<Vec<StoredJob>, StoreError> {
+        self.call("load", self.inner.load()).await
+    }
+
+    async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError> {
+        self.call("create", self.inner.create_job(term, job)).await
+    }
+
+    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
+        if let Wanted::Failed { error, .. } = wanted {
+            self.weather.broken(format!("job {job} is given up: {error}"));
+        }
+        let work = async {
+            let outcome = self.inner.set_wanted(term, job, wanted).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "what is wanted").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set wanted", work).await
+    }
+
+    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
+        let work = async {
+            let outcome = self.inner.set_replays(term, job, replays).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "what is replayed").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set replays", work).await
+    }
+
+    async fn commit(
+        &self,
+        term: Term,
+        job: &JobName,
+        previous: Option<&ManifestRef>,
+        head: &ManifestRef,
+    ) -> Result<CommitOutcome, StoreError> {
+        let work = async {
+            let outcome = self.inner.commit(term, job, previous, head).await?;
+            if outcome == CommitOutcome::Committed {
+                self.must_lead(term, "a commit").await;
+                self.learn(job, head).await;
+            }
+            Ok(outcome)
+        };
+        self.call("commit", work).await
+    }
+
+    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
+        let work = async {
+            let outcome = self.inner.set_published(term, job, epoch).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "what is published").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set published", work).await
+    }
+
+    async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
+        self.call("delete", self.inner.delete_job(term, job)).await
+    }
+}

@@ -1,0 +1,84 @@
+//! One seed from its first record to its verdict.
+//!
+//! Owns: the order of a story, panics of the system as violations. Does not own: what happens in it.
+//! Rule: a story that ends well says what went wrong in it; one that does not says what was violated, and how.
+
+use super::world::World;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+/// How a story went.
+pub struct Story {
+    /// Which.
+    pub seed: u64,
+    /// What went wrong in it, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Records that were put.
+    pub records: u64,
+    /// Epochs that were committed.
+    pub epochs: u64,
+    /// Its simulated length, milliseconds.
+    pub length_ms: i64,
+    /// Events in order, if they were asked for.
+    pub trace: Vec<String>,
+    /// What must never be and was.
+    pub broken: Option<String>,
+}
+
+thread_local! {
+    /// Panics of this thread, while it tells a story.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Panics of the system are caught by its own tasks: they are heard of here.
+fn listen_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let heard = PANICS.with(|panics| match &mut *panics.borrow_mut() {
+                Some(panics) => {
+                    panics.push(panic.to_string());
+                    true
+                }
+                None => false,
+            });
+            if !heard {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+/// A panic of this thread's story.
+pub(super) fn panicked() -> Option<String> {
+    PANICS.with(|panics| panics.borrow().as_ref().and_then(|panics| panics.first().cloned()))
+}
+
+/// Tells the story of a seed.
+pub fn tell(seed: u64, traced: bool) -> Story {
+    listen_for_panics();
+    PANICS.with(|panics| *panics.borrow_mut() = Some(vec![]));
+    // The system's own dice (jitter of waits).
+    fastrand::seed(seed);
+    let mut world = World::new(seed, traced);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let mut broken = world.weather.first_broken().or_else(panicked);
+    if lived.is_err() && broken.is_none() {
+        broken = Some("the story broke off".into());
+    }
+    let story = Story {
+        seed,
+        faults: world.weather.counts(),
+        records: world.records(),
+        epochs: world.epochs(),
+        length_ms: world.weather.now_ms(),
+        trace: world.weather.trace(),
+        broken,
+    };
+    let _ended = catch_unwind(AssertUnwindSafe(|| drop(world)));
+    PANICS.with(|panics| *panics.borrow_mut() = None);
+    story
+}

@@ -1,0 +1,267 @@
+//! A Kinesis stream whose shards split and merge while they are read.
+//!
+//! Owns: shards, records, iterators, listings, the service's faults. Does not own: the reader.
+//! Rule: it answers as the service is documented to: in order, from where an iterator stands, the end only at the end.
+
+use super::weather::{Fate, Weather};
+use async_trait::async_trait;
+use bytes::Bytes;
+use fastrand::Rng;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use streamctl_controller::shards::{ListError, ListedShard, ShardLister};
+use streamctl_proto::{Clamp, ResolvedJob, ShardId, Window, WindowSize};
+use streamctl_worker::source::kinesis::{Answer, Calls, Failure, IteratorKind};
+use streamctl_worker::source::{Child, Record};
+use tokio::time::sleep;
+
+/// How far an arrival time may step back.
+const STEP_BACK_MS: i64 = 200;
+/// How long a record may be hidden from readers after it was put.
+const HIDDEN_MS: i64 = 80;
+/// How long an iterator lives.
+const ITERATOR_MS: i64 = 300_000;
+
+/// A record, and what the oracle knows of it.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// As readers get it.
+    pub record: Record,
+    /// From when on.
+    pub visible_ms: i64,
+    /// What is in it; `None`: it can not be decoded.
+    pub id: Option<String>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default)]
+pub struct Shard {
+    /// Those it comes from.
+    pub parents: Vec<ShardId>,
+    /// Those that come from it.
+    pub children: Vec<Child>,
+    /// Takes no more records.
+    pub closed: bool,
+    /// In order.
+    pub puts: Vec<Put>,
+}
+
+/// The stream.
+#[derive(Default)]
+pub struct Stream {
+    /// By name; children are named after their parents.
+    pub shards: BTreeMap<ShardId, Shard>,
+    next_sequence: u64,
+    /// The last answer of a shard names its children.
+    names_children: bool,
+}
+
+/// The stream, shared.
+pub type SharedStream = Arc<Mutex<Stream>>;
+
+impl Stream {
+    /// With some open shards.
+    pub fn new(rng: &mut Rng) -> Self {
+        let mut stream = Self { names_children: rng.u8(0..4) > 0, next_sequence: 1_000, ..Self::default() };
+        for _ in 0..rng.usize(1..4) {
+            stream.add(vec![]);
+        }
+        stream
+    }
+
+    fn add(&mut self, parents: Vec<ShardId>) -> ShardId {
+        let id = ShardId::new(format!("shardId-{:012}", self.shards.len()));
+        for parent in &parents {
+            let child = Child { shard: id.clone(), parents: parents.clone(), detail: String::new() };
+            if let Some(parent) = self.shards.get_mut(parent) {
+                parent.closed = true;
+                parent.children.push(child);
+            }
+        }
+        self.shards.insert(id.clone(), Shard { parents, ..Shard::default() });
+        id
+    }
+
+    fn open(&self) -> Vec<ShardId> {
+        self.shards.iter().filter(|(_, shard)| !shard.closed).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Puts a record into some open shard.
+    pub fn put(&mut self, rng: &mut Rng, wall_ms: i64) {
+        let open = self.open();
+        let id = open[rng.usize(0..open.len())].clone();
+        self.next_sequence += rng.u64(1..50);
+        let sequence = self.next_sequence;
+        let name = format!("{id}/{sequence}");
+        let key = ["a", "b", "c", "nobody"][rng.usize(0..4)];
+        let good = rng.u8(0..12) > 0;
+        let data = match rng.u8(0..3) {
+            _ if good => format!("{{\"id\":\"{name}\",\"k\":\"{key}\",\"more\":[1,{{}}]}}"),
+            0 => format!("{{\"id\":\"{name}\""),
+            1 => "\u{0}not json".to_owned(),
+            _ => String::new(),
+        };
+        let back_ms = if rng.u8(0..4) == 0 { rng.i64(0..STEP_BACK_MS) } else { 0 };
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let hidden_until = shard.puts.last().map_or(0, |put| put.visible_ms);
+        let visible_ms = hidden_until.max(wall_ms + rng.i64(0..HIDDEN_MS));
+        let (arrival_ms, data) = (wall_ms - back_ms, Bytes::from(data));
+        let record = Record { sequence: sequence.into(), sub_sequence: 0, arrival_ms, data, origin: None };
+        shard.puts.push(Put { record, visible_ms, id: good.then_some(name) });
+    }
+
+    /// Splits a shard in two, or merges two.
+    pub fn reshard(&mut self, rng: &mut Rng) -> &'static str {
+        let mut open = self.open();
+        let parent = open.swap_remove(rng.usize(0..open.len()));
+        if rng.bool() && !open.is_empty() {
+            let other = open.swap_remove(rng.usize(0..open.len()));
+            self.add(vec![parent, other]);
+            return "kinesis: merge";
+        }
+        let again = !self.shards[&parent].parents.is_empty();
+        self.add(vec![parent.clone()]);
+        self.add(vec![parent]);
+        if again { "kinesis: split of a child" } else { "kinesis: split" }
+    }
+
+    /// All records, by shard.
+    pub fn count(&self) -> u64 {
+        self.shards.values().map(|shard| shard.puts.len() as u64).sum()
+    }
+
+    /// The window of every record: that of its arrival, never before that of the one in front of it, nor before the last
+    /// of its parents. Nothing that goes wrong may change it.
+    pub fn windows(&self, size: WindowSize) -> BTreeMap<ShardId, Vec<Window>> {
+        let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
+        let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
+        // Shards are named in the order in which they are born.
+        for (id, shard) in &self.shards {
+            let floor_ms = shard.parents.iter().map(|parent| ends[parent]).max().unwrap_or(i64::MIN);
+            let mut clamp = Clamp::new(size, floor_ms);
+            let placed = shard.puts.iter().map(|put| clamp.place(put.record.arrival_ms)).collect();
+            windows.insert(id.clone(), placed);
+            ends.insert(id, clamp.floor_ms());
+        }
+        windows
+    }
+
+    fn first(&self, shard: &Shard, kind: &IteratorKind) -> usize {
+        match kind {
+            IteratorKind::TrimHorizon => 0,
+            IteratorKind::AtTimestamp(ms) => shard.puts.partition_point(|put| put.record.arrival_ms < *ms),
+            IteratorKind::At(text) => {
+                let at: u64 = text.parse().unwrap_or(u64::MAX);
+                shard.puts.partition_point(|put| put.record.sequence < at.into())
+            }
+            IteratorKind::After(text) => {
+                let after: u64 = text.parse().unwrap_or(u64::MAX);
+                shard.puts.partition_point(|put| put.record.sequence <= after.into())
+            }
+        }
+    }
+
+    fn read(&self, token: &str, records_max: u32, wall_ms: i64) -> Result<Answer, Failure> {
+        let parts: Vec<&str> = token.split('|').collect();
+        let (id, index, made_ms) = (parts[0], parts[1].parse::<usize>(), parts[2].parse::<i64>());
+        let (Ok(index), Ok(made_ms)) = (index, made_ms) else { return Err(failure("InvalidArgumentException")) };
+        if wall_ms - made_ms > ITERATOR_MS {
+            return Err(failure("ExpiredIteratorException"));
+        }
+        let Some(shard) = self.shards.get(&ShardId::from(id)) else { return Err(failure("ResourceNotFoundException")) };
+        let there = shard.puts.partition_point(|put| put.visible_ms <= wall_ms);
+        let end = there.min(index + records_max as usize).max(index);
+        let records: Vec<Record> = shard.puts[index..end].iter().map(|put| put.record.clone()).collect();
+        let over = shard.closed && end == shard.puts.len();
+        Ok(Answer {
+            bytes: records.iter().map(|record| record.data.len() + 4).sum(),
+            records,
+            next_iterator: (!over).then(|| format!("{id}|{end}|{wall_ms}")),
+            behind_ms: Some(if end == there { 0 } else { 700 }),
+            children: if over && self.names_children { shard.children.clone() } else { vec![] },
+            left: None,
+        })
+    }
+
+    fn listing(&self) -> Vec<ListedShard> {
+        let listed = |(id, shard): (&ShardId, &Shard)| ListedShard {
+            id: id.clone(),
+            parents: shard.parents.clone(),
+            detail: String::new(),
+            closed: shard.closed,
+        };
+        self.shards.iter().map(listed).collect()
+    }
+}
+
+fn failure(code: &str) -> Failure {
+    Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into() }
+}
+
+/// One place's way to the stream.
+pub struct StreamAt {
+    /// The stream.
+    pub stream: SharedStream,
+    /// Who calls.
+    pub place: String,
+    /// How calls go.
+    pub weather: Arc<Weather>,
+}
+
+impl StreamAt {
+    fn lock(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn call<T>(&self, work: impl FnOnce(&Stream, i64) -> Result<T, Failure>) -> Result<T, Failure> {
+        let call = self.weather.call(&self.place, "kinesis");
+        let silent = || Failure { message: "timed out".into(), ..Failure::default() };
+        sleep(call.before).await;
+        if call.fate == Fate::NotDone {
+            return Err(silent());
+        }
+        if self.weather.strikes(30, "kinesis: throttle") {
+            return Err(failure("ProvisionedThroughputExceededException"));
+        }
+        if self.weather.strikes(8, "kinesis: internal failure") {
+            return Err(Failure { status: Some(500), ..failure("InternalFailureException") });
+        }
+        let wall_ms = self.weather.wall_ms();
+        let done = work(&self.lock(), wall_ms);
+        sleep(call.after).await;
+        if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "kinesis") {
+            return Err(silent());
+        }
+        done
+    }
+}
+
+#[async_trait]
+impl Calls for StreamAt {
+    async fn iterator(&self, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure> {
+        self.call(|stream, wall_ms| {
+            let found = stream.shards.get(shard).ok_or_else(|| failure("ResourceNotFoundException"))?;
+            Ok(format!("{shard}|{}|{wall_ms}", stream.first(found, &kind)))
+        })
+        .await
+    }
+
+    async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure> {
+        if self.weather.strikes(15, "kinesis: expired iterator") {
+            return Err(failure("ExpiredIteratorException"));
+        }
+        if self.weather.strikes(40, "kinesis: empty answer") {
+            let next_iterator = Some(iterator);
+            return Ok(Answer { next_iterator, behind_ms: Some(900), ..Answer::default() });
+        }
+        self.call(|stream, wall_ms| stream.read(&iterator, records_max, wall_ms)).await
+    }
+}
+
+#[async_trait]
+impl ShardLister for StreamAt {
+    async fn list(&self, _job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
+        let listed = self.call(|stream, _| Ok(stream.listing())).await;
+        listed.map_err(|failure| ListError::Unavailable { reason: failure.message })
+    }
+}

@@ -1,0 +1,269 @@
+//! What every part of the world shares: the time, the seed's dice, what is cut from what, what was counted.
+//!
+//! Owns: the world's time, faults of single calls, the trace. Does not own: which part of the world has which fault.
+//! Rule: every random choice of the world comes from here; nothing is rolled while the world is calm.
+
+use fastrand::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// When the world begins, milliseconds since the Unix epoch: a whole hour.
+pub const BEGIN_MS: i64 = 1_795_485_600_000;
+/// How long a call to a service that can not be reached takes until it is given up.
+const UNREACHABLE: Duration = Duration::from_millis(1_500);
+
+/// How one call to a service goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is done, and the answer comes.
+    Done,
+    /// It is not done.
+    NotDone,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+}
+
+/// One call to a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Until it is done.
+    pub before: Duration,
+    /// Whether it is.
+    pub fate: Fate,
+    /// Until its answer comes.
+    pub after: Duration,
+}
+
+struct State {
+    rng: Rng,
+    now_ms: i64,
+    /// How far all wall clocks were put forward.
+    ahead_ms: i64,
+    wild: bool,
+    /// Calls that fail, of a thousand.
+    failing: u32,
+    /// Calls that take seconds, of a thousand.
+    slow: u32,
+    counts: BTreeMap<&'static str, u64>,
+    cut: BTreeSet<(String, String)>,
+    down_until_ms: BTreeMap<&'static str, i64>,
+    trace: Option<Vec<String>>,
+    broken: Vec<String>,
+}
+
+/// Shared by all parts of one world.
+pub struct Weather(Mutex<State>);
+
+impl Weather {
+    /// For one seed; `traced`: every event is kept as a line.
+    pub fn new(seed: u64, traced: bool) -> Arc<Self> {
+        let mut rng = Rng::with_seed(seed);
+        let (failing, slow) = ([rng.u32(0..40), rng.u32(40..150)][usize::from(rng.u8(0..5) == 0)], rng.u32(0..15));
+        Arc::new(Self(Mutex::new(State {
+            rng,
+            now_ms: 0,
+            ahead_ms: 0,
+            wild: false,
+            failing,
+            slow,
+            counts: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            down_until_ms: BTreeMap::new(),
+            trace: traced.then(Vec::new),
+            broken: vec![],
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rolls the dice.
+    pub fn roll<T>(&self, with: impl FnOnce(&mut Rng) -> T) -> T {
+        with(&mut self.state().rng)
+    }
+
+    /// True so many times of a thousand, and counted as this fault; never while the world is calm.
+    pub fn strikes(&self, per_mille: u32, fault: &'static str) -> bool {
+        let mut state = self.state();
+        let strikes = state.wild && state.rng.u32(0..1_000) < per_mille;
+        if strikes {
+            *state.counts.entry(fault).or_default() += 1;
+        }
+        strikes
+    }
+
+    /// Counts a fault.
+    pub fn count(&self, fault: &'static str) {
+        *self.state().counts.entry(fault).or_default() += 1;
+    }
+
+    /// Faults that happened, by kind.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.state().counts.clone()
+    }
+
+    /// Milliseconds since the world began.
+    pub fn now_ms(&self) -> i64 {
+        self.state().now_ms
+    }
+
+    /// The services' wall clock, milliseconds since the Unix epoch.
+    pub fn wall_ms(&self) -> i64 {
+        let state = self.state();
+        BEGIN_MS + state.now_ms + state.ahead_ms
+    }
+
+    /// Puts every wall clock of the world forward.
+    pub fn put_clocks_forward(&self, ms: i64) {
+        self.state().ahead_ms += ms;
+    }
+
+    /// Time goes on.
+    pub fn set_now(&self, now_ms: i64) {
+        self.state().now_ms = now_ms;
+    }
+
+    /// Whether things go wrong now.
+    pub fn is_wild(&self) -> bool {
+        self.state().wild
+    }
+
+    /// From now on they do, or do not; calm heals every cut.
+    pub fn set_wild(&self, wild: bool) {
+        let mut state = self.state();
+        state.wild = wild;
+        if !wild {
+            state.cut.clear();
+            state.down_until_ms.clear();
+        }
+    }
+
+    /// Two places do not reach each other any more.
+    pub fn cut(&self, a: &str, b: &str) {
+        self.state().cut.insert(ordered(a, b));
+    }
+
+    /// They do again.
+    pub fn heal(&self, a: &str, b: &str) {
+        self.state().cut.remove(&ordered(a, b));
+    }
+
+    /// Whether two places do not reach each other.
+    pub fn is_cut(&self, a: &str, b: &str) -> bool {
+        self.state().cut.contains(&ordered(a, b))
+    }
+
+    /// A service answers nobody until this time.
+    pub fn take_down(&self, service: &'static str, until_ms: i64) {
+        self.state().down_until_ms.insert(service, until_ms);
+    }
+
+    /// Whether a place reaches a service.
+    pub fn reaches(&self, place: &str, service: &'static str) -> bool {
+        let state = self.state();
+        let down = state.down_until_ms.get(service).is_some_and(|until_ms| state.now_ms < *until_ms);
+        !down && !state.cut.contains(&ordered(place, service))
+    }
+
+    /// How a call from a place to a service goes.
+    pub fn call(&self, place: &str, service: &'static str) -> Call {
+        if !self.reaches(place, service) {
+            return Call { before: UNREACHABLE, fate: Fate::NotDone, after: Duration::ZERO };
+        }
+        let (failing, slow) = {
+            let state = self.state();
+            (state.failing, state.slow)
+        };
+        let fate = match () {
+            () if self.strikes(failing / 2, not_done(service)) => Fate::NotDone,
+            () if self.strikes(failing / 2, answer_lost(service)) => Fate::AnswerLost,
+            () => Fate::Done,
+        };
+        let wait = |fault| match self.strikes(slow, fault) {
+            true => Duration::from_millis(self.roll(|rng| rng.u64(500..4_000))),
+            false => Duration::from_millis(self.roll(|rng| rng.u64(0..12))),
+        };
+        Call { before: wait(slow_call(service)), fate, after: wait(slow_answer(service)) }
+    }
+
+    /// Keeps a line of the trace, if there is one.
+    pub fn note<T: Display>(&self, line: impl FnOnce() -> T) {
+        let mut state = self.state();
+        let now_ms = state.now_ms;
+        if let Some(trace) = &mut state.trace {
+            trace.push(format!("{now_ms:>7} {}", without_digests(&line().to_string())));
+        }
+    }
+
+    /// What was kept.
+    pub fn trace(&self) -> Vec<String> {
+        self.state().trace.clone().unwrap_or_default()
+    }
+
+    /// Something that must never be.
+    pub fn broken(&self, what: String) {
+        self.note(|| format!("BROKEN {what}"));
+        self.state().broken.push(what);
+    }
+
+    /// The first thing that must never be and was.
+    pub fn first_broken(&self) -> Option<String> {
+        self.state().broken.first().cloned()
+    }
+}
+
+/// A manifest's digest depends on how fast this machine is: it says how long stages took.
+fn without_digests(line: &str) -> String {
+    const EPOCH_DIGITS: usize = 12;
+    const DIGEST_DIGITS: usize = 16;
+    let mut parts = line.split("/epochs/");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digest = EPOCH_DIGITS + 1..EPOCH_DIGITS + 1 + DIGEST_DIGITS;
+        let (before, after) = (part.get(..digest.start).unwrap_or(part), part.get(digest.end..).unwrap_or_default());
+        out.push_str("/epochs/");
+        out.push_str(before);
+        out.push_str(after);
+    }
+    out
+}
+
+fn ordered(a: &str, b: &str) -> (String, String) {
+    let (a, b) = if a < b { (a, b) } else { (b, a) };
+    (a.to_owned(), b.to_owned())
+}
+
+fn not_done(service: &str) -> &'static str {
+    match service {
+        "store" => "store: not done",
+        "s3" => "s3: 503",
+        _ => "kinesis: no answer",
+    }
+}
+
+fn answer_lost(service: &str) -> &'static str {
+    match service {
+        "store" => "store: outcome unknown after success",
+        "s3" => "s3: time-out after success",
+        _ => "kinesis: answer lost",
+    }
+}
+
+fn slow_call(service: &str) -> &'static str {
+    match service {
+        "store" => "store: slow",
+        "s3" => "s3: slow",
+        _ => "kinesis: slow",
+    }
+}
+
+fn slow_answer(service: &str) -> &'static str {
+    match service {
+        "store" => "store: slow answer",
+        "s3" => "s3: slow answer",
+        _ => "kinesis: slow answer",
+    }
+}

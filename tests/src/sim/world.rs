@@ -1,0 +1,517 @@
+//! A cluster in a world: places, the processes in them, the services they use, the user.
+//!
+//! Owns: how a process is put together, the course of a story (wild, calm, at rest), time. Does not own: what goes wrong
+//! ([`super::chaos`]), the verdict ([`super::oracle`]).
+//! Rule: time moves in ticks; within one, each process lives once, in an order that the dice decide.
+
+use super::chaos::Chaos;
+use super::network::{Dialler, Network, Presence};
+use super::node::{Body, Process};
+use super::storage::{Committed, FaultyStorage};
+use super::store::{FaultyStore, Ledger};
+use super::stream::{SharedStream, Stream, StreamAt};
+use super::weather::Weather;
+use super::witness::Watcher;
+use super::{oracle, story};
+use futures::FutureExt;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use streamctl_controller::core::{CoreSettings, OrphanAge};
+use streamctl_controller::node::{Node, Parts};
+use streamctl_controller::store::{LeaderRecord, MemoryStore, Store};
+use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::clock::Clock;
+use streamctl_engine::resolve;
+use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
+use streamctl_proto::spec::Location;
+use streamctl_proto::v1::jobs_server::Jobs;
+use streamctl_proto::{JobName, Manifest, Term, v1};
+use streamctl_worker::session::{self, Settings};
+use streamctl_worker::source::Sources;
+use streamctl_worker::task::{ReadBudget, TaskSettings};
+use tonic::Request;
+
+/// One step of the world's time.
+pub const TICK_MS: i64 = 20;
+/// A job must be there after this.
+const SUBMIT_MS_MAX: i64 = 30_000;
+/// All must be done this long after the last thing went wrong.
+const REST_MS_MAX: i64 = 120_000;
+/// Time in which a cluster that is done may still move tasks about.
+const SETTLE_MS: i64 = 8_000;
+/// A calm core is watched this long.
+const CALM_MS: i64 = 3_000;
+/// Age at which what nobody needs is thrown away.
+const ORPHAN_AGE_MS: i64 = 600_000;
+/// How long a lease outlives its last renewal.
+const LEASE_MS: i64 = 4_000;
+/// The only job.
+pub const JOB: &str = "sim";
+/// Its folders.
+pub const SINK: &str = "s3://sim/out/";
+/// See [`SINK`].
+pub const CHECKPOINT: &str = "s3://sim/checkpoint/";
+const LOOKUP: &str = "s3://sim/lookup/names.csv";
+
+/// What a seed decides once.
+pub struct Setting {
+    /// Its job file.
+    pub job_file: String,
+    /// Window size.
+    pub window_ms: i64,
+    /// Rows of an object are in the order of their shard; a join does not keep it.
+    pub ordered: bool,
+    /// Workers' clocks are within the reader's allowance: windows are then known beforehand.
+    pub exact: bool,
+    /// How long things go wrong.
+    pub wild_ms: i64,
+    /// Records per thousand ticks.
+    pub rate: u32,
+    /// Things that go wrong, per thousand ticks.
+    pub trouble: u32,
+}
+
+/// A place where a process can run.
+#[derive(Default)]
+pub struct Place {
+    /// What runs there.
+    pub process: Option<Process>,
+    /// How far its clock is ahead of the world's.
+    pub skew_ms: Arc<AtomicI64>,
+    /// Processes that were started there.
+    pub started: u32,
+    /// When the next one is.
+    pub starts_at_ms: Option<i64>,
+}
+
+/// The world of one story.
+pub struct World {
+    /// Time, dice, faults.
+    pub weather: Arc<Weather>,
+    /// Lines.
+    pub network: Arc<Network>,
+    /// What the seed decided.
+    pub setting: Setting,
+    /// By name: `c0`, `c1` ... are controllers, `w0` ... workers.
+    pub places: BTreeMap<String, Place>,
+    /// The store's own view of itself.
+    pub store: MemoryStore,
+    /// Who leads, and all heads.
+    pub ledger: Arc<Mutex<Ledger>>,
+    /// Everything in S3.
+    pub objects: MemoryStorage,
+    /// What may be visible.
+    pub committed: Committed,
+    /// What is read.
+    pub stream: SharedStream,
+    /// Versions of the lookup so far.
+    pub lookup: u32,
+    calm: Arc<AtomicBool>,
+    /// When the lease of a term was last renewed, and when its holder notices that it is lost.
+    renewed_ms: BTreeMap<Term, i64>,
+    notices_ms: Option<i64>,
+    /// The user heard that the job runs.
+    submitted: Arc<AtomicBool>,
+}
+
+impl World {
+    /// Of this seed.
+    pub fn new(seed: u64, traced: bool) -> Self {
+        let weather = Weather::new(seed, traced);
+        let setting = weather.roll(Setting::new);
+        let stream = Arc::new(Mutex::new(weather.roll(Stream::new)));
+        let wall = {
+            let weather = Arc::clone(&weather);
+            move || weather.wall_ms()
+        };
+        let objects = MemoryStorage::default().with_clock(Arc::new(wall));
+        let (controllers, workers) = weather.roll(|rng| (rng.usize(1..4), rng.usize(1..5)));
+        let names = (0..controllers).map(|n| format!("c{n}")).chain((0..workers).map(|n| format!("w{n}")));
+        let places = names.map(|name| (name, Place { starts_at_ms: Some(0), ..Place::default() })).collect();
+        let mut world = Self {
+            network: Network::new(Arc::clone(&weather)),
+            weather,
+            setting,
+            places,
+            store: MemoryStore::new(),
+            ledger: Arc::default(),
+            objects,
+            committed: Arc::default(),
+            stream,
+            lookup: 0,
+            calm: Arc::default(),
+            renewed_ms: BTreeMap::new(),
+            notices_ms: None,
+            submitted: Arc::default(),
+        };
+        world.change_lookup();
+        for (name, place) in &world.places {
+            let most_ms = if name.starts_with('c') {
+                3_600_000
+            } else if world.setting.exact {
+                100
+            } else {
+                5_000
+            };
+            place.skew_ms.store(world.weather.roll(|rng| rng.i64(-most_ms..most_ms)), Ordering::Relaxed);
+        }
+        world
+    }
+
+    /// Records that were put.
+    pub fn records(&self) -> u64 {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).count()
+    }
+
+    /// Epochs that were committed.
+    pub fn epochs(&self) -> u64 {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.heads.values().map(|heads| heads.len() as u64).sum()
+    }
+
+    /// Somebody writes a new version of the lookup.
+    pub fn change_lookup(&mut self) {
+        self.lookup += 1;
+        let tag = self.lookup;
+        let rows: String = ["a", "b", "c"].iter().map(|key| format!("{key},{tag}\n")).collect();
+        self.objects.put(LOOKUP, format!("k,v\n{rows}"));
+    }
+
+    /// The story, from its first tick to its verdict; on a violation it ends early.
+    pub fn live(&mut self) {
+        self.until(SUBMIT_MS_MAX, "the job is there", |world| world.submitted.load(Ordering::Relaxed));
+        self.weather.set_wild(true);
+        let (mut chaos, end_ms) = (Chaos::default(), self.weather.now_ms() + self.setting.wild_ms);
+        while self.weather.now_ms() < end_ms && !self.is_broken() {
+            chaos.strike(self);
+            if self.weather.roll(|rng| rng.u32(0..1_000)) < self.setting.rate {
+                let wall_ms = self.weather.wall_ms();
+                let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+                self.weather.roll(|rng| stream.put(rng, wall_ms));
+            }
+            self.tick();
+        }
+        self.calm_down();
+        self.until(REST_MS_MAX, "all records are in", |world| world.is_done());
+        self.pass(SETTLE_MS);
+        self.calm.store(true, Ordering::Relaxed);
+        self.pass(CALM_MS);
+        self.calm.store(false, Ordering::Relaxed);
+        // Until everything that nobody needs is older than its age.
+        self.weather.put_clocks_forward(ORPHAN_AGE_MS * 2);
+        self.pass(SETTLE_MS);
+        if !self.is_broken() {
+            oracle::judge(self);
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.weather.first_broken().is_some() || story::panicked().is_some()
+    }
+
+    /// Goes on until something is so; not to become so in time is a violation.
+    fn until(&mut self, ms_max: i64, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let (end_ms, mut ticks) = (self.weather.now_ms() + ms_max, 0);
+        while !self.is_broken() {
+            if ticks % 10 == 0 && is_so(self) {
+                return;
+            }
+            // A user who wants the job to run says so until it does.
+            let heard = self.submitted.load(Ordering::Relaxed);
+            if ticks % 200 == 0 || (ticks % 50 == 0 && !heard) {
+                self.ask(UserWish::Run);
+            }
+            if self.weather.now_ms() > end_ms {
+                return self.weather.broken(format!("not in {ms_max} ms: {what}"));
+            }
+            ticks += 1;
+            self.tick();
+        }
+    }
+
+    fn pass(&mut self, ms: i64) {
+        let end_ms = self.weather.now_ms() + ms;
+        while self.weather.now_ms() < end_ms && !self.is_broken() {
+            self.tick();
+        }
+    }
+
+    /// Nothing goes wrong any more, and everything is there.
+    fn calm_down(&mut self) {
+        self.weather.note(|| "calm");
+        self.weather.set_wild(false);
+        let now_ms = self.weather.now_ms();
+        for place in self.places.values_mut() {
+            match &mut place.process {
+                Some(process) => process.frozen_until_ms = None,
+                None => place.starts_at_ms = Some(now_ms),
+            }
+        }
+        self.submitted.store(false, Ordering::Relaxed);
+    }
+
+    fn is_done(&self) -> bool {
+        if !self.submitted.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(Ok(stored)) = self.store.load().now_or_never() else { return false };
+        let Some(job) = stored.into_iter().next() else { return false };
+        let Some(head) = job.head else { return self.records() == 0 };
+        let read = self.objects.get(&format!("{CHECKPOINT}{}", head.name), u64::MAX).now_or_never();
+        let Some(Ok(bytes)) = read else { return false };
+        let Ok(manifest) = Manifest::decode(&bytes, &head) else { return false };
+        job.published == head.epoch && manifest.totals.rows_in >= self.records()
+    }
+
+    /// One tick of everything.
+    fn tick(&mut self) {
+        let now_ms = self.weather.now_ms() + TICK_MS;
+        self.weather.set_now(now_ms);
+        self.start_due(now_ms);
+        let network = Arc::clone(&self.network);
+        network.accept(|place| self.at(place));
+        network.deliver(|place| self.at(place).0);
+        self.look_at_lease(now_ms);
+        let mut names: Vec<String> = self.places.keys().cloned().collect();
+        self.weather.roll(|rng| rng.shuffle(&mut names));
+        for name in names {
+            let Some(place) = self.places.get_mut(&name) else { continue };
+            let Some(process) = &mut place.process else { continue };
+            process.live(now_ms, TICK_MS);
+            if process.is_over() {
+                self.weather.note(|| format!("{name} has ended"));
+                place.starts_at_ms.get_or_insert(now_ms + 1_000);
+                place.process = None;
+                self.network.reset(&name);
+            }
+        }
+    }
+
+    fn at(
+        &self,
+        name: &str,
+    ) -> (Presence, Option<(tokio::runtime::Handle, streamctl_controller::service::workers::WorkersService)>) {
+        let Some(process) = self.places.get(name).and_then(|place| place.process.as_ref()) else {
+            return (Presence::Gone, None);
+        };
+        let service = match &process.body {
+            Body::Controller(node) => Some((process.handle().clone(), node.workers())),
+            Body::Worker => None,
+        };
+        let frozen = process.frozen_until_ms.is_some();
+        (if frozen { Presence::Frozen } else { Presence::Here }, service)
+    }
+
+    fn start_due(&mut self, now_ms: i64) {
+        let due = |(_, place): &(&String, &Place)| {
+            place.process.is_none() && place.starts_at_ms.is_some_and(|at| at <= now_ms)
+        };
+        let names: Vec<String> = self.places.iter().filter(due).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.start(&name);
+        }
+    }
+
+    /// Starts a process in a place.
+    fn start(&mut self, name: &str) {
+        self.weather.note(|| format!("{name} starts"));
+        let renamed = self.weather.roll(|rng| rng.bool());
+        let Some(place) = self.places.get_mut(name) else { return };
+        place.started += 1;
+        place.starts_at_ms = None;
+        let (started, skew) = (place.started, Arc::clone(&place.skew_ms));
+        let process = match name.starts_with('c') {
+            true => self.controller(name, started, &skew),
+            false => self.worker(name, if renamed { format!("{name}-{started}") } else { name.to_owned() }, &skew),
+        };
+        if let Some(place) = self.places.get_mut(name) {
+            place.process = Some(process);
+        }
+    }
+
+    fn clock(&self, skew_ms: &Arc<AtomicI64>) -> Clock {
+        let (weather, skew_ms) = (Arc::clone(&self.weather), Arc::clone(skew_ms));
+        Arc::new(move || weather.wall_ms() + skew_ms.load(Ordering::Relaxed))
+    }
+
+    fn storages(&self, place: &str) -> Storages {
+        let (inner, committed) = (self.objects.clone(), Arc::clone(&self.committed));
+        let weather = Arc::clone(&self.weather);
+        Storages::only(Arc::new(FaultyStorage { inner, place: place.to_owned(), weather, committed }))
+    }
+
+    fn stream_at(&self, place: &str) -> Arc<StreamAt> {
+        let (stream, weather) = (Arc::clone(&self.stream), Arc::clone(&self.weather));
+        Arc::new(StreamAt { stream, place: place.to_owned(), weather })
+    }
+
+    fn controller(&self, name: &str, started: u32, skew_ms: &Arc<AtomicI64>) -> Process {
+        let store = FaultyStore {
+            inner: self.store.candidate(),
+            place: name.to_owned(),
+            weather: Arc::clone(&self.weather),
+            ledger: Arc::clone(&self.ledger),
+            committed: Arc::clone(&self.committed),
+            objects: self.objects.clone(),
+            checkpoint: Location::folder(CHECKPOINT),
+        };
+        let (place, weather, calm) = (name.to_owned(), Arc::clone(&self.weather), Arc::clone(&self.calm));
+        let parts = Parts {
+            store: Arc::new(store),
+            world: resolve::World { aws: Aws::new(AwsSettings::default()), storages: self.storages(name) },
+            lister: self.stream_at(name),
+            core: CoreSettings {
+                orphan_age: OrphanAge::OlderThanMs(ORPHAN_AGE_MS),
+                listing_interval_ms: 4_000,
+                ..CoreSettings::default()
+            },
+            clock: self.clock(skew_ms),
+            witness: Some(Arc::new(Watcher { place, weather, calm })),
+        };
+        let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
+        let node = Arc::new(Node::new(me, parts));
+        let body = Body::Controller(Arc::clone(&node));
+        Process::start(self.weather.now_ms() - TICK_MS, body, |stopped, _| async move { node.lead(stopped).await })
+    }
+
+    fn worker(&self, place: &str, name: String, skew_ms: &Arc<AtomicI64>) -> Process {
+        let storages = self.storages(place);
+        let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone())
+            .with_clock(self.clock(skew_ms))
+            .with_stream(self.stream_at(place));
+        let controllers = self.places.keys().filter(|name| name.starts_with('c'));
+        let settings = Settings {
+            worker: name,
+            flight_address: format!("{place}:1"),
+            controllers: controllers.map(|name| format!("http://{name}")).collect(),
+            task: TaskSettings::default(),
+        };
+        let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
+        Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
+            let (results, budget) = (Arc::default(), ReadBudget::default());
+            let world = session::World { storages, sources, results, budget, compute };
+            let stop = async move {
+                let _gone = stopped.wait_for(|stopped| *stopped).await;
+            };
+            session::run_over(dial, settings, world, stop).await;
+        })
+    }
+
+    /// A lease that nobody renews ends; its holder notices a little before or after that.
+    fn look_at_lease(&mut self, now_ms: i64) {
+        if self.notices_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.notices_ms = None;
+            self.store.tell_deposed();
+        }
+        let Some(Ok(Some((term, leader)))) = self.store.leader().now_or_never() else { return };
+        let holds = {
+            let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.held.get(&term) == Some(&leader.id)
+        };
+        let place = self.places.get(&leader.address);
+        let renews = holds
+            && place.is_some_and(|place| {
+                let same = format!("{}-{}", leader.address, place.started) == leader.id;
+                same && place.process.as_ref().is_some_and(|process| process.frozen_until_ms.is_none())
+            })
+            && self.weather.reaches(&leader.address, "store");
+        let renewed_ms = self.renewed_ms.entry(term).or_insert(now_ms);
+        if renews {
+            *renewed_ms = now_ms;
+        } else if now_ms - *renewed_ms > LEASE_MS {
+            self.weather.count("leader: lease ran out");
+            self.end_term(now_ms);
+        }
+    }
+
+    /// The leader leads no more, and notices now or later.
+    pub fn end_term(&mut self, now_ms: i64) {
+        self.weather.note(|| "the lease ends");
+        let late_ms = self.weather.roll(|rng| rng.i64(0..2_000));
+        if late_ms < 700 {
+            self.store.depose();
+        } else {
+            self.store.depose_in_silence();
+            self.notices_ms = Some(now_ms + late_ms);
+        }
+    }
+
+    /// The user asks every controller, as the command line does.
+    pub fn ask(&self, what: UserWish) {
+        for (name, place) in &self.places {
+            let Some(process) = &place.process else { continue };
+            let Body::Controller(node) = &process.body else { continue };
+            if process.frozen_until_ms.is_some() {
+                continue;
+            }
+            let (jobs, weather, place) = (node.jobs(), Arc::clone(&self.weather), name.clone());
+            let (text, submitted) = (self.setting.job_file.clone(), Arc::clone(&self.submitted));
+            process.handle().spawn(async move {
+                let answer = match what {
+                    UserWish::Run => {
+                        let request = v1::SubmitRequest { spec_toml: text, ..v1::SubmitRequest::default() };
+                        jobs.submit(Request::new(request)).await.map(drop)
+                    }
+                    UserWish::Stop { drain } => {
+                        let request = v1::StopJobRequest { job: JOB.to_owned(), drain };
+                        jobs.stop_job(Request::new(request)).await.map(drop)
+                    }
+                };
+                weather.note(|| {
+                    format!("user at {place}: {what:?} {:?}", answer.as_ref().map_err(tonic::Status::message))
+                });
+                if what == UserWish::Run && answer.is_ok() {
+                    submitted.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+}
+
+/// What a user may want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserWish {
+    /// Submit, or submit again.
+    Run,
+    /// Stop.
+    Stop {
+        /// Finish what was read first.
+        drain: bool,
+    },
+}
+
+impl Setting {
+    fn new(rng: &mut fastrand::Rng) -> Self {
+        let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
+        let kind = rng.u8(0..6);
+        let sql = match kind {
+            0 => "SELECT s.id, s.k, n.v FROM source s LEFT JOIN names n ON s.k = n.k ORDER BY s.id",
+            1 => "SELECT id, k FROM source",
+            _ => "SELECT s.id, s.k, n.v FROM source s LEFT JOIN names n ON s.k = n.k",
+        };
+        let lookup = "[[lookup]]\nname = \"names\"\npath = \"s3://sim/lookup/\"\nformat = \"csv\"\nrefresh = \"2s\"\n";
+        let lookup = if kind == 1 { "" } else { lookup };
+        let (records, retries) = (rng.u32(3..200), 100);
+        let job_file = format!(
+            "name = \"{JOB}\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\nstarting_position = \"trim_horizon\"\n\
+             poll_interval = \"250ms\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
+             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{SINK}\"\n\
+             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{CHECKPOINT}\"\n[retry]\nmax = {retries}\n"
+        );
+        Self {
+            job_file,
+            window_ms,
+            ordered: kind == 1,
+            exact: rng.u8(0..3) > 0,
+            wild_ms: rng.i64(8_000..40_000),
+            rate: rng.u32(30..400),
+            trouble: [rng.u32(2..40), rng.u32(40..120)][usize::from(rng.u8(0..4) == 0)],
+        }
+    }
+}
+
+/// The name of the only job.
+pub fn job() -> JobName {
+    JOB.parse().expect("it is a name")
+}

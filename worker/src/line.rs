@@ -1,0 +1,83 @@
+//! How a controller is reached: a line that carries what is said, both ways, in order.
+//!
+//! Owns: the trait, and gRPC as the way it is done. Does not own: what is said (`session`), dialling again.
+//! Rule: a line that ends says so; nothing is said again by itself on another.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use streamctl_proto::v1::workers_client::WorkersClient;
+use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// Time to connect to a controller.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time in which a controller must answer Hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pings that find a dead line.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a worker says.
+pub type Outgoing = BoxStream<'static, v1::WorkerMessage>;
+/// What a controller says; after an error, or without one, it ends with the line.
+pub type Incoming = BoxStream<'static, Result<v1::ControllerMessage, Status>>;
+/// Gives what is said, from Hello on; called once, when there is a connection.
+pub type Begin = Box<dyn FnOnce() -> Outgoing + Send>;
+
+/// Opens lines to controllers.
+#[async_trait]
+pub trait Dial: Send + Sync {
+    /// Connects to `http://host:port` and opens a session. An error is the controller's refusal, or why there is no
+    /// line; dropped, the line is given up.
+    async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status>;
+}
+
+/// Lines over gRPC.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grpc;
+
+#[async_trait]
+impl Dial for Grpc {
+    async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status> {
+        open(address.to_owned(), begin).boxed().await
+    }
+}
+
+async fn open(address: String, begin: Begin) -> Result<Incoming, Status> {
+    let channel = connect(address).boxed().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut client = WorkersClient::new(channel.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(begin()).boxed()).await;
+    let incoming = answer.map_err(|_| Status::unavailable("no answer to Hello"))??.into_inner();
+    Ok(Held { incoming, _channel: channel }.boxed())
+}
+
+/// What comes over a channel, and the channel.
+struct Held {
+    incoming: Streaming<v1::ControllerMessage>,
+    _channel: Channel,
+}
+
+impl Stream for Held {
+    type Item = Result<v1::ControllerMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.incoming.poll_next_unpin(context)
+    }
+}
+
+async fn connect(address: String) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(address)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(HELLO_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect()
+        .await
+}
