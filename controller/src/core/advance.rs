@@ -7,13 +7,16 @@ use super::*;
 /// Between two looks for orphans of a job.
 const SWEEP_INTERVAL_MS: i64 = 600_000;
 
+/// Shards that every worker which may take tasks has, of all jobs; made once per step, and only when it is needed.
+pub(super) type Load = BTreeMap<WorkerId, usize>;
+
 impl Core {
     /// Does for one job whatever can be done now.
-    pub(super) fn advance(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+    pub(super) fn advance(&mut self, now: i64, name: &JobName, load: &mut Option<Load>, out: &mut Vec<Effect>) {
         self.list_when_due(now, name, out);
         self.check_lookups_when_due(now, name, out);
         if !self.adopting {
-            self.assign(now, name, out);
+            self.assign(now, name, load, out);
         }
         self.open_windows(name, out);
         self.commit(now, name, out);
@@ -68,30 +71,28 @@ impl Core {
         }
     }
 
-    /// Workers that may take tasks, with the number of shards they have of other jobs.
-    pub(super) fn load(&self, name: &JobName) -> BTreeMap<WorkerId, usize> {
+    fn load(&self) -> Load {
         let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
-        let mut load: BTreeMap<WorkerId, usize> = takes.map(|(id, _)| (id.clone(), 0)).collect();
-        for job in self.jobs.values().filter(|job| job.name() != name) {
-            for task in job.tasks.values() {
-                if let Some(shards) = load.get_mut(&task.worker) {
-                    *shards += task.shards.len();
-                }
+        let mut load: Load = takes.map(|(id, _)| (id.clone(), 0)).collect();
+        for task in self.jobs.values().flat_map(|job| job.tasks.values()) {
+            if let Some(shards) = load.get_mut(&task.worker) {
+                *shards += task.shards.len();
             }
         }
         load
     }
 
-    pub(super) fn assign(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
-        let load = self.load(name);
-        let term = self.term;
-        let Some(job) = self.jobs.get_mut(name) else { return };
+    pub(super) fn assign(&mut self, now: i64, name: &JobName, load: &mut Option<Load>, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get(name) else { return };
         let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
-        if !job.runs() || !listed || now < job.pause_until_ms {
+        if !job.plan_due || !job.runs() || !listed || now < job.pause_until_ms {
             return;
         }
+        let load = load.get_or_insert_with(|| self.load());
+        let term = self.term;
+        let Some(job) = self.jobs.get_mut(name) else { return };
         job.forget_partial_windows();
-        let plan = assign::plan(job, &load);
+        let plan = assign::plan(job, load);
         for id in plan.release {
             if let Some(task) = job.tasks.get_mut(&id) {
                 task.state = TaskState::Releasing;
@@ -99,15 +100,23 @@ impl Core {
             }
         }
         for (worker, shards) in plan.start {
+            if let Some(has) = load.get_mut(&worker) {
+                *has += shards.len();
+            }
             self.tasks_given += 1;
             let id = TaskId { term, counter: self.tasks_given };
             out.push(start(job, id, worker, shards));
         }
+        // Planning again after a plan was carried out plans nothing (I8).
+        job.plan_due = false;
     }
 
     pub(super) fn open_windows(&mut self, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         let live = matches!(job.wanted, Wanted::Running | Wanted::Draining);
+        if job.waiting.is_empty() {
+            return;
+        }
         let versions: Option<BTreeMap<_, _>> =
             job.lookups.iter().map(|(name, lookup)| Some((name.clone(), lookup.version.clone()?))).collect();
         let Some(versions) = versions.filter(|_| live) else { return };
@@ -131,7 +140,10 @@ impl Core {
         let term = self.term;
         let Some(job) = self.jobs.get_mut(name) else { return };
         let live = matches!(job.wanted, Wanted::Running | Wanted::Draining);
-        let Some(window) = job.committable().filter(|_| live && !self.adopting) else { return };
+        if !live || self.adopting {
+            return;
+        }
+        let Some(window) = job.committable() else { return };
         let manifest = job.manifest(window, term, now);
         job.committing = Some(Committing { manifest: manifest.clone(), reference: None });
         out.push(Effect::WriteManifest { manifest: Box::new(manifest) });

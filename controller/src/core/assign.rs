@@ -19,7 +19,7 @@ pub struct Plan {
     pub release: Vec<TaskId>,
 }
 
-/// Plans one job. `load` is the number of shards that each worker which may take more has of other jobs.
+/// Plans one job. `load` is the number of shards of all jobs that each worker which may take more has.
 pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     if load.is_empty() {
         return Plan::default();
@@ -75,15 +75,17 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     }
     let share = shares(&wish, have.values().sum::<usize>() + ready.len());
     let mut given: BTreeMap<WorkerId, BTreeSet<ShardId>> = BTreeMap::new();
+    // Fewest shards of this job first, then fewest of all jobs.
+    let mut order: BTreeSet<(usize, usize, &WorkerId)> = have.iter().map(|(w, n)| (*n, load[*w], *w)).collect();
     for id in ready {
-        let last =
-            job.shards[&id].last_worker.as_ref().filter(|worker| have.get(worker).is_some_and(|n| *n < share[*worker]));
-        let least = || have.iter().min_by_key(|(worker, n)| (**n, load[**worker], (**worker).clone())).map(|(w, _)| *w);
-        let Some(worker) = last.or_else(least).cloned() else { continue };
-        if let Some(count) = have.get_mut(&worker) {
-            *count += 1;
-        }
-        given.entry(worker).or_default().insert(id);
+        let last = job.shards[&id].last_worker.as_ref().and_then(|worker| have.get_key_value(worker));
+        let last = last.filter(|(worker, n)| **n < share[**worker]).map(|(worker, _)| *worker);
+        let Some(worker) = last.or_else(|| order.first().map(|(.., worker)| *worker)) else { continue };
+        let Some(count) = have.get_mut(worker) else { continue };
+        order.remove(&(*count, load[worker], worker));
+        *count += 1;
+        order.insert((*count, load[worker], worker));
+        given.entry(worker.clone()).or_default().insert(id);
     }
     Plan { start: given.into_iter().collect(), release: vec![] }
 }
@@ -107,10 +109,13 @@ fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
     }
     let share = shares(have, have.values().sum());
     let least = have.values().min().copied().unwrap_or(0);
+    let mut tasks_of: BTreeMap<&WorkerId, Vec<(&TaskId, usize)>> = BTreeMap::new();
+    for (id, task) in &job.tasks {
+        tasks_of.entry(&task.worker).or_default().push((id, task.shards.len()));
+    }
     let mut release = vec![];
     for (worker, count) in have {
-        let tasks: Vec<(&TaskId, usize)> =
-            job.tasks.iter().filter(|(_, t)| t.worker == **worker).map(|(id, t)| (id, t.shards.len())).collect();
+        let tasks = tasks_of.remove(worker).unwrap_or_default();
         let over = count.saturating_sub(share[*worker]);
         if over * 10 > share[*worker] && *count > least + 1 {
             let mut spare = over;

@@ -6,6 +6,7 @@
 use super::event::{EndedShard, KnownShard, ShardStats, Wanted};
 use super::replays::{ReplayState, is_dead_letters};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
 use streamctl_proto::spec::SourceKind;
@@ -264,6 +265,10 @@ pub struct Job {
     pub recent: VecDeque<EpochFigures>,
     /// Dead letters that are read once more.
     pub replays: ReplayState,
+    /// Something has changed that decides who reads which shards.
+    pub plan_due: bool,
+    /// The first shard that was not past a window's end when that was last looked at: those before it are.
+    not_past: Option<(i64, ShardId)>,
     /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
     pub task_workers: BTreeMap<TaskId, WorkerId>,
 }
@@ -296,6 +301,8 @@ impl Job {
             delays: BTreeMap::new(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),
+            plan_due: true,
+            not_past: None,
             task_workers: BTreeMap::new(),
         }
     }
@@ -342,6 +349,7 @@ impl Job {
     /// Adds shards that the source lists. Those of the first listing of a new job begin at the job's start, later ones
     /// at their beginning (KINESIS.md, line 2).
     pub fn learn(&mut self, listed: &[KnownShard], generation: u64) {
+        self.rearranged();
         let first = self.listing.answered == 0 && self.head.is_none() && self.shards.is_empty();
         let from = if first { self.resolved.start.clone() } else { Position::Start };
         for (_, shard) in self.shards.iter_mut().filter(|(id, _)| !is_dead_letters(id)) {
@@ -364,6 +372,7 @@ impl Job {
     /// its task said to be past. Children that the source did not name, and parents that are not known, must be listed
     /// before anything is committed or given out: an unknown parent may be one that is not listed yet.
     pub fn end_shard(&mut self, ended: &EndedShard) {
+        self.rearranged();
         let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
         let unclear = ended.children.is_empty() || ended.children.iter().any(|child| unknown(&child.parents));
         let unclear = unclear && self.lists_again() && !is_dead_letters(&ended.shard);
@@ -384,6 +393,12 @@ impl Job {
         for child in children {
             self.raise_floor(&child);
         }
+    }
+
+    /// Shards or tasks are others than before, or stand elsewhere: what was made of them must be made again.
+    fn rearranged(&mut self) {
+        self.plan_due = true;
+        self.not_past = None;
     }
 
     fn children_of(&self, parent: &ShardId) -> Vec<ShardId> {
@@ -410,6 +425,7 @@ impl Job {
 
     /// Adds a shard that nothing was read of.
     pub(super) fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
+        self.rearranged();
         let shard = Shard::new(from, parents, detail, self.base_end_ms());
         self.shards.insert(id.clone(), shard);
         self.raise_floor(id);
@@ -422,14 +438,30 @@ impl Job {
 
     /// No record of a window that ends at or before this will come any more.
     pub fn watermark_ms(&self) -> i64 {
-        let of = |shard: &Shard| {
-            let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
-            task.max(shard.floor_ms)
+        self.shards.values().map(|shard| self.shard_watermark_ms(shard)).min().unwrap_or(i64::MAX)
+    }
+
+    fn shard_watermark_ms(&self, shard: &Shard) -> i64 {
+        // One that waits for its parents holds nothing open: they do, until they have ended. If it did, a parent that is
+        // more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its own child.
+        if shard.done() || !self.parents_ended(shard) {
+            return i64::MAX;
+        }
+        let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
+        task.max(shard.floor_ms)
+    }
+
+    /// Whether the watermark has reached this. Goes on at the shard that was in the way the last time: however many
+    /// tasks report, each shard is looked at once per window.
+    fn all_past(&mut self, end_ms: i64) -> bool {
+        let from = match &self.not_past {
+            Some((asked_ms, shard)) if *asked_ms == end_ms => Bound::Included(shard),
+            _ => Bound::Unbounded,
         };
-        // A shard that waits for its parents holds nothing open: they do, until they have ended. If it did, a parent that
-        // is more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its own child.
-        let reads = |shard: &&Shard| !shard.done() && self.parents_ended(shard);
-        self.shards.values().filter(reads).map(of).min().unwrap_or(i64::MAX)
+        let mut rest = self.shards.range((from, Bound::Unbounded));
+        let in_the_way = rest.find(|(_, shard)| self.shard_watermark_ms(shard) < end_ms).map(|(id, _)| id.clone());
+        self.not_past = in_the_way.map(|id| (end_ms, id));
+        self.not_past.is_none()
     }
 
     /// Takes a report, or says why not. Taking one twice is no error.
@@ -485,6 +517,7 @@ impl Job {
             if let Some(shard) = self.shards.get_mut(id) {
                 shard.reached = range.to.clone();
                 shard.floor_ms = shard.floor_ms.max(report.window.start_ms);
+                self.plan_due |= shard.done();
             }
         }
         open.readers.remove(&report.task);
@@ -494,6 +527,7 @@ impl Job {
 
     /// Gives a task to a worker.
     pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) {
+        self.rearranged();
         for shard in &shards {
             if let Some(shard) = self.shards.get_mut(shard) {
                 shard.task = Some(id);
@@ -520,6 +554,7 @@ impl Job {
     /// Takes a task away: what it reported stays, what it did not is read again.
     pub fn remove_task(&mut self, id: TaskId) -> Option<Task> {
         let task = self.tasks.remove(&id)?;
+        self.rearranged();
         for shard in &task.shards {
             if let Some(shard) = self.shards.get_mut(shard) {
                 shard.task = None;
@@ -536,6 +571,7 @@ impl Job {
 
     /// Drops everything that no head holds and that is not on its way into one.
     pub fn drop_uncommitted(&mut self) {
+        self.rearranged();
         let base = self.committing.as_ref().map(|committing| &committing.manifest);
         let base_end_ms = self.base_end_ms();
         self.windows.retain(|window, _| window.end_ms <= base_end_ms);
@@ -561,6 +597,7 @@ impl Job {
         let Some(first) = self.windows.iter().find(|each| partial((each.0, each.1))).map(|(window, _)| *window) else {
             return;
         };
+        self.rearranged();
         let mut back: BTreeMap<ShardId, Position> = BTreeMap::new();
         for (id, range) in self.windows.range(first..).flat_map(|(_, o)| &o.reports).flat_map(|report| &report.ranges) {
             back.entry(id.clone()).or_insert_with(|| range.from.clone());
@@ -581,7 +618,7 @@ impl Job {
     }
 
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
-    pub fn committable(&self) -> Option<Window> {
+    pub fn committable(&mut self) -> Option<Window> {
         let blocked = self.committing.is_some()
             || self.publishing.len() >= PUBLISH_BACKLOG_MAX
             || self.listing.answered < self.listing.needed;
@@ -589,7 +626,8 @@ impl Job {
             return None;
         }
         let (window, _) = self.windows.iter().find(|(_, open)| !open.reports.is_empty())?;
-        (window.end_ms <= self.watermark_ms()).then_some(*window)
+        let window = *window;
+        self.all_past(window.end_ms).then_some(window)
     }
 
     /// The manifest of the next epoch.
@@ -676,9 +714,11 @@ impl Job {
     pub fn committed(&mut self) -> Option<Manifest> {
         let Committing { manifest, reference } = self.committing.take()?;
         let reference = reference?;
+        self.not_past = None;
         for (id, frontier) in &manifest.frontier {
             if let Some(shard) = self.shards.get_mut(id) {
                 if frontier.position == Position::End && shard.committed != Position::End {
+                    self.plan_due = true;
                     shard.reached = Position::End;
                     shard.ended_at_listing = self.listing.asked;
                     shard.listed = true;
@@ -721,8 +761,8 @@ impl Job {
         self.runs()
             && !self.lists_again()
             && self.listing.answered > 0
-            && self.shards.values().all(Shard::done)
             && self.tasks.is_empty()
+            && self.shards.values().all(Shard::done)
             && self.windows.values().all(|open| open.reports.is_empty())
             && self.settled()
     }

@@ -35,6 +35,7 @@ impl Core {
             memory_bytes: 0,
         };
         self.workers.insert(worker.clone(), joined);
+        self.plan_all_anew();
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
         self.offered.retain(|(other, _)| *other != worker);
@@ -112,6 +113,7 @@ impl Core {
     pub(super) fn leave(&mut self, worker: &WorkerId, session: SessionId, out: &mut Vec<Effect>) {
         let Some(leaving) = self.current(worker, session) else { return };
         leaving.leaving = true;
+        self.plan_all_anew();
         self.release_all(worker, out);
     }
 
@@ -120,6 +122,7 @@ impl Core {
         for job in self.jobs.values_mut() {
             for (id, task) in job.tasks.iter_mut().filter(|(_, task)| task.worker == *worker) {
                 if task.state == TaskState::Running {
+                    job.plan_due = true;
                     task.state = TaskState::Releasing;
                     out.push(Effect::ReleaseTask { worker: worker.clone(), task: *id });
                 }
@@ -132,6 +135,9 @@ impl Core {
         let timeout_ms = self.settings.worker_timeout_ms;
         let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected);
         let lost: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| id.clone()).collect();
+        if !lost.is_empty() {
+            self.plan_all_anew();
+        }
         for worker in lost {
             let offered = self.offered.iter().filter(|(other, _)| *other == worker).map(|(_, running)| running.task);
             let mut tasks: Vec<TaskId> = offered.collect();

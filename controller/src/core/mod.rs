@@ -6,6 +6,7 @@
 
 mod advance;
 pub mod assign;
+mod concern;
 pub mod effect;
 pub mod event;
 pub mod invariants;
@@ -24,6 +25,7 @@ pub use event::{
 pub use job::Job;
 pub use replays::{ReplayState, is_dead_letters};
 
+use concern::Concern;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
@@ -129,14 +131,23 @@ impl Core {
     /// Applies one event at `now`; returns what must happen next.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
+        let (concern, ticked) = (self.concern(&event), matches!(event, Event::Ticked));
         if let Some(event) = self.hold(event) {
             self.apply(now, event, &mut out);
         }
-        self.lose_silent_workers(now, &mut out);
-        self.adopt_when_due(now, &mut out);
-        let names: Vec<JobName> = self.jobs.keys().cloned().collect();
-        for name in names {
-            self.advance(now, &name, &mut out);
+        if ticked {
+            self.lose_silent_workers(now, &mut out);
+            self.adopt_when_due(now, &mut out);
+        }
+        let mut load = None;
+        match concern {
+            Concern::Nothing => {}
+            Concern::Job(name) => self.advance(now, &name, &mut load, &mut out),
+            Concern::All => {
+                for name in self.jobs.keys().cloned().collect::<Vec<_>>() {
+                    self.advance(now, &name, &mut load, &mut out);
+                }
+            }
         }
         out
     }
@@ -200,15 +211,17 @@ impl Core {
                 self.join(now, worker, session, flight_address, tasks, out);
             }
             Event::WorkerHeard { worker, session, memory_bytes } => {
-                if let Some(worker) = self.current(&worker, session) {
-                    worker.heard_ms = now;
-                    worker.lost = false;
-                    worker.memory_bytes = memory_bytes;
+                let Some(worker) = self.current(&worker, session) else { return };
+                worker.heard_ms = now;
+                worker.memory_bytes = memory_bytes;
+                if std::mem::take(&mut worker.lost) {
+                    self.plan_all_anew();
                 }
             }
             Event::WorkerDisconnected { worker, session } => {
                 if let Some(worker) = self.current(&worker, session) {
                     worker.connected = false;
+                    self.plan_all_anew();
                 }
             }
             Event::WorkerLeaving { worker, session } => self.leave(&worker, session, out),
@@ -372,6 +385,7 @@ impl Core {
             job.failures = 0;
             job.delays.clear();
             job.pause_until_ms = now;
+            job.plan_due = true;
             job.listing.needed = job.listing.asked + 1;
             if let Some(manifest) = job.publishing.front() {
                 out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
@@ -425,6 +439,7 @@ fn take_back_drain(job: &mut Job, out: &mut Vec<Effect>) {
 
 /// Lets all tasks of a job finish their windows up to a time.
 fn drain(job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
+    job.plan_due = true;
     for (id, task) in &mut job.tasks {
         task.state = TaskState::Draining(until_ms);
         out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });

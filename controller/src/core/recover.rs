@@ -5,25 +5,40 @@
 
 use super::event::RunningTask;
 use super::job::{Job, Shard};
+use std::collections::BTreeSet;
 use streamctl_proto::{Position, ShardId, WorkerId};
 
 /// Adopts what chains on to the head; gives back what must be cancelled.
+///
+/// A task that turns out half-way not to chain is left out and all others are taken anew: that is rare, and a copy of
+/// the job for each of a thousand tasks is not cheap.
 pub fn adopt(job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(WorkerId, RunningTask)> {
     offered.sort_by_key(|(_, running)| running.task);
     let mut refused = vec![];
     loop {
-        let Some(next) = offered.iter().position(|(_, running)| fits(job, running)) else {
-            refused.extend(offered);
-            return refused;
-        };
-        let (worker, running) = offered.remove(next);
         let mut trial = job.clone();
-        if take(&mut trial, &worker, &running).is_ok() {
-            *job = trial;
-        } else {
-            refused.push((worker, running));
+        match adopt_all(&mut trial, &offered) {
+            Ok(unfit) => {
+                *job = trial;
+                let of = |(index, offer)| unfit.contains(&index).then_some(offer);
+                refused.extend(offered.into_iter().enumerate().filter_map(of));
+                return refused;
+            }
+            Err(index) => refused.push(offered.remove(index)),
         }
     }
+}
+
+/// Takes one task after the other, parents' before children's. `Ok`: those that fit nowhere; `Err`: the one that fitted
+/// and does not chain, which leaves the job half changed.
+fn adopt_all(job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Result<BTreeSet<usize>, usize> {
+    let mut left: BTreeSet<usize> = (0..offered.len()).collect();
+    while let Some(next) = left.iter().copied().find(|index| fits(job, &offered[*index].1)) {
+        let (worker, running) = &offered[next];
+        take(job, worker, running).map_err(|_| next)?;
+        left.remove(&next);
+    }
+    Ok(left)
 }
 
 /// The task's shards are free, stand where it began or where its reports up to the head leave them, and none is read

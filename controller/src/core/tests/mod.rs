@@ -5,6 +5,7 @@
 
 mod invariants;
 mod replays;
+mod scale;
 mod sim;
 mod stories;
 
