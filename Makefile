@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build tools servers
+.PHONY: help demo test chaos soak check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -26,6 +26,10 @@ demo: build ## Build, then run the model job on made-up sales records and local 
 test: servers ## Install the test servers, build, run every test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
+
+chaos: servers ## Faults on real processes under load, as a table (ONLY=name,... CHAOS_JSON=file CHAOS_FOLDER=keep data and logs)
+	$(CARGO_BUILD)
+	"$(BIN)/streamctl-chaos" $(if $(ONLY),--only "$(ONLY)") $(if $(CHAOS_JSON),--json "$(CHAOS_JSON)") $(if $(CHAOS_FOLDER),--folder "$(CHAOS_FOLDER)")
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check
