@@ -82,9 +82,10 @@ impl Core {
     }
 
     pub(super) fn assign(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
-        let load = self.load(name);
+        let mut load = self.load(name);
         let term = self.term;
         let Some(job) = self.jobs.get_mut(name) else { return };
+        job.prefer_others(now, &mut load);
         let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
         if !job.runs() || !listed || now < job.pause_until_ms {
             return;

@@ -4,6 +4,7 @@
 //! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only forward (I2, I3).
 
 use super::event::{EndedShard, KnownShard, ShardStats, Wanted};
+use super::standstill::Standstill;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
@@ -259,6 +260,10 @@ pub struct Job {
     pub pause_until_ms: i64,
     /// The last failure that is being tried again, per effect.
     pub delays: BTreeMap<&'static str, String>,
+    /// Workers whose tasks could not reach what they need, and until when others are preferred to them.
+    pub avoided: BTreeMap<WorkerId, i64>,
+    /// What does not go on.
+    pub standstill: Standstill,
     /// The last epochs.
     pub recent: VecDeque<EpochFigures>,
     /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
@@ -291,6 +296,8 @@ impl Job {
             sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            standstill: Standstill::default(),
             recent: VecDeque::new(),
             task_workers: BTreeMap::new(),
         }
@@ -495,6 +502,15 @@ impl Job {
             self.task_workers.pop_first();
         }
         self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
+    }
+
+    /// Leaves out workers that are to be avoided. When that leaves nobody, it is not the workers: none is avoided then.
+    pub fn prefer_others(&mut self, now: i64, load: &mut BTreeMap<WorkerId, usize>) {
+        self.avoided.retain(|_, until_ms| *until_ms > now);
+        if load.keys().all(|worker| self.avoided.contains_key(worker)) {
+            self.avoided.clear();
+        }
+        load.retain(|worker, _| !self.avoided.contains_key(worker));
     }
 
     /// A task has reported everything before `watermark_ms`.

@@ -12,6 +12,7 @@ pub mod invariants;
 pub mod job;
 mod membership;
 pub mod recover;
+pub mod standstill;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,9 @@ pub use job::Job;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+
+/// A worker that could not reach what a task needs is given no task of that job for so long, if others are there.
+const AVOID_MS: i64 = 30_000;
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -94,6 +98,8 @@ pub struct Core {
     settings: CoreSettings,
     tasks_given: u64,
     began_ms: i64,
+    /// Of the last step.
+    now_ms: i64,
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
@@ -111,6 +117,7 @@ impl Core {
         Self {
             term,
             began_ms: now,
+            now_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
             settings,
             tasks_given: 0,
@@ -125,6 +132,7 @@ impl Core {
     /// Applies one event at `now`; returns what must happen next.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
+        self.now_ms = now;
         if let Some(event) = self.hold(event) {
             self.apply(now, event, &mut out);
         }
@@ -133,6 +141,9 @@ impl Core {
         let names: Vec<JobName> = self.jobs.keys().cloned().collect();
         for name in names {
             self.advance(now, &name, &mut out);
+        }
+        for job in self.jobs.values_mut() {
+            job.standstill = job.standstill.note(now, job);
         }
         out
     }
@@ -303,6 +314,7 @@ impl Core {
                 job.retries += 1;
                 job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
                 job.delays.insert("task", error);
+                job.avoided.insert(worker.clone(), now + AVOID_MS);
             }
             TaskEnd::Retry { error } => {
                 // Tasks that fail together fail for one reason: they count once.

@@ -77,6 +77,7 @@ impl Core {
             waits.push("a worker: none is connected".to_owned());
         }
         waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
+        waits.extend(job.standstill.words(self.now_ms, job));
         waits
     }
 

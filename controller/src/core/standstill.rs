@@ -1,0 +1,70 @@
+//! What does not go on, for the status: a part that hangs says nothing by itself.
+//!
+//! Owns: since when each task has finished no window, and the store and the sink have not done what they were asked.
+//! Does not own: what becomes of it; nothing is decided by this.
+//! Rule: looked at after every event, and told only after [`STANDSTILL_MS`].
+
+use super::job::Job;
+use std::collections::BTreeMap;
+use streamctl_proto::{Epoch, TaskId};
+
+/// What takes longer is told; a task has the length of a window more.
+const STANDSTILL_MS: i64 = 5_000;
+
+/// How far things were, and since when.
+#[derive(Clone, Debug, Default)]
+pub struct Standstill {
+    /// The watermark of each task.
+    tasks: BTreeMap<TaskId, (i64, i64)>,
+    /// The epoch on its way into the store, and whether its manifest is there.
+    commit: Option<((Epoch, bool), i64)>,
+    /// The epoch that is being published.
+    publish: Option<(Epoch, i64)>,
+}
+
+impl Standstill {
+    /// Takes note of how far the job is.
+    pub fn note(&self, now: i64, job: &Job) -> Self {
+        let task = |(id, task): (&TaskId, &super::job::Task)| {
+            let since = self.tasks.get(id).filter(|(watermark_ms, _)| *watermark_ms == task.watermark_ms);
+            (*id, (task.watermark_ms, since.map_or(now, |(_, since)| *since)))
+        };
+        let commit = job.committing.as_ref().map(|c| (c.manifest.epoch, c.reference.is_some()));
+        let publish = job.publishing.front().map(|manifest| manifest.epoch);
+        Self {
+            tasks: job.tasks.iter().map(task).collect(),
+            commit: commit.map(|key| (key, since(self.commit, key, now))),
+            publish: publish.map(|key| (key, since(self.publish, key, now))),
+        }
+    }
+
+    /// What stands still, in words.
+    pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
+        let mut words = vec![];
+        let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
+        let slowest = self.tasks.values().map(|(watermark_ms, _)| *watermark_ms).min();
+        let limit_ms = job.resolved.spec.window.ms().saturating_add(STANDSTILL_MS);
+        for (id, (watermark_ms, since)) in &self.tasks {
+            let Some(task) = job.tasks.get(id).filter(|_| Some(*watermark_ms) == slowest) else { continue };
+            if let Some(seconds) = late(*since, limit_ms) {
+                words.push(format!("task {id} on {}: it has finished no window for {seconds} s", task.worker));
+            }
+        }
+        if let Some(((epoch, manifest), since)) = self.commit
+            && let Some(seconds) = late(since, STANDSTILL_MS)
+        {
+            let what = if manifest { "the store" } else { "the checkpoint location" };
+            words.push(format!("{what}: the commit of epoch {epoch} takes {seconds} s"));
+        }
+        if let Some((epoch, since)) = self.publish
+            && let Some(seconds) = late(since, STANDSTILL_MS)
+        {
+            words.push(format!("the sink: publishing epoch {epoch} takes {seconds} s"));
+        }
+        words
+    }
+}
+
+fn since<K: PartialEq>(before: Option<(K, i64)>, key: K, now: i64) -> i64 {
+    before.filter(|(same, _)| *same == key).map_or(now, |(_, since)| since)
+}
