@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod local_run;
 pub mod places;
 pub mod process;
+pub mod procfs;
 pub mod proxy;
 pub mod python;
 pub mod servers;

@@ -108,7 +108,7 @@ impl System {
         for server in &servers {
             match server {
                 Part::Etcd(place) => self.etcd[*place].launch_again(),
-                Part::S3 => self.s3.start_again(),
+                Part::S3 => self.start_s3_again(),
             }
         }
         for part in parts {
@@ -116,6 +116,15 @@ impl System {
                 self.cluster.start_again(part);
             }
         }
+    }
+
+    /// SeaweedFS answers some seconds before it takes objects.
+    fn start_s3_again(&mut self) {
+        self.s3.start_again();
+        until("an S3 that takes objects", STEP_WITHIN, || {
+            let probe = ["prepare", "--no-stream", "--no-table", "--bucket", super::system::BUCKET];
+            self.python.try_ask("seed.py", &probe).ok()
+        });
     }
 
     fn server_of(&self, part: &str) -> Option<Part> {

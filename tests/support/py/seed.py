@@ -1,6 +1,6 @@
 """Makes the workshop's stream, catalog table and lookup, and writes sales records of which each is known.
 
-    seed.py prepare --stream S --shards N --bucket B --table T [--typed] [--no-table] [--lookup FILE]
+    seed.py prepare --stream S --shards N --bucket B --table T [--typed] [--no-table] [--no-stream] [--lookup FILE]
     seed.py write   --stream S --seed N --records N --oracle FILE [--first N] [--rate R] [--bad-every N] [--unmatched-every N] [--lookup FILE]
     seed.py edges   --stream S --oracle FILE     one record of every awkward kind (the typed table)
     seed.py drop    --stream S
@@ -33,11 +33,16 @@ def ignoring(codes, call):
             raise
 
 
-def prepare(options):
-    kinesis, s3 = aws.client("kinesis"), aws.client("s3")
+def make_stream(kinesis, options):
     ignoring(["ResourceInUseException"], lambda: kinesis.create_stream(StreamName=options.stream, ShardCount=options.shards))
     while kinesis.describe_stream_summary(StreamName=options.stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
         time.sleep(0.05)
+
+
+def prepare(options):
+    s3 = aws.client("s3")
+    if not options.no_stream:
+        make_stream(aws.client("kinesis"), options)
     ignoring(["BucketAlreadyOwnedByYou", "BucketAlreadyExists"], lambda: s3.create_bucket(Bucket=options.bucket))
     s3.put_object(Bucket=options.bucket, Key=LOOKUP_KEY, Body=pathlib.Path(options.lookup).read_bytes(), ContentType="text/csv")
     if options.no_table:
@@ -193,6 +198,7 @@ def main():
             flags.add_argument("--table", default="json-streaming-table")
             flags.add_argument("--typed", action="store_true")
             flags.add_argument("--no-table", action="store_true")
+            flags.add_argument("--no-stream", action="store_true")
         elif verb != "drop":
             flags.add_argument("--oracle", required=True)
         if verb == "write":
