@@ -79,6 +79,16 @@ impl Aws {
         aws
     }
 
+    /// Every service at this address and with these made-up keys, whatever the environment says: for fakes.
+    pub async fn with_fake(endpoint: &str, key: &str) -> Self {
+        let keys = aws_sdk_s3::config::Credentials::new(key, "secret", None, None, "fake");
+        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let loader = loader.credentials_provider(keys).endpoint_url(endpoint).timeout_config(timeouts(ATTEMPT_TIMEOUT));
+        let aws = Self::new(AwsSettings { s3_path_style: true });
+        aws.shared.config.set(loader.load().await).expect("nobody else has these settings yet");
+        aws
+    }
+
     /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked for at the first call.
     async fn config(&self) -> &SdkConfig {
         let load = || async {

@@ -7,6 +7,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod kinesis;
 pub mod local_run;
 pub mod places;
 pub mod process;
