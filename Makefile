@@ -31,6 +31,10 @@ chaos: servers ## Faults on real processes under load, as a table (ONLY=name,...
 	$(CARGO_BUILD)
 	"$(BIN)/streamctl-chaos" $(if $(ONLY),--only "$(ONLY)") $(if $(CHAOS_JSON),--json "$(CHAOS_JSON)") $(if $(CHAOS_FOLDER),--folder "$(CHAOS_FOLDER)")
 
+soak: servers ## A long run under load, restarts and reshards: flat, and exactly once (MINUTES=3 RATE=2000 PLACE=s3|local SOAK_JSON=file SOAK_FOLDER=)
+	$(CARGO_BUILD)
+	"$(BIN)/streamctl-soak" --minutes "$(or $(MINUTES),3)" $(if $(RATE),--rate "$(RATE)") $(if $(PLACE),--place "$(PLACE)") $(if $(SOAK_JSON),--json "$(SOAK_JSON)") $(if $(SOAK_FOLDER),--folder "$(SOAK_FOLDER)")
+
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

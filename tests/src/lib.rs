@@ -15,6 +15,7 @@ pub mod procfs;
 pub mod proxy;
 pub mod python;
 pub mod servers;
+pub mod soak;
 pub mod wait;
 
 pub use cluster::Cluster;

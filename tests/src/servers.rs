@@ -4,7 +4,7 @@
 //! (`support/py/seed.py`).
 //! Rule: each has its own folder and ports; etcd alone is restarted by tests, on the same ones.
 
-use crate::places::{free_port, server_program, servers_folder};
+use crate::places::{binary, free_port, server_program, servers_folder};
 use crate::process::{Launch, Process};
 use crate::wait::{http_get, until};
 use std::path::{Path, PathBuf};
@@ -246,6 +246,14 @@ impl Server {
     /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk. Not ready yet.
     pub fn s3(folder: &Path) -> Self {
         s3(folder)
+    }
+
+    /// The fake of this project, with these flags: high rates, and the service's limits. Not ready yet.
+    pub fn kinesis_fake(folder: &Path, flags: &[&str]) -> Self {
+        let port = free_port();
+        let number = port.to_string();
+        let args = [&["--port", &number], flags].concat();
+        Self::launched(Launch::new("kinesis-fake", binary("kinesis-fake"), &args, folder), port, "/")
     }
 
     /// kinesis-mock: resharding as AWS does it, some thousand records. Not ready yet.

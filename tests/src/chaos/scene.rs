@@ -16,6 +16,8 @@ const RATE: &str = "30";
 const SHARDS: &str = "4";
 const WINDOW: &str = "1s";
 const COLUMNS: &str = "uuid country itemtype saleschannel orderpriority orderdate region shipdate unitssold";
+/// Where `seed.py` puts the lookup.
+const LOOKUP: &str = "input/lab4/country_lookup/";
 /// From the submit to windows that are published one after the other.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// From the end of the load to all of it published: after a long outage the backlog is worked off first.
@@ -54,7 +56,9 @@ impl Scene {
         let odd = ["--bad-every", "20", "--unmatched-every", "15"];
         let writer = python.start(&format!("{name}-writer"), "seed.py", &[&what[..], &odd].concat(), system.folder());
         let file = system.folder().join(format!("{name}.toml"));
-        std::fs::write(&file, job_file(name)).expect("the folder takes files");
+        let (lookup, place) = (format!("s3://{BUCKET}/{LOOKUP}"), format!("s3://{BUCKET}/{name}"));
+        let text = JobText { name, stream: name, window: WINDOW, lookup: &lookup, place: &place };
+        std::fs::write(&file, text.toml()).expect("the folder takes files");
         system.watch.follow(name);
         system.cluster.cli_ok(&["submit", file.to_str().expect("a temporary folder's path is text")]);
         until("a job that publishes its windows, read by all workers", STARTS_WITHIN, || {
@@ -100,26 +104,43 @@ pub fn verdict(sent: u64, words: Value) -> Verdict {
     Verdict { sent, lost, twice, words }
 }
 
-fn job_file(name: &str) -> String {
-    let columns: String = COLUMNS.split(' ').map(|column| format!("{column} = \"string\"\n")).collect();
-    let place = format!("s3://{BUCKET}/{name}");
-    format!(
-        r#"
+/// What a job file says of its places.
+#[derive(Clone, Copy, Debug)]
+pub struct JobText<'a> {
+    /// The job.
+    pub name: &'a str,
+    /// Its stream.
+    pub stream: &'a str,
+    /// The length of its windows.
+    pub window: &'a str,
+    /// The folder of its lookup.
+    pub lookup: &'a str,
+    /// Output, dead letters and checkpoint are folders of this one.
+    pub place: &'a str,
+}
+
+impl JobText<'_> {
+    /// The job file: the workshop's, with the columns in it.
+    pub fn toml(&self) -> String {
+        let columns: String = COLUMNS.split(' ').map(|column| format!("{column} = \"string\"\n")).collect();
+        let Self { name, stream, window, lookup, place } = self;
+        format!(
+            r#"
 name = "{name}"
 
 [source]
 type = "kinesis"
-stream = "{name}"
+stream = "{stream}"
 starting_position = "trim_horizon"
 
 [source.schema]
 {columns}
 [window]
-size = "{WINDOW}"
+size = "{window}"
 
 [[lookup]]
 name = "country_lookup"
-path = "s3://{BUCKET}/input/lab4/country_lookup/"
+path = "{lookup}"
 format = "csv"
 
 [transform]
@@ -138,7 +159,8 @@ path = "{place}/dead/"
 [checkpoint]
 location = "{place}/checkpoint/"
 "#
-    )
+        )
+    }
 }
 
 /// Milliseconds since 1970.

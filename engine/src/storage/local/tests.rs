@@ -114,7 +114,11 @@ async fn a_writer_that_is_dropped_or_aborted_leaves_nothing() {
         let mut writer = LocalStorage.stage(&scratch.location().join("a.parquet")).await.unwrap();
         writer.write(Bytes::from_static(b"rows")).await.unwrap();
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
-        if aborted { writer.abort().await } else { drop(writer) }
+        if aborted {
+            writer.abort().await
+        } else {
+            drop(writer)
+        }
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
     }
 }
