@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use streamctl_tests::chaos::fault::Strike;
 use streamctl_tests::chaos::{Fault, Row, System, disk, fault, report, run};
+use streamctl_tests::soak::stall;
 
 #[derive(Default)]
 struct Options {
@@ -33,6 +34,9 @@ fn main() -> anyhow::Result<ExitCode> {
         let one = || {
             if fault.strike == Strike::FillDisk {
                 return disk::run(&root, fault);
+            }
+            if fault.strike == Strike::StopSink {
+                return stall::run(&root, fault);
             }
             let system = system.get_or_insert_with(|| {
                 let folder = root.join(format!("from-{number}"));

@@ -87,7 +87,7 @@ pub fn run(folder: &Path, fault: &Fault) -> Row {
     if words["foreign"].as_array().is_some_and(|names| !names.is_empty() && names.iter().all(staged)) {
         words["ok"] = Value::Bool(true);
     }
-    let times = Times { noticed: None, again, healed: again, still };
+    let times = Times { noticed: None, again, healed: again, resumed: again, still };
     Row::of(fault, &times, &verdict(lines.lines().count() as u64, words), (0, 0))
 }
 

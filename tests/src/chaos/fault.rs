@@ -63,6 +63,8 @@ pub enum Strike {
     ReshardAndKill,
     /// A disk of its own is filled under a local run, and emptied after the fault's time.
     FillDisk,
+    /// SIGSTOP of the S3 server, with a load from the fake Kinesis that would fill the workers' memory.
+    StopSink,
 }
 
 /// What shows that it was noticed.
@@ -220,7 +222,7 @@ pub const LIST: &[Fault] = &[
     Fault { again_max: MOVED, ..harmless("upgrade", Strike::Upgrade, s(0)) }.without_tasks_kept(),
     // A local run has no status that others could ask.
     Fault { notice: Notice::Nothing, ..outage("disk-full", Strike::FillDisk, SOON) },
-    outage("sink-stands-still", Strike::Pause(Who::S3), FIVE_MINUTES),
+    outage("sink-stands-still", Strike::StopSink, FIVE_MINUTES),
 ];
 
 impl Fault {
@@ -230,6 +232,11 @@ impl Fault {
 
     const fn without_tasks_kept(self) -> Self {
         Self { keeps_tasks: false, ..self }
+    }
+
+    /// What was not done meanwhile is worked off at least twice as fast as it came.
+    pub fn backlog(&self) -> Duration {
+        self.lasts / 2
     }
 
     /// The fault of this name, or the names that there are.

@@ -2,7 +2,7 @@
 //!
 //! Owns: the verdict against the targets, the table, the JSON. Does not own: any measurement.
 
-use super::fault::{Fault, Notice};
+use super::fault::{Fault, From, Notice};
 use super::run::Times;
 use super::scene::Verdict;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// How exactly times are known: a question every 50 ms, its answer, and a tick of the core (100 ms).
 const EXACT_TO: Duration = Duration::from_millis(250);
-/// After mending, whatever the fault was, windows are published again within this time.
+/// After mending, whatever the fault was, windows are published again within this time and what the backlog takes.
 const HEALED_MAX: Duration = Duration::from_secs(15);
 
 /// One fault's line.
@@ -29,6 +29,8 @@ pub struct Row {
     pub again_from: String,
     /// The target.
     pub again_target_ms: Option<u64>,
+    /// From its mending until any window was newly published: the first of the backlog.
+    pub resumed_ms: Option<u64>,
     /// The longest time without a newly published window.
     pub still_ms: u64,
     /// Records that the stream acknowledged.
@@ -55,10 +57,11 @@ impl Row {
         if fault.notice != Notice::Nothing && late(times.noticed, fault.noticed_max) {
             misses.push(if times.noticed.is_none() { "never noticed" } else { "noticed late" }.to_owned());
         }
-        if late(times.again, fault.again_max) {
+        let again_max = fault.again_max.map(|max| if fault.from == From::Heal { max + fault.backlog() } else { max });
+        if late(times.again, again_max) {
             misses.push(if times.again.is_none() { "never running again" } else { "running again late" }.to_owned());
         }
-        if late(times.healed, Some(HEALED_MAX)) {
+        if late(times.healed, Some(HEALED_MAX + fault.backlog())) {
             misses.push(format!("after mending {:?}", times.healed));
         }
         let (before, kept) = tasks;
@@ -79,7 +82,8 @@ impl Row {
             noticed_target_ms: fault.noticed_max.map(ms),
             again_ms: times.again.map(ms),
             again_from: format!("{:?}", fault.from).to_lowercase(),
-            again_target_ms: fault.again_max.map(ms),
+            again_target_ms: again_max.map(ms),
+            resumed_ms: times.resumed.map(ms),
             still_ms: ms(times.still),
             sent: verdict.sent,
             lost: verdict.lost,

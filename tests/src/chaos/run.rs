@@ -26,6 +26,8 @@ pub struct Times {
     pub again: Option<Duration>,
     /// From its mending until a window that ended later was published.
     pub healed: Option<Duration>,
+    /// From its mending until any window was newly published.
+    pub resumed: Option<Duration>,
     /// The longest time without a newly published window, from the fault to the end of the measurement.
     pub still: Duration,
 }
@@ -69,12 +71,13 @@ impl Moment {
 
 fn measure(system: &mut System, fault: &Fault, before: &View, struck: &Struck, begin: Moment) -> Times {
     let mut times = Times::default();
-    let mut mended = None;
+    let (mut mended, mut published) = (None::<Moment>, 0);
     loop {
         let view = system.watch.view();
         if mended.is_none() && begin.instant.elapsed() >= fault.lasts {
             system.mend(fault.strike, struck);
             mended = Some(Moment::now());
+            published = view.published_end_ms;
         }
         if times.noticed.is_none() && is_noticed(fault.notice, before, &view, struck) {
             times.noticed = Some(begin.instant.elapsed());
@@ -82,6 +85,8 @@ fn measure(system: &mut System, fault: &Fault, before: &View, struck: &Struck, b
         let from = if fault.from == From::Fault { Some(begin) } else { mended };
         times.again = times.again.or(from.and_then(|from| from.passed(&view)));
         times.healed = times.healed.or(mended.and_then(|mended| mended.passed(&view)));
+        let newly = mended.filter(|_| view.published_end_ms > published).map(|mended| mended.instant.elapsed());
+        times.resumed = times.resumed.or(newly);
         let noticed = times.noticed.is_some() || fault.notice == Notice::Nothing || times.healed.is_some();
         let all = noticed && times.again.is_some() && times.healed.is_some();
         if all || begin.instant.elapsed() > fault.lasts + GIVE_UP_AFTER {

@@ -96,10 +96,11 @@ impl Scene {
     }
 }
 
-/// From the words of `check_output.py`.
+/// From the words of `check_output.py`, which counts per folder, or of `check_made.py`, which counts both together.
 pub fn verdict(sent: u64, words: Value) -> Verdict {
-    let of = |what: &str| ["sink", "dead"].iter().filter_map(|part| words[part][what].as_u64()).sum();
-    let (lost, twice) = (of("missing"), of("extra"));
+    let of = |what: &str| ["sink", "dead"].iter().filter_map(|part| words[part][what].as_u64()).sum::<u64>();
+    let both = |what: &str| words[what].as_u64().unwrap_or(0);
+    let (lost, twice) = (of("missing") + both("lost"), of("extra") + both("twice"));
     assert!(words["ok"] == true || lost + twice > 0, "the output is wrong in another way: {words:#}");
     Verdict { sent, lost, twice, words }
 }

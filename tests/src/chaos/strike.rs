@@ -32,7 +32,7 @@ impl System {
             Strike::Cut(who, to, mode) => self.cut_all(who, to, mode, view),
             Strike::Upgrade => self.upgrade(view),
             Strike::ReshardAndKill => self.reshard_and_kill(view),
-            Strike::FillDisk => unreachable!("a local run has no such system (`disk`)"),
+            Strike::FillDisk | Strike::StopSink => unreachable!("these have systems of their own (`disk`, `stall`)"),
         }
     }
 
@@ -42,7 +42,7 @@ impl System {
             Strike::Kill(_) | Strike::ReshardAndKill => self.start_parts(&struck.parts),
             Strike::Pause(_) => struck.parts.iter().for_each(|part| self.resume(part)),
             Strike::Cut(..) => self.links.heal(),
-            Strike::Upgrade | Strike::FillDisk => {}
+            Strike::Upgrade | Strike::FillDisk | Strike::StopSink => {}
         }
     }
 

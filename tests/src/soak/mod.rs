@@ -7,6 +7,7 @@
 pub mod flat;
 pub mod plan;
 pub mod run;
+pub mod stall;
 
 pub use plan::Plan;
 pub use run::run;

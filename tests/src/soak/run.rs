@@ -8,7 +8,7 @@ use super::plan::{BAD_EVERY, Plan, Step, UNMATCHED_EVERY};
 use crate::chaos::scene::JobText;
 use crate::chaos::watch::Watch;
 use crate::cluster::Cluster;
-use crate::places::country_lookup;
+use crate::places::{binary, country_lookup};
 use crate::procfs;
 use crate::python::Python;
 use crate::servers::{self, Etcd, Server};
@@ -18,14 +18,17 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use streamctl_proto::v1::JobStatus;
 
-const JOB: &str = "soak";
+pub(super) const JOB: &str = "soak";
 const BUCKET: &str = "soak";
 const STREAM: &str = "soak";
 const CONTROLLERS: [&str; 2] = ["controller-1", "controller-2"];
 /// The first one is never restarted.
-const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
+pub(super) const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
 const WINDOW: &str = "2s";
+/// What each worker may take, where its program knows the flag.
+pub(super) const MEMORY_LIMIT: &str = "256MiB";
 const SAMPLE_EVERY: Duration = Duration::from_secs(3);
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// After the last record, until all are published.
@@ -62,12 +65,14 @@ pub struct Outcome {
     pub verdict: Value,
 }
 
-struct Soak {
+pub(super) struct Soak {
     plan: Plan,
-    cluster: Cluster,
-    watch: Watch,
+    pub(super) cluster: Cluster,
+    pub(super) watch: Watch,
     etcd: Etcd,
-    s3: Server,
+    pub(super) s3: Server,
+    /// The workers have a limit of memory.
+    pub(super) limited: bool,
     kinesis: Server,
     python: Python,
     samples: Samples,
@@ -81,11 +86,8 @@ pub fn run(plan: &Plan) -> Outcome {
     soak.submit();
     let begin = Instant::now();
     soak.go_on(begin);
-    let records = plan.records();
     let ended = Instant::now();
-    let status = soak.cluster.until_status(JOB, &format!("all {records} records published"), DONE_WITHIN, |status| {
-        status.totals.as_ref().map_or(0, |totals| totals.rows_in) >= records && status.published == status.epoch
-    });
+    let status = soak.until_all_published();
     let drained_seconds = ended.elapsed().as_secs_f64();
     let verdict = soak.judge();
     let processes = soak.samples.judge(plan.lasts);
@@ -96,7 +98,7 @@ pub fn run(plan: &Plan) -> Outcome {
     Outcome {
         ok: flat && lost == 0 && twice == 0 && verdict["ok"] == true,
         rate: plan.rate,
-        records,
+        records: plan.records(),
         seconds: plan.lasts.as_secs(),
         drained_seconds,
         epochs: status.epoch,
@@ -110,8 +112,14 @@ pub fn run(plan: &Plan) -> Outcome {
     }
 }
 
+/// Whether the worker's program takes a limit of memory.
+fn takes_a_limit() -> bool {
+    let help = std::process::Command::new(binary("streamctl-worker")).arg("--help").output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--memory-limit"))
+}
+
 impl Soak {
-    fn start(plan: &Plan) -> Self {
+    pub(super) fn start(plan: &Plan) -> Self {
         let folder = plan.folder.as_path();
         let mut etcd = Etcd::cluster(folder, 1);
         let etcd = etcd.pop().expect("one was asked for");
@@ -133,21 +141,32 @@ impl Soak {
         let env = servers::env(&[("S3", s3.port()), ("KINESIS", kinesis.port())]);
         let mut cluster = Cluster::empty(env.clone(), folder, &format!("etcd://{}", etcd.address()), None);
         CONTROLLERS.iter().for_each(|id| cluster.add_controller(id));
-        WORKERS.iter().for_each(|id| cluster.add_worker(id));
+        let limited = takes_a_limit();
+        let flags: &[&str] = if limited { &["--memory-limit", MEMORY_LIMIT] } else { &[] };
+        WORKERS.iter().for_each(|id| cluster.add_worker_with(id, flags));
         let watch = Watch::start(&cluster.controller_addresses());
         watch.follow(JOB);
         until("a leader with both workers", STARTS_WITHIN, || {
             (watch.view().workers.len() == WORKERS.len()).then_some(())
         });
         let (samples, lag_ms_max, steps, plan) = (Samples::default(), 0, vec![], plan.clone());
-        Self { plan, cluster, watch, etcd, s3, kinesis, python: Python::new(env), samples, lag_ms_max, steps }
+        let python = Python::new(env);
+        Self { plan, cluster, watch, etcd, s3, limited, kinesis, python, samples, lag_ms_max, steps }
+    }
+
+    /// Waits until all that is written is published.
+    pub(super) fn until_all_published(&self) -> JobStatus {
+        let records = self.plan.records();
+        self.cluster.until_status(JOB, &format!("all {records} records published"), DONE_WITHIN, |status| {
+            status.totals.as_ref().map_or(0, |totals| totals.rows_in) >= records && status.published == status.epoch
+        })
     }
 
     fn root(&self) -> String {
         if self.plan.local { self.plan.folder.display().to_string() } else { format!("s3://{BUCKET}") }
     }
 
-    fn submit(&self) {
+    pub(super) fn submit(&self) {
         self.python.ask("seed.py", &["prepare", "--no-stream", "--no-table", "--bucket", BUCKET]);
         let lookup = self.plan.folder.join("lookup");
         std::fs::create_dir_all(&lookup).expect("the folder takes folders");
@@ -218,7 +237,7 @@ impl Soak {
         self.lag_ms_max = self.lag_ms_max.max(lag_ms);
     }
 
-    fn judge(&self) -> Value {
+    pub(super) fn judge(&self) -> Value {
         let [sink, dead] = ["out", "dead"].map(|place| format!("{}/{place}/", self.root()));
         let (records, bad) = (self.plan.records().to_string(), BAD_EVERY.to_string());
         let unmatched = UNMATCHED_EVERY.to_string();
