@@ -39,6 +39,8 @@ pub struct Driver {
     performer: Arc<Performer>,
     inbox: mpsc::Receiver<Input>,
     changed: watch::Sender<u64>,
+    /// How much stood still after the last step.
+    standing: usize,
 }
 
 impl Driver {
@@ -47,7 +49,7 @@ impl Driver {
         let term = performer.term;
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, now_ms(), settings);
-        (Self { core, performer: Arc::new(performer), inbox, changed }, handle)
+        (Self { core, performer: Arc::new(performer), inbox, changed, standing: 0 }, handle)
     }
 
     /// Runs until asked to stop, or until leadership is lost. `loaded` are the jobs of the store.
@@ -83,7 +85,9 @@ impl Driver {
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
         let effects = self.core.step(now_ms(), event);
-        if !quiet || !effects.is_empty() {
+        // What stands still shows by nothing but the time.
+        let stood = std::mem::replace(&mut self.standing, self.core.standing());
+        if !quiet || !effects.is_empty() || stood != self.standing {
             self.changed.send_modify(|count| *count += 1);
         }
         for effect in effects {

@@ -143,7 +143,9 @@ impl Core {
             self.advance(now, &name, &mut out);
         }
         for job in self.jobs.values_mut() {
-            job.standstill = job.standstill.note(now, job);
+            let mut standstill = std::mem::take(&mut job.standstill);
+            standstill.note(now, job);
+            job.standstill = standstill;
         }
         out
     }

@@ -24,18 +24,18 @@ pub struct Standstill {
 
 impl Standstill {
     /// Takes note of how far the job is.
-    pub fn note(&self, now: i64, job: &Job) -> Self {
-        let task = |(id, task): (&TaskId, &super::job::Task)| {
-            let since = self.tasks.get(id).filter(|(watermark_ms, _)| *watermark_ms == task.watermark_ms);
-            (*id, (task.watermark_ms, since.map_or(now, |(_, since)| *since)))
-        };
+    pub fn note(&mut self, now: i64, job: &Job) {
+        self.tasks.retain(|id, _| job.tasks.contains_key(id));
+        for (id, task) in &job.tasks {
+            let noted = self.tasks.entry(*id).or_insert((task.watermark_ms, now));
+            if noted.0 != task.watermark_ms {
+                *noted = (task.watermark_ms, now);
+            }
+        }
         let commit = job.committing.as_ref().map(|c| (c.manifest.epoch, c.reference.is_some()));
         let publish = job.publishing.front().map(|manifest| manifest.epoch);
-        Self {
-            tasks: job.tasks.iter().map(task).collect(),
-            commit: commit.map(|key| (key, since(self.commit, key, now))),
-            publish: publish.map(|key| (key, since(self.publish, key, now))),
-        }
+        self.commit = commit.map(|key| (key, since(self.commit, key, now)));
+        self.publish = publish.map(|key| (key, since(self.publish, key, now)));
     }
 
     /// What stands still, in words.

@@ -59,6 +59,11 @@ impl Core {
         self.workers.iter().map(status).collect()
     }
 
+    /// How many things stand still.
+    pub fn standing(&self) -> usize {
+        self.jobs.values().map(|job| job.standstill.words(self.now_ms, job).len()).sum()
+    }
+
     fn waiting_on(&self, job: &Job) -> Vec<String> {
         if !matches!(job.wanted, Wanted::Running | Wanted::Draining) {
             return vec![];

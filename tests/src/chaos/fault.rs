@@ -61,6 +61,8 @@ pub enum Strike {
     Upgrade,
     /// A shard is split and two are merged while a worker is killed.
     ReshardAndKill,
+    /// Kills, pauses and cuts of whatever comes, one after the other, for the fault's time; the seed says which.
+    Storm(u64),
     /// A disk of its own is filled under a local run, and emptied after the fault's time.
     FillDisk,
     /// SIGSTOP of the S3 server, with a load from the fake Kinesis that would fill the workers' memory.
@@ -220,6 +222,7 @@ pub const LIST: &[Fault] = &[
     Fault { notice: Notice::Nothing, noticed_max: None, ..kill("reshard-and-worker-killed", Who::Worker) }
         .with(Strike::ReshardAndKill, SOON),
     Fault { again_max: MOVED, ..harmless("upgrade", Strike::Upgrade, s(0)) }.without_tasks_kept(),
+    Fault { notice: Notice::Nothing, ..outage("storm", Strike::Storm(1), MINUTE) },
     // A local run has no status that others could ask.
     Fault { notice: Notice::Nothing, ..outage("disk-full", Strike::FillDisk, SOON) },
     outage("sink-stands-still", Strike::StopSink, FIVE_MINUTES),

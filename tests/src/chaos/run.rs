@@ -39,12 +39,13 @@ pub fn run(system: &mut System, fault: &Fault) -> Row {
     let before = system.watch.view();
     system.watch.begin_stillness();
     let mut begin = Moment::now();
-    let struck = system.strike(fault.strike, &before);
-    if fault.strike == Strike::Upgrade {
-        // Its last step is what is measured.
-        begin = Moment::now();
+    let struck = system.strike(fault.strike, fault.lasts, &before);
+    let mut rest = *fault;
+    if matches!(fault.strike, Strike::Upgrade | Strike::Storm(_)) {
+        // It is over; what is measured is what follows.
+        (begin, rest.lasts) = (Moment::now(), Duration::ZERO);
     }
-    let times = measure(system, fault, &before, &struck, begin);
+    let times = measure(system, &rest, &before, &struck, begin);
     let after = system.watch.view();
     system.make_whole();
     let verdict = scene.end(system);

@@ -11,8 +11,10 @@ use crate::places::binary;
 use crate::proxy::Mode;
 use crate::wait::{http_get, until};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// How long one thing of a storm lasts: around all the time-outs of leases, lines and silence.
+const STORM_MS: std::ops::Range<u64> = 200..5_000;
 /// One step of an upgrade: stop, start, join, take over.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -24,14 +26,15 @@ pub struct Struck {
 }
 
 impl System {
-    /// Does it; `view` is what was known just before.
-    pub fn strike(&mut self, strike: Strike, view: &View) -> Struck {
+    /// Does it; `view` is what was known just before. A storm and an upgrade are over when this returns.
+    pub fn strike(&mut self, strike: Strike, lasts: Duration, view: &View) -> Struck {
         match strike {
             Strike::Kill(who) => self.each(who, view, |system, part| system.kill(part)),
             Strike::Pause(who) => self.each(who, view, |system, part| system.pause(part)),
             Strike::Cut(who, to, mode) => self.cut_all(who, to, mode, view),
             Strike::Upgrade => self.upgrade(view),
             Strike::ReshardAndKill => self.reshard_and_kill(view),
+            Strike::Storm(seed) => self.storm(seed, lasts),
             Strike::FillDisk | Strike::StopSink => unreachable!("these have systems of their own (`disk`, `stall`)"),
         }
     }
@@ -42,7 +45,7 @@ impl System {
             Strike::Kill(_) | Strike::ReshardAndKill => self.start_parts(&struck.parts),
             Strike::Pause(_) => struck.parts.iter().for_each(|part| self.resume(part)),
             Strike::Cut(..) => self.links.heal(),
-            Strike::Upgrade | Strike::FillDisk | Strike::StopSink => {}
+            Strike::Upgrade | Strike::Storm(_) | Strike::FillDisk | Strike::StopSink => {}
         }
     }
 
@@ -191,6 +194,40 @@ impl System {
             std::os::unix::fs::symlink(binary(program), &path).expect("the folder takes links");
         }
         path
+    }
+
+    /// One thing at a time is broken for up to [`STORM_MS`], then mended, and the next one follows soon.
+    fn storm(&mut self, seed: u64, lasts: Duration) -> Struck {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut parts = self.parts(Who::ProgramsAndEtcd, &View::default());
+        // A minority of etcd only; and ours more often, as there is more to break.
+        parts.truncate(parts.len() - 2);
+        let servers = self.servers(To::Everything);
+        let begin = Instant::now();
+        while begin.elapsed() < lasts {
+            let part = parts[random.usize(..parts.len())].clone();
+            let length = Duration::from_millis(random.u64(STORM_MS));
+            match random.u8(..3) {
+                0 => {
+                    self.kill(&part);
+                    std::thread::sleep(length / 4);
+                    self.start_parts(std::slice::from_ref(&part));
+                }
+                1 => {
+                    self.pause(&part);
+                    std::thread::sleep(length);
+                    self.resume(&part);
+                }
+                _ => {
+                    let mode = if random.bool() { Mode::Hole } else { Mode::Reset };
+                    let server = &servers[random.usize(..servers.len())];
+                    self.links.set(Some(&part), server, mode);
+                    std::thread::sleep(length);
+                    self.links.heal();
+                }
+            }
+        }
+        Struck { parts: vec![] }
     }
 
     fn reshard_and_kill(&mut self, view: &View) -> Struck {
