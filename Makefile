@@ -27,9 +27,9 @@ test: servers ## Install the test servers, build, run every test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
-chaos: servers ## Faults on real processes under load, as a table (ONLY=name,... CHAOS_JSON=file CHAOS_FOLDER=keep data and logs)
+chaos: servers ## Faults on real processes under load, as a table (ONLY=name,... CHAOS_JSON=file CHAOS_FOLDER=to keep, SEED=of the storm)
 	$(CARGO_BUILD)
-	"$(BIN)/streamctl-chaos" $(if $(ONLY),--only "$(ONLY)") $(if $(CHAOS_JSON),--json "$(CHAOS_JSON)") $(if $(CHAOS_FOLDER),--folder "$(CHAOS_FOLDER)")
+	"$(BIN)/streamctl-chaos" $(if $(ONLY),--only "$(ONLY)") $(if $(CHAOS_JSON),--json "$(CHAOS_JSON)") $(if $(CHAOS_FOLDER),--folder "$(CHAOS_FOLDER)") $(if $(SEED),--seed "$(SEED)")
 
 soak: servers ## A long run under load, restarts and reshards: flat, and exactly once (MINUTES=3 RATE=2000 PLACE=s3|local SOAK_JSON=file SOAK_FOLDER=)
 	$(CARGO_BUILD)

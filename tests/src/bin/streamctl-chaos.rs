@@ -1,6 +1,6 @@
 //! Runs the list of faults, prints the table, writes the JSON: `make chaos`.
 //!
-//!     streamctl-chaos [--only NAME[,NAME...]] [--json FILE] [--folder FOLDER]
+//!     streamctl-chaos [--only NAME[,NAME...]] [--json FILE] [--folder FOLDER] [--seed N]
 //!
 //! Owns: which faults, and where the results go. Does not own: any fault (`streamctl_tests::chaos`).
 //! Rule: a fault whose run breaks off is a line of the table, and the next one finds a system that was started anew.
@@ -62,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn options() -> anyhow::Result<Options> {
     let mut options = Options { faults: fault::LIST.to_vec(), ..Options::default() };
+    let mut seed = None;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
@@ -72,8 +73,13 @@ fn options() -> anyhow::Result<Options> {
             }
             "--json" => options.json = Some(value.into()),
             "--folder" => options.folder = Some(value.into()),
-            _ => anyhow::bail!("there is no flag {flag}: --only, --json, --folder"),
+            "--seed" => seed = Some(value.parse()?),
+            _ => anyhow::bail!("there is no flag {flag}: --only, --json, --folder, --seed"),
         }
+    }
+    if let Some(seed) = seed {
+        let storms = options.faults.iter_mut().filter(|fault| matches!(fault.strike, Strike::Storm(_)));
+        storms.for_each(|fault| fault.strike = Strike::Storm(seed));
     }
     Ok(options)
 }
