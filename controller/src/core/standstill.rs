@@ -38,18 +38,27 @@ impl Standstill {
         self.publish = publish.map(|key| (key, since(self.publish, key, now)));
     }
 
-    /// What stands still, in words.
-    pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
-        let mut words = vec![];
-        let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
+    /// The slowest tasks, for how many milliseconds each has finished no window, where that is too long.
+    fn standing(&self, now: i64, job: &Job) -> impl Iterator<Item = (&TaskId, i64)> {
         let slowest = self.tasks.values().map(|(watermark_ms, _)| *watermark_ms).min();
         let limit_ms = job.resolved.spec.window.ms().saturating_add(STANDSTILL_MS);
-        for (id, (watermark_ms, since)) in &self.tasks {
-            let Some(task) = job.tasks.get(id).filter(|_| Some(*watermark_ms) == slowest) else { continue };
-            if let Some(seconds) = late(*since, limit_ms) {
-                words.push(format!("task {id} on {}: it has finished no window for {seconds} s", task.worker));
-            }
-        }
+        let slow = self.tasks.iter().filter(move |(_, (watermark_ms, _))| Some(*watermark_ms) == slowest);
+        slow.map(move |(id, (_, since))| (id, now - since)).filter(move |(_, stood_ms)| *stood_ms > limit_ms)
+    }
+
+    /// How far behind a job is at least whose tasks stand still: what they said of their lag was before that.
+    pub fn lag_ms(&self, now: i64, job: &Job) -> u64 {
+        self.standing(now, job).map(|(_, stood_ms)| stood_ms.unsigned_abs()).max().unwrap_or(0)
+    }
+
+    /// What stands still, in words.
+    pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
+        let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
+        let told = |(id, stood_ms): (&TaskId, i64)| {
+            let worker = job.tasks.get(id).map_or_else(String::new, |task| task.worker.to_string());
+            format!("task {id} on {worker}: it has finished no window for {} s", stood_ms / 1_000)
+        };
+        let mut words: Vec<String> = self.standing(now, job).map(told).collect();
         if let Some(((epoch, manifest), since)) = self.commit
             && let Some(seconds) = late(since, STANDSTILL_MS)
         {

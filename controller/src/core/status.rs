@@ -25,7 +25,12 @@ impl Core {
             published: job.published.0,
             totals: Some((&job.totals).into()),
             last_epoch: job.recent.back().map(|figures| summary(figures, job.published)),
-            lag_ms: open.clone().map(|shard| shard.stats.lag_ms).max().unwrap_or(0),
+            lag_ms: open
+                .clone()
+                .map(|s| s.stats.lag_ms)
+                .max()
+                .unwrap_or(0)
+                .max(job.standstill.lag_ms(self.now_ms, job)),
             shards_open: count(open.count()),
             shards_ended: count(job.shards.values().filter(|shard| shard.done()).count()),
             shards: if brief { vec![] } else { self.shards(job) },
