@@ -93,8 +93,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let processes = soak.samples.judge(plan.lasts);
     let of = |what: &str| verdict[what].as_u64().unwrap_or(u64::MAX);
     let (lost, twice) = (of("lost"), of("twice"));
-    let ours = |process: &&Flatness| CONTROLLERS.iter().chain(&WORKERS).any(|name| process.process == *name);
-    let flat = processes.iter().filter(ours).all(|process| process.flat || !process.whole);
+    let flat = processes.iter().filter(|process| is_ours(process)).all(|process| process.flat || !process.whole);
     Outcome {
         ok: flat && lost == 0 && twice == 0 && verdict["ok"] == true,
         rate: plan.rate,
@@ -247,6 +246,11 @@ impl Soak {
     }
 }
 
+/// What others wrote, and a fake that keeps what it was given, may grow.
+fn is_ours(process: &Flatness) -> bool {
+    CONTROLLERS.iter().chain(&WORKERS).any(|name| process.process == *name)
+}
+
 /// For people.
 pub fn table(outcome: &Outcome) -> String {
     let mut lines = vec![format!(
@@ -267,10 +271,11 @@ pub fn table(outcome: &Outcome) -> String {
     ));
     for process in &outcome.processes {
         let pair = |what: usize| format!("{:.0} > {:.0}", process.second[what], process.last[what]);
-        let words = match (process.flat, process.whole) {
-            (true, true) => "flat",
-            (false, true) => "GROWS",
-            (_, false) => "restarted",
+        let words = match (is_ours(process), process.flat, process.whole) {
+            (false, ..) => "not judged",
+            (true, true, true) => "flat",
+            (true, false, true) => "GROWS",
+            (true, _, false) => "restarted",
         };
         lines.push(format!(
             "{:14} {:>22} {:>18} {:>18} {:>12.0}  {words}",
