@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim check build tools servers
+.PHONY: help demo test sim chaos soak check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -34,6 +34,14 @@ SEED ?=
 sim: tools ## Simulate the whole system under faults (SEEDS=10000 FIRST=0, or SEED=17 alone; PROFILE=release)
 	$(CARGO_BUILD)
 	@"$(BIN)/streamctl-sim" $(or $(SEED),$(FIRST)..$$(( $(FIRST) + $(SEEDS) )))
+
+chaos: servers ## Faults on real processes under load, as a table (ONLY=name,... CHAOS_JSON=file CHAOS_FOLDER=to keep, SEED=of the storm)
+	$(CARGO_BUILD)
+	"$(BIN)/streamctl-chaos" $(if $(ONLY),--only "$(ONLY)") $(if $(CHAOS_JSON),--json "$(CHAOS_JSON)") $(if $(CHAOS_FOLDER),--folder "$(CHAOS_FOLDER)") $(if $(SEED),--seed "$(SEED)")
+
+soak: servers ## A long run under load, restarts and reshards: flat, and exactly once (MINUTES=3 RATE=2000 PLACE=s3|local SOAK_JSON=file SOAK_FOLDER=)
+	$(CARGO_BUILD)
+	"$(BIN)/streamctl-soak" --minutes "$(or $(MINUTES),3)" $(if $(RATE),--rate "$(RATE)") $(if $(PLACE),--place "$(PLACE)") $(if $(SOAK_JSON),--json "$(SOAK_JSON)") $(if $(SOAK_FOLDER),--folder "$(SOAK_FOLDER)")
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check

@@ -45,6 +45,8 @@ pub struct Driver {
     inbox: mpsc::Receiver<Input>,
     changed: watch::Sender<u64>,
     witness: Option<Arc<dyn Witness>>,
+    /// How much stood still after the last step.
+    standing: usize,
 }
 
 impl Driver {
@@ -53,7 +55,7 @@ impl Driver {
         let term = performer.term;
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, (performer.clock)(), settings);
-        (Self { core, performer: Arc::new(performer), inbox, changed, witness: None }, handle)
+        (Self { core, performer: Arc::new(performer), inbox, changed, witness: None, standing: 0 }, handle)
     }
 
     /// The same with a witness.
@@ -93,6 +95,7 @@ impl Driver {
 
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
+        let ticked = matches!(event, Event::Ticked);
         let now_ms = (self.performer.clock)();
         let effects = match &self.witness {
             None => self.core.step(now_ms, event),
@@ -103,7 +106,10 @@ impl Driver {
                 effects
             }
         };
-        if !quiet || !effects.is_empty() {
+        // What stands still shows by nothing but the time.
+        let standing = if ticked { self.core.standing() } else { self.standing };
+        let stood = std::mem::replace(&mut self.standing, standing);
+        if !quiet || !effects.is_empty() || stood != self.standing {
             self.changed.send_modify(|count| *count += 1);
         }
         for effect in effects {

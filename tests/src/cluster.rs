@@ -5,10 +5,11 @@
 
 use crate::places::{binary, free_port};
 use crate::process::{Launch, Process};
+use crate::proxy::Links;
 use crate::servers::Servers;
 use crate::wait;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use streamctl_proto::v1::jobs_client::JobsClient;
@@ -33,6 +34,8 @@ pub struct Cluster {
     /// By their names; a stopped one keeps its address.
     controllers: BTreeMap<String, Member>,
     workers: BTreeMap<String, Member>,
+    /// Where these are, all connections between our programs pass through them.
+    links: Option<Links>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -41,43 +44,105 @@ struct Member {
     process: Option<Process>,
     launch: Launch,
     address: String,
+    /// The address that others are told.
+    advertised: String,
 }
 
 impl Cluster {
     /// Two controllers, no worker.
     pub fn start(servers: &Servers) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        let mut cluster = Self {
-            env: servers.env(),
-            logs: servers.folder().to_owned(),
-            store: format!("etcd://{}", servers.etcd.address()),
-            controllers: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            runtime,
-        };
+        let store = format!("etcd://{}", servers.etcd.address());
+        let mut cluster = Self::empty(servers.env(), servers.folder(), &store, None);
         cluster.add_controller("controller-1");
         cluster.add_controller("controller-2");
         wait::until("a controller that leads", ANSWER_WITHIN, || cluster.worker_list());
         cluster
     }
 
+    /// Nobody yet. What is started sees `env`, logs into `logs`, keeps jobs in `store`, and is known to `links`.
+    pub fn empty(env: Vec<(String, String)>, logs: &Path, store: &str, links: Option<Links>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let (logs, store) = (logs.to_owned(), store.to_owned());
+        Self { env, logs, store, controllers: BTreeMap::new(), workers: BTreeMap::new(), links, runtime }
+    }
+
     /// One more controller.
     pub fn add_controller(&mut self, id: &str) {
-        let address = format!("127.0.0.1:{}", free_port());
-        let args = ["--listen", &address, "--advertise", &address, "--store", &self.store, "--cluster", "test"];
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
+        let front = self.links.as_ref().map_or(port, |links| links.open(id, port));
+        let advertised = format!("127.0.0.1:{front}");
+        let args = ["--listen", &address, "--advertise", &advertised, "--store", &self.store, "--cluster", "test"];
         let launch = self.launch(id, "streamctl-controller", &[&args[..], &["--id", id]].concat());
-        let process = Some(launch.start());
-        self.controllers.insert(id.to_owned(), Member { process, launch, address });
+        self.controllers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
+        self.start_again(id);
     }
 
     /// One more worker.
     pub fn add_worker(&mut self, id: &str) {
+        self.add_worker_with(id, &[]);
+    }
+
+    /// One more worker, with these flags too.
+    pub fn add_worker_with(&mut self, id: &str, flags: &[&str]) {
         let address = format!("127.0.0.1:{}", free_port());
-        let controllers = self.controller_urls();
-        let args = ["--controller", &controllers, "--listen", &address, "--id", id];
-        let launch = self.launch(id, "streamctl-worker", &args);
-        let process = Some(launch.start());
-        self.workers.insert(id.to_owned(), Member { process, launch, address });
+        let urls: Vec<_> = self.controllers.values().map(|member| format!("http://{}", member.advertised)).collect();
+        let args = ["--controller", &urls.join(","), "--listen", &address, "--id", id];
+        let launch = self.launch(id, "streamctl-worker", &[&args[..], flags].concat());
+        let advertised = address.clone();
+        self.workers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
+        self.start_again(id);
+    }
+
+    /// The names of all controllers, running or not.
+    pub fn controller_ids(&self) -> Vec<String> {
+        self.controllers.keys().cloned().collect()
+    }
+
+    /// The names of all workers, running or not.
+    pub fn worker_ids(&self) -> Vec<String> {
+        self.workers.keys().cloned().collect()
+    }
+
+    /// Name and own address, `host:port`, of every controller.
+    pub fn controller_addresses(&self) -> Vec<(String, String)> {
+        self.controllers.iter().map(|(id, member)| (id.clone(), member.address.clone())).collect()
+    }
+
+    /// The running process of this name.
+    pub fn process(&mut self, id: &str) -> Option<&mut Process> {
+        self.member(id).process.as_mut()
+    }
+
+    /// `kill -9` of the process of this name; [`Self::start_again`] brings it back.
+    pub fn kill(&mut self, id: &str) {
+        self.member(id).process = None;
+    }
+
+    /// SIGTERM to the process of this name; whether it ended well.
+    #[track_caller]
+    pub fn terminate(&mut self, id: &str) -> bool {
+        let process = self.member(id).process.take();
+        process.expect("the test names a process that runs").terminate(LEAVES_WITHIN).success()
+    }
+
+    /// Starts the program of this name unless it runs.
+    pub fn start_again(&mut self, id: &str) {
+        let member = self.member(id);
+        let pid = member.process.get_or_insert_with(|| member.launch.start()).pid();
+        if let Some(links) = &self.links {
+            links.know(pid, id);
+        }
+    }
+
+    /// From its next start on the process of this name is this program.
+    pub fn replace_program(&mut self, id: &str, program: &Path) {
+        self.member(id).launch.program = program.to_owned();
+    }
+
+    fn member(&mut self, id: &str) -> &mut Member {
+        let found = self.controllers.get_mut(id).or_else(|| self.workers.get_mut(id));
+        found.expect("the test names a process that it started")
     }
 
     /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.
@@ -109,8 +174,8 @@ impl Cluster {
 
     /// Starts what does not run, under the same names and addresses.
     pub fn start_all_again(&mut self) {
-        for member in self.controllers.values_mut().chain(self.workers.values_mut()) {
-            member.process.get_or_insert_with(|| member.launch.start());
+        for id in self.controller_ids().into_iter().chain(self.worker_ids()) {
+            self.start_again(&id);
         }
     }
 

@@ -5,14 +5,19 @@
 //! Rule: nothing outlives the test that started it, and nothing listens but on 127.0.0.1 (kinesis-mock excepted: it
 //! has no such setting).
 
+pub mod chaos;
 pub mod cluster;
 pub mod here;
 pub mod kinesis;
+pub mod local_run;
 pub mod places;
 pub mod process;
+pub mod procfs;
+pub mod proxy;
 pub mod python;
 pub mod servers;
 pub mod sim;
+pub mod soak;
 pub mod wait;
 
 pub use cluster::Cluster;

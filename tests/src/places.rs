@@ -19,10 +19,12 @@ pub fn one_system_at_a_time() -> std::sync::MutexGuard<'static, ()> {
     ONE_SYSTEM.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// One of our programs, beside the folder of the running test: built by `cargo build --workspace --bins`.
+/// One of our programs, beside the running one or beside the folder of the running test: built by `cargo build
+/// --workspace --bins`.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let folder = test.parent().and_then(Path::parent).expect("tests run in <target>/<profile>/deps");
+    let running = std::env::current_exe().expect("a running program has a path");
+    let folder = running.parent().expect("a program lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("<target>/<profile>/deps") } else { folder };
     let path = folder.join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins`, or `make test`", path.display());
     path

@@ -4,7 +4,7 @@
 //! (`support/py/seed.py`).
 //! Rule: each has its own folder and ports; etcd alone is restarted by tests, on the same ones.
 
-use crate::places::{free_port, server_program, servers_folder};
+use crate::places::{binary, free_port, server_program, servers_folder};
 use crate::process::{Launch, Process};
 use crate::wait::{http_get, until};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,14 @@ pub struct Servers {
     folder: tempfile::TempDir,
 }
 
+/// A server that a test may stop and start again with its data.
 #[derive(Debug)]
-struct Server {
+pub struct Server {
     process: Process,
+    launch: Launch,
     port: u16,
+    /// Answers as soon as it is ready.
+    ready_path: &'static str,
 }
 
 impl Servers {
@@ -40,15 +44,15 @@ impl Servers {
         let folder = tempfile::Builder::new().prefix("streamctl-test-").tempdir().expect("a folder can be made");
         let mut servers = Self {
             etcd: Etcd::launch(folder.path()),
-            s3: s3(folder.path()),
-            kinesis: kinesis(folder.path()),
+            s3: Server::s3(folder.path()),
+            kinesis: Server::kinesis(folder.path()),
             glue: glue(folder.path()),
             folder,
         };
         servers.etcd.ready();
-        servers.s3.ready("/status");
-        servers.kinesis.ready("/healthcheck");
-        servers.glue.ready("/moto-api/");
+        servers.s3.ready();
+        servers.kinesis.ready();
+        servers.glue.ready();
         servers
     }
 
@@ -59,12 +63,17 @@ impl Servers {
 
     /// What AWS clients, ours and Python's, need to find them.
     pub fn env(&self) -> Vec<(String, String)> {
-        let mut env = credentials();
-        for (service, server) in [("S3", &self.s3), ("KINESIS", &self.kinesis), ("GLUE", &self.glue)] {
-            env.push((format!("AWS_ENDPOINT_URL_{service}"), format!("http://127.0.0.1:{}", server.port)));
-        }
-        env
+        env(&[("S3", self.s3.port), ("KINESIS", self.kinesis.port), ("GLUE", self.glue.port)])
     }
+}
+
+/// What AWS clients need to find these services at these ports.
+pub fn env(services: &[(&str, u16)]) -> Vec<(String, String)> {
+    let mut env = credentials();
+    for (service, port) in services {
+        env.push((format!("AWS_ENDPOINT_URL_{service}"), format!("http://127.0.0.1:{port}")));
+    }
+    env
 }
 
 /// Credentials that the emulators take, and nothing of the caller's own AWS settings.
@@ -82,7 +91,39 @@ fn credentials() -> Vec<(String, String)> {
 }
 
 impl Server {
-    fn ready(&mut self, path: &str) {
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Whether it was neither killed nor died.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// `kill -9`; what lies on its disk is kept.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::kill`], on the same port with the same data.
+    pub fn start_again(&mut self) {
+        self.process = self.launch.start();
+        self.ready();
+    }
+
+    fn launched(launch: Launch, port: u16, ready_path: &'static str) -> Self {
+        Self { process: launch.start(), launch, port, ready_path }
+    }
+
+    /// Waits until it answers.
+    pub fn ready(&mut self) {
+        let path = self.ready_path;
         let what = format!("an answer of http://127.0.0.1:{}{path}", self.port);
         until(&what, READY_WITHIN, || {
             assert!(self.process.is_running(), "a server died at its start: {}", self.process.log());
@@ -133,28 +174,67 @@ impl Etcd {
         self.process.resume();
     }
 
+    /// The members of one cluster, all started; ready once most of them are up.
+    pub fn cluster(folder: &Path, members: usize) -> Vec<Self> {
+        let peer_ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
+        let peers: Vec<_> = peer_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
+        let named: Vec<_> = peers.iter().enumerate().map(|(place, peers)| format!("e{place}={peers}")).collect();
+        let cluster = named.join(",");
+        let member = |(place, peers): (usize, &String)| Self::launch_member(folder, place, peers, &cluster);
+        let mut started: Vec<_> = peers.iter().enumerate().map(member).collect();
+        started.iter_mut().for_each(Self::ready);
+        started
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Whether it was neither killed nor died.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Where clients ask it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it again without waiting for its health, which is the cluster's.
+    pub fn launch_again(&mut self) {
+        self.process = self.launch.start();
+    }
+
     fn launch(folder: &Path) -> Self {
-        let (port, peer_port) = (free_port(), free_port());
+        let peers = format!("http://127.0.0.1:{}", free_port());
+        Self::launch_member(folder, 0, &peers, &format!("e0={peers}"))
+    }
+
+    fn launch_member(folder: &Path, place: usize, peers: &str, cluster: &str) -> Self {
+        let port = free_port();
         let clients = format!("http://127.0.0.1:{port}");
-        let peers = format!("http://127.0.0.1:{peer_port}");
-        let (data, cluster) = (data_folder(folder, "etcd"), format!("e0={peers}"));
+        let name = format!("e{place}");
+        let log = if place == 0 { "etcd".to_owned() } else { format!("etcd-{place}") };
+        let data = data_folder(folder, &log);
         let flags = [
-            ["--name", "e0"],
+            ["--name", &name],
             ["--data-dir", &data],
             ["--listen-client-urls", &clients],
             ["--advertise-client-urls", &clients],
-            ["--listen-peer-urls", &peers],
-            ["--initial-advertise-peer-urls", &peers],
-            ["--initial-cluster", &cluster],
+            ["--listen-peer-urls", peers],
+            ["--initial-advertise-peer-urls", peers],
+            ["--initial-cluster", cluster],
             ["--heartbeat-interval", "50"],
             ["--election-timeout", "500"],
             ["--log-level", "warn"],
         ];
-        let launch = Launch::new("etcd", server_program("etcd"), flags.as_flattened(), folder);
+        let launch = Launch::new(&log, server_program("etcd"), flags.as_flattened(), folder);
         Self { process: launch.start(), launch, port }
     }
 
-    fn ready(&mut self) {
+    /// Waits until it takes writes.
+    pub fn ready(&mut self) {
         until("a healthy etcd", READY_WITHIN, || {
             assert!(self.process.is_running(), "etcd died at its start: {}", self.process.log());
             http_get(self.port, "/health").filter(|answer| answer.contains("\"health\":\"true\""))
@@ -162,25 +242,31 @@ impl Etcd {
     }
 }
 
-/// The Kinesis emulator on its own.
-#[derive(Debug)]
-pub struct Kinesis(Server);
-
-impl Kinesis {
-    /// Starts one and waits until it answers.
-    pub fn start(folder: &Path) -> Self {
-        let mut server = kinesis(folder);
-        server.ready("/healthcheck");
-        Self(server)
-    }
-
+impl Server {
     /// `http://127.0.0.1:port`.
     pub fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.0.port)
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk. Not ready yet.
+    pub fn s3(folder: &Path) -> Self {
+        s3(folder)
+    }
+
+    /// The fake of this project, with these flags: high rates, and the service's limits. Not ready yet.
+    pub fn kinesis_fake(folder: &Path, flags: &[&str]) -> Self {
+        let port = free_port();
+        let number = port.to_string();
+        let args = [&["--port", &number], flags].concat();
+        Self::launched(Launch::new("kinesis-fake", binary("kinesis-fake"), &args, folder), port, "/")
+    }
+
+    /// kinesis-mock: resharding as AWS does it, some thousand records. Not ready yet.
+    pub fn kinesis(folder: &Path) -> Self {
+        kinesis(folder)
     }
 }
 
-/// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk.
 fn s3(folder: &Path) -> Server {
     let port = free_port();
     let mut args = vec!["mini".to_owned()];
@@ -195,7 +281,7 @@ fn s3(folder: &Path) -> Server {
     }
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     let launch = Launch::new("s3", server_program("weed"), &args, folder).env(credentials());
-    Server { process: launch.start(), port }
+    Server::launched(launch, port, "/status")
 }
 
 fn kinesis(folder: &Path) -> Server {
@@ -218,14 +304,14 @@ fn kinesis(folder: &Path) -> Server {
         ("UPDATE_SHARD_COUNT_DURATION", "200ms".to_owned()),
     ];
     let launch = Launch::new("kinesis", server_program("node"), &[&text(&main)], folder).env(env);
-    Server { process: launch.start(), port }
+    Server::launched(launch, port, "/healthcheck")
 }
 
 fn glue(folder: &Path) -> Server {
     let port = free_port();
     let flags = ["-H", "127.0.0.1", "-p", &port.to_string()];
     let launch = Launch::new("glue", server_program("moto_server"), &flags, folder).env(credentials());
-    Server { process: launch.start(), port }
+    Server::launched(launch, port, "/moto-api/")
 }
 
 fn data_folder(folder: &Path, name: &str) -> String {

@@ -83,7 +83,8 @@ impl Core {
     }
 
     pub(super) fn assign(&mut self, now: i64, name: &JobName, load: &mut Option<Load>, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get(name) else { return };
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        job.forgive_workers(now);
         let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
         if !job.plan_due || !job.runs() || !listed || now < job.pause_until_ms {
             return;
@@ -92,7 +93,10 @@ impl Core {
         let term = self.term;
         let Some(job) = self.jobs.get_mut(name) else { return };
         job.forget_partial_windows();
-        let plan = assign::plan(job, load);
+        let plan = match job.without_avoided(load) {
+            Some(others) => assign::plan(job, &others),
+            None => assign::plan(job, load),
+        };
         for id in plan.release {
             if let Some(task) = job.tasks.get_mut(&id) {
                 task.state = TaskState::Releasing;

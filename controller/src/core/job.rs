@@ -5,6 +5,7 @@
 
 use super::event::{EndedShard, KnownShard, ShardStats, Wanted};
 use super::replays::{ReplayState, is_dead_letters};
+use super::standstill::Standstill;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
@@ -261,6 +262,10 @@ pub struct Job {
     pub pause_until_ms: i64,
     /// The last failure that is being tried again, per effect.
     pub delays: BTreeMap<&'static str, String>,
+    /// Workers whose tasks could not reach what they need, and until when others are preferred to them.
+    pub avoided: BTreeMap<WorkerId, i64>,
+    /// What does not go on.
+    pub standstill: Standstill,
     /// The last epochs.
     pub recent: VecDeque<EpochFigures>,
     /// Dead letters that are read once more.
@@ -299,6 +304,8 @@ impl Job {
             sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),
             plan_due: true,
@@ -538,6 +545,23 @@ impl Job {
             self.task_workers.pop_first();
         }
         self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
+    }
+
+    /// Workers that were avoided for long enough may take tasks again.
+    pub fn forgive_workers(&mut self, now: i64) {
+        let avoided = self.avoided.len();
+        self.avoided.retain(|_, until_ms| *until_ms > now);
+        self.plan_due |= self.avoided.len() < avoided;
+    }
+
+    /// The load without workers that are to be avoided, if there are any. When that leaves nobody, it is not the workers:
+    /// none is avoided then.
+    pub fn without_avoided(&mut self, load: &BTreeMap<WorkerId, usize>) -> Option<BTreeMap<WorkerId, usize>> {
+        if load.keys().all(|worker| self.avoided.contains_key(worker)) {
+            self.avoided.clear();
+        }
+        let others = load.iter().filter(|(worker, _)| !self.avoided.contains_key(*worker));
+        (!self.avoided.is_empty()).then(|| others.map(|(worker, shards)| (worker.clone(), *shards)).collect())
     }
 
     /// A task has reported everything before `watermark_ms`.

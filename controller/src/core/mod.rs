@@ -14,6 +14,7 @@ pub mod job;
 mod membership;
 pub mod recover;
 mod replays;
+pub mod standstill;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,9 @@ use concern::Concern;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+
+/// A worker that could not reach what a task needs is given no task of that job for so long, if others are there.
+const AVOID_MS: i64 = 30_000;
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -100,6 +104,8 @@ pub struct Core {
     settings: CoreSettings,
     tasks_given: u64,
     began_ms: i64,
+    /// Of the last step.
+    now_ms: i64,
     adopt_at_ms: i64,
     adopting: bool,
     offered: Vec<(WorkerId, RunningTask)>,
@@ -117,6 +123,7 @@ impl Core {
         Self {
             term,
             began_ms: now,
+            now_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
             settings,
             tasks_given: 0,
@@ -132,6 +139,7 @@ impl Core {
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
         let (concern, ticked) = (self.concern(&event), matches!(event, Event::Ticked));
+        self.now_ms = now;
         if let Some(event) = self.hold(event) {
             self.apply(now, event, &mut out);
         }
@@ -148,6 +156,9 @@ impl Core {
                     self.advance(now, &name, &mut load, &mut out);
                 }
             }
+        }
+        if ticked {
+            self.note_standstill(now);
         }
         out
     }
@@ -324,6 +335,7 @@ impl Core {
                 job.retries += 1;
                 job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
                 job.delays.insert("task", error);
+                job.avoided.insert(worker.clone(), now + AVOID_MS);
             }
             TaskEnd::Retry { error } => {
                 // Tasks that fail together fail for one reason: they count once.

@@ -25,7 +25,12 @@ impl Core {
             published: job.published.0,
             totals: Some((&job.totals).into()),
             last_epoch: job.recent.back().map(|figures| summary(figures, job.published)),
-            lag_ms: open.clone().map(|shard| shard.stats.lag_ms).max().unwrap_or(0),
+            lag_ms: open
+                .clone()
+                .map(|s| s.stats.lag_ms)
+                .max()
+                .unwrap_or(0)
+                .max(job.standstill.lag_ms(self.now_ms, job)),
             shards_open: count(open.count()),
             shards_ended: count(job.shards.values().filter(|shard| shard.done()).count()),
             shards: if brief { vec![] } else { self.shards(job) },
@@ -59,6 +64,11 @@ impl Core {
         self.workers.iter().map(status).collect()
     }
 
+    /// How many things stand still.
+    pub fn standing(&self) -> usize {
+        self.jobs.values().map(|job| job.standstill.words(self.now_ms, job).len()).sum()
+    }
+
     fn waiting_on(&self, job: &Job) -> Vec<String> {
         if !matches!(job.wanted, Wanted::Running | Wanted::Draining) {
             return vec![];
@@ -77,6 +87,7 @@ impl Core {
             waits.push("a worker: none is connected".to_owned());
         }
         waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
+        waits.extend(job.standstill.words(self.now_ms, job));
         waits
     }
 

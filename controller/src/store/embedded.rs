@@ -10,8 +10,9 @@ use super::{
 };
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 use tokio::sync::Semaphore;
 
@@ -31,7 +32,11 @@ pub struct EmbeddedStore {
 }
 
 struct File {
-    database: Database,
+    path: PathBuf,
+    /// `None` only between two tries to open it again.
+    database: RwLock<Option<Database>>,
+    /// The disk refused something: redb takes nothing more until the file is opened again.
+    failed: AtomicBool,
     keys: Keys,
 }
 
@@ -43,8 +48,8 @@ impl EmbeddedStore {
         std::fs::create_dir_all(folder).map_err(|error| {
             refused(format!("state folder {shown} cannot be made: {error}"), "choose a folder that can be written")
         })?;
-        let opened = Database::builder().set_cache_size(CACHE_BYTES).create(folder.join(FILE_NAME));
-        let database = opened.map_err(|error| match error {
+        let path = folder.join(FILE_NAME);
+        let database = open_file(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => refused(
                 format!("another streamctl uses the state folder {shown}"),
                 "stop it, or give this one a state folder of its own",
@@ -54,7 +59,8 @@ impl EmbeddedStore {
                 "choose another folder, or restore this one from a copy",
             ),
         })?;
-        let file = File { database, keys: Keys::new("local") };
+        let (database, failed) = (RwLock::new(Some(database)), AtomicBool::new(false));
+        let file = File { path, database, failed, keys: Keys::new("local") };
         file.change(|_, _| Ok(()))?; // makes the table, so that reading finds one
         Ok(Self { file: Arc::new(file), lead: Arc::new(Semaphore::new(1)) })
     }
@@ -84,35 +90,62 @@ async fn off_runtime<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(StoreError::Unavailable { reason: error.to_string() }))
 }
 
+fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(path)
+}
+
 fn unavailable(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Unavailable { reason: error.into().to_string() }
 }
 
 impl File {
+    /// The database, opened again if the disk refused something since: it is asked again as soon as it has room.
+    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.failed.load(Ordering::Acquire) {
+            let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            // The old one first: it holds the file's lock.
+            *slot = None;
+            *slot = Some(open_file(&self.path).map_err(unavailable)?);
+            self.failed.store(false, Ordering::Release);
+            tracing::info!(path = %self.path.display(), "the store was opened again");
+        }
+        let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let closed = || StoreError::Unavailable { reason: "the store's file is being opened again".to_owned() };
+        let done = work(slot.as_ref().ok_or_else(closed)?);
+        if matches!(done, Err(StoreError::Unavailable { .. })) {
+            self.failed.store(true, Ordering::Release);
+        }
+        done
+    }
+
     /// Runs `operation` in one durable transaction; nothing is kept when it fails.
     fn change<T>(
         &self,
         operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut transaction = self.database.begin_write().map_err(unavailable)?;
-        transaction.set_durability(Durability::Immediate).map_err(unavailable)?;
-        let mut table = transaction.open_table(CELLS).map_err(unavailable)?;
-        let done = operation(&mut table, &self.keys)?;
-        drop(table);
-        transaction.commit().map_err(unavailable)?;
-        Ok(done)
+        self.with_database(|database| {
+            let mut transaction = database.begin_write().map_err(unavailable)?;
+            transaction.set_durability(Durability::Immediate).map_err(unavailable)?;
+            let mut table = transaction.open_table(CELLS).map_err(unavailable)?;
+            let done = operation(&mut table, &self.keys)?;
+            drop(table);
+            transaction.commit().map_err(unavailable)?;
+            Ok(done)
+        })
     }
 
     /// Runs `operation` on what is there; it must not write.
     fn read<T>(&self, operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let transaction = self.database.begin_read().map_err(unavailable)?;
-        let table = transaction.open_table(CELLS).map_err(unavailable)?;
-        let mut all = std::collections::BTreeMap::new();
-        for entry in table.iter().map_err(unavailable)? {
-            let (key, value) = entry.map_err(unavailable)?;
-            all.insert(key.value().to_owned(), value.value().to_vec());
-        }
-        operation(&mut all, &self.keys)
+        self.with_database(|database| {
+            let transaction = database.begin_read().map_err(unavailable)?;
+            let table = transaction.open_table(CELLS).map_err(unavailable)?;
+            let mut all = std::collections::BTreeMap::new();
+            for entry in table.iter().map_err(unavailable)? {
+                let (key, value) = entry.map_err(unavailable)?;
+                all.insert(key.value().to_owned(), value.value().to_vec());
+            }
+            operation(&mut all, &self.keys)
+        })
     }
 }
 
@@ -255,6 +288,27 @@ mod tests {
         let next = EmbeddedStore::open(after.path()).unwrap();
         assert_eq!(next.load().await.unwrap()[0].job, contract::job("j"));
         assert!(next.campaign(&contract::leader("b")).await.unwrap().term > leading.term);
+    }
+
+    #[tokio::test]
+    async fn after_the_disk_refused_something_the_file_is_opened_again_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path()).unwrap();
+        let leading = store.campaign(&contract::leader("a")).await.unwrap();
+        let (job, head) = (contract::job("j"), contract::head(1));
+        store.create_job(leading.term, &job).await.unwrap();
+        let full = |_: &Database| -> Result<(), StoreError> {
+            Err(StoreError::Unavailable { reason: "no space left on device".into() })
+        };
+        assert!(store.file.with_database(full).is_err());
+        assert!(store.file.failed.load(Ordering::Acquire));
+        assert_eq!(
+            store.commit(leading.term, &job.spec.name, None, &head).await.unwrap(),
+            CommitOutcome::Committed,
+            "the term goes on, and so does what it does"
+        );
+        assert!(!store.file.failed.load(Ordering::Acquire));
+        assert_eq!(store.load().await.unwrap()[0].head, Some(head));
     }
 
     #[tokio::test]

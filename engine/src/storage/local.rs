@@ -91,7 +91,7 @@ impl Storage for LocalStorage {
         });
         let (staged, file) = staged.await?;
         let (location, file) = (location.to_owned(), tokio::fs::File::from_std(file));
-        Ok(Box::new(LocalWriter { location, staged, file, size: 0, crc32c: 0 }))
+        Ok(Box::new(LocalWriter { location, staged: Unfinished(Some(staged)), file, size: 0, crc32c: 0 }))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
@@ -345,40 +345,57 @@ fn failed(path: &Path, error: &io::Error) -> StorageError {
 
 struct LocalWriter {
     location: String,
-    staged: PathBuf,
+    staged: Unfinished,
     file: tokio::fs::File,
     size: u64,
     crc32c: u32,
 }
 
+/// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that is full would be
+/// filled further by every try otherwise.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    fn path(&self) -> &Path {
+        self.0.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(staged) = self.0.take()
+            && let Err(error) = fs::remove_file(&staged)
+        {
+            tracing::warn!(staged = %staged.display(), %error, "staged file stays until a sweep");
+        }
+    }
+}
+
 #[async_trait]
 impl StagedWriter for LocalWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        self.file.write_all(&bytes).await.map_err(|error| failed(&self.staged, &error))?;
+        self.file.write_all(&bytes).await.map_err(|error| failed(self.staged.path(), &error))?;
         self.size += bytes.len() as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
-        let Self { location, staged, mut file, size, crc32c } = *self;
+        let Self { location, staged: mut unfinished, mut file, size, crc32c } = *self;
         let done = async {
             file.flush().await?;
             file.sync_all().await
         };
-        done.await.map_err(|error| failed(&staged, &error))?;
-        let folder = staged.clone();
+        done.await.map_err(|error| failed(unfinished.path(), &error))?;
+        let folder = unfinished.path().to_owned();
         // The staged name must survive as well: a report that was accepted is never read again.
         blocking(&location, move |_| sync_folder_of(&folder).map_err(|error| failed(&folder, &error))).await?;
+        let staged = unfinished.0.take().unwrap_or_default();
         let staging = Staging::File { staged_path: staged.to_string_lossy().into_owned() };
         Ok(StagedObject { kind, location, size, crc32c, rows, staging })
     }
 
-    async fn abort(self: Box<Self>) {
-        if let Err(error) = tokio::fs::remove_file(&self.staged).await {
-            tracing::warn!(staged = %self.staged.display(), %error, "staged file stays until a sweep");
-        }
-    }
+    async fn abort(self: Box<Self>) {}
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The Kinesis fake as a program: streams come through its API, load from its own producer.
 //!
 //! `kinesis-fake [--port N] [--stream NAME --shards N] [--produce RECORDS_PER_S] [--records MAX] [--seed N]
-//! [--bad-every N] [--unmatched-every N]`
+//! [--bad-every N] [--unmatched-every N] [--retain-s N]`
 //!
 //! Rule: it prints its address once it answers, and as its last line how many records it produced; it ends at SIGTERM,
 //! SIGINT. `GET /` says what was asked of it so far, as JSON. Produced record `n` is
@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use streamctl_engine::process::asked_to_stop;
 use streamctl_tests::kinesis::FakeKinesis;
 use streamctl_tests::kinesis::produce::{Order, produce};
 use streamctl_worker::source::generator::Options;
 
-const FLAGS: [&str; 8] = ["port", "stream", "shards", "produce", "records", "seed", "bad-every", "unmatched-every"];
+const FLAGS: [&str; 9] =
+    ["port", "stream", "shards", "produce", "records", "seed", "bad-every", "unmatched-every", "retain-s"];
 
 struct Flags(BTreeMap<String, String>);
 
@@ -53,6 +55,10 @@ async fn main() -> anyhow::Result<()> {
     let put = Arc::new(AtomicU64::new(0));
     if let Some(name) = flags.0.get("stream") {
         let stream = fake.create(name, usize::try_from(flags.number("shards", 2)?)?);
+        let retain_s = flags.number("retain-s", 0)?;
+        if retain_s > 0 {
+            stream.retain_for(Duration::from_secs(retain_s));
+        }
         let rate: f64 = flags.0.get("produce").map_or(Ok(0.0), |text| text.parse())?;
         let options =
             Options { bad_every: flags.number("bad-every", 0)?, unmatched_every: flags.number("unmatched-every", 0)? };

@@ -1,8 +1,9 @@
 """Makes the workshop's stream, catalog table and lookup, and writes sales records of which each is known.
 
-    seed.py prepare --stream S --shards N --bucket B --table T [--typed] [--lookup FILE]
+    seed.py prepare --stream S --shards N --bucket B --table T [--typed] [--no-table] [--no-stream] [--lookup FILE]
     seed.py write   --stream S --seed N --records N --oracle FILE [--first N] [--rate R] [--bad-every N] [--unmatched-every N] [--lookup FILE]
     seed.py edges   --stream S --oracle FILE     one record of every awkward kind (the typed table)
+    seed.py drop    --stream S
 
 `write --records 0` writes until SIGTERM, and then ends well after its last acknowledgement. Safe to run twice.
 """
@@ -32,13 +33,21 @@ def ignoring(codes, call):
             raise
 
 
-def prepare(options):
-    kinesis, s3, glue = aws.client("kinesis"), aws.client("s3"), aws.client("glue")
+def make_stream(kinesis, options):
     ignoring(["ResourceInUseException"], lambda: kinesis.create_stream(StreamName=options.stream, ShardCount=options.shards))
     while kinesis.describe_stream_summary(StreamName=options.stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
         time.sleep(0.05)
+
+
+def prepare(options):
+    s3 = aws.client("s3")
+    if not options.no_stream:
+        make_stream(aws.client("kinesis"), options)
     ignoring(["BucketAlreadyOwnedByYou", "BucketAlreadyExists"], lambda: s3.create_bucket(Bucket=options.bucket))
     s3.put_object(Bucket=options.bucket, Key=LOOKUP_KEY, Body=pathlib.Path(options.lookup).read_bytes(), ContentType="text/csv")
+    if options.no_table:
+        return aws.answer({"lookup": f"s3://{options.bucket}/{LOOKUP_KEY}"})
+    glue = aws.client("glue")
     ignoring(["AlreadyExistsException"], lambda: glue.create_database(DatabaseInput={"Name": DATABASE}))
     table = table_input(options)
     try:
@@ -169,10 +178,16 @@ def edges(options):
     aws.answer({"sent": 2 * len(awkward)})
 
 
+def drop(options):
+    """The emulator grows slow with what it holds."""
+    aws.client("kinesis").delete_stream(StreamName=options.stream)
+    aws.answer({})
+
+
 def main():
     parser = argparse.ArgumentParser()
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, run in (("prepare", prepare), ("write", write), ("edges", edges)):
+    for verb, run in (("prepare", prepare), ("write", write), ("edges", edges), ("drop", drop)):
         flags = verbs.add_parser(verb)
         flags.set_defaults(run=run)
         flags.add_argument("--stream", default="glueworkshop")
@@ -182,7 +197,9 @@ def main():
             flags.add_argument("--bucket", required=True)
             flags.add_argument("--table", default="json-streaming-table")
             flags.add_argument("--typed", action="store_true")
-        else:
+            flags.add_argument("--no-table", action="store_true")
+            flags.add_argument("--no-stream", action="store_true")
+        elif verb != "drop":
             flags.add_argument("--oracle", required=True)
         if verb == "write":
             flags.add_argument("--records", type=int, required=True)

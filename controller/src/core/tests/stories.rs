@@ -782,3 +782,58 @@ fn a_worker_that_joins_after_the_others_were_balanced_gets_its_share_too() {
     assert_eq!(counts, [1, 1, 2]);
     assert_eq!(story.after(100), [], "what was given is not taken back (I8)");
 }
+
+#[test]
+fn a_worker_that_cannot_reach_what_a_task_needs_gives_way_to_the_others_for_a_while() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    let (cut_off, task) = story.owner("a");
+    story.task_ends((cut_off.clone(), task), TaskEnd::Wait { error: "connection reset".into() });
+    story.after(1_000);
+    assert_ne!(story.owner("a").0, cut_off, "the other one is asked");
+    let said = story.after(AVOID_MS);
+    assert_eq!(said.len(), 1, "then the shards are shared again: {said:?}");
+}
+
+#[test]
+fn when_no_worker_can_reach_what_a_task_needs_all_of_them_are_asked_again() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    for name in ["a", "b"] {
+        let owner = story.owner(name);
+        story.task_ends(owner, TaskEnd::Wait { error: "503".into() });
+    }
+    story.after(1_000);
+    assert_ne!(story.owner("a").0, story.owner("b").0, "it is not the workers' fault");
+    assert_eq!(story.after(AVOID_MS), []);
+}
+
+#[test]
+fn a_task_that_finishes_no_window_is_named_in_the_status_and_only_while_it_stands() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    let (slow, task) = story.owner("a");
+    let waits = |story: &Story| story.core.status(&story.name(), true).unwrap().waiting_on;
+    for window in 1..10 {
+        story.is_past("b", window);
+        story.after(1_000);
+    }
+    let told = waits(&story);
+    assert_eq!(told.len(), 1, "the one that is ahead waits for the other: {told:?}");
+    assert!(told[0].contains(&task.to_string()) && told[0].contains(slow.as_str()), "{told:?}");
+    let lag_ms = |story: &Story| story.core.status(&story.name(), true).unwrap().lag_ms;
+    assert_eq!(lag_ms(&story), 9_000, "nobody reads, so nobody says how far behind it is");
+    story.is_past("a", 10);
+    assert_eq!(lag_ms(&story), 0);
+    assert_eq!(waits(&story), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_and_a_sink_that_hang_are_named_in_the_status() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let waits = |story: &Story| story.core.status(&story.name(), true).unwrap().waiting_on.join("; ");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.after(4_000);
+    assert_eq!(waits(&story), "");
+    story.after(1_500);
+    assert!(waits(&story).contains("the checkpoint location: the commit of epoch 1"), "{}", waits(&story));
+}

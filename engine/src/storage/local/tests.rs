@@ -108,6 +108,22 @@ async fn no_reader_s_pattern_takes_a_staged_file() {
 }
 
 #[tokio::test]
+async fn a_writer_that_is_dropped_or_aborted_leaves_nothing() {
+    let scratch = Scratch::new();
+    for aborted in [false, true] {
+        let mut writer = LocalStorage.stage(&scratch.location().join("a.parquet")).await.unwrap();
+        writer.write(Bytes::from_static(b"rows")).await.unwrap();
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+        if aborted {
+            writer.abort().await
+        } else {
+            drop(writer)
+        }
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_put_leaves_nothing_beside_its_object() {
     let scratch = Scratch::new();
     let location = scratch.location().join("a.json");

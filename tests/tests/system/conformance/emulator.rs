@@ -10,7 +10,7 @@ use streamctl_engine::aws::Aws;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_tests::here::{Place, json_lines};
 use streamctl_tests::places::one_system_at_a_time;
-use streamctl_tests::servers::Kinesis;
+use streamctl_tests::servers::Server;
 use tokio::runtime::Runtime;
 
 const STEP: Duration = Duration::from_secs(60);
@@ -116,7 +116,8 @@ impl Scene {
 fn line_11_a_split_a_split_of_a_child_and_a_merge_while_the_job_is_down_on_an_emulator() {
     let _alone = one_system_at_a_time();
     let logs = tempfile::tempdir().expect("a folder can be made");
-    let emulator = Kinesis::start(logs.path());
+    let mut emulator = Server::kinesis(logs.path());
+    emulator.ready();
     let mut scene = Scene::of(&emulator.address(), 2);
     let place = Place::new(&emulator.address());
     let (out, checkpoint) = (place.path("out/"), place.path("checkpoint/"));

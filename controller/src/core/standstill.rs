@@ -1,0 +1,91 @@
+//! What does not go on, for the status: a part that hangs says nothing by itself.
+//!
+//! Owns: since when each task has finished no window, and the store and the sink have not done what they were asked.
+//! Does not own: what becomes of it; nothing is decided by this.
+//! Rule: looked at with every tick, and told only after [`STANDSTILL_MS`].
+
+use super::Core;
+use super::job::Job;
+use std::collections::BTreeMap;
+use streamctl_proto::{Epoch, TaskId};
+
+/// What takes longer is told; a task has the length of a window more.
+const STANDSTILL_MS: i64 = 5_000;
+
+/// How far things were, and since when.
+#[derive(Clone, Debug, Default)]
+pub struct Standstill {
+    /// The watermark of each task.
+    tasks: BTreeMap<TaskId, (i64, i64)>,
+    /// The epoch on its way into the store, and whether its manifest is there.
+    commit: Option<((Epoch, bool), i64)>,
+    /// The epoch that is being published.
+    publish: Option<(Epoch, i64)>,
+}
+
+impl Core {
+    /// Takes note of how far each job is.
+    pub(super) fn note_standstill(&mut self, now: i64) {
+        for job in self.jobs.values_mut() {
+            let mut standstill = std::mem::take(&mut job.standstill);
+            standstill.note(now, job);
+            job.standstill = standstill;
+        }
+    }
+}
+
+impl Standstill {
+    /// Takes note of how far the job is.
+    pub fn note(&mut self, now: i64, job: &Job) {
+        self.tasks.retain(|id, _| job.tasks.contains_key(id));
+        for (id, task) in &job.tasks {
+            let noted = self.tasks.entry(*id).or_insert((task.watermark_ms, now));
+            if noted.0 != task.watermark_ms {
+                *noted = (task.watermark_ms, now);
+            }
+        }
+        let commit = job.committing.as_ref().map(|c| (c.manifest.epoch, c.reference.is_some()));
+        let publish = job.publishing.front().map(|manifest| manifest.epoch);
+        self.commit = commit.map(|key| (key, since(self.commit, key, now)));
+        self.publish = publish.map(|key| (key, since(self.publish, key, now)));
+    }
+
+    /// The slowest tasks, for how many milliseconds each has finished no window, where that is too long.
+    fn standing(&self, now: i64, job: &Job) -> impl Iterator<Item = (&TaskId, i64)> {
+        let slowest = self.tasks.values().map(|(watermark_ms, _)| *watermark_ms).min();
+        let limit_ms = job.resolved.spec.window.ms().saturating_add(STANDSTILL_MS);
+        let slow = self.tasks.iter().filter(move |(_, (watermark_ms, _))| Some(*watermark_ms) == slowest);
+        slow.map(move |(id, (_, since))| (id, now - since)).filter(move |(_, stood_ms)| *stood_ms > limit_ms)
+    }
+
+    /// How far behind a job is at least whose tasks stand still: what they said of their lag was before that.
+    pub fn lag_ms(&self, now: i64, job: &Job) -> u64 {
+        self.standing(now, job).map(|(_, stood_ms)| stood_ms.unsigned_abs()).max().unwrap_or(0)
+    }
+
+    /// What stands still, in words.
+    pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
+        let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
+        let told = |(id, stood_ms): (&TaskId, i64)| {
+            let worker = job.tasks.get(id).map_or_else(String::new, |task| task.worker.to_string());
+            format!("task {id} on {worker}: it has finished no window for {} s", stood_ms / 1_000)
+        };
+        let mut words: Vec<String> = self.standing(now, job).map(told).collect();
+        if let Some(((epoch, manifest), since)) = self.commit
+            && let Some(seconds) = late(since, STANDSTILL_MS)
+        {
+            let what = if manifest { "the store" } else { "the checkpoint location" };
+            words.push(format!("{what}: the commit of epoch {epoch} takes {seconds} s"));
+        }
+        if let Some((epoch, since)) = self.publish
+            && let Some(seconds) = late(since, STANDSTILL_MS)
+        {
+            words.push(format!("the sink: publishing epoch {epoch} takes {seconds} s"));
+        }
+        words
+    }
+}
+
+fn since<K: PartialEq>(before: Option<(K, i64)>, key: K, now: i64) -> i64 {
+    before.filter(|(same, _)| *same == key).map_or(now, |(_, since)| since)
+}

@@ -1,0 +1,175 @@
+//! What the controllers say of themselves, asked all the time.
+//!
+//! Owns: one loop per controller, and the newest answers. Does not own: what is made of them.
+//! Rule: controllers are asked apart from each other and each for itself, so that one that hangs delays nothing; who
+//! does not answer is not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::v1::{GetJobRequest, JobStatus, ListWorkersRequest};
+use tonic::transport::{Channel, Endpoint};
+
+/// Between two questions to one controller: how exactly times are known.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A controller that takes longer does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+
+/// Asks until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    board: Arc<Mutex<Board>>,
+    _asks: tokio::runtime::Runtime,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    job: String,
+    seen: BTreeMap<String, Seen>,
+    answers: u64,
+    /// End of the window of each committed epoch that was seen.
+    ends_ms: BTreeMap<u64, i64>,
+    published: u64,
+    /// When the last newly published window was seen, and the longest time between two since it is measured.
+    moved: Option<Instant>,
+    still: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    workers: BTreeSet<String>,
+    job: Option<JobStatus>,
+    /// Which of two that both say that they lead began later.
+    since: u64,
+}
+
+/// The newest answers, together.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The controller that answers as the leader; of two the one that began later.
+    pub leader: Option<String>,
+    /// Workers with a session.
+    pub workers: BTreeSet<String>,
+    /// The job that is watched.
+    pub job: Option<JobStatus>,
+    /// End of the newest published window, in milliseconds since 1970; 0 before the first.
+    pub published_end_ms: i64,
+}
+
+impl View {
+    /// The workers that have tasks of the job.
+    pub fn busy(&self) -> BTreeSet<String> {
+        self.job.iter().flat_map(|job| &job.tasks).map(|task| task.worker.clone()).collect()
+    }
+
+    /// Term and counter of every task of the job.
+    pub fn tasks(&self) -> BTreeSet<(u64, u64)> {
+        let tasks = self.job.iter().flat_map(|job| &job.tasks);
+        tasks.filter_map(|task| task.task).map(|task| (task.term, task.counter)).collect()
+    }
+
+    /// Every shard that can be read has a task.
+    pub fn all_read(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| {
+            !job.tasks.is_empty() && job.shards.iter().all(|shard| shard.ended || !shard.worker.is_empty())
+        })
+    }
+}
+
+impl Watch {
+    /// Of the controllers of these names and addresses (`host:port`).
+    pub fn start(controllers: &[(String, String)]) -> Self {
+        let board = Arc::<Mutex<Board>>::default();
+        let asks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let asks = asks.expect("a runtime starts");
+        for (id, address) in controllers {
+            asks.spawn(ask_again_and_again(id.clone(), address.clone(), Arc::clone(&board)));
+        }
+        Self { board, _asks: asks }
+    }
+
+    /// From now on about this job.
+    pub fn follow(&self, job: &str) {
+        let mut board = lock(&self.board);
+        *board = Board { job: job.to_owned(), answers: board.answers, ..Board::default() };
+    }
+
+    /// The longest time without a newly published window is measured from now on.
+    pub fn begin_stillness(&self) {
+        let mut board = lock(&self.board);
+        board.still = Duration::ZERO;
+        board.moved = Some(Instant::now());
+    }
+
+    /// The longest time without a newly published window.
+    pub fn longest_stillness(&self) -> Duration {
+        let board = lock(&self.board);
+        board.still.max(board.moved.map_or(Duration::ZERO, |moved| moved.elapsed()))
+    }
+
+    /// What is known now.
+    pub fn view(&self) -> View {
+        let board = lock(&self.board);
+        let published = board.ends_ms.range(..=board.published).next_back();
+        let published_end_ms = published.map_or(0, |(_, end_ms)| *end_ms);
+        match board.seen.iter().max_by_key(|(_, seen)| seen.since) {
+            None => View { published_end_ms, ..View::default() },
+            Some((id, seen)) => View {
+                leader: Some(id.clone()),
+                workers: seen.workers.clone(),
+                job: seen.job.clone(),
+                published_end_ms,
+            },
+        }
+    }
+}
+
+async fn ask_again_and_again(id: String, address: String, board: Arc<Mutex<Board>>) {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
+    let client = JobsClient::new(endpoint.connect_timeout(ANSWER_WITHIN).connect_lazy());
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let job = lock(&board).job.clone();
+        let answer = tokio::time::timeout(ANSWER_WITHIN, ask(client.clone(), &job)).await;
+        lock(&board).note(&id, &job, answer.ok().flatten());
+    }
+}
+
+/// The workers and the job, from a controller that leads.
+async fn ask(mut client: JobsClient<Channel>, job: &str) -> Option<(BTreeSet<String>, Option<JobStatus>)> {
+    let workers = client.list_workers(ListWorkersRequest {}).await.ok()?.into_inner().workers;
+    let status = client.get_job(GetJobRequest { job: job.to_owned(), brief: false }).await;
+    let workers = workers.into_iter().map(|worker| worker.worker).collect();
+    Some((workers, status.ok().map(|status| status.into_inner())))
+}
+
+impl Board {
+    fn note(&mut self, id: &str, job: &str, answer: Option<(BTreeSet<String>, Option<JobStatus>)>) {
+        let Some((workers, status)) = answer else {
+            self.seen.remove(id);
+            return;
+        };
+        self.answers += 1;
+        let since = self.seen.get(id).map_or(self.answers, |seen| seen.since);
+        if let Some(status) = status.as_ref().filter(|_| job == self.job) {
+            if status.published > self.published {
+                let now = Instant::now();
+                self.still = self.still.max(self.moved.map_or(Duration::ZERO, |moved| now - moved));
+                (self.moved, self.published) = (Some(now), status.published);
+            }
+            if let Some((epoch, window)) = status.last_epoch.as_ref().and_then(|last| Some((last.epoch, last.window?)))
+            {
+                self.ends_ms.insert(epoch, window.end_ms);
+            }
+        }
+        let job = status.filter(|_| job == self.job);
+        self.seen.insert(id.to_owned(), Seen { workers, job, since });
+    }
+}
+
+fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+    board.lock().expect("nothing panics under this lock")
+}

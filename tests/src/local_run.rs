@@ -1,0 +1,132 @@
+//! `streamctl run` on made-up records, and what their seed says must come out.
+//!
+//! Owns: the job file, the folders of a run, the oracle. Does not own: what is done to the run.
+//! Rule: what the records are depends on the seed alone, not on the rate or on how often the run was interrupted.
+
+use crate::places::{binary, country_lookup};
+use crate::process::{Launch, Process};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use streamctl_worker::source::generator::{Options, record};
+
+const SEED: u64 = 7;
+const SHARDS: u32 = 2;
+const RECORDS_PER_SHARD: u64 = 4_000;
+const ODD_ONES: Options = Options { bad_every: 50, unmatched_every: 30 };
+
+/// A run in a folder of its own. Everything but `rate` decides what the records are.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// All its folders lie here.
+    pub folder: PathBuf,
+    launch: Launch,
+}
+
+impl Run {
+    /// In `root`, with that many records per second.
+    pub fn new(root: &Path, name: &str, rate: u64) -> Self {
+        let folder = root.join(name);
+        let lookup = folder.join("lookup");
+        std::fs::create_dir_all(&lookup).expect("the folder takes files");
+        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).expect("the folder takes files");
+        let job = folder.join("job.toml");
+        std::fs::write(&job, job_file(&folder, rate)).expect("the folder takes files");
+        let state = folder.join("state");
+        let args = [
+            "run",
+            job.to_str().expect("the folder's path is text"),
+            "--state",
+            state.to_str().expect("the folder's path is text"),
+        ];
+        let launch = Launch::new(name, binary("streamctl"), &args, root);
+        Self { folder, launch }
+    }
+    /// Its log goes there instead.
+    pub fn logging_to(mut self, folder: &Path) -> Self {
+        self.launch.logs = folder.to_owned();
+        self
+    }
+    /// Starts it, or goes on.
+    pub fn start(&self) -> Process {
+        self.launch.start()
+    }
+    /// What the programs themselves say of it.
+    pub fn verify(&self) -> Process {
+        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
+        let (job, state) = (text(&job), text(&state));
+        let args = ["verify", "--local", &job, "--state", &state, "--replay", "1,2"];
+        Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
+    }
+    /// One of its folders, as a location.
+    pub fn place(&self, name: &str) -> String {
+        format!("{}/{name}/", self.folder.display())
+    }
+}
+
+fn job_file(folder: &Path, rate: u64) -> String {
+    let Options { bad_every, unmatched_every } = ODD_ONES;
+    let folder = folder.display();
+    format!(
+        r#"
+name = "sales"
+
+[source]
+type = "generator"
+seed = {SEED}
+shards = {SHARDS}
+rate = {rate}
+records_per_shard = {RECORDS_PER_SHARD}
+bad_every = {bad_every}
+unmatched_every = {unmatched_every}
+
+[window]
+size = "500ms"
+
+[[lookup]]
+name = "country_lookup"
+path = "{folder}/lookup/"
+format = "csv"
+
+[transform]
+sql = """
+SELECT s.uuid, s.itemtype, s.orderdate, s.unitssold, c."Code" AS country_code
+FROM source s JOIN country_lookup c ON s.country = c."CountryName"
+"""
+
+[sink]
+path = "{folder}/out/"
+format = "parquet"
+partition_by = ["ingest_year", "ingest_month", "ingest_day", "ingest_hour"]
+
+[dead_letter]
+path = "{folder}/dead/"
+
+[checkpoint]
+location = "{folder}/checkpoint/"
+"#
+    )
+}
+
+/// What the seed says, in the form that `check_output.py` reads.
+pub fn oracle_lines() -> String {
+    let table = std::fs::read_to_string(country_lookup()).expect("the lookup is in the checkout");
+    let codes: HashMap<&str, &str> = table.lines().filter_map(|line| line.rsplit_once(',')).collect();
+    let mut lines = String::new();
+    for shard in 0..SHARDS {
+        for index in 0..RECORDS_PER_SHARD {
+            lines += &format!("{}\n", oracle_line(&record(SEED, shard, index, ODD_ONES), &codes));
+        }
+    }
+    lines
+}
+
+fn oracle_line(record: &[u8], codes: &HashMap<&str, &str>) -> Value {
+    let text = std::str::from_utf8(record).expect("made-up records are text");
+    let Ok(sale) = serde_json::from_str::<Value>(text) else { return json!({ "kind": "bad", "text": text }) };
+    // In the lookup's file a name with a comma stands in quotes.
+    let country = sale["Country"].as_str().expect("every sale has a country");
+    let code = codes.get(country).or_else(|| codes.get(format!("\"{country}\"").as_str()));
+    json!({ "kind": if code.is_some() { "match" } else { "unmatched" }, "uuid": sale["uuid"], "code": code })
+}
