@@ -6,6 +6,7 @@
 //! has no such setting).
 
 pub mod cluster;
+pub mod fuzz;
 pub mod places;
 pub mod process;
 pub mod python;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::io::Write as _;
 use std::sync::Arc;
 use streamctl_engine::storage::Storage;
-use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
 use streamctl_proto::spec::{Compression, Location};
 use streamctl_proto::{JobName, ShardId, TaskId, Window};
 
@@ -107,7 +107,7 @@ impl DeadLetterSink {
 
     fn location(&self) -> String {
         let DeadLetterContext { path, job, task, window, .. } = &self.context;
-        path.join(&format!("{}-{job}-{task}-{:04}.json.gz", window.label(), self.number))
+        path.join(&object_name(*window, job, *task, self.number, "json.gz"))
     }
 
     fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {

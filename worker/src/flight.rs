@@ -38,10 +38,27 @@ const TICKET_BYTES_MAX: usize = 1_024;
 /// Names one task's part of one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PartTicket {
-    job: JobName,
-    epoch: u64,
-    task: TaskId,
+pub struct PartTicket {
+    /// Which job.
+    pub job: JobName,
+    /// Which epoch.
+    pub epoch: u64,
+    /// Whose part.
+    pub task: TaskId,
+}
+
+impl PartTicket {
+    /// Reads a ticket that the controller's `GetFlightInfo` gave.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for anything else.
+    pub fn read(bytes: &[u8]) -> Result<Self, Status> {
+        let bad = || Status::invalid_argument("this is not a ticket of GetFlightInfo");
+        if bytes.len() > TICKET_BYTES_MAX {
+            return Err(bad());
+        }
+        serde_json::from_slice(bytes).map_err(|_| bad())
+    }
 }
 
 /// Serves Flight on a worker.
@@ -123,12 +140,7 @@ impl FlightService for FlightRows {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let bytes = request.into_inner().ticket;
-        let bad = || Status::invalid_argument("this is not a ticket of GetFlightInfo");
-        if bytes.len() > TICKET_BYTES_MAX {
-            return Err(bad());
-        }
-        let ticket: PartTicket = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        let ticket = PartTicket::read(&request.into_inner().ticket)?;
         let (manifest, job) = self.epoch(&ticket).await?;
         if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, ticket.task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();

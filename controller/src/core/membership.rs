@@ -6,6 +6,9 @@
 
 use super::*;
 
+/// What tasks may say while they wait for their adoption, all together.
+pub const HELD_MAX: usize = 100_000;
+
 impl Core {
     /// The worker, when this is its newest connection.
     pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
@@ -93,6 +96,12 @@ impl Core {
             return Some(event);
         }
         let said = (worker.clone(), task, event);
+        if self.held.len() >= HELD_MAX {
+            // What it says is lost, so that what it reports later will not chain: it is read again.
+            self.offered.retain(|(owner, running)| owner != &said.0 || running.task != task);
+            self.held.retain(|(owner, other, _)| owner != &said.0 || *other != task);
+            return None;
+        }
         if matches!(said.2, Event::Progressed { .. }) {
             // Only the last one matters, and there is no end of them.
             self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));

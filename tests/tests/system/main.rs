@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod contracts;
+mod corpus;
 mod docs;
 mod local_mode;
 mod model_job;
