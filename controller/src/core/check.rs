@@ -183,7 +183,8 @@ fn is_text(text: &str, bytes_max: usize) -> bool {
 fn check_ended(job: &Job, shards: &BTreeSet<ShardId>, ended: &EndedShard) -> Checked {
     ensure(shards.contains(&ended.shard), "ended.shard", format_args!("{:?} is not its task's", ended.shard))?;
     let floor_ms = ended.floor_ms;
-    ensure(floor_ms == i64::MIN || is_nameable(floor_ms), "floor_ms", format_args!("{floor_ms} is no time"))?;
+    let begins = is_nameable(floor_ms) && floor_ms.rem_euclid(job.resolved.spec.window.ms()) == 0;
+    ensure(floor_ms == i64::MIN || begins, "floor_ms", format_args!("no window begins at {floor_ms}"))?;
     let reached = job.shards.get(&ended.shard).map(|shard| &shard.reached).filter(|at| **at != Position::End);
     let forward = reached.is_none_or(|reached| reached.reaches(&ended.last)) && ended.last != Position::End;
     ensure(forward, "last", format_args!("{} is before what is reported", ended.last))?;

@@ -3,7 +3,7 @@
 //! Rule: a violation is a bug in the core, whatever came from outside.
 
 use super::Core;
-use super::job::{Job, PUBLISH_BACKLOG_MAX};
+use super::job::{ASKED_MAX, Job, PUBLISH_BACKLOG_MAX};
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 
@@ -136,8 +136,7 @@ fn bounded(job: &Job) -> Result<(), Violation> {
     if job.windows.len() > job.windows_max() {
         return violation("I7", format!("job {} has {} windows open", job.name(), job.windows.len()));
     }
-    // Two of each task, and one more for each of its shards that is behind.
-    let asked_max = job.tasks.values().map(|task| 3 + task.shards.len()).sum();
+    let asked_max = job.tasks.values().map(|task| ASKED_MAX + task.shards.len()).sum();
     if job.waiting.len() > asked_max {
         return violation("I7", format!("job {} has {} windows asked for", job.name(), job.waiting.len()));
     }

@@ -20,6 +20,9 @@ pub const PUBLISH_BACKLOG_MAX: usize = 8;
 /// Epochs whose figures are kept in memory; older ones are read from their manifests.
 pub const RECENT_EPOCHS_MAX: usize = 200;
 
+/// Windows that a task may have asked for and not been told, besides one for each of its shards.
+pub const ASKED_MAX: usize = 64;
+
 /// Times after this are not times: all shards have ended (`i64::MAX`, less than the longest window before it at most).
 pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
 
@@ -85,6 +88,12 @@ impl Shard {
     /// A task has seen its end; that stays true if the task is lost and its last records are read again.
     pub fn ended(&self) -> bool {
         self.end.is_some() || self.reached == Position::End
+    }
+
+    /// No more than the window of its last record, as long as that is not reported: its children go on there (I5).
+    fn at_most(&self, watermark_ms: i64) -> i64 {
+        let waits = self.end.is_some() && !self.done();
+        if waits { watermark_ms.min(self.end_floor_ms) } else { watermark_ms }
     }
 
     /// Where the next manifest leaves it, when `to` is the last committed record.
@@ -366,7 +375,8 @@ impl Job {
         let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
         let unclear = ended.children.is_empty() || ended.children.iter().any(|(_, parents)| unknown(parents));
         let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
-        if shard.end.is_none() {
+        // Who reads it again knows no less than who read it first.
+        if shard.end.as_ref() != Some(&ended.last) && !shard.done() {
             shard.end = Some(ended.last.clone());
             shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
             if unclear && self.lists_again() {
@@ -421,7 +431,7 @@ impl Job {
     pub fn watermark_ms(&self) -> i64 {
         let of = |shard: &Shard| {
             let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
-            task.max(shard.floor_ms)
+            shard.at_most(task.max(shard.floor_ms))
         };
         self.shards.values().filter(|shard| !shard.done()).map(of).min().unwrap_or(i64::MAX)
     }
@@ -463,6 +473,13 @@ impl Job {
             }
             if range.to.reaches(&range.from) {
                 return Err("it does not go forward");
+            }
+            if !self.parents_ended(shard) {
+                return Err("it has records of a shard whose parents have not ended");
+            }
+            let over = |end: &Position| !range.to.reaches(end) || report.window.start_ms > shard.end_floor_ms;
+            if shard.end.as_ref().is_some_and(over) {
+                return Err("it has records after the end of their shard");
             }
             if report.window.start_ms < shard.floor_ms && report.window.end_ms <= shard.floor_ms {
                 return Err("its window was closed before");
@@ -517,7 +534,7 @@ impl Job {
         task.watermark_ms = task.watermark_ms.max(watermark_ms);
         for shard in &task.shards {
             if let Some(shard) = self.shards.get_mut(shard) {
-                shard.floor_ms = shard.floor_ms.max(watermark_ms);
+                shard.floor_ms = shard.floor_ms.max(shard.at_most(watermark_ms));
             }
         }
     }
@@ -597,10 +614,10 @@ impl Job {
         WINDOWS_AHEAD_MAX + 2 * self.shards.len()
     }
 
-    /// A task has two windows open and one more for each shard that is behind; it does not ask for more than that.
+    /// A task has few windows open at a time, and one more for each shard that is behind; it asks for no more than that.
     pub fn may_ask(&self, id: TaskId) -> bool {
         let asked = self.waiting.iter().filter(|(_, task)| *task == id).count();
-        self.tasks.get(&id).is_some_and(|task| asked <= 2 + task.shards.len())
+        self.tasks.get(&id).is_some_and(|task| asked < ASKED_MAX + task.shards.len())
     }
 
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).

@@ -61,12 +61,13 @@ impl Core {
     /// A worker dialled again in the same term: what it said while the line was broken is said again.
     pub(super) fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
         let Some(job) = self.job_of(worker, running.task) else { return };
+        // Reports of children are taken once their parents have ended.
+        for ended in &running.ended {
+            job.end_shard(ended);
+        }
         let good = running.reports.iter().all(|report| job.accept(report).is_ok());
         if !good {
             return self.cancel(worker, running.task, out);
-        }
-        for ended in &running.ended {
-            job.end_shard(ended);
         }
         job.progress(running.task, running.watermark_ms);
         if running.released {

@@ -63,11 +63,11 @@ fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &
         }
         open.readers.insert(running.task);
     }
-    for report in &running.reports {
-        job.accept(report)?;
-    }
     for ended in &running.ended {
         job.end_shard(ended);
+    }
+    for report in &running.reports {
+        job.accept(report)?;
     }
     job.progress(running.task, running.watermark_ms);
     if running.released {

@@ -44,8 +44,7 @@ impl v1::workers_server::Workers for WorkersService {
         };
         let (worker, flight_address, tasks) = read_hello(hello).map_err(refused)?;
         let joins = Event::WorkerJoined { worker: worker.clone(), session: 0, flight_address, tasks };
-        let Event::WorkerJoined { flight_address, tasks, .. } = checked(&handle, joins).await?.map_err(refused)?
-        else {
+        let Event::WorkerJoined { flight_address, tasks, .. } = checked(&handle, joins).await?.map_err(refused)? else {
             return Err(Status::internal("an event became another one"));
         };
         let (session, outbox) = self.sessions.open(worker.clone());

@@ -52,7 +52,9 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
             }
         }
         Message::WindowOpened(opened) => {
-            let (Ok(task), Ok(window)) = (convert::task_id(opened.task), convert::window(opened.window)) else { return };
+            let (Ok(task), Ok(window)) = (convert::task_id(opened.task), convert::window(opened.window)) else {
+                return;
+            };
             let lookups = convert::lookups_from_wire(opened.lookups);
             let unasked = registry.window_opened(task, window, &lookups);
             assert!(!unasked, "a window that nobody asked for was opened");

@@ -55,8 +55,7 @@ fn tables(files: &[&[u8]]) -> Option<Table> {
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(content);
         let records = reader.records().collect::<Result<Vec<_>, _>>().ok()?;
-        let mut records =
-            records.into_iter().map(|record| record.iter().map(str::to_owned).collect::<Vec<_>>());
+        let mut records = records.into_iter().map(|record| record.iter().map(str::to_owned).collect::<Vec<_>>());
         let Some(header) = records.next() else { continue };
         let twice = |(at, name): (usize, &String)| header[..at].contains(name);
         if header.iter().any(String::is_empty) || header.iter().enumerate().any(twice) {

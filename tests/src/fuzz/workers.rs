@@ -340,7 +340,6 @@ impl<'a> World<'a> {
 
 fn listed() -> Vec<KnownShard> {
     let parents = |name: &str| if name == "d" { vec![ShardId::new("a")] } else { vec![] };
-    let known =
-        |name: &&str| KnownShard { shard: ShardId::new(*name), parents: parents(name), detail: String::new() };
+    let known = |name: &&str| KnownShard { shard: ShardId::new(*name), parents: parents(name), detail: String::new() };
     SHARDS.iter().map(known).collect()
 }

@@ -25,35 +25,49 @@ fn inputs(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-/// Runs a body; an input that it does not bear is shown whole, so that it can be kept.
-fn bear((name, body): Target, what: &str, input: &[u8]) {
-    if catch_unwind(AssertUnwindSafe(|| body(input))).is_err() {
-        panic!("{name} does not bear {what}, keep it in tests/fuzz/corpus/{name}/:\n{}", input.escape_ascii());
-    }
+/// Runs a body. An input that it does not bear is given back whole, so that it can be kept.
+fn bear((name, body): Target, what: &str, input: &[u8]) -> Option<String> {
+    let borne = catch_unwind(AssertUnwindSafe(|| body(input))).is_ok();
+    let found = || format!("{name} does not bear {what}, keep it in tests/fuzz/corpus/{name}/:\n{}", escaped(input));
+    (!borne).then(found)
+}
+
+fn escaped(input: &[u8]) -> String {
+    format!("printf '{}'", input.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>())
+}
+
+fn none(found: &[String]) {
+    assert!(found.is_empty(), "{}", found.join("\n\n"));
 }
 
 #[test]
 fn every_input_that_is_kept_is_borne() {
+    let mut found = vec![];
     for target in TARGETS {
         let inputs = inputs(target.0);
         assert!(!inputs.is_empty(), "{} has no inputs", target.0);
         for (path, input) in inputs {
-            bear(target, &path.display().to_string(), &input);
+            found.extend(bear(target, &path.display().to_string(), &input));
         }
     }
+    none(&found);
 }
 
 #[test]
 fn inputs_that_nobody_wrote_are_borne() {
+    let mut found = vec![];
     for (number, target) in TARGETS.into_iter().enumerate() {
         let corpus: Vec<Vec<u8>> = inputs(target.0).into_iter().map(|(_, input)| input).collect();
         let mut rng = fastrand::Rng::with_seed(number as u64);
         let began = Instant::now();
         for _ in 0..CHANGED {
-            bear(target, "a changed input", &mutate::mutated(&mut rng, &corpus));
-            if began.elapsed() > CHANGING_MAX {
+            let finding = bear(target, "a changed input", &mutate::mutated(&mut rng, &corpus));
+            let enough = finding.is_some() || began.elapsed() > CHANGING_MAX;
+            found.extend(finding);
+            if enough {
                 break;
             }
         }
     }
+    none(&found);
 }

@@ -96,7 +96,7 @@ impl Said<'_, '_> {
             let (from, to) = (Some(reached.into()), Some((&Position::after(to.into())).into()));
             ranges.push(v1::ShardRange { shard: shard.to_string(), from, to, records, bytes: 10 * records });
         }
-        let rows_in = ranges.iter().map(|range| range.records).sum();
+        let rows_in: u64 = ranges.iter().map(|range| range.records).sum();
         let rows_dead = rows_in.min(u64::from(self.choices.byte() % 2));
         let rows = rows_in - rows_dead;
         let counts = v1::Counts {
@@ -209,11 +209,8 @@ impl Said<'_, '_> {
         let count = self.choices.below(40);
         let version = |lookup: &String| v1::LookupVersion { lookup: lookup.clone(), version: "v1".into() };
         let lookups: Vec<_> = job.lookups.keys().map(version).collect();
-        let opened = |n| v1::WindowOpened {
-            task: Some(id.into()),
-            window: Some(window(n).into()),
-            lookups: lookups.clone(),
-        };
+        let opened =
+            |n| v1::WindowOpened { task: Some(id.into()), window: Some(window(n).into()), lookups: lookups.clone() };
         let windows = (0..if count > 30 { count } else { count % 3 }).map(opened).collect();
         let ended = if self.choices.byte() % 8 == 0 { vec![self.shard_ended(job, id)] } else { vec![] };
         v1::RunningTask {
@@ -308,8 +305,7 @@ impl Said<'_, '_> {
             7..=9 => self.lie_in_object(report),
             10 => {
                 let number = self.choices.number();
-                report.stages =
-                    Some(v1::StageTimes { decode_us: number, transform_us: number, stage_us: number });
+                report.stages = Some(v1::StageTimes { decode_us: number, transform_us: number, stage_us: number });
             }
             _ => {
                 let (lookup, version) = (self.text("country"), self.text("v1"));
