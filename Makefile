@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build tools servers
+.PHONY: help demo test fuzz check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -26,6 +26,9 @@ demo: build ## Build, then run the model job on made-up sales records and local 
 test: servers ## Install the test servers, build, run every test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
+
+fuzz: tools ## Fuzz each target for a minute (SECONDS_EACH=60, ONLY=name)
+	@tests/fuzz/run.sh
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check
