@@ -74,3 +74,23 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[tokio::test]
+    async fn a_session_that_is_refused_hears_why_and_a_newer_one_goes_on() {
+        let (sessions, worker) = (Sessions::default(), WorkerId::new("w"));
+        let (first, mut refused) = sessions.open(worker.clone());
+        sessions.refuse(&worker, first, Status::invalid_argument("window: is none"));
+        let why = refused.recv().await.unwrap().unwrap_err();
+        assert_eq!((why.code(), why.message()), (Code::InvalidArgument, "window: is none"));
+        assert!(refused.recv().await.is_none(), "nothing follows");
+        let (_, mut newer) = sessions.open(worker.clone());
+        sessions.refuse(&worker, first, Status::invalid_argument("late"));
+        sessions.say(&worker, v1::controller_message::Message::Welcome(v1::Welcome { term: 1, heartbeat_ms: 1 }));
+        assert!(newer.recv().await.unwrap().is_ok());
+    }
+}

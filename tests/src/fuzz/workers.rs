@@ -244,7 +244,7 @@ impl<'a> World<'a> {
         self.now += i64::from(self.choices.byte()) * 20;
         let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
         for (worker, session) in lives {
-            if self.choices.byte() % 4 != 3 {
+            if self.choices.below(4) != 3 {
                 self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 });
             }
         }

@@ -50,14 +50,14 @@ impl Said<'_, '_> {
             14 => Message::Leaving(v1::Leaving {}),
             _ => Message::Heartbeat(v1::Heartbeat { memory_bytes: self.choices.number() }),
         };
-        if self.choices.byte() % 2 == 1 {
+        if self.choices.below(2) == 1 {
             self.lie(&mut message);
         }
         Some((worker, message))
     }
 
     fn task(&mut self, job: &Job) -> Option<(TaskId, String)> {
-        if job.tasks.is_empty() || self.choices.byte() % 16 == 15 {
+        if job.tasks.is_empty() || self.choices.below(16) == 15 {
             let id = TaskId { term: Term(u64::from(self.choices.byte() % 3)), counter: self.choices.number() };
             return Some((id, WORKERS[self.choices.below(WORKERS.len())].to_owned()));
         }
@@ -79,7 +79,7 @@ impl Said<'_, '_> {
     /// Reads on where a shard of the task was left, and writes what it read.
     fn report(&mut self, job: &Job, id: TaskId) -> v1::Report {
         let window = match job.windows.keys().nth(self.choices.below(4)) {
-            Some(open) if self.choices.byte() % 8 != 0 => *open,
+            Some(open) if self.choices.below(8) != 0 => *open,
             _ => window(self.choices.below(WINDOWS)),
         };
         let mut ranges = vec![];
@@ -166,14 +166,14 @@ impl Said<'_, '_> {
             for (id, task) in own {
                 tasks.push(self.running(job, *id, task.shards.iter().cloned().collect()));
             }
-            if self.choices.byte() % 4 == 0 {
+            if self.choices.below(4) == 0 {
                 let id = TaskId { term: Term(u64::from(self.choices.byte() % 3)), counter: self.choices.number() };
-                let shards = SHARDS.iter().filter(|_| self.choices.byte() % 2 == 0).map(|name| ShardId::new(*name));
+                let shards = SHARDS.iter().filter(|_| self.choices.below(2) == 0).map(|name| ShardId::new(*name));
                 let shards = shards.collect();
                 tasks.push(self.running(job, id, shards));
             }
         }
-        if self.choices.byte() % 8 == 0 {
+        if self.choices.below(8) == 0 {
             let again = tasks.first().cloned();
             tasks.extend(again);
         }
@@ -196,10 +196,10 @@ impl Said<'_, '_> {
         let base = shards.iter().map(base).collect();
         let held = job.windows.values().flat_map(|open| &open.reports).filter(|report| report.task == id);
         let mut reports: Vec<v1::Report> = held.map(Into::into).collect();
-        if self.choices.byte() % 2 == 0 {
+        if self.choices.below(2) == 0 {
             reports.push(self.report(job, id));
         }
-        if self.choices.byte() % 4 == 0 {
+        if self.choices.below(4) == 0 {
             let mut message = Message::Report(self.report(job, id));
             self.lie(&mut message);
             if let Message::Report(report) = message {
@@ -212,16 +212,16 @@ impl Said<'_, '_> {
         let opened =
             |n| v1::WindowOpened { task: Some(id.into()), window: Some(window(n).into()), lookups: lookups.clone() };
         let windows = (0..if count > 30 { count } else { count % 3 }).map(opened).collect();
-        let ended = if self.choices.byte() % 8 == 0 { vec![self.shard_ended(job, id)] } else { vec![] };
+        let ended = if self.choices.below(8) == 0 { vec![self.shard_ended(job, id)] } else { vec![] };
         v1::RunningTask {
             task: Some(id.into()),
             job: job.name().to_string(),
             shards: base,
             reports,
-            watermark_ms: if self.choices.byte() % 4 == 0 { self.choices.time() } else { i64::MIN },
+            watermark_ms: if self.choices.below(4) == 0 { self.choices.time() } else { i64::MIN },
             windows,
             ended,
-            released: self.choices.byte() % 8 == 0,
+            released: self.choices.below(8) == 0,
         }
     }
 
