@@ -780,6 +780,7 @@ fn a_task_that_two_workers_claim_is_one_s() {
     let story = Story::running(bounded(), "a", "w1");
     let task = story.task("a");
     let mut next = story.next_leader(2);
+    next.lists("a");
     next.joins("w1", vec![runs(task, "a 0..0")]);
     next.joins("w2", vec![runs(task, "")]);
     next.after(2_000);
