@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim chaos soak check build tools servers
+.PHONY: help demo test sim chaos soak fuzz check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -42,6 +42,9 @@ chaos: servers ## Faults on real processes under load, as a table (ONLY=name,...
 soak: servers ## A long run under load, restarts and reshards: flat, and exactly once (MINUTES=3 RATE=2000 PLACE=s3|local SOAK_JSON=file SOAK_FOLDER=)
 	$(CARGO_BUILD)
 	"$(BIN)/streamctl-soak" --minutes "$(or $(MINUTES),3)" $(if $(RATE),--rate "$(RATE)") $(if $(PLACE),--place "$(PLACE)") $(if $(SOAK_JSON),--json "$(SOAK_JSON)") $(if $(SOAK_FOLDER),--folder "$(SOAK_FOLDER)")
+
+fuzz: tools ## Fuzz each target for a minute (SECONDS_EACH=60, ONLY=name)
+	@tests/fuzz/run.sh
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check

@@ -9,18 +9,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use streamctl_proto::{WorkerId, v1};
 use tokio::sync::mpsc;
+use tonic::Status;
 
 /// Messages that may wait for one worker. A worker that lets more pile up has stopped reading.
 pub const QUEUE_MAX: usize = 4_096;
 
 /// What is said to one worker.
-pub type Outbox = mpsc::Receiver<v1::ControllerMessage>;
+pub type Outbox = mpsc::Receiver<Said>;
+
+/// A message, or why the session ends.
+type Said = Result<v1::ControllerMessage, Status>;
 
 /// The lines to the workers.
 #[derive(Debug, Default)]
 pub struct Sessions {
     next: AtomicU64,
-    open: Mutex<BTreeMap<WorkerId, (SessionId, mpsc::Sender<v1::ControllerMessage>)>>,
+    open: Mutex<BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>>,
 }
 
 impl Sessions {
@@ -40,11 +44,22 @@ impl Sessions {
         }
     }
 
+    /// Ends a session and says why, unless the worker has a newer one.
+    pub fn refuse(&self, worker: &WorkerId, session: SessionId, why: Status) {
+        let mut open = self.lock();
+        if open.get(worker).is_some_and(|(current, _)| *current == session)
+            && let Some((_, sender)) = open.remove(worker)
+        {
+            // A line that takes nothing more ends without a reason.
+            let _full = sender.try_send(Err(why));
+        }
+    }
+
     /// Says something to a worker. What can not be said ends the session.
     pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
         let mut open = self.lock();
         let Some((_, sender)) = open.get(worker) else { return };
-        if sender.try_send(v1::ControllerMessage { message: Some(message) }).is_err() {
+        if sender.try_send(Ok(v1::ControllerMessage { message: Some(message) })).is_err() {
             tracing::warn!(%worker, "worker does not take its messages, its session ends");
             open.remove(worker);
         }
@@ -55,7 +70,27 @@ impl Sessions {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<v1::ControllerMessage>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[tokio::test]
+    async fn a_session_that_is_refused_hears_why_and_a_newer_one_goes_on() {
+        let (sessions, worker) = (Sessions::default(), WorkerId::new("w"));
+        let (first, mut refused) = sessions.open(worker.clone());
+        sessions.refuse(&worker, first, Status::invalid_argument("window: is none"));
+        let why = refused.recv().await.unwrap().unwrap_err();
+        assert_eq!((why.code(), why.message()), (Code::InvalidArgument, "window: is none"));
+        assert!(refused.recv().await.is_none(), "nothing follows");
+        let (_, mut newer) = sessions.open(worker.clone());
+        sessions.refuse(&worker, first, Status::invalid_argument("late"));
+        sessions.say(&worker, v1::controller_message::Message::Welcome(v1::Welcome { term: 1, heartbeat_ms: 1 }));
+        assert!(newer.recv().await.unwrap().is_ok());
     }
 }

@@ -123,7 +123,7 @@ pub struct Epoch(pub u64);
 impl Epoch {
     /// The one after this.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -5,14 +5,15 @@
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Most digits that a sequence number may have (Kinesis: 56; the service's documentation allows 128).
 pub const SEQUENCE_DIGITS_MAX: usize = 128;
 
-/// A decimal number of any length, kept as its service wrote it and compared as a number. Cheap to clone: every user
-/// record of an aggregate has that of the aggregate.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A decimal number of any length, kept as its service wrote it and compared as a number: `007` is `7`. Cheap to clone:
+/// every user record of an aggregate has that of the aggregate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SequenceNumber(Arc<str>);
 
@@ -54,6 +55,20 @@ impl TryFrom<String> for SequenceNumber {
 impl From<SequenceNumber> for String {
     fn from(number: SequenceNumber) -> Self {
         number.0.as_ref().to_owned()
+    }
+}
+
+impl PartialEq for SequenceNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.digits() == other.digits()
+    }
+}
+
+impl Eq for SequenceNumber {}
+
+impl Hash for SequenceNumber {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digits().hash(state);
     }
 }
 
@@ -148,6 +163,8 @@ mod tests {
         assert!(number("9") < number("10"));
         assert!(number("49590338271490256608559692538361571095921575989136588898") > number("9999"));
         assert_eq!(number("007").cmp(&number("7")), Ordering::Equal);
+        assert_eq!(number("007"), number("7"));
+        assert_ne!(number("70"), number("7"));
     }
 
     #[test]

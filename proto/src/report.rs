@@ -38,18 +38,18 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds another's figures to these.
+    /// Adds another's figures to these. A figure that has no room stays at the largest number.
     pub fn add(&mut self, other: &Counts) {
-        self.rows_in += other.rows_in;
-        self.bytes_in += other.bytes_in;
-        self.rows_decoded += other.rows_decoded;
-        self.rows_dead += other.rows_dead;
-        self.rows_unmatched += other.rows_unmatched;
-        self.rows_out += other.rows_out;
+        self.rows_in = self.rows_in.saturating_add(other.rows_in);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.rows_decoded = self.rows_decoded.saturating_add(other.rows_decoded);
+        self.rows_dead = self.rows_dead.saturating_add(other.rows_dead);
+        self.rows_unmatched = self.rows_unmatched.saturating_add(other.rows_unmatched);
+        self.rows_out = self.rows_out.saturating_add(other.rows_out);
     }
     /// Every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {
-        self.rows_in == self.rows_decoded + self.rows_dead
+        self.rows_decoded.checked_add(self.rows_dead) == Some(self.rows_in)
     }
 }
 
@@ -62,6 +62,15 @@ pub struct StageTimes {
     pub transform_us: u64,
     /// Encoding and writing.
     pub stage_us: u64,
+}
+
+impl StageTimes {
+    /// Adds another's times to these. One that has no room stays at the largest number.
+    pub fn add(&mut self, other: &StageTimes) {
+        self.decode_us = self.decode_us.saturating_add(other.decode_us);
+        self.transform_us = self.transform_us.saturating_add(other.transform_us);
+        self.stage_us = self.stage_us.saturating_add(other.stage_us);
+    }
 }
 
 /// A key that no row of a lookup has.
@@ -118,6 +127,11 @@ pub struct StagedObject {
     pub rows: u64,
     /// Where its bytes are now.
     pub staging: Staging,
+}
+
+/// The last part of an object's location: the window's start, the job, the task, and a number within the task.
+pub fn object_name(window: Window, job: &JobName, task: TaskId, number: u32, extension: &str) -> String {
+    format!("{}-{job}-{task}-{number:04}.{extension}", window.label())
 }
 
 /// What a task says of one window.

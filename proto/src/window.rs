@@ -7,9 +7,28 @@ use std::fmt;
 
 /// The length of a job's windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "i64", into = "i64")]
 pub struct WindowSize {
     ms: i64,
+}
+
+/// A number is not the length of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a window has at least one millisecond, not {0}")]
+pub struct BadWindowSize(pub i64);
+
+impl TryFrom<i64> for WindowSize {
+    type Error = BadWindowSize;
+
+    fn try_from(ms: i64) -> Result<Self, BadWindowSize> {
+        Self::from_ms(ms).ok_or(BadWindowSize(ms))
+    }
+}
+
+impl From<WindowSize> for i64 {
+    fn from(size: WindowSize) -> Self {
+        size.ms
+    }
 }
 
 impl WindowSize {
@@ -21,11 +40,20 @@ impl WindowSize {
     pub fn ms(self) -> i64 {
         self.ms
     }
-    /// The window that holds this time.
+    /// The window that holds this time. At the ends of the range of numbers it is shorter: no clock comes there.
     pub fn window_of(self, time_ms: i64) -> Window {
-        let start_ms = time_ms.div_euclid(self.ms) * self.ms;
-        Window { start_ms, end_ms: start_ms + self.ms }
+        let start_ms = time_ms.div_euclid(self.ms).saturating_mul(self.ms);
+        Window { start_ms, end_ms: start_ms.saturating_add(self.ms) }
     }
+    /// Whether this is one of the windows that time is cut into, and one that has a name.
+    pub fn has(self, window: Window) -> bool {
+        is_nameable(window.start_ms) && is_nameable(window.end_ms) && self.window_of(window.start_ms) == window
+    }
+}
+
+/// Whether a time lies in a year that a name can be made of ([`Window::label`]).
+pub fn is_nameable(time_ms: i64) -> bool {
+    chrono::DateTime::from_timestamp_millis(time_ms).is_some()
 }
 
 /// `[start, end)`, in milliseconds since the Unix epoch.
@@ -96,6 +124,32 @@ mod tests {
         assert_eq!(size(60_000).window_of(61_000), Window { start_ms: 60_000, end_ms: 120_000 });
         assert_eq!(size(60_000).window_of(59_999).start_ms, 0);
         assert_eq!(size(60_000).window_of(-1).start_ms, -60_000);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_their_range_have_a_window_too() {
+        for ms in [1, 7, 60_000, 86_400_000, i64::MAX] {
+            for time in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX] {
+                let window = size(ms).window_of(time);
+                assert!(window.start_ms <= time && time <= window.end_ms, "{ms} {time}: {window:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_not_one_of_the_job_s_is_known() {
+        let good = size(60_000).window_of(61_000);
+        assert!(size(60_000).has(good));
+        for (start_ms, end_ms) in [(1, 60_001), (0, 120_000), (60_000, 60_001), (0, 1_000_000_000_000_000_000)] {
+            assert!(!size(60_000).has(Window { start_ms, end_ms }), "{start_ms} {end_ms}");
+        }
+        assert!(!size(1).has(size(1).window_of(i64::MAX - 5)), "its name would be that of 1970");
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_not_read_from_a_stored_job() {
+        assert_eq!(serde_json::from_str::<WindowSize>("60000").unwrap(), size(60_000));
+        assert!(serde_json::from_str::<WindowSize>("0").is_err() && serde_json::from_str::<WindowSize>("-5").is_err());
     }
 
     #[test]

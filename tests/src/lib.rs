@@ -7,6 +7,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod fuzz;
 pub mod here;
 pub mod kinesis;
 pub mod local_run;

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::sync::Arc;
 use streamctl_engine::storage::Storage;
-use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
 use streamctl_proto::spec::{Compression, Location};
 use streamctl_proto::{JobName, ShardId, TaskId, Window};
 
@@ -131,7 +131,7 @@ impl DeadLetterSink {
 
     fn location(&self) -> String {
         let DeadLetterContext { path, job, task, window, .. } = &self.context;
-        path.join(&format!("{}-{job}-{task}-{:04}.json.gz", window.label(), self.number))
+        path.join(&object_name(*window, job, *task, self.number, "json.gz"))
     }
 
     fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {

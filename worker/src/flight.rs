@@ -46,13 +46,50 @@ const TICKET_BYTES_MAX: usize = 1_024;
 /// Names one task's part of one epoch, or the epoch's dead letters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PartTicket {
-    job: JobName,
-    epoch: u64,
+pub struct PartTicket {
+    /// Which job.
+    pub job: JobName,
+    /// Which epoch.
+    pub epoch: u64,
+    /// Whose part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    task: Option<TaskId>,
+    pub task: Option<TaskId>,
+    /// Not rows, but what could not be decoded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    dead_letters: bool,
+    pub dead_letters: bool,
+}
+
+/// What a ticket asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Part(TaskId),
+    DeadLetters,
+}
+
+impl PartTicket {
+    /// Reads a ticket that the controller's `GetFlightInfo` gave.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for anything else.
+    pub fn read(bytes: &[u8]) -> Result<Self, Status> {
+        if bytes.len() > TICKET_BYTES_MAX {
+            return Err(no_ticket());
+        }
+        let ticket: Self = serde_json::from_slice(bytes).map_err(|_| no_ticket())?;
+        ticket.wanted().map(|_| ticket)
+    }
+
+    fn wanted(&self) -> Result<Wanted, Status> {
+        match (self.task, self.dead_letters) {
+            (Some(task), false) => Ok(Wanted::Part(task)),
+            (None, true) => Ok(Wanted::DeadLetters),
+            _ => Err(no_ticket()),
+        }
+    }
+}
+
+fn no_ticket() -> Status {
+    Status::invalid_argument("this is not a ticket of GetFlightInfo")
 }
 
 /// Serves Flight on a worker.
@@ -134,22 +171,15 @@ impl FlightService for FlightRows {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let bytes = request.into_inner().ticket;
-        let bad = || Status::invalid_argument("this is not a ticket of GetFlightInfo");
-        if bytes.len() > TICKET_BYTES_MAX {
-            return Err(bad());
-        }
-        let ticket: PartTicket = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        let task = match (ticket.task, ticket.dead_letters) {
-            (Some(task), false) => task,
-            (None, true) => {
-                let (manifest, _) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
+        let ticket = PartTicket::read(&request.into_inner().ticket)?;
+        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
+        let task = match ticket.wanted()? {
+            Wanted::Part(task) => task,
+            Wanted::DeadLetters => {
                 let batches = letters::batches(self.world.storages.clone(), &manifest);
                 return Ok(encoded(dead_letter_schema(), batches));
             }
-            _ => return Err(bad()),
         };
-        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
         if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));

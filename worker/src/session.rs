@@ -12,7 +12,7 @@ use crate::results::Results;
 use crate::source::Sources;
 use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, ReadBudget, TaskSettings, shards::ShardState};
 use futures::{FutureExt, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::{self, BadMessage};
+use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::{self, worker_message};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId};
@@ -271,17 +272,8 @@ impl Session {
     }
 
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
-        let id = convert::task_id(start.task)?;
-        let bad = |e: serde_json::Error| BadMessage { field: "job_json", problem: e.to_string() };
-        let job: ResolvedJob = serde_json::from_str(&start.job_json).map_err(bad)?;
-        let (mut shards, mut base) = (vec![], BTreeMap::new());
-        for shard in start.shards {
-            let from = convert::position("shard.from", shard.from)?;
-            let name = ShardId::new(shard.shard);
-            base.insert(name.clone(), from.clone());
-            let after = shard.after.into_iter().map(ShardId::new).collect();
-            shards.push(ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms));
-        }
+        let (id, job, shards) = read_start(start)?;
+        let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
         if !self.registry.begin(id, job.spec.name.clone(), base) {
             return Ok(());
         }
@@ -303,6 +295,30 @@ impl Session {
     }
 }
 
+/// A task as the controller gives it out: its id, its job, its shards where they begin.
+///
+/// # Errors
+/// A job of a later build or of none, a shard twice, a field that is missing.
+pub fn read_start(start: v1::StartTask) -> Result<(TaskId, ResolvedJob, Vec<ShardState>), BadMessage> {
+    let id = convert::task_id(start.task)?;
+    let bad = |problem: String| BadMessage { field: "job_json", problem };
+    let job: ResolvedJob = serde_json::from_str(&start.job_json).map_err(|e| bad(e.to_string()))?;
+    if job.version > RESOLVED_VERSION {
+        return Err(bad(format!("has version {}, this build reads up to {RESOLVED_VERSION}", job.version)));
+    }
+    let (mut shards, mut names) = (vec![], BTreeSet::new());
+    for shard in start.shards {
+        let from = convert::position("shard.from", shard.from)?;
+        let name = ShardId::new(shard.shard);
+        if !names.insert(name.clone()) {
+            return Err(BadMessage { field: "shards", problem: format!("{name} is there twice") });
+        }
+        let after = shard.after.into_iter().map(ShardId::new).collect();
+        shards.push(ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms));
+    }
+    Ok((id, job, shards))
+}
+
 /// Ticks that do not pile up while the process stands still.
 fn every(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
@@ -319,7 +335,13 @@ pub(crate) fn leader_named(status: &Status) -> Option<&str> {
 fn refused(status: &Status) -> LineEnd {
     match leader_named(status) {
         Some(leader) => LineEnd::Redirected(leader.to_owned()),
-        None => LineEnd::Broken(status.message().to_owned()),
+        None => {
+            if status.code() == Code::InvalidArgument {
+                // A defect of this worker, or a controller of another version: nobody else will say so.
+                tracing::error!(reason = status.message(), "the controller refuses what this worker says");
+            }
+            LineEnd::Broken(status.message().to_owned())
+        }
     }
 }
 

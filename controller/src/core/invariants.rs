@@ -3,7 +3,7 @@
 //! Rule: a violation is a bug in the core, whatever came from outside.
 
 use super::Core;
-use super::job::{Job, PUBLISH_BACKLOG_MAX, WINDOWS_AHEAD_MAX};
+use super::job::{ASKED_MAX, Job, PUBLISH_BACKLOG_MAX};
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 
@@ -133,9 +133,12 @@ fn children_wait(job: &Job) -> Result<(), Violation> {
 
 /// I7: what can grow has a limit.
 fn bounded(job: &Job) -> Result<(), Violation> {
-    // A shard that is behind may open the one window before all others; a new leader finds two of each task.
-    if job.windows.len() > WINDOWS_AHEAD_MAX + 2 * job.shards.len() {
+    if job.windows.len() > job.windows_max() {
         return violation("I7", format!("job {} has {} windows open", job.name(), job.windows.len()));
+    }
+    let asked_max = job.tasks.values().map(|task| ASKED_MAX + task.shards.len()).sum();
+    if job.waiting.len() > asked_max {
+        return violation("I7", format!("job {} has {} windows asked for", job.name(), job.waiting.len()));
     }
     if job.publishing.len() > PUBLISH_BACKLOG_MAX {
         return violation("I7", format!("job {} has {} epochs to publish", job.name(), job.publishing.len()));

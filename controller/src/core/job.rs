@@ -23,6 +23,12 @@ pub const PUBLISH_BACKLOG_MAX: usize = 8;
 /// Epochs whose figures are kept in memory; older ones are read from their manifests.
 pub const RECENT_EPOCHS_MAX: usize = 200;
 
+/// Windows that a task may have asked for and not been told, besides one for each of its shards.
+pub const ASKED_MAX: usize = 64;
+
+/// Times after this are not times: all shards have ended (`i64::MAX`, less than the longest window before it at most).
+pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
+
 /// Tasks whose workers are remembered for asking results of them.
 pub const TASK_WORKERS_MAX: usize = 1_000;
 
@@ -85,6 +91,12 @@ impl Shard {
     /// A task has seen its end; that stays true if the task is lost and its last records are read again.
     pub fn ended(&self) -> bool {
         self.end.is_some() || self.reached == Position::End
+    }
+
+    /// No more than the window of its last record, as long as that is not reported: its children go on there (I5).
+    fn at_most(&self, watermark_ms: i64) -> i64 {
+        let waits = self.end.is_some() && !self.done();
+        if waits { watermark_ms.min(self.end_floor_ms) } else { watermark_ms }
     }
 
     /// Where the next manifest leaves it, when `to` is the last committed record.
@@ -207,7 +219,7 @@ impl EpochFigures {
             window: manifest.window,
             counts: manifest.counts,
             objects: manifest.objects.len(),
-            bytes_out: manifest.objects.iter().map(|object| object.staged.size).sum(),
+            bytes_out: manifest.objects.iter().fold(0, |sum, object| object.staged.size.saturating_add(sum)),
             unmatched: manifest.unmatched.clone(),
             committed_ms: manifest.created_ms,
             manifest: name.to_owned(),
@@ -384,7 +396,8 @@ impl Job {
         let unclear = ended.children.is_empty() || ended.children.iter().any(|child| unknown(&child.parents));
         let unclear = unclear && self.lists_again() && !is_dead_letters(&ended.shard);
         let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
-        if shard.end.is_none() {
+        // Who reads it again knows no less than who read it first.
+        if shard.end.as_ref() != Some(&ended.last) && !shard.done() {
             shard.end = Some(ended.last.clone());
             shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
             if unclear {
@@ -455,7 +468,7 @@ impl Job {
             return i64::MAX;
         }
         let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
-        task.max(shard.floor_ms)
+        shard.at_most(task.max(shard.floor_ms))
     }
 
     /// Whether the watermark has reached this. Goes on at the shard that was in the way the last time: however many
@@ -506,12 +519,25 @@ impl Job {
             if shard.reached != range.from {
                 return Err("it does not begin where its shard was left");
             }
+            if range.to.reaches(&range.from) {
+                return Err("it does not go forward");
+            }
+            if !self.parents_ended(shard) {
+                return Err("it has records of a shard whose parents have not ended");
+            }
+            let over = |end: &Position| !range.to.reaches(end) || report.window.start_ms > shard.end_floor_ms;
+            if shard.end.as_ref().is_some_and(over) {
+                return Err("it has records after the end of their shard");
+            }
             if report.window.start_ms < shard.floor_ms && report.window.end_ms <= shard.floor_ms {
                 return Err("its window was closed before");
             }
         }
         if self.committing.as_ref().is_some_and(|c| c.manifest.window >= report.window) {
             return Err("its window is being committed");
+        }
+        if !self.has_room_for(report.window) {
+            return Err("too many windows are open");
         }
         let open = self.windows.entry(report.window).or_default();
         if open.reports.is_empty() && open.lookups.is_empty() {
@@ -564,13 +590,18 @@ impl Job {
         (!self.avoided.is_empty()).then(|| others.map(|(worker, shards)| (worker.clone(), *shards)).collect())
     }
 
-    /// A task has reported everything before `watermark_ms`.
+    /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window
+    /// would be left to a shard that goes on.
     pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        let open = |id| self.shards.get(id).is_some_and(|shard| !shard.ended());
+        if watermark_ms > NEVER_MS && task.shards.iter().any(open) {
+            return;
+        }
         task.watermark_ms = task.watermark_ms.max(watermark_ms);
         for shard in &task.shards {
             if let Some(shard) = self.shards.get_mut(shard) {
-                shard.floor_ms = shard.floor_ms.max(watermark_ms);
+                shard.floor_ms = shard.floor_ms.max(shard.at_most(watermark_ms));
             }
         }
     }
@@ -638,7 +669,25 @@ impl Job {
     /// A window may open when there are not too many, or when none is before it: it is what the others wait for.
     pub fn may_open(&self, window: Window) -> bool {
         let first = self.windows.first_key_value().is_none_or(|(first, _)| window < *first);
-        first || self.windows.len() < WINDOWS_AHEAD_MAX || self.windows.contains_key(&window)
+        self.has_room_for(window)
+            && (first || self.windows.len() < WINDOWS_AHEAD_MAX || self.windows.contains_key(&window))
+    }
+
+    /// A shard that is behind may open the one window before all others, and a new leader finds two of each task: more
+    /// than that no worker needs (I7).
+    pub fn has_room_for(&self, window: Window) -> bool {
+        self.windows.contains_key(&window) || self.windows.len() < self.windows_max()
+    }
+
+    /// Windows that may be open or reported, whatever workers say.
+    pub fn windows_max(&self) -> usize {
+        WINDOWS_AHEAD_MAX + 2 * self.shards.len()
+    }
+
+    /// A task has few windows open at a time, and one more for each shard that is behind; it asks for no more than that.
+    pub fn may_ask(&self, id: TaskId) -> bool {
+        let asked = self.waiting.iter().filter(|(_, task)| *task == id).count();
+        self.tasks.get(&id).is_some_and(|task| asked < ASKED_MAX + task.shards.len())
     }
 
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
@@ -663,9 +712,7 @@ impl Job {
         let mut last: BTreeMap<&ShardId, &Position> = BTreeMap::new();
         for report in &open.reports {
             counts.add(&report.counts);
-            stages.decode_us += report.stages.decode_us;
-            stages.transform_us += report.stages.transform_us;
-            stages.stage_us += report.stages.stage_us;
+            stages.add(&report.stages);
             last.extend(report.ranges.iter().map(|(id, range)| (id, &range.to)));
         }
         let mut totals = self.totals;
@@ -801,7 +848,8 @@ impl Job {
 fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<UnmatchedKey> {
     let mut rows: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for key in keys {
-        *rows.entry((&key.lookup, &key.key)).or_default() += key.rows;
+        let known = rows.entry((&key.lookup, &key.key)).or_default();
+        *known = known.saturating_add(key.rows);
     }
     let mut sorted: Vec<_> = rows.into_iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));

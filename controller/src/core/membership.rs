@@ -6,6 +6,9 @@
 
 use super::*;
 
+/// What tasks may say while they wait for their adoption, all together.
+pub const HELD_MAX: usize = 100_000;
+
 impl Core {
     /// The worker, when this is its newest connection.
     pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
@@ -59,12 +62,13 @@ impl Core {
     /// A worker dialled again in the same term: what it said while the line was broken is said again.
     pub(super) fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
         let Some(job) = self.job_of(worker, running.task) else { return };
+        // Reports of children are taken once their parents have ended.
+        for ended in &running.ended {
+            job.end_shard(ended);
+        }
         let good = running.reports.iter().all(|report| job.accept(report).is_ok());
         if !good {
             return self.cancel(worker, running.task, out);
-        }
-        for ended in &running.ended {
-            job.end_shard(ended);
         }
         job.progress(running.task, running.watermark_ms);
         if running.released {
@@ -94,6 +98,12 @@ impl Core {
             return Some(event);
         }
         let said = (worker.clone(), task, event);
+        if self.held.len() >= HELD_MAX {
+            // What it says is lost, so that what it reports later will not chain: it is read again.
+            self.offered.retain(|(owner, running)| owner != &said.0 || running.task != task);
+            self.held.retain(|(owner, other, _)| owner != &said.0 || *other != task);
+            return None;
+        }
         if matches!(said.2, Event::Progressed { .. }) {
             // Only the last one matters, and there is no end of them.
             self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));

@@ -6,6 +6,7 @@
 
 mod advance;
 pub mod assign;
+pub mod check;
 mod concern;
 pub mod effect;
 pub mod event;
@@ -314,7 +315,7 @@ impl Core {
 
     fn request_window(&mut self, worker: WorkerId, task: TaskId, window: Window, out: &mut Vec<Effect>) {
         match self.job_of(&worker, task) {
-            Some(job) if window.end_ms > job.head_end_ms => {
+            Some(job) if window.end_ms > job.head_end_ms && job.may_ask(task) => {
                 job.waiting.insert((window, task));
                 if job.tasks[&task].state.is_drained_before(window) {
                     drain(job, window.end_ms, out);

@@ -44,7 +44,9 @@ fn adopt_all(job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Result<BTree
 /// The task's shards are free, stand where it began or where its reports up to the head leave them, and none is read
 /// before its parents' end (I5).
 fn fits(job: &Job, running: &RunningTask) -> bool {
-    running.base.keys().all(|id| {
+    // A task has shards, and is one of them only once, whoever else says that it runs it.
+    let new = !running.base.is_empty() && !job.tasks.contains_key(&running.task);
+    new && running.base.keys().all(|id| {
         let Some(shard) = job.shards.get(id) else { return job.is_replayed(id) };
         let after = |parent| running.base.contains_key(parent) || job.shards.get(parent).is_none_or(Shard::ended);
         shard.task.is_none() && shard.reached == stands_at(job, running, id) && shard.parents.iter().all(after)
@@ -65,6 +67,9 @@ fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
 fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
     job.add_task(running.task, worker.clone(), running.base.keys().cloned().collect());
     for (window, lookups) in running.windows.iter().filter(|(window, _)| window.end_ms > job.head_end_ms) {
+        if !job.has_room_for(*window) {
+            return Err("too many windows are open");
+        }
         let open = job.windows.entry(*window).or_default();
         if open.lookups.is_empty() {
             open.lookups.clone_from(lookups);
@@ -73,11 +78,11 @@ fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &
         }
         open.readers.insert(running.task);
     }
-    for report in &running.reports {
-        job.accept(report)?;
-    }
     for ended in &running.ended {
         job.end_shard(ended);
+    }
+    for report in &running.reports {
+        job.accept(report)?;
     }
     job.progress(running.task, running.watermark_ms);
     if running.released {

@@ -117,15 +117,23 @@ impl TaskEnd {
     /// From the wire.
     pub fn from_wire(message: &v1::TaskEnded) -> Self {
         use v1::task_ended::Why;
+        let (error, hint) = (cut(&message.error), cut(&message.hint));
         match message.why() {
             Why::Completed => Self::Completed,
             Why::Released => Self::Released,
             Why::Cancelled => Self::Cancelled,
-            Why::Fatal => Self::Fatal { error: message.error.clone(), hint: message.hint.clone() },
-            Why::Wait => Self::Wait { error: message.error.clone() },
-            Why::Retry | Why::Unspecified => Self::Retry { error: message.error.clone() },
+            Why::Fatal => Self::Fatal { error, hint },
+            Why::Wait => Self::Wait { error },
+            Why::Retry | Why::Unspecified => Self::Retry { error },
         }
     }
+}
+
+/// Longest error, and longest hint, of a task: both are kept in the store, which takes no more than about a megabyte.
+pub const ERROR_CHARS_MAX: usize = 4_096;
+
+fn cut(text: &str) -> String {
+    text.chars().take(ERROR_CHARS_MAX).collect()
 }
 
 fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {

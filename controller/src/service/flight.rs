@@ -3,6 +3,7 @@
 //! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows (workers).
 //! Rule: only published epochs are named, in order, so that a subscriber can stop and go on at `next_epoch`.
 
+use super::jobs::told;
 use crate::core::Core;
 use crate::core::job::EpochFigures;
 use crate::history::History;
@@ -112,7 +113,7 @@ fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
 impl FlightLocations {
     async fn info(&self, descriptor: FlightDescriptor) -> Result<(FlightInfo, Command), Status> {
         let command = read_command(&descriptor)?;
-        let name: JobName = command.job.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let name = super::jobs::name(&command.job)?;
         let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
         let from = command.from.max(1);
         let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT) as u64;
@@ -190,14 +191,18 @@ fn endpoint(known: &Known, epoch: Epoch, task: Option<TaskId>, addresses: &[Stri
 }
 
 /// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.
-fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
+///
+/// # Errors
+/// `INVALID_ARGUMENT`, with an example of what is right.
+pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());
         let from = from.map_err(|_| Status::invalid_argument("the second part of the path is an epoch's number"))?;
         return Ok(Command { job: job.clone(), from, to: None, limit: None, dead_letters: false });
     }
     serde_json::from_slice(&descriptor.cmd).map_err(|error| {
-        Status::invalid_argument(format!(r#"the command is JSON like {{"job": "sales", "from": 1}}: {error}"#))
+        let example = r#"{"job": "sales", "from": 1}"#;
+        Status::invalid_argument(told(&format!("the command is JSON like {example}: {error}")))
     })
 }
 

@@ -6,6 +6,7 @@ use crate::history::History;
 use crate::leading::Leader;
 use crate::verify::Verifier;
 use futures::Stream;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use tonic::{Request, Response, Status};
 const EPOCHS_DEFAULT: u32 = 20;
 /// Most epochs listed at once.
 const EPOCHS_MAX: u32 = 1_000;
+/// Longest refusal, as it is sent.
+const TOLD_BYTES_MAX: usize = 8 << 10;
 /// Least time between two messages of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -43,7 +46,9 @@ impl v1::jobs_server::Jobs for JobsService {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
+        let from = request.remote_addr();
         let request = request.into_inner();
+        check_base_dir(&request.base_dir, from)?;
         self.submitter.submit(&handle, &request).await.map(Response::new)
     }
 
@@ -173,7 +178,31 @@ impl JobsService {
 }
 
 pub(super) fn name(text: &str) -> Result<JobName, Status> {
-    text.parse().map_err(|error: streamctl_proto::id::BadJobName| Status::invalid_argument(error.to_string()))
+    text.parse().map_err(|error: streamctl_proto::id::BadJobName| Status::invalid_argument(told(&error.to_string())))
+}
+
+/// The folder that relative paths are taken from is one of this machine: only who is on it can mean it.
+fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status> {
+    let here = from.is_none_or(|from| from.ip().to_canonical().is_loopback());
+    match base_dir.is_empty() || here {
+        true => Ok(()),
+        false => Err(Status::invalid_argument(
+            "base_dir is a folder of the controller's machine, and this request is from another\n  hint: write paths from the root",
+        )),
+    }
+}
+
+/// A refusal as it fits into the headers in which it travels: clients take 16 KiB of them, and what is not ASCII has
+/// three bytes for one.
+pub(super) fn told(text: &str) -> String {
+    let mut bytes = 0;
+    let cost = |c: char| if c.is_ascii_graphic() || c == ' ' { 1 } else { 3 * c.len_utf8() };
+    let fits = |(_, c): &(usize, char)| {
+        bytes += cost(*c);
+        bytes <= TOLD_BYTES_MAX
+    };
+    let end = text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at + c.len_utf8());
+    if end == text.len() { text.to_owned() } else { format!("{}\nand more", &text[..end]) }
 }
 
 pub(super) fn not_found(job: &JobName) -> Status {
@@ -194,4 +223,32 @@ fn until_error<T: Send + Sync>(
         over = item.is_err();
         futures::future::ready(go_on)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_this_machine_is_named_by_who_is_on_it() {
+        let from = |text: &str| Some(text.parse().unwrap());
+        for (base_dir, peer, good) in [
+            ("", from("192.0.2.7:1"), true),
+            ("/jobs", from("192.0.2.7:1"), false),
+            ("/jobs", from("[2001:db8::1]:1"), false),
+            ("/jobs", from("127.0.0.1:1"), true),
+            ("/jobs", from("[::ffff:127.0.0.1]:1"), true),
+            ("/jobs", None, true),
+        ] {
+            assert_eq!(check_base_dir(base_dir, peer).is_ok(), good, "{base_dir} {peer:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_refusal_is_cut_so_that_it_arrives() {
+        assert_eq!(told("line 1: unknown key"), "line 1: unknown key");
+        let long = told(&"é\n".repeat(100_000));
+        assert!(long.ends_with("and more") && long.len() < TOLD_BYTES_MAX);
+        assert!(told(&"x".repeat(1 << 20)).len() < TOLD_BYTES_MAX + 20);
+    }
 }

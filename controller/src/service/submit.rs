@@ -3,6 +3,7 @@
 //! Owns: the order of the checks. Does not own: any check (`JobSpec::parse`, `engine::resolve`).
 //! Rule: submitting is idempotent: the same text for the same name is the same job; another text is refused.
 
+use super::jobs::told;
 use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
@@ -35,11 +36,7 @@ impl Submitter {
     /// Starts a job, or says everything that is wrong with it.
     pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
         let (text, dry_run) = (&request.spec_toml, request.dry_run);
-        let parsed = match request.base_dir.as_str() {
-            "" => JobSpec::parse(text),
-            folder => JobSpec::parse_in(text, Path::new(folder)),
-        };
-        let spec = parsed.map_err(|problems| Status::invalid_argument(problems.to_string()))?;
+        let spec = parse(request)?;
         let digest = sha256_hex(text.as_bytes());
         let wanted = spec.name.clone();
         let known = handle.ask(move |core| core.jobs.get(&wanted).map(|job| job.resolved.clone())).await?;
@@ -100,6 +97,18 @@ impl Submitter {
     }
 }
 
+/// The job of a request, without asking the world.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with every problem that finds room.
+pub fn parse(request: &v1::SubmitRequest) -> Result<JobSpec, Status> {
+    let parsed = match request.base_dir.as_str() {
+        "" => JobSpec::parse(&request.spec_toml),
+        folder => JobSpec::parse_in(&request.spec_toml, Path::new(folder)),
+    };
+    parsed.map_err(|problems| Status::invalid_argument(told(&problems.to_string())))
+}
+
 fn unlisted(error: ListError) -> Status {
     match error {
         ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
@@ -113,9 +122,9 @@ fn refused(error: ResolveError, text: &str) -> Status {
             for problem in &mut problems.0 {
                 problem.line = problem.line.or_else(|| line_of(text, &problem.field));
             }
-            Status::invalid_argument(problems.to_string())
+            Status::invalid_argument(told(&problems.to_string()))
         }
-        ResolveError::Unavailable { .. } => Status::unavailable(describe(&error)),
+        ResolveError::Unavailable { .. } => Status::unavailable(told(&describe(&error))),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Rule: a message that is not one ends the session with the field named; nothing of it is used.
 
 use crate::core::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd};
-use crate::handle::Handle;
+use crate::handle::{Handle, NotLeading};
 use crate::leading::Leader;
 use crate::sessions::Sessions;
 use futures::{Stream, StreamExt};
@@ -18,8 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// How often a worker says that it lives.
 pub const HEARTBEAT_MS: u32 = 500;
-/// The longest name of a worker.
-const WORKER_CHARS_MAX: usize = 200;
+/// The longest name of a worker, and the longest address of its Flight service.
+pub const WORKER_CHARS_MAX: usize = 200;
 
 /// Serves `streamctl.v1.Workers`.
 pub struct WorkersService {
@@ -52,14 +52,18 @@ impl WorkersService {
         let Some(Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
-        let (worker, flight_address, tasks) = read_hello(hello)?;
+        let (worker, flight_address, tasks) = read_hello(hello).map_err(refused)?;
+        let joins = Event::WorkerJoined { worker: worker.clone(), session: 0, flight_address, tasks };
+        let Event::WorkerJoined { flight_address, tasks, .. } = checked(&handle, joins).await?.map_err(refused)? else {
+            return Err(Status::internal("an event became another one"));
+        };
         let (session, outbox) = self.sessions.open(worker.clone());
         tracing::info!(%worker, session, flight_address, tasks = tasks.len(), "worker joined");
         let welcome = v1::Welcome { term: handle.term.0, heartbeat_ms: HEARTBEAT_MS };
         let welcome = v1::ControllerMessage { message: Some(v1::controller_message::Message::Welcome(welcome)) };
         handle.tell(Event::WorkerJoined { worker: worker.clone(), session, flight_address, tasks }).await?;
         tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
-        let answers = futures::stream::once(async { Ok(welcome) }).chain(ReceiverStream::new(outbox).map(Ok));
+        let answers = futures::stream::once(async { Ok(welcome) }).chain(ReceiverStream::new(outbox));
         Ok(Box::pin(answers))
     }
 }
@@ -81,28 +85,50 @@ async fn listen(
             }
             _ => break,
         };
-        match read(&worker, session, message) {
-            Ok(event) => {
+        let said = match read(&worker, session, message) {
+            Ok(event) => checked(&handle, event).await,
+            Err(problem) => Ok(Err(problem)),
+        };
+        match said {
+            Ok(Ok(event)) => {
                 if handle.tell(event).await.is_err() {
                     break;
                 }
             }
-            Err(problem) => {
+            Ok(Err(problem)) => {
                 tracing::error!(%worker, session, %problem, "worker says what it must not, its session ends");
+                sessions.refuse(&worker, session, Status::invalid_argument(problem.to_string()));
                 break;
             }
+            Err(NotLeading) => break,
         }
     }
     sessions.close(&worker, session);
     let _over = handle.tell(Event::WorkerDisconnected { worker, session }).await;
 }
 
-fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask>), Status> {
-    let bad = |problem: BadMessage| Status::invalid_argument(problem.to_string());
-    if hello.worker.is_empty() || hello.worker.len() > WORKER_CHARS_MAX {
-        return Err(Status::invalid_argument(format!("a worker's name has 1 to {WORKER_CHARS_MAX} characters")));
+/// The event, if its worker can mean it. Heartbeats, of which there are many, have nothing to check.
+async fn checked(handle: &Handle, event: Event) -> Result<Result<Event, BadMessage>, NotLeading> {
+    match event {
+        Event::WorkerHeard { .. } | Event::WorkerLeaving { .. } | Event::TaskEnded { .. } => Ok(Ok(event)),
+        event => handle.ask(move |core| core.check(&event).map(|()| event)).await,
     }
-    let tasks = hello.tasks.into_iter().map(read_task).collect::<Result<_, _>>().map_err(bad)?;
+}
+
+/// Who a worker is and what it runs already; not yet compared with what the core knows ([`Core::check`]).
+///
+/// [`Core::check`]: crate::core::Core::check
+pub fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask>), BadMessage> {
+    let visible = |text: &str| text.len() <= WORKER_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic());
+    if hello.worker.is_empty() || !visible(&hello.worker) {
+        let problem = format!("a worker's name has 1 to {WORKER_CHARS_MAX} visible ASCII characters");
+        return Err(BadMessage { field: "worker", problem });
+    }
+    if !visible(&hello.flight_address) {
+        let problem = format!("an address has at most {WORKER_CHARS_MAX} visible ASCII characters");
+        return Err(BadMessage { field: "flight_address", problem });
+    }
+    let tasks = hello.tasks.into_iter().map(read_task).collect::<Result<_, _>>()?;
     Ok((WorkerId::new(hello.worker), hello.flight_address, tasks))
 }
 
@@ -125,6 +151,11 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
     })
 }
 
+fn refused(problem: BadMessage) -> Status {
+    tracing::error!(%problem, "a worker's Hello is refused");
+    Status::invalid_argument(problem.to_string())
+}
+
 fn job_name(text: String) -> Result<JobName, BadMessage> {
     JobName::try_from(text).map_err(|e| BadMessage { field: "job", problem: e.to_string() })
 }
@@ -143,7 +174,8 @@ fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
     })
 }
 
-fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
+/// What a message of a worker's session says; not yet compared with what the core knows.
+pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
     let worker = worker.clone();
     Ok(match message {
         Message::Hello(_) => return required("hello", None::<Event>),

@@ -16,17 +16,20 @@ const SUGGESTION_LIKENESS_MIN: f64 = 0.8;
 /// Everything that was found wrong so far.
 pub(super) struct Log<'t> {
     text: &'t str,
+    /// Where each line but the first begins: a file may have a hundred thousand keys.
+    lines: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'t> Log<'t> {
     pub fn new(text: &'t str) -> Self {
-        Self { text, problems: RefCell::default() }
+        let lines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect();
+        Self { text, lines, problems: RefCell::default() }
     }
     /// The line of a place in the text, from 1.
     pub fn line(&self, span: &Range<usize>) -> usize {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        let at = span.start.min(self.text.len());
+        1 + self.lines.partition_point(|begin| *begin <= at)
     }
     pub fn add(&self, line: Option<usize>, field: &str, message: impl Display, hint: Option<String>) {
         let problem = Problem { line, field: field.to_owned(), message: message.to_string(), hint };

@@ -9,6 +9,7 @@ mod bad_input;
 mod chaos;
 mod conformance;
 mod contracts;
+mod corpus;
 mod docs;
 mod local_mode;
 mod model_job;

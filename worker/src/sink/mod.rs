@@ -25,7 +25,7 @@ pub(crate) use partition::Partitioner;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamctl_engine::storage::{Storage, StorageError};
-use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
 use streamctl_proto::spec::SinkSpec;
 use streamctl_proto::{JobName, TaskId, Window};
 
@@ -88,7 +88,7 @@ impl SinkContext {
     fn location(&self, folder: &str, number: u32) -> String {
         let Self { spec, job, task, window, .. } = self;
         let extension = spec.extension(ObjectKind::Data);
-        spec.path.join(&format!("{folder}{}-{job}-{task}-{number:04}.{extension}", window.label()))
+        spec.path.join(&format!("{folder}{}", object_name(*window, job, *task, number, extension)))
     }
 }
 

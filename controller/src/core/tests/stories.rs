@@ -837,3 +837,56 @@ fn a_store_and_a_sink_that_hang_are_named_in_the_status() {
     story.after(1_500);
     assert!(waits(&story).contains("the checkpoint location: the commit of epoch 1"), "{}", waits(&story));
 }
+
+#[test]
+fn a_task_that_says_all_is_over_before_its_shards_have_ended_is_not_believed() {
+    let mut story = Story::running(kinesis(), "a b", "w1");
+    let (worker, task) = story.owner("a");
+    story.tell(Event::Progressed { worker, task, watermark_ms: i64::MAX, shards: vec![] });
+    assert!(story.shard("a").floor_ms < i64::MAX, "no window would be left to it");
+}
+
+#[test]
+fn a_report_of_a_child_before_its_parents_end_is_not_taken() {
+    let mut story = Story::running(whole(kinesis()), "a d<a", "w1");
+    let task = story.task("d");
+    assert!(cancelled(&story.reports(0, "a 0..1, d 0..2"), task));
+}
+
+#[test]
+fn a_report_that_goes_back_is_not_taken() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    story.reports(0, "a 0..5");
+    let task = story.task("a");
+    let mut back = report(task, w(1), "a 5..6");
+    back.ranges.values_mut().for_each(|range| range.to = at(3));
+    let (worker, _) = story.owner("a");
+    assert!(cancelled(&story.tell(Event::Reported { worker, report: Box::new(back) }), task));
+}
+
+#[test]
+fn a_worker_that_opens_ever_earlier_windows_opens_few() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for n in 0..100 {
+        let (worker, task) = story.owner("a");
+        let window = w(1_000 - n);
+        story.tell(Event::WindowRequested { worker, task, window });
+        if story.shard("a").task.is_none_or(|now| now != task) {
+            return;
+        }
+    }
+    assert!(story.job().windows.len() <= story.job().windows_max());
+}
+
+#[test]
+fn a_task_that_two_workers_claim_is_one_s() {
+    let story = Story::running(bounded(), "a", "w1");
+    let task = story.task("a");
+    let mut next = story.next_leader(2);
+    next.lists("a");
+    next.joins("w1", vec![runs(task, "a 0..0")]);
+    next.joins("w2", vec![runs(task, "")]);
+    next.after(2_000);
+    assert_eq!(next.owner("a").1, task);
+    assert_eq!(next.job().tasks.len(), 1);
+}

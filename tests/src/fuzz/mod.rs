@@ -1,0 +1,31 @@
+//! What must hold for any bytes from outside, one function per kind of bytes; a panic is a finding.
+//!
+//! Owns: the bodies of the fuzz targets, and mutation without a fuzzer ([`mutate`]). Does not own: the kept inputs
+//! (`tests/fuzz/corpus/`), running a fuzzer (`make fuzz`), the replay in every test run (`tests/tests/system/corpus.rs`).
+//! Rule: deterministic, without I/O; wherever there is a second opinion (another parser, the other direction), a body
+//! compares with it: "does not panic" alone finds little.
+
+pub mod clients;
+pub mod control;
+pub mod job_file;
+pub mod json;
+pub mod lookup;
+pub mod manifest;
+pub mod mutate;
+pub mod position;
+pub mod workers;
+
+/// A fuzz target: its name, which is that of its folder in the corpus, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 8] = [
+    ("json", json::json),
+    ("job_file", job_file::job_file),
+    ("manifest", manifest::manifest),
+    ("lookup", lookup::lookup),
+    ("position", position::position),
+    ("workers", workers::workers),
+    ("control", control::control),
+    ("clients", clients::clients),
+];

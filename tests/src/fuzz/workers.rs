@@ -1,0 +1,353 @@
+//! What workers say to the controller, true and false, into the real core with a running job.
+//!
+//! Input: a story. Each byte chooses what happens next, the bytes after it how. Most workers do what they should, and
+//! then a field of what they say is replaced, or the message is any bytes at all.
+//! Rule: whatever they say, the core keeps its invariants and stays small; what it commits goes on where the epoch before
+//! ended, adds up, and names objects of its tasks only.
+
+mod oracle;
+mod said;
+
+use oracle::Oracle;
+use prost::Message as _;
+use said::Said;
+use std::time::Duration;
+use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, Wanted, invariants};
+use streamctl_controller::service::workers::{read, read_hello};
+use streamctl_controller::store::contract;
+use streamctl_proto::convert::BadMessage;
+use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn, SourceKind};
+use streamctl_proto::v1::worker_message::Message;
+use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
+
+/// Length of a window.
+const WINDOW_MS: i64 = 1_000;
+/// Steps of one story, at most.
+const STEPS_MAX: usize = 300;
+/// Shards that the source has; the last one is a child of the first.
+const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
+/// Who has sessions.
+const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
+
+/// Takes choices from the input; when it is over, the first of all.
+pub struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::from(self.byte()) % count.max(1)
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let count = usize::from(self.byte()).min(self.0.len());
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken.to_vec()
+    }
+
+    fn time(&mut self) -> i64 {
+        let near = i64::from(self.byte()) * 100;
+        match self.below(10) {
+            0 => i64::MIN,
+            1 => i64::MAX,
+            2 => i64::MAX - 999,
+            3 => -near,
+            4 => 1_000_000_000_000_000_000,
+            _ => said::BEGIN_MS + near,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let near = u64::from(self.byte());
+        match self.below(8) {
+            0 => u64::MAX,
+            1 => u64::MAX - near,
+            2 => 1 << 53,
+            _ => near,
+        }
+    }
+}
+
+struct World<'a> {
+    choices: Choices<'a>,
+    now: i64,
+    core: Core,
+    oracle: Oracle,
+    session: u64,
+    todo: Vec<Effect>,
+    log: Vec<String>,
+}
+
+/// The target.
+pub fn workers(data: &[u8]) {
+    let mut world = World::new(Choices(data));
+    for _ in 0..STEPS_MAX {
+        if world.choices.0.is_empty() {
+            break;
+        }
+        world.step();
+    }
+    world.settle();
+}
+
+fn job(kind: u8) -> ResolvedJob {
+    let mut job = contract::job("sales");
+    job.spec.window = WindowSize::from_ms(WINDOW_MS).expect("a second is a window");
+    job.whole_window = kind & 1 == 1;
+    if kind & 2 == 0 {
+        job.spec.source.kind = SourceKind::Kinesis {
+            stream: Some("stream".into()),
+            arn: None,
+            endpoint: None,
+            region: None,
+            role_arn: None,
+            session_name: None,
+            poll_interval: Duration::from_millis(200),
+            max_records_per_read: 10_000,
+            compression: Default::default(),
+        };
+    }
+    if kind & 4 == 4 {
+        let (path, refresh) = (Location::folder("/countries"), Duration::from_secs(60));
+        let (name, format) = ("country".into(), LookupFormat::Csv);
+        job.spec.lookups = vec![LookupSpec { name, path, format, refresh, size_max: 1 << 20 }];
+    }
+    if kind & 8 == 8 {
+        job.spec.sink.partition_by = vec![PartitionColumn::IngestYear, PartitionColumn::Column("country".into())];
+    }
+    if kind & 16 == 16 {
+        job.spec.sink.path = Location::folder("s3://bucket/out");
+    }
+    job
+}
+
+impl<'a> World<'a> {
+    fn new(mut choices: Choices<'a>) -> Self {
+        let job = job(choices.byte());
+        let core = Core::new(Term(1), said::BEGIN_MS, CoreSettings::default());
+        let oracle = Oracle::new(job.clone());
+        let (session, todo, log) = Default::default();
+        let mut world = Self { choices, now: said::BEGIN_MS, core, oracle, session, todo, log };
+        world.tell(Event::JobCreated { job: Box::new(job) });
+        for worker in &WORKERS[..2] {
+            let hello = v1::Hello { worker: (*worker).into(), ..v1::Hello::default() };
+            world.joins(hello);
+        }
+        world.work();
+        world
+    }
+
+    fn step(&mut self) {
+        let said = Said { choices: &mut self.choices, core: &self.core };
+        match said.choices.byte() % 16 {
+            0 => self.passes(),
+            1..=2 => self.work(),
+            3 => {
+                let worker = WORKERS[self.choices.below(WORKERS.len())];
+                let hello = Said { choices: &mut self.choices, core: &self.core }.hello(worker);
+                self.joins(hello);
+            }
+            4 => self.breaks(),
+            5 => self.asked_by_user(),
+            6 => self.next_leader(),
+            7 => {
+                let bytes = self.choices.bytes();
+                if let Ok(v1::WorkerMessage { message: Some(message) }) = v1::WorkerMessage::decode(&bytes[..]) {
+                    let worker = WORKERS[self.choices.below(WORKERS.len())];
+                    self.says(worker, message);
+                }
+            }
+            _ => {
+                if let Some((worker, message)) = said.any() {
+                    self.says(&worker, message);
+                }
+            }
+        }
+    }
+
+    /// A worker says something on its newest line.
+    fn says(&mut self, worker: &str, message: Message) {
+        let message = v1::WorkerMessage { message: Some(message) };
+        let bytes = message.encode_to_vec();
+        let Ok(v1::WorkerMessage { message: Some(message) }) = v1::WorkerMessage::decode(&bytes[..]) else { return };
+        let worker = WorkerId::new(worker);
+        let Some(session) = self.core.workers.get(&worker).filter(|w| w.connected).map(|w| w.session) else { return };
+        let read = read(&worker, session, message).and_then(|event| self.core.check(&event).map(|()| event));
+        match read {
+            Ok(event) => self.tell(event),
+            Err(problem) => self.refused(&problem, Event::WorkerDisconnected { worker, session }),
+        }
+    }
+
+    fn joins(&mut self, hello: v1::Hello) {
+        let bytes = hello.encode_to_vec();
+        let hello = v1::Hello::decode(&bytes[..]).expect("what was written is read");
+        let Ok((worker, flight_address, tasks)) = read_hello(hello) else { return };
+        self.session += 1;
+        let joins = Event::WorkerJoined { worker, session: self.session, flight_address, tasks };
+        match self.core.check(&joins) {
+            Ok(()) => self.tell(joins),
+            Err(problem) => self.refused(&problem, Event::Ticked),
+        }
+    }
+
+    fn refused(&mut self, problem: &BadMessage, then: Event) {
+        let told = problem.to_string();
+        assert!(told.len() < 16 << 10, "a refusal of {} bytes does not arrive", told.len());
+        self.log.push(format!("refused: {told}"));
+        self.tell(then);
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.log.push(format!("{} {event:?}", self.now));
+        let before = self.core.clone();
+        let effects = self.core.step(self.now, event);
+        let kept = invariants::check(&self.core).and(invariants::check_step(&before, &self.core));
+        let kept = kept.map_err(|violation| violation.to_string()).and_then(|()| oracle::small(&self.core));
+        self.judge(kept);
+        for effect in effects {
+            if let Effect::WriteManifest { manifest } = &effect {
+                let judged = self.oracle.may_commit(manifest);
+                self.judge(judged);
+            }
+            let spoken = matches!(
+                effect,
+                Effect::StartTask { .. }
+                    | Effect::ReleaseTask { .. }
+                    | Effect::DrainTask { .. }
+                    | Effect::CancelTask { .. }
+                    | Effect::OpenWindow { .. }
+                    | Effect::AnnounceCommit { .. }
+                    | Effect::Sweep { .. }
+            );
+            if !spoken {
+                self.todo.push(effect);
+            }
+        }
+        for job in self.core.jobs.values() {
+            assert!(self.core.status(job.name(), false).is_some());
+        }
+    }
+
+    fn judge(&self, kept: Result<(), String>) {
+        if let Err(problem) = kept {
+            panic!("{problem}\n{}", self.log.join("\n"));
+        }
+    }
+
+    /// Time passes, workers that are connected live on.
+    fn passes(&mut self) {
+        self.now += i64::from(self.choices.byte()) * 20;
+        let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
+        for (worker, session) in lives {
+            if self.choices.below(4) != 3 {
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 });
+            }
+        }
+        self.tell(Event::Ticked);
+    }
+
+    fn breaks(&mut self) {
+        let worker = WorkerId::new(WORKERS[self.choices.below(WORKERS.len())]);
+        if let Some(session) = self.core.workers.get(&worker).map(|worker| worker.session) {
+            self.tell(Event::WorkerDisconnected { worker, session });
+        }
+    }
+
+    fn asked_by_user(&mut self) {
+        let job = self.oracle.job.spec.name.clone();
+        match self.choices.below(4) {
+            0 => self.tell(Event::StopRequested { job, drain: true }),
+            1 => self.tell(Event::StopRequested { job, drain: false }),
+            _ => self.tell(Event::ResumeRequested { job }),
+        }
+    }
+
+    /// Store and world do what they were asked, in order.
+    fn work(&mut self) {
+        let mut left = 64;
+        while left > 0 && !self.todo.is_empty() {
+            let effect = self.todo.remove(0);
+            self.perform(effect);
+            left -= 1;
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let event = match effect {
+            Effect::ListShards { job, generation } => Event::ShardsListed { job, generation, shards: listed() },
+            Effect::CheckLookup { job, lookup, .. } => {
+                Event::LookupSeen { job, lookup, version: LookupVersion::new("v1"), rows: Some(1) }
+            }
+            Effect::WriteManifest { manifest } => {
+                let (_, reference) = manifest.encode();
+                self.oracle.written.insert(reference.digest.clone(), (*manifest).clone());
+                Event::ManifestWritten { job: manifest.job.clone(), reference }
+            }
+            Effect::MoveHead { job, previous, head } => {
+                let judged = self.oracle.move_head(previous.as_ref(), &head);
+                self.judge(judged);
+                Event::HeadMoved { job, epoch: head.epoch }
+            }
+            Effect::Publish { manifest } => Event::EpochPublished { job: manifest.job.clone(), epoch: manifest.epoch },
+            Effect::RecordPublished { job, epoch } => {
+                self.oracle.published = epoch;
+                Event::PublishedRecorded { job, epoch }
+            }
+            Effect::RecordWanted { job, wanted } => {
+                self.oracle.wanted = wanted.clone();
+                Event::WantedRecorded { job, wanted }
+            }
+            _ => return,
+        };
+        self.tell(event);
+    }
+
+    /// Another controller is elected, with what the store holds.
+    fn next_leader(&mut self) {
+        self.log.push("another leader".into());
+        self.todo.clear();
+        self.core = Core::new(Term(self.core.term.0 + 1), self.now, CoreSettings::default());
+        let (head, unpublished) = self.oracle.load();
+        let job = Box::new(self.oracle.job.clone());
+        let (wanted, published) = (self.oracle.wanted.clone(), self.oracle.published);
+        self.tell(Event::JobLoaded {
+            job,
+            wanted,
+            head: head.map(Box::new),
+            unpublished,
+            published,
+            replays: Default::default(),
+        });
+    }
+
+    /// All liars are gone: the job must be able to go on.
+    fn settle(&mut self) {
+        for worker in WORKERS {
+            let worker = WorkerId::new(worker);
+            if let Some(session) = self.core.workers.get(&worker).map(|worker| worker.session) {
+                self.tell(Event::WorkerDisconnected { worker, session });
+            }
+        }
+        for _ in 0..20 {
+            self.now += 1_000;
+            self.tell(Event::Ticked);
+            self.work();
+        }
+        let tasks: usize = self.core.jobs.values().map(|job| job.tasks.len()).sum();
+        assert_eq!(tasks, 0, "workers that are gone have no tasks\n{}", self.log.join("\n"));
+        let restarted = self.core.jobs.values().all(|job| job.wanted != Wanted::Running || job.waiting.is_empty());
+        assert!(restarted, "nobody waits for a window");
+    }
+}
+
+fn listed() -> Vec<KnownShard> {
+    let parents = |name: &str| if name == "d" { vec![ShardId::new("a")] } else { vec![] };
+    let known = |name: &&str| KnownShard { shard: ShardId::new(*name), parents: parents(name), detail: String::new() };
+    SHARDS.iter().map(known).collect()
+}
