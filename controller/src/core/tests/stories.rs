@@ -819,8 +819,9 @@ fn a_task_that_finishes_no_window_is_named_in_the_status_and_only_while_it_stand
     assert_eq!(told.len(), 1, "the one that is ahead waits for the other: {told:?}");
     assert!(told[0].contains(&task.to_string()) && told[0].contains(slow.as_str()), "{told:?}");
     let lag_ms = |story: &Story| story.core.status(&story.name(), true).unwrap().lag_ms;
-    assert_eq!(lag_ms(&story), 9_000, "nobody reads, so nobody says how far behind it is");
+    assert!(lag_ms(&story) >= 8_900, "nobody reads, so nobody says how far behind it is");
     story.is_past("a", 10);
+    story.after(100);
     assert_eq!(lag_ms(&story), 0);
     assert_eq!(waits(&story), Vec::<String>::new());
 }
