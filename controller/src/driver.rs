@@ -14,6 +14,7 @@ use crate::store::Leadership;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::clock::steady;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -51,8 +52,10 @@ pub struct Driver {
 
 impl Driver {
     /// A driver, and the handle by which services reach it.
-    pub fn new(performer: Performer, settings: CoreSettings) -> (Self, Handle) {
+    pub fn new(mut performer: Performer, settings: CoreSettings) -> (Self, Handle) {
         let term = performer.term;
+        // A term lasts weeks, and a machine's clock is set now and then.
+        performer.clock = steady(&performer.clock);
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, (performer.clock)(), settings);
         (Self { core, performer: Arc::new(performer), inbox, changed, witness: None, standing: 0 }, handle)

@@ -16,3 +16,30 @@ pub fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// Begins where `clock` is now, and from then on goes as time passes, however that one is set meanwhile: what waits for a
+/// time waits neither for hours nor not at all.
+pub fn steady(clock: &Clock) -> Clock {
+    let (began_ms, began) = (clock(), tokio::time::Instant::now());
+    Arc::new(move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    #[test]
+    fn a_steady_clock_begins_with_the_other_and_does_not_follow_its_jumps() {
+        let wall_ms = Arc::new(AtomicI64::new(1_000_000));
+        let wall: Clock = Arc::new({
+            let wall_ms = Arc::clone(&wall_ms);
+            move || wall_ms.load(Ordering::Relaxed)
+        });
+        let clock = steady(&wall);
+        for jump_ms in [-900_000, 3_600_000] {
+            wall_ms.fetch_add(jump_ms, Ordering::Relaxed);
+            assert!((1_000_000..1_600_000).contains(&clock()));
+        }
+    }
+}

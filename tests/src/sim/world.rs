@@ -42,6 +42,8 @@ const REST_MS_MAX: i64 = 120_000;
 const SETTLE_MS: i64 = 8_000;
 /// A calm core is watched this long.
 const CALM_MS: i64 = 3_000;
+/// In which another controller leads, and has adopted what runs.
+const NEXT_LEADER_MS: i64 = 10_000;
 /// Age at which what nobody needs is thrown away.
 const ORPHAN_AGE_MS: i64 = 600_000;
 /// How long a lease outlives its last renewal.
@@ -198,8 +200,11 @@ impl World {
         self.calm.store(true, Ordering::Relaxed);
         self.pass(CALM_MS);
         self.calm.store(false, Ordering::Relaxed);
-        // Until everything that nobody needs is older than its age.
+        // Until everything that nobody needs is older than its age: a leader's time does not follow its machine's clock,
+        // that of the next one begins there.
         self.weather.put_clocks_forward(ORPHAN_AGE_MS * 2);
+        self.end_term(self.weather.now_ms());
+        self.pass(NEXT_LEADER_MS);
         self.pass(SETTLE_MS);
         if !self.is_broken() {
             oracle::judge(self);
