@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim chaos soak fuzz check build tools servers
+.PHONY: help demo test sim chaos soak fuzz mutations check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -45,6 +45,9 @@ soak: servers ## A long run under load, restarts and reshards: flat, and exactly
 
 fuzz: tools ## Fuzz each target for a minute (SECONDS_EACH=60, ONLY=name)
 	@tests/fuzz/run.sh
+
+mutations: tools ## Break one line after the other and see that a test notices (ONLY=part of a description)
+	@tests/mutations/run.py $(if $(ONLY),"$(ONLY)")
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check

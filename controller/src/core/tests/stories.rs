@@ -1,6 +1,7 @@
 //! Stories: what happens to one job, told in its words.
 
 use super::*;
+use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 
 const FROM_THE_START: i64 = i64::MIN;
 
@@ -890,4 +891,59 @@ fn a_task_that_two_workers_claim_is_one_s() {
     next.after(2_000);
     assert_eq!(next.owner("a").1, task);
     assert_eq!(next.job().tasks.len(), 1);
+}
+
+#[test]
+fn line_02_a_child_begins_at_its_own_beginning_whatever_the_start_of_the_job() {
+    let mut job = kinesis();
+    job.start = Position::Timestamp(BEGIN_MS);
+    let mut story = Story::running(job, "a", "w1");
+    story.after(10_000);
+    story.lists("a b<a c");
+    assert_eq!(story.shard("a").reached, Position::Timestamp(BEGIN_MS));
+    assert_eq!(story.shard("b").reached, Position::Start);
+    assert_eq!(story.shard("c").reached, Position::Start, "it came after the job");
+}
+
+#[test]
+fn a_sweep_spares_what_a_report_and_an_unpublished_epoch_hold() {
+    let staged = |name: &str| StagedObject {
+        kind: ObjectKind::Data,
+        location: format!("/out/{name}"),
+        size: 1,
+        crc32c: 1,
+        rows: 1,
+        staging: Staging::File { staged_path: format!("/out/.{name}.1.staged") },
+    };
+    let mut story = Story::running(bounded(), "a", "w1");
+    for (window, name) in [(0, "committed"), (1, "reported")] {
+        story.asks("a", window);
+        let (worker, task) = story.owner("a");
+        let from = u64::try_from(window).unwrap();
+        let mut report = report(task, w(window), &format!("a {from}..{}", from + 1));
+        report.objects = vec![staged(name)];
+        story.tell(Event::Reported { worker, report: Box::new(report) });
+        story.is_past("a", window + 1);
+        if window == 0 {
+            story.store_commits();
+        }
+    }
+    story.now += 24 * 3_600_000;
+    let effects = story.core.step(story.now, Event::Ticked);
+    let kept = effects.iter().find_map(|effect| match effect {
+        Effect::Sweep { keep, .. } => Some(keep.iter().map(String::as_str).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(kept, Some(vec!["/out/committed", "/out/reported"]));
+}
+
+#[test]
+fn a_task_speaks_only_through_its_own_worker() {
+    let mut story = Story::running(bounded(), "a b", "w1 w2");
+    let (owner, task) = story.owner("a");
+    let other = worker(if owner == worker("w1") { "w2" } else { "w1" });
+    let said = story.tell(Event::Reported { worker: other, report: Box::new(report(task, w(0), "a 0..5")) });
+    assert!(cancelled(&said, task));
+    assert_eq!(story.shard("a").reached, at(0));
+    assert_eq!(story.owner("a"), (owner, task), "it goes on");
 }
