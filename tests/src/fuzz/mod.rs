@@ -9,6 +9,7 @@ pub mod clients;
 pub mod control;
 pub mod job_file;
 pub mod json;
+pub mod kpl;
 pub mod lookup;
 pub mod manifest;
 pub mod mutate;
@@ -19,10 +20,11 @@ pub mod workers;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("json", json::json),
     ("job_file", job_file::job_file),
     ("manifest", manifest::manifest),
+    ("kpl", kpl::kpl),
     ("lookup", lookup::lookup),
     ("position", position::position),
     ("workers", workers::workers),

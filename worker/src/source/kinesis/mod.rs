@@ -8,7 +8,7 @@ mod api;
 mod cursor;
 #[cfg(test)]
 mod fake;
-mod kpl;
+pub mod kpl;
 mod pace;
 mod reader;
 
