@@ -1,5 +1,6 @@
 //! What people and programs ask of the control plane.
 
+use super::recorded;
 use super::submit::Submitter;
 use crate::core::{Core, Event};
 use crate::history::History;
@@ -86,7 +87,9 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         let job = name(&request.job)?;
         self.status(job.clone(), true).await?;
-        self.leader.handle()?.tell(Event::StopRequested { job: job.clone(), drain: request.drain }).await?;
+        let handle = self.leader.handle()?;
+        handle.tell(Event::StopRequested { job: job.clone(), drain: request.drain }).await?;
+        recorded(handle, &job).await?;
         self.status(job, true).await.map(Response::new)
     }
 

@@ -7,3 +7,32 @@ pub mod jobs;
 mod replays;
 pub mod submit;
 pub mod workers;
+
+use crate::handle::Handle;
+use std::time::Duration;
+use streamctl_proto::JobName;
+use tonic::Status;
+
+/// Time in which the store must take what a user wants of a job.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits until the store holds what is wanted of a job: what was answered survives this leader.
+async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
+    let stored = async {
+        loop {
+            let asked = job.clone();
+            if handle.ask(move |core| core.jobs.get(&asked).is_none_or(|job| !job.recording)).await? {
+                return Ok(());
+            }
+            handle.changed().await?;
+        }
+    };
+    let late = |_| {
+        Status::unavailable(format!(
+            "the controller does it, but its store did not take it within {} s: the next leader would not know of it\n  \
+             hint: see `streamctl status {job}`, and ask again when the store answers",
+            RECORD_TIMEOUT.as_secs()
+        ))
+    };
+    tokio::time::timeout(RECORD_TIMEOUT, stored).await.map_err(late)?
+}

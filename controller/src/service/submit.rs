@@ -4,6 +4,7 @@
 //! Rule: submitting is idempotent: the same text for the same name is the same job; another text is refused.
 
 use super::jobs::told;
+use super::recorded;
 use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
@@ -42,6 +43,7 @@ impl Submitter {
         let known = handle.ask(move |core| core.jobs.get(&wanted).map(|job| job.resolved.clone())).await?;
         if let Some(job) = known.filter(|job| job.spec_digest == digest && !dry_run) {
             handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
+            recorded(handle.clone(), &job.spec.name).await?;
             return Ok(response(&job, false));
         }
         let job = resolve(&self.world, spec, digest, (self.clock)()).await.map_err(|error| refused(error, text))?;
@@ -92,6 +94,7 @@ impl Submitter {
         handle.tell(Event::JobCreated { job: Box::new(stored.job.clone()) }).await?;
         if stored.wanted != Wanted::Running {
             handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+            recorded(handle.clone(), name).await?;
         }
         Ok(response(&stored.job, false))
     }
