@@ -32,9 +32,6 @@ use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
-/// A worker that could not reach what a task needs is given no task of that job for so long, if others are there.
-const AVOID_MS: i64 = 30_000;
-
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
 pub struct CoreSettings {
@@ -48,6 +45,8 @@ pub struct CoreSettings {
     pub orphan_age: OrphanAge,
     /// Waits after the first, second, third and every later failure of a job's tasks in a row.
     pub retry_waits_ms: [i64; 3],
+    /// For how long a worker that could not reach what a task needs is passed over, if others are there.
+    pub avoid_ms: i64,
 }
 
 impl Default for CoreSettings {
@@ -58,6 +57,7 @@ impl Default for CoreSettings {
             listing_interval_ms: 10_000,
             orphan_age: OrphanAge::OlderThanMs(6 * 3_600_000),
             retry_waits_ms: [1_000, 2_000, 5_000],
+            avoid_ms: 30_000,
         }
     }
 }
@@ -326,7 +326,7 @@ impl Core {
     }
 
     fn end_task(&mut self, now: i64, worker: &WorkerId, task: TaskId, end: TaskEnd, out: &mut Vec<Effect>) {
-        let waits = self.settings.retry_waits_ms;
+        let (waits, avoid_ms) = (self.settings.retry_waits_ms, self.settings.avoid_ms);
         let Some(job) = self.job_of(worker, task) else { return };
         job.remove_task(task);
         let name = job.name().clone();
@@ -336,7 +336,7 @@ impl Core {
                 job.retries += 1;
                 job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
                 job.delays.insert("task", error);
-                job.avoided.insert(worker.clone(), now + AVOID_MS);
+                job.avoided.insert(worker.clone(), now + avoid_ms);
             }
             TaskEnd::Retry { error } => {
                 // Tasks that fail together fail for one reason: they count once.

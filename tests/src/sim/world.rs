@@ -42,6 +42,8 @@ const REST_MS_MAX: i64 = 120_000;
 const SETTLE_MS: i64 = 8_000;
 /// A calm core is watched this long.
 const CALM_MS: i64 = 3_000;
+/// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be calm.
+const AVOID_MS: i64 = 3_000;
 /// In which another controller leads, and has adopted what runs.
 const NEXT_LEADER_MS: i64 = 10_000;
 /// Age at which what nobody needs is thrown away.
@@ -368,6 +370,7 @@ impl World {
             lister: self.stream_at(name),
             core: CoreSettings {
                 orphan_age: OrphanAge::OlderThanMs(ORPHAN_AGE_MS),
+                avoid_ms: AVOID_MS,
                 listing_interval_ms: 4_000,
                 ..CoreSettings::default()
             },

@@ -791,7 +791,7 @@ fn a_worker_that_cannot_reach_what_a_task_needs_gives_way_to_the_others_for_a_wh
     story.task_ends((cut_off.clone(), task), TaskEnd::Wait { error: "connection reset".into() });
     story.after(1_000);
     assert_ne!(story.owner("a").0, cut_off, "the other one is asked");
-    let said = story.after(AVOID_MS);
+    let said = story.after(CoreSettings::default().avoid_ms);
     assert_eq!(said.len(), 1, "then the shards are shared again: {said:?}");
 }
 
@@ -804,7 +804,7 @@ fn when_no_worker_can_reach_what_a_task_needs_all_of_them_are_asked_again() {
     }
     story.after(1_000);
     assert_ne!(story.owner("a").0, story.owner("b").0, "it is not the workers' fault");
-    assert_eq!(story.after(AVOID_MS), []);
+    assert_eq!(story.after(CoreSettings::default().avoid_ms), []);
 }
 
 #[test]
