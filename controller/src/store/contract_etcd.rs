@@ -242,6 +242,6 @@ async fn an_address_without_etcd_is_unavailable_and_a_wrong_one_refused() {
     let nobody = EtcdStore::connect(settings("http://127.0.0.1:1")).await.expect("connecting is lazy");
     let silent = nobody.load().await;
     assert!(matches!(silent, Err(StoreError::Unavailable { .. })), "{silent:?}");
-    let wrong = EtcdStore::connect(settings("https://127.0.0.1:1")).await.err();
+    let wrong = EtcdStore::connect(settings("http://no address")).await.err();
     assert!(matches!(wrong, Some(StoreError::Refused { .. })), "{wrong:?}");
 }
