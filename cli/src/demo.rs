@@ -64,7 +64,12 @@ pub fn prepare(root: &Path) -> io::Result<Demo> {
     fs::write(lookup.join("country_lookup.csv"), COUNTRIES)?;
     let job_file = root.join("job.toml");
     fs::write(&job_file, JOB)?;
-    let job = LocalJob { spec_text: JOB.to_owned(), base_dir: root.to_owned(), state_dir: root.join("state") };
+    let job = LocalJob {
+        spec_text: JOB.to_owned(),
+        base_dir: root.to_owned(),
+        state_dir: root.join("state"),
+        memory_limit: None,
+    };
     Ok(Demo { job, job_file, sink: root.join("sales") })
 }
 

@@ -20,9 +20,10 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, ResolvedJob};
+use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
 use streamctl_worker::node as worker;
 use streamctl_worker::source::Sources;
-use streamctl_worker::task::{Context, TaskSettings};
+use streamctl_worker::task::Context;
 use streamctl_worker::verify::verify_epoch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -58,7 +59,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
         controllers: vec![format!("http://{address}")],
         aws,
         storages: world.storages,
-        task: TaskSettings::default(),
+        memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute: compute.handle().clone(),
     };
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
@@ -95,7 +96,7 @@ struct HereReplayer {
 impl Replayer for HereReplayer {
     async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
         let (storages, sources) = (self.storages.clone(), self.sources.clone());
-        let context = Context::new(job.clone(), storages, sources, TaskSettings::default());
+        let context = Context::new(job.clone(), storages, sources, MemoryBudget::default());
         verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
     }
 }

@@ -6,6 +6,7 @@
 use crate::error::CliError;
 use std::path::PathBuf;
 use streamctl_proto::v1::JobStatus;
+use streamctl_worker::memory::MemoryLimit;
 
 /// A job to run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct LocalJob {
     pub base_dir: PathBuf,
     /// Where the embedded store lies: started again with the same folder, the job goes on where it was.
     pub state_dir: PathBuf,
+    /// Memory that its worker may take; what this machine allows when left out.
+    pub memory_limit: Option<MemoryLimit>,
 }
 
 /// What a listener wants after a status.

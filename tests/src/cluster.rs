@@ -145,6 +145,14 @@ impl Cluster {
         found.expect("the test names a process that it started")
     }
 
+    /// Memory of a worker's process now, in bytes.
+    pub fn worker_rss(&self, id: &str) -> u64 {
+        let process = self.workers[id].process.as_ref().expect("the test names a worker that runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it runs");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map_or(0, |kib: u64| kib << 10)
+    }
+
     /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.
     #[track_caller]
     pub fn dismiss_worker(&mut self, id: &str) -> bool {

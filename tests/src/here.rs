@@ -18,10 +18,10 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::{GetJobRequest, JobStatus, StopJobRequest, SubmitRequest};
+use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::results::Results;
 use streamctl_worker::session;
 use streamctl_worker::source::{Sources, kinesis};
-use streamctl_worker::task::{ReadBudget, TaskSettings};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};
@@ -107,9 +107,8 @@ impl Place {
             worker: format!("worker-{number}"),
             flight_address: "127.0.0.1:1".to_owned(),
             controllers: vec![format!("http://{controller}")],
-            task: TaskSettings::default(),
         };
-        let (results, budget) = (Arc::new(Results::default()), ReadBudget::default());
+        let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
         let world = session::World { storages, sources, results, budget, compute };
         session::run(settings, world, std::future::pending())
     }

@@ -61,6 +61,16 @@ impl Servers {
         self.folder.path()
     }
 
+    /// S3 takes connections and answers nothing, until [`Self::resume_s3`].
+    pub fn pause_s3(&self) {
+        self.s3.process.pause();
+    }
+
+    /// S3 answers again.
+    pub fn resume_s3(&self) {
+        self.s3.process.resume();
+    }
+
     /// What AWS clients, ours and Python's, need to find them.
     pub fn env(&self) -> Vec<(String, String)> {
         env(&[("S3", self.s3.port), ("KINESIS", self.kinesis.port), ("GLUE", self.glue.port)])

@@ -184,8 +184,8 @@ impl FlightService for FlightRows {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
-        let World { storages, sources, compute, .. } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
+        let World { storages, sources, compute, budget, .. } = self.world.clone();
+        let context = Arc::new(Context::new(job, storages, sources, budget));
         let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else {
             return Err(Status::not_found(format!("epoch {} has no part of task {}", ticket.epoch, task)));
@@ -236,8 +236,8 @@ impl FlightService for FlightRows {
         }
         let ticket: EpochTicket = serde_json::from_slice(&action.body).map_err(|_| bad())?;
         let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, OLD_EPOCH_TIMEOUT).await?;
-        let World { storages, sources, compute, .. } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
+        let World { storages, sources, compute, budget, .. } = self.world.clone();
+        let context = Arc::new(Context::new(job, storages, sources, budget));
         let outcome = async move {
             let outcome = verify_epoch(context, &compute, manifest).await;
             let body = serde_json::to_vec(&outcome).map_err(|error| Status::internal(error.to_string()))?;

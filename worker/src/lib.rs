@@ -8,6 +8,8 @@ pub mod dead_letter;
 pub mod decode;
 pub mod flight;
 pub mod line;
+pub mod lookups;
+pub mod memory;
 pub mod node;
 pub mod registry;
 pub mod replay;

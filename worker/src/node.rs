@@ -3,10 +3,10 @@
 //! Rule: windows are worked on by threads of their own; the network's never wait for them.
 
 use crate::flight::FlightRows;
+use crate::memory::{MemoryBudget, MemoryLimit};
 use crate::results::Results;
 use crate::session::{self, Settings, World};
 use crate::source::Sources;
-use crate::task::{ReadBudget, TaskSettings};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ pub struct Parts {
     pub aws: Aws,
     /// Where objects are.
     pub storages: Storages,
-    /// What a task may use.
-    pub task: TaskSettings,
+    /// What it may hold in memory.
+    pub memory_limit: MemoryLimit,
     /// Threads that work on windows.
     pub compute: tokio::runtime::Handle,
 }
@@ -44,10 +44,12 @@ pub async fn run(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let Parts { worker, flight_address, controllers, aws, storages, task, compute } = parts;
-    let settings = Settings { worker, flight_address, controllers, task };
-    let sources = Sources::new(aws, storages.clone());
-    let (results, budget) = (Arc::new(Results::default()), ReadBudget::default());
+    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute } = parts;
+    let settings = Settings { worker, flight_address, controllers };
+    let storages = storages.with_upload_bytes(memory_limit.upload_bytes());
+    let budget = MemoryBudget::new(memory_limit);
+    let sources = Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);
+    let results = Arc::new(Results::new(budget.result_bytes()));
     let world = World { storages, sources, results, budget, compute };
     let rows = FlightRows { settings: settings.clone(), world: world.clone() };
     let (health, health_service) = tonic_health::server::health_reporter();

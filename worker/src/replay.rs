@@ -4,16 +4,19 @@
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
 use crate::decode::{BadRecord, Decoded, Decoder};
+use crate::memory::DECODE_BYTES_MAX;
+use crate::memory::Holding;
 use crate::sink::SinkError;
 use crate::source::{Record, ShardToRead};
-use crate::task::window::{DECODE_BYTES_MAX, DECODE_RECORDS_MAX};
+use crate::task::window::DECODE_RECORDS_MAX;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::query::{Pushed, QueryInput, QueryPlan};
+use streamctl_engine::query::{BATCH_ROWS, Pushed, QueryInput, QueryPlan};
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
@@ -23,6 +26,8 @@ use tokio::sync::mpsc;
 
 /// Batches of a replay that may wait for its reader.
 const BATCHES_MAX: usize = 8;
+/// A replay whose rows nobody takes for so long ends: others wait for its place.
+const READER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Reads in a row that may give nothing before a range counts as gone.
 const EMPTY_READS_MAX: usize = 200;
 
@@ -46,12 +51,14 @@ pub async fn replay(
         return Ok(None);
     }
     let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
+    let (memory, place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
     compute.spawn(async move {
+        let _place = place;
         let ran = tokio::select! {
-            ran = run(&context, &plan, &tables, (parts, details), &sender) => ran,
+            ran = run(&context, memory, &plan, &tables, (parts, details), &sender) => ran,
             // Nobody reads the rows any more: neither the source nor the query may wait for them.
             () = sender.closed() => return,
         };
@@ -78,8 +85,9 @@ pub(crate) async fn recompute(
     task: TaskId,
     witness: &dyn Witness,
 ) -> Result<(), TaskError> {
+    let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
-    let mut open = plan.open(&tables, context.settings.query_bytes_max).await?;
+    let mut open = plan.open_within(&tables, memory, BATCH_ROWS).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
@@ -97,19 +105,22 @@ pub(crate) async fn recompute(
 
 async fn run(
     context: &Context,
+    memory: Arc<Holding>,
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
     (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
 ) -> Result<(), TaskError> {
-    let mut open = plan.open(tables, context.settings.query_bytes_max).await?;
+    let mut open = plan.open_within(tables, memory, BATCH_ROWS).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
     let read = read_ranges(context, decoder, ranges, &details, open.input, None);
     let give = async {
         while let Some(batch) = open.output.next().await? {
-            if sender.send(Ok(batch)).await.is_err() {
-                break;
+            match tokio::time::timeout(READER_IDLE_MAX, sender.send(Ok(batch))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break,
+                Err(_) => return Err(TaskError::ReaderIdle(READER_IDLE_MAX)),
             }
         }
         Ok::<(), TaskError>(())

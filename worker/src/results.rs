@@ -5,13 +5,13 @@
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::{JobName, TaskId, Window};
 
-/// Bytes of results that one worker keeps.
+/// Bytes of results that one worker keeps, open windows included, unless its memory limit says less.
 pub const RESULT_BYTES_MAX: usize = 64 << 20;
-/// Bytes that one window may take of that; a larger one is not kept.
-pub const WINDOW_BYTES_MAX: usize = 16 << 20;
+/// Part of that that one window may take; a larger one is not kept.
+const WINDOW_PART: usize = 4;
 
 /// Windows that one worker keeps: those without a row take no bytes, but they are not nothing.
 pub const WINDOWS_MAX: usize = 2_000;
@@ -20,6 +20,7 @@ pub const WINDOWS_MAX: usize = 2_000;
 #[derive(Debug)]
 pub struct Rows {
     schema: SchemaRef,
+    results: Arc<Results>,
     count: u64,
     bytes: usize,
     batches: Vec<RecordBatch>,
@@ -28,21 +29,29 @@ pub struct Rows {
 
 impl Rows {
     /// None yet.
-    pub fn new(schema: SchemaRef) -> Self {
-        Self { schema, count: 0, bytes: 0, batches: vec![], too_many: false }
+    pub fn new(schema: SchemaRef, results: Arc<Results>) -> Self {
+        Self { schema, results, count: 0, bytes: 0, batches: vec![], too_many: false }
     }
 
     /// Counts a batch, and keeps it while there is room.
     pub fn keep(&mut self, batch: &RecordBatch) {
         self.count += batch.num_rows() as u64;
-        self.bytes += batch.get_array_memory_size();
-        if self.bytes > WINDOW_BYTES_MAX {
-            self.too_many = true;
-            self.batches = vec![];
+        if self.too_many {
+            return;
         }
-        if !self.too_many {
+        let more = batch.get_array_memory_size();
+        if self.bytes + more <= self.results.bytes_max / WINDOW_PART && self.results.reserve(more) {
+            self.bytes += more;
             self.batches.push(batch.clone());
+        } else {
+            self.too_many = true;
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
+        self.batches = vec![];
+        self.results.give_back(std::mem::take(&mut self.bytes));
     }
 
     /// All rows, kept or not.
@@ -51,6 +60,13 @@ impl Rows {
     }
 }
 
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[derive(Debug)]
 struct Kept {
     job: JobName,
     window: Window,
@@ -68,31 +84,73 @@ pub struct KeptRows {
     pub batches: Arc<Vec<RecordBatch>>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    kept: VecDeque<Kept>,
+    /// Of those that are kept, and of open windows.
+    bytes: usize,
+}
+
 /// The results that this worker keeps.
-#[derive(Default)]
-pub struct Results(Mutex<VecDeque<Kept>>);
+#[derive(Debug)]
+pub struct Results {
+    bytes_max: usize,
+    state: Mutex<State>,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self::new(RESULT_BYTES_MAX)
+    }
+}
 
 impl Results {
+    /// Of at most so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for more rows of an open window; the oldest that are kept make it.
+    fn reserve(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        while state.bytes + bytes > self.bytes_max {
+            let Some(oldest) = state.kept.pop_front() else { return false };
+            state.bytes -= oldest.bytes;
+        }
+        state.bytes += bytes;
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
     /// Keeps a window's rows; the oldest make room.
-    pub fn add(&self, job: &JobName, window: Window, task: TaskId, rows: Rows) {
+    pub fn add(&self, job: &JobName, window: Window, task: TaskId, mut rows: Rows) {
         if rows.too_many {
             return;
         }
-        let bytes = rows.bytes;
-        let rows = KeptRows { schema: rows.schema, batches: Arc::new(rows.batches) };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back(Kept { job: job.clone(), window, task, bytes, rows });
-        let mut total: usize = kept.iter().map(|kept| kept.bytes).sum();
-        while total > RESULT_BYTES_MAX || kept.len() > WINDOWS_MAX {
-            let Some(oldest) = kept.pop_front() else { return };
-            total -= oldest.bytes;
+        // They are counted already.
+        let bytes = std::mem::take(&mut rows.bytes);
+        let batches = Arc::new(std::mem::take(&mut rows.batches));
+        let kept = KeptRows { schema: Arc::clone(&rows.schema), batches };
+        let mut state = self.lock();
+        state.kept.push_back(Kept { job: job.clone(), window, task, bytes, rows: kept });
+        while state.kept.len() > WINDOWS_MAX {
+            let Some(oldest) = state.kept.pop_front() else { return };
+            state.bytes -= oldest.bytes;
         }
     }
 
     /// A task's rows of a window, if they are still here.
     pub fn get(&self, job: &JobName, window: Window, task: TaskId) -> Option<KeptRows> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|k| k.task == task && k.window == window && k.job == *job).map(|k| k.rows.clone())
+        let state = self.lock();
+        state.kept.iter().find(|k| k.task == task && k.window == window && k.job == *job).map(|k| k.rows.clone())
     }
 }
 
@@ -113,10 +171,10 @@ mod tests {
 
     #[test]
     fn windows_without_rows_are_bounded_too_and_keep_their_columns() {
-        let (results, job) = (Results::default(), "sales".parse().unwrap());
+        let (results, job) = (Arc::new(Results::default()), "sales".parse().unwrap());
         let count = i64::try_from(WINDOWS_MAX).unwrap() + 1;
         for start_ms in 0..count {
-            results.add(&job, window(start_ms), task(), Rows::new(Arc::new(Schema::empty())));
+            results.add(&job, window(start_ms), task(), Rows::new(Arc::new(Schema::empty()), Arc::clone(&results)));
         }
         assert!(results.get(&job, window(0), task()).is_none());
         assert!(results.get(&job, window(count - 1), task()).unwrap().batches.is_empty());
@@ -124,17 +182,17 @@ mod tests {
 
     #[test]
     fn the_oldest_rows_make_room_and_a_window_that_is_too_large_is_counted_but_not_kept() {
-        let (results, job) = (Results::default(), "sales".parse().unwrap());
+        let (results, job) = (Arc::new(Results::default()), "sales".parse().unwrap());
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1 << 20));
         let batch = RecordBatch::try_from_iter([("id", column)]).unwrap();
         for start_ms in 0..9 {
-            let mut rows = Rows::new(batch.schema());
+            let mut rows = Rows::new(batch.schema(), Arc::clone(&results));
             rows.keep(&batch);
             results.add(&job, window(start_ms), task(), rows);
         }
         assert!(results.get(&job, window(0), task()).is_none(), "nine times 8 MiB are more than 64");
         assert!(results.get(&job, window(8), task()).is_some());
-        let mut large = Rows::new(batch.schema());
+        let mut large = Rows::new(batch.schema(), Arc::clone(&results));
         (0..3).for_each(|_| large.keep(&batch));
         assert_eq!(large.count(), 3 << 20);
         results.add(&job, window(9), task(), large);

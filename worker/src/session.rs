@@ -7,10 +7,11 @@
 mod tests;
 
 use crate::line::{Dial, Grpc, Incoming};
+use crate::memory::MemoryBudget;
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
-use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, ReadBudget, TaskSettings, shards::ShardState};
+use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, shards::ShardState};
 use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -50,8 +51,6 @@ pub struct Settings {
     pub flight_address: String,
     /// Where controllers answer: `http://host:port`.
     pub controllers: Vec<String>,
-    /// What a task may use.
-    pub task: TaskSettings,
 }
 
 /// What tasks work with.
@@ -63,8 +62,8 @@ pub struct World {
     pub sources: Sources,
     /// Rows for subscribers.
     pub results: Arc<Results>,
-    /// What the worker may read ahead.
-    pub budget: ReadBudget,
+    /// What the worker may hold in memory.
+    pub budget: MemoryBudget,
     /// Where windows are worked on.
     pub compute: tokio::runtime::Handle,
 }
@@ -280,8 +279,8 @@ impl Session {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
         let World { storages, sources, results, budget, compute } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, self.settings.task));
-        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, budget, compute };
+        let context = Arc::new(Context::new(job, storages, sources, budget));
+        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute };
         self.running.spawn(async move {
             let registry = Arc::clone(&parts.registry);
             if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {

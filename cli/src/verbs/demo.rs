@@ -2,11 +2,12 @@
 
 use crate::demo::{WINDOWS, prepare, sample};
 use crate::error::CliError;
-use crate::local::{Runner, Wish};
+use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
 use crate::views::{progress_line, status_json};
 use clap::Args;
 use std::path::PathBuf;
+use streamctl_worker::memory::MemoryLimit;
 
 /// Of `demo`.
 #[derive(Args, Debug)]
@@ -14,6 +15,10 @@ pub struct DemoArgs {
     /// Where the demo's job file, lookup and results go
     #[arg(long, value_name = "DIR", default_value = "streamctl-demo")]
     pub dir: PathBuf,
+    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
+    /// at most 16GiB
+    #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<MemoryLimit>,
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
@@ -31,7 +36,7 @@ pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Resu
         }
         if status.published >= first + WINDOWS { Wish::Stop } else { Wish::GoOn }
     };
-    let last = runner(demo.job.clone(), &mut listener).await?;
+    let last = runner(LocalJob { memory_limit: args.memory_limit, ..demo.job.clone() }, &mut listener).await?;
     if !last.error.is_empty() {
         return Err(CliError::Local { message: last.error, hint: last.hint });
     }
@@ -47,7 +52,7 @@ pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::{Listener, LocalJob};
+    use crate::local::Listener;
     use crate::output::Format;
     use crate::output::tests::captured;
     use crate::views::tests::status;
@@ -62,7 +67,7 @@ mod tests {
             assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
             Ok(status())
         };
-        run(&DemoArgs { dir: folder.path().join("demo") }, runner, &mut out).await.unwrap();
+        run(&DemoArgs { dir: folder.path().join("demo"), memory_limit: None }, runner, &mut out).await.unwrap();
         assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
     }
 }

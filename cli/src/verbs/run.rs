@@ -8,6 +8,7 @@ use crate::views::{progress_line, status_json, status_text};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
+use streamctl_worker::memory::MemoryLimit;
 
 /// Of `run`.
 #[derive(Args, Debug)]
@@ -17,6 +18,10 @@ pub struct RunArgs {
     /// Where to keep what is needed to go on; beside the job file when left out
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
+    /// at most 16GiB
+    #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<MemoryLimit>,
 }
 
 /// Runs it; progress goes to standard error, the last status to standard output.
@@ -47,7 +52,7 @@ pub(super) fn job(args: &RunArgs) -> Result<LocalJob, CliError> {
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
     };
-    Ok(LocalJob { spec_text, base_dir, state_dir })
+    Ok(LocalJob { spec_text, base_dir, state_dir, memory_limit: args.memory_limit })
 }
 
 #[cfg(test)]
@@ -61,7 +66,7 @@ mod tests {
 
     fn args() -> RunArgs {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
-        RunArgs { file, state: None }
+        RunArgs { file, state: None, memory_limit: None }
     }
 
     #[tokio::test]

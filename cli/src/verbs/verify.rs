@@ -38,7 +38,7 @@ pub async fn run_local(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let file = args.local.clone().unwrap_or_default();
-    let local = job(&RunArgs { file: file.clone(), state: args.state.clone() })?;
+    let local = job(&RunArgs { file: file.clone(), state: args.state.clone(), memory_limit: None })?;
     let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
     let spec = spec.map_err(|problems| super::job_file_error(&file, problems))?;
     let events = verify(local, request(args, spec.name.to_string())).await.map_err(unproven)?;

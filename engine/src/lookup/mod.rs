@@ -6,4 +6,4 @@
 pub mod rows;
 pub mod version;
 
-pub use version::{Listed, LookupError, current_version, fetch, keep};
+pub use version::{Listed, LookupError, current_version, fetch, keep, kept_bytes};

@@ -191,6 +191,22 @@ pub async fn keep(
     Ok(())
 }
 
+/// The size of a kept version's files, before they are read.
+///
+/// # Errors
+/// Not kept, or damaged.
+pub async fn kept_bytes(
+    storages: &Storages,
+    checkpoint: &Location,
+    job: &JobName,
+    lookup: &str,
+    version: &LookupVersion,
+) -> Result<u64, LookupError> {
+    let folder = folder_of(checkpoint, job, lookup, version);
+    let seal = Kept { storages, lookup, version, folder: &folder }.seal().await?;
+    Ok(seal.objects.iter().map(|object| object.size).fold(0, u64::saturating_add))
+}
+
 /// Reads a kept version: names relative to the lookup's path, and contents, by name.
 ///
 /// # Errors

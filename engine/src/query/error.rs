@@ -58,6 +58,14 @@ impl QueryError {
         Self::Sql { message: message.into(), hint }
     }
 
+    /// Of an error that came before the first row.
+    pub(super) fn at_start(error: &DataFusionError, limit_bytes: usize) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
+            _ => Self::Plan(error.strip_backtrace()),
+        }
+    }
+
     /// Of an error that came while rows flowed.
     pub(super) fn at_run_time(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {

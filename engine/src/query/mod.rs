@@ -7,6 +7,7 @@
 
 mod error;
 mod open;
+mod pool;
 mod probe;
 mod rule;
 mod sql;
@@ -17,12 +18,14 @@ mod unmatched;
 
 pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
+pub use pool::QueryMemory;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The table name of the stream's rows.
 pub const SOURCE: &str = "source";
@@ -94,6 +97,20 @@ impl QueryPlan {
         lookups: &BTreeMap<String, RecordBatch>,
         memory_bytes_max: usize,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, memory_bytes_max).await
+        open::open(self, lookups, open::Means::of_bytes(memory_bytes_max)).await
+    }
+
+    /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows inside: fewer than
+    /// [`BATCH_ROWS`] where rows are large, because operators hold back up to half of a batch.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_within(
+        &self,
+        lookups: &BTreeMap<String, RecordBatch>,
+        memory: Arc<dyn QueryMemory>,
+        batch_rows: usize,
+    ) -> Result<OpenQuery, QueryError> {
+        open::open(self, lookups, open::Means::shared(memory, batch_rows)).await
     }
 }

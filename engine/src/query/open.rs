@@ -4,15 +4,16 @@
 //! Rule: a slow reader of the output stops the pusher; closing the input ends the window.
 
 use super::error::QueryError;
+use super::pool::{QueryMemory, SharedPool};
 use super::rule::SourceUse;
 use super::table::{Feed, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
-use super::{QueryPlan, SOURCE, sql};
+use super::{BATCH_ROWS, QueryPlan, SOURCE, sql};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
@@ -104,17 +105,38 @@ impl QueryOutput {
     }
 }
 
+/// What a query may use.
+pub(super) struct Means {
+    pool: Arc<dyn MemoryPool>,
+    /// For the error's text.
+    memory_bytes_max: usize,
+    batch_rows: usize,
+}
+
+impl Means {
+    /// Memory of its own.
+    pub fn of_bytes(memory_bytes_max: usize) -> Self {
+        Self { pool: Arc::new(GreedyMemoryPool::new(memory_bytes_max)), memory_bytes_max, batch_rows: BATCH_ROWS }
+    }
+    /// Memory that others use too.
+    pub fn shared(memory: Arc<dyn QueryMemory>, batch_rows: usize) -> Self {
+        let memory_bytes_max = memory.most();
+        Self { pool: Arc::new(SharedPool(memory)), memory_bytes_max, batch_rows: batch_rows.clamp(1, BATCH_ROWS) }
+    }
+}
+
 pub(super) async fn open(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
-    memory_bytes_max: usize,
+    means: Means,
 ) -> Result<OpenQuery, QueryError> {
+    let memory_bytes_max = means.memory_bytes_max;
     let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
     let unmatched = UnmatchedCounter::default();
-    let stream = start(query, &lookups, Arc::new(feed), memory_bytes_max, &unmatched).await;
-    let stream = stream.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
+    let stream = start(query, &lookups, Arc::new(feed), means, &unmatched).await;
+    let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
         input: QueryInput { sender, schema: Arc::clone(&query.input_schema) },
         output: QueryOutput { stream: Some(stream), memory_bytes_max },
@@ -126,10 +148,10 @@ async fn start(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
     feed: Arc<Feed>,
-    memory_bytes_max: usize,
+    means: Means,
     unmatched: &UnmatchedCounter,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let state = sql::session(runtime(memory_bytes_max)?);
+    let state = sql::session(runtime(means.pool)?, means.batch_rows);
     let bound = sql::with_rows(&query.plan, |name| match name {
         SOURCE => Some(Rows::Stream(Arc::clone(&feed))),
         lookup => lookups.get(lookup).cloned().map(Rows::Held),
@@ -141,9 +163,9 @@ async fn start(
 }
 
 /// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that names it.
-fn runtime(memory_bytes_max: usize) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
+        .with_memory_pool(pool)
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()
 }

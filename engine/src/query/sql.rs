@@ -25,8 +25,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The settings under which every query is planned and executed.
-pub(super) fn session(runtime: Arc<RuntimeEnv>) -> SessionState {
-    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
+pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionState {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(batch_rows);
     let options = config.options_mut();
     // Which side of a join is collected is decided by `ProbeWithSource`, not by sizes.
     options.optimizer.join_reordering = false;
@@ -48,7 +48,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>) -> SessionState {
 
 /// Checks and plans a query.
 pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &str) -> Result<LogicalPlan, QueryError> {
-    let state = session(Arc::new(RuntimeEnv::default()));
+    let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let statement = one_select(sql)?;
     let mut tables = vec![(SOURCE, source)];
     tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));

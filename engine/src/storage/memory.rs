@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 use streamctl_proto::spec::Location;
+use tokio::sync::watch;
 
 /// An operation that can be told to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +33,13 @@ pub enum Op {
 #[derive(Clone)]
 pub struct MemoryStorage {
     state: Arc<Mutex<State>>,
+    still: Arc<watch::Sender<bool>>,
     clock: Clock,
 }
 
 impl Default for MemoryStorage {
     fn default() -> Self {
-        Self { state: Arc::default(), clock: system_clock() }
+        Self { state: Arc::default(), still: Arc::default(), clock: system_clock() }
     }
 }
 
@@ -84,6 +86,17 @@ impl MemoryStorage {
     /// The next `op` fails with `error`; with `after_success` it is done first: the answer was lost. Several queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
         self.lock().failures.push(Failure { op, error, after_success });
+    }
+
+    /// From now on staging does not answer (`true`), or answers again what it was asked meanwhile.
+    pub fn stand_still(&self, still: bool) {
+        self.still.send_replace(still);
+    }
+
+    async fn answers(&self) {
+        // Whoever asks holds the sender, so that this ends by the value alone.
+        let mut still = self.still.subscribe();
+        let _moves = still.wait_for(|still| !still).await.map(|_| ());
     }
 
     /// Creates or replaces an object, as somebody else would.
@@ -195,6 +208,7 @@ impl Storage for MemoryStorage {
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
+        self.answers().await;
         let since_ms = (self.clock)();
         self.run(Op::Stage, |state| {
             state.counter += 1;
@@ -249,6 +263,7 @@ struct MemoryWriter {
 #[async_trait]
 impl StagedWriter for MemoryWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.storage.answers().await;
         let buffer = &mut self.bytes;
         self.storage.run(Op::Write, |_| {
             buffer.extend_from_slice(&bytes);
@@ -258,6 +273,7 @@ impl StagedWriter for MemoryWriter {
 
     async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
         let Self { storage, id, bytes } = *self;
+        storage.answers().await;
         storage.run(Op::Finish, |state| {
             let bytes = bytes.freeze();
             let staged = state.staged.get_mut(&id);

@@ -168,6 +168,10 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 pub trait StagedWriter: Send {
     /// Adds bytes; waits when the service is slower than the writer.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError>;
+    /// Bytes that were written and wait in memory for more. What is on its way is not among them.
+    fn held(&self) -> usize {
+        0
+    }
     /// Makes what was written durable; it stays invisible.
     async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError>;
     /// Throws it away.

@@ -5,7 +5,7 @@
 //! done before, the object itself is looked at.
 
 use super::s3_error::{chain, code, meaning, refused, status};
-use super::s3_writer::S3Writer;
+use super::s3_writer::{S3Writer, UploadRoom};
 use super::staged_name::made_for_job;
 use super::{
     INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, StagedWriter, Storage, StorageError,
@@ -40,12 +40,18 @@ const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct S3Storage {
     aws: Aws,
+    uploads: UploadRoom,
 }
 
 impl S3Storage {
     /// Through these clients.
     pub fn new(aws: Aws) -> Self {
-        Self { aws }
+        Self { aws, uploads: UploadRoom::default() }
+    }
+
+    /// The same; parts on their way take at most so many bytes together.
+    pub(super) fn with_upload_bytes(&self, bytes: usize) -> Self {
+        Self { aws: self.aws.clone(), uploads: UploadRoom::new(bytes) }
     }
 }
 
@@ -171,7 +177,7 @@ impl Storage for S3Storage {
             let reason = "the service began an upload without a name".to_owned();
             return Err(StorageError::Unavailable { location: location.to_owned(), reason });
         };
-        Ok(Box::new(S3Writer::new(client, place, upload_id.to_owned())))
+        Ok(Box::new(S3Writer::new(client, place, upload_id.to_owned(), self.uploads.clone())))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {

@@ -1,7 +1,8 @@
 //! An object on its way to S3, part by part.
 //!
 //! Owns: cutting parts, uploading them while the writer goes on, the checksum of the whole.
-//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way; a faster writer waits.
+//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way, and those of all
+//! objects together by an [`UploadRoom`]; a faster writer waits. What is on its way needs nothing more to arrive.
 
 use super::s3::{Place, abort};
 use super::s3_error::{meaning, refused};
@@ -13,7 +14,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Size of every part but the last. S3 takes no smaller ones than 5 MiB.
@@ -23,12 +26,45 @@ pub const PARTS_IN_FLIGHT_MAX: usize = 2;
 /// S3's limit: 10,000 parts of an upload, which is 78 GiB here.
 pub const PARTS_MAX: i32 = 10_000;
 
+/// Parts on their way, all objects of a process together, unless less is given.
+pub const UPLOAD_BYTES_MAX: usize = 1 << 30;
+/// Room for them is counted in these.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// Room for parts that are on their way; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct UploadRoom {
+    units: Arc<Semaphore>,
+    /// One part of each size passes, however little room there is.
+    units_max: usize,
+}
+
+impl Default for UploadRoom {
+    fn default() -> Self {
+        Self::new(UPLOAD_BYTES_MAX)
+    }
+}
+
+impl UploadRoom {
+    pub(super) fn new(bytes: usize) -> Self {
+        let units_max = (bytes / UNIT_BYTES).max(1);
+        Self { units: Arc::new(Semaphore::new(units_max)), units_max }
+    }
+
+    /// Waits for room. `None` is never given: nobody closes this.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max);
+        Arc::clone(&self.units).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+    }
+}
+
 /// Number and ETag of a part that has arrived.
 type Part = Result<(i32, String), StorageError>;
 
 /// Dropped, it stops what is on its way; the upload stays until a sweep.
 pub(super) struct S3Writer {
     client: Client,
+    uploads: UploadRoom,
     location: String,
     upload_id: String,
     buffer: BytesMut,
@@ -40,9 +76,10 @@ pub(super) struct S3Writer {
 }
 
 impl S3Writer {
-    pub(super) fn new(client: Client, place: Place<'_>, upload_id: String) -> Self {
+    pub(super) fn new(client: Client, place: Place<'_>, upload_id: String, uploads: UploadRoom) -> Self {
         Self {
             client,
+            uploads,
             location: place.location.to_owned(),
             upload_id,
             buffer: BytesMut::new(),
@@ -62,6 +99,7 @@ impl S3Writer {
         while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
             self.collect().await?;
         }
+        let room = self.uploads.take(length).await;
         let bytes = self.buffer.split_to(length).freeze();
         let crc32c = crc32c::crc32c(&bytes);
         // Each byte is looked at once: the checksum of the whole follows from those of the parts.
@@ -69,7 +107,12 @@ impl S3Writer {
         self.size += bytes.len() as u64;
         self.parts += 1;
         let (client, location, upload_id) = (self.client.clone(), self.location.clone(), self.upload_id.clone());
-        self.in_flight.spawn(upload(client, location, upload_id, self.parts, bytes, crc32c));
+        let sent = upload(client, location, upload_id, self.parts, bytes, crc32c);
+        self.in_flight.spawn(async move {
+            let part = sent.await;
+            drop(room);
+            part
+        });
         Ok(())
     }
 
@@ -109,6 +152,10 @@ impl StagedWriter for S3Writer {
             }
         }
         Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.buffer.capacity()
     }
 
     async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {

@@ -10,9 +10,16 @@ use std::sync::Arc;
 /// All storages of a process; a clone shares them.
 #[derive(Clone, Debug)]
 pub struct Storages {
-    s3: Arc<dyn Storage>,
+    s3: ForS3,
     local: Arc<dyn Storage>,
     memory: Arc<dyn Storage>,
+}
+
+/// What serves `s3://`.
+#[derive(Clone, Debug)]
+enum ForS3 {
+    Service(Arc<S3Storage>),
+    Given(Arc<dyn Storage>),
 }
 
 impl Storages {
@@ -31,19 +38,32 @@ impl Storages {
         Self::with(Aws::new(AwsSettings::default()), memory)
     }
 
+    /// The same; parts on their way to S3 take at most so many bytes together, all objects of the process.
+    pub fn with_upload_bytes(self, bytes: usize) -> Self {
+        let s3 = match self.s3 {
+            ForS3::Service(service) => ForS3::Service(Arc::new(service.with_upload_bytes(bytes))),
+            given @ ForS3::Given(_) => given,
+        };
+        Self { s3, ..self }
+    }
+
     /// One storage for every location, whatever its text says. For tests.
     pub fn only(storage: Arc<dyn Storage>) -> Self {
-        Self { s3: Arc::clone(&storage), local: Arc::clone(&storage), memory: storage }
+        Self { s3: ForS3::Given(Arc::clone(&storage)), local: Arc::clone(&storage), memory: storage }
     }
 
     fn with(aws: Aws, memory: MemoryStorage) -> Self {
-        Self { s3: Arc::new(S3Storage::new(aws)), local: Arc::new(LocalStorage), memory: Arc::new(memory) }
+        let s3 = ForS3::Service(Arc::new(S3Storage::new(aws)));
+        Self { s3, local: Arc::new(LocalStorage), memory: Arc::new(memory) }
     }
 
     /// The one that serves this object or folder.
     pub fn for_location(&self, location: &str) -> Arc<dyn Storage> {
         if location.starts_with("s3://") {
-            Arc::clone(&self.s3)
+            match &self.s3 {
+                ForS3::Service(service) => Arc::clone(service) as Arc<dyn Storage>,
+                ForS3::Given(storage) => Arc::clone(storage),
+            }
         } else if location.starts_with("memory://") {
             Arc::clone(&self.memory)
         } else {

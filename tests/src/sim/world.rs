@@ -27,9 +27,9 @@ use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::jobs_server::Jobs;
 use streamctl_proto::{JobName, Manifest, Term, v1};
+use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::session::{self, Settings};
 use streamctl_worker::source::Sources;
-use streamctl_worker::task::{ReadBudget, TaskSettings};
 use tonic::Request;
 
 /// One step of the world's time.
@@ -393,11 +393,10 @@ impl World {
             worker: name,
             flight_address: format!("{place}:1"),
             controllers: controllers.map(|name| format!("http://{name}")).collect(),
-            task: TaskSettings::default(),
         };
         let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
         Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
-            let (results, budget) = (Arc::default(), ReadBudget::default());
+            let (results, budget) = (Arc::default(), MemoryBudget::default());
             let world = session::World { storages, sources, results, budget, compute };
             let stop = async move {
                 let _gone = stopped.wait_for(|stopped| *stopped).await;

@@ -21,10 +21,11 @@ use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
 use streamctl_proto::{Counts, Epoch, JobSpec, Manifest, Position, ResolvedJob, ShardRange, TaskId, Term, Window};
 use streamctl_tests::kinesis::{FakeKinesis, Fault, Stream, Trimmed};
+use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::replay::replay;
 use streamctl_worker::source::kinesis::Settings;
 use streamctl_worker::source::{Child, Chunk, ReadError, Record, ShardReader, ShardToRead, Sources};
-use streamctl_worker::task::{Context, TaskSettings};
+use streamctl_worker::task::Context;
 
 const STREAM: &str = "sales";
 const SHARD: &str = "shardId-000000000000";
@@ -426,7 +427,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         unmatched: vec![],
         stages: Default::default(),
     };
-    let (storages, settings) = (Storages::new(scene.aws.clone()), TaskSettings::default());
+    let (storages, settings) = (Storages::new(scene.aws.clone()), MemoryBudget::default());
     let context = Arc::new(Context::new(scene.job.clone(), storages, scene.sources(), settings));
     let here = tokio::runtime::Handle::current();
     let replay = replay(context, &here, manifest, task).await.expect("it begins").expect("the task has a part");

@@ -12,6 +12,7 @@ mod contracts;
 mod corpus;
 mod docs;
 mod local_mode;
+mod memory;
 mod model_job;
 mod simulation;
 mod support;

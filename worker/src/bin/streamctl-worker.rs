@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{asked_to_stop, log_to_stderr};
 use streamctl_engine::storage::Storages;
+use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::node::{self, Parts};
-use streamctl_worker::task::TaskSettings;
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -30,6 +30,10 @@ struct Args {
     /// Threads that decode, join and encode; as many as there are cores by default.
     #[arg(long, env = "STREAMCTL_THREADS")]
     threads: Option<usize>,
+    /// Memory that it may take, at least 128MiB; by default 75 % of what the machine or the control group has, at most
+    /// 16GiB.
+    #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
+    memory_limit: Option<MemoryLimit>,
     /// Logs as JSON lines.
     #[arg(long, env = "STREAMCTL_LOG_JSON")]
     log_json: bool,
@@ -58,9 +62,9 @@ async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> 
     let worker = args.id.unwrap_or_else(|| format!("{flight_address}-{}", std::process::id()));
     let aws = Aws::new(AwsSettings::from_env());
     let storages = Storages::new(aws.clone());
-    tracing::info!(worker, flight_address, controllers = ?args.controller, "worker starts");
-    let task = TaskSettings::default();
-    let parts = Parts { worker, flight_address, controllers: args.controller, aws, storages, task, compute };
+    let memory_limit = args.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine);
+    tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
+    let parts = Parts { worker, flight_address, controllers: args.controller, aws, storages, memory_limit, compute };
     node::run(listener, parts, asked_to_stop()).await?;
     tracing::info!("worker stopped");
     Ok(())

@@ -1,12 +1,12 @@
 //! `DoGet` against a controller that the test plays, over a real connection.
 
 use super::*;
+use crate::memory::MemoryBudget;
 use crate::replay::tests::{manifest, texts};
 use crate::results::Results;
 use crate::source::Sources;
 use crate::source::memory::MemorySource;
 use crate::task::tests::{Bed, job, reports, shard};
-use crate::task::{ReadBudget, TaskSettings};
 use arrow_flight::decode::FlightRecordBatchStream;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
@@ -80,12 +80,11 @@ async fn serve(answer: v1::GetEpochResponse) -> String {
 fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
     let storages = bed.storages();
     let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
-    let (budget, compute) = (ReadBudget::default(), tokio::runtime::Handle::current());
+    let (budget, compute) = (MemoryBudget::default(), tokio::runtime::Handle::current());
     let settings = Settings {
         worker: "w".into(),
         flight_address: "here:1".into(),
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
-        task: TaskSettings::default(),
     };
     FlightRows { settings, world: World { storages, sources, results, budget, compute } }
 }

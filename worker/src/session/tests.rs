@@ -98,14 +98,13 @@ impl Worker {
             storages,
             sources,
             results: Arc::default(),
-            budget: ReadBudget::default(),
+            budget: MemoryBudget::default(),
             compute: tokio::runtime::Handle::current(),
         };
         let settings = Settings {
             worker: "w".into(),
             flight_address: "here:1".into(),
             controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
-            task: TaskSettings::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };

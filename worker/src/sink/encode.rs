@@ -1,8 +1,8 @@
 //! Rows into the bytes of one object.
 //!
 //! Owns: formats and their settings. Does not own: where the bytes go (`object`), when an object is full.
-//! Rule: bytes come out as soon as they are final; what the rest takes is known ([`Encoder::memory`]) and can be let go
-//! of ([`Encoder::release`]), so that memory is the caller's to bound.
+//! Rule: bytes come out as soon as they are final; what the rest takes is known ([`Encoder::memory`]), and a row group
+//! in the making can be let go of ([`Encoder::release`]), so that memory is the caller's to bound.
 
 use super::compress::Compressed;
 use arrow::array::RecordBatch;
@@ -17,6 +17,12 @@ use streamctl_proto::spec::{Compression, SinkFormat};
 
 /// A row group is written when it has about this much, encoded.
 const ROW_GROUP_BYTES: usize = 16 << 20;
+/// What the Parquet writer takes and does not tell, as it was counted: an open file, each of its columns, each column of
+/// a row group that was written, and of the one in the making.
+const FILE_BYTES: usize = 10 << 10;
+const FILE_COLUMN_BYTES: usize = 400;
+const WRITTEN_COLUMN_BYTES: usize = 1 << 10;
+const OPEN_COLUMN_BYTES: usize = 4 << 10;
 
 /// Rows can not be written in the sink's format.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +40,7 @@ pub enum EncodeError {
 
 /// One object's encoder.
 pub(crate) enum Encoder {
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Parquet { writer: Box<ArrowWriter<Vec<u8>>>, columns: usize },
     Json(Compressed),
     Csv { out: Compressed, header: bool },
 }
@@ -48,7 +54,8 @@ impl Encoder {
                     .set_compression(parquet_compression(compression))
                     .set_created_by(concat!("streamctl ", env!("CARGO_PKG_VERSION")).to_owned())
                     .build();
-                Self::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?))
+                let writer = Box::new(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?);
+                Self::Parquet { writer, columns: schema.flattened_fields().len() }
             }
             SinkFormat::Json => Self::Json(Compressed::new(compression)?),
             SinkFormat::Csv => Self::Csv { out: Compressed::new(compression)?, header: true },
@@ -58,7 +65,7 @@ impl Encoder {
     /// Adds rows; gives the bytes that are final.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, EncodeError> {
         match self {
-            Self::Parquet(writer) => {
+            Self::Parquet { writer, .. } => {
                 writer.write(batch)?;
                 if writer.in_progress_size() > ROW_GROUP_BYTES {
                     writer.flush()?;
@@ -82,16 +89,28 @@ impl Encoder {
     /// Bytes that were taken in and did not come out yet: an estimate of their encoded size.
     pub fn held(&self) -> usize {
         match self {
-            Self::Parquet(writer) => writer.in_progress_size(),
+            Self::Parquet { writer, .. } => writer.in_progress_size(),
             // A compressor holds a block at most.
             Self::Json(_) | Self::Csv { .. } => 0,
         }
     }
 
-    /// Memory that [`Encoder::release`] would free.
+    /// Memory that it takes, all told.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Parquet(writer) => writer.memory_size(),
+            Self::Parquet { writer, columns } => {
+                let row_groups = writer.flushed_row_groups().len() * WRITTEN_COLUMN_BYTES;
+                FILE_BYTES + columns * (FILE_COLUMN_BYTES + row_groups) + self.releasable()
+            }
+            Self::Json(out) | Self::Csv { out, .. } => out.memory(),
+        }
+    }
+
+    /// Memory that [`Encoder::release`] would free.
+    pub fn releasable(&self) -> usize {
+        match self {
+            Self::Parquet { writer, .. } if writer.in_progress_rows() == 0 => 0,
+            Self::Parquet { writer, columns } => writer.memory_size() + columns * OPEN_COLUMN_BYTES,
             Self::Json(_) | Self::Csv { .. } => 0,
         }
     }
@@ -99,7 +118,7 @@ impl Encoder {
     /// Lets go of what is held, at the price of a small row group.
     pub fn release(&mut self) -> Result<Bytes, EncodeError> {
         match self {
-            Self::Parquet(writer) => {
+            Self::Parquet { writer, .. } => {
                 writer.flush()?;
                 Ok(std::mem::take(writer.inner_mut()).into())
             }
@@ -110,7 +129,7 @@ impl Encoder {
     /// The last bytes.
     pub fn finish(self) -> Result<Bytes, EncodeError> {
         Ok(match self {
-            Self::Parquet(writer) => writer.into_inner()?.into(),
+            Self::Parquet { writer, .. } => writer.into_inner()?.into(),
             Self::Json(out) | Self::Csv { out, .. } => out.finish()?,
         })
     }

@@ -8,21 +8,25 @@
 
 mod compress;
 mod encode;
+mod folder;
 mod object;
 mod partition;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::memory::Holding;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 pub(crate) use compress::Compressed;
 pub use encode::EncodeError;
 pub(crate) use encode::Encoder;
+use folder::Folder;
+use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 pub(crate) use object::{ObjectWriter, abandon_all};
 pub(crate) use partition::Partitioner;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamctl_engine::storage::{Storage, StorageError};
 use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
@@ -31,7 +35,8 @@ use streamctl_proto::{JobName, TaskId, Window};
 
 /// Folders that one window of one task may write to: each is an object of its own.
 pub const PARTITIONS_MAX: usize = 1_000;
-/// Memory that the row groups in the making of one window may take together; above it the largest are written.
+/// Memory that the row groups in the making and the parts being filled of one window may take together, however much
+/// there is; above it the largest are let go of.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Objects finished at the same time: each is a call to the service.
 const FINISH_CONCURRENCY: usize = 16;
@@ -82,6 +87,8 @@ pub struct SinkContext {
     pub window: Window,
     /// Where `spec.path` lies.
     pub storage: Arc<dyn Storage>,
+    /// What row groups in the making and parts that are being filled may take.
+    pub memory: Arc<Holding>,
 }
 
 impl SinkContext {
@@ -92,19 +99,13 @@ impl SinkContext {
     }
 }
 
-/// One folder.
-#[derive(Default)]
-struct Folder {
-    /// Of the next object.
-    number: u32,
-    open: Option<(Encoder, ObjectWriter)>,
-}
-
 /// Writes the result of one window of one task.
 pub struct WindowSink {
     context: SinkContext,
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
+    /// Of all folders.
+    memory: usize,
     done: Vec<StagedObject>,
 }
 
@@ -112,30 +113,22 @@ impl WindowSink {
     /// `output_schema` is that of the query's result.
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
-        Ok(Self { context, partitioner, folders: BTreeMap::new(), done: Vec::new() })
+        Ok(Self { context, partitioner, folders: BTreeMap::new(), memory: 0, done: Vec::new() })
     }
 
     /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
-        for (folder, rows) in self.partitioner.split(&batch)? {
-            self.write_folder(folder, &rows).await?;
+        for (name, rows) in self.partitioner.split(&batch)? {
+            self.write_folder(name, rows).await?;
+            self.keep_within_memory().await?;
         }
-        self.release_largest().await
+        Ok(())
     }
 
     /// Stages the rest. On an error everything of this window is thrown away.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
-        let open: Vec<_> = self.folders.values_mut().filter_map(|folder| folder.open.take()).collect();
-        let finished = stream::iter(open).map(|(encoder, writer)| finish_object(encoder, writer));
-        let results: Vec<_> = finished.buffered(FINISH_CONCURRENCY).collect().await;
-        let mut failed = None;
-        for result in results {
-            match result {
-                Ok(object) => self.done.push(object),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        if let Some(error) = failed {
+        let all = self.folders.keys().cloned().collect();
+        if let Err(error) = self.finish_folders(all).await {
             self.abort().await;
             return Err(error);
         }
@@ -145,67 +138,88 @@ impl WindowSink {
 
     /// Throws everything of this window away.
     pub async fn abort(self) {
-        for (_, writer) in self.folders.into_values().filter_map(|folder| folder.open) {
-            writer.abort().await;
+        for folder in self.folders.into_values() {
+            folder.abort().await;
         }
         abandon_all(&*self.context.storage, &self.done).await;
     }
 
-    async fn write_folder(&mut self, name: String, rows: &RecordBatch) -> Result<(), SinkError> {
+    async fn write_folder(&mut self, name: String, rows: RecordBatch) -> Result<(), SinkError> {
         if self.folders.len() == PARTITIONS_MAX && !self.folders.contains_key(&name) {
             return Err(SinkError::TooManyPartitions { limit: PARTITIONS_MAX });
         }
-        let SinkSpec { format, compression, target_size, .. } = *self.context.spec;
-        let location = |number| self.context.location(&name, number);
-        let folder = self.folders.entry(name.clone()).or_default();
-        if folder.open.is_none() {
-            let encoder = Encoder::new(format, compression, self.partitioner.schema())?;
-            let writer = ObjectWriter::open(&*self.context.storage, &location(folder.number)).await?;
-            folder.open = Some((encoder, writer));
-            folder.number += 1;
-        }
-        let Some((encoder, writer)) = &mut folder.open else { return Ok(()) };
-        let bytes = encoder.encode(rows)?;
-        writer.write(bytes, rows.num_rows() as u64).await?;
-        if writer.bytes() + encoder.held() as u64 >= target_size
-            && let Some((encoder, writer)) = folder.open.take()
-        {
-            self.done.push(finish_object(encoder, writer).await?);
-        }
+        let folder = self.folders.entry(name).or_insert_with_key(|name| Folder::new(name.clone()));
+        let before = folder.memory();
+        let full = folder.add(&self.context, self.partitioner.schema(), rows).await;
+        self.memory = self.memory - before + folder.memory();
+        self.done.extend(full?);
         Ok(())
     }
 
-    /// Many partitions each with a small row group in the making are together as large as one with a large one.
-    async fn release_largest(&mut self) -> Result<(), SinkError> {
-        let mut open: Vec<_> = self.folders.values_mut().filter_map(|folder| folder.open.as_mut()).collect();
-        let mut memory: usize = open.iter().map(|(encoder, _)| encoder.memory()).sum();
-        if memory <= MEMORY_BYTES_MAX {
+    /// Many partitions each with a small row group in the making are together as large as one with a large one. When
+    /// they take more than there is, the largest row groups are written; if that is not enough, the largest folders'
+    /// objects are finished, and go on in further ones.
+    async fn keep_within_memory(&mut self) -> Result<(), SinkError> {
+        if self.memory <= MEMORY_BYTES_MAX && self.context.memory.try_set(self.memory) {
             return Ok(());
         }
-        open.sort_by_key(|(encoder, _)| std::cmp::Reverse(encoder.memory()));
-        for (encoder, writer) in open {
-            memory -= encoder.memory();
-            writer.write(encoder.release()?, 0).await?;
-            // Half is let go of at once, so that this is not done again for each batch.
-            if memory <= MEMORY_BYTES_MAX / 2 {
+        // Half is let go of at once, so that this is not done again for each batch.
+        let target = self.context.memory.used().max(self.context.memory.minimum()).min(MEMORY_BYTES_MAX) / 2;
+        self.release_largest(target).await?;
+        if self.memory > target {
+            let largest = self.largest_above(target);
+            self.finish_folders(largest).await?;
+        }
+        // What is left is there, whether there is room for it or not: an object has a least size.
+        self.context.memory.set(self.memory);
+        Ok(())
+    }
+
+    /// Row groups that are a small part of what their folder takes are not worth it: they go with their object.
+    async fn release_largest(&mut self, target: usize) -> Result<(), SinkError> {
+        let worth_it = |folder: &&mut Folder| folder.releasable() > folder.memory() / 2;
+        let mut folders: Vec<_> = self.folders.values_mut().filter(worth_it).collect();
+        folders.sort_by_key(|folder| std::cmp::Reverse(folder.releasable()));
+        for folder in folders {
+            if self.memory <= target {
                 break;
             }
+            let before = folder.memory();
+            folder.release().await?;
+            self.memory = self.memory - before + folder.memory();
         }
         Ok(())
     }
-}
 
-async fn finish_object(encoder: Encoder, mut writer: ObjectWriter) -> Result<StagedObject, SinkError> {
-    let last = match encoder.finish() {
-        Ok(last) => last,
-        Err(error) => {
-            writer.abort().await;
-            return Err(error.into());
-        }
-    };
-    if let Err(error) = writer.write(last, 0).await {
-        writer.abort().await;
-        return Err(error.into());
+    /// Folders without which all others take no more than `target`.
+    fn largest_above(&self, target: usize) -> BTreeSet<String> {
+        let mut sizes: Vec<_> = self.folders.iter().map(|(name, folder)| (folder.memory(), name)).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let mut memory = self.memory;
+        let needed = sizes.into_iter().take_while(|(size, _)| {
+            let more = memory > target;
+            memory -= size;
+            more
+        });
+        needed.map(|(_, name)| name.clone()).collect()
     }
-    Ok(writer.finish(ObjectKind::Data).await?)
+
+    /// Finishes the objects of these folders, all of them, and then tells the first error.
+    async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
+        let Self { context, partitioner, folders, memory, done } = self;
+        let chosen: Vec<_> = folders.iter_mut().filter(|(name, _)| names.contains(*name)).map(|each| each.1).collect();
+        *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
+        // Boxed, or the compiler can not tell that what they borrow may be sent.
+        let schema = partitioner.schema();
+        let all: Vec<_> = chosen.into_iter().map(|folder| folder.finish(context, schema).boxed()).collect();
+        let mut failed = None;
+        let mut finished = stream::iter(all).buffered(FINISH_CONCURRENCY);
+        while let Some(result) = finished.next().await {
+            match result {
+                Ok(object) => done.extend(object),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
 }

@@ -31,6 +31,11 @@ impl ObjectWriter {
         self.bytes
     }
 
+    /// Bytes that wait in memory for more of the same part.
+    pub fn held(&self) -> usize {
+        self.inner.held()
+    }
+
     /// Makes it durable, invisible still.
     pub async fn finish(self, kind: ObjectKind) -> Result<StagedObject, StorageError> {
         self.inner.finish(kind, self.rows).await

@@ -30,6 +30,11 @@ struct State {
     fail_on: Option<String>,
 }
 
+/// Memory of a window that shares it with nobody.
+pub(crate) fn memory(bytes: usize) -> Arc<Holding> {
+    Arc::new(Holding::with_minimum(Arc::new(crate::memory::Share::new(bytes, 1))))
+}
+
 struct FakeWriter {
     state: Arc<Mutex<State>>,
     location: String,
@@ -132,7 +137,8 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
 
 fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
     let (job, storage) = ("sales".parse().unwrap(), Arc::new(storage.clone()));
-    let context = SinkContext { spec: Arc::new(spec), job, task: task(), window: WINDOW, storage };
+    let context =
+        SinkContext { spec: Arc::new(spec), job, task: task(), window: WINDOW, storage, memory: memory(1 << 40) };
     WindowSink::new(context, schema.clone()).unwrap()
 }
 
@@ -334,8 +340,7 @@ async fn many_partitions_together_hold_no_more_than_one_large_one() {
         let texts = StringArray::from_iter_values((0..1_000).map(text));
         let columns = vec![Arc::new(folders) as _, Arc::new(texts) as _];
         sink.write(RecordBatch::try_new(schema.clone(), columns).unwrap()).await.unwrap();
-        let open = sink.folders.values().filter_map(|folder| folder.open.as_ref());
-        assert!(open.map(|(encoder, _)| encoder.memory()).sum::<usize>() <= MEMORY_BYTES_MAX);
+        assert!(sink.memory <= MEMORY_BYTES_MAX && sink.memory == counted(&sink));
     }
     let objects = sink.finish().await.unwrap();
     let rows = |object: &StagedObject| read_parquet(storage.content(&object.location)).num_rows();
@@ -356,4 +361,56 @@ async fn a_failure_at_the_end_throws_everything_away() {
     whole.write(rows(0, 5)).await.unwrap();
     assert!(matches!(whole.finish().await, Err(SinkError::Storage(_))));
     assert!(storage.is_clean());
+}
+
+/// One row for each of so many partitions.
+fn spread(partitions: i64) -> RecordBatch {
+    let batch = rows(0, partitions);
+    let country: StringArray = (0..partitions).map(|number| Some(format!("c{number}"))).collect();
+    let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("country", DataType::Utf8, false)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(country));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// What all folders say that they take.
+fn counted(sink: &WindowSink) -> usize {
+    sink.folders.values().map(Folder::memory).sum()
+}
+
+#[tokio::test]
+async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more_is_refused_with_the_limit() {
+    for format in [SinkFormat::Parquet, SinkFormat::Json] {
+        let storage = FakeStorage::default();
+        let batch = spread(1_000);
+        let mut spec = spec(format, Compression::Gzip);
+        spec.partition_by = vec![PartitionColumn::Column("country".into())];
+        let mut sink = sink(&storage, spec, &batch.schema());
+        let most = 4 << 20;
+        sink.context.memory = memory(most);
+        for _ in 0..20 {
+            sink.write(batch.clone()).await.unwrap();
+            assert_eq!(sink.memory, counted(&sink));
+            assert!(sink.context.memory.used() == sink.memory && sink.memory <= most, "{} bytes", sink.memory);
+        }
+        let error = sink.write(spread(1_001)).await.unwrap_err();
+        assert!(error.to_string().contains("more than 1000 partitions"), "{error}");
+        let objects = sink.finish().await.unwrap();
+        assert!(objects.len() > 1_000, "some were finished early: {}", objects.len());
+        let rows: u64 = objects.iter().map(|object| object.rows).sum();
+        assert_eq!(rows, 21_000, "of {} objects", objects.len());
+    }
+}
+
+#[tokio::test]
+async fn small_partitions_are_one_object_each_where_there_is_memory() {
+    let storage = FakeStorage::default();
+    let mut spec = spec(SinkFormat::Parquet, Compression::Snappy);
+    spec.partition_by = vec![PartitionColumn::Column("country".into())];
+    let batches: Vec<_> = (0..5).map(|_| spread(1_000)).collect();
+    let objects = write_all(sink(&storage, spec, &batches[0].schema()), batches).await;
+    assert_eq!(objects.len(), 1_000);
+    let first = read_parquet(storage.content(&objects[0].location));
+    assert_eq!((objects[0].rows, first.num_rows()), (5, 5));
 }

@@ -11,6 +11,7 @@ pub mod memory;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use crate::memory::{MemoryLimit, Reads};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -152,6 +153,7 @@ pub struct Sources {
     kinesis: kinesis::Settings,
     kinesis_calls: Arc<Semaphore>,
     memory: Option<memory::MemorySource>,
+    files: files::FileRoom,
     stream: Option<Arc<dyn kinesis::Calls>>,
 }
 
@@ -159,8 +161,8 @@ impl Sources {
     /// Reads real sources, by the wall clock.
     pub fn new(aws: Aws, storages: Storages) -> Self {
         let kinesis = kinesis::Settings::default();
-        let kinesis_calls = Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX));
-        Self { aws, storages, clock: system_clock(), kinesis, kinesis_calls, memory: None, stream: None }
+        let (kinesis_calls, files) = (Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX)), files::FileRoom::default());
+        Self { aws, storages, clock: system_clock(), kinesis, kinesis_calls, memory: None, files, stream: None }
     }
     /// The same by another clock.
     pub fn with_clock(self, clock: Clock) -> Self {
@@ -169,6 +171,10 @@ impl Sources {
     /// The same with other allowances for Kinesis.
     pub fn with_kinesis(self, kinesis: kinesis::Settings) -> Self {
         Self { kinesis, ..self }
+    }
+    /// The same; whole files take room there, `limit` is what an error names.
+    pub fn with_file_room(self, room: Reads, limit: MemoryLimit) -> Self {
+        Self { files: files::FileRoom::new(room, limit), ..self }
     }
     /// The same, but Kinesis is asked through these calls: for tests.
     pub fn with_stream(self, stream: Arc<dyn kinesis::Calls>) -> Self {
@@ -192,9 +198,9 @@ impl Sources {
             SourceKind::Generator { .. } => {
                 Box::new(generator::GeneratorReader::open(job, &shard.shard, &shard.from, self.clock.clone())?)
             }
-            SourceKind::Files { .. } => {
-                Box::new(files::FileReader::open(job, shard, &self.storages, self.clock.clone())?)
-            }
+            SourceKind::Files { .. } => Box::new(
+                files::FileReader::open(job, shard, &self.storages, self.clock.clone())?.with_room(self.files.clone()),
+            ),
             SourceKind::Kinesis { .. } => {
                 let (aws, stream, clock) = (&self.aws, self.stream.clone(), self.clock.clone());
                 let calls = Arc::clone(&self.kinesis_calls);

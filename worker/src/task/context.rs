@@ -1,16 +1,18 @@
 //! What all windows of a task share: the job, its plan, its lookups' rows.
 //!
-//! Rule: a lookup version is loaded once per task; a plan is made once per task.
+//! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
 use super::TaskError;
 use crate::decode::Decoder;
+use crate::lookups::Table;
+use crate::memory::MemoryBudget;
 use crate::source::Sources;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
-use streamctl_engine::lookup;
 use streamctl_engine::query::QueryPlan;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
@@ -19,21 +21,8 @@ use tokio::sync::Mutex;
 /// Lookup versions kept in memory per lookup: the one in use and the one before.
 const VERSIONS_KEPT: usize = 2;
 
-/// What a task may use.
-#[derive(Clone, Copy, Debug)]
-pub struct TaskSettings {
-    /// Memory of one window's query.
-    pub query_bytes_max: usize,
-}
-
-impl Default for TaskSettings {
-    fn default() -> Self {
-        Self { query_bytes_max: 512 << 20 }
-    }
-}
-
 /// Lookup, version, rows; in the order in which they were loaded.
-type Loaded = Vec<(String, LookupVersion, RecordBatch)>;
+type Loaded = Vec<(String, LookupVersion, Arc<Table>)>;
 
 /// What all windows of a task share.
 pub struct Context {
@@ -43,16 +32,18 @@ pub struct Context {
     pub storages: Storages,
     /// Where records are.
     pub sources: Sources,
-    /// What a task may use.
-    pub settings: TaskSettings,
+    /// What the worker may hold.
+    pub budget: MemoryBudget,
+    record_bytes: AtomicUsize,
     loaded: Mutex<Loaded>,
     plan: Mutex<Option<Arc<QueryPlan>>>,
 }
 
 impl Context {
     /// For one task.
-    pub fn new(job: ResolvedJob, storages: Storages, sources: Sources, settings: TaskSettings) -> Self {
-        Self { job, storages, sources, settings, loaded: Mutex::default(), plan: Mutex::default() }
+    pub fn new(job: ResolvedJob, storages: Storages, sources: Sources, budget: MemoryBudget) -> Self {
+        let record_bytes = AtomicUsize::new(0);
+        Self { job, storages, sources, budget, record_bytes, loaded: Mutex::default(), plan: Mutex::default() }
     }
 
     /// The source's columns as Arrow types.
@@ -72,7 +63,7 @@ impl Context {
     ) -> Result<(Arc<QueryPlan>, BTreeMap<String, RecordBatch>), TaskError> {
         let mut tables = BTreeMap::new();
         for (name, version) in versions {
-            tables.insert(name.clone(), self.rows(name, version).await?);
+            tables.insert(name.clone(), self.table(name, version).await?.rows.clone());
         }
         let mut plan = self.plan.lock().await;
         let made = match &*plan {
@@ -86,22 +77,26 @@ impl Context {
         Ok((made, tables))
     }
 
-    async fn rows(&self, name: &str, version: &LookupVersion) -> Result<RecordBatch, TaskError> {
+    /// Records of at most so many bytes came, and of so many before.
+    pub fn largest_record(&self, bytes: usize) -> usize {
+        self.record_bytes.fetch_max(bytes, Ordering::Relaxed).max(bytes)
+    }
+
+    async fn table(&self, name: &str, version: &LookupVersion) -> Result<Arc<Table>, TaskError> {
         let mut loaded = self.loaded.lock().await;
-        if let Some((.., rows)) = loaded.iter().find(|(other, kept, _)| other == name && kept == version) {
-            return Ok(rows.clone());
+        if let Some((.., table)) = loaded.iter().find(|(other, kept, _)| other == name && kept == version) {
+            return Ok(Arc::clone(table));
         }
         let missing = || TaskError::Panicked(format!("the job has no lookup {name}"));
         let spec = self.job.spec.lookups.iter().find(|spec| spec.name == name).ok_or_else(missing)?;
-        let (checkpoint, job) = (&self.job.spec.checkpoint, &self.job.spec.name);
-        let files = lookup::fetch(&self.storages, checkpoint, job, name, version, spec.size_max).await?;
-        let rows = lookup::rows::parse(spec, &files)?;
         let mut others = loaded.iter().enumerate().filter(|(_, (other, ..))| other == name).map(|(index, _)| index);
         let oldest = others.next();
+        // Before the new one is loaded: both need not fit at once with it.
         if let Some(oldest) = oldest.filter(|_| others.count() + 1 >= VERSIONS_KEPT) {
             loaded.remove(oldest);
         }
-        loaded.push((name.to_owned(), version.clone(), rows.clone()));
-        Ok(rows)
+        let table = self.budget.lookups().get(&self.storages, &self.job, spec, version).await?;
+        loaded.push((name.to_owned(), version.clone(), Arc::clone(&table)));
+        Ok(table)
     }
 }

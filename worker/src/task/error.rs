@@ -1,6 +1,7 @@
 //! Why a task can not go on, and what that means for the job.
 
 use crate::decode::DecodeError;
+use crate::memory::{MemoryLimit, mib};
 use crate::sink::SinkError;
 use crate::source::ReadError;
 use streamctl_engine::catalog::CatalogError;
@@ -28,12 +29,35 @@ pub enum TaskError {
     /// A kept lookup version.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// A lookup that there is no room for.
+    #[error(
+        "lookup {lookup} needs {} to be loaded, the worker's memory limit of {limit} leaves {} for lookups and queries, of which {} are free",
+        mib(*needed as u64), mib(*most as u64), mib(*free as u64)
+    )]
+    LookupMemory {
+        /// Its name.
+        lookup: String,
+        /// Bytes.
+        needed: usize,
+        /// The most that it could have.
+        most: usize,
+        /// What nobody holds now.
+        free: usize,
+        /// Of the worker.
+        limit: MemoryLimit,
+    },
+    /// A query that would have had room, had others not held it.
+    #[error("the query found no memory: {0}; other windows of this worker hold it")]
+    QueryWaits(String),
     /// Its rows.
     #[error(transparent)]
     Rows(#[from] RowsError),
     /// Column types.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A replay that nobody reads.
+    #[error("nobody took its rows for {0:?}")]
+    ReaderIdle(std::time::Duration),
     /// A bug: the work of a window was cut short.
     #[error("the work on a window was cut short: {0}")]
     Panicked(String),
@@ -46,7 +70,10 @@ impl TaskError {
             Self::Read(_) | Self::Decode(_) | Self::Catalog(_) => true,
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => false,
             Self::Sink(SinkError::Storage(StorageError::Refused { .. } | StorageError::NotFound { .. })) => true,
+            Self::LookupMemory { needed, most, .. } => needed > most,
+            Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
+            Self::ReaderIdle(_) => false,
         }
     }
 
@@ -55,6 +82,8 @@ impl TaskError {
         match self {
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => Why::Wait,
             Self::Lookup(error) if error.may_pass() => Why::Wait,
+            Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
+            Self::QueryWaits(_) => Why::Wait,
             fatal if fatal.is_fatal() => Why::Fatal,
             _ => Why::Retry,
         }
@@ -68,6 +97,12 @@ impl TaskError {
                 "set source.on_data_loss = \"continue\" to count the loss and go on from the oldest record".into()
             }
             Self::Sink(SinkError::Storage(StorageError::Refused { hint, .. })) => hint.clone(),
+            Self::LookupMemory { .. } => {
+                "start the workers with a larger --memory-limit, or give the lookup fewer columns and rows".into()
+            }
+            Self::Query(QueryError::Memory { .. }) | Self::QueryWaits(_) => {
+                "start the workers with a larger --memory-limit; until then the job goes on from its last epoch".into()
+            }
             Self::Query(_) => "the job goes on from its last epoch once the query or the data is mended".into(),
             _ => "the job goes on from its last epoch once this is mended: submit it again".into(),
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns: which windows are open, when they close, the order of reports. Does not own: placing records ([`shards`]),
 //! the work on a window ([`window`]), what the controller was told ([`crate::registry`]).
-//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes back as one.
+//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes back as one. When the
+//! worker's memory is short it drops what it can not use yet, and reads it again when it can.
 
 mod context;
 mod error;
@@ -11,15 +12,15 @@ pub mod shards;
 mod timed;
 pub mod window;
 
-pub use context::{Context, TaskSettings};
+pub use context::Context;
 pub use error::TaskError;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::memory::WindowMemory;
 use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
-pub use reader::ReadBudget;
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub enum Command {
 enum State {
     /// The controller has not yet named its lookup versions.
     Asked,
+    /// It has; there is no memory for one more window.
+    Named { lookups: BTreeMap<String, LookupVersion> },
     /// It takes records.
     Open { feed: mpsc::UnboundedSender<Feed>, abort: AbortHandle, lookups: BTreeMap<String, LookupVersion> },
     /// It takes none any more; the last are on their way.
@@ -78,8 +81,6 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Rows for subscribers.
     pub results: Arc<Results>,
-    /// What the worker may read ahead.
-    pub budget: ReadBudget,
     /// Where windows are worked on: not the network's threads.
     pub compute: tokio::runtime::Handle,
 }
@@ -89,6 +90,8 @@ struct Task {
     shards: Vec<ShardState>,
     windows: BTreeMap<Window, OpenWindow>,
     readers: JoinSet<()>,
+    /// Of each shard: how many readers it had, and the last of them.
+    reader_of: Vec<(u64, Option<AbortHandle>)>,
     reads: mpsc::Sender<Read>,
     work: JoinSet<(Window, Result<Finished, TaskError>)>,
     told_ended: Vec<bool>,
@@ -103,11 +106,13 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
     let job = parts.context.job.spec.name.clone();
     let (reads, received) = mpsc::channel(shards.len().max(1) * reader::CHUNKS_PER_SHARD_MAX);
     let told_ended = vec![false; shards.len()];
+    let reader_of = shards.iter().map(|_| (0, None)).collect();
     let mut task = Task {
         parts,
         shards,
         windows: BTreeMap::new(),
         readers: JoinSet::new(),
+        reader_of,
         reads,
         work: JoinSet::new(),
         told_ended,
@@ -139,6 +144,7 @@ impl Task {
         let mut figures = tokio::time::interval(PROGRESS_INTERVAL);
         figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reads = Vec::with_capacity(READS_AT_ONCE_MAX);
+        let mut changes = self.parts.context.budget.changes();
         self.start_readers();
         loop {
             tokio::select! {
@@ -162,6 +168,8 @@ impl Task {
                         return Err(TaskError::Panicked(error.to_string()));
                     }
                 }
+                // Somebody waits for memory, or there is some: what that means is seen below.
+                Ok(()) = changes.changed() => {}
                 _ = figures.tick() => self.tell_progress(self.told_watermark_ms),
                 1.. = received.recv_many(&mut reads, READS_AT_ONCE_MAX), if !self.releasing => {
                     for read in reads.drain(..) {
@@ -190,15 +198,20 @@ impl Task {
     }
 
     fn start_reader(&mut self, index: usize) {
-        let shard = &self.shards[index];
-        let to_read = reader::to_read(shard);
-        let (context, budget) = (Arc::clone(&self.parts.context), self.parts.budget.clone());
-        self.readers.spawn(reader::run(index, to_read, context, budget, self.reads.clone()));
+        let to_read = reader::to_read(&self.shards[index]);
+        let (number, reader) = &mut self.reader_of[index];
+        *number += 1;
+        let context = Arc::clone(&self.parts.context);
+        *reader = Some(self.readers.spawn(reader::run(index, *number, to_read, context, self.reads.clone())));
     }
 
     fn read(&mut self, read: Read) -> Result<(), TaskError> {
-        let (index, chunk, stats, permit) = read?;
-        self.shards[index].offer(chunk, stats, permit);
+        let Read { index, reader, chunk, stats } = read;
+        if self.reader_of[index].0 != reader || self.shards[index].is_parked() {
+            return Ok(()); // Of a reader that was stopped: it is read again.
+        }
+        let (chunk, room) = chunk?;
+        self.shards[index].offer(chunk, stats, room);
         Ok(())
     }
 
@@ -206,6 +219,7 @@ impl Task {
     fn advance(&mut self) -> Result<(), TaskError> {
         if !self.releasing {
             loop {
+                self.start_windows();
                 for index in 0..self.shards.len() {
                     self.take(index);
                 }
@@ -215,22 +229,42 @@ impl Task {
                 }
             }
         }
-        self.report()
+        self.report()?;
+        if self.parts.context.budget.is_short() {
+            self.park();
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was read and can not be taken yet, as others wait for room. Each of it is dropped once: it is read
+    /// again when its window takes records. So what holds room is always on its way through an open window.
+    fn park(&mut self) {
+        for index in 0..self.shards.len() {
+            let shard = &mut self.shards[index];
+            let open =
+                |window: Window| self.windows.get(&window).is_some_and(|open| matches!(open.state, State::Open { .. }));
+            if shard.next_window().is_some_and(|window| !open(window)) && shard.park() {
+                self.stop_reader(index);
+            }
+        }
+    }
+
+    fn stop_reader(&mut self, index: usize) {
+        if let Some(reader) = self.reader_of[index].1.take() {
+            reader.abort();
+        }
     }
 
     /// Takes the waiting records of a shard for as long as their windows are open.
     fn take(&mut self, index: usize) {
         while let Some(window) = self.shards[index].next_window().filter(|window| window.end_ms <= self.until_ms) {
-            let room = self.windows.len() < WINDOWS_OPEN_MAX || self.is_next(window);
             match self.windows.get_mut(&window) {
-                None if room => {
-                    self.windows.insert(window, OpenWindow { state: State::Asked, ranges: BTreeMap::new() });
-                    self.parts.registry.ask_window(self.parts.id, window);
-                    return;
-                }
-                None => return,
-                Some(OpenWindow { state: State::Open { feed, .. }, ranges }) => {
+                None => return self.ask(window),
+                Some(OpenWindow { state: State::Open { feed, .. }, ranges, .. }) => {
                     let shard = &mut self.shards[index];
+                    if shard.unpark() {
+                        return self.start_reader(index);
+                    }
                     let Some(taken) = shard.take() else { return };
                     let range = ranges.entry(shard.id.clone()).or_insert_with(|| ShardRange {
                         from: taken.from.clone(),
@@ -250,6 +284,15 @@ impl Task {
         }
     }
 
+    /// Asks for a window, if one more may be open.
+    fn ask(&mut self, window: Window) {
+        if self.windows.len() >= WINDOWS_OPEN_MAX && !self.is_next(window) {
+            return;
+        }
+        self.windows.insert(window, OpenWindow { state: State::Asked, ranges: BTreeMap::new() });
+        self.parts.registry.ask_window(self.parts.id, window);
+    }
+
     /// No window before this one is open: it must open, or the task would wait for itself.
     fn is_next(&self, window: Window) -> bool {
         self.windows.keys().all(|open| *open > window)
@@ -263,11 +306,33 @@ impl Task {
         // Answered twice when a drain dropped the question and a later one let it be asked again: the records that the
         // first answer's work has taken would be lost with it.
         let asked = |open: &&mut OpenWindow| matches!(open.state, State::Asked);
-        let Some(open) = self.windows.get_mut(&window).filter(asked) else { return };
+        if let Some(open) = self.windows.get_mut(&window).filter(asked) {
+            open.state = State::Named { lookups };
+        }
+    }
+
+    /// Begins the work on windows that may open and that there is memory for, the oldest first.
+    fn start_windows(&mut self) {
+        let named = |open: &OpenWindow| matches!(open.state, State::Named { .. });
+        let waiting: Vec<Window> = self.windows.iter().filter(|(_, open)| named(open)).map(|each| *each.0).collect();
+        for window in waiting {
+            let works = |open: &OpenWindow| matches!(open.state, State::Open { .. } | State::Closing { .. });
+            let further = self.windows.values().any(works);
+            // Those that are open wait for an older one, so that it must not wait for their memory.
+            let urgent = further && !self.windows.range(..window).any(|(_, open)| works(open));
+            let Some(memory) = self.parts.context.budget.window(urgent, further) else { return };
+            self.start_window(window, memory);
+        }
+    }
+
+    fn start_window(&mut self, window: Window, memory: WindowMemory) {
+        let Some(open) = self.windows.get_mut(&window) else { return };
+        let State::Named { lookups } = &mut open.state else { return };
+        let lookups = std::mem::take(lookups);
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
         let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
-        let context = Arc::clone(&self.parts.context);
-        let work = async move { (window, window::run(context, which, feeds).await) };
+        let (context, results) = (Arc::clone(&self.parts.context), Arc::clone(&self.parts.results));
+        let work = async move { (window, window::run(context, which, memory, results, feeds).await) };
         let abort = self.work.spawn_on(work, &self.parts.compute);
         open.state = State::Open { feed, abort, lookups };
     }
@@ -308,7 +373,9 @@ impl Task {
         let result = result?;
         match &mut open.state {
             State::Closing { done, .. } => *done = Some(Box::new(result)),
-            State::Asked | State::Open { .. } => return Err(TaskError::Panicked("a window ended by itself".into())),
+            State::Asked | State::Named { .. } | State::Open { .. } => {
+                return Err(TaskError::Panicked("a window ended by itself".into()));
+            }
         }
         Ok(())
     }
@@ -407,10 +474,11 @@ impl Task {
         for window in windows {
             let Some(open) = self.windows.get(&window) else { continue };
             match &open.state {
-                State::Asked => {
+                State::Asked | State::Named { .. } => {
                     self.windows.remove(&window);
                 }
-                State::Open { abort, .. } if whole_window => {
+                // Opened for records that were dropped and did not come again yet: there is nothing to report.
+                State::Open { abort, .. } if whole_window || open.ranges.is_empty() => {
                     abort.abort();
                     self.windows.remove(&window);
                 }

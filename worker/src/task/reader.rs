@@ -1,59 +1,50 @@
 //! The loop that reads one shard into its task's queue.
 //!
-//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory; then the reader waits (back-pressure). The
-//! first of them is always let through, because the oldest window may wait for it; further ones share a budget of the
-//! worker.
+//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and all of them have room in the worker's budget
+//! before they are read; then the reader waits (back-pressure). What is read and can not be used yet is dropped when
+//! others wait (`park()` of the task).
 
 use super::{Context, TaskError, shards::ShardState};
+use crate::memory::{ReadRoom, Reads};
 use crate::source::{Chunk, ReaderStats, ShardToRead};
 use std::sync::Arc;
+use std::time::Duration;
+use streamctl_proto::spec::SourceKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 /// Chunks of one shard that are read and not yet decoded.
 pub const CHUNKS_PER_SHARD_MAX: usize = 2;
-/// Bytes that a worker reads ahead: chunks that are not the first of their shard, all tasks together.
-pub const READ_AHEAD_BYTES_MAX: usize = 256 << 20;
-/// What one read may bring (10 MiB from Kinesis); held back while it is read.
-const CHUNK_BYTES_MAX: usize = 10 << 20;
-/// The budget is counted in these.
-const UNIT_BYTES: usize = 1 << 10;
-
-/// What a worker may read ahead; clones share it.
-#[derive(Clone, Debug)]
-pub struct ReadBudget(Arc<Semaphore>);
-
-impl Default for ReadBudget {
-    fn default() -> Self {
-        Self::new(READ_AHEAD_BYTES_MAX)
-    }
-}
-
-impl ReadBudget {
-    /// Of so many bytes; less than one chunk's means that no shard reads ahead.
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / UNIT_BYTES)))
-    }
-}
+/// What one read may bring from Kinesis, and from the sources whose chunks are made here.
+const KINESIS_CHUNK_BYTES_MAX: usize = 10 << 20;
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// What a read is expected to bring, at least; and when nothing is known, because it is the first or the last was long ago.
+const EXPECTED_BYTES_MIN: usize = 16 << 10;
+const EXPECTED_BYTES_UNKNOWN: usize = 4 << 20;
+/// The last read says nothing about the next one after this.
+const KNOWN_FOR: Duration = Duration::from_secs(2);
+/// A shard that is so far behind gives as much as it can.
+const FAR_BEHIND_MS: u64 = 5_000;
 
 /// Room that a chunk takes until its last record is decoded.
 #[derive(Debug)]
 pub struct Room {
     _slot: OwnedSemaphorePermit,
-    ahead: Option<OwnedSemaphorePermit>,
+    bytes: Option<ReadRoom>,
 }
 
 impl Room {
-    /// Gives back what a chunk of so many bytes does not need.
-    fn shrink(&mut self, bytes: usize) {
-        let Some(ahead) = &mut self.ahead else { return };
-        let spare = ahead.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
-        drop(ahead.split(spare));
+    /// Takes as much as the chunk has, from now on.
+    fn settle(&mut self, bytes: usize) {
+        if let Some(room) = &mut self.bytes {
+            room.settle(bytes);
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
         let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it has one");
-        Self { _slot: slot, ahead: None }
+        Self { _slot: slot, bytes: None }
     }
 }
 
@@ -61,37 +52,71 @@ impl Room {
 struct Slots {
     first: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
-    budget: ReadBudget,
+    reads: Reads,
 }
 
 impl Slots {
-    fn new(budget: ReadBudget) -> Self {
+    fn new(reads: Reads) -> Self {
         let ahead = Arc::new(Semaphore::new(CHUNKS_PER_SHARD_MAX - 1));
-        Self { first: Arc::new(Semaphore::new(1)), ahead, budget }
+        Self { first: Arc::new(Semaphore::new(1)), ahead, reads }
     }
 
-    /// Waits for room. `None` is never given: nobody closes these.
-    async fn room(&self) -> Option<Room> {
-        let first = async {
-            let slot = Arc::clone(&self.first).acquire_owned().await.ok()?;
-            Some(Room { _slot: slot, ahead: None })
-        };
-        let further = async {
-            let slot = Arc::clone(&self.ahead).acquire_owned().await.ok()?;
-            let units = (CHUNK_BYTES_MAX / UNIT_BYTES) as u32;
-            let ahead = Arc::clone(&self.budget.0).acquire_many_owned(units).await.ok()?;
-            Some(Room { _slot: slot, ahead: Some(ahead) })
+    /// Waits for room for so many bytes. `None` is never given: nobody closes these.
+    async fn room(&self, bytes: usize) -> Option<Room> {
+        let place = |slots: &Arc<Semaphore>, ahead: bool| {
+            let (slots, reads) = (Arc::clone(slots), self.reads.clone());
+            async move {
+                let slot = slots.acquire_owned().await.ok()?;
+                Some(Room { _slot: slot, bytes: Some(reads.room(bytes, ahead).await?) })
+            }
         };
         tokio::select! {
             biased;
-            room = first => room,
-            room = further => room,
+            room = place(&self.first, false) => room,
+            room = place(&self.ahead, true) => room,
         }
     }
 }
 
-/// What a reader gives: of which shard, what, its figures, and the room it takes.
-pub type Read = Result<(usize, Chunk, ReaderStats, Room), TaskError>;
+/// What a shard's next read is expected to bring.
+struct Expected {
+    chunk_bytes_max: usize,
+    last: Option<(Instant, usize, u64)>,
+}
+
+impl Expected {
+    fn of(source: &SourceKind) -> Self {
+        let chunk_bytes_max = match source {
+            SourceKind::Kinesis { .. } => KINESIS_CHUNK_BYTES_MAX,
+            SourceKind::Generator { .. } | SourceKind::Files { .. } => CHUNK_BYTES_MAX,
+        };
+        Self { chunk_bytes_max, last: None }
+    }
+
+    fn bytes(&self, now: Instant) -> usize {
+        let least = match self.last {
+            Some((_, _, behind_ms)) if behind_ms > FAR_BEHIND_MS => EXPECTED_BYTES_UNKNOWN,
+            Some((at, ..)) if now.duration_since(at) < KNOWN_FOR => EXPECTED_BYTES_MIN,
+            _ => EXPECTED_BYTES_UNKNOWN,
+        };
+        let last = self.last.map_or(0, |(_, bytes, _)| bytes);
+        // Twice the last one: what has come in meanwhile comes too.
+        last.saturating_mul(2).max(least).min(self.chunk_bytes_max)
+    }
+}
+
+/// What a reader gives.
+#[derive(Debug)]
+pub struct Read {
+    /// Of which shard.
+    pub index: usize,
+    /// Which of the shard's readers: what an earlier one gave is not taken.
+    pub reader: u64,
+    /// What.
+    pub chunk: Result<(Chunk, Room), TaskError>,
+    /// Its figures.
+    pub stats: ReaderStats,
+}
 
 /// What to open for a shard.
 pub fn to_read(shard: &ShardState) -> ShardToRead {
@@ -99,32 +124,30 @@ pub fn to_read(shard: &ShardState) -> ShardToRead {
 }
 
 /// Reads until the shard ends, an error, or nobody listens.
-pub async fn run(
-    index: usize,
-    shard: ShardToRead,
-    context: Arc<Context>,
-    budget: ReadBudget,
-    reads: mpsc::Sender<Read>,
-) {
-    let slots = Slots::new(budget);
+pub async fn run(index: usize, number: u64, shard: ShardToRead, context: Arc<Context>, reads: mpsc::Sender<Read>) {
+    let slots = Slots::new(context.budget.reads().clone());
+    let mut expected = Expected::of(&context.job.spec.source.kind);
     let mut reader = match context.sources.open(&context.job, &shard).await {
         Ok(reader) => reader,
         Err(error) => {
-            let _over = reads.send(Err(error.into())).await;
+            let (chunk, stats) = (Err(error.into()), ReaderStats::default());
+            let _over = reads.send(Read { index, reader: number, chunk, stats }).await;
             return;
         }
     };
     loop {
-        let Some(mut room) = slots.room().await else { return };
-        let read = match reader.next().await {
+        let Some(mut room) = slots.room(expected.bytes(Instant::now())).await else { return };
+        let chunk = match reader.next().await {
             Ok(chunk) => {
-                room.shrink(chunk.records.iter().map(|record| record.data.len()).sum());
-                Ok((index, chunk, reader.stats(), room))
+                let bytes = chunk.records.iter().map(|record| record.data.len()).sum();
+                room.settle(bytes);
+                expected.last = Some((Instant::now(), bytes, chunk.behind_ms));
+                Ok((chunk, room))
             }
             Err(error) => Err(error.into()),
         };
-        let last = read.as_ref().map_or(true, |(_, chunk, ..)| chunk.end.is_some());
-        if reads.send(read).await.is_err() || last {
+        let last = chunk.as_ref().map_or(true, |(chunk, _)| chunk.end.is_some());
+        if reads.send(Read { index, reader: number, chunk, stats: reader.stats() }).await.is_err() || last {
             return;
         }
     }
@@ -133,21 +156,35 @@ pub async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryBudget;
     use futures::FutureExt;
 
     #[tokio::test]
-    async fn a_shard_s_first_chunk_needs_no_budget_and_its_second_waits_for_some() {
-        let budget = ReadBudget::new(CHUNK_BYTES_MAX);
-        let (a, b) = (Slots::new(budget.clone()), Slots::new(budget));
-        let (_a1, mut a2) = (a.room().await.unwrap(), a.room().await.unwrap());
-        assert!(a.room().now_or_never().is_none(), "two chunks of a shard are the most");
-        let b1 = b.room().await.unwrap();
-        assert!(b.room().now_or_never().is_none(), "the budget is spent");
-        drop(b1);
-        let _b1 = b.room().now_or_never().flatten().expect("a shard without a chunk never waits");
-        a2.shrink(5 << 20);
-        assert!(b.room().now_or_never().is_none(), "half a chunk's room is not enough");
+    async fn a_shard_has_two_chunks_at_most_and_a_first_one_before_others_read_ahead() {
+        let budget = MemoryBudget::new("128MiB".parse().unwrap());
+        let most = budget.reads().bytes_max();
+        let (a, b) = (Slots::new(budget.reads().clone()), Slots::new(budget.reads().clone()));
+        let (a1, a2) = (a.room(10).await.unwrap(), a.room(most / 2).await.unwrap());
+        assert!(a.room(1).now_or_never().is_none(), "two chunks of a shard are the most");
+        let mut b1 = std::pin::pin!(b.room(most / 2));
+        assert!(b1.as_mut().now_or_never().is_none());
+        assert!(budget.is_short());
+        drop(a1);
+        let mut ahead = std::pin::pin!(a.room(10));
+        assert!(ahead.as_mut().now_or_never().is_none(), "b's first chunk comes before it");
         drop(a2);
-        assert!(b.room().now_or_never().is_some());
+        assert!(b1.as_mut().now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn a_read_is_expected_to_bring_what_the_last_one_did_unless_that_was_long_ago_or_far_behind() {
+        let mut expected = Expected { chunk_bytes_max: KINESIS_CHUNK_BYTES_MAX, last: None };
+        let now = Instant::now();
+        assert_eq!(expected.bytes(now), EXPECTED_BYTES_UNKNOWN);
+        expected.last = Some((now, 100 << 10, 0));
+        assert_eq!(expected.bytes(now), 200 << 10);
+        assert_eq!(expected.bytes(now + KNOWN_FOR), EXPECTED_BYTES_UNKNOWN);
+        expected.last = Some((now, 9 << 20, FAR_BEHIND_MS + 1));
+        assert_eq!(expected.bytes(now), KINESIS_CHUNK_BYTES_MAX);
     }
 }

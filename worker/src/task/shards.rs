@@ -37,7 +37,7 @@ pub struct ShardState {
     pub after: Vec<ShardId>,
     /// What its listing said.
     pub detail: String,
-    /// Its last figures.
+    /// Its figures, of all its readers.
     pub stats: ReaderStats,
     /// Behind the tip.
     pub lag_ms: u64,
@@ -52,6 +52,10 @@ pub struct ShardState {
     complete_to_ms: i64,
     waiting: VecDeque<Waiting>,
     ended: Option<Vec<Child>>,
+    /// Of readers before this one.
+    earlier: ReaderStats,
+    /// What was read was dropped; the first of it belongs to this window.
+    parked: Option<Window>,
 }
 
 impl ShardState {
@@ -79,12 +83,19 @@ impl ShardState {
             complete_to_ms: i64::MIN,
             waiting: VecDeque::new(),
             ended: None,
+            earlier: ReaderStats::default(),
+            parked: None,
         }
     }
 
     /// A reader gave a chunk.
     pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
-        self.stats = stats;
+        self.stats = ReaderStats {
+            throttles: self.earlier.throttles + stats.throttles,
+            iterator_renewals: self.earlier.iterator_renewals + stats.iterator_renewals,
+            data_losses: self.earlier.data_losses + stats.data_losses,
+            foreign_records: self.earlier.foreign_records + stats.foreign_records,
+        };
         self.lag_ms = chunk.behind_ms;
         let Chunk { records, complete_to_ms, end, .. } = chunk;
         self.waiting.push_back(Waiting { records: records.into(), complete_to_ms, end, permit: Arc::new(permit) });
@@ -102,8 +113,33 @@ impl ShardState {
         }
     }
 
-    /// The window of the next record, if one waits.
+    /// Drops what waits, to be read again from here once its window takes records: memory is short. False when nothing
+    /// waits. Only the window of the first record is remembered.
+    pub fn park(&mut self) -> bool {
+        let Some(window) = self.next_window().filter(|_| self.parked.is_none()) else { return false };
+        self.waiting.clear();
+        self.earlier = self.stats;
+        // The records come again, and belong where they belonged.
+        self.clamp.close_before(window.start_ms);
+        self.parked = Some(window);
+        true
+    }
+
+    /// Its records may come again. False when it was not parked.
+    pub fn unpark(&mut self) -> bool {
+        self.parked.take().is_some()
+    }
+
+    /// What was read was dropped, and nothing is being read.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// The window of the next record, if one waits or was dropped.
     pub fn next_window(&self) -> Option<Window> {
+        if self.parked.is_some() {
+            return self.parked;
+        }
         let record = self.waiting.front()?.records.front()?;
         let mut clamp = self.clamp;
         Some(clamp.place(record.arrival_ms))
@@ -216,5 +252,19 @@ mod tests {
         shard.take();
         assert!(shard.ended().is_some());
         assert_eq!(shard.watermark_ms(), i64::MAX);
+    }
+
+    #[test]
+    fn what_was_dropped_comes_again_into_the_same_windows() {
+        let mut shard = shard();
+        shard.offer(chunk(&[1, 25, 14], 1, None), ReaderStats::default(), Room::for_test());
+        shard.take();
+        let (at, window) = (shard.at.clone(), shard.next_window());
+        assert!(shard.park() && !shard.park());
+        assert_eq!((&shard.at, shard.next_window(), shard.watermark_ms()), (&at, window, 20));
+        assert!(shard.unpark() && !shard.unpark());
+        assert_eq!((shard.next_window(), shard.watermark_ms()), (None, 20), "nothing before it comes");
+        shard.offer(chunk(&[25, 14], 2, None), ReaderStats::default(), Room::for_test());
+        assert_eq!(shard.take().unwrap().records.len(), 2);
     }
 }

@@ -8,23 +8,26 @@ use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
-use crate::results::Rows;
+use crate::memory::{Holding, WindowMemory};
+use crate::results::{Results, Rows};
 use crate::sink::{SinkContext, WindowSink, abandon_all};
 use crate::source::Record;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::query::{QueryInput, QueryOutput};
+use streamctl_engine::query::{BATCH_ROWS, QueryError, QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
-/// Payload decoded at once, unpacked.
-pub(crate) const DECODE_BYTES_MAX: usize = 4 << 20;
 /// Records decoded at once.
 pub(crate) const DECODE_RECORDS_MAX: usize = 8_192;
+/// Values decoded at once, records times columns: each takes memory even where it is null.
+const DECODE_VALUES_MAX: usize = 1 << 20;
+/// What operators of a query may hold back: they gather rows by number, so large rows are gathered in smaller batches.
+const HELD_BACK_BYTES_MAX: usize = 8 << 20;
 
 /// Records of one shard that belong to the window, in order. The permit goes back to the shard's reader when they are
 /// decoded.
@@ -67,17 +70,24 @@ pub struct Which {
 pub async fn run(
     context: Arc<Context>,
     which: Which,
-    feeds: mpsc::UnboundedReceiver<Feed>,
+    memory: WindowMemory,
+    results: Arc<Results>,
+    mut feeds: mpsc::UnboundedReceiver<Feed>,
 ) -> Result<Finished, TaskError> {
+    // The first records say how large rows are; until then there is nothing to do.
+    let first = feeds.recv().await;
+    let batch_rows = batch_rows(&context, first.as_ref());
     let (plan, tables) = context.plan(&which.lookups).await?;
-    let memory_max = context.settings.query_bytes_max;
-    let open = plan.open(&tables, memory_max).await?;
-    let schema = context.source_schema()?;
-    let decoder = context.decoder(schema, plan.source_columns())?;
+    let query_memory = Arc::clone(&memory.query);
+    let short = |error| query_error(error, &query_memory);
+    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows).await.map_err(short)?;
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
-    let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
-    let rows = Rows::new(plan.output_schema().clone());
-    let worked = work(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink, rows)).await;
+    let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
+    let rows = Rows::new(plan.output_schema().clone(), results);
+    let fed = feed(decoder, at_once, (first, feeds), open.input, &mut dead);
+    let worked = work(fed, drain(open.output, sink, rows, &query_memory)).await;
     let (mut counts, mut stages, sink, rows, spent) = match worked {
         Ok(worked) => worked,
         Err(error) => {
@@ -148,7 +158,36 @@ fn dead_letters(context: &Context, which: &Which) -> DeadLetterContext {
     DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage }
 }
 
-fn sink_context(context: &Context, which: &Which) -> SinkContext {
+/// How many rows may be gathered inside the query.
+fn batch_rows(context: &Context, first: Option<&Feed>) -> usize {
+    let records = first.map_or(&[][..], |feed| &feed.records);
+    let largest = context.largest_record(records.iter().map(|record| record.data.len()).max().unwrap_or(0));
+    (HELD_BACK_BYTES_MAX / largest.max(1)).clamp(1, BATCH_ROWS)
+}
+
+/// A query that found no memory waits when others hold it, and fails when it could never have had it.
+fn query_error(error: QueryError, memory: &Holding) -> TaskError {
+    match error {
+        // Half of all is more than others leave it by chance: such a query is too large for this worker.
+        QueryError::Memory { detail, .. } if memory.used() < memory.most() / 2 => TaskError::QueryWaits(detail),
+        error => error.into(),
+    }
+}
+
+/// How much is decoded at once.
+#[derive(Clone, Copy)]
+struct AtOnce {
+    bytes: usize,
+    records: usize,
+}
+
+impl AtOnce {
+    fn new(bytes: usize, columns: usize) -> Self {
+        Self { bytes, records: (DECODE_VALUES_MAX / columns.max(1)).clamp(1, DECODE_RECORDS_MAX) }
+    }
+}
+
+fn sink_context(context: &Context, which: &Which, memory: &WindowMemory) -> SinkContext {
     let spec = &context.job.spec;
     SinkContext {
         spec: Arc::new(spec.sink.clone()),
@@ -156,22 +195,25 @@ fn sink_context(context: &Context, which: &Which) -> SinkContext {
         task: which.task,
         window: which.window,
         storage: context.storages.for_location(spec.sink.path.as_str()),
+        memory: Arc::clone(&memory.sink),
     }
 }
 
 /// Decodes what comes and gives it to the query, until the window closes.
 async fn feed(
     mut decoder: Decoder,
-    mut feeds: mpsc::UnboundedReceiver<Feed>,
+    at_once: AtOnce,
+    (first, mut feeds): (Option<Feed>, mpsc::UnboundedReceiver<Feed>),
     input: QueryInput,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
-    while let Some(feed) = feeds.recv().await {
+    let mut next = first;
+    while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
             let began = Instant::now();
-            let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
+            let (count, decoded) = decoder.decode_first(rest, at_once.records, at_once.bytes);
             let (now, later) = rest.split_at(count);
             rest = later;
             stages.decode_us += micros(began.elapsed());
@@ -186,13 +228,19 @@ async fn feed(
                 input.push(decoded.batch).await?;
             }
         }
-        drop(feed.permit);
+        drop(feed);
+        next = feeds.recv().await;
     }
     Ok((counts, stages))
 }
 
 /// Takes what the query gives and stages it.
-async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) -> Result<Drained, TaskError> {
+async fn drain(
+    mut output: QueryOutput,
+    mut sink: WindowSink,
+    mut rows: Rows,
+    memory: &Holding,
+) -> Result<Drained, TaskError> {
     let mut stages = StageTimes::default();
     loop {
         let mut computed = Duration::ZERO;
@@ -202,8 +250,9 @@ async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) ->
             Ok(Some(batch)) => batch,
             Ok(None) => return Ok((sink, rows, stages)),
             Err(error) => {
+                let error = query_error(error, memory);
                 sink.abort().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let began = Instant::now();

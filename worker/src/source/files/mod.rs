@@ -12,6 +12,7 @@ pub(crate) mod lines;
 use self::csv_row::Header;
 use self::lines::{Line, Lines};
 use super::{Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
+use crate::memory::{MemoryLimit, ReadRoom, Reads, mib};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -46,8 +47,22 @@ pub struct FileReader {
     arrival_ms: i64,
     header: Option<Header>,
     lines: Option<Lines>,
+    room: FileRoom,
+    /// Of the file that is read.
+    held: Option<ReadRoom>,
     ended: bool,
     stats: ReaderStats,
+}
+
+/// Room for files that are held whole; none is counted by default.
+#[derive(Clone, Default)]
+pub struct FileRoom(Option<(Reads, MemoryLimit)>);
+
+impl FileRoom {
+    /// Of a worker.
+    pub fn new(room: Reads, limit: MemoryLimit) -> Self {
+        Self(Some((room, limit)))
+    }
 }
 
 impl FileReader {
@@ -75,9 +90,33 @@ impl FileReader {
             arrival_ms: job.submitted_ms,
             header: None,
             lines: None,
+            room: FileRoom::default(),
+            held: None,
             ended: shard.from == Position::End,
             stats: ReaderStats::default(),
         })
+    }
+
+    /// The same; the file takes room there.
+    pub fn with_room(self, room: FileRoom) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Waits for room for the file.
+    async fn wait_for_room(&mut self) -> Result<(), ReadError> {
+        // Of a try before this one: it must not wait for itself.
+        self.held = None;
+        let Some((room, limit)) = &self.room.0 else { return Ok(()) };
+        let size = usize::try_from(self.file.size).unwrap_or(usize::MAX);
+        if size > room.bytes_max() {
+            let (needed, most) = (mib(self.file.size), mib(room.bytes_max() as u64));
+            let place = &self.file.location;
+            let reason =
+                format!("{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files");
+            return Err(self.refused(reason, "start the workers with a larger --memory-limit, or split the file"));
+        }
+        self.held = room.room(size, false).await;
+        Ok(())
     }
 
     fn refused(&self, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
@@ -147,6 +186,7 @@ impl FileReader {
         }
         if self.ended {
             self.lines = None;
+            self.held = None;
         }
         Ok(Chunk { records, end: self.ended.then(Vec::new), ..Chunk::default() })
     }
@@ -200,6 +240,7 @@ impl FileReader {
 impl ShardReader for FileReader {
     async fn next(&mut self) -> Result<Chunk, ReadError> {
         if self.lines.is_none() && !self.ended {
+            self.wait_for_room().await?;
             let Some(bytes) = self.fetch().await? else { return self.give() };
             let quoted = self.format == RecordFormat::Csv;
             let lines = Lines::open(&self.file.location, bytes, quoted);

@@ -78,6 +78,8 @@ fn reader(files: &Arc<Files>, kind: SourceKind, from: Position) -> FileReader {
         arrival_ms: job(kind.clone(), 1_000).submitted_ms,
         header: None,
         lines: None,
+        room: FileRoom::default(),
+        held: None,
         ended: false,
         stats: ReaderStats::default(),
     };

@@ -1,11 +1,13 @@
 //! Whole tasks over shards in memory: real decoding, query and sink; the test is the controller.
 //!
-//! Owns: the bed. The tests themselves are in [`reading`] and [`ending`].
+//! Owns: the bed. The tests themselves are in [`reading`], [`ending`] and [`memory`].
 
 mod ending;
+mod memory;
 mod reading;
 
-use super::{Command, Context, Parts, TaskSettings, run, shards::ShardState};
+use super::{Command, Context, Parts, run, shards::ShardState};
+use crate::memory::MemoryBudget;
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::memory::MemorySource;
@@ -71,6 +73,7 @@ pub(crate) struct Bed {
     /// Instead of those in memory.
     pub sources: Option<Sources>,
     pub lookups: BTreeMap<String, LookupVersion>,
+    pub budget: MemoryBudget,
     said: mpsc::Receiver<v1::WorkerMessage>,
     commands: Option<mpsc::Sender<Command>>,
     tasks: u64,
@@ -89,6 +92,7 @@ impl Bed {
             registry,
             sources: None,
             lookups: BTreeMap::new(),
+            budget: MemoryBudget::default(),
             said,
             commands: None,
             tasks: 0,
@@ -103,7 +107,7 @@ impl Bed {
     pub fn context(&self) -> Arc<Context> {
         let sources = Sources::new(Aws::new(AwsSettings::default()), self.storages()).with_memory(self.source.clone());
         let sources = self.sources.clone().unwrap_or(sources);
-        Arc::new(Context::new(self.job.clone(), self.storages(), sources, TaskSettings::default()))
+        Arc::new(Context::new(self.job.clone(), self.storages(), sources, self.budget.clone()))
     }
 
     pub fn state(&self, name: &str, from: Position, floor_ms: i64) -> ShardState {
@@ -127,7 +131,6 @@ impl Bed {
             context: self.context(),
             registry: Arc::clone(&self.registry),
             results: Arc::clone(&self.results),
-            budget: super::ReadBudget::default(),
             compute: tokio::runtime::Handle::current(),
         };
         tokio::spawn(run(parts, states, receiver));

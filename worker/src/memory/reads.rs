@@ -1,0 +1,194 @@
+//! Room for what is read and not yet used.
+//!
+//! Owns: who waits, and in which order room is given. Does not own: what is dropped when many wait (`task`).
+//! Rule: in the order of asking; who reads ahead comes after everybody else. One is always let through, so that what is
+//! larger than all room passes alone.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// Fewer that wait are not looked through for those who gave up.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// Room of so many bytes; clones share it.
+#[derive(Clone, Debug)]
+pub struct Reads(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bytes_max: usize,
+    state: Mutex<State>,
+    stir: Arc<watch::Sender<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    first: VecDeque<Asked>,
+    ahead: VecDeque<Asked>,
+    /// At this length a queue is rid of those who gave up: twice what was left the last time.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Asked {
+    bytes: usize,
+    given: oneshot::Sender<ReadRoom>,
+}
+
+/// Room that was given. Dropped, it comes back.
+#[derive(Debug)]
+pub struct ReadRoom {
+    reads: Reads,
+    bytes: usize,
+}
+
+impl Reads {
+    /// Of so many bytes; `stir` tells tasks when somebody waits.
+    pub fn new(bytes_max: usize, stir: Arc<watch::Sender<()>>) -> Self {
+        Self(Arc::new(Inner { bytes_max, state: Mutex::default(), stir }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All the room there is.
+    pub fn bytes_max(&self) -> usize {
+        self.0.bytes_max
+    }
+
+    /// Bytes that are taken; more than there are where a read brought more than was expected of it.
+    pub fn used(&self) -> usize {
+        self.lock().used
+    }
+
+    /// Somebody waits who does not only read ahead.
+    pub fn is_short(&self) -> bool {
+        self.lock().first.iter().any(|asked| !asked.given.is_closed())
+    }
+
+    /// Waits for room. `ahead`: after everybody who does not only read ahead. `None` is never given: who waits here is
+    /// never forgotten.
+    pub async fn room(&self, bytes: usize, ahead: bool) -> Option<ReadRoom> {
+        let (given, room) = oneshot::channel();
+        self.ask(Asked { bytes, given }, ahead);
+        self.give();
+        if self.is_short() {
+            self.0.stir.send_replace(());
+        }
+        room.await.ok()
+    }
+
+    fn ask(&self, asked: Asked, ahead: bool) {
+        let mut state = self.lock();
+        if state.first.len() + state.ahead.len() >= state.sweep_at.max(SWEEP_AT_LEAST) {
+            state.first.retain(|asked| !asked.given.is_closed());
+            state.ahead.retain(|asked| !asked.given.is_closed());
+            state.sweep_at = 2 * (state.first.len() + state.ahead.len());
+        }
+        if ahead { state.ahead.push_back(asked) } else { state.first.push_back(asked) }
+    }
+
+    /// Gives room to those whose turn it is. Outside the lock: a room that nobody takes comes back at once.
+    fn give(&self) {
+        let mut gifts = vec![];
+        let mut state = self.lock();
+        loop {
+            let State { used, first, ahead, .. } = &mut *state;
+            let gone = |queue: &VecDeque<Asked>| queue.front().is_some_and(|asked| asked.given.is_closed());
+            while gone(first) {
+                first.pop_front();
+            }
+            let queue = if first.is_empty() { ahead } else { first };
+            while gone(queue) {
+                queue.pop_front();
+            }
+            let fits = |asked: &Asked| *used == 0 || used.saturating_add(asked.bytes) <= self.0.bytes_max;
+            if !queue.front().is_some_and(fits) {
+                break;
+            }
+            let Some(asked) = queue.pop_front() else { break };
+            *used += asked.bytes;
+            gifts.push((asked.given, ReadRoom { reads: self.clone(), bytes: asked.bytes }));
+        }
+        drop(state);
+        for (given, room) in gifts {
+            let _gone = given.send(room);
+        }
+    }
+}
+
+impl ReadRoom {
+    /// Takes as much as is there from now on, which may be more than there was room for.
+    pub fn settle(&mut self, bytes: usize) {
+        let mut state = self.reads.lock();
+        state.used = state.used.saturating_sub(self.bytes).saturating_add(bytes);
+        self.bytes = bytes;
+        drop(state);
+        self.reads.give();
+    }
+}
+
+impl Drop for ReadRoom {
+    fn drop(&mut self) {
+        self.settle(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn those_who_gave_up_do_not_pile_up() {
+        let reads = reads(1);
+        let _all = reads.room(1, false).await.unwrap();
+        for ahead in [true, false].repeat(1_000) {
+            assert!(reads.room(1, ahead).now_or_never().is_none());
+        }
+        let state = reads.lock();
+        assert!(state.first.len() + state.ahead.len() <= SWEEP_AT_LEAST);
+    }
+
+    fn reads(bytes: usize) -> Reads {
+        Reads::new(bytes, Arc::new(watch::Sender::new(())))
+    }
+
+    #[tokio::test]
+    async fn room_is_given_in_turn_and_who_reads_ahead_comes_last() {
+        let reads = reads(100);
+        let mut held = reads.room(80, false).await.unwrap();
+        let mut ahead = std::pin::pin!(reads.room(10, true));
+        assert!(ahead.as_mut().now_or_never().is_some(), "it fits, and nobody else waits");
+        let mut first = std::pin::pin!(reads.room(60, false));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(reads.is_short());
+        let mut ahead = std::pin::pin!(reads.room(10, true));
+        assert!(ahead.as_mut().now_or_never().is_none(), "it would fit, but somebody waits before it");
+        held.settle(10);
+        let _first = first.as_mut().now_or_never().flatten().unwrap();
+        assert!(!reads.is_short());
+        assert!(ahead.as_mut().now_or_never().flatten().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_all_room_passes_alone_and_who_gave_up_holds_nobody_up() {
+        let reads = reads(100);
+        let small = reads.room(1, false).await.unwrap();
+        {
+            let gave_up = std::pin::pin!(reads.room(500, false));
+            assert!(gave_up.now_or_never().is_none());
+        }
+        assert!(!reads.is_short());
+        let mut large = std::pin::pin!(reads.room(500, false));
+        assert!(large.as_mut().now_or_never().is_none());
+        drop(small);
+        let large = large.as_mut().now_or_never().flatten().unwrap();
+        assert_eq!(reads.used(), 500);
+        drop(large);
+        assert_eq!(reads.used(), 0);
+    }
+}
