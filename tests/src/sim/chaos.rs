@@ -104,18 +104,23 @@ fn break_line(world: &World) {
 fn end(world: &mut World, kind: char) {
     let Some(name) = pick(world, running(kind)) else { return };
     let (silent, back_ms) = world.weather.roll(|rng| (rng.bool(), rng.i64(50..6_000)));
+    kill(world, &name, silent, back_ms);
+}
+
+/// Kills the process of this place; another one starts there after `back_ms`.
+pub fn kill(world: &mut World, name: &str, silent: bool, back_ms: i64) {
     let now_ms = world.weather.now_ms();
     world.weather.note(|| format!("{name} is killed, silent: {silent}"));
-    world.weather.count(if kind == 'c' { "controller: killed" } else { "worker: killed" });
+    world.weather.count(if name.starts_with('c') { "controller: killed" } else { "worker: killed" });
     if silent {
-        world.network.vanish(&name);
+        world.network.vanish(name);
     }
-    if let Some(place) = world.places.get_mut(&name) {
+    if let Some(place) = world.places.get_mut(name) {
         place.starts_at_ms = Some(now_ms + back_ms);
         place.process = None;
     }
     if !silent {
-        world.network.reset(&name);
+        world.network.reset(name);
     }
 }
 

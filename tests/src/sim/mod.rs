@@ -17,4 +17,4 @@ pub mod weather;
 pub mod witness;
 pub mod world;
 
-pub use story::{Story, tell};
+pub use story::{Story, tell, tell_wide};

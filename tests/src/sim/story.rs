@@ -59,12 +59,22 @@ pub(super) fn panicked() -> Option<String> {
 
 /// Tells the story of a seed.
 pub fn tell(seed: u64, traced: bool) -> Story {
+    told(seed, || World::new(seed, traced), World::live)
+}
+
+/// Tells a story of so many shards, in which little goes wrong: records in each of them, shards that split, a worker and
+/// the leader that are killed.
+pub fn tell_wide(seed: u64, shards: usize) -> Story {
+    told(seed, || World::wide(seed, shards), World::live_wide)
+}
+
+fn told(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {
     listen_for_panics();
     PANICS.with(|panics| *panics.borrow_mut() = Some(vec![]));
     // The system's own dice (jitter of waits).
     fastrand::seed(seed);
-    let mut world = World::new(seed, traced);
-    let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let mut world = world();
+    let lived = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
     let mut broken = world.weather.first_broken().or_else(panicked);
     if lived.is_err() && broken.is_none() {
         broken = Some("the story broke off".into());

@@ -69,6 +69,15 @@ impl Stream {
         stream
     }
 
+    /// With so many open shards.
+    pub fn wide(shards: usize) -> Self {
+        let mut stream = Self { names_children: true, next_sequence: 1_000, ..Self::default() };
+        for _ in 0..shards {
+            stream.add(vec![]);
+        }
+        stream
+    }
+
     fn add(&mut self, parents: Vec<ShardId>) -> ShardId {
         let id = ShardId::new(format!("shardId-{:012}", self.shards.len()));
         for parent in &parents {
@@ -90,6 +99,17 @@ impl Stream {
     pub fn put(&mut self, rng: &mut Rng, wall_ms: i64) {
         let open = self.open();
         let id = open[rng.usize(0..open.len())].clone();
+        self.put_in(id, rng, wall_ms);
+    }
+
+    /// Puts a record into each open shard.
+    pub fn put_in_each(&mut self, rng: &mut Rng, wall_ms: i64) {
+        for id in self.open() {
+            self.put_in(id, rng, wall_ms);
+        }
+    }
+
+    fn put_in(&mut self, id: ShardId, rng: &mut Rng, wall_ms: i64) {
         self.next_sequence += rng.u64(1..50);
         let sequence = self.next_sequence;
         let name = format!("{id}/{sequence}");

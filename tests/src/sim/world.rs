@@ -4,7 +4,7 @@
 //! ([`super::chaos`]), the verdict ([`super::oracle`]).
 //! Rule: time moves in ticks; within one, each process lives once, in an order that the dice decide.
 
-use super::chaos::Chaos;
+use super::chaos::{self, Chaos};
 use super::network::{Dialler, Network, Presence};
 use super::node::{Body, Process};
 use super::storage::{Committed, FaultyStorage};
@@ -44,6 +44,10 @@ const SETTLE_MS: i64 = 8_000;
 const CALM_MS: i64 = 3_000;
 /// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be calm.
 const AVOID_MS: i64 = 3_000;
+/// A story of many shards: its length before it comes to rest, its parts, and how often shards split or merge.
+const WIDE_MS: i64 = 12_000;
+const WIDE_PARTS: i64 = 4;
+const WIDE_RESHARDS: usize = 20;
 /// In which another controller leads, and has adopted what runs.
 const NEXT_LEADER_MS: i64 = 10_000;
 /// Age at which what nobody needs is thrown away.
@@ -124,13 +128,25 @@ impl World {
     pub fn new(seed: u64, traced: bool) -> Self {
         let weather = Weather::new(seed, traced);
         let setting = weather.roll(Setting::new);
-        let stream = Arc::new(Mutex::new(weather.roll(Stream::new)));
+        let stream = weather.roll(Stream::new);
+        let (controllers, workers) = weather.roll(|rng| (rng.usize(1..4), rng.usize(1..5)));
+        Self::of(weather, setting, stream, (controllers, workers))
+    }
+
+    /// A stream of so many shards, two controllers, five workers.
+    pub fn wide(seed: u64, shards: usize) -> Self {
+        let weather = Weather::new(seed, false);
+        let setting = Setting { wild_ms: WIDE_MS, ..weather.roll(|rng| Setting::polling(rng, "2s")) };
+        Self::of(weather, setting, Stream::wide(shards), (2, 5))
+    }
+
+    fn of(weather: Arc<Weather>, setting: Setting, stream: Stream, (controllers, workers): (usize, usize)) -> Self {
+        let stream = Arc::new(Mutex::new(stream));
         let wall = {
             let weather = Arc::clone(&weather);
             move || weather.wall_ms()
         };
         let objects = MemoryStorage::default().with_clock(Arc::new(wall));
-        let (controllers, workers) = weather.roll(|rng| (rng.usize(1..4), rng.usize(1..5)));
         let names = (0..controllers).map(|n| format!("c{n}")).chain((0..workers).map(|n| format!("w{n}")));
         let places = names.map(|name| (name, Place { starts_at_ms: Some(0), ..Place::default() })).collect();
         let mut world = Self {
@@ -196,6 +212,46 @@ impl World {
             }
             self.tick();
         }
+        self.come_to_rest();
+    }
+
+    /// The story of a wide stream: every shard gets records at its beginning, in its middle and at its end.
+    pub fn live_wide(&mut self) {
+        self.until(SUBMIT_MS_MAX, "the job is there", |world| world.submitted.load(Ordering::Relaxed));
+        for part in 0..WIDE_PARTS {
+            self.put_in_each();
+            match part {
+                1 => chaos::kill(self, "w0", false, 1_000),
+                2 => self.reshard(WIDE_RESHARDS),
+                3 => chaos::kill(self, &self.leader(), false, 1_000),
+                _ => {}
+            }
+            self.pass(self.setting.wild_ms / WIDE_PARTS);
+        }
+        self.come_to_rest();
+    }
+
+    /// The place of the controller that leads.
+    fn leader(&self) -> String {
+        let leader = self.store.leader().now_or_never().and_then(Result::ok).flatten();
+        leader.map_or_else(String::new, |(_, leader)| leader.address)
+    }
+
+    fn put_in_each(&self) {
+        let (wall_ms, mut stream) =
+            (self.weather.wall_ms(), self.stream.lock().unwrap_or_else(PoisonError::into_inner));
+        self.weather.roll(|rng| stream.put_in_each(rng, wall_ms));
+    }
+
+    fn reshard(&self, times: usize) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..times {
+            self.weather.roll(|rng| stream.reshard(rng));
+        }
+    }
+
+    /// Nothing goes wrong any more, all is done, and then the verdict.
+    fn come_to_rest(&mut self) {
         self.calm_down();
         self.until(REST_MS_MAX, "all records are in", |world| world.is_done());
         self.pass(SETTLE_MS);
@@ -490,6 +546,10 @@ pub enum UserWish {
 
 impl Setting {
     fn new(rng: &mut fastrand::Rng) -> Self {
+        Self::polling(rng, "250ms")
+    }
+
+    fn polling(rng: &mut fastrand::Rng, interval: &str) -> Self {
         let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
         let kind = rng.u8(0..6);
         let sql = match kind {
@@ -502,7 +562,7 @@ impl Setting {
         let (records, retries) = (rng.u32(3..200), 100);
         let job_file = format!(
             "name = \"{JOB}\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\nstarting_position = \"trim_horizon\"\n\
-             poll_interval = \"250ms\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
+             poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
              [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{SINK}\"\n\
              format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{CHECKPOINT}\"\n[retry]\nmax = {retries}\n"
         );

@@ -5,7 +5,8 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use streamctl_tests::sim::tell;
+use std::time::Instant;
+use streamctl_tests::sim::{tell, tell_wide};
 
 /// Stories that every test run tells: about a minute on two cores.
 const SEEDS: u64 = 150;
@@ -46,4 +47,14 @@ fn the_same_seed_twice_gives_the_same_trace() {
         assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
         assert!(first.trace.len() > 100, "seed {seed} tells something");
     }
+}
+
+/// Listed, given out, read, moved to others when a worker and the leader die, and each record there once: on the parts of
+/// the system as they are, with fakes at its edges only.
+#[test]
+fn ten_thousand_shards_are_listed_assigned_and_read_exactly_once() {
+    let began = Instant::now();
+    let story = tell_wide(1, 10_000);
+    assert_eq!(story.broken, None, "after {:?}", began.elapsed());
+    assert!(story.records > 39_000 && story.epochs > 3, "{} records, {} epochs", story.records, story.epochs);
 }
