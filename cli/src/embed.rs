@@ -6,6 +6,8 @@
 use crate::client::jobs;
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
+use crate::output::Output;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_controller::core::{CoreSettings, OrphanAge};
@@ -20,6 +22,7 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, ResolvedJob};
+use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::{Context, TaskSettings};
@@ -34,8 +37,23 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it does.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
-/// Runs a job here until it ends, the listener has enough, or the process is asked to stop.
-pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+/// Opens the door of the dashboard, and says where it is.
+pub async fn open_dashboard(address: SocketAddr, out: &mut Output) -> Result<TcpListener, CliError> {
+    let refused = |error: std::io::Error| CliError::Local {
+        message: format!("{address} can not be listened on: {error}"),
+        hint: "name another address with --http-listen; port 0 takes one that is free".into(),
+    };
+    let door = TcpListener::bind(address).await.map_err(refused)?;
+    out.note(&format!("dashboard: http://{}/", door.local_addr()?));
+    Ok(door)
+}
+
+/// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.
+pub async fn run_here(
+    dashboard: TcpListener,
+    job: LocalJob,
+    listener: &mut Listener<'_>,
+) -> Result<JobStatus, CliError> {
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
     let control = TcpListener::bind("127.0.0.1:0").await?;
     let flight = TcpListener::bind("127.0.0.1:0").await?;
@@ -49,7 +67,8 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts::new(store, world.clone(), lister, core);
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
-    let controls = tokio::spawn(controller::run(me, control, parts, wait(stopped.clone())));
+    let doors = controller::Doors { control, http: Some(dashboard) };
+    let controls = tokio::spawn(controller::run(me, doors, parts, wait(stopped.clone())));
 
     let compute = compute_runtime()?;
     let parts = worker::Parts {
@@ -60,6 +79,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
         storages: world.storages,
         task: TaskSettings::default(),
         compute: compute.handle().clone(),
+        meter: Meter::default(),
     };
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
 

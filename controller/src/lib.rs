@@ -8,6 +8,7 @@ pub mod core;
 pub mod driver;
 pub mod handle;
 pub mod history;
+pub mod http;
 pub mod leading;
 pub mod node;
 pub mod publish;

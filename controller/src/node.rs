@@ -6,6 +6,7 @@
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
+use crate::http::{self, Shown};
 use crate::leading::{Leader, Leading};
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
@@ -100,26 +101,53 @@ impl Node {
         WorkersService { leader: self.leader(), sessions: Arc::clone(&self.sessions) }
     }
 
+    /// What is shown over HTTP, without the limits of the door.
+    pub fn shown(&self) -> axum::Router {
+        let (me, clock) = (self.me.clone(), Arc::clone(&self.parts.clock));
+        http::router(Shown { me, leader: self.leader(), jobs: self.jobs(), clock })
+    }
+
     /// Leads, and stands by, until `stopped` is true.
     pub async fn lead(&self, stopped: watch::Receiver<bool>) {
         lead_again_and_again(&self.me, &self.parts, &self.sessions, &self.leading, stopped).await;
     }
 }
 
-/// Runs a controller on `listener` until `stop`. `me` is what others are told.
+/// Where a controller is reached.
+pub struct Doors {
+    /// By clients and workers, over gRPC.
+    pub control: TcpListener,
+    /// By browsers and Prometheus; none when nothing is to be shown.
+    pub http: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(control: TcpListener) -> Self {
+        Self { control, http: None }
+    }
+}
+
+/// Runs a controller behind these doors until `stop`. `me` is what others are told.
 pub async fn run(
     me: LeaderRecord,
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
+    let Doors { control: listener, http } = doors.into();
     let node = Node::new(me, parts);
     let (stop_sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;
         stop_sender.send_replace(true);
     });
-    let (served, ()) = tokio::join!(serve(listener, &node, wait(stopped.clone())), node.lead(stopped));
+    let shown = async {
+        if let Some(http) = http {
+            streamctl_engine::http::serve(http, node.shown(), wait(stopped.clone())).await;
+        }
+    };
+    let (served, (), ()) =
+        tokio::join!(serve(listener, &node, wait(stopped.clone())), shown, node.lead(stopped.clone()));
     served
 }
 

@@ -110,7 +110,7 @@ impl Place {
             task: TaskSettings::default(),
         };
         let (results, budget) = (Arc::new(Results::default()), ReadBudget::default());
-        let world = session::World { storages, sources, results, budget, compute };
+        let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };
         session::run(settings, world, std::future::pending())
     }
 }

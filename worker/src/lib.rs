@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod flight;
 pub mod line;
+pub mod meter;
 pub mod node;
 pub mod registry;
 pub mod replay;

@@ -6,6 +6,7 @@ use crate::local::{Runner, Wish};
 use crate::output::Output;
 use crate::views::{progress_line, status_json};
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Of `demo`.
@@ -14,6 +15,9 @@ pub struct DemoArgs {
     /// Where the demo's job file, lookup and results go
     #[arg(long, value_name = "DIR", default_value = "streamctl-demo")]
     pub dir: PathBuf,
+    /// Where the dashboard is served; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub http_listen: SocketAddr,
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
@@ -62,7 +66,13 @@ mod tests {
             assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
             Ok(status())
         };
-        run(&DemoArgs { dir: folder.path().join("demo") }, runner, &mut out).await.unwrap();
+        run(
+            &DemoArgs { dir: folder.path().join("demo"), http_listen: "127.0.0.1:0".parse().unwrap() },
+            runner,
+            &mut out,
+        )
+        .await
+        .unwrap();
         assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
     }
 }

@@ -129,6 +129,7 @@ impl Bed {
             results: Arc::clone(&self.results),
             budget: super::ReadBudget::default(),
             compute: tokio::runtime::Handle::current(),
+            meter: Default::default(),
         };
         tokio::spawn(run(parts, states, receiver));
         self.commands = Some(commands);
