@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_controller::core::{CoreSettings, OrphanAge};
+use streamctl_controller::http::MoreFigures;
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
@@ -61,13 +62,14 @@ pub async fn run_here(
     let aws = Aws::new(AwsSettings::from_env());
     let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
     let (stop, stopped) = watch::channel(false);
+    let meter = Meter::default();
 
     // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
     let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts::new(store, world.clone(), lister, core);
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
-    let doors = controller::Doors { control, http: Some(dashboard) };
+    let doors = controller::Doors { control, http: Some(dashboard), beside: Some(figures(meter.clone())) };
     let controls = tokio::spawn(controller::run(me, doors, parts, wait(stopped.clone())));
 
     let compute = compute_runtime()?;
@@ -79,7 +81,7 @@ pub async fn run_here(
         storages: world.storages,
         task: TaskSettings::default(),
         compute: compute.handle().clone(),
-        meter: Meter::default(),
+        meter,
     };
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
 
@@ -118,6 +120,11 @@ impl Replayer for HereReplayer {
         let context = Context::new(job.clone(), storages, sources, TaskSettings::default());
         verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
     }
+}
+
+/// The worker's figures beside the controller's.
+fn figures(meter: Meter) -> MoreFigures {
+    Arc::new(move |sheet| meter.sheet(sheet))
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {

@@ -10,6 +10,7 @@ pub mod handle;
 pub mod history;
 pub mod http;
 pub mod leading;
+pub mod metrics;
 pub mod node;
 pub mod publish;
 pub mod service;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
+use streamctl_proto::report::StageTimes;
 
 /// Jobs that have figures of their own; the first by name.
 pub const METRIC_JOBS_MAX: usize = 500;
@@ -76,6 +77,11 @@ impl Metric {
         };
         format!("| `{}` | {kind} | {} | {} |", self.name, labels.join(", "), self.help)
     }
+}
+
+/// The stages of a window by their names in metrics and spans, in microseconds.
+pub fn stages_named(stages: &StageTimes) -> [(&'static str, u64); 3] {
+    [("decode", stages.decode_us), ("transform", stages.transform_us), ("stage", stages.stage_us)]
 }
 
 /// Names and values.

@@ -7,7 +7,7 @@ use crate::source::{Chunk, ReaderStats};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_engine::metrics::{Counters, METRIC_JOBS_MAX, Metric, Sheet};
+use streamctl_engine::metrics::{Counters, METRIC_JOBS_MAX, Metric, Sheet, stages_named};
 use streamctl_engine::traces::Traces;
 use streamctl_proto::JobName;
 use streamctl_proto::report::StageTimes;
@@ -23,29 +23,29 @@ const OPEN_WINDOWS: Metric =
     Metric::gauge("streamctl_worker_open_windows", &[], "Windows that are open or being finished, of all tasks");
 const MEMORY: Metric = Metric::gauge("streamctl_worker_memory_bytes", &[], "Resident memory of the process");
 const RECORDS: Metric =
-    Metric::counter("streamctl_worker_records_read_total", &["job"], "Records read from the source");
-const BYTES: Metric = Metric::counter("streamctl_worker_bytes_read_total", &["job"], "Bytes of their payloads");
+    Metric::counter("streamctl_worker_records_read_total", &["job_name"], "Records read from the source");
+const BYTES: Metric = Metric::counter("streamctl_worker_bytes_read_total", &["job_name"], "Bytes of their payloads");
 const READS: Metric =
-    Metric::counter("streamctl_worker_reads_total", &["job"], "Answers of the source, empty ones included");
+    Metric::counter("streamctl_worker_reads_total", &["job_name"], "Answers of the source, empty ones included");
 const CALLS: Metric =
-    Metric::counter("streamctl_worker_kinesis_calls_total", &["job"], "Calls of GetRecords and GetShardIterator");
+    Metric::counter("streamctl_worker_kinesis_calls_total", &["job_name"], "Calls of GetRecords and GetShardIterator");
 const THROTTLES: Metric =
-    Metric::counter("streamctl_worker_throttles_total", &["job"], "Times the source asked to slow down");
+    Metric::counter("streamctl_worker_throttles_total", &["job_name"], "Times the source asked to slow down");
 const RENEWALS: Metric =
-    Metric::counter("streamctl_worker_iterator_renewals_total", &["job"], "Iterators that had to be made again");
+    Metric::counter("streamctl_worker_iterator_renewals_total", &["job_name"], "Iterators that had to be made again");
 const LOSSES: Metric = Metric::counter(
     "streamctl_worker_data_losses_total",
-    &["job"],
+    &["job_name"],
     "Times that records were gone before they could be read (`on_data_loss = \"continue\"`)",
 );
 const DECODE_ERRORS: Metric =
-    Metric::counter("streamctl_worker_decode_errors_total", &["job"], "Records that became dead letters");
-const ROWS_OUT: Metric = Metric::counter("streamctl_worker_rows_out_total", &["job"], "Rows staged");
-const WINDOWS: Metric = Metric::counter("streamctl_worker_windows_total", &["job"], "Windows reported");
+    Metric::counter("streamctl_worker_decode_errors_total", &["job_name"], "Records that became dead letters");
+const ROWS_OUT: Metric = Metric::counter("streamctl_worker_rows_out_total", &["job_name"], "Rows staged");
+const WINDOWS: Metric = Metric::counter("streamctl_worker_windows_total", &["job_name"], "Windows reported");
 const STAGES: Metric =
-    Metric::counter("streamctl_worker_stage_seconds_total", &["job", "stage"], "Time spent per stage of windows");
+    Metric::counter("streamctl_worker_stage_seconds_total", &["job_name", "stage"], "Time spent per stage of windows");
 const FAILURES: Metric =
-    Metric::counter("streamctl_worker_task_failures_total", &["job", "why"], "Tasks that ended with an error");
+    Metric::counter("streamctl_worker_task_failures_total", &["job_name", "why"], "Tasks that ended with an error");
 
 /// The worker's metrics, as the documentation lists them.
 pub const METRICS: &[Metric] = &[
@@ -161,7 +161,7 @@ impl Meter {
         add(&sums.windows, &WINDOWS, &job, 1);
         add(&sums.decode_errors, &DECODE_ERRORS, &job, rows_dead);
         add(&sums.rows_out, &ROWS_OUT, &job, rows_out);
-        for (stage, micros) in named(stages) {
+        for (stage, micros) in stages_named(stages) {
             sums.stages.get_or_create(&STAGES.with([&job, stage])).inc_by(micros as f64 / 1e6);
         }
     }
@@ -216,11 +216,6 @@ fn add(counters: &Counters, metric: &Metric, job: &str, more: u64) {
     counters.get_or_create(&metric.with([job])).inc_by(more as f64);
 }
 
-/// The stages by their names in metrics and spans.
-pub fn named(stages: &StageTimes) -> [(&'static str, u64); 3] {
-    [("decode", stages.decode_us), ("transform", stages.transform_us), ("stage", stages.stage_us)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,9 +233,9 @@ mod tests {
         meter.read(&job, &Chunk::default(), &stats(0, 0), &stats(3, 1));
         meter.read(&job, &Chunk::default(), &stats(3, 1), &stats(4, 1));
         let text = text(&meter);
-        assert!(text.contains("streamctl_worker_kinesis_calls_total{job=\"sales\"} 4.0\n"), "{text}");
-        assert!(text.contains("streamctl_worker_throttles_total{job=\"sales\"} 1.0\n"), "{text}");
-        assert!(text.contains("streamctl_worker_reads_total{job=\"sales\"} 2.0\n"), "{text}");
+        assert!(text.contains("streamctl_worker_kinesis_calls_total{job_name=\"sales\"} 4.0\n"), "{text}");
+        assert!(text.contains("streamctl_worker_throttles_total{job_name=\"sales\"} 1.0\n"), "{text}");
+        assert!(text.contains("streamctl_worker_reads_total{job_name=\"sales\"} 2.0\n"), "{text}");
     }
 
     #[test]
@@ -250,7 +245,7 @@ mod tests {
             meter.failed(&format!("job-{n}").parse().unwrap(), "retry");
         }
         let text = text(&meter);
-        assert!(text.contains("streamctl_worker_task_failures_total{job=\"(others)\",why=\"retry\"} 7.0\n"));
+        assert!(text.contains("streamctl_worker_task_failures_total{job_name=\"(others)\",why=\"retry\"} 7.0\n"));
         assert_eq!(text.matches("streamctl_worker_task_failures_total{").count(), METRIC_JOBS_MAX + 1);
     }
 

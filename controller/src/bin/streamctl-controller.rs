@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
+use streamctl_controller::metrics::Metrics;
 use streamctl_controller::node::{self, Doors, Parts};
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
@@ -56,10 +57,14 @@ async fn main() -> anyhow::Result<()> {
     let aws = Aws::new(AwsSettings::from_env());
     let world = World { aws: aws.clone(), storages: Storages::new(aws) };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
-    let parts = Parts::new(open(&args.store, &args.cluster).await?, world, lister, CoreSettings::default());
+    let traces = args.seen.traces("streamctl-controller", &id)?;
+    let metrics = Metrics::tracing(traces.clone());
+    let store = open(&args.store, &args.cluster).await?;
+    let parts = Parts { metrics, ..Parts::new(store, world, lister, CoreSettings::default()) };
     tracing::info!(id, address, dashboard = format!("http://{}/", http.local_addr()?), "controller serves");
-    let doors = Doors { control, http: Some(http) };
+    let doors = Doors { control, http: Some(http), beside: None };
     node::run(LeaderRecord { id, address }, doors, parts, asked_to_stop()).await?;
+    traces.close();
     tracing::info!("controller stopped");
     Ok(())
 }

@@ -9,13 +9,17 @@ mod ask;
 mod page;
 
 use crate::leading::{Leader, Who};
+use crate::metrics::Metrics;
 use crate::service::jobs::JobsService;
 use crate::store::LeaderRecord;
 use ask::Ask;
-use axum::Router;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Router, extract};
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
-use streamctl_engine::http::{Ready, health};
+use streamctl_engine::http::{Ready, health, metrics_answer};
+use streamctl_engine::metrics::Sheet;
 use tokio::sync::Semaphore;
 
 /// Requests for epochs that are answered at once: old ones are read from the checkpoint location.
@@ -32,7 +36,14 @@ pub struct Shown {
     pub jobs: JobsService,
     /// Wall-clock time.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Figures of a worker in the same process.
+    pub beside: Option<MoreFigures>,
 }
+
+/// Adds figures to an answer of `/metrics`.
+pub type MoreFigures = Arc<dyn Fn(&mut Sheet) + Send + Sync>;
 
 /// What every handler has.
 #[derive(Clone)]
@@ -46,12 +57,24 @@ struct State {
 
 /// Everything that is shown, without the limits of the door.
 pub fn router(shown: Shown) -> Router {
-    let Shown { me, leader, jobs, clock } = shown;
+    let Shown { me, leader, jobs, clock, metrics, beside } = shown;
     let ready = ready(leader.clone());
     let epoch_reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
-    let state = State { me, leader, ask: Ask::new(jobs), clock, epoch_reads };
+    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs), clock, epoch_reads };
     let api = api::routes().with_state(state);
-    page::routes().nest("/api/v1", api).merge(health(ready))
+    let figures = Router::new().route("/metrics", get(figures)).with_state((metrics, leader, beside));
+    page::routes().nest("/api/v1", api).merge(figures).merge(health(ready))
+}
+
+type Figures = (Metrics, Leader, Option<MoreFigures>);
+
+async fn figures(extract::State((metrics, leader, beside)): extract::State<Figures>) -> Response {
+    let mut sheet = Sheet::default();
+    metrics.sheet(&leader, &mut sheet).await;
+    if let Some(beside) = beside {
+        beside(&mut sheet);
+    }
+    metrics_answer(sheet.text())
 }
 
 /// A controller is ready as soon as it leads or knows who does: both can be asked.

@@ -24,6 +24,12 @@ const FILES: &[File] = &[
     ("/page/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     script!("main.js"),
+    script!("api.js"),
+    script!("dom.js"),
+    script!("format.js"),
+    script!("charts.js"),
+    script!("overview.js"),
+    script!("job.js"),
 ];
 
 /// The page and its files. They change with the program only, and a browser asks each time whether they did.

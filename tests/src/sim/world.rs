@@ -376,6 +376,7 @@ impl World {
             },
             clock: self.clock(skew_ms),
             witness: Some(Arc::new(Watcher { place, weather, calm })),
+            metrics: Default::default(),
         };
         let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
         let node = Arc::new(Node::new(me, parts));

@@ -10,6 +10,7 @@ mod chaos;
 mod conformance;
 mod contracts;
 mod corpus;
+mod dashboard;
 mod docs;
 mod local_mode;
 mod model_job;

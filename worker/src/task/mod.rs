@@ -16,7 +16,7 @@ pub use error::TaskError;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::meter::{Held, Meter, named};
+use crate::meter::{Held, Meter};
 use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
@@ -25,6 +25,7 @@ use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use streamctl_engine::metrics::stages_named;
 use streamctl_engine::traces::{Place, Span, WindowTrace, now};
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, TaskId, Window, v1};
@@ -412,7 +413,7 @@ impl Task {
             .with("streamctl.rows_out", i64::try_from(finished.counts.rows_out).unwrap_or(i64::MAX));
         let place = Place::Under(traces.record(task));
         traces.record(Span::new(trace, place, "read", begin, times.closed.unwrap_or(end)));
-        for (stage, micros) in named(&finished.stages) {
+        for (stage, micros) in stages_named(&finished.stages) {
             traces.record(Span::new(trace, place, stage, begin, begin + Duration::from_micros(micros)));
         }
     }
