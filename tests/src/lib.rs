@@ -8,6 +8,7 @@
 pub mod browser;
 pub mod chaos;
 pub mod cluster;
+pub mod collector;
 pub mod fuzz;
 pub mod here;
 pub mod kinesis;

@@ -6,7 +6,7 @@
 #       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
 #       browser/     playwright-core, which drives the Debian package chromium (the dashboard is looked at)
-#       promtool/    the promtool of the Debian package prometheus, unpacked and not installed
+#       prometheus/  prometheus and promtool of the Debian package, unpacked and not installed: that would start a server
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
@@ -79,20 +79,20 @@ node_package() { # node_package NAME PACKAGE
   done_with "$folder" "$package"
 }
 
-# One program of a package whose installation would start a server.
-promtool() {
-  local folder=$SERVERS/promtool
+# Not installed: that would start a server.
+prometheus() {
+  local folder=$SERVERS/prometheus
   fresh "$folder" prometheus && return
-  say "unpacking promtool into $folder"
+  say "unpacking prometheus into $folder"
   rm -rf "$folder"
   mkdir -p "$folder"
-  # Below /tmp: apt gives its rights up for a download, and may not enter a home.
+  # Below /tmp, and open: apt gives its rights up for a download.
   local package
   package=$(mktemp -d)
-  chmod 755 "$package"
+  chmod 777 "$package"
   (cd "$package" && { apt-get -qq download prometheus || { apt_update && apt-get -qq download prometheus; }; }) </dev/null >&2 ||
     fail "the Debian package prometheus can not be downloaded: run 'apt-get update' as root, then try again"
-  dpkg-deb --fsys-tarfile "$package"/prometheus_*.deb | tar -x -C "$folder" --strip-components=3 ./usr/bin/promtool
+  dpkg-deb --fsys-tarfile "$package"/prometheus_*.deb | tar -x -C "$folder" --strip-components=3 ./usr/bin/prometheus ./usr/bin/promtool
   rm -rf "$package"
   done_with "$folder" prometheus
 }
@@ -129,7 +129,7 @@ case ${1:-} in
     environment reader "${READER_PACKAGES[@]}"
     node_package kinesis "$KINESIS_PACKAGE"
     node_package browser "$BROWSER_PACKAGE"
-    promtool
+    prometheus
     links
     ;;
   *) sed -n '2,12p' "$0"; exit 2 ;;

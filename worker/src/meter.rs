@@ -127,8 +127,13 @@ impl Meter {
         self.sums.memory_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// A task runs, until this is dropped.
-    pub fn task(&self) -> Held {
+    /// A task of this job runs, until this is dropped.
+    pub fn task(&self, job: &JobName) -> Held {
+        let job = self.label(job);
+        for why in ["retry", "wait", "fatal"] {
+            // There from the beginning, so that the first failure is an increase.
+            drop(self.sums.failures.get_or_create(&FAILURES.with([&job, why])));
+        }
         self.held(|sums| &sums.tasks)
     }
 

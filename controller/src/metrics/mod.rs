@@ -57,6 +57,19 @@ const STAGES: Metric = Metric::counter(
 pub const METRICS: &[Metric] =
     &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, OBJECTS, OUT_BYTES, STAGES];
 
+/// What the driver calls the effects that can fail (`label()` in `driver::perform`).
+const EFFECT_NAMES: [&str; 9] = [
+    "list shards",
+    "look at lookup",
+    "write manifest",
+    "commit",
+    "publish",
+    "record published",
+    "sweep",
+    "record replays",
+    "record wanted",
+];
+
 struct Sums {
     effects: Histograms,
     failures: Counters,
@@ -97,6 +110,10 @@ impl Metrics {
             jobs: Mutex::default(),
             opened: Mutex::default(),
         };
+        for effect in EFFECT_NAMES {
+            // There from the beginning, so that the first failure is an increase.
+            drop(sums.failures.get_or_create(&FAILURES.with([effect, service(effect)])));
+        }
         Self { sums: Arc::new(sums), traces }
     }
 

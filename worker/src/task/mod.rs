@@ -114,7 +114,7 @@ struct Task {
 pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver<Command>) {
     let (id, registry) = (parts.id, Arc::clone(&parts.registry));
     let job = parts.context.job.spec.name.clone();
-    let _counted = parts.meter.task();
+    let _counted = parts.meter.task(&job);
     let meter = parts.meter.clone();
     let (reads, received) = mpsc::channel(shards.len().max(1) * reader::CHUNKS_PER_SHARD_MAX);
     let told_ended = vec![false; shards.len()];

@@ -5,8 +5,6 @@
 
 import { h, hint } from "./dom.js";
 
-const WIDTH = 720;
-
 /** A round number at or above `n`, so that an axis does not jump at every window. */
 export function roundUp(n) {
   if (n <= 0) return 1;
@@ -18,10 +16,10 @@ export function roundUp(n) {
  * Stacked bars, one per window, the newest at the right.
  * `bars`: `[{ key, label, parts: [number, …] }]`; `kinds`: a class for each part; `axis`: how its top is written.
  */
-export function bars({ id, name, bars: list, kinds, axis, height = 150, slots = 60, selected, ticks = [] }) {
+export function bars({ id, name, bars: list, kinds, axis, width, height = 160, slots, selected, ticks = [] }) {
   const [left, right, top, bottom] = [46, 4, 8, 20];
   const most = roundUp(Math.max(0, ...list.map((bar) => bar.parts.reduce((a, b) => a + b, 0))));
-  const step = (WIDTH - left - right) / slots;
+  const step = (width - left - right) / slots;
   const inner = height - top - bottom;
   const offset = slots - list.length;
   const columns = list.map((bar, index) => {
@@ -40,39 +38,43 @@ export function bars({ id, name, bars: list, kinds, axis, height = 150, slots = 
   });
   const at = list.findIndex((bar) => bar.key === selected);
   return h("svg", {
-    class: "chart", viewBox: `0 0 ${WIDTH} ${height}`, "data-chart": id, "data-key": `chart-${id}`,
+    class: "chart", viewBox: `0 0 ${width} ${height}`, "data-chart": id, "data-key": `chart-${id}`,
     role: list.length ? "slider" : "img", tabindex: list.length ? 0 : undefined, "aria-label": name,
     "aria-valuemin": list.length ? 1 : undefined, "aria-valuemax": list.length || undefined,
     "aria-valuenow": list.length ? at + 1 || list.length : undefined,
     "aria-valuetext": list.length ? (list[at] ?? list.at(-1)).label : undefined,
   },
-  grid(left, top, inner, most, axis),
+  grid(left, width, top, inner, most, axis),
   columns,
-  ticks.map(({ index, text }) => h("text", { class: "tick", x: left + (offset + index + 0.5) * step, y: height - 5, "text-anchor": "middle" }, text)));
+  ticks.map(({ index, text }) => {
+    // The last one ends with the chart.
+    const last = offset + index === slots - 1;
+    return h("text", { class: "tick", x: left + (offset + index + (last ? 1 : 0.5)) * step, y: height - 5, "text-anchor": last ? "end" : "middle" }, text);
+  }));
 }
 
-function grid(left, top, inner, most, axis) {
+function grid(left, width, top, inner, most, axis) {
   return [1, 0.5, 0].map((part) => {
     const y = top + inner * (1 - part);
     return h("g", {},
-      h("line", { class: "grid", x1: left, x2: WIDTH - 4, y1: y, y2: y }),
+      h("line", { class: "grid", x1: left, x2: width - 4, y1: y, y2: y }),
       h("text", { class: "tick", x: left - 6, y: y + 4, "text-anchor": "end" }, axis(most * part)));
   });
 }
 
 /** A line over time; `points`: `[[ms, number], …]`; the newest at the right. */
-export function line({ id, name, points, axis, span, height = 110, kind = "line-a" }) {
+export function line({ id, name, points, axis, span, width, least = 1, height = 160, kind = "line-a" }) {
   const [left, right, top, bottom] = [46, 4, 8, 8];
-  const most = roundUp(Math.max(0, ...points.map(([, value]) => value)));
+  const most = Math.max(least, roundUp(Math.max(0, ...points.map(([, value]) => value))));
   const inner = height - top - bottom;
   const end = points.at(-1)?.[0] ?? 0;
   const place = ([ms, value]) =>
-    [left + (1 - (end - ms) / span) * (WIDTH - left - right), top + inner * (1 - value / most)].map((n) => Math.round(n * 10) / 10);
+    [left + (1 - (end - ms) / span) * (width - left - right), top + inner * (1 - value / most)].map((n) => Math.round(n * 10) / 10);
   const places = points.filter(([ms]) => end - ms <= span).map(place);
   const path = places.map(([x, y], at) => `${at ? "L" : "M"}${x} ${y}`).join("");
   const area = places.length > 1 ? `${path}L${places.at(-1)[0]} ${top + inner}L${places[0][0]} ${top + inner}Z` : "";
-  return h("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": name, "data-key": `chart-${id}` },
-    grid(left, top, inner, most, axis),
+  return h("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, "data-key": `chart-${id}` },
+    grid(left, width, top, inner, most, axis),
     area && h("path", { class: `area ${kind}`, d: area }),
     path && h("path", { class: `line ${kind}`, d: path }),
     places.length > 0 && h("circle", { class: `dot ${kind}`, cx: places.at(-1)[0], cy: places.at(-1)[1], r: 3 }));

@@ -39,9 +39,13 @@ export const utc = (ms) => new Date(ms).toISOString();
 
 /** A stage's name: `decode_us` is `decode`. */
 export const stage = (key) => key.replace(/_us$/, "").replaceAll("_", " ");
+/** In the order in which records meet them; what is not named here comes last. */
+const ORDER = ["read", "wait", "decode", "transform", "query", "encode", "stage", "upload", "report", "commit", "publish"];
+const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
 /** The stages of an epoch, in order: name and milliseconds. */
 export const stages = (epoch) =>
-  Object.entries(epoch.stages ?? {}).filter(([key]) => key.endsWith("_us")).map(([key, us]) => [stage(key), us / 1000]);
+  Object.entries(epoch.stages ?? {}).filter(([key]) => key.endsWith("_us")).map(([key, us]) => [stage(key), us / 1000])
+    .sort(([a], [b]) => place(a) - place(b));
 
 /** The beginning of a digest. */
 export const digest = (text) => (text.length > 12 ? text.slice(0, 12) : text || "–");

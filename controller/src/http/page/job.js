@@ -13,24 +13,36 @@ export const WINDOWS_SHOWN = 60;
 const SPAN_MS = 5 * 60 * 1000;
 /** More shards than this are not drawn as a tree. */
 const LINEAGE_MAX = 64;
+/** Bars have at least so many places. */
+const WINDOWS_LEAST = 24;
+/** Two cards stand side by side from this width of the page on; as in style.css. */
+const PAIR_WIDTH = 856;
 const ROWS = ["out", "unmatched", "dead"];
 
-export function jobPage({ job, epochs, history, now, selected, refused }) {
+export function jobPage({ job, epochs, history, now, selected, refused, width }) {
   if (refused) return missing(refused);
   if (!job) return h("p", { class: "card" }, "Loading…");
   const shown = epochs.slice(-WINDOWS_SHOWN);
+  // A young job's bars are wider, so that they do not stand alone in a corner.
+  const space = { ...room(width), slots: Math.min(WINDOWS_SHOWN, Math.max(WINDOWS_LEAST, shown.length)) };
   const picked = shown.find((epoch) => epoch.epoch === selected) ?? shown.at(-1);
   return [
     h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Jobs"), " / "),
     h("h1", { class: "job" }, h("span", { class: "name" }, job.job), " ", badge(job.state)),
     problems(job),
     tiles(job, shown, history, now),
-    windows(shown, picked),
-    h("div", { class: "pair" }, stages(shown, picked), delays(shown, history, job)),
+    windows(shown, picked, space),
+    h("div", { class: "pair" }, stages(shown, picked, space), delays(shown, history, job, space)),
     shards(job, now),
     h("div", { class: "pair" }, lookups(job, now), tasks(job)),
     about(job),
   ];
+}
+
+/** The width of a chart in a card across the page, and in one of a pair. */
+function room(width) {
+  const full = Math.max(240, width - 38);
+  return { full, half: width >= PAIR_WIDTH ? Math.max(240, (width - 16) / 2 - 38) : full };
 }
 
 function missing({ message, hint }) {
@@ -77,7 +89,7 @@ function readingNow(history) {
 }
 
 /** Some times along the axis, not too close. */
-const ticks = (epochs) => epochs.map((epoch, index) => ({ index, text: f.clock(epoch.window.start_ms) })).filter((_, at) => (epochs.length - 1 - at) % 12 === 0 && at > 1);
+const ticks = (epochs) => epochs.map((epoch, index) => ({ index, text: f.clock(epoch.window.start_ms) })).filter((_, at) => (epochs.length - 1 - at) % 12 === 0 && (at > 1 || epochs.length < 4));
 
 const words = (epoch) =>
   `window ${f.clock(epoch.window.start_ms)}, epoch ${epoch.epoch}: ${f.count(epoch.counts.rows_in)} rows in, ${f.count(epoch.counts.rows_out)} out, ${f.count(epoch.counts.rows_dead)} dead, ${f.count(epoch.counts.rows_unmatched)} unmatched`;
@@ -86,7 +98,7 @@ function legend(kinds) {
   return h("ul", { class: "legend", "aria-hidden": "true" }, kinds.map(([kind, name]) => h("li", {}, h("span", { class: `swatch ${kind}` }), name)));
 }
 
-function windows(epochs, picked) {
+function windows(epochs, picked, { full, slots }) {
   const list = epochs.map((epoch) => ({
     key: epoch.epoch, label: words(epoch), parts: [epoch.counts.rows_out, epoch.counts.rows_unmatched, epoch.counts.rows_dead],
   }));
@@ -94,7 +106,7 @@ function windows(epochs, picked) {
     h("div", { class: "head" }, h("h2", {}, "Windows"), legend([["out", "rows out"], ["unmatched", "unmatched"], ["dead", "dead letters"]])),
     epochs.length === 0
       ? h("p", { class: "empty" }, "No window is committed yet. The first one shows as soon as it is over.")
-      : [bars({ id: "windows", name: "Rows of each window; arrow keys choose one", bars: list, kinds: ROWS, axis: f.compact, slots: WINDOWS_SHOWN, selected: picked?.epoch, ticks: ticks(epochs) }),
+      : [bars({ id: "windows", name: "Rows of each window; arrow keys choose one", bars: list, kinds: ROWS, axis: f.compact, width: full, height: 190, slots, selected: picked?.epoch, ticks: ticks(epochs) }),
         picked && details(picked)],
     epochs.length > 0 && h("details", { "data-key": "windows-table" }, h("summary", {}, "As a table"), table(epochs)));
 }
@@ -131,7 +143,7 @@ function table(epochs) {
       h("td", {}, epoch.published ? "published" : "committed"))))));
 }
 
-function stages(epochs, picked) {
+function stages(epochs, picked, { half, slots }) {
   const names = f.stages(epochs.at(-1) ?? {}).map(([name]) => name);
   const list = epochs.map((epoch) => {
     const times = f.stages(epoch);
@@ -141,17 +153,17 @@ function stages(epochs, picked) {
   return h("section", { class: "card", "data-key": "stages" },
     h("div", { class: "head" }, h("h2", {}, "Time per stage"), legend(names.map((name, at) => [kinds[at], name]))),
     epochs.length === 0 ? h("p", { class: "empty" }, "Nothing yet.")
-      : bars({ id: "stages", name: "Time per stage of each window; arrow keys choose one", bars: list, kinds, axis: f.duration, slots: WINDOWS_SHOWN, selected: picked?.epoch, ticks: ticks(epochs) }));
+      : bars({ id: "stages", name: "Time per stage of each window; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
 }
 
-function delays(epochs, history, job) {
+function delays(epochs, history, job, { half }) {
   const points = history.map((point) => [point.ms, point.lag]);
   const late = epochs.map((epoch) => Math.max(0, epoch.committed_ms - epoch.window.end_ms)).sort((a, b) => a - b);
   const at = (part) => (late.length ? f.duration(late[Math.min(late.length - 1, Math.floor(part * late.length))]) : "–");
   return h("section", { class: "card", "data-key": "delays" },
     h("div", { class: "head" }, h("h2", {}, "Lag"), h("p", { class: "note" }, `now ${f.duration(job.lag_ms)}`)),
-    line({ id: "lag", name: `Lag of the last minutes, now ${f.duration(job.lag_ms)}`, points, axis: f.duration, span: SPAN_MS }),
-    h("p", { class: "note" }, `From a window's end to its commit: ${at(0.5)} in the middle, ${at(0.95)} at the slow end, of ${f.count(late.length)} windows.`));
+    line({ id: "lag", name: `Lag of the last minutes, now ${f.duration(job.lag_ms)}`, points, axis: f.duration, span: SPAN_MS, width: half, least: 1000 }),
+    late.length > 0 && h("p", { class: "note" }, `From a window's end to its commit: ${at(0.5)} in the middle, ${at(0.95)} at the slow end, of ${f.count(late.length)} windows.`));
 }
 
 function shards(job, now) {
@@ -162,7 +174,7 @@ function shards(job, now) {
   return h("section", { class: "card", "data-key": "shards" },
     h("div", { class: "head" }, h("h2", {}, "Shards"), h("p", { class: "note" }, `${f.count(job.shards_open)} open, ${f.count(job.shards_ended)} ended${job.shards_omitted ? `; the ${f.count(job.shards.length)} farthest behind are shown` : ""}`)),
     tree && h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Where shards come from" }, tree),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Shards as a table" }, h("table", {},
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Shards as a table" }, h("table", { class: "broad" },
       h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: at > 2 && at < 6 ? "number" : "" }, name)))),
       h("tbody", {}, job.shards.map((shard) => h("tr", { "data-key": shard.shard, class: shard.ended ? "ended" : "" },
         h("th", { scope: "row" }, h("code", {}, shard.shard), shard.parents.length > 0 && h("span", { class: "remark" }, `from ${shard.parents.join(" and ")}`)),
@@ -204,7 +216,7 @@ function about(job) {
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return h("section", { class: "card", "data-key": "about" }, h("h2", {}, "About"), h("dl", { class: "facts" },
     fact("Submitted", f.moment(job.submitted_ms)),
-    fact("Sink", h("code", {}, job.sink)),
     fact("Job file", h("code", { title: job.spec_digest }, f.digest(job.spec_digest))),
-    fact("Tasks that failed", f.count(job.retries))));
+    fact("Tasks that failed", f.count(job.retries))),
+  h("p", { class: "path" }, "Writes to ", h("code", {}, job.sink)));
 }

@@ -100,7 +100,9 @@ function draw() {
     if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (!known.loaded) return show(main, h("p", { class: "card" }, known.line.ok === false ? `There is no answer yet: ${known.line.error.message}` : "Loading…"));
-  const facts = { ...known, now: now() };
+  const style = getComputedStyle(main);
+  const width = main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const facts = { ...known, now: now(), width };
   if (kind === "job") show(main, jobPage(facts));
   else if (kind === "workers") show(main, workersPage(facts));
   else show(main, jobsPage(facts));
@@ -173,6 +175,7 @@ window.addEventListener("hashchange", () => {
   document.getElementById("main").focus({ preventScroll: true });
   window.scrollTo(0, 0);
 });
+window.addEventListener("resize", draw);
 const askNow = again(ask, told);
 setInterval(() => known.line.ok === false && drawLine(), 1000);
 draw();

@@ -35,7 +35,7 @@ export function jobsPage({ jobs, workers, now, recent }) {
   return [
     h("h1", {}, "Jobs"),
     h("dl", { class: "tiles" },
-      tile("Running", f.count(of("running", "draining")), `of ${f.count(jobs.length)} jobs`),
+      tile("Running", f.count(of("running", "draining")), jobs.length === 1 ? "of 1 job" : `of ${f.count(jobs.length)} jobs`),
       tile("Waiting", f.count(waiting), waiting ? "see what for below" : "nothing is waited for", waiting ? "warn" : ""),
       tile("Failed", f.count(failed), failed ? "they need somebody" : "none", failed ? "bad" : ""),
       tile("Rows in", f.rate(rows), "last windows, all jobs"),
@@ -56,7 +56,7 @@ function row(job, now, epochs = []) {
   return h("tr", { "data-key": job.job },
     h("th", { scope: "row" }, h("a", { href: link }, job.job), remark && h("span", { class: job.error ? "remark bad" : "remark warn" }, remark)),
     h("td", { "data-name": "State" }, badge(job.state)),
-    cell("Lag", f.duration(job.lag_ms)),
+    cell("Lag", ["stopped", "completed", "failed"].includes(job.state) ? "–" : f.duration(job.lag_ms)),
     cell("Rows in", f.rate(lastRate(job, now))),
     cell("Rows out", f.rate(lastRate(job, now, "rows_out"))),
     cell("Dead", f.compact(job.totals.rows_dead)),
