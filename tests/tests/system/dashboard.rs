@@ -2,7 +2,7 @@
 //!
 //! Screenshots are kept in `target/dashboard/` of the build, for people to look at.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use streamctl_tests::browser::Browser;
@@ -163,12 +163,16 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.see("tbody tr:has-text('broken-cast') .state", "failed");
     cluster.cli_ok(&["stop", "orders"]);
     browser.see("tbody tr:has-text('orders') .state", "stopped");
+    the_same_as_the_command_line(&cluster, &mut browser);
     browser.looks_good("cluster");
     browser.click("tbody tr:has-text('broken-cast') a");
     browser.see(".problem.bad", "Stopped with an error");
     browser.see(".problem.bad .hint", "submit it again");
     assert!(browser.evaluate("document.title").as_str().unwrap().starts_with("(1 failed) broken-cast · failed"));
     browser.looks_good("failed");
+
+    let tree = browser.evaluate(RESHARDED);
+    assert_eq!(tree, json!([5, 6, 0, "Lineage of 6 shards in 3 generations", true]), "a loop leads to itself");
 
     browser.click("nav a[data-nav=workers]");
     browser.see("tbody tr", "worker-1");
@@ -182,6 +186,34 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.see("#cluster", "controller-2 leads");
     browser.see("tbody tr:has-text('orders') .state", "stopped");
 }
+
+/// A stopped job, its epochs and the workers' names: whoever asks, gets the same.
+#[track_caller]
+fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
+    let mut shown = browser.evaluate("fetch('/api/v1/jobs/orders').then((answer) => answer.json())");
+    assert_eq!(shown.as_object_mut().unwrap().remove("shards_omitted"), Some(json!(0)));
+    let printed: Value = serde_json::from_str(&cluster.cli_ok(&["status", "orders", "-o", "json"])).unwrap();
+    assert_eq!(shown, printed);
+    let shown = browser.evaluate("fetch('/api/v1/jobs/orders/epochs?from=1&limit=1').then((answer) => answer.json())");
+    let printed = cluster.cli_ok(&["epochs", "orders", "--from", "1", "--limit", "1", "-o", "json"]);
+    assert_eq!(shown["epochs"][0], serde_json::from_str::<Value>(printed.lines().next().unwrap()).unwrap());
+    let shown = browser.evaluate("fetch('/api/v1/workers').then((answer) => answer.json())");
+    let printed: Value =
+        serde_json::from_str(cluster.cli_ok(&["workers", "-o", "json"]).lines().next().unwrap()).unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&shown["workers"][0]), names(&printed));
+}
+
+/// Shards of a stream that was split and merged, with names and parents as no stream has them.
+const RESHARDED: &str = r#"Promise.all([import('/page/charts.js'), import('/page/dom.js')]).then(([{ lineage }, { show }]) => {
+    const shard = (shard, parents, ended) => ({ shard, parents, ended });
+    const tree = lineage([shard('shardId-000000000000', [], true), shard('shardId-000000000001', ['shardId-000000000000'], true),
+        shard('shardId-000000000002', ['shardId-000000000000'], true), shard('shardId-000000000003', ['shardId-000000000001', 'shardId-000000000002'], false),
+        shard('shardId-000000000004', ['gone'], false), shard('<b>loop', ['<b>loop'], false)]);
+    show(document.querySelector('#main'), tree);
+    return [tree.querySelectorAll('.edge').length, tree.querySelectorAll('.shard').length, tree.querySelectorAll('b').length,
+        tree.getAttribute('aria-label'), lineage([shard('a', [], false)]) === undefined];
+})"#;
 
 #[test]
 fn a_key_that_looks_like_a_page_is_shown_as_text() {

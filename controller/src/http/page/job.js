@@ -72,7 +72,7 @@ function tiles(job, epochs, history, now) {
   const reading = readingNow(history);
   const part = (n) => (job.totals.rows_in ? `${((100 * n) / job.totals.rows_in).toFixed(n ? 2 : 0)} % of all` : "");
   return h("dl", { class: "tiles" },
-    tile("Lag", live ? f.duration(job.lag_ms) : "–", `${f.count(job.shards_open)} shards open, ${f.count(job.shards_ended)} ended`),
+    tile("Lag", live ? f.duration(job.lag_ms) : "–", `${f.count(job.shards_open)} open shards, ${f.count(job.shards_ended)} ended`),
     tile("Rows in", rate("rows_in"), reading === undefined || !live ? `${f.compact(job.totals.rows_in)} in all` : `reading ${f.rate(reading)} now`),
     tile("Rows out", rate("rows_out"), `${f.compact(job.totals.rows_out)} in all`),
     tile("Dead letters", f.compact(job.totals.rows_dead), part(job.totals.rows_dead), job.totals.rows_dead ? "warn" : ""),
