@@ -6,9 +6,12 @@
 use crate::client::jobs;
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
+use crate::output::Output;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_controller::core::{CoreSettings, OrphanAge};
+use streamctl_controller::http::MoreFigures;
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
@@ -21,6 +24,7 @@ use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, Su
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
+use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
@@ -35,8 +39,23 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it does.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
-/// Runs a job here until it ends, the listener has enough, or the process is asked to stop.
-pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+/// Opens the door of the dashboard, and says where it is.
+pub async fn open_dashboard(address: SocketAddr, out: &mut Output) -> Result<TcpListener, CliError> {
+    let refused = |error: std::io::Error| CliError::Local {
+        message: format!("{address} can not be listened on: {error}"),
+        hint: "name another address with --http-listen; port 0 takes one that is free".into(),
+    };
+    let door = TcpListener::bind(address).await.map_err(refused)?;
+    out.note(&format!("dashboard: http://{}/", door.local_addr()?));
+    Ok(door)
+}
+
+/// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.
+pub async fn run_here(
+    dashboard: TcpListener,
+    job: LocalJob,
+    listener: &mut Listener<'_>,
+) -> Result<JobStatus, CliError> {
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
     let control = TcpListener::bind("127.0.0.1:0").await?;
     let flight = TcpListener::bind("127.0.0.1:0").await?;
@@ -44,13 +63,15 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
     let aws = Aws::new(AwsSettings::from_env());
     let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
     let (stop, stopped) = watch::channel(false);
+    let meter = Meter::default();
 
     // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
     let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts::new(store, world.clone(), lister, core);
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
-    let controls = tokio::spawn(controller::run(me, control, parts, wait(stopped.clone())));
+    let doors = controller::Doors { control, http: Some(dashboard), beside: Some(figures(meter.clone())) };
+    let controls = tokio::spawn(controller::run(me, doors, parts, wait(stopped.clone())));
 
     let compute = compute_runtime()?;
     let parts = worker::Parts {
@@ -61,6 +82,7 @@ pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobS
         storages: world.storages,
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute: compute.handle().clone(),
+        meter,
     };
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
 
@@ -99,6 +121,11 @@ impl Replayer for HereReplayer {
         let context = Context::new(job.clone(), storages, sources, MemoryBudget::default());
         verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
     }
+}
+
+/// The worker's figures beside the controller's.
+fn figures(meter: Meter) -> MoreFigures {
+    Arc::new(move |sheet| meter.sheet(sheet))
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {

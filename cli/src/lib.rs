@@ -16,14 +16,23 @@ pub mod views;
 use args::{Cli, Verb};
 use client::Controller;
 use error::CliError;
+use local::Listener;
 use output::Output;
 
 /// Does what the command line says.
 pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
     let controller = || Controller::new(&cli.controller);
     match cli.verb {
-        Verb::Run(args) => verbs::run::run(&args, embed::run_here, out).await,
-        Verb::Demo(args) => verbs::demo::run(&args, embed::run_here, out).await,
+        Verb::Run(args) => {
+            let dashboard = embed::open_dashboard(args.http_listen, out).await?;
+            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
+            verbs::run::run(&args, runner, out).await
+        }
+        Verb::Demo(args) => {
+            let dashboard = embed::open_dashboard(args.http_listen, out).await?;
+            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
+            verbs::demo::run(&args, runner, out).await
+        }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,

@@ -10,6 +10,7 @@ pub use perform::Performer;
 
 use crate::core::{Core, CoreSettings, Effect, Event};
 use crate::handle::{Handle, Input};
+use crate::metrics::window_of;
 use crate::store::Leadership;
 use std::future::Future;
 use std::sync::Arc;
@@ -126,8 +127,9 @@ impl Driver {
         }
         let resolved = perform::job_of(&effect).and_then(|job| self.core.resolved(job)).cloned();
         let Some(resolved) = resolved else { return };
+        let window = window_of(&self.core, &effect);
         let (performer, outcomes) = (Arc::clone(&self.performer), outcomes.clone());
-        running.spawn(async move { performer.perform(effect, resolved, outcomes).await });
+        running.spawn(async move { performer.perform(effect, resolved, window, outcomes).await });
     }
 }
 

@@ -3,6 +3,7 @@
 //! Rule: a service acts only with the handle of a leader that runs here; else it names the one that does.
 
 use crate::handle::{Handle, NotLeading};
+use streamctl_proto::Term;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
@@ -19,6 +20,15 @@ pub enum Leading {
     Elsewhere(Option<String>),
 }
 
+/// Who leads, for those who only tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This process, in this term.
+    Here(Term),
+    /// Another one, when it is known at which address.
+    Elsewhere(Option<String>),
+}
+
 /// Follows who leads.
 #[derive(Clone)]
 pub struct Leader(watch::Receiver<Leading>);
@@ -27,6 +37,14 @@ impl Leader {
     /// From the node's channel.
     pub fn new(leading: watch::Receiver<Leading>) -> Self {
         Self(leading)
+    }
+
+    /// Who leads at this moment.
+    pub fn who(&self) -> Who {
+        match &*self.0.borrow() {
+            Leading::Here(handle) => Who::Here(handle.term),
+            Leading::Elsewhere(address) => Who::Elsewhere(address.clone()),
+        }
     }
 
     /// The handle of the leader, or the answer for who asked the wrong controller.

@@ -6,7 +6,9 @@
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
+use crate::http::{self, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
+use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
@@ -56,12 +58,14 @@ pub struct Parts {
     pub clock: Clock,
     /// Watches the core's steps; for tests.
     pub witness: Option<Arc<dyn Witness>>,
+    /// What is counted, and where spans go.
+    pub metrics: Metrics,
 }
 
 impl Parts {
     /// By the clock of this machine, unwatched.
     pub fn new(store: Arc<dyn Store>, world: World, lister: Arc<dyn ShardLister>, core: CoreSettings) -> Self {
-        Self { store, world, lister, core, clock: system_clock(), witness: None }
+        Self { store, world, lister, core, clock: system_clock(), witness: None, metrics: Metrics::default() }
     }
 }
 
@@ -100,26 +104,55 @@ impl Node {
         WorkersService { leader: self.leader(), sessions: Arc::clone(&self.sessions) }
     }
 
+    /// What is shown over HTTP, without the limits of the door.
+    pub fn shown(&self, beside: Option<MoreFigures>) -> axum::Router {
+        let Parts { clock, metrics, .. } = self.parts.clone();
+        http::router(Shown { me: self.me.clone(), leader: self.leader(), jobs: self.jobs(), clock, metrics, beside })
+    }
+
     /// Leads, and stands by, until `stopped` is true.
     pub async fn lead(&self, stopped: watch::Receiver<bool>) {
         lead_again_and_again(&self.me, &self.parts, &self.sessions, &self.leading, stopped).await;
     }
 }
 
-/// Runs a controller on `listener` until `stop`. `me` is what others are told.
+/// Where a controller is reached.
+pub struct Doors {
+    /// By clients and workers, over gRPC.
+    pub control: TcpListener,
+    /// By browsers and Prometheus; none when nothing is to be shown.
+    pub http: Option<TcpListener>,
+    /// Figures of a worker in the same process, to be shown with the others.
+    pub beside: Option<MoreFigures>,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(control: TcpListener) -> Self {
+        Self { control, http: None, beside: None }
+    }
+}
+
+/// Runs a controller behind these doors until `stop`. `me` is what others are told.
 pub async fn run(
     me: LeaderRecord,
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
+    let Doors { control: listener, http, beside } = doors.into();
     let node = Node::new(me, parts);
     let (stop_sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;
         stop_sender.send_replace(true);
     });
-    let (served, ()) = tokio::join!(serve(listener, &node, wait(stopped.clone())), node.lead(stopped));
+    let shown = async {
+        if let Some(http) = http {
+            streamctl_engine::http::serve(http, node.shown(beside), wait(stopped.clone())).await;
+        }
+    };
+    let (served, (), ()) =
+        tokio::join!(serve(listener, &node, wait(stopped.clone())), shown, node.lead(stopped.clone()));
     served
 }
 
@@ -245,6 +278,7 @@ async fn lead(
         lister: Arc::clone(&parts.lister),
         sessions: Arc::clone(sessions),
         clock: Arc::clone(&parts.clock),
+        metrics: parts.metrics.clone(),
     };
     let (driver, handle) = Driver::new(performer, parts.core.clone());
     let driver = driver.watched(parts.witness.clone());

@@ -1,15 +1,55 @@
-//! What every program of ours does as a process: logs to standard error, an orderly end when asked.
+//! What every program of ours does as a process: logs to standard error, traces to a collector, an orderly end when asked.
 //!
 //! Rule: called from a `main` (or the local mode, which stands for one), never from a library.
 
+use crate::traces::{Traces, TracesError};
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// How a program is seen from outside while it runs.
+#[derive(Args, Clone, Debug)]
+pub struct Seen {
+    /// Logs as text, or as JSON lines.
+    #[arg(long, env = "STREAMCTL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// The same as --log-format json.
+    #[arg(long, env = "STREAMCTL_LOG_JSON", hide = true)]
+    log_json: bool,
+    /// Where traces are sent: a collector that speaks OTLP over gRPC, http://host:port; nowhere by default.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON document per line, with the fields job, epoch, task and trace_id where they are known.
+    Json,
+}
+
+impl Seen {
+    /// Sends logs to standard error; `RUST_LOG` says which, `usual` when it is not set.
+    pub fn log_to_stderr(&self, usual: &str) {
+        log_to_stderr(self.log_json || self.log_format == LogFormat::Json, usual);
+    }
+
+    /// Where spans go. Inside of a Tokio runtime.
+    pub fn traces(&self, service: &'static str, instance: &str) -> Result<Traces, TracesError> {
+        match self.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) {
+            Some(endpoint) => Traces::to(endpoint, service, instance),
+            None => Ok(Traces::default()),
+        }
+    }
+}
 
 /// Sends logs to standard error, as text or as JSON lines; `RUST_LOG` says which, `usual` when it is not set.
 pub fn log_to_stderr(json: bool, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { logs.json().init() } else { logs.init() }
+    if json { logs.json().flatten_event(true).init() } else { logs.init() }
 }
 
 /// Waits for SIGTERM or SIGINT.

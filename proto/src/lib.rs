@@ -8,6 +8,7 @@ pub mod convert;
 pub mod dead_letter_shard;
 pub mod describe;
 pub mod id;
+pub mod json;
 pub mod manifest;
 pub mod position;
 pub mod report;

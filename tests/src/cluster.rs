@@ -34,6 +34,8 @@ pub struct Cluster {
     /// By their names; a stopped one keeps its address.
     controllers: BTreeMap<String, Member>,
     workers: BTreeMap<String, Member>,
+    /// Where the dashboards of the controllers are, `host:port`.
+    https: BTreeMap<String, String>,
     /// Where these are, all connections between our programs pass through them.
     links: Option<Links>,
     runtime: tokio::runtime::Runtime,
@@ -63,7 +65,16 @@ impl Cluster {
     pub fn empty(env: Vec<(String, String)>, logs: &Path, store: &str, links: Option<Links>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         let (logs, store) = (logs.to_owned(), store.to_owned());
-        Self { env, logs, store, controllers: BTreeMap::new(), workers: BTreeMap::new(), links, runtime }
+        Self {
+            env,
+            logs,
+            store,
+            controllers: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            https: BTreeMap::new(),
+            links,
+            runtime,
+        }
     }
 
     /// One more controller.
@@ -72,8 +83,11 @@ impl Cluster {
         let address = format!("127.0.0.1:{port}");
         let front = self.links.as_ref().map_or(port, |links| links.open(id, port));
         let advertised = format!("127.0.0.1:{front}");
+        let http = format!("127.0.0.1:{}", free_port());
         let args = ["--listen", &address, "--advertise", &advertised, "--store", &self.store, "--cluster", "test"];
-        let launch = self.launch(id, "streamctl-controller", &[&args[..], &["--id", id]].concat());
+        let launch =
+            self.launch(id, "streamctl-controller", &[&args[..], &["--id", id, "--http-listen", &http]].concat());
+        self.https.insert(id.to_owned(), http);
         self.controllers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
         self.start_again(id);
     }
@@ -107,6 +121,11 @@ impl Cluster {
     /// Name and own address, `host:port`, of every controller.
     pub fn controller_addresses(&self) -> Vec<(String, String)> {
         self.controllers.iter().map(|(id, member)| (id.clone(), member.address.clone())).collect()
+    }
+
+    /// Where the dashboard of a controller is, `host:port`.
+    pub fn dashboard(&self, id: &str) -> &str {
+        &self.https[id]
     }
 
     /// The running process of this name.

@@ -109,7 +109,7 @@ impl Place {
             controllers: vec![format!("http://{controller}")],
         };
         let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
-        let world = session::World { storages, sources, results, budget, compute };
+        let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };
         session::run(settings, world, std::future::pending())
     }
 }

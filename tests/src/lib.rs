@@ -5,8 +5,10 @@
 //! Rule: nothing outlives the test that started it, and nothing listens but on 127.0.0.1 (kinesis-mock excepted: it
 //! has no such setting).
 
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
+pub mod collector;
 pub mod fuzz;
 pub mod here;
 pub mod kinesis;

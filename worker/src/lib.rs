@@ -10,6 +10,7 @@ pub mod flight;
 pub mod line;
 pub mod lookups;
 pub mod memory;
+pub mod meter;
 pub mod node;
 pub mod registry;
 pub mod replay;

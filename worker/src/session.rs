@@ -8,6 +8,7 @@ mod tests;
 
 use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
+use crate::meter::Meter;
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
@@ -66,6 +67,8 @@ pub struct World {
     pub budget: MemoryBudget,
     /// Where windows are worked on.
     pub compute: tokio::runtime::Handle,
+    /// What is counted, and where spans go.
+    pub meter: Meter,
 }
 
 struct Session {
@@ -108,10 +111,14 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
             };
             let began = tokio::time::Instant::now();
             let end = match connected {
-                Ok(incoming) => session.talk(incoming, stop.as_mut()).await,
+                Ok(incoming) => {
+                    session.world.meter.set_connected(true);
+                    session.talk(incoming, stop.as_mut()).await
+                }
                 Err(end) => end,
             };
             session.registry.disconnect();
+            session.world.meter.set_connected(false);
             if began.elapsed() >= GOOD_LINE {
                 wait = DIAL_WAIT_MIN;
             }
@@ -267,6 +274,7 @@ impl Session {
     /// Says that this worker lives. False: nobody listens.
     fn beat(&self) -> bool {
         let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
+        self.world.meter.set_memory(beat.memory_bytes);
         self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
@@ -278,9 +286,9 @@ impl Session {
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
-        let World { storages, sources, results, budget, compute } = self.world.clone();
+        let World { storages, sources, results, budget, compute, meter } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
-        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute };
+        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute, meter };
         self.running.spawn(async move {
             let registry = Arc::clone(&parts.registry);
             if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {

@@ -6,6 +6,7 @@ use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
 use crate::views::{progress_line, status_json};
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use streamctl_worker::memory::MemoryLimit;
 
@@ -19,6 +20,9 @@ pub struct DemoArgs {
     /// at most 16GiB
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
+    /// Where the dashboard is served; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub http_listen: SocketAddr,
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
@@ -67,7 +71,9 @@ mod tests {
             assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
             Ok(status())
         };
-        run(&DemoArgs { dir: folder.path().join("demo"), memory_limit: None }, runner, &mut out).await.unwrap();
+        let http_listen = "127.0.0.1:0".parse().unwrap();
+        let args = DemoArgs { dir: folder.path().join("demo"), memory_limit: None, http_listen };
+        run(&args, runner, &mut out).await.unwrap();
         assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
     }
 }

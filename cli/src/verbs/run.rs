@@ -6,6 +6,7 @@ use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
 use crate::views::{progress_line, status_json, status_text};
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
 use streamctl_worker::memory::MemoryLimit;
@@ -22,11 +23,14 @@ pub struct RunArgs {
     /// at most 16GiB
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
+    /// Where the dashboard is served; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub http_listen: SocketAddr,
 }
 
 /// Runs it; progress goes to standard error, the last status to standard output.
 pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
-    let job = job(args)?;
+    let job = LocalJob { memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
     let mut epoch_shown = 0;
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
         if status.published > epoch_shown {
@@ -40,19 +44,19 @@ pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Resul
     if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
 }
 
-pub(super) fn job(args: &RunArgs) -> Result<LocalJob, CliError> {
-    let spec_text = read(&args.file)?;
+pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliError> {
+    let spec_text = read(path)?;
     let absolute = |path: &Path| {
         std::path::absolute(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
     };
-    let file = absolute(&args.file)?;
+    let file = absolute(path)?;
     let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(&args.file, problems))?;
-    let state_dir = match &args.state {
+    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(path, problems))?;
+    let state_dir = match state {
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
     };
-    Ok(LocalJob { spec_text, base_dir, state_dir, memory_limit: args.memory_limit })
+    Ok(LocalJob { spec_text, base_dir, state_dir, memory_limit: None })
 }
 
 #[cfg(test)]
@@ -66,7 +70,7 @@ mod tests {
 
     fn args() -> RunArgs {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
-        RunArgs { file, state: None, memory_limit: None }
+        RunArgs { file, state: None, memory_limit: None, http_listen: "127.0.0.1:0".parse().unwrap() }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Owns: what is shown of a verification, its exit code. Does not own: any check (the controller's `verify`).
 //! Rule: it is proven only when the summary came, nothing was found, and everything was looked at.
 
-use super::run::{RunArgs, job};
+use super::run::job;
 use crate::args::VerifyArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
@@ -38,7 +38,7 @@ pub async fn run_local(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let file = args.local.clone().unwrap_or_default();
-    let local = job(&RunArgs { file: file.clone(), state: args.state.clone(), memory_limit: None })?;
+    let local = job(&file, args.state.as_deref())?;
     let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
     let spec = spec.map_err(|problems| super::job_file_error(&file, problems))?;
     let events = verify(local, request(args, spec.name.to_string())).await.map_err(unproven)?;

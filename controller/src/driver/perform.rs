@@ -5,6 +5,7 @@
 
 use super::Outcome;
 use crate::core::{Core, Effect, Event, KnownShard};
+use crate::metrics::Metrics;
 use crate::publish::{Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
 use crate::shards::{ListError, ListedShard, ShardLister};
@@ -13,16 +14,17 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::lookup;
 use streamctl_engine::storage::Storages;
+use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::controller_message::Message;
-use streamctl_proto::{JobName, LookupVersion, Manifest, ResolvedJob, Term, v1};
+use streamctl_proto::{JobName, LookupVersion, Manifest, ResolvedJob, TaskId, Term, Window, v1};
 use tokio::sync::mpsc;
 
 /// The first wait before an effect is tried again.
@@ -44,6 +46,8 @@ pub struct Performer {
     pub sessions: Arc<Sessions>,
     /// How old orphans are.
     pub clock: Clock,
+    /// What is counted, and where spans go.
+    pub metrics: Metrics,
 }
 
 /// Which job an effect is about, where the performer needs more of it than its name.
@@ -103,6 +107,7 @@ impl Performer {
                 (worker, Message::CancelTask(v1::CancelTask { task: Some((*task).into()) }))
             }
             Effect::OpenWindow { worker, task, window, lookups } => {
+                self.note_opening(core, *task, *window);
                 let (task, window, lookups) = (Some((*task).into()), Some((*window).into()), lookups_to_wire(lookups));
                 (worker, Message::WindowOpened(v1::WindowOpened { task, window, lookups }))
             }
@@ -116,12 +121,31 @@ impl Performer {
         true
     }
 
-    /// Performs an effect until it is done or the term is over.
-    pub(super) async fn perform(self: Arc<Self>, effect: Effect, job: ResolvedJob, outcomes: mpsc::Sender<Outcome>) {
+    /// The trace of a window begins when the first task opens it.
+    fn note_opening(&self, core: &Core, task: TaskId, window: Window) {
+        if self.metrics.traces.is_on()
+            && let Some((name, _)) = core.jobs.iter().find(|(_, job)| job.tasks.contains_key(&task))
+        {
+            self.metrics.opened(name, window);
+        }
+    }
+
+    /// Performs an effect until it is done or the term is over. `window`: of the epoch that it is a step of.
+    pub(super) async fn perform(
+        self: Arc<Self>,
+        effect: Effect,
+        job: ResolvedJob,
+        window: Option<Window>,
+        outcomes: mpsc::Sender<Outcome>,
+    ) {
         let (name, what) = (job.spec.name.clone(), label(&effect));
         let mut wait = BACKOFF_MIN;
         loop {
-            let outcome = match self.attempt(&effect, &job).await {
+            let (began, begin) = (Instant::now(), now());
+            let tried = self.attempt(&effect, &job).await;
+            self.metrics.tried(what, began.elapsed());
+            self.note(&effect, &job, window, begin, &tried);
+            let outcome = match tried {
                 Try::Done(event) => Ok(event),
                 Try::StepDown(reason) => Err(reason),
                 Try::Again(reason) => {
@@ -135,6 +159,32 @@ impl Performer {
             };
             let _over = outcomes.send(outcome).await;
             return;
+        }
+    }
+
+    /// Takes note of one try: counts, spans, and the log of what is visible now.
+    fn note(&self, effect: &Effect, job: &ResolvedJob, window: Option<Window>, begin: SystemTime, tried: &Try) {
+        let what = label(effect);
+        let error = match tried {
+            Try::Again(reason) => {
+                self.metrics.failed(what);
+                Some(reason.clone())
+            }
+            Try::StepDown(reason) => Some(reason.clone()),
+            Try::Done(_) => None,
+        };
+        let Some(window) = window else { return };
+        let trace = WindowTrace::of(&job.spec.name, job.submitted_ms, window);
+        self.metrics.span(trace, what, begin, error);
+        match (effect, tried) {
+            (Effect::MoveHead { job: name, .. }, Try::Done(_)) => self.metrics.committed(name, window, (self.clock)()),
+            (Effect::Publish { manifest }, Try::Done(Event::EpochPublished { .. })) => {
+                self.metrics.published(manifest, (self.clock)());
+                self.metrics.epoch_span(trace, manifest, begin);
+                let (epoch, rows_out) = (manifest.epoch.0, manifest.counts.rows_out);
+                tracing::info!(job = %job.spec.name, epoch, trace_id = trace.id(), rows_out, "epoch published");
+            }
+            _ => {}
         }
     }
 

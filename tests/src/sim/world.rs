@@ -432,6 +432,7 @@ impl World {
             },
             clock: self.clock(skew_ms),
             witness: Some(Arc::new(Watcher { place, weather, calm })),
+            metrics: Default::default(),
         };
         let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
         let node = Arc::new(Node::new(me, parts));
@@ -453,7 +454,7 @@ impl World {
         let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
         Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
             let (results, budget) = (Arc::default(), MemoryBudget::default());
-            let world = session::World { storages, sources, results, budget, compute };
+            let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };
             let stop = async move {
                 let _gone = stopped.wait_for(|stopped| *stopped).await;
             };

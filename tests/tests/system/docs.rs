@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"];
+const PAGES: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/metrics.md"];
 /// Those with Rust in them.
 const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/", "tests/"];
 /// Fewer rows in the table of limits, and it was not read as it was meant.

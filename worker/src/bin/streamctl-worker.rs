@@ -1,12 +1,15 @@
 //! The worker's program: settings, build, run, hand back.
 
+use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{asked_to_stop, log_to_stderr};
+use streamctl_engine::process::{Seen, asked_to_stop};
 use streamctl_engine::storage::Storages;
 use streamctl_worker::memory::MemoryLimit;
-use streamctl_worker::node::{self, Parts};
+use streamctl_worker::meter::Meter;
+use streamctl_worker::node::{self, Doors, Parts};
+use tokio::net::TcpListener;
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -34,14 +37,16 @@ struct Args {
     /// 16GiB.
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
-    /// Logs as JSON lines.
-    #[arg(long, env = "STREAMCTL_LOG_JSON")]
-    log_json: bool,
+    /// Where health and metrics are served over HTTP; nowhere by default.
+    #[arg(long, env = "STREAMCTL_HTTP_LISTEN")]
+    http_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    seen: Seen,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    log_to_stderr(args.log_json, "info");
+    args.seen.log_to_stderr("info");
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = tokio::runtime::Builder::new_multi_thread()
@@ -57,15 +62,27 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(args.listen).await?;
-    let flight_address = args.advertise.unwrap_or(listener.local_addr()?.to_string());
+    let flight = listen(args.listen, "--listen").await?;
+    let http = match args.http_listen {
+        Some(address) => Some(listen(address, "--http-listen").await?),
+        None => None,
+    };
+    let flight_address = args.advertise.unwrap_or(flight.local_addr()?.to_string());
     let worker = args.id.unwrap_or_else(|| format!("{flight_address}-{}", std::process::id()));
     let aws = Aws::new(AwsSettings::from_env());
     let storages = Storages::new(aws.clone());
     let memory_limit = args.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine);
+    let traces = args.seen.traces("streamctl-worker", &worker)?;
+    let meter = Meter::tracing(traces.clone());
     tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
-    let parts = Parts { worker, flight_address, controllers: args.controller, aws, storages, memory_limit, compute };
-    node::run(listener, parts, asked_to_stop()).await?;
+    let controllers = args.controller;
+    let parts = Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter };
+    node::run(Doors { flight, http }, parts, asked_to_stop()).await?;
+    traces.close();
     tracing::info!("worker stopped");
     Ok(())
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} can not be listened on"))
 }

@@ -86,7 +86,7 @@ fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str
         flight_address: "here:1".into(),
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
     };
-    FlightRows { settings, world: World { storages, sources, results, budget, compute } }
+    FlightRows { settings, world: World { storages, sources, results, budget, compute, meter: Default::default() } }
 }
 
 async fn get(rows: &FlightRows, ticket: impl Into<bytes::Bytes>) -> Result<Vec<RecordBatch>, Code> {

@@ -100,6 +100,7 @@ impl Worker {
             results: Arc::default(),
             budget: MemoryBudget::default(),
             compute: tokio::runtime::Handle::current(),
+            meter: Default::default(),
         };
         let settings = Settings {
             worker: "w".into(),

@@ -88,6 +88,8 @@ pub struct Chunk {
 /// What a reader counts, since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReaderStats {
+    /// Calls of the service, whatever came of them.
+    pub calls: u64,
     /// Times the service asked to slow down.
     pub throttles: u64,
     /// Iterators made again.

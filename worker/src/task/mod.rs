@@ -18,13 +18,16 @@ pub use error::TaskError;
 pub(crate) mod tests;
 
 use crate::memory::WindowMemory;
+use crate::meter::{Held, Meter};
 use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use streamctl_engine::metrics::stages_named;
+use streamctl_engine::traces::{Place, Span, WindowTrace, now};
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, TaskId, Window, v1};
 use tokio::sync::mpsc;
@@ -69,6 +72,14 @@ enum State {
 struct OpenWindow {
     state: State,
     ranges: BTreeMap<ShardId, ShardRange>,
+    times: Times,
+    _counted: Held,
+}
+
+/// When a window met its first record, and when it took its last: for its spans.
+struct Times {
+    begin: SystemTime,
+    closed: Option<SystemTime>,
 }
 
 /// What a task works with.
@@ -83,6 +94,8 @@ pub struct Parts {
     pub results: Arc<Results>,
     /// Where windows are worked on: not the network's threads.
     pub compute: tokio::runtime::Handle,
+    /// What is counted, and where spans go.
+    pub meter: Meter,
 }
 
 struct Task {
@@ -104,6 +117,8 @@ struct Task {
 pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver<Command>) {
     let (id, registry) = (parts.id, Arc::clone(&parts.registry));
     let job = parts.context.job.spec.name.clone();
+    let _counted = parts.meter.task(&job);
+    let meter = parts.meter.clone();
     let (reads, received) = mpsc::channel(shards.len().max(1) * reader::CHUNKS_PER_SHARD_MAX);
     let told_ended = vec![false; shards.len()];
     let reader_of = shards.iter().map(|_| (0, None)).collect();
@@ -130,8 +145,19 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
             task.abort();
             tracing::error!(%job, task = %id, %error, "task failed");
             let why = error.why();
+            meter.failed(&job, word(why));
             registry.end(id, why, error.describe(), error.hint());
         }
+    }
+}
+
+/// How a task ended, in a word.
+fn word(why: Why) -> &'static str {
+    match why {
+        Why::Retry => "retry",
+        Why::Wait => "wait",
+        Why::Fatal => "fatal",
+        Why::Unspecified | Why::Completed | Why::Released | Why::Cancelled => "other",
     }
 }
 
@@ -211,7 +237,11 @@ impl Task {
             return Ok(()); // Of a reader that was stopped: it is read again.
         }
         let (chunk, room) = chunk?;
-        self.shards[index].offer(chunk, stats, room);
+        let (job, shard) = (&self.parts.context.job.spec.name, &mut self.shards[index]);
+        let before = shard.stats;
+        shard.count(stats);
+        self.parts.meter.read(job, &chunk, &before, &shard.stats);
+        shard.offer(chunk, stats, room);
         Ok(())
     }
 
@@ -289,7 +319,9 @@ impl Task {
         if self.windows.len() >= WINDOWS_OPEN_MAX && !self.is_next(window) {
             return;
         }
-        self.windows.insert(window, OpenWindow { state: State::Asked, ranges: BTreeMap::new() });
+        let times = Times { begin: now(), closed: None };
+        let (state, ranges, _counted) = (State::Asked, BTreeMap::new(), self.parts.meter.window());
+        self.windows.insert(window, OpenWindow { state, ranges, times, _counted });
         self.parts.registry.ask_window(self.parts.id, window);
     }
 
@@ -355,6 +387,7 @@ impl Task {
     fn close(&mut self, window: Window) -> bool {
         let Some(open) = self.windows.get_mut(&window) else { return false };
         let State::Open { lookups, .. } = &mut open.state else { return false };
+        open.times.closed = Some(now());
         open.state = State::Closing { lookups: std::mem::take(lookups), done: None };
         true
     }
@@ -387,6 +420,7 @@ impl Task {
             let Some(finished) = done.take() else { break };
             let lookups = std::mem::take(lookups);
             let (window, open) = first.remove_entry();
+            self.trace(window, &open.times, &finished);
             self.report_window(window, open.ranges, lookups, *finished)?;
         }
         let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
@@ -417,11 +451,40 @@ impl Task {
             return Err(TaskError::Panicked(what));
         }
         let (task, job) = (self.parts.id, self.parts.context.job.spec.name.clone());
-        tracing::debug!(%job, %task, %window, rows_in = counts.rows_in, rows_out = counts.rows_out, "window reported");
+        self.parts.meter.reported(&job, counts.rows_dead, counts.rows_out, &stages);
+        let trace_id = self.window_trace(window).id();
+        let (rows_in, rows_out) = (counts.rows_in, counts.rows_out);
+        tracing::debug!(%job, %task, %window, trace_id, rows_in, rows_out, "window reported");
         self.parts.results.add(&job, window, task, rows);
         let counts: Counts = counts;
         self.parts.registry.report(Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages });
         Ok(())
+    }
+
+    fn window_trace(&self, window: Window) -> WindowTrace {
+        let job = &self.parts.context.job;
+        WindowTrace::of(&job.spec.name, job.submitted_ms, window)
+    }
+
+    /// The spans of a window's work here. A stage's span is as long as the stage computed; the window's rows went
+    /// through all of them at the same time.
+    fn trace(&self, window: Window, times: &Times, finished: &Finished) {
+        let traces = &self.parts.meter.traces;
+        if !traces.is_on() {
+            return;
+        }
+        let (trace, begin, end) = (self.window_trace(window), times.begin, now());
+        let task = Span::new(trace, Place::Below, "task", begin, end)
+            .with("streamctl.job", self.parts.context.job.spec.name.to_string())
+            .with("streamctl.task", self.parts.id.to_string())
+            .with("streamctl.window", window.to_string())
+            .with("streamctl.rows_in", i64::try_from(finished.counts.rows_in).unwrap_or(i64::MAX))
+            .with("streamctl.rows_out", i64::try_from(finished.counts.rows_out).unwrap_or(i64::MAX));
+        let place = Place::Under(traces.record(task));
+        traces.record(Span::new(trace, place, "read", begin, times.closed.unwrap_or(end)));
+        for (stage, micros) in stages_named(&finished.stages) {
+            traces.record(Span::new(trace, place, stage, begin, begin + Duration::from_micros(micros)));
+        }
     }
 
     fn tell_progress(&mut self, watermark_ms: i64) {

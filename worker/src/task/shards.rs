@@ -88,14 +88,20 @@ impl ShardState {
         }
     }
 
-    /// A reader gave a chunk.
-    pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
+    /// What its reader has counted.
+    pub fn count(&mut self, stats: ReaderStats) {
         self.stats = ReaderStats {
+            calls: self.earlier.calls + stats.calls,
             throttles: self.earlier.throttles + stats.throttles,
             iterator_renewals: self.earlier.iterator_renewals + stats.iterator_renewals,
             data_losses: self.earlier.data_losses + stats.data_losses,
             foreign_records: self.earlier.foreign_records + stats.foreign_records,
         };
+    }
+
+    /// A reader gave a chunk.
+    pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
+        self.count(stats);
         self.lag_ms = chunk.behind_ms;
         let Chunk { records, complete_to_ms, end, .. } = chunk;
         self.waiting.push_back(Waiting { records: records.into(), complete_to_ms, end, permit: Arc::new(permit) });

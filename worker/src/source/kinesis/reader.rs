@@ -140,6 +140,7 @@ impl KinesisReader {
     /// Sends the next call: for an iterator when there is none or it is about to expire, else for records.
     fn send(&mut self) {
         self.sent = Instant::now();
+        self.stats.calls += 1;
         let age_max = self.settings.iterator_age_max;
         let fresh = self.iterator.as_ref().filter(|iterator| iterator.made.elapsed() < age_max);
         if let Some(iterator) = fresh {

@@ -132,6 +132,7 @@ impl Bed {
             registry: Arc::clone(&self.registry),
             results: Arc::clone(&self.results),
             compute: tokio::runtime::Handle::current(),
+            meter: Default::default(),
         };
         tokio::spawn(run(parts, states, receiver));
         self.commands = Some(commands);

@@ -1,0 +1,41 @@
+//! The dashboard's files, as they are in the program.
+//!
+//! Owns: their names and types. Does not own: what they show: that is in the files, and they ask `/api/v1`.
+//! Rule: nothing is loaded from anywhere else; the page works without a way out of this network.
+
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+/// A path, its type, its content.
+type File = (&'static str, &'static str, &'static str);
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! script {
+    ($name:literal) => {
+        (concat!("/page/", $name), SCRIPT, include_str!(concat!("page/", $name)))
+    };
+}
+
+const FILES: &[File] = &[
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/page/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
+    ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    script!("main.js"),
+    script!("api.js"),
+    script!("dom.js"),
+    script!("format.js"),
+    script!("charts.js"),
+    script!("overview.js"),
+    script!("job.js"),
+];
+
+/// The page and its files. They change with the program only, and a browser asks each time whether they did.
+pub(super) fn routes() -> Router {
+    FILES.iter().fold(Router::new(), |router, (path, kind, text)| {
+        let answer = ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "no-cache")], *text);
+        router.route(path, get(move || async move { answer.into_response() }))
+    })
+}

@@ -1,0 +1,222 @@
+// One job: what it waits for, its windows, stages, shards, tasks, lookups.
+//
+// Rule: pure: from what is known to what is shown.
+
+import { h } from "./dom.js";
+import { bars, line, lineage, share } from "./charts.js";
+import { badge, tile } from "./overview.js";
+import * as f from "./format.js";
+
+/** Windows in a chart. */
+export const WINDOWS_SHOWN = 60;
+/** Length of the lines over time. */
+const SPAN_MS = 5 * 60 * 1000;
+/** More shards than this are not drawn as a tree. */
+const LINEAGE_MAX = 64;
+/** Bars have at least so many places. */
+const WINDOWS_LEAST = 24;
+/** Two cards stand side by side from this width of the page on; as in style.css. */
+const PAIR_WIDTH = 856;
+const ROWS = ["out", "unmatched", "dead"];
+
+export function jobPage({ job, epochs, history, now, selected, refused, width }) {
+  if (refused) return missing(refused);
+  if (!job) return h("p", { class: "card" }, "Loading…");
+  const shown = epochs.slice(-WINDOWS_SHOWN);
+  // A young job's bars are wider, so that they do not stand alone in a corner.
+  const space = { ...room(width), slots: Math.min(WINDOWS_SHOWN, Math.max(WINDOWS_LEAST, shown.length)) };
+  const picked = shown.find((epoch) => epoch.epoch === selected) ?? shown.at(-1);
+  return [
+    h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Jobs"), " / "),
+    h("h1", { class: "job" }, h("span", { class: "name" }, job.job), " ", badge(job.state)),
+    problems(job),
+    tiles(job, shown, history, now),
+    windows(shown, picked, space),
+    h("div", { class: "pair" }, stages(shown, picked, space), delays(shown, history, job, space)),
+    shards(job, now),
+    h("div", { class: "pair" }, lookups(job, now), tasks(job)),
+    about(job),
+  ];
+}
+
+/** The width of a chart in a card across the page, and in one of a pair. */
+function room(width) {
+  const full = Math.max(240, width - 38);
+  return { full, half: width >= PAIR_WIDTH ? Math.max(240, (width - 16) / 2 - 38) : full };
+}
+
+function missing({ message, hint }) {
+  return [h("h1", {}, "No such job"), h("section", { class: "card problem bad" }, h("p", {}, message), hint && h("p", { class: "hint" }, hint), h("p", {}, h("a", { href: "#/" }, "All jobs")))];
+}
+
+function problems(job) {
+  const bad = (title, text, hint) =>
+    h("section", { class: "card problem bad", "data-key": `p-${title}` }, h("h2", {}, title), h("p", { class: "said" }, text), hint && h("p", { class: "hint" }, h("strong", {}, "What to do: "), hint));
+  const lookups = job.lookups.filter((lookup) => lookup.problem);
+  return [
+    job.error && bad("Stopped with an error", job.error, job.hint),
+    job.waiting_on.length > 0 && h("section", { class: "card problem warn", "data-key": "p-waits" }, h("h2", {}, "Waits for"),
+      h("ul", {}, job.waiting_on.map((what) => h("li", { class: "said" }, what)))),
+    lookups.map((lookup) => h("section", { class: "card problem warn", "data-key": `p-${lookup.name}` }, h("h2", {}, `Lookup ${lookup.name} stays at its version`), h("p", { class: "said" }, lookup.problem))),
+  ];
+}
+
+function tiles(job, epochs, history, now) {
+  const last = epochs.at(-1);
+  const since = epochs.at(-6) ?? epochs[0];
+  const over = last ? (last.window.end_ms - since.window.start_ms) / 1000 : 0;
+  const tail = epochs.slice(-6);
+  const sum = (key) => tail.reduce((total, epoch) => total + epoch.counts[key], 0);
+  const live = ["running", "waiting", "draining", "starting"].includes(job.state);
+  const rate = (key) => (over > 0 && live ? f.rate(sum(key) / over) : "–");
+  const reading = readingNow(history);
+  const part = (n) => (job.totals.rows_in ? `${((100 * n) / job.totals.rows_in).toFixed(n ? 2 : 0)} % of all` : "");
+  return h("dl", { class: "tiles" },
+    tile("Lag", live ? f.duration(job.lag_ms) : "–", `${f.count(job.shards_open)} open shards, ${f.count(job.shards_ended)} ended`),
+    tile("Rows in", rate("rows_in"), reading === undefined || !live ? `${f.compact(job.totals.rows_in)} in all` : `reading ${f.rate(reading)} now`),
+    tile("Rows out", rate("rows_out"), `${f.compact(job.totals.rows_out)} in all`),
+    tile("Dead letters", f.compact(job.totals.rows_dead), part(job.totals.rows_dead), job.totals.rows_dead ? "warn" : ""),
+    tile("Unmatched", f.compact(job.totals.rows_unmatched), part(job.totals.rows_unmatched)),
+    tile("Published", f.count(job.published), job.published < job.epoch ? `${f.count(job.epoch - job.published)} on their way` : last ? `${f.duration(Math.max(0, now - last.committed_ms))} ago` : "no window yet"));
+}
+
+/** Records read per second, of the last seconds that this page has seen. */
+function readingNow(history) {
+  const last = history.at(-1);
+  const first = history.findLast((point) => last.ms - point.ms >= 4000) ?? history[0];
+  if (!last || last.ms === first.ms || last.records < first.records) return undefined;
+  return ((last.records - first.records) * 1000) / (last.ms - first.ms);
+}
+
+/** Some times along the axis, not too close. */
+const ticks = (epochs) => epochs.map((epoch, index) => ({ index, text: f.clock(epoch.window.start_ms) })).filter((_, at) => (epochs.length - 1 - at) % 12 === 0 && (at > 1 || epochs.length < 4));
+
+const words = (epoch) =>
+  `window ${f.clock(epoch.window.start_ms)}, epoch ${epoch.epoch}: ${f.count(epoch.counts.rows_in)} rows in, ${f.count(epoch.counts.rows_out)} out, ${f.count(epoch.counts.rows_dead)} dead, ${f.count(epoch.counts.rows_unmatched)} unmatched`;
+
+function legend(kinds) {
+  return h("ul", { class: "legend", "aria-hidden": "true" }, kinds.map(([kind, name]) => h("li", {}, h("span", { class: `swatch ${kind}` }), name)));
+}
+
+function windows(epochs, picked, { full, slots }) {
+  const list = epochs.map((epoch) => ({
+    key: epoch.epoch, label: words(epoch), parts: [epoch.counts.rows_out, epoch.counts.rows_unmatched, epoch.counts.rows_dead],
+  }));
+  return h("section", { class: "card", "data-key": "windows" },
+    h("div", { class: "head" }, h("h2", {}, "Windows"), legend([["out", "rows out"], ["unmatched", "unmatched"], ["dead", "dead letters"]])),
+    epochs.length === 0
+      ? h("p", { class: "empty" }, "No window is committed yet. The first one shows as soon as it is over.")
+      : [bars({ id: "windows", name: "Rows of each window; arrow keys choose one", bars: list, kinds: ROWS, axis: f.compact, width: full, height: 190, slots, selected: picked?.epoch, ticks: ticks(epochs) }),
+        picked && details(picked)],
+    epochs.length > 0 && h("details", { "data-key": "windows-table" }, h("summary", {}, "As a table"), table(epochs)));
+}
+
+function details(epoch) {
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  const delay = epoch.committed_ms - epoch.window.end_ms;
+  return h("div", { class: "picked", "data-key": "picked" },
+    h("h3", {}, `Window ${f.clock(epoch.window.start_ms)} – ${f.clock(epoch.window.end_ms)}`, h("span", { class: epoch.published ? "state running" : "state waiting" }, epoch.published ? "published" : "committed")),
+    h("dl", { class: "facts" },
+      fact("Epoch", f.count(epoch.epoch)),
+      fact("Rows in", f.count(epoch.counts.rows_in)),
+      fact("Rows out", f.count(epoch.counts.rows_out)),
+      fact("Dead letters", f.count(epoch.counts.rows_dead)),
+      fact("Unmatched", f.count(epoch.counts.rows_unmatched)),
+      fact("Read", f.bytes(epoch.counts.bytes_in)),
+      fact("Objects", `${f.count(epoch.objects)}, ${f.bytes(epoch.bytes_out)}`),
+      fact("Committed", `${f.duration(Math.max(0, delay))} after its end`),
+      f.stages(epoch).map(([name, ms]) => fact(`${name[0].toUpperCase()}${name.slice(1)}`, f.duration(ms)))),
+    epoch.unmatched.length > 0 && h("p", { class: "keys" }, "Keys without a partner: ",
+      epoch.unmatched.slice(0, 8).map((key) => h("span", { class: "key", title: `lookup ${key.lookup}` }, h("q", {}, key.key), ` ${f.count(key.rows)}`))),
+    h("p", { class: "path" }, h("code", {}, epoch.manifest)));
+}
+
+function table(epochs) {
+  const names = ["Epoch", "Window", "Rows in", "Rows out", "Dead", "Unmatched", "Objects", "Size", "State"];
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Windows as a table" }, h("table", {},
+    h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: at === 1 || at === 8 ? "" : "number" }, name)))),
+    h("tbody", {}, epochs.toReversed().map((epoch) => h("tr", { "data-key": epoch.epoch },
+      h("th", { scope: "row", class: "number" }, f.count(epoch.epoch)),
+      h("td", { title: f.utc(epoch.window.start_ms) }, f.moment(epoch.window.start_ms)),
+      [epoch.counts.rows_in, epoch.counts.rows_out, epoch.counts.rows_dead, epoch.counts.rows_unmatched, epoch.objects].map((n) => h("td", { class: "number" }, f.count(n))),
+      h("td", { class: "number" }, f.bytes(epoch.bytes_out)),
+      h("td", {}, epoch.published ? "published" : "committed"))))));
+}
+
+function stages(epochs, picked, { half, slots }) {
+  const names = f.stages(epochs.at(-1) ?? {}).map(([name]) => name);
+  const list = epochs.map((epoch) => {
+    const times = f.stages(epoch);
+    return { key: epoch.epoch, label: `window ${f.clock(epoch.window.start_ms)}: ${times.map(([name, ms]) => `${name} ${f.duration(ms)}`).join(", ")}`, parts: times.map(([, ms]) => ms) };
+  });
+  const kinds = names.map((_, at) => `stage-${at % 6}`);
+  return h("section", { class: "card", "data-key": "stages" },
+    h("div", { class: "head" }, h("h2", {}, "Time per stage"), legend(names.map((name, at) => [kinds[at], name]))),
+    epochs.length === 0 ? h("p", { class: "empty" }, "Nothing yet.")
+      : bars({ id: "stages", name: "Time per stage of each window; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
+}
+
+function delays(epochs, history, job, { half }) {
+  const points = history.map((point) => [point.ms, point.lag]);
+  const late = epochs.map((epoch) => Math.max(0, epoch.committed_ms - epoch.window.end_ms)).sort((a, b) => a - b);
+  const at = (part) => (late.length ? f.duration(late[Math.min(late.length - 1, Math.floor(part * late.length))]) : "–");
+  return h("section", { class: "card", "data-key": "delays" },
+    h("div", { class: "head" }, h("h2", {}, "Lag"), h("p", { class: "note" }, `now ${f.duration(job.lag_ms)}`)),
+    line({ id: "lag", name: `Lag of the last minutes, now ${f.duration(job.lag_ms)}`, points, axis: f.duration, span: SPAN_MS, width: half, least: 1000 }),
+    late.length > 0 && h("p", { class: "note" }, `From a window's end to its commit: ${at(0.5)} in the middle, ${at(0.95)} at the slow end, of ${f.count(late.length)} windows.`));
+}
+
+function shards(job, now) {
+  if (job.shards.length === 0) return h("section", { class: "card" }, h("h2", {}, "Shards"), h("p", { class: "empty" }, "None is known yet."));
+  const worst = Math.max(1000, ...job.shards.map((shard) => shard.lag_ms));
+  const tree = job.shards.length <= LINEAGE_MAX ? lineage(job.shards) : undefined;
+  const names = ["Shard", "Worker", "Lag", "Records", "Bytes", "Throttled", "Last record", "Committed position"];
+  return h("section", { class: "card", "data-key": "shards" },
+    h("div", { class: "head" }, h("h2", {}, "Shards"), h("p", { class: "note" }, `${f.count(job.shards_open)} open, ${f.count(job.shards_ended)} ended${job.shards_omitted ? `; the ${f.count(job.shards.length)} farthest behind are shown` : ""}`)),
+    tree && h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Where shards come from" }, tree),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Shards as a table" }, h("table", { class: "broad" },
+      h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: at > 2 && at < 6 ? "number" : "" }, name)))),
+      h("tbody", {}, job.shards.map((shard) => h("tr", { "data-key": shard.shard, class: shard.ended ? "ended" : "" },
+        h("th", { scope: "row" }, h("code", {}, shard.shard), shard.parents.length > 0 && h("span", { class: "remark" }, `from ${shard.parents.join(" and ")}`)),
+        h("td", {}, shard.ended ? "read to its end" : shard.worker || h("em", {}, "nobody yet")),
+        h("td", {}, shard.ended ? "–" : share(shard.lag_ms, worst, f.duration(shard.lag_ms))),
+        h("td", { class: "number" }, f.count(shard.records)),
+        h("td", { class: "number" }, f.bytes(shard.bytes)),
+        h("td", { class: "number" }, f.count(shard.throttles)),
+        h("td", {}, shard.last_arrival_ms ? `${f.duration(Math.max(0, now - shard.last_arrival_ms))} ago` : "–", shard.data_losses > 0 && h("span", { class: "remark bad" }, `records were lost ${f.count(shard.data_losses)} times`)),
+        h("td", {}, h("code", { class: "position", title: shard.committed }, shard.committed))))))));
+}
+
+function lookups(job, now) {
+  return h("section", { class: "card", "data-key": "lookups" }, h("h2", {}, "Lookups"),
+    job.lookups.length === 0 ? h("p", { class: "empty" }, "The job joins with none.")
+      : h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["Lookup", "Rows", "Version", "Looked at"].map((name, at) => h("th", { scope: "col", class: at === 1 ? "number" : "" }, name)))),
+        h("tbody", {}, job.lookups.map((lookup) => h("tr", { "data-key": lookup.name },
+          h("th", { scope: "row" }, lookup.name, lookup.problem && h("span", { class: "remark warn" }, lookup.problem)),
+          h("td", { class: "number", "data-name": "Rows" }, f.count(lookup.rows)),
+          h("td", { "data-name": "Version" }, h("code", { title: lookup.version }, f.digest(lookup.version))),
+          h("td", { "data-name": "Looked at" }, lookup.seen_ms ? `${f.duration(Math.max(0, now - lookup.seen_ms))} ago` : "never"))))));
+}
+
+function tasks(job) {
+  return h("section", { class: "card", "data-key": "tasks" }, h("h2", {}, "Tasks"),
+    job.tasks.length === 0 ? h("p", { class: "empty" }, "No worker has a part of it.")
+      : h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["Task", "Worker", "Shards", "Reported up to"].map((name, at) => h("th", { scope: "col", class: at === 2 ? "number" : "" }, name)))),
+        h("tbody", {}, job.tasks.map((task) => h("tr", { "data-key": task.task },
+          h("th", { scope: "row" }, h("code", {}, task.task)),
+          h("td", { "data-name": "Worker" }, task.worker),
+          h("td", { class: "number", "data-name": "Shards" }, f.count(task.shards)),
+          h("td", { "data-name": "Reported up to" }, time(task.watermark_ms)))))));
+}
+
+/** Far beyond all times: all its shards have ended. */
+const time = (ms) => (ms <= 0 ? "nothing yet" : ms > 8e15 ? "the end" : f.clock(ms));
+
+function about(job) {
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  return h("section", { class: "card", "data-key": "about" }, h("h2", {}, "About"), h("dl", { class: "facts" },
+    fact("Submitted", f.moment(job.submitted_ms)),
+    fact("Job file", h("code", { title: job.spec_digest }, f.digest(job.spec_digest))),
+    fact("Tasks that failed", f.count(job.retries))),
+  h("p", { class: "path" }, "Writes to ", h("code", {}, job.sink)));
+}

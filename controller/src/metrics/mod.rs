@@ -1,0 +1,248 @@
+//! What a controller counts, for Prometheus; and where its spans go.
+//!
+//! Owns: the table of the controller's metrics, what is kept between two scrapes. Does not own: what is read off the core
+//! at a scrape ([`snapshot`]), how figures are written (`streamctl_engine::metrics`).
+//! Rule: counting never waits and never fails. What a leader knows is told by the leader alone, so that two controllers
+//! never tell two truths.
+
+pub mod snapshot;
+
+use crate::core::Effect;
+use crate::leading::{Leader, Who};
+use snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use streamctl_engine::metrics::{Counters, Histograms, METRIC_JOBS_MAX, Metric, Sheet, histograms, stages_named};
+use streamctl_engine::traces::{Place, Span, Traces, WindowTrace, now};
+use streamctl_proto::{JobName, Manifest, Window};
+
+/// Windows whose opening is remembered for their trace; of others it begins with the manifest.
+const OPENINGS_MAX: usize = 4_096;
+/// Jobs beyond [`METRIC_JOBS_MAX`] are counted together under this name, which no job can have.
+const OTHERS: &str = "(others)";
+
+const INFO: Metric = Metric::gauge("streamctl_controller_info", &["version"], "1; the program's version is the label");
+const LEADER: Metric = Metric::gauge("streamctl_leader", &[], "1 while this controller leads");
+const TERM: Metric = Metric::gauge("streamctl_term", &[], "The term in which it leads; 0 while it stands by");
+const EFFECTS: Metric = Metric::histogram(
+    "streamctl_effect_seconds",
+    &["effect"],
+    "Time of one try of what the core wants done: `write manifest`, `commit`, `publish` ...",
+);
+const FAILURES: Metric = Metric::counter(
+    "streamctl_effect_failures_total",
+    &["effect", "service"],
+    "Tries that failed and are done again, by the service that failed: `store`, `checkpoint`, `sink`, `source`, `lookup`",
+);
+const COMMIT_DELAY: Metric = Metric::histogram(
+    "streamctl_commit_delay_seconds",
+    &["job_name"],
+    "From the end of a window to the commit of its epoch",
+);
+const PUBLISH_DELAY: Metric = Metric::histogram(
+    "streamctl_publish_delay_seconds",
+    &["job_name"],
+    "From the end of a window to its rows being visible",
+);
+const OBJECTS: Metric = Metric::counter("streamctl_published_objects_total", &["job_name"], "Objects made visible");
+const OUT_BYTES: Metric = Metric::counter("streamctl_published_bytes_total", &["job_name"], "Bytes of these objects");
+const STAGES: Metric = Metric::counter(
+    "streamctl_stage_seconds_total",
+    &["job_name", "stage"],
+    "Time that workers spent per stage of the windows that were published",
+);
+
+/// What is kept by a controller, as the documentation lists it; [`snapshot::METRICS`] are the others.
+pub const METRICS: &[Metric] =
+    &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, OBJECTS, OUT_BYTES, STAGES];
+
+/// What the driver calls the effects that can fail (`label()` in `driver::perform`).
+const EFFECT_NAMES: [&str; 9] = [
+    "list shards",
+    "look at lookup",
+    "write manifest",
+    "commit",
+    "publish",
+    "record published",
+    "sweep",
+    "record replays",
+    "record wanted",
+];
+
+struct Sums {
+    effects: Histograms,
+    failures: Counters,
+    commit_delay: Histograms,
+    publish_delay: Histograms,
+    objects: Counters,
+    out_bytes: Counters,
+    stages: Counters,
+    jobs: Mutex<std::collections::BTreeSet<JobName>>,
+    opened: Mutex<BTreeMap<(JobName, Window), SystemTime>>,
+}
+
+/// Counts; clones share the sums.
+#[derive(Clone)]
+pub struct Metrics {
+    sums: Arc<Sums>,
+    /// Where spans go.
+    pub traces: Traces,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::tracing(Traces::default())
+    }
+}
+
+impl Metrics {
+    /// With spans that go there.
+    pub fn tracing(traces: Traces) -> Self {
+        let sums = Sums {
+            effects: histograms(),
+            failures: Counters::default(),
+            commit_delay: histograms(),
+            publish_delay: histograms(),
+            objects: Counters::default(),
+            out_bytes: Counters::default(),
+            stages: Counters::default(),
+            jobs: Mutex::default(),
+            opened: Mutex::default(),
+        };
+        for effect in EFFECT_NAMES {
+            // There from the beginning, so that the first failure is an increase.
+            drop(sums.failures.get_or_create(&FAILURES.with([effect, service(effect)])));
+        }
+        Self { sums: Arc::new(sums), traces }
+    }
+
+    /// One try of an effect is over.
+    pub fn tried(&self, effect: &'static str, took: Duration) {
+        self.sums.effects.get_or_create(&EFFECTS.with([effect])).observe(took.as_secs_f64());
+    }
+
+    /// It failed, and is done again.
+    pub fn failed(&self, effect: &'static str) {
+        self.sums.failures.get_or_create(&FAILURES.with([effect, service(effect)])).inc();
+    }
+
+    /// A task was told to open a window; the first one counts.
+    pub fn opened(&self, job: &JobName, window: Window) {
+        if !self.traces.is_on() {
+            return;
+        }
+        let mut opened = self.sums.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.entry((job.clone(), window)).or_insert_with(now);
+        if opened.len() > OPENINGS_MAX {
+            opened.pop_first();
+        }
+    }
+
+    /// An epoch is in the store, at this time by the controller's clock.
+    pub fn committed(&self, job: &JobName, window: Window, now_ms: i64) {
+        let delay = self.sums.commit_delay.get_or_create(&COMMIT_DELAY.with([&self.label(job)]));
+        delay.observe(seconds(now_ms - window.end_ms));
+    }
+
+    /// An epoch is visible.
+    pub fn published(&self, manifest: &Manifest, now_ms: i64) {
+        let (sums, job) = (&self.sums, self.label(&manifest.job));
+        let delay = sums.publish_delay.get_or_create(&PUBLISH_DELAY.with([&job]));
+        delay.observe(seconds(now_ms - manifest.window.end_ms));
+        let bytes: u64 = manifest.objects.iter().map(|object| object.staged.size).sum();
+        sums.objects.get_or_create(&OBJECTS.with([&job])).inc_by(manifest.objects.len() as f64);
+        sums.out_bytes.get_or_create(&OUT_BYTES.with([&job])).inc_by(bytes as f64);
+        for (stage, micros) in stages_named(&manifest.stages) {
+            sums.stages.get_or_create(&STAGES.with([&job, stage])).inc_by(micros as f64 / 1e6);
+        }
+    }
+
+    /// The span of an effect of an epoch.
+    pub fn span(&self, trace: WindowTrace, name: &'static str, begin: SystemTime, error: Option<String>) {
+        if self.traces.is_on() {
+            let span = Span::new(trace, Place::Below, name, begin, now());
+            self.traces.record(Span { error, ..span });
+        }
+    }
+
+    /// The span that all others of an epoch are below, once it is visible.
+    pub fn epoch_span(&self, trace: WindowTrace, manifest: &Manifest, begin: SystemTime) {
+        if !self.traces.is_on() {
+            return;
+        }
+        let key = (manifest.job.clone(), manifest.window);
+        let opened = self.sums.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let span = Span::new(trace, Place::Root, "epoch", opened.unwrap_or(begin).min(begin), now())
+            .with("streamctl.job", manifest.job.to_string())
+            .with("streamctl.epoch", i64::try_from(manifest.epoch.0).unwrap_or(i64::MAX))
+            .with("streamctl.window", manifest.window.to_string())
+            .with("streamctl.rows_in", i64::try_from(manifest.counts.rows_in).unwrap_or(i64::MAX))
+            .with("streamctl.rows_out", i64::try_from(manifest.counts.rows_out).unwrap_or(i64::MAX));
+        self.traces.record(span);
+    }
+
+    /// The job's name, as long as there are not too many.
+    fn label(&self, job: &JobName) -> String {
+        let mut jobs = self.sums.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !jobs.contains(job) {
+            if jobs.len() >= METRIC_JOBS_MAX {
+                return OTHERS.to_owned();
+            }
+            jobs.insert(job.clone());
+        }
+        job.to_string()
+    }
+
+    /// All of it, and what the core says if it is here.
+    pub async fn sheet(&self, leader: &Leader, sheet: &mut Sheet) {
+        let term = match leader.who() {
+            Who::Here(term) => term.0,
+            Who::Elsewhere(_) => 0,
+        };
+        sheet.gauges(&INFO, [(INFO.with([env!("CARGO_PKG_VERSION")]), 1.0)]);
+        sheet.gauge(&LEADER, if term > 0 { 1.0 } else { 0.0 });
+        sheet.gauge(&TERM, term as f64);
+        let sums = &self.sums;
+        sheet.histograms(&EFFECTS, &sums.effects);
+        sheet.histograms(&COMMIT_DELAY, &sums.commit_delay);
+        sheet.histograms(&PUBLISH_DELAY, &sums.publish_delay);
+        for (metric, counters) in [
+            (&FAILURES, &sums.failures),
+            (&OBJECTS, &sums.objects),
+            (&OUT_BYTES, &sums.out_bytes),
+            (&STAGES, &sums.stages),
+        ] {
+            sheet.counters(metric, counters);
+        }
+        if let Ok(handle) = leader.handle()
+            && let Ok(snapshot) = handle.ask(Snapshot::of).await
+        {
+            snapshot.sheet(sheet);
+        }
+    }
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms.max(0) as f64 / 1_000.0
+}
+
+/// Who did not do it.
+fn service(effect: &str) -> &'static str {
+    match effect {
+        "write manifest" => "checkpoint",
+        "publish" | "sweep" => "sink",
+        "list shards" => "source",
+        "look at lookup" => "lookup",
+        _ => "store",
+    }
+}
+
+/// Which window an effect is about, where it is one step of an epoch's way.
+pub fn window_of(core: &crate::core::Core, effect: &Effect) -> Option<Window> {
+    match effect {
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(manifest.window),
+        Effect::MoveHead { job, .. } => core.jobs.get(job)?.committing.as_ref().map(|c| c.manifest.window),
+        _ => None,
+    }
+}

@@ -1,0 +1,252 @@
+//! The HTTP door of a program: health, metrics, and what else it is given to show.
+//!
+//! Owns: the limits on strangers (connections, request heads, time), the headers of every answer, who may be meant by
+//! `Host`. Does not own: what is shown.
+//! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here may hold one up.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections at once; a further one waits until one of them ends.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Longest request line with all its headers.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most headers of a request.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Time in which a request's head must have come; a connection that says nothing for this long is closed.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which it is answered.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection is closed after this; a browser opens another.
+pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
+/// Wait after a connection could not be taken, for want of file descriptors perhaps.
+const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+
+/// A page may load scripts, styles and data from where it came from, and nothing from anywhere else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The text format of OpenMetrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Says whether the program can do its work, or why it can not.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// `/healthz`: the process answers. `/readyz`: it can do its work; else 503 and why not.
+pub fn health(ready: Ready) -> Router {
+    let readyz = move || {
+        let ready = ready();
+        async move {
+            match ready {
+                Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            }
+        }
+    };
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
+}
+
+/// The answer of `/metrics`.
+pub fn metrics_answer(text: String) -> Response {
+    ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
+}
+
+/// Serves `app` on `listener` until `stop`, within the limits above.
+pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
+    let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let app = guarded(app, local);
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let Some((stream, permit)) = accepted else {
+            tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
+            continue;
+        };
+        let app = app.clone();
+        tokio::spawn(async move {
+            connection(stream, app).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    let (stream, _) = listener.accept().await.ok()?;
+    let _slower = stream.set_nodelay(true);
+    Some((stream, permit))
+}
+
+/// Serves one connection to its end, or to the end of its time.
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        .max_headers(REQUEST_HEADERS_MAX);
+    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    tokio::pin!(serving);
+    // What goes wrong with a stranger's connection is nobody's concern.
+    tokio::select! {
+        _ended = serving.as_mut() => return,
+        () = tokio::time::sleep(CONNECTION_LIFE_MAX) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let _late = tokio::time::timeout(ANSWER_TIMEOUT, serving).await;
+}
+
+/// The app with the time limit, the check of `Host`, and the headers of every answer. `local`: it listens on loopback.
+pub fn guarded(app: Router, local: bool) -> Router {
+    app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /\n"))
+        .layer(from_fn(within_time))
+        .layer(from_fn_with_state(local, right_host))
+        .layer(from_fn(with_headers))
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "no answer in time; try again\n").into_response(),
+    }
+}
+
+async fn right_host(State(local): State<bool>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if local && !is_this_machine(host) {
+        // A page from elsewhere whose name was made to lead here: its scripts would read what is served.
+        let told = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";
+        return (StatusCode::MISDIRECTED_REQUEST, told).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` header means this machine by itself: an address, or `localhost`; never a name that somebody else may
+/// have given to it.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+async fn with_headers(request: Request, next: Next) -> Response<Body> {
+    let mut response = next.run(request).await;
+    let headers: &mut HeaderMap = response.headers_mut();
+    let fixed: [(HeaderName, &str); 6] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    async fn door() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = health(Arc::new(|| Err("no line to a controller".to_owned())));
+        tokio::spawn(serve(listener, app, std::future::pending()));
+        address
+    }
+
+    async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn request(path: &str, host: &str, more: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_program_says_that_it_lives_and_why_it_is_not_ready() {
+        let address = door().await;
+        let healthy = ask(address, &request("/healthz", "localhost:1", "")).await;
+        assert!(healthy.starts_with("HTTP/1.1 200") && healthy.contains("default-src 'none'"), "{healthy}");
+        let ready = ask(address, &request("/readyz", "127.0.0.1", "")).await;
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("no line to a controller\n"), "{ready}");
+        let nothing = ask(address, &request("/etc/passwd", "[::1]:80", "")).await;
+        assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_somebody_else_gave_to_this_machine_is_refused() {
+        let address = door().await;
+        let answer = ask(address, &request("/healthz", "evil.example:7080", "")).await;
+        assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+        assert!(!is_this_machine("") && !is_this_machine("127.0.0.1.evil.example"));
+        assert!(is_this_machine("LOCALHOST:1") && is_this_machine("[::1]:7080") && is_this_machine("10.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let address = door().await;
+        let long = format!("X-Long: {}\r\n", "x".repeat(REQUEST_HEAD_BYTES_MAX));
+        let answer = ask(address, &request("/healthz", "localhost", &long)).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+        let many: String = (0..=REQUEST_HEADERS_MAX).map(|n| format!("X-{n}: 1\r\n")).collect();
+        let answer = ask(address, &request("/healthz", "localhost", &many)).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_for_another_to_end() {
+        let address = door().await;
+        let mut held = vec![];
+        for _ in 0..CONNECTIONS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut first = [0; 15];
+            stream.read_exact(&mut first).await.unwrap();
+            held.push(stream);
+        }
+        let late = tokio::spawn(async move { ask(address, &request("/healthz", "localhost", "")).await });
+        tokio::task::yield_now().await;
+        assert!(!late.is_finished());
+        held.clear();
+        assert!(late.await.unwrap().starts_with("HTTP/1.1 200"));
+    }
+}

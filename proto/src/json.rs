@@ -1,0 +1,111 @@
+//! What the Jobs service answers, as JSON: the same names wherever it is given, on the command line or over HTTP.
+//!
+//! Rule: the names are those of the messages' fields; a name, once given, keeps its meaning.
+
+use crate::v1;
+use serde_json::{Value, json};
+
+/// `running`, `waiting` ...
+pub fn state(status: &v1::JobStatus) -> &'static str {
+    match status.state() {
+        v1::JobState::Unspecified => "unknown",
+        v1::JobState::Starting => "starting",
+        v1::JobState::Running => "running",
+        v1::JobState::Waiting => "waiting",
+        v1::JobState::Draining => "draining",
+        v1::JobState::Stopped => "stopped",
+        v1::JobState::Completed => "completed",
+        v1::JobState::Failed => "failed",
+    }
+}
+
+/// A job.
+pub fn status(job: &v1::JobStatus) -> Value {
+    let running = |status: &v1::TaskStatus| {
+        json!({
+            "task": task(status.task.as_ref()), "worker": status.worker, "shards": status.shards,
+            "watermark_ms": status.watermark_ms,
+        })
+    };
+    let lookup = |lookup: &v1::LookupStatus| {
+        json!({
+            "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
+            "problem": lookup.problem,
+        })
+    };
+    json!({
+        "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
+        "epoch": job.epoch, "published": job.published, "totals": counts(job.totals.as_ref()),
+        "last_epoch": job.last_epoch.as_ref().map(epoch), "lag_ms": job.lag_ms,
+        "shards_open": job.shards_open, "shards_ended": job.shards_ended,
+        "shards": job.shards.iter().map(shard).collect::<Vec<_>>(),
+        "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
+        "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
+        "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
+    })
+}
+
+fn shard(shard: &v1::ShardStatus) -> Value {
+    json!({
+        "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
+        "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
+        "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
+        "iterator_renewals": shard.iterator_renewals, "ended": shard.ended, "data_losses": shard.data_losses,
+        "foreign_records": shard.foreign_records, "last_arrival_ms": shard.last_arrival_ms,
+    })
+}
+
+/// An epoch.
+pub fn epoch(epoch: &v1::EpochSummary) -> Value {
+    let window = epoch.window.unwrap_or_default();
+    let stages = epoch.stages.unwrap_or_default();
+    let unmatched = |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    json!({
+        "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
+        "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
+        "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
+        "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
+        "stages": {"decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us},
+    })
+}
+
+/// A worker.
+pub fn worker(worker: &v1::WorkerStatus) -> Value {
+    json!({
+        "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
+        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
+    })
+}
+
+fn counts(counts: Option<&v1::Counts>) -> Value {
+    let counts = counts.copied().unwrap_or_default();
+    json!({
+        "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
+        "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
+    })
+}
+
+/// `after 4963...`, `start`, `end`, `at 2026-11-24T00:46:00Z`.
+pub fn position(position: Option<&v1::Position>) -> String {
+    use v1::position::At;
+    match position.and_then(|position| position.at.as_ref()) {
+        None => "-".into(),
+        Some(At::Start(_)) => "start".into(),
+        Some(At::TimestampMs(ms)) => format!("at {}", time(*ms)),
+        Some(At::After(after)) if after.sub_sequence == 0 => format!("after {}", after.sequence),
+        Some(At::After(after)) => format!("after {}/{}", after.sequence, after.sub_sequence),
+        Some(At::End(_)) => "end".into(),
+    }
+}
+
+/// `t3.7`.
+pub fn task(task: Option<&v1::TaskId>) -> String {
+    task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
+}
+
+/// In UTC, with milliseconds where there are some.
+pub fn time(ms: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
+    time.format(format).to_string()
+}

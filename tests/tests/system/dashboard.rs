@@ -1,0 +1,270 @@
+//! The dashboard as people see it: a real browser, real jobs, in light and dark, on wide and narrow screens.
+//!
+//! Screenshots are kept in `target/dashboard/` of the build, for people to look at.
+
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use streamctl_tests::browser::Browser;
+use streamctl_tests::cluster::Cluster;
+use streamctl_tests::places::{binary, country_lookup, free_port, one_system_at_a_time};
+use streamctl_tests::process::{Launch, Process};
+use streamctl_tests::servers::Etcd;
+use streamctl_tests::wait;
+
+const SHOWN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Beside the programs, so that nothing is written into the checkout.
+fn shots() -> PathBuf {
+    binary("streamctl").parent().unwrap().join("dashboard")
+}
+
+/// A generated job whose figures are of every kind; `query` and `more` as in a job file.
+fn job(folder: &Path, name: &str, columns: &str, more: &str) -> PathBuf {
+    let lookup = folder.join("lookup");
+    std::fs::create_dir_all(&lookup).unwrap();
+    std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).unwrap();
+    let file = folder.join(format!("{name}.toml"));
+    let root = folder.display();
+    let text = format!(
+        r#"
+name = "{name}"
+[source]
+type = "generator"
+shards = 3
+rate = 600
+bad_every = 40
+unmatched_every = 25
+[window]
+size = "1s"
+[[lookup]]
+name = "country_lookup"
+path = "{root}/lookup/"
+[transform]
+sql = """
+SELECT {columns}, c."Code" AS country_code FROM source s JOIN country_lookup c ON s.country = c."CountryName"
+"""
+[sink]
+path = "{root}/{name}/out/"
+[dead_letter]
+path = "{root}/{name}/dead/"
+[checkpoint]
+location = "{root}/{name}/checkpoint/"
+{more}
+"#
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+const COLUMNS: &str = "s.uuid, s.itemtype, s.unitssold";
+
+fn run(folder: &Path, file: &Path, port: u16) -> Process {
+    let address = format!("127.0.0.1:{port}");
+    let args = ["run", file.to_str().unwrap(), "--http-listen", &address];
+    Launch::new("run", binary("streamctl"), &args, folder).start()
+}
+
+#[test]
+fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let file = job(folder.path(), "sales-by-country", COLUMNS, "");
+    let port = free_port();
+    let mut process = run(folder.path(), &file, port);
+    let origin = format!("http://127.0.0.1:{port}");
+    wait::until("the dashboard's address", SHOWN_WITHIN, || {
+        process.log().contains(&format!("dashboard: {origin}/")).then_some(())
+    });
+
+    let mut browser = Browser::start(&shots());
+    browser.open(&format!("{origin}/"));
+    browser.see("#connection", "live");
+    browser.see("tbody tr", "sales-by-country");
+    browser.see("tbody .state", "running");
+    browser.until("document.querySelector('tbody .spark path') !== null");
+    browser.looks_good("jobs");
+
+    browser.click("tbody a");
+    browser.see("h1", "sales-by-country");
+    browser.until("document.querySelectorAll('[data-chart=windows] .bar').length >= 3");
+    // Windows come by themselves; a reload would forget this.
+    browser.evaluate("document.body.dataset.mark = 'same page'");
+    let before = browser.evaluate("document.querySelectorAll('[data-chart=windows] .bar').length").as_u64().unwrap();
+    browser.until(&format!("document.querySelectorAll('[data-chart=windows] .bar').length >= {}", before + 3));
+    assert_eq!(browser.evaluate("document.body.dataset.mark"), "same page");
+
+    // The keyboard chooses a window; its figures are those of the API.
+    browser.order(&json!({"do": "focus", "selector": "[data-chart=windows]"}));
+    browser.order(&json!({"do": "press", "key": "Home"}));
+    browser.order(&json!({"do": "press", "key": "ArrowRight"}));
+    browser.see(".picked .facts", "Epoch");
+    let same = browser.evaluate(
+        "fetch('/api/v1/jobs/sales-by-country/epochs?from=2&limit=1').then((answer) => answer.json()).then(({ epochs }) => {
+            const facts = Object.fromEntries([...document.querySelectorAll('.picked .facts div')].map((fact) =>
+                [fact.children[0].textContent, fact.children[1].textContent.replaceAll(',', '')]));
+            const counts = epochs[0].counts;
+            return [Number(facts.Epoch) === 2, Number(facts['Rows in']) === counts.rows_in,
+                Number(facts['Rows out']) === counts.rows_out, Number(facts['Dead letters']) === counts.rows_dead,
+                Number(facts.Unmatched) === counts.rows_unmatched, counts.rows_dead > 0, counts.rows_unmatched > 0];
+        })",
+    );
+    assert_eq!(same, json!([true, true, true, true, true, true, true]));
+    assert_eq!(browser.evaluate("document.activeElement.dataset.chart"), "windows", "the focus stays where it was");
+    for text in ["Time per stage", "country_lookup", "Reported up to", "3 open, 0 ended"] {
+        browser.see(".card", text);
+    }
+    browser.looks_good("job");
+    browser.kept_to(&origin);
+
+    process.kill();
+    browser.see("#lost", "The controller does not answer");
+    browser.see("#connection", "connection lost");
+    browser.see("h1", "sales-by-country");
+    browser.looks_good("lost");
+    let _process = run(folder.path(), &file, port);
+    browser.see("#connection", "live");
+    browser.order(&json!({"do": "gone", "selector": "#lost"}));
+    assert_eq!(browser.evaluate("document.body.dataset.mark"), "same page");
+    browser.kept_to(&origin);
+}
+
+#[test]
+fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let etcd = Etcd::start(folder.path());
+    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("etcd://{}", etcd.address()), None);
+    cluster.add_controller("controller-1");
+    let leader = wait::until("a leader", SHOWN_WITHIN, || cluster.leader());
+    cluster.add_controller("controller-2");
+
+    let origin = format!("http://{}", cluster.dashboard("controller-2"));
+    let mut browser = Browser::start(&shots());
+    wait::until("the standby's page", SHOWN_WITHIN, || {
+        wait::http_get(origin.rsplit(':').next()?.parse().ok()?, "/readyz")?.contains("ready\n").then_some(())
+    });
+    browser.open(&format!("{origin}/"));
+    browser.see("#cluster", "stands by");
+    browser.see("#cluster", "leads and is asked");
+    browser.see(".empty", "No jobs yet");
+    assert_eq!(leader, "controller-1");
+
+    // Nobody reads yet: the job says what it waits for.
+    let good = job(folder.path(), "orders", COLUMNS, "");
+    let bad = job(folder.path(), "broken-cast", "CAST(s.itemtype AS BIGINT) AS n", "[retry]\nmax = 0");
+    cluster.cli_ok(&["submit", good.to_str().unwrap()]);
+    browser.see("tbody .remark", "a worker: none is connected");
+    cluster.add_worker("worker-1");
+    browser.see("tbody tr:has-text('orders') .state", "running");
+    browser.until("[...document.querySelectorAll('td')].some((cell) => /\\d\\/s/.test(cell.textContent))");
+
+    cluster.cli_ok(&["submit", bad.to_str().unwrap()]);
+    browser.see("tbody tr:has-text('broken-cast') .state", "failed");
+    cluster.cli_ok(&["stop", "orders"]);
+    browser.see("tbody tr:has-text('orders') .state", "stopped");
+    the_same_as_the_command_line(&cluster, &mut browser);
+    browser.looks_good("cluster");
+    browser.click("tbody tr:has-text('broken-cast') a");
+    browser.see(".problem.bad", "Stopped with an error");
+    browser.see(".problem.bad .hint", "submit it again");
+    assert!(browser.evaluate("document.title").as_str().unwrap().starts_with("(1 failed) broken-cast · failed"));
+    browser.looks_good("failed");
+
+    let tree = browser.evaluate(RESHARDED);
+    assert_eq!(tree, json!([5, 6, 0, "Lineage of 6 shards in 3 generations", true]), "a loop leads to itself");
+
+    browser.click("nav a[data-nav=workers]");
+    browser.see("tbody tr", "worker-1");
+    browser.looks_good("workers");
+    browser.open(&format!("{origin}/#/job/no-such-job"));
+    browser.see(".problem.bad", "there is no job no-such-job");
+
+    // The leader goes: the page that was a standby's is the leader's now.
+    cluster.kill("controller-1");
+    browser.open(&format!("{origin}/#/"));
+    browser.see("#cluster", "controller-2 leads");
+    browser.see("tbody tr:has-text('orders') .state", "stopped");
+}
+
+/// A stopped job, its epochs and the workers' names: whoever asks, gets the same.
+#[track_caller]
+fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
+    let mut shown = browser.evaluate("fetch('/api/v1/jobs/orders').then((answer) => answer.json())");
+    assert_eq!(shown.as_object_mut().unwrap().remove("shards_omitted"), Some(json!(0)));
+    let printed: Value = serde_json::from_str(&cluster.cli_ok(&["status", "orders", "-o", "json"])).unwrap();
+    assert_eq!(shown, printed);
+    let shown = browser.evaluate("fetch('/api/v1/jobs/orders/epochs?from=1&limit=1').then((answer) => answer.json())");
+    let printed = cluster.cli_ok(&["epochs", "orders", "--from", "1", "--limit", "1", "-o", "json"]);
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(shown["epochs"][0], printed[0]);
+    let shown = browser.evaluate("fetch('/api/v1/workers').then((answer) => answer.json())");
+    let printed: Value = serde_json::from_str(&cluster.cli_ok(&["workers", "-o", "json"])).unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&shown["workers"][0]), names(&printed[0]));
+}
+
+/// Shards of a stream that was split and merged, with names and parents as no stream has them.
+const RESHARDED: &str = r#"Promise.all([import('/page/charts.js'), import('/page/dom.js')]).then(([{ lineage }, { show }]) => {
+    const shard = (shard, parents, ended) => ({ shard, parents, ended });
+    const tree = lineage([shard('shardId-000000000000', [], true), shard('shardId-000000000001', ['shardId-000000000000'], true),
+        shard('shardId-000000000002', ['shardId-000000000000'], true), shard('shardId-000000000003', ['shardId-000000000001', 'shardId-000000000002'], false),
+        shard('shardId-000000000004', ['gone'], false), shard('<b>loop', ['<b>loop'], false)]);
+    show(document.querySelector('#main'), tree);
+    return [tree.querySelectorAll('.edge').length, tree.querySelectorAll('.shard').length, tree.querySelectorAll('b').length,
+        tree.getAttribute('aria-label'), lineage([shard('a', [], false)]) === undefined];
+})"#;
+
+#[test]
+fn a_key_that_looks_like_a_page_is_shown_as_text() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let hostile = "<img src=x onerror='document.title=1'><b>bold</b>";
+    let records = folder.path().join("in");
+    let lookup = folder.path().join("lookup");
+    std::fs::create_dir_all(&records).unwrap();
+    std::fs::create_dir_all(&lookup).unwrap();
+    std::fs::write(lookup.join("l.csv"), "name,code\nPeru,PE\n").unwrap();
+    let lines = [json!({"country": "Peru"}), json!({ "country": hostile })];
+    std::fs::write(records.join("<script>.json"), lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    let file = folder.path().join("job.toml");
+    let text = r#"
+name = "hostile"
+[source]
+type = "files"
+path = "ROOT/in/"
+format = "json"
+[source.schema]
+country = "string"
+[window]
+size = "1s"
+[[lookup]]
+name = "l"
+path = "ROOT/lookup/"
+[transform]
+sql = "SELECT s.country, l.code FROM source s JOIN l ON s.country = l.name"
+[sink]
+path = "ROOT/out/"
+[checkpoint]
+location = "ROOT/checkpoint/"
+"#;
+    let rooted = text.replace("ROOT", folder.path().to_str().unwrap());
+    std::fs::write(&file, rooted).unwrap();
+    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("file://{}/store", folder.path().display()), None);
+    cluster.add_controller("controller-1");
+    wait::until("a leader", SHOWN_WITHIN, || cluster.leader());
+    cluster.add_worker("worker-1");
+    cluster.cli_ok(&["submit", file.to_str().unwrap()]);
+
+    let origin = format!("http://{}", cluster.dashboard("controller-1"));
+    let mut browser = Browser::start(&shots());
+    browser.open(&format!("{origin}/#/job/hostile"));
+    browser.see("h1 .state", "completed");
+    browser.see(".key q", hostile);
+    browser.see("th code", "<script>.json");
+    let made =
+        browser.evaluate("[document.querySelectorAll('main img, main b, main script').length, document.title !== '1']");
+    assert_eq!(made, json!([0, true]));
+    browser.looks_good("hostile");
+    browser.kept_to(&origin);
+}
