@@ -1,5 +1,7 @@
 //! One file per verb: ask the controller, print the answer.
 
+pub mod completions;
+pub mod context;
 pub mod dead_letters;
 pub mod demo;
 pub mod epochs;
