@@ -4,7 +4,11 @@ use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
 use crate::verbs::demo::DemoArgs;
+use crate::verbs::diff::DiffArgs;
+use crate::verbs::explain::ExplainArgs;
+use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -63,6 +67,14 @@ pub enum Verb {
     Status(StatusArgs),
     /// List the jobs
     List(ListArgs),
+    /// Watch jobs, shards, lag and rates live
+    Top(TopArgs),
+    /// Show what a job would do: its plan, columns, places, and how it is spread
+    Explain(ExplainArgs),
+    /// Run a job's query on a few records of its real source, and write nothing
+    Preview(PreviewArgs),
+    /// Compare a changed job file with the running job, and say what can be taken over
+    Diff(DiffArgs),
     /// Stop a job; its position is kept
     Stop(StopArgs),
     /// List the committed epochs of a job
@@ -262,6 +274,10 @@ mod tests {
             "verify --local job.toml --state s --replay 1",
             "list --names",
             "stop sales --drain --no-wait --quiet",
+            "top sales --interval 500ms --color never",
+            "explain job.toml -o json",
+            "preview job.toml --records 20 --from earliest",
+            "--context prod diff job.toml",
             "context add prod --controller https://a:7070 --ca ca.pem --use",
             "context use prod",
             "context list -o json",

@@ -34,6 +34,12 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it does.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
+/// The world as this process reaches it, by the settings of every AWS client.
+pub fn world() -> World {
+    let aws = Aws::new(AwsSettings::from_env());
+    World { storages: Storages::new(aws.clone()), aws }
+}
+
 /// Runs a job here until it ends, the listener has enough, or the process is asked to stop.
 pub async fn run_here(job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);

@@ -12,6 +12,7 @@ pub mod error;
 pub mod local;
 pub mod output;
 pub mod progress;
+pub mod top;
 pub mod verbs;
 pub mod views;
 
@@ -35,6 +36,10 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
         Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
+        Verb::Top(args) => verbs::top::run(&args, &controller()?, out).await,
+        Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
+        Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,
+        Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod flight;
 pub mod line;
 pub mod node;
+pub mod preview;
 pub mod registry;
 pub mod replay;
 pub mod results;

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn names_of_jobs_are_completed_where_a_job_is_wanted() {
         let verbs = verbs_of_jobs();
-        for verb in ["status", "stop", "epochs", "tail", "verify", "dead-letters"] {
+        for verb in ["status", "stop", "epochs", "tail", "verify", "dead-letters", "top"] {
             assert!(verbs.iter().any(|known| known == verb), "{verb} is not in {verbs:?}");
         }
         assert!(!verbs.contains(&"submit".to_owned()));
