@@ -2,7 +2,7 @@
 //!
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
-use crate::output::table;
+use crate::output::{Paint, Tone, table};
 use serde_json::{Value, json};
 use streamctl_proto::v1;
 
@@ -20,18 +20,28 @@ pub fn state(status: &v1::JobStatus) -> &'static str {
     }
 }
 
+/// Whether a job in such a state is as it should be.
+pub fn tone(status: &v1::JobStatus) -> Tone {
+    match status.state() {
+        v1::JobState::Failed => Tone::Bad,
+        v1::JobState::Waiting | v1::JobState::Draining | v1::JobState::Starting => Tone::Waiting,
+        v1::JobState::Running => Tone::Good,
+        v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Unspecified => Tone::Dim,
+    }
+}
+
 /// Nothing more comes from a job in such a state.
 pub fn has_ended(status: &v1::JobStatus) -> bool {
     matches!(status.state(), v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Failed)
 }
 
 /// One line per job.
-pub fn jobs_text(jobs: &[v1::JobStatus]) -> String {
+pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
     let row = |job: &v1::JobStatus| {
         let totals = job.totals.unwrap_or_default();
         [
             job.job.clone(),
-            state(job).to_owned(),
+            paint.word(tone(job), state(job)),
             job.published.to_string(),
             totals.rows_in.to_string(),
             totals.rows_out.to_string(),
@@ -45,7 +55,7 @@ pub fn jobs_text(jobs: &[v1::JobStatus]) -> String {
 }
 
 /// Everything about one job.
-pub fn status_text(job: &v1::JobStatus) -> String {
+pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     let totals = job.totals.unwrap_or_default();
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| {
@@ -54,11 +64,11 @@ pub fn status_text(job: &v1::JobStatus) -> String {
         }
     };
     line("job", job.job.clone());
-    line("state", state(job).to_owned());
+    line("state", paint.word(tone(job), state(job)));
     for cause in &job.waiting_on {
         line("waiting on", cause.clone());
     }
-    line("error", job.error.clone());
+    line("error", if job.error.is_empty() { String::new() } else { paint.word(Tone::Bad, &job.error) });
     line("hint", job.hint.clone());
     line("epoch", format!("{} committed, {} published", job.epoch, job.published));
     line(
@@ -92,6 +102,19 @@ pub fn status_text(job: &v1::JobStatus) -> String {
         lines.extend([String::new(), part]);
     }
     lines.join("\n")
+}
+
+/// What a job does right now, in a few words.
+pub fn now_line(job: &v1::JobStatus) -> String {
+    let totals = job.totals.unwrap_or_default();
+    let waits = if job.waiting_on.is_empty() { String::new() } else { format!("; waiting on {}", job.waiting_on[0]) };
+    format!(
+        "{}: epoch {}, {} rows out, lag {}{waits}",
+        state(job),
+        job.published,
+        totals.rows_out,
+        milliseconds(job.lag_ms)
+    )
 }
 
 /// What was just published, in one line.
@@ -243,7 +266,7 @@ fn counts_json(counts: Option<&v1::Counts>) -> Value {
     })
 }
 
-fn position(position: Option<&v1::Position>) -> String {
+pub(crate) fn position(position: Option<&v1::Position>) -> String {
     use v1::position::At;
     match position.and_then(|position| position.at.as_ref()) {
         None => "-".into(),
@@ -255,7 +278,7 @@ fn position(position: Option<&v1::Position>) -> String {
     }
 }
 
-fn task(task: Option<&v1::TaskId>) -> String {
+pub(crate) fn task(task: Option<&v1::TaskId>) -> String {
     task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
 }
 
@@ -263,13 +286,13 @@ fn window(window: Option<&v1::Window>) -> String {
     window.map_or_else(|| "-".into(), |window| time(window.start_ms))
 }
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
     time.format(format).to_string()
 }
 
-fn milliseconds(ms: u64) -> String {
+pub(crate) fn milliseconds(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
@@ -362,7 +385,7 @@ shardId-0  w-1     t3.7  0 ms  100      29 KiB  0          after 41
 
 TASK  WORKER  SHARDS  REPORTED UP TO
 t3.7  w-1     1       2026-11-24T00:46:00Z";
-        assert_eq!(status_text(&status()), expected);
+        assert_eq!(status_text(&status(), Paint::default()), expected);
     }
 
     #[test]
@@ -379,6 +402,9 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
     #[test]
     fn a_failed_job_shows_its_error_in_the_list() {
         let job = v1::JobStatus { state: v1::JobState::Failed.into(), error: "no such column".into(), ..status() };
-        assert!(jobs_text(&[job]).ends_with("failed  7          100      95        2     1.2 s  no such column"));
+        assert!(
+            jobs_text(&[job], Paint::default())
+                .ends_with("failed  7          100      95        2     1.2 s  no such column")
+        );
     }
 }
