@@ -48,6 +48,8 @@ pub struct Finished {
     pub unmatched: Vec<UnmatchedKey>,
     /// How long it took.
     pub stages: StageTimes,
+    /// When the last record was decoded, the last row computed, the last object staged.
+    pub over: [Instant; 3],
     /// The result, for subscribers.
     pub rows: Rows,
 }
@@ -78,7 +80,7 @@ pub async fn run(
     let sink = WindowSink::new(sink_context(&context, &which), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone());
     let worked = work(feed(decoder, feeds, open.input, &mut dead), drain(open.output, sink, rows)).await;
-    let (mut counts, mut stages, sink, rows, spent) = match worked {
+    let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
@@ -105,18 +107,20 @@ pub async fn run(
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
-    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, rows })
+    let over = [decoded, computed, Instant::now()];
+    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, over, rows })
 }
 
-type Fed = (Counts, StageTimes);
-type Drained = (WindowSink, Rows, StageTimes);
+/// With the time when it was over.
+type Fed = (Counts, StageTimes, Instant);
+type Drained = (WindowSink, Rows, StageTimes, Instant);
 
 /// Feeds and drains at the same time. When the result can not be written the input is not waited for: it ends with the
 /// window, which may be an hour away.
 async fn work(
     feed: impl Future<Output = Result<Fed, TaskError>>,
     drain: impl Future<Output = Result<Drained, TaskError>>,
-) -> Result<(Counts, StageTimes, WindowSink, Rows, StageTimes), TaskError> {
+) -> Result<(Fed, Drained), TaskError> {
     tokio::pin!(feed, drain);
     let (fed, drained) = tokio::select! {
         biased;
@@ -127,7 +131,7 @@ async fn work(
         }
     };
     match (fed, drained) {
-        (Ok((counts, stages)), Ok((sink, rows, spent))) => Ok((counts, stages, sink, rows, spent)),
+        (Ok(fed), Ok(drained)) => Ok((fed, drained)),
         // The query can fail because its input broke off, so the input's own error comes first.
         (Err(error), Ok((sink, ..))) => {
             sink.abort().await;
@@ -188,7 +192,7 @@ async fn feed(
         }
         drop(feed.permit);
     }
-    Ok((counts, stages))
+    Ok((counts, stages, Instant::now()))
 }
 
 /// Takes what the query gives and stages it.
@@ -200,7 +204,7 @@ async fn drain(mut output: QueryOutput, mut sink: WindowSink, mut rows: Rows) ->
         stages.transform_us += micros(computed);
         let batch: RecordBatch = match next {
             Ok(Some(batch)) => batch,
-            Ok(None) => return Ok((sink, rows, stages)),
+            Ok(None) => return Ok((sink, rows, stages, Instant::now())),
             Err(error) => {
                 sink.abort().await;
                 return Err(error.into());
