@@ -4,6 +4,7 @@
 
 use crate::output::{Paint, Tone, table};
 use serde_json::{Value, json};
+use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1;
 
 /// `running`, `waiting` ...
@@ -89,6 +90,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     line("sink", job.sink.clone());
     if let Some(epoch) = &job.last_epoch {
         line("last", epoch_line(epoch));
+        line("way out", epoch.stages.filter(|stages| stages.publish_us > 0).map(way_out_line).unwrap_or_default());
         for key in &epoch.unmatched {
             line("unmatched", format!("{:?} in {}, {} rows", key.key, key.lookup, key.rows));
         }
@@ -144,6 +146,23 @@ fn epoch_line(epoch: &v1::EpochSummary) -> String {
     )
 }
 
+/// What a window waited for from its end until it was published.
+fn way_out_line(stages: v1::StageTimes) -> String {
+    let ms = |us: u64| us as f64 / 1_000.0;
+    format!(
+        "{:.1} ms from closed to published: decode {:.1}, transform {:.1}, stage {:.1}, report {:.1}, commit {:.1}, \
+         publish {:.1}; closed {:.1} ms after its end",
+        ms(StageTimes::from(stages).closed_to_published_us()),
+        ms(stages.last_decode_us),
+        ms(stages.last_transform_us),
+        ms(stages.last_stage_us),
+        ms(stages.report_us),
+        ms(stages.commit_us),
+        ms(stages.publish_us),
+        ms(stages.last_read_us),
+    )
+}
+
 fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
     let row = |shard: &v1::ShardStatus| {
         [
@@ -183,11 +202,17 @@ pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
             counts.rows_unmatched.to_string(),
             epoch.objects.to_string(),
             bytes(epoch.bytes_out),
+            epoch.stages.filter(|stages| stages.publish_us > 0).map(latency).unwrap_or_default(),
             if epoch.published { "published" } else { "committed" }.to_owned(),
         ]
     };
     let rows = epochs.iter().map(row).collect::<Vec<_>>();
-    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "STATE"], &rows)
+    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "LATENCY", "STATE"], &rows)
+}
+
+/// From closed to published.
+fn latency(stages: v1::StageTimes) -> String {
+    milliseconds(StageTimes::from(stages).closed_to_published_us() / 1_000)
 }
 
 /// One line per worker.
@@ -246,7 +271,18 @@ pub fn epoch_json(epoch: &v1::EpochSummary) -> Value {
         "counts": counts_json(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
         "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
         "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
-        "stages": {"decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us},
+        "stages": stages_json(&stages),
+    })
+}
+
+/// Time per stage as JSON: what was computed, and the window's way out.
+fn stages_json(stages: &v1::StageTimes) -> Value {
+    json!({
+        "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
+        "last_read_us": stages.last_read_us, "last_decode_us": stages.last_decode_us,
+        "last_transform_us": stages.last_transform_us, "last_stage_us": stages.last_stage_us,
+        "report_us": stages.report_us, "commit_us": stages.commit_us, "publish_us": stages.publish_us,
+        "closed_to_published_us": StageTimes::from(*stages).closed_to_published_us(),
     })
 }
 
