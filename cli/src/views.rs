@@ -3,23 +3,11 @@
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
 use crate::output::{Paint, Tone, table};
-use serde_json::{Value, json};
+pub use streamctl_proto::json::{
+    epoch as epoch_json, position, state, status as status_json, task, time, worker as worker_json,
+};
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1;
-
-/// `running`, `waiting` ...
-pub fn state(status: &v1::JobStatus) -> &'static str {
-    match status.state() {
-        v1::JobState::Unspecified => "unknown",
-        v1::JobState::Starting => "starting",
-        v1::JobState::Running => "running",
-        v1::JobState::Waiting => "waiting",
-        v1::JobState::Draining => "draining",
-        v1::JobState::Stopped => "stopped",
-        v1::JobState::Completed => "completed",
-        v1::JobState::Failed => "failed",
-    }
-}
 
 /// Whether a job in such a state is as it should be.
 pub fn tone(status: &v1::JobStatus) -> Tone {
@@ -226,106 +214,8 @@ pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
     table(["WORKER", "STATE", "TASKS", "MEMORY", "FLIGHT"], &rows)
 }
 
-/// A job as JSON.
-pub fn status_json(job: &v1::JobStatus) -> Value {
-    let shard = |shard: &v1::ShardStatus| {
-        json!({
-            "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
-            "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
-            "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
-            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended, "data_losses": shard.data_losses,
-            "foreign_records": shard.foreign_records, "last_arrival_ms": shard.last_arrival_ms,
-        })
-    };
-    let running = |status: &v1::TaskStatus| {
-        json!({
-            "task": task(status.task.as_ref()), "worker": status.worker, "shards": status.shards,
-            "watermark_ms": status.watermark_ms,
-        })
-    };
-    let lookup = |lookup: &v1::LookupStatus| {
-        json!({
-            "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
-            "problem": lookup.problem,
-        })
-    };
-    json!({
-        "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
-        "epoch": job.epoch, "published": job.published, "totals": counts_json(job.totals.as_ref()),
-        "last_epoch": job.last_epoch.as_ref().map(epoch_json), "lag_ms": job.lag_ms,
-        "shards_open": job.shards_open, "shards_ended": job.shards_ended,
-        "shards": job.shards.iter().map(shard).collect::<Vec<_>>(),
-        "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
-        "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
-    })
-}
-
-/// An epoch as JSON.
-pub fn epoch_json(epoch: &v1::EpochSummary) -> Value {
-    let window = epoch.window.unwrap_or_default();
-    let stages = epoch.stages.unwrap_or_default();
-    let unmatched = |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
-    json!({
-        "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
-        "counts": counts_json(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
-        "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
-        "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
-        "stages": stages_json(&stages),
-    })
-}
-
-/// Time per stage as JSON: what was computed, and the window's way out.
-fn stages_json(stages: &v1::StageTimes) -> Value {
-    json!({
-        "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
-        "last_read_us": stages.last_read_us, "last_decode_us": stages.last_decode_us,
-        "last_transform_us": stages.last_transform_us, "last_stage_us": stages.last_stage_us,
-        "report_us": stages.report_us, "commit_us": stages.commit_us, "publish_us": stages.publish_us,
-        "closed_to_published_us": StageTimes::from(*stages).closed_to_published_us(),
-    })
-}
-
-/// A worker as JSON.
-pub fn worker_json(worker: &v1::WorkerStatus) -> Value {
-    json!({
-        "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
-        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
-    })
-}
-
-fn counts_json(counts: Option<&v1::Counts>) -> Value {
-    let counts = counts.copied().unwrap_or_default();
-    json!({
-        "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
-        "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
-    })
-}
-
-pub(crate) fn position(position: Option<&v1::Position>) -> String {
-    use v1::position::At;
-    match position.and_then(|position| position.at.as_ref()) {
-        None => "-".into(),
-        Some(At::Start(_)) => "start".into(),
-        Some(At::TimestampMs(ms)) => format!("at {}", time(*ms)),
-        Some(At::After(after)) if after.sub_sequence == 0 => format!("after {}", after.sequence),
-        Some(At::After(after)) => format!("after {}/{}", after.sequence, after.sub_sequence),
-        Some(At::End(_)) => "end".into(),
-    }
-}
-
-pub(crate) fn task(task: Option<&v1::TaskId>) -> String {
-    task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
-}
-
 fn window(window: Option<&v1::Window>) -> String {
     window.map_or_else(|| "-".into(), |window| time(window.start_ms))
-}
-
-pub(crate) fn time(ms: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
-    time.format(format).to_string()
 }
 
 pub(crate) fn milliseconds(ms: u64) -> String {
