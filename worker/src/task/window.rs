@@ -23,7 +23,7 @@ use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Wind
 use tokio::sync::mpsc;
 
 /// Records decoded at once.
-pub(crate) const DECODE_RECORDS_MAX: usize = 8_192;
+pub const DECODE_RECORDS_MAX: usize = 8_192;
 /// Values decoded at once, records times columns: each takes memory even where it is null.
 const DECODE_VALUES_MAX: usize = 1 << 20;
 /// What operators of a query may hold back: they gather rows by number, so large rows are gathered in smaller batches.

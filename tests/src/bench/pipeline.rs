@@ -1,0 +1,149 @@
+//! The way of a record through a worker, without its source: decode, query, sink, on one thread.
+//!
+//! Owns: the order of the steps, which is that of `worker/src/task/window.rs`. Does not own: the steps.
+//! Rule: from the first record to the object being visible; nothing is prepared that a worker would do per window.
+
+use super::data::Sales;
+use crate::places::country_lookup;
+use anyhow::Context;
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use streamctl_engine::lookup::rows;
+use streamctl_engine::query::{BATCH_ROWS, QueryPlan};
+use streamctl_engine::storage::{LocalStorage, Storage};
+use streamctl_proto::{JobSpec, TaskId, Term, Window};
+use streamctl_worker::decode::Decoder;
+use streamctl_worker::memory::MemoryBudget;
+use streamctl_worker::sink::{SinkContext, WindowSink};
+use streamctl_worker::task::window::DECODE_RECORDS_MAX;
+
+/// The one window that all records belong to: 2026-11-24T00:45:00Z.
+pub const WINDOW: Window = Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 };
+/// The columns of the stream, all of them strings.
+const COLUMNS: [&str; 14] = [
+    "uuid",
+    "country",
+    "itemtype",
+    "saleschannel",
+    "orderpriority",
+    "orderdate",
+    "region",
+    "shipdate",
+    "unitssold",
+    "unitprice",
+    "unitcost",
+    "totalrevenue",
+    "totalcost",
+    "totalprofit",
+];
+
+/// The model job, planned.
+pub struct Pipeline {
+    spec: JobSpec,
+    schema: arrow::datatypes::SchemaRef,
+    plan: QueryPlan,
+    lookups: BTreeMap<String, RecordBatch>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    /// From the first record to the visible object.
+    pub seconds: f64,
+    /// Rows in it.
+    pub rows_out: u64,
+    decode: Duration,
+    query: Duration,
+    sink: Duration,
+}
+
+impl Ran {
+    /// Where the time went.
+    pub fn stages(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("decode", self.decode.as_secs_f64()),
+            ("query", self.query.as_secs_f64()),
+            ("sink", self.sink.as_secs_f64()),
+        ]
+    }
+}
+
+impl Pipeline {
+    /// The model job with its sink below `folder`.
+    pub fn of_the_model_job(folder: &Path) -> anyhow::Result<Self> {
+        let text = include_str!("../../../deploy/jobs/sales-by-country.toml");
+        let text = text.replace("s3://my-bucket/", &format!("{}/", folder.display()));
+        let spec = JobSpec::parse_in(&text, folder)?;
+        let field = |name: &&str| arrow::datatypes::Field::new(*name, arrow::datatypes::DataType::Utf8, true);
+        let schema = Arc::new(arrow::datatypes::Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()));
+        let lookup = spec.lookups.first().context("the model job has a lookup")?;
+        let content = Bytes::from(std::fs::read(country_lookup())?);
+        let rows = rows::parse(lookup, &[("country_lookup.csv".to_owned(), content)])?;
+        let plan = QueryPlan::new(Arc::clone(&schema), vec![(lookup.name.clone(), rows.schema())], &spec.sql)?;
+        let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { spec, schema, plan, lookups, runtime })
+    }
+
+    /// All of it, once; `round` is part of the object's name.
+    pub fn run(&self, sales: &Sales, round: usize) -> anyhow::Result<Ran> {
+        self.runtime.block_on(self.window(sales, TaskId { term: Term(1), counter: round as u64 + 1 }))
+    }
+
+    async fn window(&self, sales: &Sales, task: TaskId) -> anyhow::Result<Ran> {
+        let budget = MemoryBudget::default();
+        let memory = budget.window(false, false).context("a budget has a window")?;
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
+        let context = SinkContext {
+            spec: Arc::new(self.spec.sink.clone()),
+            job: self.spec.name.clone(),
+            task,
+            window: WINDOW,
+            storage: Arc::clone(&storage),
+            memory: Arc::clone(&memory.sink),
+        };
+        let began = Instant::now();
+        let mut decoder = Decoder::new(Arc::clone(&self.schema), self.plan.source_columns())?;
+        let mut open = self.plan.open_within(&self.lookups, Arc::clone(&memory.query) as _, BATCH_ROWS).await?;
+        let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
+        let (input, decode_bytes) = (open.input, budget.decode_bytes());
+        let feed = async {
+            let mut decode = Duration::ZERO;
+            for chunk in sales.chunks() {
+                let mut rest = chunk;
+                while !rest.is_empty() {
+                    let begin = Instant::now();
+                    let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, decode_bytes);
+                    decode += begin.elapsed();
+                    rest = &rest[count..];
+                    input.push(decoded.batch).await?;
+                }
+            }
+            drop(input);
+            anyhow::Ok(decode)
+        };
+        let drain = async {
+            let mut spent = Duration::ZERO;
+            while let Some(batch) = open.output.next().await? {
+                let begin = Instant::now();
+                sink.write(batch).await?;
+                spent += begin.elapsed();
+            }
+            let begin = Instant::now();
+            let objects = sink.finish().await?;
+            for object in &objects {
+                storage.publish(object).await?;
+            }
+            anyhow::Ok((objects.iter().map(|object| object.rows).sum(), spent + begin.elapsed()))
+        };
+        let (decode, (rows_out, sink)) = tokio::try_join!(feed, drain)?;
+        let all = began.elapsed();
+        let query = all.saturating_sub(decode + sink);
+        Ok(Ran { seconds: all.as_secs_f64(), rows_out, decode, query, sink })
+    }
+}
