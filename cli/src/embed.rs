@@ -39,6 +39,11 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it does.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
+/// AWS, by the settings of every AWS client.
+pub fn aws() -> Aws {
+    Aws::new(AwsSettings::from_env())
+}
+
 /// Opens the door of the dashboard, and says where it is.
 pub async fn open_dashboard(address: SocketAddr, out: &mut Output) -> Result<TcpListener, CliError> {
     let refused = |error: std::io::Error| CliError::Local {

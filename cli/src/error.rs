@@ -52,6 +52,14 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
+    /// Something outside the cluster is not there: a table, a job of Glue.
+    #[error("{message}")]
+    NotThere {
+        /// What is missing.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// A verification found something that is not as promised.
     #[error("not proven: {faults} of what was promised is not so")]
     Faults {
@@ -78,6 +86,7 @@ impl CliError {
         match self {
             Self::Closed(_) => 0,
             Self::Usage { .. } | Self::File { .. } | Self::JobFile { .. } => 2,
+            Self::NotThere { .. } => 3,
             Self::Unreachable(_) => 4,
             Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
             Self::Unproven { .. } => 5,
@@ -93,7 +102,7 @@ impl CliError {
     /// What to do, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage { hint, .. } | Self::Local { hint, .. } => Some(hint.clone()),
+            Self::Usage { hint, .. } | Self::Local { hint, .. } | Self::NotThere { hint, .. } => Some(hint.clone()),
             Self::File { .. } => Some("name the job file, for example job.toml".into()),
             Self::Unreachable(_) => Some("start streamctl-controller, or name its address with --controller".into()),
             Self::Rows { epoch, .. } => Some(format!("go on with --from {epoch}")),

@@ -8,12 +8,13 @@ pub mod client;
 pub mod demo;
 pub mod embed;
 pub mod error;
+pub mod import;
 pub mod local;
 pub mod output;
 pub mod verbs;
 pub mod views;
 
-use args::{Cli, Verb};
+use args::{CatalogVerb, Cli, Verb};
 use client::Controller;
 use error::CliError;
 use local::Listener;
@@ -35,6 +36,8 @@ pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
+        Verb::Import(verb) => verbs::import::run(&verb, &embed::aws(), out).await,
+        Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::aws(), out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
         Verb::List => verbs::list::run(&controller()?, out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,

@@ -1,8 +1,10 @@
 //! One file per verb: ask the controller, print the answer.
 
+pub mod catalog;
 pub mod dead_letters;
 pub mod demo;
 pub mod epochs;
+pub mod import;
 pub mod list;
 pub mod replay;
 pub mod run;
