@@ -1,32 +1,50 @@
 //! The words of the command line.
 
 use crate::output::Format;
+use crate::verbs::completions::{CompletionsArgs, ManArgs};
+use crate::verbs::context::ContextVerb;
 use crate::verbs::demo::DemoArgs;
+use crate::verbs::explain::ExplainArgs;
+use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
+
+/// Every exit code, and what it means.
+pub const EXIT_CODES: [(u8, &str); 6] = [
+    (0, "done; for verify: proven"),
+    (1, "failed; for verify: something is not as promised"),
+    (2, "wrong usage, or something is wrong with the job file"),
+    (3, "there is no such job, epoch or context"),
+    (4, "no controller answers"),
+    (5, "could not be checked: neither proven nor broken"),
+];
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller \
+                          answers, 5 could not be checked
+
+Which controller is asked: --controller, else --context, else STREAMCTL_CONTROLLER, else STREAMCTL_CONTEXT, else the \
+                          context in use, else http://127.0.0.1:7070";
 
 /// Windows of a stream, joined by SQL and written to S3 exactly once.
 #[derive(Debug, Parser)]
-#[command(
-    name = "streamctl",
-    version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, \
-                  5 could not be checked"
-)]
+#[command(name = "streamctl", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Where the controllers answer; several are separated by commas
-    #[arg(
-        long,
-        global = true,
-        env = "STREAMCTL_CONTROLLER",
-        default_value = "http://127.0.0.1:7070",
-        value_name = "URL"
-    )]
-    pub controller: String,
+    #[arg(long, global = true, value_name = "URL")]
+    pub controller: Option<String>,
+    /// The context to use, instead of the one in use (`streamctl context`)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// Colours: on terminals only, always or never; NO_COLOR is heeded
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub color: ColorChoice,
+    /// No progress and no notes: only data and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -52,7 +70,11 @@ pub enum Verb {
     /// Show how jobs are doing
     Status(StatusArgs),
     /// List the jobs
-    List,
+    List(ListArgs),
+    /// Show what a job would do: its plan, columns, places, and how it is spread
+    Explain(ExplainArgs),
+    /// Run a job's query on a few records of its real source, and write nothing
+    Preview(PreviewArgs),
     /// Stop a job; its position is kept
     Stop(StopArgs),
     /// List the committed epochs of a job
@@ -65,6 +87,13 @@ pub enum Verb {
     Tail(TailArgs),
     /// Prove that every record is there exactly once: walk the manifests, look at every object
     Verify(VerifyArgs),
+    /// Name clusters, and choose the one that is asked
+    #[command(subcommand)]
+    Context(ContextVerb),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
 }
 
 /// Of `submit`.
@@ -168,6 +197,14 @@ pub struct StatusArgs {
     pub watch: bool,
 }
 
+/// Of `list`.
+#[derive(Args, Debug, Default)]
+pub struct ListArgs {
+    /// The names only, one a line
+    #[arg(long, conflicts_with = "output")]
+    pub names: bool,
+}
+
 /// Of `stop`.
 #[derive(Args, Debug)]
 pub struct StopArgs {
@@ -176,6 +213,9 @@ pub struct StopArgs {
     /// Finish the windows that are open now before stopping
     #[arg(long)]
     pub drain: bool,
+    /// Do not wait until these windows are published
+    #[arg(long, requires = "drain")]
+    pub no_wait: bool,
 }
 
 /// Of `epochs`.
@@ -310,6 +350,16 @@ mod tests {
             "import glue-job --file get-job.json",
             "import glue-script job.py --set s3_bucket=b --set x=y --catalog d.t --job-name sales",
             "catalog show d.t -o json",
+            "list --names",
+            "stop sales --drain --no-wait --quiet",
+            "explain job.toml -o json",
+            "preview job.toml --records 20 --from earliest",
+            "--context prod list",
+            "context add prod --controller https://a:7070 --ca ca.pem --use",
+            "context use prod",
+            "context list -o json",
+            "completions bash",
+            "man --out man",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -321,6 +371,7 @@ mod tests {
             ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
                 .into_iter()
                 .chain(["verify", "verify sales --local job.toml", "verify sales --state s", "verify sales --replay x"])
+                .chain(["stop sales --no-wait", "list --names -o json", "context", "completions cmd.exe", "man"])
         {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -335,6 +386,14 @@ mod tests {
     #[test]
     fn help_names_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.contains("4 no controller answers"), "{help}");
+        assert!(help.replace('\n', " ").contains("4 no controller answers"), "{help}");
+    }
+
+    #[test]
+    fn the_readme_has_every_exit_code() {
+        let readme = include_str!("../../README.md");
+        for (code, meaning) in EXIT_CODES {
+            assert!(readme.contains(&format!("| {code} | {meaning} |")), "| {code} | {meaning} |");
+        }
     }
 }

@@ -39,6 +39,22 @@ impl Controller {
         Ok(Self { addresses })
     }
 
+    /// Whether these can be addresses of controllers.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn check(addresses: &str) -> Result<(), CliError> {
+        let mut texts = addresses.split(',').map(str::trim).filter(|text| !text.is_empty()).peekable();
+        if texts.peek().is_none() {
+            return Err(bad_address(addresses));
+        }
+        texts.try_for_each(|text| {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+            let good = !rest.contains("://") && Endpoint::from_shared(format!("http://{rest}")).is_ok();
+            if good { Ok(()) } else { Err(bad_address(text)) }
+        })
+    }
+
     /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one is told.
     pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where

@@ -39,9 +39,10 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it does.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
-/// AWS, by the settings of every AWS client.
-pub fn aws() -> Aws {
-    Aws::new(AwsSettings::from_env())
+/// The world as this process reaches it, by the settings of every AWS client.
+pub fn world() -> World {
+    let aws = Aws::new(AwsSettings::from_env());
+    World { storages: Storages::new(aws.clone()), aws }
 }
 
 /// Opens the door of the dashboard, and says where it is.

@@ -72,6 +72,25 @@ pub enum CliError {
         /// What was not looked at.
         reason: String,
     },
+    /// There is no context of this name.
+    #[error("there is no context {name:?}")]
+    NoContext {
+        /// The name.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Some of it could not be asked; the rest is shown.
+    #[error("{message}")]
+    Partly {
+        /// What was not to be had.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A changed job can not take over from the running one.
+    #[error("{0}")]
+    NotTakenOver(String),
     /// Both sides do not understand each other.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -89,7 +108,9 @@ impl CliError {
             Self::NotThere { .. } => 3,
             Self::Unreachable(_) => 4,
             Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
-            Self::Unproven { .. } => 5,
+            Self::NotTakenOver(_) => 1,
+            Self::NoContext { .. } => 3,
+            Self::Unproven { .. } | Self::Partly { .. } => 5,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument => 2,
                 Code::NotFound => 3,
@@ -99,21 +120,44 @@ impl CliError {
         }
     }
 
-    /// What to do, where that is known.
+    /// What to do; none where the text says it, or nobody is left to be told.
     pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Usage { hint, .. } | Self::Local { hint, .. } | Self::NotThere { hint, .. } => Some(hint.clone()),
-            Self::File { .. } => Some("name the job file, for example job.toml".into()),
-            Self::Unreachable(_) => Some("start streamctl-controller, or name its address with --controller".into()),
-            Self::Rows { epoch, .. } => Some(format!("go on with --from {epoch}")),
-            Self::Answer(_) => Some("are streamctl and the controller of the same version?".into()),
+        let same_version = "are streamctl and the controller of the same version?";
+        let hint = match self {
+            Self::Usage { hint, .. }
+            | Self::Local { hint, .. }
+            | Self::NotThere { hint, .. }
+            | Self::Partly { hint, .. } => hint.clone(),
+            Self::File { .. } => "check that the path is right and may be read and written".into(),
+            Self::JobFile { path, .. } => format!("mend these lines, and check them with: streamctl validate {path}"),
+            Self::Unreachable(_) => "start streamctl-controller, or name its address with --controller".into(),
+            Self::Rows { epoch, .. } => format!("go on with --from {epoch}"),
+            Self::Answer(_) => same_version.into(),
+            Self::NoContext { known, .. } if known.is_empty() => {
+                "add one: streamctl context add NAME --controller URL".into()
+            }
+            Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
+            Self::NotTakenOver(_) => "submit it under another name, or take these changes back".into(),
+            Self::Faults { .. } => "each fault above says what to do".into(),
+            Self::Unproven { .. } => "run it again when what is named above answers".into(),
+            // What the controller refuses may bring its own hint.
+            Self::Refused(status) if status.message().contains("hint: ") => return None,
             Self::Refused(status) => match status.code() {
-                Code::NotFound => Some("`streamctl list` names the jobs".into()),
-                Code::Unimplemented => Some("are streamctl and the controller of the same version?".into()),
-                _ => None,
+                Code::NotFound => "`streamctl list` names the jobs".into(),
+                Code::InvalidArgument | Code::OutOfRange => "see `streamctl help` for what may be said".into(),
+                Code::Unimplemented => same_version.into(),
+                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted => {
+                    "try again in a moment".into()
+                }
+                Code::FailedPrecondition | Code::AlreadyExists => "`streamctl status` says how the job is doing".into(),
+                Code::Unauthenticated | Code::PermissionDenied => {
+                    "ask with a token or certificate that may do this".into()
+                }
+                _ => "the controller's log says more".into(),
             },
-            Self::JobFile { .. } | Self::Closed(_) | Self::Faults { .. } | Self::Unproven { .. } => None,
-        }
+            Self::Closed(_) => return None,
+        };
+        (!hint.is_empty()).then_some(hint)
     }
 }
 
@@ -126,6 +170,7 @@ impl From<Status> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use streamctl_proto::spec::Problem;
 
     #[test]
     fn exit_codes_tell_the_kinds_of_failure_apart() {
@@ -139,6 +184,48 @@ mod tests {
             assert_eq!(CliError::from(status).exit_code(), code);
         }
         assert_eq!(CliError::Unreachable(String::new()).exit_code(), 4);
+    }
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        let text = || "x".to_owned();
+        let io = || std::io::Error::other("x");
+        let problem = Problem { line: None, field: text(), message: text(), hint: None };
+        let mut errors = vec![
+            CliError::Usage { message: text(), hint: text() },
+            CliError::File { path: text(), source: io() },
+            CliError::JobFile { path: text(), problems: Problems(vec![problem]) },
+            CliError::Unreachable(text()),
+            CliError::Rows { epoch: 7, reason: text() },
+            CliError::Local { message: text(), hint: text() },
+            CliError::Partly { message: text(), hint: text() },
+            CliError::NotThere { message: text(), hint: text() },
+            CliError::Faults { faults: 1 },
+            CliError::Unproven { reason: text() },
+            CliError::NoContext { name: text(), known: vec![] },
+            CliError::NoContext { name: text(), known: vec![text()] },
+            CliError::NotTakenOver(text()),
+            CliError::Answer(text()),
+        ];
+        errors.extend((1..=16).map(|code| CliError::from(Status::new(Code::from_i32(code), "x"))));
+        let known: Vec<u8> = crate::args::EXIT_CODES.iter().map(|(code, _)| *code).collect();
+        for error in &errors {
+            assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{error:?}");
+            assert!(error.exit_code() > 0 && known.contains(&error.exit_code()), "{error:?}");
+            // A new kind of error must be added above.
+            match error {
+                CliError::Usage { .. }
+                | CliError::File { .. }
+                | CliError::JobFile { .. }
+                | CliError::Unreachable(_) => {}
+                CliError::Rows { .. } | CliError::Local { .. } | CliError::Partly { .. } | CliError::Faults { .. } => {}
+                CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::NotTakenOver(_) => {}
+                CliError::NotThere { .. } | CliError::Answer(_) | CliError::Refused(_) | CliError::Closed(_) => {}
+            }
+        }
+        let told = CliError::from(Status::invalid_argument("no such column\n  hint: did you mean x?"));
+        assert_eq!(told.hint(), None, "the text has its hint");
+        assert_eq!((CliError::Closed(io()).exit_code(), CliError::Closed(io()).hint()), (0, None));
     }
 
     #[test]

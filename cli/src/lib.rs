@@ -5,24 +5,31 @@
 
 pub mod args;
 pub mod client;
+pub mod context;
 pub mod demo;
 pub mod embed;
 pub mod error;
 pub mod import;
 pub mod local;
 pub mod output;
+pub mod progress;
 pub mod verbs;
 pub mod views;
 
 use args::{CatalogVerb, Cli, Verb};
 use client::Controller;
+use context::Environment;
 use error::CliError;
 use local::Listener;
 use output::Output;
 
 /// Does what the command line says.
-pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
-    let controller = || Controller::new(&cli.controller);
+pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
+    let flags = verbs::context::Flags { controller: cli.controller.as_deref(), context: cli.context.as_deref() };
+    let controller = || {
+        let chosen = context::choose(flags.controller, flags.context, environment)?;
+        Controller::new(&chosen.context.controller)
+    };
     match cli.verb {
         Verb::Run(args) => {
             let dashboard = embed::open_dashboard(args.http_listen, out).await?;
@@ -36,10 +43,12 @@ pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
-        Verb::Import(verb) => verbs::import::run(&verb, &embed::aws(), out).await,
-        Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::aws(), out).await,
+        Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
+        Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::world().aws, out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
-        Verb::List => verbs::list::run(&controller()?, out).await,
+        Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
+        Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
+        Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
@@ -47,5 +56,8 @@ pub async fn run(cli: Cli, out: &mut Output) -> Result<(), CliError> {
         Verb::Tail(args) => verbs::tail::run(&args, &controller()?, out).await,
         Verb::Verify(args) if args.local.is_some() => verbs::verify::run_local(&args, embed::verify_here, out).await,
         Verb::Verify(args) => verbs::verify::run(&args, &controller()?, out).await,
+        Verb::Context(verb) => verbs::context::run(&verb, flags, environment, out),
+        Verb::Completions(args) => verbs::completions::run(&args, out),
+        Verb::Man(args) => verbs::completions::man(&args, out),
     }
 }

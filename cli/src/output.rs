@@ -1,11 +1,14 @@
 //! The only place that prints.
 //!
-//! Rule: data goes to standard output, in the format asked for; notes, errors and hints go to standard error.
+//! Rule: data goes to standard output, in the format asked for; notes, errors, hints and progress go to standard error.
+//! Colours are for terminals only.
 
 use crate::error::CliError;
-use clap::ValueEnum;
+use crate::progress::Progress;
+use clap::{ColorChoice, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::Value;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,23 +19,109 @@ pub enum Format {
     Json,
 }
 
+/// What was asked of the output.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    /// `--output`.
+    pub format: Format,
+    /// `--color`.
+    pub color: ColorChoice,
+    /// `NO_COLOR` is set.
+    pub no_color: bool,
+    /// `--quiet`.
+    pub quiet: bool,
+}
+
+impl Wishes {
+    /// Whether a place is coloured: `--color` goes before `NO_COLOR`, and that before what the place is.
+    fn colors(&self, terminal: bool) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !self.no_color,
+        }
+    }
+}
+
+/// What a word says, for terminals with colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Look at it.
+    Waiting,
+    /// Something is wrong.
+    Bad,
+    /// Less important.
+    Dim,
+}
+
+/// Colours words, or leaves them as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// The word, in its colour where there are any.
+    pub fn word(self, tone: Tone, word: &str) -> String {
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Waiting => "33",
+            Tone::Bad => "1;31",
+            Tone::Dim => "2",
+        };
+        if self.on { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+}
+
 /// Where it is printed.
 pub struct Output {
     format: Format,
     color: bool,
+    paint: Paint,
+    quiet: bool,
+    /// Progress is shown.
+    attended: bool,
+    /// The last progress, so that lines are printed above it.
+    bar: Option<ProgressBar>,
     data: Box<dyn Write + Send>,
     notes: Box<dyn Write + Send>,
 }
 
 impl Output {
-    /// Standard output and standard error; `color` is about the latter.
-    pub fn standard(format: Format, color: bool) -> Self {
-        Self::to(format, color, Box::new(io::stdout()), Box::new(io::stderr()))
+    /// Standard output and standard error.
+    pub fn standard(wishes: Wishes) -> Self {
+        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let output = Self::to(wishes.format, wishes.colors(err), Box::new(io::stdout()), Box::new(io::stderr()));
+        let paint = Paint { on: wishes.colors(out) };
+        Self { paint, quiet: wishes.quiet, attended: err && !wishes.quiet, ..output }
     }
 
     /// Anywhere.
     pub fn to(format: Format, color: bool, data: Box<dyn Write + Send>, notes: Box<dyn Write + Send>) -> Self {
-        Self { format, color, data, notes }
+        let (paint, quiet, attended, bar) = (Paint::default(), false, false, None);
+        Self { format, color, paint, quiet, attended, bar, data, notes }
+    }
+
+    /// How words of the data are coloured.
+    pub fn paint(&self) -> Paint {
+        self.paint
+    }
+
+    /// Says on a terminal that something takes its time, until what is given back is dropped.
+    pub fn progress(&mut self, message: &str) -> Progress {
+        let progress = if self.attended { Progress::on_terminal(message) } else { Progress::hidden() };
+        self.bar = Some(progress.bar());
+        progress
+    }
+
+    /// Does it while no progress is on the screen.
+    fn above(bar: Option<&ProgressBar>, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
     }
 
     /// The format asked for.
@@ -50,21 +139,34 @@ impl Output {
 
     /// Prints data as it is, and ends the line.
     pub fn text(&mut self, text: &str) -> Result<(), CliError> {
-        writeln!(self.data, "{}", text.trim_end_matches('\n'))?;
-        Ok(self.data.flush()?)
+        let data = &mut self.data;
+        Ok(Self::above(self.bar.as_ref(), || {
+            writeln!(data, "{}", text.trim_end_matches('\n'))?;
+            data.flush()
+        })?)
     }
 
     /// Prints bytes as they are, and an end.
     pub fn bytes(&mut self, bytes: &[u8], end: u8) -> Result<(), CliError> {
-        self.data.write_all(bytes)?;
-        self.data.write_all(&[end])?;
-        Ok(self.data.flush()?)
+        let data = &mut self.data;
+        Ok(Self::above(self.bar.as_ref(), || {
+            data.write_all(bytes)?;
+            data.write_all(&[end])?;
+            data.flush()
+        })?)
     }
 
-    /// Says something that is not data.
+    /// Says something that is not data; nothing where it was asked to be quiet.
     pub fn note(&mut self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let notes = &mut self.notes;
         // Where even standard error is closed, nobody is left to be told.
-        let _ = writeln!(self.notes, "{text}");
+        let _closed = Self::above(self.bar.as_ref(), || writeln!(notes, "{text}"));
     }
 
     /// Says what went wrong and what to do.
@@ -74,9 +176,9 @@ impl Output {
         }
         let (error_word, hint_word) =
             if self.color { ("\x1b[1;31merror:\x1b[0m", "\x1b[36mhint:\x1b[0m") } else { ("error:", "hint:") };
-        self.note(&format!("{error_word} {error}"));
+        self.say(&format!("{error_word} {error}"));
         if let Some(hint) = error.hint() {
-            self.note(&format!("{hint_word} {hint}"));
+            self.say(&format!("{hint_word} {hint}"));
         }
     }
 }
@@ -84,17 +186,25 @@ impl Output {
 /// Columns under headings, two blanks apart; numbers are not aligned to the right, so that a line can be copied.
 pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
+        let cells = rows.iter().map(|row| width_of(&row[column]));
         cells.chain([headings[column].len()]).max().unwrap_or(0)
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        let pad = |(cell, width): (&&str, usize)| format!("{cell}{:1$}", "", width.saturating_sub(width_of(cell)));
+        cells.iter().zip(widths).map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings)];
     lines.extend(rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str()))));
     lines.join("\n")
+}
+
+/// Characters that are seen: what colours a word is not.
+fn width_of(cell: &str) -> usize {
+    let mut parts = cell.split("\x1b[");
+    let first = parts.next().map_or(0, |text| text.chars().count());
+    let rest = parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count()));
+    first + rest.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -144,5 +254,31 @@ pub(crate) mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["sales".to_owned(), "1".to_owned()], ["ö".to_owned(), "22".to_owned()]];
         assert_eq!(table(["JOB", "N"], &rows), "JOB    N\nsales  1\nö      22");
+        let red = Paint { on: true }.word(Tone::Bad, "failed");
+        let painted = table(["A", "B"], &[[red.clone(), "x".to_owned()], ["y".to_owned(), "z".to_owned()]]);
+        assert_eq!(painted, format!("A       B\n{red}  x\ny       z"));
+    }
+
+    #[test]
+    fn colours_are_for_terminals_unless_asked_otherwise() {
+        let wishes = |color, no_color| Wishes { format: Format::Table, color, no_color, quiet: false };
+        for (color, no_color, terminal, expected) in [
+            (ColorChoice::Auto, false, true, true),
+            (ColorChoice::Auto, false, false, false),
+            (ColorChoice::Auto, true, true, false),
+            (ColorChoice::Always, true, false, true),
+            (ColorChoice::Never, false, true, false),
+        ] {
+            assert_eq!(wishes(color, no_color).colors(terminal), expected, "{color:?} {no_color} {terminal}");
+        }
+    }
+
+    #[test]
+    fn a_quiet_output_says_its_errors_all_the_same() {
+        let (out, _, notes) = captured(Format::Table);
+        let mut out = Output { quiet: true, ..out };
+        out.note("follow it");
+        out.error(&CliError::Unreachable("x".into()));
+        assert!(notes.text().starts_with("error: "), "{}", notes.text());
     }
 }

@@ -2,21 +2,20 @@
 //!
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
-use crate::output::table;
-use serde_json::{Value, json};
+use crate::output::{Paint, Tone, table};
+pub use streamctl_proto::json::{
+    epoch as epoch_json, position, state, status as status_json, task, time, worker as worker_json,
+};
+use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1;
 
-/// `running`, `waiting` ...
-pub fn state(status: &v1::JobStatus) -> &'static str {
+/// Whether a job in such a state is as it should be.
+pub fn tone(status: &v1::JobStatus) -> Tone {
     match status.state() {
-        v1::JobState::Unspecified => "unknown",
-        v1::JobState::Starting => "starting",
-        v1::JobState::Running => "running",
-        v1::JobState::Waiting => "waiting",
-        v1::JobState::Draining => "draining",
-        v1::JobState::Stopped => "stopped",
-        v1::JobState::Completed => "completed",
-        v1::JobState::Failed => "failed",
+        v1::JobState::Failed => Tone::Bad,
+        v1::JobState::Waiting | v1::JobState::Draining | v1::JobState::Starting => Tone::Waiting,
+        v1::JobState::Running => Tone::Good,
+        v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Unspecified => Tone::Dim,
     }
 }
 
@@ -26,12 +25,12 @@ pub fn has_ended(status: &v1::JobStatus) -> bool {
 }
 
 /// One line per job.
-pub fn jobs_text(jobs: &[v1::JobStatus]) -> String {
+pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
     let row = |job: &v1::JobStatus| {
         let totals = job.totals.unwrap_or_default();
         [
             job.job.clone(),
-            state(job).to_owned(),
+            paint.word(tone(job), state(job)),
             job.published.to_string(),
             totals.rows_in.to_string(),
             totals.rows_out.to_string(),
@@ -45,7 +44,7 @@ pub fn jobs_text(jobs: &[v1::JobStatus]) -> String {
 }
 
 /// Everything about one job.
-pub fn status_text(job: &v1::JobStatus) -> String {
+pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     let totals = job.totals.unwrap_or_default();
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| {
@@ -54,11 +53,11 @@ pub fn status_text(job: &v1::JobStatus) -> String {
         }
     };
     line("job", job.job.clone());
-    line("state", state(job).to_owned());
+    line("state", paint.word(tone(job), state(job)));
     for cause in &job.waiting_on {
         line("waiting on", cause.clone());
     }
-    line("error", job.error.clone());
+    line("error", if job.error.is_empty() { String::new() } else { paint.word(Tone::Bad, &job.error) });
     line("hint", job.hint.clone());
     line("epoch", format!("{} committed, {} published", job.epoch, job.published));
     line(
@@ -79,6 +78,7 @@ pub fn status_text(job: &v1::JobStatus) -> String {
     line("sink", job.sink.clone());
     if let Some(epoch) = &job.last_epoch {
         line("last", epoch_line(epoch));
+        line("way out", epoch.stages.filter(|stages| stages.publish_us > 0).map(way_out_line).unwrap_or_default());
         for key in &epoch.unmatched {
             line("unmatched", format!("{:?} in {}, {} rows", key.key, key.lookup, key.rows));
         }
@@ -92,6 +92,19 @@ pub fn status_text(job: &v1::JobStatus) -> String {
         lines.extend([String::new(), part]);
     }
     lines.join("\n")
+}
+
+/// What a job does right now, in a few words.
+pub fn now_line(job: &v1::JobStatus) -> String {
+    let totals = job.totals.unwrap_or_default();
+    let waits = if job.waiting_on.is_empty() { String::new() } else { format!("; waiting on {}", job.waiting_on[0]) };
+    format!(
+        "{}: epoch {}, {} rows out, lag {}{waits}",
+        state(job),
+        job.published,
+        totals.rows_out,
+        milliseconds(job.lag_ms)
+    )
 }
 
 /// What was just published, in one line.
@@ -118,6 +131,23 @@ fn epoch_line(epoch: &v1::EpochSummary) -> String {
         counts.rows_out,
         epoch.objects,
         bytes(epoch.bytes_out)
+    )
+}
+
+/// What a window waited for from its end until it was published.
+fn way_out_line(stages: v1::StageTimes) -> String {
+    let ms = |us: u64| us as f64 / 1_000.0;
+    format!(
+        "{:.1} ms from closed to published: decode {:.1}, transform {:.1}, stage {:.1}, report {:.1}, commit {:.1}, \
+         publish {:.1}; closed {:.1} ms after its end",
+        ms(StageTimes::from(stages).closed_to_published_us()),
+        ms(stages.last_decode_us),
+        ms(stages.last_transform_us),
+        ms(stages.last_stage_us),
+        ms(stages.report_us),
+        ms(stages.commit_us),
+        ms(stages.publish_us),
+        ms(stages.last_read_us),
     )
 }
 
@@ -160,11 +190,17 @@ pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
             counts.rows_unmatched.to_string(),
             epoch.objects.to_string(),
             bytes(epoch.bytes_out),
+            epoch.stages.filter(|stages| stages.publish_us > 0).map(latency).unwrap_or_default(),
             if epoch.published { "published" } else { "committed" }.to_owned(),
         ]
     };
     let rows = epochs.iter().map(row).collect::<Vec<_>>();
-    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "STATE"], &rows)
+    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "LATENCY", "STATE"], &rows)
+}
+
+/// From closed to published.
+fn latency(stages: v1::StageTimes) -> String {
+    milliseconds(StageTimes::from(stages).closed_to_published_us() / 1_000)
 }
 
 /// One line per worker.
@@ -178,98 +214,11 @@ pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
     table(["WORKER", "STATE", "TASKS", "MEMORY", "FLIGHT"], &rows)
 }
 
-/// A job as JSON.
-pub fn status_json(job: &v1::JobStatus) -> Value {
-    let shard = |shard: &v1::ShardStatus| {
-        json!({
-            "shard": shard.shard, "parents": shard.parents, "committed": position(shard.committed.as_ref()),
-            "worker": shard.worker, "task": task(shard.task.as_ref()), "lag_ms": shard.lag_ms,
-            "records": shard.records, "bytes": shard.bytes, "throttles": shard.throttles,
-            "iterator_renewals": shard.iterator_renewals, "ended": shard.ended, "data_losses": shard.data_losses,
-            "foreign_records": shard.foreign_records, "last_arrival_ms": shard.last_arrival_ms,
-        })
-    };
-    let running = |status: &v1::TaskStatus| {
-        json!({
-            "task": task(status.task.as_ref()), "worker": status.worker, "shards": status.shards,
-            "watermark_ms": status.watermark_ms,
-        })
-    };
-    let lookup = |lookup: &v1::LookupStatus| {
-        json!({
-            "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
-            "problem": lookup.problem,
-        })
-    };
-    json!({
-        "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
-        "epoch": job.epoch, "published": job.published, "totals": counts_json(job.totals.as_ref()),
-        "last_epoch": job.last_epoch.as_ref().map(epoch_json), "lag_ms": job.lag_ms,
-        "shards_open": job.shards_open, "shards_ended": job.shards_ended,
-        "shards": job.shards.iter().map(shard).collect::<Vec<_>>(),
-        "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
-        "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
-    })
-}
-
-/// An epoch as JSON.
-pub fn epoch_json(epoch: &v1::EpochSummary) -> Value {
-    let window = epoch.window.unwrap_or_default();
-    let stages = epoch.stages.unwrap_or_default();
-    let unmatched = |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
-    json!({
-        "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
-        "counts": counts_json(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
-        "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
-        "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
-        "stages": {"decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us},
-    })
-}
-
-/// A worker as JSON.
-pub fn worker_json(worker: &v1::WorkerStatus) -> Value {
-    json!({
-        "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
-        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
-    })
-}
-
-fn counts_json(counts: Option<&v1::Counts>) -> Value {
-    let counts = counts.copied().unwrap_or_default();
-    json!({
-        "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
-        "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
-    })
-}
-
-fn position(position: Option<&v1::Position>) -> String {
-    use v1::position::At;
-    match position.and_then(|position| position.at.as_ref()) {
-        None => "-".into(),
-        Some(At::Start(_)) => "start".into(),
-        Some(At::TimestampMs(ms)) => format!("at {}", time(*ms)),
-        Some(At::After(after)) if after.sub_sequence == 0 => format!("after {}", after.sequence),
-        Some(At::After(after)) => format!("after {}/{}", after.sequence, after.sub_sequence),
-        Some(At::End(_)) => "end".into(),
-    }
-}
-
-fn task(task: Option<&v1::TaskId>) -> String {
-    task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
-}
-
 fn window(window: Option<&v1::Window>) -> String {
     window.map_or_else(|| "-".into(), |window| time(window.start_ms))
 }
 
-fn time(ms: i64) -> String {
-    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
-    time.format(format).to_string()
-}
-
-fn milliseconds(ms: u64) -> String {
+pub(crate) fn milliseconds(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
@@ -362,7 +311,7 @@ shardId-0  w-1     t3.7  0 ms  100      29 KiB  0          after 41
 
 TASK  WORKER  SHARDS  REPORTED UP TO
 t3.7  w-1     1       2026-11-24T00:46:00Z";
-        assert_eq!(status_text(&status()), expected);
+        assert_eq!(status_text(&status(), Paint::default()), expected);
     }
 
     #[test]
@@ -379,6 +328,9 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
     #[test]
     fn a_failed_job_shows_its_error_in_the_list() {
         let job = v1::JobStatus { state: v1::JobState::Failed.into(), error: "no such column".into(), ..status() };
-        assert!(jobs_text(&[job]).ends_with("failed  7          100      95        2     1.2 s  no such column"));
+        assert!(
+            jobs_text(&[job], Paint::default())
+                .ends_with("failed  7          100      95        2     1.2 s  no such column")
+        );
     }
 }

@@ -84,6 +84,18 @@ pub fn stages_named(stages: &StageTimes) -> [(&'static str, u64); 3] {
     [("decode", stages.decode_us), ("transform", stages.transform_us), ("stage", stages.stage_us)]
 }
 
+/// What a window waited for on its way out, stage by stage, until the controller knew that nothing was missing:
+/// microseconds.
+pub fn waits_named(stages: &StageTimes) -> [(&'static str, u64); 5] {
+    [
+        ("read", stages.last_read_us),
+        ("decode", stages.last_decode_us),
+        ("transform", stages.last_transform_us),
+        ("stage", stages.last_stage_us),
+        ("report", stages.report_us),
+    ]
+}
+
 /// Names and values.
 pub type Labels = Vec<(&'static str, String)>;
 /// Figures that go up and down.

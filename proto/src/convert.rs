@@ -119,13 +119,35 @@ impl From<v1::Counts> for Counts {
 
 impl From<&StageTimes> for v1::StageTimes {
     fn from(t: &StageTimes) -> Self {
-        Self { decode_us: t.decode_us, transform_us: t.transform_us, stage_us: t.stage_us }
+        Self {
+            decode_us: t.decode_us,
+            transform_us: t.transform_us,
+            stage_us: t.stage_us,
+            last_read_us: t.last_read_us,
+            last_decode_us: t.last_decode_us,
+            last_transform_us: t.last_transform_us,
+            last_stage_us: t.last_stage_us,
+            report_us: t.report_us,
+            commit_us: t.commit_us,
+            publish_us: t.publish_us,
+        }
     }
 }
 
 impl From<v1::StageTimes> for StageTimes {
     fn from(t: v1::StageTimes) -> Self {
-        Self { decode_us: t.decode_us, transform_us: t.transform_us, stage_us: t.stage_us }
+        Self {
+            decode_us: t.decode_us,
+            transform_us: t.transform_us,
+            stage_us: t.stage_us,
+            last_read_us: t.last_read_us,
+            last_decode_us: t.last_decode_us,
+            last_transform_us: t.last_transform_us,
+            last_stage_us: t.last_stage_us,
+            report_us: t.report_us,
+            commit_us: t.commit_us,
+            publish_us: t.publish_us,
+        }
     }
 }
 
@@ -276,7 +298,7 @@ mod tests {
                 staging: Staging::File { staged_path: "/tmp/.x.staged".into() },
             }],
             unmatched: vec![UnmatchedKey { lookup: "c".into(), key: "Russia".into(), rows: 1 }],
-            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3 },
+            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
         }
     }
 

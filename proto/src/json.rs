@@ -2,6 +2,7 @@
 //!
 //! Rule: the names are those of the messages' fields; a name, once given, keeps its meaning.
 
+use crate::report::StageTimes;
 use crate::v1;
 use serde_json::{Value, json};
 
@@ -65,7 +66,18 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
         "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
         "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
         "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
-        "stages": {"decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us},
+        "stages": stage_times(&stages),
+    })
+}
+
+/// Time per stage: what was computed, and the window's way out.
+fn stage_times(stages: &v1::StageTimes) -> Value {
+    json!({
+        "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
+        "last_read_us": stages.last_read_us, "last_decode_us": stages.last_decode_us,
+        "last_transform_us": stages.last_transform_us, "last_stage_us": stages.last_stage_us,
+        "report_us": stages.report_us, "commit_us": stages.commit_us, "publish_us": stages.publish_us,
+        "closed_to_published_us": StageTimes::from(*stages).closed_to_published_us(),
     })
 }
 

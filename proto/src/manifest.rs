@@ -278,7 +278,7 @@ mod tests {
                 rows_out: 390,
             },
             unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
-            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3 },
+            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
         }
     }
 

@@ -53,7 +53,8 @@ impl Counts {
     }
 }
 
-/// Time spent per stage of a window.
+/// Time per stage of a window, in microseconds. The first three are computing time, summed over the tasks. The others
+/// are the window's way out, one stage after the other: each ends when the last task is through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimes {
     /// Records into rows.
@@ -62,14 +63,73 @@ pub struct StageTimes {
     pub transform_us: u64,
     /// Encoding and writing.
     pub stage_us: u64,
+    /// From the window's end until its last shard has seen it: then it is closed. A source that is polled takes its time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_read_us: u64,
+    /// From there until the last record is decoded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_decode_us: u64,
+    /// Until the query has given its last row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_transform_us: u64,
+    /// Until all objects are staged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_stage_us: u64,
+    /// Until the controller knows that nothing is missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub report_us: u64,
+    /// Until the store holds the epoch. No manifest says it: it is written before. 0: not yet, or under an earlier leader.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub commit_us: u64,
+    /// Until its objects are visible, and the store knows that. 0 as above.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub publish_us: u64,
+}
+
+/// The stored form says nothing of what was not measured: it stays that of before.
+fn is_zero(figure: &u64) -> bool {
+    *figure == 0
 }
 
 impl StageTimes {
-    /// Adds another's times to these. One that has no room stays at the largest number.
+    /// Takes in another task's times of the same window: what was computed is added, and what comes later is what the
+    /// window waited for. One that has no room stays at the largest number.
     pub fn add(&mut self, other: &StageTimes) {
         self.decode_us = self.decode_us.saturating_add(other.decode_us);
         self.transform_us = self.transform_us.saturating_add(other.transform_us);
         self.stage_us = self.stage_us.saturating_add(other.stage_us);
+        let (mine, others) = (self.reached(), other.reached());
+        let mut before = 0;
+        let mut stage = |index: usize| {
+            let reached = mine[index].max(others[index]);
+            reached.saturating_sub(std::mem::replace(&mut before, reached))
+        };
+        self.last_read_us = stage(0);
+        self.last_decode_us = stage(1);
+        self.last_transform_us = stage(2);
+        self.last_stage_us = stage(3);
+    }
+
+    /// How long after the window's end each stage of the tasks was over.
+    fn reached(&self) -> [u64; 4] {
+        let mut sum = 0u64;
+        [self.last_read_us, self.last_decode_us, self.last_transform_us, self.last_stage_us].map(|stage| {
+            sum = sum.saturating_add(stage);
+            sum
+        })
+    }
+
+    /// How long after the window's end everything was staged.
+    pub fn staged_us(&self) -> u64 {
+        self.reached()[3]
+    }
+
+    /// From the window being closed (its last shard has seen its end) to its objects being visible and the store knowing
+    /// that; without what is not over yet.
+    pub fn closed_to_published_us(&self) -> u64 {
+        let after = [self.report_us, self.commit_us, self.publish_us];
+        let staged = self.staged_us().saturating_sub(self.last_read_us);
+        after.into_iter().fold(staged, u64::saturating_add)
     }
 }
 
@@ -159,3 +219,31 @@ pub struct Report {
 
 /// Unmatched keys named per report and per manifest.
 pub const UNMATCHED_KEYS_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_waits_for_the_last_task_in_every_stage() {
+        let early = StageTimes { last_read_us: 5, last_decode_us: 20, last_stage_us: 5, ..StageTimes::default() };
+        let late = StageTimes { last_read_us: 10, last_transform_us: 1, last_stage_us: 30, ..StageTimes::default() };
+        let mut both = early;
+        both.add(&late);
+        assert_eq!(
+            (both.last_read_us, both.last_decode_us, both.last_transform_us, both.last_stage_us),
+            (10, 15, 0, 16)
+        );
+        assert_eq!(both.staged_us(), 41, "what the later of the two needed");
+        let done = StageTimes { report_us: 1, commit_us: 2, publish_us: 3, ..both };
+        assert_eq!(done.closed_to_published_us(), 31 + 6);
+    }
+
+    #[test]
+    fn what_was_computed_is_added_and_never_overflows() {
+        let mut times = StageTimes { decode_us: u64::MAX, stage_us: 1, ..StageTimes::default() };
+        times.add(&StageTimes { decode_us: 1, stage_us: 2, last_read_us: u64::MAX, ..StageTimes::default() });
+        times.add(&StageTimes { last_decode_us: u64::MAX, ..StageTimes::default() });
+        assert_eq!((times.decode_us, times.stage_us, times.closed_to_published_us()), (u64::MAX, 3, 0));
+    }
+}

@@ -12,6 +12,7 @@ pub mod lookups;
 pub mod memory;
 pub mod meter;
 pub mod node;
+pub mod preview;
 pub mod registry;
 pub mod replay;
 pub mod results;

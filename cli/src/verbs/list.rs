@@ -1,5 +1,6 @@
 //! `streamctl list`: one line per job.
 
+use crate::args::ListArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::Output;
@@ -7,7 +8,12 @@ use crate::views::{jobs_text, status_json};
 use streamctl_proto::v1::ListJobsRequest;
 
 /// Lists the jobs.
-pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(args: &ListArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let answer = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await }).await?;
-    out.either(|| jobs_text(&answer.jobs), || answer.jobs.iter().map(status_json).collect())
+    if args.names {
+        let names: Vec<_> = answer.jobs.iter().map(|job| job.job.as_str()).collect();
+        return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };
+    }
+    let paint = out.paint();
+    out.either(|| jobs_text(&answer.jobs, paint), || answer.jobs.iter().map(status_json).collect())
 }

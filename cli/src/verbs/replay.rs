@@ -17,7 +17,9 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         let request = request.clone();
         async move { jobs(channel).replay_dead_letters(request).await }
     };
+    let progress = out.progress("looking for dead letters");
     let answer = controller.ask(ask).await?;
+    drop(progress);
     out.either(|| text(&answer), || json(&answer))?;
     if answer.next_epoch > 0 {
         let next = answer.next_epoch;

@@ -4,11 +4,12 @@ use super::{job_file_error, read};
 use crate::error::CliError;
 use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
-use crate::views::{progress_line, status_json, status_text};
+use crate::views::{now_line, progress_line, status_json, status_text};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
+use streamctl_proto::spec::SourceKind;
 use streamctl_worker::memory::MemoryLimit;
 
 /// Of `run`.
@@ -31,8 +32,17 @@ pub struct RunArgs {
 /// Runs it; progress goes to standard error, the last status to standard output.
 pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
     let job = LocalJob { memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
+    let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
+    // Only files end one after the other.
+    let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
     let mut epoch_shown = 0;
+    let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
+        progress.say(now_line(status));
+        let shards = u64::from(status.shards_open) + u64::from(status.shards_ended);
+        if bounded {
+            progress.at(status.shards_ended.into(), shards);
+        }
         if status.published > epoch_shown {
             epoch_shown = status.published;
             out.note(&progress_line(status));
@@ -40,7 +50,9 @@ pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Resul
         Wish::GoOn
     };
     let last = runner(job, &mut listener).await?;
-    out.either(|| status_text(&last), || status_json(&last))?;
+    drop(progress);
+    let paint = out.paint();
+    out.either(|| status_text(&last, paint), || status_json(&last))?;
     if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
 }
 

@@ -1,6 +1,6 @@
 //! `streamctl status`: how jobs are doing, once or at every change.
 
-use crate::args::StatusArgs;
+use crate::args::{ListArgs, StatusArgs};
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
@@ -17,7 +17,7 @@ const UNREACHABLE: u8 = 4;
 
 /// All jobs, one job, or one job until it ends.
 pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let Some(job) = &args.job else { return super::list::run(controller, out).await };
+    let Some(job) = &args.job else { return super::list::run(&ListArgs::default(), controller, out).await };
     let request = GetJobRequest { job: job.clone(), brief: false };
     if args.watch {
         return watch(&request, controller, out).await;
@@ -27,7 +27,8 @@ pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -
         async move { jobs(channel).get_job(request).await }
     };
     let status = controller.ask(ask).await?;
-    out.either(|| status_text(&status), || status_json(&status))
+    let paint = out.paint();
+    out.either(|| status_text(&status, paint), || status_json(&status))
 }
 
 /// A controller that goes away is not the end of the job: its successor is asked.
@@ -67,7 +68,8 @@ async fn follow(changes: &mut Streaming<JobStatus>, lost: &mut u32, out: &mut Ou
             Err(status) => return Ok(Followed::Lost(status.into())),
         };
         *lost = 0;
-        out.either(|| status_text(&status), || status_json(&status))?;
+        let paint = out.paint();
+        out.either(|| status_text(&status, paint), || status_json(&status))?;
         if has_ended(&status) {
             return Ok(Followed::ToTheEnd);
         }

@@ -18,7 +18,9 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
         let request = request.clone();
         async move { jobs(channel).submit(request).await }
     };
+    let progress = out.progress("checking source, lookups, query and places");
     let answer = controller.ask(ask).await?;
+    drop(progress);
     out.either(|| as_text(&answer, args.dry_run), || as_json(&answer, args.dry_run))?;
     if !args.dry_run {
         out.note(&format!("follow it with: streamctl status {} --watch", answer.job));

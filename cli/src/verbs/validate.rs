@@ -23,6 +23,11 @@ pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
 }
 
 fn summary(spec: &JobSpec) -> String {
+    format!("{}\nThe job file is correct.", what(spec))
+}
+
+/// What a job is, in a few lines.
+pub(super) fn what(spec: &JobSpec) -> String {
     let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
     let partitions = match spec.sink.partition_by.len() {
         0 => String::new(),
@@ -31,7 +36,7 @@ fn summary(spec: &JobSpec) -> String {
     let dead = spec.dead_letter.as_ref().unwrap_or(&spec.checkpoint);
     format!(
         "job:         {}\nsource:      {}\nwindow:      {} ms{}\nsink:        {} as {:?}, {:?}{partitions}\n\
-         dead letter: {dead}\ncheckpoint:  {}\nThe job file is correct.",
+         dead letter: {dead}\ncheckpoint:  {}",
         spec.name,
         source(spec),
         spec.window.ms(),

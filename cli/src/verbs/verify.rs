@@ -66,20 +66,25 @@ fn unproven(error: CliError) -> CliError {
     }
 }
 
-/// Progress goes to standard error as it comes, findings and summary to standard output at the end.
+/// Progress is for terminals; findings and summary to standard output at the end.
 async fn show(
     mut events: impl Stream<Item = Result<VerifyEvent, Status>> + Unpin,
     out: &mut Output,
 ) -> Result<(), CliError> {
+    let progress = out.progress("reading manifests");
     let (mut findings, mut summary) = (vec![], None);
     while let Some(VerifyEvent { event }) = events.try_next().await.map_err(|status| unproven(status.into()))? {
         match event {
-            Some(Event::Progress(progress)) => out.note(&progress_line(&progress)),
+            Some(Event::Progress(now)) => {
+                progress.at(now.epochs, now.of);
+                progress.say(progress_line(&now));
+            }
             Some(Event::Finding(finding)) => findings.push(finding),
             Some(Event::Summary(last)) => summary = Some(last),
             None => {}
         }
     }
+    drop(progress);
     let Some(summary) = summary else {
         return Err(CliError::Unproven { reason: "the verification broke off".to_owned() });
     };
@@ -94,8 +99,8 @@ async fn show(
 }
 
 fn progress_line(progress: &VerifyProgress) -> String {
-    let VerifyProgress { epochs, of, objects, doing } = progress;
-    format!("{epochs} of {of} epochs, {objects} objects: {doing}")
+    let VerifyProgress { objects, doing, .. } = progress;
+    format!("epochs, {objects} objects: {doing}")
 }
 
 /// `object_missing`, from `KIND_OBJECT_MISSING`.

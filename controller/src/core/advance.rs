@@ -149,7 +149,7 @@ impl Core {
         }
         let Some(window) = job.committable() else { return };
         let manifest = job.manifest(window, term, now);
-        job.committing = Some(Committing { manifest: manifest.clone(), reference: None });
+        job.committing = Some(Committing { manifest: manifest.clone(), reference: None, since_ms: now });
         out.push(Effect::WriteManifest { manifest: Box::new(manifest) });
     }
 

@@ -154,6 +154,8 @@ pub struct Committing {
     pub manifest: Manifest,
     /// Once the manifest is durable.
     pub reference: Option<ManifestRef>,
+    /// When it began.
+    pub since_ms: i64,
 }
 
 /// What is known of a lookup.
@@ -207,6 +209,8 @@ pub struct EpochFigures {
     pub manifest: String,
     /// Time per stage.
     pub stages: StageTimes,
+    /// When this leader saw the head move; none for what an earlier one committed.
+    pub head_moved_ms: Option<i64>,
     /// Who staged its objects, to ask for the rows.
     pub tasks: Vec<TaskId>,
 }
@@ -224,6 +228,7 @@ impl EpochFigures {
             committed_ms: manifest.created_ms,
             manifest: name.to_owned(),
             stages: manifest.stages,
+            head_moved_ms: None,
             tasks: manifest.parts.iter().map(|part| part.task).collect(),
         }
     }
@@ -715,6 +720,7 @@ impl Job {
             stages.add(&report.stages);
             last.extend(report.ranges.iter().map(|(id, range)| (id, &range.to)));
         }
+        stages.report_us = micros(now_ms.saturating_sub(window.end_ms)).saturating_sub(stages.staged_us());
         let mut totals = self.totals;
         totals.add(&counts);
         let part =
@@ -782,8 +788,8 @@ impl Job {
     }
 
     /// The store holds the epoch that was on its way.
-    pub fn committed(&mut self) -> Option<Manifest> {
-        let Committing { manifest, reference } = self.committing.take()?;
+    pub fn committed(&mut self, now_ms: i64) -> Option<Manifest> {
+        let Committing { manifest, reference, since_ms } = self.committing.take()?;
         let reference = reference?;
         self.not_past = None;
         for (id, frontier) in &manifest.frontier {
@@ -809,13 +815,26 @@ impl Job {
         self.head_end_ms = manifest.window.end_ms;
         self.totals = manifest.totals;
         self.failures = 0;
-        self.recent.push_back(EpochFigures::of(&manifest, &reference.name));
+        let mut figures = EpochFigures::of(&manifest, &reference.name);
+        figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
+        figures.head_moved_ms = Some(now_ms);
+        self.recent.push_back(figures);
         if self.recent.len() > RECENT_EPOCHS_MAX {
             self.recent.pop_front();
         }
         self.head = Some(reference);
         self.publishing.push_back(manifest.clone());
         Some(manifest)
+    }
+
+    /// The store knows that the oldest unpublished epoch is published, and so do its figures.
+    pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
+        self.publishing.pop_front();
+        self.published = epoch;
+        self.delays.remove("record published");
+        let figures = self.recent.iter_mut().rev().find(|figures| figures.epoch == epoch);
+        let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms))) else { return };
+        figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
     }
 
     /// Locations of staged objects that may still become visible.
@@ -842,6 +861,11 @@ impl Job {
     pub fn settled(&self) -> bool {
         self.committing.is_none() && self.publishing.is_empty()
     }
+}
+
+/// Milliseconds as microseconds; none of a clock that went back.
+fn micros(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or(0).saturating_mul(1_000)
 }
 
 /// The most frequent keys, most frequent first; ties in the order of their names, so that it is the same every time.

@@ -273,7 +273,7 @@ impl Core {
                     out.push(Effect::MoveHead { job: name, previous, head: reference });
                 }
             }
-            Event::HeadMoved { job, epoch } => self.head_moved(&job, epoch, out),
+            Event::HeadMoved { job, epoch } => self.head_moved(now, &job, epoch, out),
             Event::EpochPublished { job, epoch } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
@@ -285,9 +285,7 @@ impl Core {
             Event::PublishedRecorded { job, epoch } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
-                    job.publishing.pop_front();
-                    job.published = epoch;
-                    job.delays.remove("record published");
+                    job.published(epoch, now);
                     if let Some(manifest) = job.publishing.front() {
                         out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
                     }
@@ -407,12 +405,12 @@ impl Core {
         }
     }
 
-    fn head_moved(&mut self, name: &JobName, epoch: streamctl_proto::Epoch, out: &mut Vec<Effect>) {
+    fn head_moved(&mut self, now: i64, name: &JobName, epoch: streamctl_proto::Epoch, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
         if job.committing.as_ref().is_none_or(|committing| committing.manifest.epoch != epoch) {
             return;
         }
-        let Some(manifest) = job.committed() else { return };
+        let Some(manifest) = job.committed(now) else { return };
         job.delays.remove("commit");
         job.delays.remove("task");
         if job.publishing.len() == 1 {

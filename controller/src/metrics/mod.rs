@@ -13,7 +13,9 @@ use snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use streamctl_engine::metrics::{Counters, Histograms, METRIC_JOBS_MAX, Metric, Sheet, histograms, stages_named};
+use streamctl_engine::metrics::{
+    Counters, Histograms, METRIC_JOBS_MAX, Metric, Sheet, histograms, stages_named, waits_named,
+};
 use streamctl_engine::traces::{Place, Span, Traces, WindowTrace, now};
 use streamctl_proto::{JobName, Manifest, Window};
 
@@ -45,6 +47,11 @@ const PUBLISH_DELAY: Metric = Metric::histogram(
     &["job_name"],
     "From the end of a window to its rows being visible",
 );
+const WAITS: Metric = Metric::histogram(
+    "streamctl_window_wait_seconds",
+    &["job_name", "stage"],
+    "What each window waited for after its end, stage after stage: `read`, `decode`, `transform`, `stage`, `report`, `commit and publish`",
+);
 const OBJECTS: Metric = Metric::counter("streamctl_published_objects_total", &["job_name"], "Objects made visible");
 const OUT_BYTES: Metric = Metric::counter("streamctl_published_bytes_total", &["job_name"], "Bytes of these objects");
 const STAGES: Metric = Metric::counter(
@@ -55,7 +62,7 @@ const STAGES: Metric = Metric::counter(
 
 /// What is kept by a controller, as the documentation lists it; [`snapshot::METRICS`] are the others.
 pub const METRICS: &[Metric] =
-    &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, OBJECTS, OUT_BYTES, STAGES];
+    &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, WAITS, OBJECTS, OUT_BYTES, STAGES];
 
 /// What the driver calls the effects that can fail (`label()` in `driver::perform`).
 const EFFECT_NAMES: [&str; 9] = [
@@ -75,6 +82,7 @@ struct Sums {
     failures: Counters,
     commit_delay: Histograms,
     publish_delay: Histograms,
+    waits: Histograms,
     objects: Counters,
     out_bytes: Counters,
     stages: Counters,
@@ -104,6 +112,7 @@ impl Metrics {
             failures: Counters::default(),
             commit_delay: histograms(),
             publish_delay: histograms(),
+            waits: histograms(),
             objects: Counters::default(),
             out_bytes: Counters::default(),
             stages: Counters::default(),
@@ -150,6 +159,11 @@ impl Metrics {
         let (sums, job) = (&self.sums, self.label(&manifest.job));
         let delay = sums.publish_delay.get_or_create(&PUBLISH_DELAY.with([&job]));
         delay.observe(seconds(now_ms - manifest.window.end_ms));
+        let last =
+            ("commit and publish", u64::try_from(now_ms - manifest.created_ms).unwrap_or(0).saturating_mul(1_000));
+        for (stage, micros) in waits_named(&manifest.stages).into_iter().chain([last]) {
+            sums.waits.get_or_create(&WAITS.with([&job, stage])).observe(micros as f64 / 1e6);
+        }
         let bytes: u64 = manifest.objects.iter().map(|object| object.staged.size).sum();
         sums.objects.get_or_create(&OBJECTS.with([&job])).inc_by(manifest.objects.len() as f64);
         sums.out_bytes.get_or_create(&OUT_BYTES.with([&job])).inc_by(bytes as f64);
@@ -207,6 +221,7 @@ impl Metrics {
         sheet.histograms(&EFFECTS, &sums.effects);
         sheet.histograms(&COMMIT_DELAY, &sums.commit_delay);
         sheet.histograms(&PUBLISH_DELAY, &sums.publish_delay);
+        sheet.histograms(&WAITS, &sums.waits);
         for (metric, counters) in [
             (&FAILURES, &sums.failures),
             (&OBJECTS, &sums.objects),

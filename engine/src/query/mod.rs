@@ -86,6 +86,14 @@ impl QueryPlan {
         &self.input_schema
     }
 
+    /// The operators that run the query, the last one first, each below the one that reads it: for people.
+    ///
+    /// # Errors
+    /// [`QueryError::Plan`] when the planner fails.
+    pub async fn describe(&self) -> Result<String, QueryError> {
+        open::describe(self).await
+    }
+
     /// Opens the query for one window. `lookups` holds the rows of every lookup by name; `memory_bytes_max` bounds
     /// what joins, aggregates and kept rows may hold.
     ///

@@ -15,8 +15,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::execute_stream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,14 +152,35 @@ async fn start(
     unmatched: &UnmatchedCounter,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let state = sql::session(runtime(means.pool)?, means.batch_rows);
+    let plan = physical(query, lookups, feed, &state).await?;
+    let plan = count_unmatched(plan, unmatched)?;
+    execute_stream(plan, Arc::new(TaskContext::from(&state)))
+}
+
+async fn physical(
+    query: &QueryPlan,
+    lookups: &BTreeMap<String, RecordBatch>,
+    feed: Arc<Feed>,
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let bound = sql::with_rows(&query.plan, |name| match name {
         SOURCE => Some(Rows::Stream(Arc::clone(&feed))),
         lookup => lookups.get(lookup).cloned().map(Rows::Held),
     })?;
     drop(feed);
-    let plan = state.query_planner().create_physical_plan(&bound, &state).await?;
-    let plan = count_unmatched(plan, unmatched)?;
-    execute_stream(plan, Arc::new(TaskContext::from(&state)))
+    state.query_planner().create_physical_plan(&bound, state).await
+}
+
+/// The operators as text, on lookups without rows.
+pub(super) async fn describe(query: &QueryPlan) -> Result<String, QueryError> {
+    let failed = |error: DataFusionError| QueryError::Plan(error.strip_backtrace());
+    let empty = |(name, schema): (&String, &SchemaRef)| (name.clone(), RecordBatch::new_empty(Arc::clone(schema)));
+    let lookups = query.lookups.iter().map(empty).collect();
+    let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
+    let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
+    let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+    let plan = physical(query, &lookups, Arc::new(feed), &state).await.map_err(failed)?;
+    Ok(displayable(plan.as_ref()).indent(false).to_string().trim_end().to_owned())
 }
 
 /// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that names it.

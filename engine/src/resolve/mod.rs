@@ -5,15 +5,17 @@
 //! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to try again.
 
 mod address;
+pub mod explore;
 
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
-use crate::lookup::{self, LookupError, rows};
+use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{QueryError, QueryPlan};
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
@@ -96,6 +98,18 @@ pub async fn resolve(
     if !log.failures.is_empty() {
         return Err(log.into_error());
     }
+    pinned(spec, spec_digest, now_ms, table.columns, stream, &plan)
+}
+
+/// The job with what the world said.
+fn pinned(
+    spec: JobSpec,
+    spec_digest: String,
+    now_ms: i64,
+    columns: Vec<ColumnType>,
+    stream: Option<StreamAddress>,
+    plan: &QueryPlan,
+) -> Result<ResolvedJob, ResolveError> {
     let start = match spec.source.starting_position {
         StartingPosition::Latest => Position::Timestamp(now_ms),
         StartingPosition::TrimHorizon => Position::Start,
@@ -106,7 +120,7 @@ pub async fn resolve(
         spec_digest,
         submitted_ms: now_ms,
         start,
-        columns: table.columns,
+        columns,
         stream,
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
@@ -300,6 +314,10 @@ async fn lookup_schemas(world: &World, specs: &[LookupSpec], log: &mut Log) -> O
 }
 
 async fn lookup_schema(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<SchemaRef> {
+    lookup_rows(storages, spec, log).await.map(|(_, rows)| rows.schema())
+}
+
+async fn lookup_rows(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<(Listed, RecordBatch)> {
     let listed = lookup::current_version(storages, spec).await;
     let listed = log.ok(listed, |error| Failure::of_lookup(&error))?;
     let mut files = Vec::with_capacity(listed.objects.len());
@@ -308,7 +326,7 @@ async fn lookup_schema(storages: &Storages, spec: &LookupSpec, log: &mut Log) ->
         files.push((object.location.clone(), log.ok(bytes, |error| Failure::of_storage("lookup.path", &error))?));
     }
     let rows = log.ok(rows::parse(spec, &files), |error| Failure::problem("lookup.path", error.to_string(), None))?;
-    Some(rows.schema())
+    Some((listed, rows))
 }
 
 fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {

@@ -111,7 +111,7 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     );
     assert_eq!(same, json!([true, true, true, true, true, true, true]));
     assert_eq!(browser.evaluate("document.activeElement.dataset.chart"), "windows", "the focus stays where it was");
-    for text in ["Time per stage", "country_lookup", "Reported up to", "3 open, 0 ended"] {
+    for text in ["From closed to published", "country_lookup", "Reported up to", "3 open, 0 ended"] {
         browser.see(".card", text);
     }
     browser.looks_good("job");

@@ -166,6 +166,10 @@ impl Sources {
         let (kinesis_calls, files) = (Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX)), files::FileRoom::default());
         Self { aws, storages, clock: system_clock(), kinesis, kinesis_calls, memory: None, files, stream: None }
     }
+    /// The time by which records arrive, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
     /// The same by another clock.
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }

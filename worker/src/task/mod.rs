@@ -25,9 +25,10 @@ use reader::Read;
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::metrics::stages_named;
 use streamctl_engine::traces::{Place, Span, WindowTrace, now};
+use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, TaskId, Window, v1};
 use tokio::sync::mpsc;
@@ -66,7 +67,36 @@ enum State {
     /// It takes records.
     Open { feed: mpsc::UnboundedSender<Feed>, abort: AbortHandle, lookups: BTreeMap<String, LookupVersion> },
     /// It takes none any more; the last are on their way.
-    Closing { lookups: BTreeMap<String, LookupVersion>, done: Option<Box<Finished>> },
+    Closing { lookups: BTreeMap<String, LookupVersion>, closed: Closed, done: Option<Box<Finished>> },
+}
+
+/// When the last shard of a task had seen a window's end.
+#[derive(Clone, Copy)]
+struct Closed {
+    at: Instant,
+    /// How long after that end.
+    after_us: u64,
+}
+
+impl Closed {
+    /// At this moment, which the wall clock calls `now_ms`.
+    fn now(window: Window, now_ms: i64) -> Self {
+        let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
+        Self { at: Instant::now(), after_us: after_ms.saturating_mul(1_000) }
+    }
+
+    /// What the window waited for since, stage by stage.
+    fn stages(self, finished: &Finished) -> StageTimes {
+        let mut before = self.at;
+        let stage = |end: Instant| {
+            let spent = end.saturating_duration_since(before);
+            before = before.max(end);
+            u64::try_from(spent.as_micros()).unwrap_or(u64::MAX)
+        };
+        let [last_decode_us, last_transform_us, last_stage_us] = finished.over.map(stage);
+        let last_read_us = self.after_us;
+        StageTimes { last_read_us, last_decode_us, last_transform_us, last_stage_us, ..finished.stages }
+    }
 }
 
 struct OpenWindow {
@@ -388,7 +418,8 @@ impl Task {
         let Some(open) = self.windows.get_mut(&window) else { return false };
         let State::Open { lookups, .. } = &mut open.state else { return false };
         open.times.closed = Some(now());
-        open.state = State::Closing { lookups: std::mem::take(lookups), done: None };
+        let closed = Closed::now(window, self.parts.context.sources.now_ms());
+        open.state = State::Closing { lookups: std::mem::take(lookups), closed, done: None };
         true
     }
 
@@ -416,8 +447,9 @@ impl Task {
     /// Reports finished windows in order, then says how far that is.
     fn report(&mut self) -> Result<(), TaskError> {
         while let Some(mut first) = self.windows.first_entry() {
-            let State::Closing { lookups, done, .. } = &mut first.get_mut().state else { break };
-            let Some(finished) = done.take() else { break };
+            let State::Closing { lookups, closed, done } = &mut first.get_mut().state else { break };
+            let Some(mut finished) = done.take() else { break };
+            finished.stages = closed.stages(&finished);
             let lookups = std::mem::take(lookups);
             let (window, open) = first.remove_entry();
             self.trace(window, &open.times, &finished);
@@ -443,7 +475,7 @@ impl Task {
         lookups: BTreeMap<String, LookupVersion>,
         finished: Finished,
     ) -> Result<(), TaskError> {
-        let Finished { objects, counts, unmatched, stages, rows } = finished;
+        let Finished { objects, counts, unmatched, stages, rows, .. } = finished;
         let read = ranges.values().map(|range| range.records).sum::<u64>();
         if counts.rows_in != read {
             // A bug; said, it would lose the difference for good.

@@ -51,6 +51,8 @@ pub struct Finished {
     pub unmatched: Vec<UnmatchedKey>,
     /// How long it took.
     pub stages: StageTimes,
+    /// When the last record was decoded, the last row computed, the last object staged.
+    pub over: [Instant; 3],
     /// The result, for subscribers.
     pub rows: Rows,
 }
@@ -88,7 +90,7 @@ pub async fn run(
     let rows = Rows::new(plan.output_schema().clone(), results);
     let fed = feed(decoder, at_once, (first, feeds), open.input, &mut dead);
     let worked = work(fed, drain(open.output, sink, rows, &query_memory)).await;
-    let (mut counts, mut stages, sink, rows, spent) = match worked {
+    let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
@@ -115,18 +117,20 @@ pub async fn run(
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
-    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, rows })
+    let over = [decoded, computed, Instant::now()];
+    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, over, rows })
 }
 
-type Fed = (Counts, StageTimes);
-type Drained = (WindowSink, Rows, StageTimes);
+/// With the time when it was over.
+type Fed = (Counts, StageTimes, Instant);
+type Drained = (WindowSink, Rows, StageTimes, Instant);
 
 /// Feeds and drains at the same time. When the result can not be written the input is not waited for: it ends with the
 /// window, which may be an hour away.
 async fn work(
     feed: impl Future<Output = Result<Fed, TaskError>>,
     drain: impl Future<Output = Result<Drained, TaskError>>,
-) -> Result<(Counts, StageTimes, WindowSink, Rows, StageTimes), TaskError> {
+) -> Result<(Fed, Drained), TaskError> {
     tokio::pin!(feed, drain);
     let (fed, drained) = tokio::select! {
         biased;
@@ -137,7 +141,7 @@ async fn work(
         }
     };
     match (fed, drained) {
-        (Ok((counts, stages)), Ok((sink, rows, spent))) => Ok((counts, stages, sink, rows, spent)),
+        (Ok(fed), Ok(drained)) => Ok((fed, drained)),
         // The query can fail because its input broke off, so the input's own error comes first.
         (Err(error), Ok((sink, ..))) => {
             sink.abort().await;
@@ -231,7 +235,7 @@ async fn feed(
         drop(feed);
         next = feeds.recv().await;
     }
-    Ok((counts, stages))
+    Ok((counts, stages, Instant::now()))
 }
 
 /// Takes what the query gives and stages it.
@@ -248,7 +252,7 @@ async fn drain(
         stages.transform_us += micros(computed);
         let batch: RecordBatch = match next {
             Ok(Some(batch)) => batch,
-            Ok(None) => return Ok((sink, rows, stages)),
+            Ok(None) => return Ok((sink, rows, stages, Instant::now())),
             Err(error) => {
                 let error = query_error(error, memory);
                 sink.abort().await;

@@ -37,15 +37,13 @@ export const moment = (ms) => `${new Date(ms).toLocaleDateString("sv-SE")} ${clo
 /** For programs and tooltips: UTC. */
 export const utc = (ms) => new Date(ms).toISOString();
 
-/** A stage's name: `decode_us` is `decode`. */
-export const stage = (key) => key.replace(/_us$/, "").replaceAll("_", " ");
-/** In the order in which records meet them; what is not named here comes last. */
-const ORDER = ["read", "wait", "decode", "transform", "query", "encode", "stage", "upload", "report", "commit", "publish"];
-const place = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
-/** The stages of an epoch, in order: name and milliseconds. */
-export const stages = (epoch) =>
-  Object.entries(epoch.stages ?? {}).filter(([key]) => key.endsWith("_us")).map(([key, us]) => [stage(key), us / 1000])
-    .sort(([a], [b]) => place(a) - place(b));
+/** What an epoch's window waited for on its way out, in order: name and milliseconds. */
+export const stages = (epoch) => {
+  const us = epoch.stages ?? {};
+  const last = (name) => us[`last_${name}_us`] ?? 0;
+  return [["decode", last("decode")], ["transform", last("transform")], ["stage", last("stage")], ["report", us.report_us ?? 0],
+    ["commit", us.commit_us ?? 0], ["publish", us.publish_us ?? 0]].map(([name, us]) => [name, us / 1000]);
+};
 
 /** The beginning of a digest. */
 export const digest = (text) => (text.length > 12 ? text.slice(0, 12) : text || "–");

@@ -151,9 +151,9 @@ function stages(epochs, picked, { half, slots }) {
   });
   const kinds = names.map((_, at) => `stage-${at % 6}`);
   return h("section", { class: "card", "data-key": "stages" },
-    h("div", { class: "head" }, h("h2", {}, "Time per stage"), legend(names.map((name, at) => [kinds[at], name]))),
+    h("div", { class: "head" }, h("h2", {}, "From closed to published"), legend(names.map((name, at) => [kinds[at], name]))),
     epochs.length === 0 ? h("p", { class: "empty" }, "Nothing yet.")
-      : bars({ id: "stages", name: "Time per stage of each window; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
+      : bars({ id: "stages", name: "What each window waited for on its way out, stage after stage; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
 }
 
 function delays(epochs, history, job, { half }) {

@@ -124,7 +124,7 @@ impl Said<'_, '_> {
             lookups: job.lookups.keys().map(version).collect(),
             objects,
             unmatched: vec![],
-            stages: Some(v1::StageTimes { decode_us: 1, transform_us: 1, stage_us: 1 }),
+            stages: Some(v1::StageTimes { decode_us: 1, transform_us: 1, stage_us: 1, ..Default::default() }),
         }
     }
 
@@ -306,7 +306,9 @@ impl Said<'_, '_> {
             7..=9 => self.lie_in_object(report),
             10 => {
                 let number = self.choices.number();
-                report.stages = Some(v1::StageTimes { decode_us: number, transform_us: number, stage_us: number });
+                let tail = v1::StageTimes { last_read_us: number, last_stage_us: number, ..Default::default() };
+                let computed = v1::StageTimes { decode_us: number, transform_us: number, stage_us: number, ..tail };
+                report.stages = Some(computed);
             }
             _ => {
                 let (lookup, version) = (self.text("country"), self.text("v1"));

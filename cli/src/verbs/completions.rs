@@ -1,0 +1,165 @@
+//! `streamctl completions` and `streamctl man`: what shells and `man` are given.
+//!
+//! Owns: names of jobs as completions, which no generator knows of. Does not own: the words (`args`).
+//! Rule: both are made from the words of the command line, so that no verb can be missing.
+
+use crate::args::Cli;
+use crate::error::CliError;
+use crate::output::Output;
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+use std::path::{Path, PathBuf};
+
+/// Of `completions`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "For example: streamctl completions bash > ~/.local/share/bash-completion/completions/streamctl"
+)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Of `man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// The folder for the pages; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Prints the completions of a shell.
+pub fn run(args: &CompletionsArgs, out: &mut Output) -> Result<(), CliError> {
+    out.text(&completions(args.shell))
+}
+
+/// Writes one page per verb.
+pub fn man(args: &ManArgs, out: &mut Output) -> Result<(), CliError> {
+    let failed = |source| CliError::File { path: args.out.display().to_string(), source };
+    std::fs::create_dir_all(&args.out).map_err(failed)?;
+    let mut command = Cli::command();
+    command.build();
+    let mut names = vec![];
+    pages(&command, &args.out, &mut names).map_err(failed)?;
+    let folder = args.out.display().to_string();
+    let text = || format!("{} pages are in {folder}; read one with: man -l {folder}/streamctl.1", names.len());
+    out.either(text, || serde_json::json!({"folder": folder, "pages": names}))
+}
+
+/// The page of a command, and those of the commands below it: `streamctl-context-add.1`.
+fn pages(command: &Command, folder: &Path, names: &mut Vec<String>) -> std::io::Result<()> {
+    let file = format!("{}.1", command.get_display_name().unwrap_or(command.get_name()));
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    std::fs::write(folder.join(&file), text)?;
+    names.push(file);
+    let mut children = command.get_subcommands().filter(|child| !child.is_hide_set() && child.get_name() != "help");
+    children.try_for_each(|child| pages(child, folder, names))
+}
+
+fn completions(shell: Shell) -> String {
+    let mut bytes = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "streamctl", &mut bytes);
+    let made = String::from_utf8_lossy(&bytes).into_owned();
+    match shell {
+        Shell::Bash => format!("{made}{}", bash()),
+        Shell::Zsh => zsh(&made),
+        Shell::Fish => format!("{made}{}", fish()),
+        _ => made,
+    }
+}
+
+/// The verbs whose first word is the name of a job.
+fn verbs_of_jobs() -> Vec<String> {
+    let command = Cli::command();
+    let takes = |verb: &&Command| verb.get_positionals().any(|word| word.get_id() == "job");
+    command.get_subcommands().filter(takes).map(|verb| verb.get_name().to_owned()).collect()
+}
+
+/// The generated function knows no jobs: they are added to what it found.
+fn bash() -> String {
+    format!(
+        r#"
+_streamctl_with_jobs() {{
+    _streamctl "$@"
+    local word="${{COMP_WORDS[COMP_CWORD]}}"
+    if [[ "$word" != -* && "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" =~ (^| )({verbs})( |$) ]]; then
+        COMPREPLY+=( $(compgen -W "$(streamctl --quiet list --names 2>/dev/null)" -- "$word") )
+    fi
+}}
+complete -F _streamctl_with_jobs -o nosort -o bashdefault -o default streamctl
+"#,
+        verbs = verbs_of_jobs().join("|")
+    )
+}
+
+fn zsh(made: &str) -> String {
+    let with_jobs = |line: &str| {
+        let of_a_job = [":job -- ", "::job -- "].iter().any(|word| line.contains(word));
+        if of_a_job { line.replace(":_default'", ":_streamctl_jobs'") } else { line.to_owned() }
+    };
+    let lines: Vec<String> = made.lines().map(with_jobs).collect();
+    let jobs = "_streamctl_jobs() {\n    compadd -- ${(f)\"$(streamctl --quiet list --names 2>/dev/null)\"}\n}\n";
+    // The generated text ends by calling or registering the main function: ours must be there before.
+    let at = lines.iter().rposition(|line| line.starts_with("if [ \"$funcstack[1]\""));
+    let (before, after) = lines.split_at(at.unwrap_or(lines.len()));
+    format!("{}\n{jobs}\n{}\n", before.join("\n"), after.join("\n"))
+}
+
+fn fish() -> String {
+    format!(
+        "complete -c streamctl -n \"__fish_seen_subcommand_from {}\" -f -a \"(streamctl --quiet list --names 2>/dev/null)\"\n",
+        verbs_of_jobs().join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use clap::ValueEnum;
+
+    fn verbs() -> Vec<String> {
+        Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_verb_is_in_the_completions_of_every_shell() {
+        for shell in Shell::value_variants() {
+            let text = completions(*shell);
+            for verb in verbs() {
+                assert!(text.contains(&verb), "{shell} does not know {verb}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_jobs_are_completed_where_a_job_is_wanted() {
+        let verbs = verbs_of_jobs();
+        for verb in ["status", "stop", "epochs", "tail", "verify", "dead-letters"] {
+            assert!(verbs.iter().any(|known| known == verb), "{verb} is not in {verbs:?}");
+        }
+        assert!(!verbs.contains(&"submit".to_owned()));
+        assert!(completions(Shell::Bash).contains("complete -F _streamctl_with_jobs"));
+        assert!(completions(Shell::Zsh).contains(":_streamctl_jobs'"), "{}", completions(Shell::Zsh));
+        assert!(completions(Shell::Fish).contains("list --names"));
+    }
+
+    #[test]
+    fn every_verb_has_a_manual_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut out, data, _) = captured(Format::Json);
+        man(&ManArgs { out: folder.path().join("man") }, &mut out).unwrap();
+        let pages: serde_json::Value = serde_json::from_str(&data.text()).unwrap();
+        let main = std::fs::read_to_string(folder.path().join("man/streamctl.1")).unwrap();
+        for verb in verbs().iter().filter(|verb| *verb != "help") {
+            let page = std::fs::read_to_string(folder.path().join(format!("man/streamctl-{verb}.1"))).unwrap();
+            assert!(page.contains(".SH NAME") && main.contains(&verb.replace('-', "\\-")), "{verb}");
+            assert!(pages["pages"].as_array().unwrap().contains(&format!("streamctl-{verb}.1").into()));
+        }
+        assert!(folder.path().join("man/streamctl-context-add.1").exists());
+        assert!(main.contains("Exit codes"), "{main}");
+    }
+}

@@ -1,0 +1,255 @@
+//! `streamctl context`: clusters by name, and which one is asked.
+//!
+//! Rule: nothing is asked of a cluster here; what is written is checked first.
+
+use crate::client::Controller;
+use crate::context::{Chosen, Config, Context, Environment, check_name, choose};
+use crate::error::CliError;
+use crate::output::{Output, table};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Of `context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextVerb {
+    /// Add a context, or replace the one of this name
+    Add(AddArgs),
+    /// Ask this cluster from now on
+    Use(NameArgs),
+    /// List the contexts
+    List,
+    /// Forget a context
+    Remove(NameArgs),
+    /// Show a context, or which controller would be asked and why
+    Show(ShowArgs),
+}
+
+/// Of `context add`; its address is the global `--controller`.
+#[derive(Args, Debug, Default)]
+pub struct AddArgs {
+    /// Its name
+    pub name: String,
+    /// File with the certificates of those who sign the controllers'
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File with the client's certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// File with its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// File with the token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Use it from now on; the first context is used at once
+    #[arg(long = "use")]
+    pub in_use: bool,
+}
+
+/// Of `context use` and `context remove`.
+#[derive(Args, Debug)]
+pub struct NameArgs {
+    /// Its name
+    pub name: String,
+}
+
+/// Of `context show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Its name; the one that would be asked when left out
+    pub name: Option<String>,
+}
+
+/// The global flags that matter here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags<'a> {
+    /// `--controller`.
+    pub controller: Option<&'a str>,
+    /// `--context`.
+    pub context: Option<&'a str>,
+}
+
+/// Reads and writes the file of contexts.
+pub fn run(verb: &ContextVerb, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+    match verb {
+        ContextVerb::Add(args) => add(args, flags, from, out),
+        ContextVerb::Use(args) => {
+            let (path, mut config) = read(from)?;
+            config.find(&args.name)?;
+            config.current = Some(args.name.clone());
+            config.write(path)?;
+            done(&args.name, &config, "is in use", out)
+        }
+        ContextVerb::List => list(&read(from)?.1, out),
+        ContextVerb::Remove(args) => {
+            let (path, mut config) = read(from)?;
+            config.find(&args.name)?;
+            config.contexts.remove(&args.name);
+            config.current = config.current.filter(|current| *current != args.name);
+            config.write(path)?;
+            done(&args.name, &config, "was removed", out)
+        }
+        ContextVerb::Show(args) => show(args, flags, from, out),
+    }
+}
+
+fn read(from: &Environment) -> Result<(&std::path::Path, Config), CliError> {
+    let path = from.config_file()?;
+    Ok((path, Config::read(path)?))
+}
+
+fn add(args: &AddArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+    check_name(&args.name)?;
+    let controller = flags.controller.ok_or_else(|| CliError::Usage {
+        message: "a context needs an address".into(),
+        hint: format!("streamctl context add {} --controller https://host:7070", args.name),
+    })?;
+    Controller::check(controller)?;
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| readable(path)).transpose();
+    let context = Context {
+        controller: controller.to_owned(),
+        ca: file(&args.ca)?,
+        cert: file(&args.cert)?,
+        key: file(&args.key)?,
+        token_file: file(&args.token_file)?,
+    };
+    let (path, mut config) = read(from)?;
+    config.contexts.insert(args.name.clone(), context);
+    if args.in_use || config.contexts.len() == 1 {
+        config.current = Some(args.name.clone());
+    }
+    config.write(path)?;
+    let what = if config.current.as_ref() == Some(&args.name) { "was added and is in use" } else { "was added" };
+    done(&args.name, &config, what, out)
+}
+
+/// The path of a file from the root: the context is used from other folders too.
+fn readable(path: &std::path::Path) -> Result<PathBuf, CliError> {
+    let failed = |source| CliError::File { path: path.display().to_string(), source };
+    std::fs::File::open(path).map_err(failed)?;
+    std::path::absolute(path).map_err(failed)
+}
+
+fn done(name: &str, config: &Config, what: &str, out: &mut Output) -> Result<(), CliError> {
+    let current = config.current.clone();
+    out.either(|| format!("context {name} {what}"), || json!({"context": name, "current": current}))
+}
+
+fn list(config: &Config, out: &mut Output) -> Result<(), CliError> {
+    let mark = |name: &String| if config.current.as_ref() == Some(name) { "*" } else { "" };
+    let row = |(name, context): (&String, &Context)| {
+        [mark(name).to_owned(), name.clone(), context.controller.clone(), secured(context).to_owned()]
+    };
+    let rows: Vec<_> = config.contexts.iter().map(row).collect();
+    let json = || {
+        let all = config.contexts.iter().map(|(name, context)| {
+            let mut json = document(context);
+            json["context"] = name.as_str().into();
+            json["in_use"] = (config.current.as_ref() == Some(name)).into();
+            json
+        });
+        Value::Array(all.collect())
+    };
+    out.either(|| table(["", "CONTEXT", "CONTROLLER", "WITH"], &rows), json)
+}
+
+fn secured(context: &Context) -> &'static str {
+    match (&context.cert, &context.token_file) {
+        (Some(_), Some(_)) => "certificate, token",
+        (Some(_), None) => "certificate",
+        (None, Some(_)) => "token",
+        (None, None) => "",
+    }
+}
+
+fn document(context: &Context) -> Value {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    json!({
+        "controller": context.controller, "ca": path(&context.ca), "cert": path(&context.cert),
+        "key": path(&context.key), "token_file": path(&context.token_file),
+    })
+}
+
+fn show(args: &ShowArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+    let Chosen { context, name, by } = match &args.name {
+        Some(_) => choose(None, args.name.as_deref(), from)?,
+        None => choose(flags.controller, flags.context, from)?,
+    };
+    let text = || {
+        let mut lines = vec![];
+        let mut line = |key: &str, value: String| lines.push(format!("{:<12}{value}", format!("{key}:")));
+        line("controller", context.controller.clone());
+        line("context", name.clone().unwrap_or_else(|| "none".into()));
+        line("chosen by", by.to_owned());
+        let files =
+            [("ca", &context.ca), ("cert", &context.cert), ("key", &context.key), ("token file", &context.token_file)];
+        for (key, path) in files {
+            if let Some(path) = path {
+                line(key, path.display().to_string());
+            }
+        }
+        lines.join("\n")
+    };
+    let json = || {
+        let mut json = document(&context);
+        json["context"] = name.clone().into();
+        json["chosen_by"] = by.into();
+        json
+    };
+    out.either(text, json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+
+    fn say(verb: ContextVerb, controller: Option<&str>, from: &Environment) -> Result<String, CliError> {
+        let (mut out, data, _) = captured(Format::Table);
+        run(&verb, Flags { controller, context: None }, from, &mut out)?;
+        Ok(data.text())
+    }
+
+    fn name(name: &str) -> NameArgs {
+        NameArgs { name: name.into() }
+    }
+
+    #[test]
+    fn contexts_are_added_used_listed_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let add =
+            |name: &str, url| say(ContextVerb::Add(AddArgs { name: name.into(), ..Default::default() }), url, &from);
+        assert_eq!(add("dev", Some("http://dev:1")).unwrap(), "context dev was added and is in use\n");
+        assert_eq!(add("prod", Some("http://prod:1")).unwrap(), "context prod was added\n");
+        assert_eq!(say(ContextVerb::Use(name("prod")), None, &from).unwrap(), "context prod is in use\n");
+        let listed = say(ContextVerb::List, None, &from).unwrap();
+        assert_eq!(listed, "   CONTEXT  CONTROLLER     WITH\n   dev      http://dev:1\n*  prod     http://prod:1\n");
+        let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
+        assert_eq!(shown, "controller: http://prod:1\ncontext:    prod\nchosen by:  in use\n");
+        say(ContextVerb::Remove(name("prod")), None, &from).unwrap();
+        let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
+        assert!(shown.contains("http://127.0.0.1:7070"), "{shown}");
+        assert_eq!(say(ContextVerb::Use(name("prod")), None, &from).unwrap_err().exit_code(), 3);
+        assert_eq!(add("x y", Some("http://a:1")).unwrap_err().exit_code(), 2);
+        assert_eq!(add("ok", None).unwrap_err().exit_code(), 2);
+        assert_eq!(add("ok", Some("a b")).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_context_names_files_that_are_there_from_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let ca = folder.path().join("ca.pem");
+        let add = || {
+            let args = AddArgs { name: "prod".into(), ca: Some(ca.clone()), ..Default::default() };
+            say(ContextVerb::Add(args), Some("http://a:1"), &from)
+        };
+        assert_eq!(add().unwrap_err().exit_code(), 2, "the file is not there");
+        std::fs::write(&ca, "-").unwrap();
+        add().unwrap();
+        assert_eq!(Config::read(&from.config.clone().unwrap()).unwrap().contexts["prod"].ca, Some(ca));
+    }
+}

@@ -1,0 +1,319 @@
+//! `streamctl explain`: what a job would do, as far as the world says.
+//!
+//! Owns: what is shown. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan (`engine::query`).
+//! Rule: nothing is started and nothing written; what could not be asked is named, never guessed.
+
+use super::{job_file_error, read};
+use crate::error::CliError;
+use crate::output::{Output, table};
+use crate::views::bytes;
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use streamctl_controller::core::assign::TASKS_PER_WORKER_MAX;
+use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
+use streamctl_controller::shards::{ListError, ShardLister, SourceShards};
+use streamctl_engine::clock::system_clock;
+use streamctl_engine::resolve::World;
+use streamctl_engine::resolve::explore::{Explored, explore};
+use streamctl_proto::JobSpec;
+use streamctl_proto::spec::{PartitionColumn, Problems, SourceKind, line_of};
+
+/// Of `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The job file
+    pub file: PathBuf,
+}
+
+/// What is known of a job.
+struct Explained {
+    spec: JobSpec,
+    found: Explored,
+    /// The operators, the last one first.
+    plan: Option<String>,
+    shards: Option<usize>,
+    /// Keys that the file leaves out, and what holds then.
+    defaults: Vec<(String, String)>,
+}
+
+/// Shows it. Ends with 2 when something is wrong, with 5 when something could not be asked.
+pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(), CliError> {
+    let text = read(&args.file)?;
+    let spec = spec_of(&args.file, &text)?;
+    let progress = out.progress("asking for columns, lookups, shards and places");
+    let mut found = explore(&world, &spec, true).await;
+    let shards = list(&world, &spec, &mut found).await;
+    let plan = match &found.plan {
+        Some(plan) => plan.describe().await.ok(),
+        None => None,
+    };
+    drop(progress);
+    for problem in &mut found.problems {
+        problem.line = problem.line.or_else(|| line_of(&text, &problem.field));
+    }
+    let defaults = defaults(&text, &spec);
+    let explained = Explained { spec, found, plan, shards, defaults };
+    out.either(|| as_text(&explained), || as_json(&explained))?;
+    let Explored { problems, unavailable, .. } = explained.found;
+    if !problems.is_empty() {
+        return Err(job_file_error(&args.file, Problems(problems)));
+    }
+    not_asked(&unavailable)
+}
+
+/// What is left out was not to be had: neither right nor wrong.
+pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError> {
+    let Some((field, reason)) = unavailable.first() else { return Ok(()) };
+    let more = if unavailable.len() > 1 { format!(", and {} more", unavailable.len() - 1) } else { String::new() };
+    Err(CliError::Partly {
+        message: format!("{field} could not be asked: {reason}{more}"),
+        hint: "check network, region and credentials (AWS_PROFILE, AWS_REGION), and try again".into(),
+    })
+}
+
+/// A job file whose relative paths count from its own folder.
+pub(super) fn spec_of(file: &Path, text: &str) -> Result<JobSpec, CliError> {
+    let path =
+        std::path::absolute(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
+    JobSpec::parse_in(text, path.parent().unwrap_or(&path)).map_err(|problems| job_file_error(file, problems))
+}
+
+async fn list(world: &World, spec: &JobSpec, found: &mut Explored) -> Option<usize> {
+    let job = found.job(spec.clone(), system_clock()()).ok()??;
+    match SourceShards::new(world.aws.clone(), world.storages.clone()).list(&job).await {
+        Ok(shards) => Some(shards.len()),
+        Err(ListError::Refused { reason, hint }) => {
+            let problem = streamctl_proto::spec::Problem {
+                line: None,
+                field: "source".into(),
+                message: reason,
+                hint: Some(hint),
+            };
+            found.problems.push(problem);
+            None
+        }
+        Err(error @ ListError::Unavailable { .. }) => {
+            found.unavailable.push(("source".into(), error.to_string()));
+            None
+        }
+    }
+}
+
+fn as_text(job: &Explained) -> String {
+    let Explained { spec, found, plan, shards, defaults } = job;
+    let mut parts = vec![super::validate::what(spec)];
+    let mut part = |heading: &str, text: String| parts.push(format!("{heading}\n{}", indented(&text)));
+    if let Some(stream) = &found.stream {
+        let region = stream.region.as_deref().unwrap_or("the environment's region");
+        part("STREAM", format!("{} in {region}", stream.arn.as_ref().unwrap_or(&stream.name)));
+    }
+    if let Some(columns) = columns(found) {
+        let read = |read: bool| if read { "yes" } else { "no" }.to_owned();
+        let rows: Vec<_> = columns.into_iter().map(|(name, kind, is_read)| [name, kind, read(is_read)]).collect();
+        part("COLUMNS OF THE SOURCE", table(["COLUMN", "TYPE", "READ"], &rows));
+    }
+    for (name, lookup) in &found.lookups {
+        let schema = lookup.rows.schema();
+        let rows: Vec<_> = schema.fields().iter().map(|f| [f.name().clone(), f.data_type().to_string()]).collect();
+        let size = format!("{} rows, {} files, {}", lookup.rows.num_rows(), lookup.files, bytes(lookup.bytes));
+        part(&format!("LOOKUP {name} ({size})"), table(["COLUMN", "TYPE"], &rows));
+    }
+    if let Some(query) = &found.plan {
+        let fields = query.output_schema().fields().iter();
+        let rows: Vec<_> = fields.map(|f| [f.name().clone(), f.data_type().to_string()]).collect();
+        part("RESULT", table(["COLUMN", "TYPE"], &rows));
+    }
+    if let Some(plan) = plan {
+        part("PLAN (each operator reads those below it)", plan.clone());
+    }
+    part("SPREAD", spread(spec, found, *shards));
+    let rows: Vec<_> = stored(spec).into_iter().map(|(what, place)| [what.to_owned(), place]).collect();
+    part("STORED", table(["WHAT", "WHERE"], &rows));
+    if !defaults.is_empty() {
+        let rows: Vec<_> = defaults.iter().map(|(key, value)| [key.clone(), value.clone()]).collect();
+        part("DEFAULTS", table(["KEY", "VALUE"], &rows));
+    }
+    if !found.unavailable.is_empty() {
+        let lines: Vec<_> = found.unavailable.iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
+        part("COULD NOT BE ASKED", lines.join("\n"));
+    }
+    parts.join("\n\n")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Name, type, and whether the query reads it; all are read where there is no plan to say so.
+fn columns(found: &Explored) -> Option<Vec<(String, String, bool)>> {
+    let columns = found.columns.as_ref()?;
+    let is_read = |index| found.plan.as_ref().is_none_or(|plan| plan.source_columns().contains(&index));
+    let column = columns.iter().enumerate();
+    Some(column.map(|(index, column)| (column.name.clone(), column.type_name.clone(), is_read(index))).collect())
+}
+
+fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
+    let shards = match (shards, &spec.source.kind) {
+        (Some(1), _) => "1 shard".to_owned(),
+        (Some(count), SourceKind::Files { .. }) => format!("{count} files, each a shard"),
+        (Some(count), _) => format!("{count} shards"),
+        (None, _) => "an unknown number of shards".to_owned(),
+    };
+    let tasks = match found.plan.as_ref().map(|plan| plan.whole_window()) {
+        Some(true) => format!("{shards}, all read by one task: the query needs whole windows"),
+        Some(false) => {
+            format!(
+                "{shards}, over all workers, in at most {TASKS_PER_WORKER_MAX} tasks on each: rows are handled alone"
+            )
+        }
+        None => format!("{shards}; whether one task must read them all is not known without a plan"),
+    };
+    let size = duration(Duration::from_millis(u64::try_from(spec.window.ms()).unwrap_or(0)));
+    format!(
+        "{tasks}\nwindows of {size} by arrival time; one is committed when every shard is past it, \
+         and at most {WINDOWS_AHEAD_MAX} are open at a time"
+    )
+}
+
+/// What is stored, and where.
+fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
+    let folders: String = spec.sink.partition_by.iter().map(|column| format!("{}=.../", partition(column))).collect();
+    let ending = spec.sink.extension(streamctl_proto::report::ObjectKind::Data);
+    let below = format!("{}{}/", spec.checkpoint, spec.name);
+    let dead = spec.dead_letter.as_ref().map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
+    let mut stored = vec![
+        ("rows", format!("{}{folders}<window>-{}-<task>-<n>.{ending}", spec.sink.path, spec.name)),
+        ("dead letters", format!("{dead}<window>-{}-<task>-<n>.json.gz", spec.name)),
+        ("manifests", format!("{below}epochs/<epoch>-<digest>.json")),
+    ];
+    if !spec.lookups.is_empty() {
+        stored.push(("lookup versions", format!("{below}lookups/<lookup>/<version>/")));
+    }
+    stored
+}
+
+fn partition(column: &PartitionColumn) -> &str {
+    match column {
+        PartitionColumn::IngestYear => "ingest_year",
+        PartitionColumn::IngestMonth => "ingest_month",
+        PartitionColumn::IngestDay => "ingest_day",
+        PartitionColumn::IngestHour => "ingest_hour",
+        PartitionColumn::Column(name) => name,
+    }
+}
+
+/// `90s`, `1m`, `250ms`, as a job file may say it.
+pub(super) fn duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// Keys that the file leaves out and that have a value all the same.
+fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
+    let Ok(file) = text.parse::<toml::Table>() else { return vec![] };
+    let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
+    let word = |value: &dyn erased::Word| value.word();
+    let mut all: Vec<(&str, &str, String)> = vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
+    match &spec.source.kind {
+        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, .. } => all.extend([
+            ("source", "starting_position", word(&spec.source.starting_position)),
+            ("source", "poll_interval", duration(*poll_interval)),
+            ("source", "max_records_per_read", max_records_per_read.to_string()),
+            ("source", "compression", word(compression)),
+        ]),
+        SourceKind::Files { arrival_time, .. } => {
+            all.push(("source", "arrival_time", arrival_time.clone().unwrap_or_else(|| "the time of reading".into())));
+        }
+        SourceKind::Generator { seed, shards, rate, bad_every, unmatched_every, .. } => all.extend([
+            ("source", "seed", seed.to_string()),
+            ("source", "shards", shards.to_string()),
+            ("source", "rate", rate.to_string()),
+            ("source", "bad_every", bad_every.to_string()),
+            ("source", "unmatched_every", unmatched_every.to_string()),
+        ]),
+    }
+    all.extend([
+        ("sink", "format", word(&spec.sink.format)),
+        ("sink", "compression", word(&spec.sink.compression)),
+        ("sink", "partition_by", "no folders".to_owned()),
+        ("sink", "target_size", bytes(spec.sink.target_size)),
+        ("dead_letter", "path", "below the checkpoint".to_owned()),
+        ("retry", "max", spec.retries_max.to_string()),
+    ]);
+    let left_out = all.into_iter().filter(|(table, key, _)| !said(table, key));
+    let mut defaults: Vec<_> = left_out.map(|(table, key, value)| (format!("{table}.{key}"), value)).collect();
+    let tables = file.get("lookup").and_then(toml::Value::as_array).into_iter().flatten();
+    for (table, lookup) in tables.zip(&spec.lookups) {
+        let values = [
+            ("format", word(&lookup.format)),
+            ("refresh", duration(lookup.refresh)),
+            ("size_max", bytes(lookup.size_max)),
+        ];
+        let left_out = values.into_iter().filter(|(key, _)| table.get(key).is_none());
+        defaults.extend(left_out.map(|(key, value)| (format!("lookup.{}.{key}", lookup.name), value)));
+    }
+    defaults
+}
+
+/// The word of a value, as it stands in a job file.
+mod erased {
+    /// Has one.
+    pub trait Word {
+        fn word(&self) -> String;
+    }
+
+    impl<T: serde::Serialize> Word for T {
+        fn word(&self) -> String {
+            match serde_json::to_value(self) {
+                Ok(serde_json::Value::String(word)) => word,
+                Ok(other) => other.to_string(),
+                Err(_) => String::new(),
+            }
+        }
+    }
+}
+
+fn as_json(job: &Explained) -> Value {
+    let Explained { spec, found, plan, shards, defaults } = job;
+    let fields = |schema: &arrow::datatypes::Schema| -> Vec<Value> {
+        let field = |f: &arrow::datatypes::FieldRef| json!({"name": f.name(), "type": f.data_type().to_string()});
+        schema.fields().iter().map(field).collect()
+    };
+    let columns = columns(found).map(|columns| {
+        let column = |(name, kind, read)| json!({"name": name, "type": kind, "read": read});
+        columns.into_iter().map(column).collect::<Vec<_>>()
+    });
+    let lookup = |(name, lookup): (&String, &streamctl_engine::resolve::explore::ExploredLookup)| {
+        json!({
+            "name": name, "rows": lookup.rows.num_rows(), "files": lookup.files, "bytes": lookup.bytes,
+            "columns": fields(&lookup.rows.schema()),
+        })
+    };
+    let problem = |problem: &streamctl_proto::spec::Problem| {
+        json!({
+            "line": problem.line, "field": problem.field, "message": problem.message, "hint": problem.hint,
+        })
+    };
+    json!({
+        "job": spec.name.as_str(), "window_ms": spec.window.ms(), "shards": shards,
+        "stream": found.stream.as_ref().map(|stream| stream.arn.as_ref().unwrap_or(&stream.name)),
+        "source_columns": columns,
+        "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
+        "output_columns": found.plan.as_ref().map(|plan| fields(plan.output_schema())),
+        "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),
+        "plan": plan.as_ref().map(|plan| plan.lines().collect::<Vec<_>>()),
+        "stored": stored(spec).into_iter().map(|(what, place)| json!({"what": what, "where": place})).collect::<Vec<_>>(),
+        "defaults": defaults.iter().map(|(key, value)| json!({"key": key, "value": value})).collect::<Vec<_>>(),
+        "problems": found.problems.iter().map(problem).collect::<Vec<_>>(),
+        "not_asked": found.unavailable.iter().map(|(field, reason)| json!({"field": field, "reason": reason})).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

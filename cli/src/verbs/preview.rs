@@ -1,0 +1,359 @@
+//! `streamctl preview`: a job's query on a few records of its real source.
+//!
+//! Owns: from where a sample is taken, what is shown. Does not own: reading and the query (`worker::preview`).
+//! Rule: nothing is written: no checkpoint, no sink, no position.
+
+use super::explain::{not_asked, spec_of};
+use super::{job_file_error, read};
+use crate::error::CliError;
+use crate::output::{Output, table};
+use arrow::record_batch::RecordBatch;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use streamctl_controller::shards::{ListError, ListedShard, ShardLister, SourceShards};
+use streamctl_engine::clock::system_clock;
+use streamctl_engine::resolve::World;
+use streamctl_engine::resolve::explore::explore;
+use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, line_of, parse_duration};
+use streamctl_proto::{Position, ResolvedJob, ShardId};
+use streamctl_worker::memory::MemoryBudget;
+use streamctl_worker::preview::{End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample};
+use streamctl_worker::source::{ShardToRead, Sources};
+use streamctl_worker::task::Context;
+
+/// How far back the newest records of a stream are looked for, in turn, until there are enough.
+const LOOK_BACK: [Duration; 5] = [
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    Duration::from_secs(3_600),
+    Duration::from_secs(86_400),
+];
+/// Characters of a bad payload that the table shows.
+const BAD_CHARS_MAX: usize = 60;
+
+/// Which records are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SampleFrom {
+    /// The oldest that the source has.
+    Earliest,
+    /// The newest ones.
+    Latest,
+}
+
+/// Of `preview`.
+#[derive(Args, Debug)]
+pub struct PreviewArgs {
+    /// The job file
+    pub file: PathBuf,
+    /// How many records are read
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=PREVIEW_RECORDS_MAX as u64))]
+    pub records: u64,
+    /// Which ones; as the job's starting position says when left out
+    #[arg(long, value_enum, value_name = "END")]
+    pub from: Option<SampleFrom>,
+    /// How long to look for them
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
+    pub timeout: Duration,
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 10s or 1m"))
+}
+
+/// What was read, and what came out.
+struct Shown {
+    job: String,
+    shards: usize,
+    read: usize,
+    whole_window: bool,
+    sample: Sample,
+    outcome: Outcome,
+}
+
+/// Samples, computes, shows.
+pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(), CliError> {
+    let text = read(&args.file)?;
+    let spec = spec_of(&args.file, &text)?;
+    let progress = out.progress("asking for columns and lookups");
+    let mut found = explore(&world, &spec, false).await;
+    if !found.problems.is_empty() {
+        for problem in &mut found.problems {
+            problem.line = problem.line.or_else(|| line_of(&text, &problem.field));
+        }
+        return Err(job_file_error(&args.file, Problems(found.problems)));
+    }
+    not_asked(&found.unavailable)?;
+    let now_ms = system_clock()();
+    let job = found.job(spec, now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
+    let (Some(job), Some(plan)) = (job, found.plan) else {
+        return Err(failed("the job can not be planned".into(), "streamctl explain says more".into()));
+    };
+    progress.say("listing shards");
+    let listed = SourceShards::new(world.aws.clone(), world.storages.clone()).list(&job).await.map_err(unlisted)?;
+    progress.say("reading records");
+    let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
+    let reader = Reader { world: &world, job, shards: &listed, wanted, within: args.timeout };
+    let (sample, read, context) = reader.read(args.from, now_ms).await?;
+    let lookups: BTreeMap<String, RecordBatch> =
+        found.lookups.into_iter().map(|(name, lookup)| (name, lookup.rows)).collect();
+    let outcome = compute(&context, &plan, &lookups, &sample).await;
+    let outcome =
+        outcome.map_err(|error| failed(error.to_string(), "streamctl explain shows columns and plan".into()))?;
+    drop(progress);
+    let (job, shards, whole_window) = (context.job.spec.name.to_string(), listed.len(), plan.whole_window());
+    let shown = Shown { job, shards, read, whole_window, sample, outcome };
+    let rows = json_rows(&shown.outcome).map_err(|error| CliError::Answer(error.to_string()))?;
+    out.either(|| as_text(&shown), || as_json(&shown, rows))?;
+    out.note(&summary(&shown));
+    Ok(())
+}
+
+fn failed(message: String, hint: String) -> CliError {
+    CliError::Local { message, hint }
+}
+
+fn unlisted(error: ListError) -> CliError {
+    match error {
+        ListError::Refused { reason, hint } => CliError::Usage { message: format!("source: {reason}"), hint },
+        ListError::Unavailable { reason } => CliError::Partly {
+            message: format!("the source's shards can not be listed: {reason}"),
+            hint: "check network, region and credentials, and try again".into(),
+        },
+    }
+}
+
+/// Takes a sample of a source.
+struct Reader<'a> {
+    world: &'a World,
+    job: ResolvedJob,
+    shards: &'a [ListedShard],
+    wanted: usize,
+    within: Duration,
+}
+
+impl Reader<'_> {
+    /// The sample, how many shards it was taken from, and the job as it was read.
+    async fn read(
+        mut self,
+        from: Option<SampleFrom>,
+        now_ms: i64,
+    ) -> Result<(Sample, usize, std::sync::Arc<Context>), CliError> {
+        let from = from.unwrap_or(match (&self.job.spec.source.kind, self.job.spec.source.starting_position) {
+            (SourceKind::Kinesis { .. }, StartingPosition::Latest) => SampleFrom::Latest,
+            _ => SampleFrom::Earliest,
+        });
+        let ends = match &self.job.spec.source.kind {
+            SourceKind::Kinesis { .. } => self.ends_of_a_stream(from, now_ms),
+            SourceKind::Generator { rate, .. } => {
+                // As if it had begun long enough ago, so that nobody waits for records that are computed.
+                let ago_ms = (self.wanted as f64 * 1_000.0 / rate) as i64 + 1_000;
+                self.job.start = Position::Timestamp(now_ms.saturating_sub(ago_ms));
+                vec![(Position::Start, End::First)]
+            }
+            SourceKind::Files { .. } if from == SampleFrom::Latest => vec![(Position::Start, End::Last)],
+            SourceKind::Files { .. } => vec![(Position::Start, End::First)],
+        };
+        let shards = self.choose(from);
+        let sources = Sources::new(self.world.aws.clone(), self.world.storages.clone());
+        let context = Context::new(self.job, self.world.storages.clone(), sources, MemoryBudget::default());
+        let deadline = tokio::time::Instant::now() + self.within;
+        let mut best = Sample::default();
+        for (position, end) in ends {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                best.cut_short = true;
+                break;
+            }
+            let to_read = |shard: &ListedShard| ShardToRead {
+                shard: shard.id.clone(),
+                from: position.clone(),
+                detail: shard.detail.clone(),
+            };
+            let shards: Vec<_> = shards.iter().map(to_read).collect();
+            let taken = sample(&context, &shards, end, self.wanted, left).await;
+            let taken = taken.map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;
+            if taken.records.len() >= best.records.len() {
+                best = taken;
+            }
+            if best.records.len() >= self.wanted || best.cut_short {
+                break;
+            }
+        }
+        Ok((best, shards.len(), std::sync::Arc::new(context)))
+    }
+
+    /// Where to read in turn, until there are enough.
+    fn ends_of_a_stream(&self, from: SampleFrom, now_ms: i64) -> Vec<(Position, End)> {
+        if from == SampleFrom::Earliest {
+            return vec![(Position::Start, End::First)];
+        }
+        let back = |back: &Duration| now_ms.saturating_sub(i64::try_from(back.as_millis()).unwrap_or(i64::MAX));
+        LOOK_BACK.iter().map(|ago| (Position::Timestamp(back(ago)), End::Last)).collect()
+    }
+
+    /// Open shards have the newest records, those without a parent the oldest.
+    fn choose(&self, from: SampleFrom) -> Vec<ListedShard> {
+        let is_there = |id: &ShardId| self.shards.iter().any(|shard| shard.id == *id);
+        let fits = |shard: &&ListedShard| match (&self.job.spec.source.kind, from) {
+            (SourceKind::Kinesis { .. }, SampleFrom::Latest) => !shard.closed,
+            (SourceKind::Kinesis { .. }, SampleFrom::Earliest) => !shard.parents.iter().any(is_there),
+            _ => true,
+        };
+        let fitting = self.shards.iter().filter(fits).take(PREVIEW_SHARDS_MAX);
+        fitting.cloned().collect()
+    }
+}
+
+fn as_text(shown: &Shown) -> String {
+    let mut parts = vec![];
+    parts.push(
+        match arrow::util::pretty::pretty_format_batches_with_schema(
+            shown.outcome.schema.clone(),
+            &shown.outcome.batches,
+        ) {
+            Ok(rows) => rows.to_string(),
+            Err(error) => format!("the rows can not be shown: {error}"),
+        },
+    );
+    let bad: Vec<[String; 4]> = bad(shown)
+        .map(|(shard, sequence, reason, payload)| {
+            let text = String::from_utf8_lossy(payload);
+            let cut: String = text.chars().take(BAD_CHARS_MAX).flat_map(char::escape_debug).collect();
+            [shard, sequence, reason, cut]
+        })
+        .collect();
+    if !bad.is_empty() {
+        parts.push(format!("dead letters:\n{}", table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)));
+    }
+    if !shown.outcome.unmatched_keys.is_empty() {
+        let row =
+            |key: &streamctl_proto::report::UnmatchedKey| [key.lookup.clone(), key.key.clone(), key.rows.to_string()];
+        let rows: Vec<_> = shown.outcome.unmatched_keys.iter().map(row).collect();
+        parts.push(format!("without a partner:\n{}", table(["LOOKUP", "KEY", "ROWS"], &rows)));
+    }
+    parts.join("\n\n")
+}
+
+/// Shard, sequence number, reason and payload of what would be dead letters.
+fn bad(shown: &Shown) -> impl Iterator<Item = (String, String, String, &[u8])> {
+    shown.outcome.bad.iter().filter_map(|bad| {
+        let (shard, record) = shown.sample.records.get(bad.index)?;
+        Some((shard.to_string(), record.sequence.to_string(), bad.reason.clone(), &record.data[..]))
+    })
+}
+
+fn rows_out(outcome: &Outcome) -> usize {
+    outcome.batches.iter().map(RecordBatch::num_rows).sum()
+}
+
+fn summary(shown: &Shown) -> String {
+    let Shown { sample, outcome, shards, read, .. } = shown;
+    let short = if sample.cut_short { "; the time was over before there were more (--timeout)" } else { "" };
+    let whole = match shown.whole_window {
+        true => "\nthe query needs whole windows: these are figures of the sample, not of a window",
+        false => "",
+    };
+    format!(
+        "{} records of {read} of {shards} shards: {} rows out, {} dead, {} unmatched{short}; nothing was written{whole}",
+        sample.records.len(),
+        rows_out(outcome),
+        outcome.bad.len(),
+        outcome.unmatched
+    )
+}
+
+/// The rows as JSON objects; nulls are written out.
+fn json_rows(outcome: &Outcome) -> Result<Vec<Value>, arrow::error::ArrowError> {
+    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());
+    for batch in &outcome.batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    let text = writer.into_inner();
+    let rows = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice);
+    rows.collect::<Result<_, _>>().map_err(|error| arrow::error::ArrowError::JsonError(error.to_string()))
+}
+
+fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
+    let column =
+        |field: &arrow::datatypes::FieldRef| json!({"name": field.name(), "type": field.data_type().to_string()});
+    let letter = |(shard, sequence, reason, payload): (String, String, String, &[u8])| {
+        let mut json = json!({"shard": shard, "sequence_number": sequence, "reason": reason});
+        match std::str::from_utf8(payload) {
+            Ok(text) => json["payload"] = text.into(),
+            Err(_) => json["payload_base64"] = STANDARD.encode(payload).into(),
+        }
+        json
+    };
+    let outcome = &shown.outcome;
+    let key =
+        |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    json!({
+        "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
+        "records": shown.sample.records.len(), "whole_window": shown.whole_window,
+        "columns": outcome.schema.fields().iter().map(column).collect::<Vec<_>>(), "rows": rows,
+        "dead_letters": bad(shown).map(letter).collect::<Vec<_>>(),
+        "rows_unmatched": outcome.unmatched,
+        "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::explain::tests::{generated, nowhere};
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use std::path::Path;
+
+    async fn preview(file: PathBuf, records: u64, format: Format) -> (String, String) {
+        let (mut out, data, notes) = captured(format);
+        let args = PreviewArgs { file, records, from: None, timeout: Duration::from_secs(20) };
+        run(&args, nowhere(), &mut out).await.unwrap();
+        (data.text(), notes.text())
+    }
+
+    fn files_below(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+    }
+
+    #[tokio::test]
+    async fn made_up_records_come_out_joined_and_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = generated(folder.path());
+        let before = files_below(folder.path());
+        let (text, _) = preview(file.clone(), 150, Format::Json).await;
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&json["records"], &json["shards_read"]), (&json!(150), &json!(2)));
+        let rows = json["rows"].as_array().unwrap();
+        assert!(rows.len() >= 145 && rows[0]["country_code"].as_str().unwrap().len() == 2, "{json:#}");
+        assert_eq!(rows.len() as u64 + json["rows_unmatched"].as_u64().unwrap(), 150);
+        let (text, notes) = preview(file, 5, Format::Table).await;
+        assert!(text.contains("| country_code |") && notes.contains("nothing was written"), "{text}{notes}");
+        assert_eq!(files_below(folder.path()), before);
+    }
+
+    #[tokio::test]
+    async fn bad_lines_of_a_file_are_shown_with_their_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let orders = folder.path().join("data/orders");
+        std::fs::create_dir_all(&orders).unwrap();
+        let good = r#"{"ordered_at": "2026-01-01 00:00:00", "order_id": 1, "country": "DE", "amount": 2.5}"#;
+        std::fs::write(orders.join("a.json"), format!("{good}\nnot json\n")).unwrap();
+        let file = folder.path().join("files.toml");
+        std::fs::write(&file, include_str!("../../../deploy/jobs/files.toml")).unwrap();
+        let (text, _) = preview(file, 20, Format::Json).await;
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((json["records"].as_u64(), json["rows"].as_array().unwrap().len()), (Some(2), 1), "{json:#}");
+        assert_eq!(json["dead_letters"][0]["payload"], "not json");
+    }
+}

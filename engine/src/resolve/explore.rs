@@ -1,0 +1,91 @@
+//! What can be said of a job file when not all of the world can be asked.
+//!
+//! Owns: asking on after a failure, and telling what could not be had. Does not own: any check (`resolve`).
+//! Rule: it asks what a submit asks, in the same words, and changes nothing.
+
+use super::{Failure, Log, ResolveError, World, check_partitions, check_places, pinned, schema_field, source_table};
+use super::{lookup_rows, stream_address};
+use crate::catalog;
+use crate::query::{QueryError, QueryPlan};
+use arrow::record_batch::RecordBatch;
+use std::collections::BTreeMap;
+use streamctl_proto::resolved::{ColumnType, StreamAddress};
+use streamctl_proto::spec::Problem;
+use streamctl_proto::{JobSpec, ResolvedJob};
+
+/// What is known of a job: each part that could be had.
+#[derive(Clone, Debug, Default)]
+pub struct Explored {
+    /// The source's columns.
+    pub columns: Option<Vec<ColumnType>>,
+    /// For a Kinesis source: the stream.
+    pub stream: Option<StreamAddress>,
+    /// What each lookup is now, by name; those that could not be read are not here.
+    pub lookups: BTreeMap<String, ExploredLookup>,
+    /// The plan, where columns and lookups are known and the query is right.
+    pub plan: Option<QueryPlan>,
+    /// What the user must mend.
+    pub problems: Vec<Problem>,
+    /// What did not answer: the key it was asked for, and why.
+    pub unavailable: Vec<(String, String)>,
+}
+
+/// A lookup as it is now.
+#[derive(Clone, Debug)]
+pub struct ExploredLookup {
+    /// Files below its path, and their bytes.
+    pub files: usize,
+    /// In all.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: RecordBatch,
+}
+
+impl Explored {
+    /// The job as a submit at `now_ms` would pin it; `None` when something is missing for that.
+    ///
+    /// # Errors
+    /// When the result's columns can not be written down.
+    pub fn job(&self, spec: JobSpec, now_ms: i64) -> Result<Option<ResolvedJob>, ResolveError> {
+        let (Some(columns), Some(plan)) = (&self.columns, &self.plan) else { return Ok(None) };
+        pinned(spec, String::new(), now_ms, columns.clone(), self.stream.clone(), plan).map(Some)
+    }
+}
+
+/// Asks the world all that a submit asks. The written places are looked at only where `places` says so.
+pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
+    let mut log = Log::default();
+    let table = source_table(world, spec, &mut log).await;
+    let schema = table.as_ref().and_then(|table| {
+        let field = schema_field(&spec.source.schema);
+        log.ok(catalog::arrow_schema(&table.columns), |error| Failure::of_catalog(field, &error))
+    });
+    let stream = stream_address(spec, table.as_ref(), &mut log);
+    let mut lookups = BTreeMap::new();
+    for lookup in &spec.lookups {
+        if let Some((listed, rows)) = lookup_rows(&world.storages, lookup, &mut log).await {
+            let explored = ExploredLookup { files: listed.objects.len(), bytes: listed.bytes, rows };
+            lookups.insert(lookup.name.clone(), explored);
+        }
+    }
+    let all = lookups.len() == spec.lookups.len();
+    let plan = schema.filter(|_| all).and_then(|schema| {
+        let schemas = spec.lookups.iter().map(|lookup| (lookup.name.clone(), lookups[&lookup.name].rows.schema()));
+        let plan = QueryPlan::new(schema, schemas.collect(), &spec.sql);
+        log.ok(plan, |error: QueryError| Failure::Problem(error.problem()))
+    });
+    if let Some(plan) = &plan {
+        check_partitions(spec, plan.output_schema(), &mut log);
+    }
+    if places {
+        check_places(world, spec, &mut log).await;
+    }
+    let (mut problems, mut unavailable) = (vec![], vec![]);
+    for failure in log.failures {
+        match failure {
+            Failure::Problem(problem) => problems.push(problem),
+            Failure::Unavailable { field, reason } => unavailable.push((field, reason)),
+        }
+    }
+    Explored { columns: table.map(|table| table.columns), stream, lookups, plan, problems, unavailable }
+}

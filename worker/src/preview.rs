@@ -1,0 +1,241 @@
+//! A job's query on a few records of its real source: nothing is committed, nothing is written.
+//!
+//! Owns: which records are taken. Does not own: reading, decoding, the query: they are those of the live path.
+//! Rule: bounded in records, shards and time; a source that gives nothing is not waited for.
+
+use crate::decode::Decoded;
+use crate::source::{ReadError, Record, ShardToRead};
+use crate::task::window::DECODE_RECORDS_MAX;
+use crate::task::{Context, TaskError};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use streamctl_engine::query::{Pushed, QueryPlan};
+use streamctl_proto::ShardId;
+use streamctl_proto::report::UnmatchedKey;
+use tokio::time::{Instant, timeout_at};
+
+/// Most records of a preview: all of them are held in memory.
+pub const PREVIEW_RECORDS_MAX: usize = 10_000;
+/// Shards that a preview reads, at most.
+pub const PREVIEW_SHARDS_MAX: usize = 8;
+/// Memory of a preview's query.
+const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
+/// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that way.
+const EMPTY_READS_MAX: usize = 20;
+
+/// Which records of a shard are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The first ones from the position on.
+    First,
+    /// The last ones before the tip.
+    Last,
+}
+
+/// Some records, by arrival, and which shards they are from.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// By arrival.
+    pub records: Vec<(ShardId, Record)>,
+    /// Not every shard was read as far as was wanted: the time was over.
+    pub cut_short: bool,
+}
+
+/// A record that is no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Its place in the sample, from 0.
+    pub index: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The columns of the result.
+    pub schema: SchemaRef,
+    /// Its rows.
+    pub batches: Vec<RecordBatch>,
+    /// What would be dead letters.
+    pub bad: Vec<Bad>,
+    /// Rows without a partner in a lookup.
+    pub unmatched: u64,
+    /// The most frequent keys of these.
+    pub unmatched_keys: Vec<UnmatchedKey>,
+}
+
+/// Reads up to `wanted` records, about as many from each shard, for at most `within`.
+///
+/// # Errors
+/// What a reader can not wait out.
+pub async fn sample(
+    context: &Context,
+    shards: &[ShardToRead],
+    end: End,
+    wanted: usize,
+    within: Duration,
+) -> Result<Sample, ReadError> {
+    let deadline = Instant::now() + within;
+    let shards = &shards[..shards.len().min(PREVIEW_SHARDS_MAX)];
+    let reads = shards.iter().map(|shard| some_of(context, shard, end, wanted, deadline));
+    let (mut all, mut cut_short) = (Vec::new(), false);
+    for (shard, read) in shards.iter().zip(futures::future::try_join_all(reads).await?) {
+        let (records, cut) = read;
+        cut_short |= cut;
+        all.push((shard.shard.clone(), records));
+    }
+    let mut records = fair(all, end, wanted);
+    records.sort_by_key(|(_, record)| record.arrival_ms);
+    Ok(Sample { records, cut_short })
+}
+
+/// Up to `wanted` records of one shard, and whether the time was over before that.
+async fn some_of(
+    context: &Context,
+    shard: &ShardToRead,
+    end: End,
+    wanted: usize,
+    deadline: Instant,
+) -> Result<(VecDeque<Record>, bool), ReadError> {
+    let mut kept = VecDeque::new();
+    let mut empty = 0;
+    let Ok(reader) = timeout_at(deadline, context.sources.open(&context.job, shard)).await else {
+        return Ok((kept, true));
+    };
+    let mut reader = reader?;
+    while empty < EMPTY_READS_MAX {
+        let Ok(chunk) = timeout_at(deadline, reader.next()).await else { return Ok((kept, true)) };
+        let chunk = chunk?;
+        empty = if chunk.records.is_empty() { empty + 1 } else { 0 };
+        kept.extend(chunk.records);
+        match end {
+            End::First => kept.truncate(wanted),
+            End::Last => drop(kept.drain(..kept.len().saturating_sub(wanted))),
+        }
+        let enough = end == End::First && kept.len() >= wanted;
+        if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some()) {
+            break;
+        }
+    }
+    Ok((kept, false))
+}
+
+/// One of each shard in turn, from the wanted end.
+fn fair(mut shards: Vec<(ShardId, VecDeque<Record>)>, end: End, wanted: usize) -> Vec<(ShardId, Record)> {
+    let mut taken = Vec::new();
+    let mut more = true;
+    while more && taken.len() < wanted {
+        more = false;
+        for (shard, records) in &mut shards {
+            let next = if end == End::First { records.pop_front() } else { records.pop_back() };
+            if let Some(record) = next.filter(|_| taken.len() < wanted) {
+                taken.push((shard.clone(), record));
+                more = true;
+            }
+        }
+    }
+    // Of each shard the last ones were taken from behind.
+    if end == End::Last {
+        taken.reverse();
+    }
+    taken
+}
+
+/// Runs the job's query on a sample, with these rows as its lookups.
+///
+/// # Errors
+/// As a worker's: the query or the columns do not fit.
+pub async fn compute(
+    context: &Context,
+    plan: &QueryPlan,
+    lookups: &BTreeMap<String, RecordBatch>,
+    sample: &Sample,
+) -> Result<Outcome, TaskError> {
+    let mut open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
+    let mut decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let records: Vec<Record> = sample.records.iter().map(|(_, record)| record.clone()).collect();
+    let (input, decode_bytes_max) = (open.input, context.budget.decode_bytes());
+    let feed = async move {
+        let (mut done, mut bad, mut enough) = (0, Vec::new(), false);
+        while done < records.len() {
+            let (count, decoded) = decoder.decode_first(&records[done..], DECODE_RECORDS_MAX, decode_bytes_max);
+            let Decoded { batch, bad: of_these } = decoded;
+            bad.extend(of_these.into_iter().map(|one| Bad { index: done + one.index, reason: one.reason }));
+            if !enough && batch.num_rows() > 0 {
+                enough = input.push(batch).await? == Pushed::NotNeeded;
+            }
+            done += count;
+        }
+        input.close();
+        Ok::<_, TaskError>(bad)
+    };
+    let give = async {
+        let mut batches = Vec::new();
+        while let Some(batch) = open.output.next().await? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    };
+    let (bad, batches) = tokio::try_join!(feed, give)?;
+    let (unmatched, unmatched_keys) = (open.unmatched.rows(), open.unmatched.top());
+    Ok(Outcome { schema: plan.output_schema().clone(), batches, bad, unmatched, unmatched_keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::tests::{Bed, job};
+    use streamctl_proto::Position;
+
+    fn shards(names: &[&str]) -> Vec<ShardToRead> {
+        let shard = |name: &&str| ShardToRead { shard: (*name).into(), from: Position::Start, detail: String::new() };
+        names.iter().map(shard).collect()
+    }
+
+    fn sequences(sample: &Sample) -> Vec<String> {
+        sample.records.iter().map(|(shard, record)| format!("{shard}{}", record.sequence)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_shard_gives_its_share_from_the_wanted_end() {
+        let bed = Bed::new(job("SELECT id FROM source"));
+        bed.push("a", 0, &[1, 2, 3, 4, 5]);
+        bed.push("b", 100, &[1]);
+        for name in ["a", "b"] {
+            bed.source.close(&name.into(), vec![]);
+        }
+        let context = bed.context();
+        let within = Duration::from_secs(5);
+        let first = sample(&context, &shards(&["a", "b"]), End::First, 3, within).await.unwrap();
+        let last = sample(&context, &shards(&["a", "b"]), End::Last, 3, within).await.unwrap();
+        assert_eq!(first.records.len(), 3);
+        assert!(sequences(&first).iter().filter(|name| name.starts_with('a')).count() == 2, "{:?}", sequences(&first));
+        assert_ne!(sequences(&first), sequences(&last));
+        let all = sample(&context, &shards(&["a", "b"]), End::First, 100, within).await.unwrap();
+        assert_eq!((all.records.len(), all.cut_short), (6, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_gives_nothing_is_not_waited_for() {
+        let bed = Bed::new(job("SELECT id FROM source"));
+        let none = sample(&bed.context(), &shards(&["a"]), End::First, 3, Duration::from_secs(5)).await.unwrap();
+        assert!(none.records.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_query_runs_on_the_sample_and_names_what_is_bad() {
+        let bed = Bed::new(job("SELECT id FROM source WHERE id >= 1"));
+        bed.push("a", 0, &[10, 20]);
+        bed.source.close(&"a".into(), vec![]);
+        let context = bed.context();
+        let mut sample = sample(&context, &shards(&["a"]), End::First, 10, Duration::from_secs(5)).await.unwrap();
+        sample.records[0].1.data = bytes::Bytes::from_static(b"not json");
+        let (plan, tables) = context.plan(&BTreeMap::new()).await.unwrap();
+        let outcome = compute(&context, &plan, &tables, &sample).await.unwrap();
+        assert_eq!(outcome.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0]);
+        assert_eq!(outcome.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    }
+}
