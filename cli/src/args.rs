@@ -61,6 +61,12 @@ pub enum Verb {
     Submit(SubmitArgs),
     /// Check a job file without any connection
     Validate(ValidateArgs),
+    /// Make a job file of a job of AWS Glue, and say what could not be carried over
+    #[command(subcommand)]
+    Import(ImportVerb),
+    /// Look at the Glue Data Catalog
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Show how jobs are doing
     Status(StatusArgs),
     /// List the jobs
@@ -105,6 +111,80 @@ pub struct SubmitArgs {
 pub struct ValidateArgs {
     /// The job file
     pub file: PathBuf,
+}
+
+/// What to import.
+#[derive(Debug, Subcommand)]
+pub enum ImportVerb {
+    /// A job of Glue: the nodes of its visual editor, or else its script
+    GlueJob(ImportJobArgs),
+    /// A script of Glue; it is read, never run
+    GlueScript(ImportScriptArgs),
+}
+
+/// Of `import glue-job`.
+#[derive(Args, Debug)]
+pub struct ImportJobArgs {
+    /// The job's name in Glue
+    #[arg(required_unless_present = "file")]
+    pub name: Option<String>,
+    /// Read what `aws glue get-job` printed, and ask nobody
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    pub file: Option<PathBuf>,
+    /// Its region; the environment's when left out
+    #[arg(long)]
+    pub region: Option<String>,
+    /// How the job file is made
+    #[command(flatten)]
+    pub made: ImportArgs,
+}
+
+/// Of `import glue-script`.
+#[derive(Args, Debug)]
+pub struct ImportScriptArgs {
+    /// The script
+    pub file: PathBuf,
+    /// How the job file is made
+    #[command(flatten)]
+    pub made: ImportArgs,
+}
+
+/// Of both.
+#[derive(Args, Debug, Default)]
+pub struct ImportArgs {
+    /// Write the job file here, where no file is yet; standard output when left out
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// The new job's name; made of the old one when left out
+    #[arg(long = "job-name", value_name = "NAME")]
+    pub job_name: Option<String>,
+    /// The stream's table in the Data Catalog, where Glue infers the columns
+    #[arg(long, value_name = "DATABASE.TABLE")]
+    pub catalog: Option<String>,
+    /// An argument of the Glue job; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub enum CatalogVerb {
+    /// Show a table's columns and the stream that it describes
+    Show(CatalogShowArgs),
+}
+
+/// Of `catalog show`.
+#[derive(Args, Debug)]
+pub struct CatalogShowArgs {
+    /// The table
+    #[arg(value_name = "DATABASE.TABLE")]
+    pub table: String,
+    /// Its region; the environment's when left out
+    #[arg(long)]
+    pub region: Option<String>,
+    /// The account that owns the catalog, when not the caller's
+    #[arg(long, value_name = "ACCOUNT")]
+    pub catalog_id: Option<String>,
 }
 
 /// Of `status`.
@@ -266,6 +346,10 @@ mod tests {
             "verify sales --replay 3,4 --deep",
             "verify sales --from 2 --to 9 -o json",
             "verify --local job.toml --state s --replay 1",
+            "import glue-job nightly --region eu-west-1 --to job.toml",
+            "import glue-job --file get-job.json",
+            "import glue-script job.py --set s3_bucket=b --set x=y --catalog d.t --job-name sales",
+            "catalog show d.t -o json",
             "list --names",
             "stop sales --drain --no-wait --quiet",
             "explain job.toml -o json",
@@ -289,6 +373,9 @@ mod tests {
                 .chain(["verify", "verify sales --local job.toml", "verify sales --state s", "verify sales --replay x"])
                 .chain(["stop sales --no-wait", "list --names -o json", "context", "completions cmd.exe", "man"])
         {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {

@@ -52,6 +52,14 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
+    /// Something outside the cluster is not there: a table, a job of Glue.
+    #[error("{message}")]
+    NotThere {
+        /// What is missing.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// A verification found something that is not as promised.
     #[error("not proven: {faults} of what was promised is not so")]
     Faults {
@@ -97,6 +105,7 @@ impl CliError {
         match self {
             Self::Closed(_) => 0,
             Self::Usage { .. } | Self::File { .. } | Self::JobFile { .. } => 2,
+            Self::NotThere { .. } => 3,
             Self::Unreachable(_) => 4,
             Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
             Self::NotTakenOver(_) => 1,
@@ -115,7 +124,10 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         let same_version = "are streamctl and the controller of the same version?";
         let hint = match self {
-            Self::Usage { hint, .. } | Self::Local { hint, .. } | Self::Partly { hint, .. } => hint.clone(),
+            Self::Usage { hint, .. }
+            | Self::Local { hint, .. }
+            | Self::NotThere { hint, .. }
+            | Self::Partly { hint, .. } => hint.clone(),
             Self::File { .. } => "check that the path is right and may be read and written".into(),
             Self::JobFile { path, .. } => format!("mend these lines, and check them with: streamctl validate {path}"),
             Self::Unreachable(_) => "start streamctl-controller, or name its address with --controller".into(),
@@ -187,6 +199,7 @@ mod tests {
             CliError::Rows { epoch: 7, reason: text() },
             CliError::Local { message: text(), hint: text() },
             CliError::Partly { message: text(), hint: text() },
+            CliError::NotThere { message: text(), hint: text() },
             CliError::Faults { faults: 1 },
             CliError::Unproven { reason: text() },
             CliError::NoContext { name: text(), known: vec![] },
@@ -207,7 +220,7 @@ mod tests {
                 | CliError::Unreachable(_) => {}
                 CliError::Rows { .. } | CliError::Local { .. } | CliError::Partly { .. } | CliError::Faults { .. } => {}
                 CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::NotTakenOver(_) => {}
-                CliError::Answer(_) | CliError::Refused(_) | CliError::Closed(_) => {}
+                CliError::NotThere { .. } | CliError::Answer(_) | CliError::Refused(_) | CliError::Closed(_) => {}
             }
         }
         let told = CliError::from(Status::invalid_argument("no such column\n  hint: did you mean x?"));

@@ -9,13 +9,14 @@ pub mod context;
 pub mod demo;
 pub mod embed;
 pub mod error;
+pub mod import;
 pub mod local;
 pub mod output;
 pub mod progress;
 pub mod verbs;
 pub mod views;
 
-use args::{Cli, Verb};
+use args::{CatalogVerb, Cli, Verb};
 use client::Controller;
 use context::Environment;
 use error::CliError;
@@ -42,6 +43,8 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
+        Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
+        Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::world().aws, out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
         Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
         Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,

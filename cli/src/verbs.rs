@@ -1,11 +1,13 @@
 //! One file per verb: ask the controller, print the answer.
 
+pub mod catalog;
 pub mod completions;
 pub mod context;
 pub mod dead_letters;
 pub mod demo;
 pub mod epochs;
 pub mod explain;
+pub mod import;
 pub mod list;
 pub mod preview;
 pub mod replay;

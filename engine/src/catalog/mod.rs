@@ -4,9 +4,11 @@
 //! ([`arrow_schema`]). Does not own: how records become rows.
 //! Rule: the catalog is asked once, at submit; a job never sees a later answer.
 
+mod job;
 mod stream;
 mod types;
 
+pub use job::{GlueJobError, get_job_json};
 pub use stream::{region_of_endpoint, stream_of_arn};
 pub use types::arrow_schema;
 

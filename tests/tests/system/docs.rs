@@ -7,7 +7,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/metrics.md"];
+const PAGES: [&str; 7] = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "docs/comparison.md",
+    "docs/from-glue.md",
+    "docs/metrics.md",
+    "docs/operations.md",
+];
 /// Those with Rust in them.
 const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/", "tests/"];
 /// Fewer rows in the table of limits, and it was not read as it was meant.

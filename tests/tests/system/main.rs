@@ -11,6 +11,7 @@ mod conformance;
 mod contracts;
 mod corpus;
 mod dashboard;
+mod deploy;
 mod docs;
 mod local_mode;
 mod memory;

@@ -1,0 +1,16 @@
+//! From a Glue job to a job file.
+//!
+//! Owns: what scripts and nodes of Glue mean here. Does not own: asking Glue and S3, printing (`verbs::import`).
+//! Rule: pure: text in, text out. Scripts are read and never run.
+
+pub mod flow;
+pub mod nodes;
+mod predicate;
+mod python;
+mod query;
+pub mod script;
+#[cfg(test)]
+mod tests;
+pub mod write;
+
+pub use python::SCRIPT_BYTES_MAX;

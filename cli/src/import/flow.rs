@@ -1,0 +1,166 @@
+//! What a Glue job does, whoever said it: a script or the nodes of the visual editor.
+//!
+//! Owns: its sources, steps and sink, and the notes of what could not be carried over. Does not own: where they come
+//! from (`script`, `nodes`), the job file (`write`).
+//! Rule: a step names only steps before it, so a flow has no circle.
+
+use std::collections::BTreeMap;
+
+/// A step of a flow, by its place.
+pub type StepId = usize;
+
+/// Most steps of a flow.
+pub const STEPS_MAX: usize = 256;
+
+/// What a Glue job does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flow {
+    /// In the order in which they were found.
+    pub steps: Vec<Step>,
+    /// Where results go; the first one found.
+    pub sink: Option<Sink>,
+    /// `windowSize`, as written.
+    pub window: Option<String>,
+    /// `checkpointLocation`.
+    pub checkpoint: Option<String>,
+    /// `batchMaxRetries`.
+    pub retries: Option<String>,
+    /// What a person must look at.
+    pub notes: Vec<Note>,
+}
+
+/// Something that a person must look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The line in the script, or the node's name; `None`: of the job as a whole.
+    pub place: Option<String>,
+    /// What is not carried over, or is another way here, and what to do.
+    pub text: String,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// As the Glue job names it.
+    pub name: String,
+    /// What it does.
+    pub kind: StepKind,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepKind {
+    /// The stream.
+    Stream(Stream),
+    /// Files to join with.
+    Lookup {
+        /// Its folder; `None` where only a table of the catalog is named.
+        path: Option<String>,
+        /// `csv` or `parquet`.
+        format: String,
+    },
+    /// ApplyMapping: (source, its type, target, its type).
+    Map(StepId, Vec<[String; 4]>),
+    /// Join on equal keys.
+    Join {
+        /// The first frame and its keys.
+        left: (StepId, Vec<String>),
+        /// The second one.
+        right: (StepId, Vec<String>),
+        /// `INNER`, `LEFT`, `RIGHT`, `FULL`, `LEFT SEMI`, `LEFT ANTI`.
+        how: &'static str,
+    },
+    /// DropFields.
+    Drop(StepId, Vec<String>),
+    /// SelectFields.
+    Select(StepId, Vec<String>),
+    /// RenameField: from, to.
+    Rename(StepId, String, String),
+    /// Filter, as SQL.
+    Filter(StepId, String),
+    /// SQL, with the names of its tables.
+    Sql(String, Vec<(String, StepId)>),
+}
+
+/// The stream's address and options.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stream {
+    /// Database and table of the catalog.
+    pub table: Option<(String, String)>,
+    /// Every option, keys in lower case.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sink {
+    /// Whose rows.
+    pub input: StepId,
+    /// The folder.
+    pub path: String,
+    /// `csv`, `json`, `parquet`, `glueparquet` ...
+    pub format: String,
+    /// `snappy`, `gzip` ...
+    pub compression: Option<String>,
+    /// Columns that become folders.
+    pub partition_by: Vec<String>,
+}
+
+impl Flow {
+    /// Adds a step; beyond [`STEPS_MAX`] it is noted and left out.
+    pub fn add(&mut self, name: &str, kind: StepKind) -> Option<StepId> {
+        if self.steps.len() >= STEPS_MAX {
+            self.note(None, format!("more than {STEPS_MAX} steps: the rest is not carried over"));
+            return None;
+        }
+        self.steps.push(Step { name: name.to_owned(), kind });
+        Some(self.steps.len() - 1)
+    }
+
+    /// Notes something, once.
+    pub fn note(&mut self, place: Option<String>, text: impl Into<String>) {
+        let note = Note { place, text: text.into() };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The first sink is the job's; of each further one it is noted that it is not.
+    pub fn set_sink(&mut self, sink: Sink, place: Option<String>) {
+        if self.sink.is_some() {
+            let text = format!("a second target ({}) is not carried over: write a second job for it", sink.path);
+            return self.note(place, text);
+        }
+        self.sink = Some(sink);
+    }
+}
+
+/// `windowSize` of Glue as a duration of a job file: `100 seconds` is `100s`.
+pub fn duration(text: &str) -> Option<String> {
+    let text = text.trim().to_lowercase();
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let number: u64 = digits.parse().ok()?;
+    let unit = match text[digits.len()..].trim() {
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hour" | "hours" => "h",
+        "ms" | "millisecond" | "milliseconds" => "ms",
+        _ => return None,
+    };
+    Some(format!("{number}{unit}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_sizes_are_read_as_glue_writes_them() {
+        for (glue, ours) in [("100 seconds", "100s"), ("60", "60s"), ("1 minute", "1m"), ("2 Hours", "2h")] {
+            assert_eq!(duration(glue).as_deref(), Some(ours));
+        }
+        for bad in ["", "soon", "1 fortnight", "é"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}
