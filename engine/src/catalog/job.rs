@@ -4,7 +4,7 @@
 //! Rule: the answer is handed on as the service wrote it, so that a file of `aws glue get-job` reads the same.
 
 use crate::aws::Aws;
-use aws_sdk_glue::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_glue::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_glue::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_glue::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,9 +41,9 @@ impl Intercept for Keep {
         "Keep"
     }
 
-    fn read_before_deserialization(
+    fn read_after_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {

@@ -13,6 +13,7 @@ mod corpus;
 mod dashboard;
 mod deploy;
 mod docs;
+mod from_glue;
 mod local_mode;
 mod memory;
 mod metrics;
