@@ -197,11 +197,20 @@ impl MemoryLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::OBJECT_BYTES_ALWAYS;
+    use std::str::FromStr as _;
 
     #[test]
     fn the_shares_leave_a_quarter_to_what_nobody_counts() {
         let all = [READS_PERCENT, FILES_PERCENT, TABLES_PERCENT, SINKS_PERCENT, UPLOADS_PERCENT, BATCHES_PERCENT];
         assert_eq!(all.iter().sum::<u64>() + RESULTS_PERCENT, 75);
+    }
+
+    #[test]
+    fn the_least_limit_leaves_room_for_an_object_that_is_never_refused() {
+        let budget = MemoryBudget::new(MemoryLimit::from_str("128MiB").unwrap());
+        assert_eq!(budget.limit().bytes(), MEMORY_LIMIT_MIN);
+        assert!(budget.window(false, false).unwrap().sink.most() >= OBJECT_BYTES_ALWAYS);
     }
 
     #[test]

@@ -52,6 +52,15 @@ impl Compressed {
         }
     }
 
+    /// Memory that one takes which is made with this.
+    pub fn memory_of(compression: Compression) -> usize {
+        match compression {
+            Compression::None | Compression::Snappy => 0,
+            Compression::Gzip => GZIP_BYTES,
+            Compression::Zstd => ZSTD_BYTES,
+        }
+    }
+
     /// The last bytes.
     pub fn finish(self) -> io::Result<Bytes> {
         Ok(match self {

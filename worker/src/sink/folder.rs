@@ -66,7 +66,7 @@ impl Folder {
         let rows = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         if self.open.is_none() {
-            let encoder = Encoder::new(context.spec.format, context.spec.compression, schema)?;
+            let encoder = Encoder::new(context.encoding(schema), schema)?;
             let writer = ObjectWriter::open(&*context.storage, &context.location(&self.name, self.number)).await?;
             self.open = Some((encoder, writer));
             self.number += 1;

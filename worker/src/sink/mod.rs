@@ -10,17 +10,18 @@ mod compress;
 mod encode;
 mod folder;
 mod object;
+mod parquet_file;
 mod partition;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::memory::Holding;
+use crate::memory::{Holding, mib};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 pub(crate) use compress::Compressed;
 pub use encode::EncodeError;
-pub(crate) use encode::Encoder;
+pub(crate) use encode::{Encoder, Encoding, OBJECT_BYTES_ALWAYS};
 use folder::Folder;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
@@ -69,6 +70,19 @@ pub enum SinkError {
         /// What there is.
         columns: Vec<String>,
     },
+    /// An open object of so many columns would take more than there is, however few its rows.
+    #[error(
+        "an object of {columns} columns takes {} while it is written, and the worker's --memory-limit leaves {} to it",
+        mib(*needed as u64), mib(*most as u64)
+    )]
+    TooWide {
+        /// Of the result, without partition columns.
+        columns: usize,
+        /// Bytes.
+        needed: usize,
+        /// The most that the sink of one window could have.
+        most: usize,
+    },
     /// Objects without content.
     #[error("every column of the result is a partition; leave at least one to be written")]
     NoColumns,
@@ -92,6 +106,21 @@ pub struct SinkContext {
 }
 
 impl SinkContext {
+    /// How objects of this schema are encoded.
+    fn encoding(&self, schema: &SchemaRef) -> Encoding {
+        let encoding = Encoding::new(self.spec.format, self.spec.compression);
+        encoding.sparing(schema, self.memory.most().min(MEMORY_BYTES_MAX))
+    }
+
+    /// Refuses what could never be kept within memory.
+    fn check_width(&self, schema: &SchemaRef) -> Result<(), SinkError> {
+        let (needed, most) = (self.encoding(schema).least(schema), self.memory.most());
+        if needed <= most.max(OBJECT_BYTES_ALWAYS) {
+            return Ok(());
+        }
+        Err(SinkError::TooWide { columns: schema.fields().len(), needed, most })
+    }
+
     fn location(&self, folder: &str, number: u32) -> String {
         let Self { spec, job, task, window, .. } = self;
         let extension = spec.extension(ObjectKind::Data);
@@ -113,6 +142,7 @@ impl WindowSink {
     /// `output_schema` is that of the query's result.
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
+        context.check_width(partitioner.schema())?;
         Ok(Self { context, partitioner, folders: BTreeMap::new(), memory: 0, done: Vec::new() })
     }
 

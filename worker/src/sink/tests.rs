@@ -1,6 +1,7 @@
 //! Objects written by the sinks, read back from a storage in memory.
 
 use super::*;
+use crate::memory::MemoryBudget;
 use arrow::array::{Array, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use async_trait::async_trait;
@@ -137,8 +138,8 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
 
 fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
     let (job, storage) = ("sales".parse().unwrap(), Arc::new(storage.clone()));
-    let context =
-        SinkContext { spec: Arc::new(spec), job, task: task(), window: WINDOW, storage, memory: memory(1 << 40) };
+    let (spec, memory) = (Arc::new(spec), memory(1 << 40));
+    let context = SinkContext { spec, job, task: task(), window: WINDOW, storage, memory };
     WindowSink::new(context, schema.clone()).unwrap()
 }
 
@@ -401,6 +402,34 @@ async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more
         let rows: u64 = objects.iter().map(|object| object.rows).sum();
         assert_eq!(rows, 21_000, "of {} objects", objects.len());
     }
+}
+
+/// The sink of a window of a worker with this limit.
+fn sink_of_worker(limit: &str, storage: &FakeStorage, schema: &SchemaRef) -> Result<WindowSink, SinkError> {
+    let budget = MemoryBudget::new(limit.parse().unwrap());
+    let memory = budget.window(false, false).unwrap().sink;
+    let context = sink(storage, spec(SinkFormat::Parquet, Compression::Snappy), &rows(0, 1).schema()).context;
+    WindowSink::new(SinkContext { memory, ..context }, schema.clone())
+}
+
+#[tokio::test]
+async fn ten_thousand_columns_are_written_by_a_worker_of_1_gib_and_refused_by_one_of_256_mib() {
+    let storage = FakeStorage::default();
+    let fields: Vec<_> = (0..10_000).map(|n| Field::new(format!("column_{n}"), DataType::Int64, false)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let column: Arc<dyn Array> = Arc::new(Int64Array::from_iter_values(0..30));
+    let batch = RecordBatch::try_new(schema.clone(), vec![column; 10_000]).unwrap();
+    let mut sink = sink_of_worker("1GiB", &storage, &schema).unwrap();
+    for _ in 0..2 {
+        sink.write(batch.clone()).await.unwrap();
+        assert_eq!(sink.memory, counted(&sink));
+        assert!(sink.memory <= sink.context.memory.most(), "{} bytes", sink.memory);
+    }
+    let objects = sink.finish().await.unwrap();
+    assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 60);
+    let Err(error) = sink_of_worker("256MiB", &storage, &schema) else { panic!("it was not refused") };
+    let text = "an object of 10000 columns takes 43MiB while it is written, and the worker's --memory-limit leaves 12MiB to it";
+    assert_eq!(error.to_string(), text);
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ impl TaskError {
             Self::Read(_) | Self::Decode(_) | Self::Catalog(_) => true,
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => false,
             Self::Sink(SinkError::Storage(StorageError::Refused { .. } | StorageError::NotFound { .. })) => true,
+            Self::Sink(SinkError::TooWide { .. }) => true,
             Self::LookupMemory { needed, most, .. } => needed > most,
             Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
@@ -97,6 +98,9 @@ impl TaskError {
                 "set source.on_data_loss = \"continue\" to count the loss and go on from the oldest record".into()
             }
             Self::Sink(SinkError::Storage(StorageError::Refused { hint, .. })) => hint.clone(),
+            Self::Sink(SinkError::TooWide { .. }) => {
+                "start the workers with a larger --memory-limit, or select fewer columns".into()
+            }
             Self::LookupMemory { .. } => {
                 "start the workers with a larger --memory-limit, or give the lookup fewer columns and rows".into()
             }

@@ -4,7 +4,7 @@
 //! formats (`sink`). Rule: text formats are compared line by line as the sink writes them, Parquet value by value; a
 //! row's folder is part of it, as partition columns are not in the object.
 
-use crate::sink::{EncodeError, Encoder, Partitioner, SinkError};
+use crate::sink::{EncodeError, Encoder, Encoding, Partitioner, SinkError};
 use crate::source::Record;
 use crate::source::files::lines::Lines;
 use arrow::array::RecordBatch;
@@ -87,7 +87,8 @@ impl Rows {
                 SinkFormat::Parquet => self.values(&folder, &rows, give)?,
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
                     // A new encoder for each: in CSV it begins with the header, as an object does.
-                    let mut encoder = Encoder::new(format, Compression::None, self.partitioner.schema())?;
+                    let mut encoder =
+                        Encoder::new(Encoding::new(format, Compression::None), self.partitioner.schema())?;
                     let bytes = encoder.encode(&rows)?;
                     self.lines("", &folder, bytes, give)?;
                 }
