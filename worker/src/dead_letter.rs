@@ -7,6 +7,7 @@
 
 pub mod read;
 
+use crate::memory::Holding;
 use crate::sink::{Compressed, EncodeError, ObjectWriter, SinkError, abandon_all};
 use crate::source::Record;
 use base64::Engine as _;
@@ -23,6 +24,8 @@ use streamctl_proto::{JobName, ShardId, TaskId, Window};
 
 /// Objects are cut at about this size, compressed.
 const OBJECT_BYTES: u64 = 64 << 20;
+/// Of a part that is being filled, so much is worth an object of its own when memory is short.
+const WORTH_AN_OBJECT_BYTES: usize = 512 << 10;
 /// Payloads shorter than this stand in a dead letter as text too, when they are text.
 const RAW_TEXT_BYTES_MAX: usize = 4 << 10;
 
@@ -39,6 +42,8 @@ pub struct DeadLetterContext {
     pub window: Window,
     /// Where `path` lies.
     pub storage: Arc<dyn Storage>,
+    /// What the compressor and the part that is being filled may take.
+    pub memory: Arc<Holding>,
 }
 
 /// One line.
@@ -106,8 +111,13 @@ impl DeadLetterSink {
         let Some((out, writer)) = &mut self.open else { return Ok(()) };
         out.write_all(&line).map_err(EncodeError::from)?;
         writer.write(out.take(), 1).await?;
-        if writer.bytes() >= OBJECT_BYTES {
+        let (held, full) = (writer.held(), writer.bytes() >= OBJECT_BYTES);
+        let short = !self.context.memory.try_set(out.memory() + held);
+        if full || (short && held >= WORTH_AN_OBJECT_BYTES) {
             self.close().await?;
+        } else if short {
+            // It is there, whether there is room for it or not: an object has a least size.
+            self.context.memory.set(out.memory() + held);
         }
         Ok(())
     }
@@ -164,6 +174,7 @@ impl DeadLetterSink {
             return Err(error);
         }
         self.done.push(writer.finish(ObjectKind::DeadLetter).await?);
+        self.context.memory.set(0);
         Ok(())
     }
 }
@@ -176,14 +187,18 @@ fn rfc3339(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::tests::{FakeStorage, WINDOW, gunzip, task};
+    use crate::sink::tests::{FakeStorage, WINDOW, gunzip, memory, task};
     use bytes::Bytes;
     use serde_json::{Value, json};
 
     fn sink(storage: &FakeStorage) -> DeadLetterSink {
+        sink_within(storage, memory(1 << 30))
+    }
+
+    fn sink_within(storage: &FakeStorage, memory: Arc<Holding>) -> DeadLetterSink {
         let (path, storage) = (Location::folder("/dead"), Arc::new(storage.clone()));
         let job = "sales".parse().unwrap();
-        DeadLetterSink::new(DeadLetterContext { path, job, task: task(), window: WINDOW, storage })
+        DeadLetterSink::new(DeadLetterContext { path, job, task: task(), window: WINDOW, storage, memory })
     }
 
     fn record(sequence: u64, data: impl Into<Bytes>) -> Record {
@@ -228,5 +243,26 @@ mod tests {
         failing.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
         assert!(failing.finish().await.is_err());
         assert!(storage.is_clean());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_counted_and_in_little_memory_becomes_more_objects() {
+        let storage = FakeStorage::default();
+        storage.hold();
+        let most = 1 << 20;
+        let budget = memory(most);
+        let mut sink = sink_within(&storage, Arc::clone(&budget));
+        let (mut random, mut largest) = (fastrand::Rng::with_seed(1), 0);
+        for number in 0..400 {
+            let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
+            sink.write(&"s".into(), &record(number, text), "not a JSON object").await.unwrap();
+            assert!(budget.used() <= most, "{} bytes", budget.used());
+            largest = largest.max(budget.used());
+        }
+        assert!(largest > most / 2, "{largest} bytes");
+        let objects = sink.finish().await.unwrap();
+        assert!((4..40).contains(&objects.len()), "{} objects", objects.len());
+        assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 400);
+        assert_eq!(budget.used(), 0);
     }
 }

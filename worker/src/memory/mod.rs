@@ -72,6 +72,8 @@ pub struct WindowMemory {
     pub query: Arc<Holding>,
     /// Of its sink: row groups, and parts that are being filled.
     pub sink: Arc<Holding>,
+    /// Of its dead letters: a part that is being filled. Nothing of it is sure.
+    pub dead: Arc<Holding>,
     _place: Place,
 }
 
@@ -163,7 +165,8 @@ impl MemoryBudget {
         }
         let place = Place { permit, stir: Arc::clone(&self.0.stir) };
         let holding = |share: &Arc<Share>| Arc::new(Holding::with_minimum(Arc::clone(share)));
-        Some(WindowMemory { query: holding(&self.0.tables), sink: holding(&self.0.sinks), _place: place })
+        let dead = Arc::new(Holding::without_minimum(Arc::clone(&self.0.sinks)));
+        Some(WindowMemory { query: holding(&self.0.tables), sink: holding(&self.0.sinks), dead, _place: place })
     }
 
     /// Memory for the query of one replay; waits until there is room for it.

@@ -29,6 +29,8 @@ struct State {
     largest_write: usize,
     /// Finishing an object whose location contains this fails.
     fail_on: Option<String>,
+    /// Writers hold what they are given, as they do that fill a part of an upload.
+    holds: bool,
 }
 
 /// Memory of a window that shares it with nobody.
@@ -58,6 +60,10 @@ impl FakeStorage {
     /// Nothing staged, nothing open.
     pub fn is_clean(&self) -> bool {
         self.locations().is_empty() && self.open_count() == 0
+    }
+
+    pub fn hold(&self) {
+        self.state.lock().unwrap().holds = true;
     }
 
     pub fn fail_on(&self, part: &str) {
@@ -107,6 +113,9 @@ impl StagedWriter for FakeWriter {
         state.largest_write = state.largest_write.max(bytes.len());
         self.content.extend_from_slice(&bytes);
         Ok(())
+    }
+    fn held(&self) -> usize {
+        if self.state.lock().unwrap().holds { self.content.len() } else { 0 }
     }
     async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
         let mut state = self.state.lock().unwrap();

@@ -85,7 +85,7 @@ pub async fn run(
     let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows).await.map_err(short)?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
-    let mut dead = DeadLetterSink::new(dead_letters(&context, &which));
+    let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
     let fed = feed(decoder, at_once, (first, feeds), open.input, &mut dead);
@@ -151,7 +151,7 @@ async fn work(
     }
 }
 
-fn dead_letters(context: &Context, which: &Which) -> DeadLetterContext {
+fn dead_letters(context: &Context, which: &Which, memory: &WindowMemory) -> DeadLetterContext {
     let spec = &context.job.spec;
     let below_checkpoint = || {
         let names = streamctl_proto::manifest::CheckpointNames::new(&spec.name);
@@ -159,7 +159,8 @@ fn dead_letters(context: &Context, which: &Which) -> DeadLetterContext {
     };
     let path = spec.dead_letter.clone().unwrap_or_else(below_checkpoint);
     let storage = context.storages.for_location(path.as_str());
-    DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage }
+    let memory = Arc::clone(&memory.dead);
+    DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage, memory }
 }
 
 /// How many rows may be gathered inside the query.
