@@ -47,8 +47,16 @@ impl TryFrom<String> for SequenceNumber {
     type Error = BadSequenceNumber;
 
     fn try_from(text: String) -> Result<Self, BadSequenceNumber> {
+        Self::try_from(text.as_str())
+    }
+}
+
+impl TryFrom<&str> for SequenceNumber {
+    type Error = BadSequenceNumber;
+
+    fn try_from(text: &str) -> Result<Self, BadSequenceNumber> {
         let good = !text.is_empty() && text.len() <= SEQUENCE_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
-        if good { Ok(Self(text.into())) } else { Err(BadSequenceNumber(text)) }
+        if good { Ok(Self(text.into())) } else { Err(BadSequenceNumber(text.to_owned())) }
     }
 }
 

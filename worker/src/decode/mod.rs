@@ -11,7 +11,7 @@
 mod column;
 mod exact;
 mod keys;
-mod scan;
+pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
 mod time;

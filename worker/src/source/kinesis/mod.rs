@@ -1,9 +1,10 @@
 //! Kinesis shards by polling.
 //!
-//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), the reader,
-//! aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), what they
+//! bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
 //! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
 
+pub mod answer;
 mod api;
 mod cursor;
 #[cfg(test)]
@@ -12,7 +13,7 @@ pub mod kpl;
 mod pace;
 mod reader;
 
-pub use api::{Answer, Calls};
+pub use api::{Answer, Api, Calls, Service};
 pub use cursor::{Failure, IteratorKind};
 pub use reader::KinesisReader;
 
