@@ -3,13 +3,15 @@
 //! Owns: what is measured, and how it is told. Does not own: the code that is measured: it is the product's.
 //! Rule: a figure is a ratio to a peer that ran in the same minutes; runs take turns, and the best of each counts.
 
+pub mod answers;
 pub mod data;
 pub mod peers;
 pub mod pipeline;
 pub mod table;
 
+use answers::Answers;
 use data::Sales;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, Ran};
 use std::path::PathBuf;
 use table::{Figure, Table};
 
@@ -30,12 +32,22 @@ pub struct Options {
 pub fn pipeline(options: &Options) -> anyhow::Result<Table> {
     let sales = Sales::made(options.records);
     let files = sales.written(&options.folder)?;
+    let answers = Answers::of(&sales);
     let pipeline = Pipeline::of_the_model_job(&options.folder)?;
     let mut table = Table::new("pipeline", sales.bytes());
-    for round in 0..options.rounds {
-        let ran = pipeline.run(&sales, round)?;
+    let checked = |ran: Ran| {
         anyhow::ensure!(ran.rows_out == sales.rows_expected(), "{} rows, not {}", ran.rows_out, sales.rows_expected());
-        table.add("streamctl", Figure { seconds: ran.seconds, stages: ran.stages() });
+        Ok(Figure { seconds: ran.seconds, stages: ran.stages() })
+    };
+    for round in 0..options.rounds {
+        table.add("streamctl", checked(pipeline.run(&sales, 2 * round)?)?);
+        table.add("from GetRecords", checked(pipeline.run_from(&answers, 2 * round + 1)?)?);
+        let (seconds, records) = pipeline.time(answers::by_the_product(&answers))?;
+        anyhow::ensure!(records as u64 == options.records, "{records} records");
+        table.add("its answers", Figure { seconds, stages: vec![] });
+        let (seconds, records) = pipeline.time(answers::by_the_sdk(&answers))?;
+        anyhow::ensure!(records as u64 == options.records, "{records} records");
+        table.add("the SDK's", Figure { seconds, stages: vec![] });
         for peer in &options.peers {
             let seconds = peers::run(peer, &files, sales.rows_expected())?;
             table.add(peer, Figure { seconds, stages: vec![] });

@@ -1,13 +1,15 @@
-//! The way of a record through a worker, without its source: decode, query, sink, on one thread.
+//! The way of a record through a worker on one thread: from memory or the service's answers, decode, query, sink.
 //!
 //! Owns: the order of the steps, which is that of `worker/src/task/window.rs`. Does not own: the steps.
 //! Rule: from the first record to the object being visible; nothing is prepared that a worker would do per window.
 
+use super::answers::{self, Answers};
 use super::data::Sales;
 use crate::places::country_lookup;
 use anyhow::Context;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use streamctl_proto::{JobSpec, TaskId, Term, Window};
 use streamctl_worker::decode::Decoder;
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::sink::{SinkContext, WindowSink};
+use streamctl_worker::source::Record;
 use streamctl_worker::task::window::DECODE_RECORDS_MAX;
 
 /// The one window that all records belong to: 2026-11-24T00:45:00Z.
@@ -57,6 +60,7 @@ pub struct Ran {
     pub seconds: f64,
     /// Rows in it.
     pub rows_out: u64,
+    read: Duration,
     decode: Duration,
     query: Duration,
     sink: Duration,
@@ -66,6 +70,7 @@ impl Ran {
     /// Where the time went.
     pub fn stages(&self) -> Vec<(&'static str, f64)> {
         vec![
+            ("read", self.read.as_secs_f64()),
             ("decode", self.decode.as_secs_f64()),
             ("query", self.query.as_secs_f64()),
             ("sink", self.sink.as_secs_f64()),
@@ -90,12 +95,38 @@ impl Pipeline {
         Ok(Self { spec, schema, plan, lookups, runtime })
     }
 
-    /// All of it, once; `round` is part of the object's name.
+    /// All of it, once, from records in memory; `round` is part of the object's name.
     pub fn run(&self, sales: &Sales, round: usize) -> anyhow::Result<Ran> {
-        self.runtime.block_on(self.window(sales, TaskId { term: Term(1), counter: round as u64 + 1 }))
+        let mut chunks = sales.chunks();
+        let next = async || Ok(chunks.next().map(Cow::Borrowed));
+        self.runtime.block_on(self.window(next, task(round)))
     }
 
-    async fn window(&self, sales: &Sales, task: TaskId) -> anyhow::Result<Ran> {
+    /// All of it, once, from the service's answers.
+    pub fn run_from(&self, answers: &Answers, round: usize) -> anyhow::Result<Ran> {
+        let (api, mut left) = (answers.api(), answers.count());
+        let next = async || {
+            if left == 0 {
+                return Ok(None);
+            }
+            left -= 1;
+            answers::read(&api).await.map(|records| Some(Cow::Owned(records)))
+        };
+        self.runtime.block_on(self.window(next, task(round)))
+    }
+
+    /// Seconds that something takes on the thread that runs everything.
+    pub fn time<T>(&self, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(f64, T)> {
+        let began = Instant::now();
+        let result = self.runtime.block_on(what)?;
+        Ok((began.elapsed().as_secs_f64(), result))
+    }
+
+    async fn window<'a>(
+        &self,
+        mut next: impl AsyncFnMut() -> anyhow::Result<Option<Cow<'a, [Record]>>>,
+        task: TaskId,
+    ) -> anyhow::Result<Ran> {
         let budget = MemoryBudget::default();
         let memory = budget.window(false, false).context("a budget has a window")?;
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
@@ -113,9 +144,12 @@ impl Pipeline {
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
         let (input, decode_bytes) = (open.input, budget.decode_bytes());
         let feed = async {
-            let mut decode = Duration::ZERO;
-            for chunk in sales.chunks() {
-                let mut rest = chunk;
+            let (mut read, mut decode) = (Duration::ZERO, Duration::ZERO);
+            loop {
+                let begin = Instant::now();
+                let Some(chunk) = next().await? else { break };
+                read += begin.elapsed();
+                let mut rest = &chunk[..];
                 while !rest.is_empty() {
                     let begin = Instant::now();
                     let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, decode_bytes);
@@ -125,7 +159,7 @@ impl Pipeline {
                 }
             }
             drop(input);
-            anyhow::Ok(decode)
+            anyhow::Ok((read, decode))
         };
         let drain = async {
             let mut spent = Duration::ZERO;
@@ -141,9 +175,13 @@ impl Pipeline {
             }
             anyhow::Ok((objects.iter().map(|object| object.rows).sum(), spent + begin.elapsed()))
         };
-        let (decode, (rows_out, sink)) = tokio::try_join!(feed, drain)?;
+        let ((read, decode), (rows_out, sink)) = tokio::try_join!(feed, drain)?;
         let all = began.elapsed();
-        let query = all.saturating_sub(decode + sink);
-        Ok(Ran { seconds: all.as_secs_f64(), rows_out, decode, query, sink })
+        let query = all.saturating_sub(read + decode + sink);
+        Ok(Ran { seconds: all.as_secs_f64(), rows_out, read, decode, query, sink })
     }
+}
+
+fn task(round: usize) -> TaskId {
+    TaskId { term: Term(1), counter: round as u64 + 1 }
 }

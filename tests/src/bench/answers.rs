@@ -1,0 +1,129 @@
+//! GetRecords answers in memory, given to the SDK's client in the place of a connection.
+//!
+//! Owns: their JSON, in the form that the service writes; who hands them out. Does not own: what reads them.
+//! Rule: everything above the connection is the product's and the SDK's: requests are made, signed and sent.
+
+use super::data::Sales;
+use anyhow::Context as _;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_worker::source::Record;
+use streamctl_worker::source::kinesis::{Api, Service};
+use tokio::sync::Semaphore;
+
+/// Answers to one reader, in order.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    bodies: Arc<Vec<Bytes>>,
+}
+
+impl Answers {
+    /// One for each chunk of these records.
+    pub fn of(sales: &Sales) -> Self {
+        Self { bodies: Arc::new(sales.chunks().map(body).collect()) }
+    }
+
+    /// Bytes of JSON.
+    pub fn bytes(&self) -> u64 {
+        self.bodies.iter().map(|body| body.len() as u64).sum()
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// A client that gets them, the first one first.
+    pub fn client(&self) -> aws_sdk_kinesis::Client {
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("key", "secret", None, None, "bench"))
+            .http_client(self.http_client())
+            .build();
+        aws_sdk_kinesis::Client::from_conf(config)
+    }
+
+    fn http_client(&self) -> SharedHttpClient {
+        let connector = SharedHttpConnector::new(Connection { answers: self.clone(), given: Arc::default() });
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    /// The product's calls of one shard over that client.
+    pub fn api(&self) -> Api {
+        Api {
+            service: Service::Sdk(self.client()),
+            stream: StreamAddress { name: "sales".into(), ..StreamAddress::default() },
+            shard: "shardId-000000000000".into(),
+            records_max: 10_000,
+            timeout: Duration::from_secs(30),
+            calls: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+/// Hands out the answers.
+#[derive(Debug)]
+struct Connection {
+    answers: Answers,
+    given: Arc<AtomicUsize>,
+}
+
+impl HttpConnector for Connection {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        let index = self.given.fetch_add(1, Ordering::Relaxed);
+        let body = self.answers.bodies.get(index).cloned().unwrap_or_default();
+        let status = 200.try_into().expect("200 is a status");
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+fn body(records: &[Record]) -> Bytes {
+    let mut out = String::from(r#"{"MillisBehindLatest":0,"NextShardIterator":"AAAAAAAAAAE","Records":["#);
+    for (index, record) in records.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let (arrival, sequence) = (record.arrival_ms as f64 / 1e12, record.sequence.as_str());
+        write!(out, r#"{comma}{{"ApproximateArrivalTimestamp":{arrival:.12}E9,"Data":""#).expect("a string takes text");
+        base64_simd::STANDARD.encode_append(&record.data, &mut out);
+        write!(out, r#"","PartitionKey":"{index}","SequenceNumber":"49623{sequence:0>51}"}}"#)
+            .expect("a string takes text");
+    }
+    out += "]}";
+    out.into()
+}
+
+/// All answers by the SDK's own decoder, as others use it; how many records there were.
+pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
+    let (client, mut records) = (answers.client(), 0);
+    for _ in 0..answers.count() {
+        let answer = client.get_records().shard_iterator("AAAAAAAAAAE").send().await?;
+        records += answer.records.len();
+    }
+    Ok(records)
+}
+
+/// All answers by the product's; how many records there were.
+pub async fn by_the_product(answers: &Answers) -> anyhow::Result<usize> {
+    let (api, mut records) = (answers.api(), 0);
+    for _ in 0..answers.count() {
+        records += read(&api).await?.len();
+    }
+    Ok(records)
+}
+
+/// The next one's records.
+pub async fn read(api: &Api) -> anyhow::Result<Vec<Record>> {
+    let answer = api.clone().records("AAAAAAAAAAE".into(), 0).await;
+    let answer = answer.map_err(|failure| anyhow::anyhow!("{}", failure.message)).context("GetRecords")?;
+    Ok(answer.records)
+}
