@@ -55,8 +55,10 @@ bench: tools ## Our speed beside DuckDB, Polars and Spark in the same run (RECOR
 	cargo build --locked --workspace --bins --release
 	"$(CARGO_TARGET_DIR)/release/streamctl-bench" --peers "$(or $(PEERS),duckdb,polars,spark)" $(if $(RECORDS),--records "$(RECORDS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
-check: tools ## Formatting and lints
+check: tools ## Formatting, lints, and what is among the dependencies (deny.toml)
+	@tests/support/servers.sh check
 	cargo fmt --all -- --check
+	"$(STREAMCTL_SERVERS)/deny/bin/cargo-deny" --locked check bans licenses sources
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 build: tools ## Build the three programs (PROFILE=dev or release)

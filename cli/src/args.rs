@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::context::Files;
 use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
@@ -7,6 +8,7 @@ use crate::verbs::demo::DemoArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::token::TokenVerb;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -36,6 +38,9 @@ pub struct Cli {
     /// The context to use, instead of the one in use (`streamctl context`)
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// How the controllers are reached and who asks
+    #[command(flatten)]
+    pub files: Files,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -90,6 +95,9 @@ pub enum Verb {
     /// Name clusters, and choose the one that is asked
     #[command(subcommand)]
     Context(ContextVerb),
+    /// Make tokens for people, programs and workers
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -358,6 +366,8 @@ mod tests {
             "context add prod --controller https://a:7070 --ca ca.pem --use",
             "context use prod",
             "context list -o json",
+            "token new --name ci --role operate",
+            "--ca ca.pem --cert me.pem --key me.key --token-file t --server-name streamctl list",
             "completions bash",
             "man --out man",
         ] {
@@ -376,6 +386,9 @@ mod tests {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["list --cert me.pem", "token new --name a", "token new --name a --role root"] {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {

@@ -16,6 +16,7 @@ pub mod status;
 pub mod stop;
 pub mod submit;
 pub mod tail;
+pub mod token;
 pub mod validate;
 pub mod verify;
 pub mod workers;

@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod here;
 pub mod kinesis;
 pub mod local_run;
+pub mod pki;
 pub mod places;
 pub mod process;
 pub mod procfs;

@@ -9,6 +9,7 @@ mod tests;
 use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
+use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
@@ -20,6 +21,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::security::dial::like;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::{self, BadMessage};
 use streamctl_proto::resolved::RESOLVED_VERSION;
@@ -50,8 +52,10 @@ pub struct Settings {
     pub worker: String,
     /// Where its Flight service answers, host:port.
     pub flight_address: String,
-    /// Where controllers answer: `http://host:port`.
+    /// Where controllers answer: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
+    /// How lines are protected.
+    pub protection: Protection,
 }
 
 /// What tasks work with.
@@ -90,7 +94,8 @@ enum LineEnd {
 
 /// Works for the leading controller until `stop`; then hands its shards back.
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
-    run_over(Arc::new(Grpc), settings, world, stop).await;
+    let dialer = settings.protection.dialer.clone();
+    run_over(Arc::new(Grpc { dialer }), settings, world, stop).await;
 }
 
 /// The same over lines that `dial` opens.
@@ -100,6 +105,7 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
         Session { settings, world, dial, registry, tasks: BTreeMap::new(), running: JoinSet::new(), leaving: false };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
+    let mut told = None;
     tokio::pin!(stop);
     loop {
         for address in std::mem::take(&mut next) {
@@ -125,8 +131,14 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
             match end {
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
-                    next = vec![format!("http://{leader}")];
+                    next = vec![like(&address, &leader)];
                     break;
+                }
+                // What has a hint will not go away by itself.
+                LineEnd::Broken(reason)
+                    if reason.contains("hint: ") && told.replace(reason.clone()) != Some(reason.clone()) =>
+                {
+                    tracing::error!(address, reason, "this controller does not take this worker");
                 }
                 LineEnd::Broken(reason) => tracing::debug!(address, reason, "no line to this controller"),
             }
@@ -236,6 +248,7 @@ impl Session {
             Message::Welcome(welcome) => {
                 tracing::info!(term = welcome.term, "joined the leader");
             }
+            Message::Access(access) => self.settings.protection.told(access)?,
             Message::StartTask(start) => self.start(start)?,
             Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release)?,
             Message::DrainTask(drain) => {

@@ -137,6 +137,15 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
     }
     if let Some(entry) = table.get("endpoint")
         && let Some(url) = entry.text("")
+        && url.contains('@')
+    {
+        // Not shown: it would be logged with the job.
+        entry.refuse(
+            "holds a name or a password: a job file is stored and shown, and holds no secret",
+            "take it out; credentials are those of the programs, or of a role (role_arn)",
+        );
+    } else if let Some(entry) = table.get("endpoint")
+        && let Some(url) = entry.text("")
         && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
     {
         entry.refuse(

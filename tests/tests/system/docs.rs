@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -15,6 +15,7 @@ const PAGES: [&str; 7] = [
     "docs/from-glue.md",
     "docs/metrics.md",
     "docs/operations.md",
+    "docs/security.md",
 ];
 /// Those with Rust in them.
 const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/", "tests/"];
