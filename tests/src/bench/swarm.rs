@@ -3,10 +3,11 @@
 //! Owns: the workers in this process, what is measured of the controller. Does not own: its program ([`Cluster`]).
 //! Rule: CPU time, not wall time: the machine does other things too.
 
-use super::control::{CURVE, SHARDS_PER_JOB, SHARDS_PER_WORKER, worker};
+use super::control::{CURVE, SHARDS_PER_JOB, SHARDS_PER_WORKER};
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
 use super::sheet::{Mark, Sheet, percentile};
 use crate::cluster::Cluster;
+use crate::crowd::worker;
 use crate::servers::Etcd;
 use crate::wait::{http_get, until};
 use std::path::Path;
