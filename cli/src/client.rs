@@ -6,7 +6,7 @@
 use crate::error::CliError;
 use std::collections::VecDeque;
 use std::time::Duration;
-use streamctl_engine::security::dial::like;
+use streamctl_engine::security::dial::{cause_of, like};
 use streamctl_engine::security::{Dialer, Line};
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
@@ -84,7 +84,7 @@ impl Controller {
             let status = match self.connect(&address).await {
                 Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                    Ok(Err(status)) => status,
+                    Ok(Err(status)) => cause_of(status),
                     Err(_) => Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
                 },
                 Err(status) => status,

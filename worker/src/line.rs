@@ -9,6 +9,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use streamctl_engine::security::dial::cause_of;
 use streamctl_engine::security::{Dialer, Line};
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
@@ -32,8 +33,8 @@ pub type Begin = Box<dyn FnOnce() -> Outgoing + Send>;
 /// Opens lines to controllers.
 #[async_trait]
 pub trait Dial: Send + Sync {
-    /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the controller's refusal, or why there is no
-    /// line; dropped, the line is given up.
+    /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the controller's refusal, or why
+    /// there is no line; dropped, the line is given up.
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status>;
 }
 
@@ -57,7 +58,8 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(begin()).boxed()).await;
-    let incoming = answer.map_err(|_| Status::unavailable("no answer to Hello"))??.into_inner();
+    let answer = answer.map_err(|_| Status::unavailable("no answer to Hello"))?;
+    let incoming = answer.map_err(cause_of)?.into_inner();
     Ok(Held { incoming, _line: line }.boxed())
 }
 

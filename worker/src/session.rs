@@ -134,13 +134,15 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
                     next = vec![like(&address, &leader)];
                     break;
                 }
-                // What has a hint will not go away by itself.
-                LineEnd::Broken(reason)
-                    if reason.contains("hint: ") && told.replace(reason.clone()) != Some(reason.clone()) =>
-                {
-                    tracing::error!(address, reason, "this controller does not take this worker");
+                LineEnd::Broken(reason) => {
+                    // What has a hint will not go away by itself: it is told once, and again when it is another.
+                    if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
+                        tracing::error!(address, reason, "this controller does not take this worker");
+                        told = Some(reason);
+                    } else {
+                        tracing::debug!(address, reason, "no line to this controller");
+                    }
                 }
-                LineEnd::Broken(reason) => tracing::debug!(address, reason, "no line to this controller"),
             }
         }
         if next.is_empty() {

@@ -220,6 +220,15 @@ fn told(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler hears only then that it
+/// was not let in. What the other side said is left as it is.
+pub fn cause_of(status: Status) -> Status {
+    match std::error::Error::source(&status) {
+        Some(source) => Status::unavailable(told(source)),
+        None => status,
+    }
+}
+
 /// What to do about an error of TLS.
 fn trust_hint(text: &str) -> Option<&'static str> {
     let hints = [

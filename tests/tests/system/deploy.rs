@@ -23,7 +23,7 @@ const VALUES: [(&str, &str); 39] = [
     ("security.tls.name=named", "--tls-name=named"),
     ("security.tls.mutual=true", "--tls-client-ca=/etc/streamctl/tls/ca.crt"),
     ("security.accessSecret=people", "secretName: people"),
-    ("security.joinTokenSecret=joins", "--join-token-file=/etc/streamctl/join-token/token"),
+    ("security.joinTokenSecret=joins", "secretName: joins"),
     ("serviceMonitor.enabled=true,serviceMonitor.tokenSecret=prom", "credentials: { name: prom, key: token }"),
     ("serviceMonitor.enabled=true,security.tls.name=named", "serverName: named"),
     ("env.AWS_REGION=eu-west-1", "name: AWS_REGION\n"),
@@ -72,7 +72,8 @@ fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// What a user must say before the chart is rendered at all.
-const SECRETS: &str = "security.tls.secret=own-tls,security.accessSecret=access,etcd.tlsSecret=etcd-tls";
+const SECRETS: &str =
+    "security.tls.secret=own-tls,security.accessSecret=access,security.joinTokenSecret=join,etcd.tlsSecret=etcd-tls";
 
 fn render(set: &str) -> String {
     let (chart, set) = (deploy("helm/streamctl"), format!("{SECRETS},{set}"));
@@ -93,6 +94,7 @@ fn a_chart_whose_pods_would_not_start_is_not_rendered() {
     let told = refused("cluster=x");
     assert!(told.contains("security.tls.secret") && told.contains("security.insecure=true"), "{told}");
     assert!(refused("security.tls.secret=a").contains("security.accessSecret"));
+    assert!(refused("security.tls.secret=a,security.accessSecret=b").contains("security.joinTokenSecret"));
     assert!(refused("security.tls.secret=a,security.tls.mutual=true").contains("etcd.tlsSecret"));
     let chart = deploy("helm/streamctl");
     let open = run("helm/helm", &["template", "r", &chart, "--set", "security.insecure=true"]);

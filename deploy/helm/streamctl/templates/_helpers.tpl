@@ -27,6 +27,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not (or $s.accessSecret $s.tls.mutual) }}
 {{- fail "nobody would be asked who they are: name security.accessSecret (with the key access.toml), or say security.tls.mutual=true" }}
 {{- end }}
+{{- if and $s.accessSecret (not $s.joinTokenSecret) (not $s.tls.mutual) }}
+{{- fail "workers would not be let in: name security.joinTokenSecret (with the key `token`, of the role worker), or say security.tls.mutual=true and give their certificate's name the role worker" }}
+{{- end }}
 {{- if not .Values.etcd.tlsSecret }}
 {{- fail "etcd.tlsSecret names no Secret with ca.crt, so what is said to etcd would not be encrypted. Name one, or say security.insecure=true in a network that you trust" }}
 {{- end }}
