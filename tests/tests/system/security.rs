@@ -26,7 +26,7 @@ struct Secured {
     me: Files,
     controllers: Vec<Controller>,
     worker: Option<Process>,
-    _etcd: Etcd,
+    etcd: Etcd,
 }
 
 struct Controller {
@@ -42,8 +42,8 @@ impl Secured {
         let authority = Authority::new(folder.path(), "ca");
         let me = authority.issue("person", &[]);
         let etcd = Etcd::start_with_tls(folder.path(), &authority);
-        let mut cluster = Self { folder, authority, me, controllers: vec![], worker: None, _etcd: etcd };
-        cluster.ask_etcd_for_users();
+        let mut cluster = Self { folder, authority, me, controllers: vec![], worker: None, etcd };
+        cluster.asketcd_for_users();
         for (name, role) in [("viewer", "view"), ("operator", "operate"), ("boss", "admin"), ("workers", "worker")] {
             let line = cluster.new_token(name, role);
             cluster.allow(&line);
@@ -62,7 +62,7 @@ impl Secured {
     }
 
     /// etcd knows a user `streamctl`, and nobody may do anything without being one.
-    fn ask_etcd_for_users(&self) {
+    fn asketcd_for_users(&self) {
         let admin = self.authority.issue("root", &[]);
         for words in [
             "user add root:root-password",
@@ -74,7 +74,7 @@ impl Secured {
             "auth enable",
         ] {
             let mut command = Command::new(server_program("etcd").canonicalize().unwrap().with_file_name("etcdctl"));
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &format!("https://{}", self._etcd.address())]);
+            command.env("ETCDCTL_API", "3").args(["--endpoints", &format!("https://{}", self.etcd.address())]);
             command.args(["--cacert", &self.authority.file(), "--cert", &admin.cert, "--key", &admin.key]);
             let output = command.args(words.split(' ')).output().unwrap();
             let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -116,7 +116,7 @@ impl Secured {
         let [address, http] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
         let (health, ca) = (free_port(), self.authority.file());
         let ([cert, key], [etcd_cert, etcd_key]) = (self.pem("controller"), self.pem("etcd-client"));
-        let store = format!("etcds://{}", self._etcd.address());
+        let store = format!("etcds://{}", self.etcd.address());
         let (access, login) = (self.path("access.toml"), self.path("etcd-login"));
         let probes = format!("127.0.0.1:{health}");
         let flags = [
@@ -197,7 +197,7 @@ impl Secured {
     /// What Python's own client gets over HTTPS.
     fn https(&self, controller: &Controller, path: &str, more: &[&str]) -> Value {
         let (url, ca) = (format!("https://{}{path}", controller.http), self.authority.file());
-        Python::new(vec![]).ask("https_ask.py", &[&[&url[..], &ca], more].concat())
+        Python::new(vec![]).ask("https_ask.py", &[&[&url[..], &ca][..], more].concat())
     }
 
     /// Everything that was logged by anybody.
@@ -297,7 +297,7 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     let forged = Authority::new(folder.path(), "ca").issue("person", &["controller"]);
     let forged = ["--cert", &forged.cert, "--key", &forged.key, "list"];
     let forged =
-        cluster.streamctl(&[&["--controller", &urls, "--ca", &ca, "--token-file", &viewer], &forged[..]].concat());
+        cluster.streamctl(&[&["--controller", &urls[..], "--ca", &ca, "--token-file", &viewer][..], &forged].concat());
     assert!(!forged.status.success(), "{}", err(&forged));
 
     let controller = &cluster.controllers[0];
@@ -336,13 +336,13 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
         };
         standing.into_iter().find_map(|answer| leads(&answer))
     });
-    let read = |token| Python::new(env(token)).try_ask("flight_read.py", &[&leader, "sales", "1", "2"]);
+    let read = |token| Python::new(env(token)).try_ask("flight_read.py", &[&leader[..], "sales", "1", "2"]);
     assert_eq!(read("viewer").unwrap()["rows"], rows.lines().count());
     let told = read("workers").unwrap_err();
     assert!(told.contains("needs the role view"), "{told}");
 
     // Both controllers show it: one of them asks the other in the name of who asked.
-    let (token, [cert, key]) = (cluster.path("viewer.token"), [&cluster.me.cert, &cluster.me.key]);
+    let (token, [cert, key]) = (cluster.path("viewer.token"), [&cluster.me.cert[..], &cluster.me.key]);
     for controller in &cluster.controllers {
         for words in [&["--token", &token][..], &["--token", &token, "--basic"], &[cert, key, "--token", &token]] {
             let answer = cluster.https(controller, "/api/v1/jobs", words);
@@ -358,7 +358,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
     // A context holds the paths; then nothing is to be said.
     let (urls, ca) = (cluster.urls(), cluster.authority.file());
     let words = ["--controller", &urls, "--ca", &ca, "--cert", cert, "--key", key, "--token-file", &token];
-    let added = cluster.streamctl(&[&["context", "add", "prod"], &words[..]].concat());
+    let added = cluster.streamctl(&[&["context", "add", "prod"][..], &words].concat());
     assert!(added.status.success(), "{}", err(&added));
     let listed = cluster.streamctl(&["list", "--names"]);
     assert_eq!(String::from_utf8_lossy(&listed.stdout), "sales\n", "{}", err(&listed));
@@ -404,10 +404,10 @@ fn certificates_are_replaced_while_it_runs(cluster: &Secured) {
     replace(Path::new(&cert), &kept);
 
     // A line that breaks comes back with what is there now.
-    let mut leader_dies = cluster.start_worker("worker-2", Some("workers"));
+    let mut second = cluster.start_worker("worker-2", Some("workers"));
     let joined = || cluster.ok("viewer", &["workers", "-o", "json"]).contains("worker-2").then_some(());
     until("a second worker with the new certificate", SOON, joined);
-    assert!(leader_dies.terminate(SOON).success());
+    assert!(second.terminate(SOON).success());
 }
 
 fn a_token_that_is_taken_back_opens_nothing(cluster: &Secured) {
