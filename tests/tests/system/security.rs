@@ -43,7 +43,7 @@ impl Secured {
         let me = authority.issue("person", &[]);
         let etcd = Etcd::start_with_tls(folder.path(), &authority);
         let mut cluster = Self { folder, authority, me, controllers: vec![], worker: None, etcd };
-        cluster.asketcd_for_users();
+        cluster.ask_etcd_for_users();
         for (name, role) in [("viewer", "view"), ("operator", "operate"), ("boss", "admin"), ("workers", "worker")] {
             let line = cluster.new_token(name, role);
             cluster.allow(&line);
@@ -62,7 +62,7 @@ impl Secured {
     }
 
     /// etcd knows a user `streamctl`, and nobody may do anything without being one.
-    fn asketcd_for_users(&self) {
+    fn ask_etcd_for_users(&self) {
         let admin = self.authority.issue("root", &[]);
         for words in [
             "user add root:root-password",
@@ -423,11 +423,13 @@ fn a_token_that_is_taken_back_opens_nothing(cluster: &Secured) {
     cluster.ok("operator", &["stop", "sales"]);
 }
 
-/// Runs a program until it ends by itself; what it said.
+/// Runs a program until it ends by itself, which must be soon and not well; what it said.
+#[track_caller]
 fn ends(program: &str, flags: &[&str]) -> String {
-    let output = Command::new(binary(program)).args(flags).env_clear().envs(inherited()).output().unwrap();
-    assert!(!output.status.success(), "{program} {flags:?} runs");
-    err(&output)
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Launch::new(program, binary(program), flags, folder.path()).start();
+    assert!(!process.wait(SOON).success(), "{program} {flags:?} ends well");
+    process.log()
 }
 
 #[test]
@@ -438,6 +440,8 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
         (format!("file://{}", folder.path().join("state").display()), format!("0.0.0.0:{}", free_port()));
     let http = format!("127.0.0.1:{}", free_port());
     let controller = ["--store", &store, "--listen", &open, "--http-listen", &http];
+    let at = format!("127.0.0.1:{}", free_port());
+    let here = ["--listen", &at, "--http-listen", &http];
     let told = ends("streamctl-controller", &controller);
     assert!(told.contains("is not encrypted") && told.contains("hint: ") && told.contains("--insecure"), "{told}");
     let own = Authority::new(folder.path(), "ca").issue("one", &[]);
@@ -448,9 +452,10 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
     assert!(told.contains("is not encrypted"), "{told}");
     let told = ends("streamctl-worker", &["--controller", "http://10.0.0.1:7070"]);
     assert!(told.contains("what is said to http://10.0.0.1:7070 is not encrypted"), "{told}");
-    let told = ends("streamctl-controller", &["--store", "etcd://10.0.0.1:2379"]);
+    let told = ends("streamctl-controller", &[&here[..], &["--store", "etcd://10.0.0.1:2379"]].concat());
     assert!(told.contains("is not encrypted") && told.contains("etcds://"), "{told}");
-    let told = ends("streamctl-controller", &["--store", "etcd://me:hunter2-password@127.0.0.1:2379"]);
+    let told =
+        ends("streamctl-controller", &[&here[..], &["--store", "etcd://me:hunter2-password@127.0.0.1:2379"]].concat());
     assert!(told.contains("--etcd-login-file") && !told.contains("hunter2"), "{told}");
     let told =
         ends("streamctl-controller", &[&controller[..], &["--tls-cert", &own.cert, "--tls-key", &own.cert]].concat());
