@@ -457,8 +457,10 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
     let told =
         ends("streamctl-controller", &[&here[..], &["--store", "etcd://me:hunter2-password@127.0.0.1:2379"]].concat());
     assert!(told.contains("--etcd-login-file") && !told.contains("hunter2"), "{told}");
-    let told =
-        ends("streamctl-controller", &[&controller[..], &["--tls-cert", &own.cert, "--tls-key", &own.cert]].concat());
+    let told = ends(
+        "streamctl-controller",
+        &[&here[..], &["--store", &store, "--tls-cert", &own.cert, "--tls-key", &own.cert]].concat(),
+    );
     assert!(told.contains("holds no private key") && told.contains("hint: "), "{told}");
 
     let health = free_port();
