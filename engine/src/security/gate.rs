@@ -242,8 +242,9 @@ mod tests {
     }
 
     fn peer(names: &[&str]) -> Peer {
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Peer { names, ..Peer::at("10.1.1.1:5".parse().unwrap()) }
+        let mut peer = Peer::at("10.1.1.1:5".parse().unwrap());
+        peer.names = names.iter().map(|name| (*name).to_owned()).collect();
+        peer
     }
 
     #[test]
