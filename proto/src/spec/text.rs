@@ -45,7 +45,8 @@ pub(super) fn duration_text(duration: Duration) -> String {
 /// The shortest text with a binary unit that [`parse_bytes`] reads back as this.
 pub(super) fn bytes_text(bytes: u64) -> String {
     let binary = BYTE_UNITS.iter().filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
-    let (unit, factor) = binary.rev().find(|(_, factor)| bytes >= *factor && bytes % factor == 0).unwrap_or(&("B", 1));
+    let (unit, factor) =
+        binary.rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
