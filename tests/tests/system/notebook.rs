@@ -8,7 +8,7 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
-use streamctl_tests::places::{binary, one_system_at_a_time};
+use streamctl_tests::places::{binary, docs_are_written, inherited, one_system_at_a_time};
 use streamctl_tests::python::Python;
 use streamctl_tests::{Cluster, Servers};
 
@@ -24,7 +24,7 @@ fn notebook() -> String {
 fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
     let programs = binary("streamctl");
     let programs = programs.parent().expect("it lies in a folder").display().to_string();
-    let path = std::env::var("PATH").unwrap();
+    let (_, path) = inherited().into_iter().find(|(name, _)| name == "PATH").expect("a shell has one");
     let home = servers.folder().join("home").display().to_string();
     let mut env = servers.env();
     env.extend(
@@ -71,11 +71,10 @@ fn the_notebook_runs_from_top_to_bottom_and_its_frame_is_what_was_written() {
     cluster.add_worker("worker-1");
     std::fs::create_dir(servers.folder().join("home")).unwrap();
 
-    let store = std::env::var("DOCS").is_ok_and(|wish| wish == "write");
     let notebook = notebook();
     let frame = "sales.to_json(orient='records')";
     let mut words = vec!["run", notebook.as_str(), frame];
-    if store {
+    if docs_are_written() {
         words.push("--store");
     }
     let python = Python::new(environment(&servers, &cluster));

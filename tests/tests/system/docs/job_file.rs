@@ -6,6 +6,7 @@
 
 use super::{read, root};
 use streamctl_proto::spec::{KeyReference, TableReference, Without, reference};
+use streamctl_tests::places::docs_are_written;
 
 const PAGE: &str = "docs/job-file.md";
 const END: &str = "<!-- end -->";
@@ -43,7 +44,7 @@ fn written(page: &str) -> String {
 fn the_page_of_the_job_file_is_what_the_parser_declares() {
     let (page, path) = (read(PAGE), root().join(PAGE));
     let written = written(&page);
-    if std::env::var("DOCS").is_ok_and(|wish| wish == "write") {
+    if docs_are_written() {
         std::fs::write(path, written).unwrap();
     } else {
         assert!(page == written, "{PAGE} is not what the parser declares; `make docs` writes it anew:\n{written}");
