@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim chaos soak fuzz mutations bench check build tools servers
+.PHONY: help demo docs test sim chaos soak fuzz mutations bench check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -58,6 +58,10 @@ bench: servers ## How fast it is, beside DuckDB, Polars and Spark in the same ru
 check: tools ## Formatting and lints
 	cargo fmt --all -- --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: servers ## Write what is generated: tables of docs/job-file.md, outputs of the notebook
+	$(CARGO_BUILD)
+	DOCS=write cargo test --locked --workspace --test system -- the_page_of_the_job_file the_notebook_runs
 
 build: tools ## Build the three programs (PROFILE=dev or release)
 	$(CARGO_BUILD)

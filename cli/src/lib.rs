@@ -12,6 +12,8 @@ pub mod error;
 pub mod import;
 pub mod local;
 pub mod output;
+#[cfg(test)]
+mod pages;
 pub mod progress;
 pub mod verbs;
 pub mod views;

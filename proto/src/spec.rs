@@ -1,13 +1,16 @@
 //! The job file: `job.toml` as types that hold only valid values.
 //!
-//! Owns: the keys, their defaults, every check that needs no outside system. Does not own: what only the outside
+//! Owns: the keys, their defaults and the words about them, every check that needs no outside system. Does not own: what only the outside
 //! knows (tables, columns, buckets): `streamctl_engine::resolve`.
 //! Rule: this is the only validation; the command line and the controller both call [`JobSpec::parse`].
 
+mod key;
+mod keys;
 mod location;
 mod parse;
 mod problem;
 mod raw;
+mod reference;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -16,6 +19,7 @@ mod text;
 pub use parse::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Problem, Problems};
+pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
 pub use text::{parse_bytes, parse_duration};
 

@@ -4,16 +4,20 @@
 //! Rule: every statement that has an effect and is not understood is noted with its line; nothing is run.
 
 use super::flow::{Flow, Sink, StepId, StepKind, Stream};
+use super::options;
 use super::predicate;
 use super::python::{Call, Expr, Kind, SCRIPT_DEPTH_MAX, Statement, parse};
+use super::rows::rows_of;
 use std::collections::BTreeMap;
 
 /// Stands in a text where the time of the run was.
 const TIME: char = '\u{1}';
 /// Longest text that is put together.
 const TEXT_CHARS_MAX: usize = 64 << 10;
+const EXCEPT: &str = "`except` and its body are not carried over: a window that fails is tried again, and after [retry] max the \
+                      job stops with the reason";
 /// Calls that only show, name or count something.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 21] = [
     "print",
     "printSchema",
     "show",
@@ -23,6 +27,11 @@ const HARMLESS: [&str; 16] = [
     "getOrCreate",
     "set",
     "setLevel",
+    "setLogLevel",
+    "error",
+    "warning",
+    "exception",
+    "log",
     "info",
     "warn",
     "debug",
@@ -77,8 +86,15 @@ impl Value {
 /// It is no text of a script.
 pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, String> {
     let statements = parse(script)?;
-    let mut reader =
-        Script { flow: Flow::default(), names: BTreeMap::new(), args, functions: BTreeMap::new(), depth: 0 };
+    let mut reader = Script {
+        flow: Flow::default(),
+        names: BTreeMap::new(),
+        views: Vec::new(),
+        strange: None,
+        args,
+        functions: BTreeMap::new(),
+        depth: 0,
+    };
     let top = reader.take_functions(&statements);
     reader.run(&top);
     Ok(reader.flow)
@@ -87,6 +103,10 @@ pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, Strin
 struct Script<'a> {
     flow: Flow,
     names: BTreeMap<String, Value>,
+    /// Frames that SQL knows by a name.
+    views: Vec<(String, StepId)>,
+    /// The last call that nothing is known of.
+    strange: Option<String>,
     args: &'a BTreeMap<String, String>,
     functions: BTreeMap<String, (Vec<String>, Vec<Statement>)>,
     depth: usize,
@@ -117,6 +137,9 @@ impl Script<'_> {
 
     fn run(&mut self, statements: &[Statement]) {
         let mut skip: Option<usize> = None;
+        // Of the last `if` of each depth, until something else stands there: what its condition says of a batch.
+        let mut branches: BTreeMap<usize, Option<bool>> = BTreeMap::new();
+        let outermost = statements.first().map_or(0, |statement| statement.indent);
         for statement in statements {
             if let Some(indent) = skip {
                 if statement.indent > indent {
@@ -124,30 +147,63 @@ impl Script<'_> {
                 }
                 skip = None;
             }
+            branches.retain(|indent, _| *indent <= statement.indent);
             let line = statement.line;
+            let before = branches.remove(&statement.indent).flatten();
             match &statement.kind {
                 Kind::Assign(name, value) => {
                     let value = self.value(value);
                     self.names.insert(name.clone(), value);
                 }
                 Kind::Expr(expr) => {
+                    self.strange = None;
                     self.value(expr);
-                }
-                Kind::If(condition) if is_not_empty(condition) => {}
-                Kind::If(_) => {
-                    self.note(line, "the condition of this `if` is not carried over: its body is taken as always done")
-                }
-                Kind::Try | Kind::Nothing => {}
-                Kind::Block(word) => {
-                    if !matches!(word.as_str(), "except" | "finally") {
-                        self.note(line, format!("`{word}` and its body are not carried over"));
+                    // A call that stands alone is made for what it does.
+                    if let Some(name) = self.strange.take().filter(|name| is_call_of(expr, name)) {
+                        self.note(line, format!("`{name}` is not carried over"));
                     }
-                    skip = Some(statement.indent);
                 }
+                Kind::If(condition) => {
+                    let has_rows = self.has_rows(condition);
+                    branches.insert(statement.indent, has_rows);
+                    match has_rows {
+                        Some(true) => {}
+                        // A window without rows never comes as far, neither there nor here.
+                        Some(false) => skip = Some(statement.indent),
+                        None => self.note(
+                            line,
+                            "the condition of this `if` is not carried over: its body is taken as always done",
+                        ),
+                    }
+                }
+                Kind::Return if statement.indent > outermost => {
+                    self.note(line, "this `return` is not carried over: what follows it is taken as always done")
+                }
+                Kind::Return => return,
+                Kind::Try | Kind::Nothing => {}
+                Kind::Block(word) => match (word.as_str(), before) {
+                    ("finally", _) | ("else", Some(false)) => {}
+                    ("else", Some(true)) => skip = Some(statement.indent),
+                    ("except", _) => {
+                        self.note(line, EXCEPT);
+                        skip = Some(statement.indent);
+                    }
+                    _ => {
+                        self.note(line, format!("`{word}` and its body are not carried over"));
+                        skip = Some(statement.indent);
+                    }
+                },
                 Kind::Def(..) => skip = Some(statement.indent),
                 Kind::Other => self.note(line, "this statement is not understood and not carried over"),
             }
         }
+    }
+
+    /// Whether a condition is true just for batches with rows (`true`) or without (`false`); `None`: it is another one.
+    fn has_rows(&mut self, condition: &Expr) -> Option<bool> {
+        let (name, has_rows) = rows_of(condition)?;
+        let frame = self.names.get(name)?.frame()?;
+        self.flow.is_every_row_of_the_stream(frame).then_some(has_rows)
     }
 
     fn value(&mut self, expr: &Expr) -> Value {
@@ -251,19 +307,25 @@ impl Script<'_> {
         if let Some(value) = self.known(call, &receiver, &method) {
             return value;
         }
-        // What is made of a frame and not understood is noted; the frame goes on as it was.
-        let frames = self.frames_in(call);
-        let touched = receiver.frame().or_else(|| frames.first().copied());
         let last = method.rsplit('.').next().unwrap_or(&method);
         if HARMLESS.contains(&last) {
+            let touched = receiver.frame().or_else(|| self.frames_in(call).first().copied());
             return touched.map_or(Value::Unknown, Value::Frame);
         }
-        if let Some(frame) = touched {
+        // What is made of a frame and not understood is noted; the frame goes on as it was.
+        let args = call.args.iter().chain(call.named.iter().map(|(_, value)| value));
+        let values: Vec<Value> = args.map(|arg| self.value(arg)).collect();
+        if let Some(frame) = receiver.frame().or_else(|| values.iter().find_map(Value::frame)) {
             self.note(call.line, format!("`{last}` is not carried over: write it in [transform] sql"));
             return Value::Frame(frame);
         }
-        if last.starts_with("write") || last.starts_with("save") {
-            self.note(call.line, format!("`{last}` is not carried over"));
+        let place = values.iter().filter_map(Value::text).find(|text| text.contains("://"));
+        match place {
+            Some(place) => self.note(call.line, format!("`{last}` of {place:?} is not carried over")),
+            None if last.starts_with("write") || last.starts_with("save") || last == "sql" => {
+                self.note(call.line, format!("`{last}` is not carried over"));
+            }
+            None => self.strange = Some(last.to_owned()),
         }
         Value::Unknown
     }
@@ -295,6 +357,13 @@ impl Script<'_> {
             (Value::Frame(frame), "toDF") => Value::Frame(*frame),
             (_, "apply") => self.apply(call, method)?,
             (_, "sparkSqlQuery") => self.spark_sql(call)?,
+            (_, "sql") => self.sql(call)?,
+            (Value::Frame(frame), "createOrReplaceTempView" | "createTempView" | "registerTempTable") => {
+                let name = self.value(call.args.first()?).text()?.to_owned();
+                self.views.retain(|(view, _)| *view != name);
+                self.views.push((name, *frame));
+                Value::Unknown
+            }
             (Value::Frame(frame), _) => return self.frame_method(call, *frame, last),
             (_, "getSink") => {
                 Value::Sink(call.named.iter().map(|(key, value)| (key.clone(), self.value(value))).collect())
@@ -395,9 +464,10 @@ impl Script<'_> {
         }
         let format = self.named(call, "format", 2).and_then(|format| format.text().map(str::to_owned));
         let format = format.unwrap_or_else(|| "csv".to_owned());
-        let separator = self.options(call, &["format_options"]).remove("separator");
-        if separator.is_some_and(|separator| separator != ",") {
-            self.note(call.line, "a separator other than a comma is not carried over: rewrite the lookup's files");
+        let mut settings = self.options(call, &["format_options", "connection_options"]);
+        settings.remove("paths");
+        for text in options::lookup(&format, &settings) {
+            self.note(call.line, text);
         }
         let path = paths.first().map(|path| without_time(path));
         self.add(call, &["transformation_ctx"], StepKind::Lookup { path, format })
@@ -481,6 +551,17 @@ impl Script<'_> {
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
+    /// `spark.sql(query)` over the views that were made before it.
+    fn sql(&mut self, call: &Call) -> Option<Value> {
+        let query = self.named(call, "sqlQuery", 0)?.text()?.to_owned();
+        let views = self.views.clone();
+        if views.is_empty() {
+            return None;
+        }
+        self.note(call.line, "the Spark SQL is taken as it is: write names with capitals in double quotes");
+        Some(self.add(call, &[], StepKind::Sql(query, views)))
+    }
+
     /// Methods of frames: of Glue's and, as far as they mean the same, of Spark's.
     fn frame_method(&mut self, call: &Call, frame: StepId, method: &str) -> Option<Value> {
         let kind = match method {
@@ -520,6 +601,9 @@ impl Script<'_> {
         let options = self.named(call, "connection_options", 2).unwrap_or(Value::Unknown);
         let format = self.named(call, "format", 3).and_then(|value| value.text().map(str::to_owned));
         let more = self.options(call, &["format_options", "connection_options"]);
+        for text in options::target(&more) {
+            self.note(call.line, text);
+        }
         let sink = Sink {
             input,
             path: options.get("path").and_then(Value::text).unwrap_or_default().to_owned(),
@@ -549,6 +633,14 @@ impl Script<'_> {
             "writeFrame" => {
                 let input = call.args.first().map(|arg| self.value(arg)).and_then(|value| value.frame());
                 let all = Value::Dict(sink.clone());
+                let texts = sink.iter().filter_map(|(key, value)| Some((key.to_lowercase(), value.text()?.to_owned())));
+                let mut settings: BTreeMap<String, String> = texts.collect();
+                for key in ["connection_type", "transformation_ctx", "format", "enableupdatecatalog", "updatebehavior"] {
+                    settings.remove(key);
+                }
+                for text in options::target(&settings) {
+                    self.note(call.line, text);
+                }
                 let text = |key: &str| all.get(key).and_then(Value::text).map(str::to_owned);
                 if let Some(input) = input {
                     let sink = Sink {
@@ -588,6 +680,15 @@ impl Script<'_> {
     }
 }
 
+fn is_call_of(expr: &Expr, name: &str) -> bool {
+    let Expr::Call(call) = expr else { return false };
+    match &call.function {
+        Expr::Name(path) => path.rsplit('.').next() == Some(name),
+        Expr::Attribute(_, method) => method == name,
+        _ => false,
+    }
+}
+
 fn path_of(base: &str, last: &str) -> String {
     // `glueContext.create_data_frame.from_catalog` without its first part; `ApplyMapping.apply` as a whole.
     match base.rsplit('.').next() {
@@ -602,16 +703,4 @@ fn limited(text: String) -> Value {
 
 fn without_time(path: &str) -> String {
     path.split('/').filter(|folder| !folder.contains(TIME)).collect::<Vec<_>>().join("/")
-}
-
-/// `frame.count() > 0`, or the like: empty windows never reach the query here either.
-fn is_not_empty(condition: &Expr) -> bool {
-    match condition {
-        Expr::Binary(op, left, _) if op == ">" || op == "!=" || op == ">=" => is_not_empty(left),
-        Expr::Unary(op, inner) if op == "not" => is_not_empty(inner),
-        Expr::Call(call) => {
-            matches!(&call.function, Expr::Name(name) if name.ends_with(".count") || name.ends_with(".isEmpty"))
-        }
-        _ => false,
-    }
 }

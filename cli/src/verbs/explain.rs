@@ -218,7 +218,6 @@ pub(super) fn duration(duration: Duration) -> String {
 fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else { return vec![] };
     let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
-    let word = |value: &dyn erased::Word| value.word();
     let mut all: Vec<(&str, &str, String)> = vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
     match &spec.source.kind {
         SourceKind::Kinesis { poll_interval, max_records_per_read, compression, .. } => all.extend([
@@ -262,20 +261,11 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
 }
 
 /// The word of a value, as it stands in a job file.
-mod erased {
-    /// Has one.
-    pub trait Word {
-        fn word(&self) -> String;
-    }
-
-    impl<T: serde::Serialize> Word for T {
-        fn word(&self) -> String {
-            match serde_json::to_value(self) {
-                Ok(serde_json::Value::String(word)) => word,
-                Ok(other) => other.to_string(),
-                Err(_) => String::new(),
-            }
-        }
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
     }
 }
 

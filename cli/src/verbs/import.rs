@@ -50,7 +50,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         }
     };
     let job = nodes::parse_get_job(&json).map_err(|reason| impossible(&what, reason))?;
-    let flow = if job.nodes.is_empty() {
+    let mut flow = if job.nodes.is_empty() {
         let location =
             job.script.clone().ok_or_else(|| impossible(&what, "it has neither nodes nor a script".into()))?;
         let mut known = job.args.clone();
@@ -62,6 +62,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
     } else {
         nodes::read(&job)
     };
+    job.note_settings(&mut flow);
     finish(&what, flow, &job.name, &args.made, out)
 }
 

@@ -42,6 +42,14 @@ pub(super) fn duration_text(duration: Duration) -> String {
     format!("{}{unit}", ms / factor)
 }
 
+/// The shortest text with a binary unit that [`parse_bytes`] reads back as this.
+pub(super) fn bytes_text(bytes: u64) -> String {
+    let binary = BYTE_UNITS.iter().filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
+    let (unit, factor) =
+        binary.rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / factor)
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -74,6 +82,14 @@ mod tests {
         for bad in ["", "MiB", "1.5GB", "-1", "1XB", "99999999TiB"] {
             assert_eq!(parse_bytes(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_size_is_written_as_it_is_read() {
+        for bytes in [0, 1, 1_000, 1 << 20, 3 << 19, 128 << 20, 1 << 40] {
+            assert_eq!(parse_bytes(&bytes_text(bytes)), Some(bytes), "{bytes}");
+        }
+        assert_eq!(bytes_text(256 << 20), "256MiB");
     }
 
     #[test]

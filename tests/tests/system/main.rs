@@ -18,6 +18,8 @@ mod local_mode;
 mod memory;
 mod metrics;
 mod model_job;
+mod notebook;
+mod quick_start;
 mod simulation;
 mod support;
 mod traces;
