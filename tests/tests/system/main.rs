@@ -18,6 +18,7 @@ mod local_mode;
 mod memory;
 mod metrics;
 mod model_job;
+mod scaling;
 mod simulation;
 mod support;
 mod traces;
