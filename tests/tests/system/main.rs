@@ -14,6 +14,7 @@ mod dashboard;
 mod deploy;
 mod docs;
 mod from_glue;
+mod image;
 mod local_mode;
 mod memory;
 mod metrics;
