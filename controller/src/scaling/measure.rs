@@ -207,3 +207,129 @@ impl JobSeen {
         self.tasks.values().flat_map(|task| &task.shards).map(|shard| shard.lag_ms).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::seen::{ShardSeen, WorkerSeen};
+    use streamctl_proto::{TaskId, Term};
+
+    const PASSED_MS: i64 = 10_000;
+
+    /// Two looks at workers that were so busy, and at tasks: of which job, on which worker, for how long worked on, and
+    /// of each shard the bytes and the lag after.
+    struct Looks {
+        from: Seen,
+        to: Seen,
+    }
+
+    impl Looks {
+        fn at(workers: &[Option<u64>]) -> Self {
+            let mut looks = Self { from: Seen::default(), to: Seen::default() };
+            for (n, busy) in workers.iter().enumerate() {
+                let id = WorkerId::new(format!("w{n}"));
+                let said = WorkerSeen {
+                    busy_permille_sum: busy.unwrap_or(0) * 20,
+                    times: if busy.is_some() { 20 } else { 0 },
+                };
+                looks.from.workers.insert(id.clone(), WorkerSeen::default());
+                looks.to.workers.insert(id, said);
+            }
+            looks
+        }
+
+        fn task(mut self, job: &str, worker: usize, work_us: u64, shards: &[(u64, u64)]) -> Self {
+            let name: JobName = job.parse().unwrap();
+            let known = self.to.jobs.values().map(|job| job.tasks.len()).sum::<usize>();
+            let id = TaskId { term: Term(1), counter: known as u64 };
+            let worker = WorkerId::new(format!("w{worker}"));
+            let seen = |work_us, shards| TaskSeen { worker: worker.clone(), work_us, shards };
+            let now = shards.iter().map(|(bytes, lag_ms)| ShardSeen { bytes: *bytes, lag_ms: *lag_ms }).collect();
+            let before = vec![ShardSeen::default(); shards.len()];
+            self.from.jobs.entry(name.clone()).or_default().tasks.insert(id, seen(0, before));
+            let job = self.to.jobs.entry(name).or_default();
+            job.tasks.insert(id, seen(work_us, now));
+            job.places += shards.len();
+            self
+        }
+
+        fn measured(&self) -> Measured {
+            measure(&self.from, &self.to, PASSED_MS, &ScalingSettings::default()).unwrap()
+        }
+    }
+
+    fn of<'a>(measured: &'a Measured, job: &str) -> &'a JobMeasured {
+        &measured.jobs[&job.parse::<JobName>().unwrap()]
+    }
+
+    fn near(a: f64, b: f64) -> bool {
+        (a - b).abs() < b.abs() * 0.01 + 0.001
+    }
+
+    #[test]
+    fn a_workers_work_is_shared_out_by_the_time_that_its_tasks_took() {
+        let looks = Looks::at(&[Some(800)]).task("a", 0, 6_000_000, &[(600, 0)]).task("b", 0, 2_000_000, &[(600, 0)]);
+        let measured = looks.measured();
+        let (a, b) = (of(&measured, "a"), of(&measured, "b"));
+        assert!(near(a.work, 0.6) && near(b.work, 0.2), "{a:?} {b:?}");
+        assert!(
+            near(a.worker_bytes().unwrap(), 100.0) && near(b.worker_bytes().unwrap(), 300.0),
+            "60 bytes per second each"
+        );
+        assert!(near(a.needed, a.work) && near(b.needed, b.work), "who keeps up needs what it takes");
+    }
+
+    #[test]
+    fn what_comes_in_is_seen_from_the_lag_of_a_worker_without_time_left() {
+        // In 10 s the lag grew by 5 s: read at half the speed.
+        let measured = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(1_000, 5_000)]).measured();
+        let a = of(&measured, "a");
+        assert!(near(a.bytes, 100.0) && near(a.arriving, 200.0), "{a:?}");
+        assert!(a.needed <= 0.7, "one shard is one place, and no worker should be busier than that: {a:?}");
+        assert!(a.short_of_places && !a.held_up);
+        let parted = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(500, 5_000); 4]).measured();
+        // Twice as much, and a sixtieth more to catch up with 5 s in 5 minutes.
+        assert!(near(of(&parted, "a").needed, 2.0 * (1.0 + 5.0 / 300.0)), "{parted:?}");
+        assert_eq!(parted.apart, Some(2), "with two workers it has fewer shards");
+    }
+
+    #[test]
+    fn who_has_time_left_and_falls_behind_is_held_up_by_something_else() {
+        let measured = Looks::at(&[Some(300)]).task("a", 0, 3_000_000, &[(1_000, 9_000); 4]).measured();
+        let a = of(&measured, "a");
+        assert!(a.held_up && near(a.needed, 0.3), "{a:?}");
+        assert_eq!(measured.apart, None);
+    }
+
+    #[test]
+    fn a_backlog_is_caught_up_with_in_time() {
+        // A shard 10 minutes behind whose lag shrank by 30 s in 10 s: four times as fast as time.
+        let mut looks = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(4_000, 600_000); 2]);
+        for task in looks.from.jobs.values_mut().flat_map(|job| job.tasks.values_mut()) {
+            task.shards.iter_mut().for_each(|shard| shard.lag_ms = 630_000);
+        }
+        let measured = looks.measured();
+        let a = of(&measured, "a");
+        assert!(near(a.arriving, 200.0), "a quarter of what is read: {a:?}");
+        assert!(near(a.needed, 0.25 * 3.0), "10 minutes in 5 are three times what comes in: {a:?}");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_say_how_busy_it_is_is_taken_to_be_like_the_others() {
+        let measured = Looks::at(&[Some(400), None]).task("a", 1, 1_000, &[(10, 0)]).measured();
+        assert!(near(of(&measured, "a").work, 0.4), "{measured:?}");
+        let silent = Looks::at(&[None]);
+        assert_eq!(measure(&silent.from, &silent.to, PASSED_MS, &ScalingSettings::default()), Err(Unmeasured::Unsaid));
+        let nobody = measure(&Seen::default(), &Seen::default(), PASSED_MS, &ScalingSettings::default());
+        assert_eq!(nobody, Err(Unmeasured::NoWorkers));
+    }
+
+    #[test]
+    fn a_task_that_has_just_begun_is_not_measured() {
+        let mut looks =
+            Looks::at(&[Some(900)]).task("a", 0, 9_000_000, &[(1_000, 0)]).task("b", 0, 9_000_000, &[(1_000, 0)]);
+        looks.from.jobs.remove(&"b".parse::<JobName>().unwrap());
+        let measured = looks.measured();
+        assert!(near(of(&measured, "a").work, 0.9) && of(&measured, "b").work == 0.0, "{measured:?}");
+    }
+}

@@ -217,7 +217,7 @@ impl Scaler {
         while self.wishes.len() > WISHES_MAX || self.wishes.front().is_some_and(|(at_ms, _)| *at_ms < oldest_ms) {
             self.wishes.pop_front();
         }
-        if let Some(to) = self.more(desired) {
+        if let Some(to) = self.more(desired, high) {
             self.learn(now);
             let held = if to < wish && to == high {
                 Held::Max
@@ -238,17 +238,17 @@ impl Scaler {
         self.measured = Some((measured, figures));
     }
 
-    /// More, if all measurements that agree say so: the least of what they want, no more than twice as many at a time.
-    fn more(&self, desired: u32) -> Option<u32> {
+    /// More, if all measurements that agree say so: the least of what they want, no more than twice as many at a time, nor
+    /// than `high`.
+    fn more(&self, desired: u32, high: u32) -> Option<u32> {
         if self.undisturbed < AGREEING {
             return None;
         }
         let last = self.wishes.iter().rev().take(AGREEING as usize);
         let wish = last.map(|(_, wish)| *wish).min()?;
         // The smallest step is one that an autoscaler with a tolerance of a tenth (HPA's) does not pass over.
-        let to = wish.max(desired + step_min(desired)).min(desired.max(1) * 2);
-        let (_, high) = self.limits();
-        (wish > desired && to.min(high) > desired).then(|| to.min(high))
+        let to = wish.max(desired + step_min(desired)).min(desired.max(1) * 2).min(high);
+        (wish > desired && to > desired).then_some(to)
     }
 
     /// Fewer, if nothing else was wanted for long enough, nor decided: the most of what was wanted, no less than half.

@@ -126,6 +126,11 @@ fn more_workers_than_shards_are_never_asked_for() {
     plant.run(30);
     assert_eq!(plant.desired(), 3, "{}", plant.reasons());
     assert!(plant.scaler.doing.contains("no more shards"), "{}", plant.scaler.doing);
+    // Not even by the smallest step that an autoscaler does not pass over.
+    let ten = ScalingSettings { workers_min: 10, workers_max: 50, ..ScalingSettings::default() };
+    let mut eleven = Plant::with(ten, 11, |_, t| even(11, if t < 600.0 { 4.0 } else { 6.0 }));
+    eleven.run(30);
+    assert_eq!(eleven.numbers(), [10, 11], "{}", eleven.reasons());
     let mut whole = Plant::new(16, |_, _| even(16, 4.0));
     whole.whole_window = true;
     whole.run(30);
