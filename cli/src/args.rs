@@ -83,6 +83,8 @@ pub enum Verb {
     DeadLetters(DeadLettersArgs),
     /// List the workers
     Workers,
+    /// Show how many workers there should be, and what was decided about that
+    Scaling(ScalingArgs),
     /// Print the rows of a job as its epochs are published
     Tail(TailArgs),
     /// Prove that every record is there exactly once: walk the manifests, look at every object
@@ -269,6 +271,16 @@ impl DeadLettersArgs {
     }
 }
 
+/// Of `scaling`.
+#[derive(Args, Debug)]
+pub struct ScalingArgs {
+    /// Show this job's part in it; all jobs when left out
+    pub job: Option<String>,
+    /// The newest decisions, so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub limit: u32,
+}
+
 /// Of `tail`.
 #[derive(Args, Debug)]
 pub struct TailArgs {
@@ -339,6 +351,8 @@ mod tests {
             "epochs sales --from 3 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
+            "scaling",
+            "scaling sales --limit 5 -o json",
             "tail sales -n 5",
             "dead-letters sales --from 3 --to 9 --limit 10 -o json",
             "dead-letters sales --raw -0",

@@ -55,6 +55,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
         Verb::Workers => verbs::workers::run(&controller()?, out).await,
+        Verb::Scaling(args) => verbs::scaling::run(&args, &controller()?, out).await,
         Verb::Tail(args) => verbs::tail::run(&args, &controller()?, out).await,
         Verb::Verify(args) if args.local.is_some() => verbs::verify::run_local(&args, embed::verify_here, out).await,
         Verb::Verify(args) => verbs::verify::run(&args, &controller()?, out).await,

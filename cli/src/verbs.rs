@@ -12,6 +12,7 @@ pub mod list;
 pub mod preview;
 pub mod replay;
 pub mod run;
+pub mod scaling;
 pub mod status;
 pub mod stop;
 pub mod submit;

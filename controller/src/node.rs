@@ -6,12 +6,13 @@
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
-use crate::http::{self, MoreFigures, Shown};
+use crate::http::{self, Ask, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
+use crate::service::scaling::ExternalScaler;
 use crate::service::submit::Submitter;
 use crate::service::workers::WorkersService;
 use crate::sessions::Sessions;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use streamctl_engine::clock::{Clock, system_clock};
 use streamctl_engine::resolve::World;
 use streamctl_proto::describe;
+use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
@@ -170,6 +172,8 @@ async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<WorkersServer<WorkersService>>().await;
+    let scaler = ExternalScaler::new(Ask::new(node.jobs()));
+    health.set_serving::<ExternalScalerServer<ExternalScaler>>().await;
     // Both versions of reflection: many clients, Python's among them, speak only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
@@ -191,6 +195,7 @@ async fn serve(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
+        .add_service(ExternalScalerServer::new(scaler))
         .add_service(FlightServiceServer::new(locations));
     // Sessions and watches have no end of their own: the server does not wait for them.
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));

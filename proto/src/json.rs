@@ -89,6 +89,38 @@ pub fn worker(worker: &v1::WorkerStatus) -> Value {
     })
 }
 
+/// How many workers there should be, and why.
+pub fn scaling(status: &v1::ScalingStatus) -> Value {
+    let decision = |decision: &v1::ScalingDecision| {
+        json!({
+            "at_ms": decision.at_ms, "term": decision.term, "from": decision.from, "to": decision.to,
+            "workers": decision.workers, "reason": decision.reason,
+            "figures": decision.figures.as_ref().map(scaling_figures),
+        })
+    };
+    json!({
+        "desired": status.desired, "workers": status.workers, "min": status.min, "max": status.max,
+        "active": status.active, "doing": status.doing, "figures": status.figures.as_ref().map(scaling_figures),
+        "decisions": status.decisions.iter().map(decision).collect::<Vec<_>>(),
+    })
+}
+
+fn scaling_figures(figures: &v1::ScalingFigures) -> Value {
+    let job = |job: &v1::ScalingJob| {
+        json!({
+            "job": job.job, "work": job.work, "work_needed": job.work_needed,
+            "bytes_per_second": job.bytes_per_second, "arriving_bytes_per_second": job.arriving_bytes_per_second,
+            "worker_bytes_per_second": job.worker_bytes_per_second, "lag_ms": job.lag_ms, "places": job.places,
+            "held_up": job.held_up,
+        })
+    };
+    json!({
+        "measured_ms": figures.measured_ms, "busy_permille": figures.busy_permille,
+        "busiest_permille": figures.busiest_permille, "needed": figures.needed,
+        "jobs": figures.jobs.iter().map(job).collect::<Vec<_>>(), "jobs_omitted": figures.jobs_omitted,
+    })
+}
+
 fn counts(counts: Option<&v1::Counts>) -> Value {
     let counts = counts.copied().unwrap_or_default();
     json!({

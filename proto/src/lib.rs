@@ -36,5 +36,11 @@ pub mod v1 {
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("streamctl");
 }
 
+/// KEDA's contract for external scalers, generated from `externalscaler/externalscaler.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod externalscaler {
+    tonic::include_proto!("externalscaler");
+}
+
 /// The largest gRPC message that either side takes: a report or a status of 10,000 shards is about 2 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -134,12 +134,12 @@ impl Registry {
     }
 
     /// A task has reported everything before the watermark.
-    pub fn progress(&self, task: TaskId, watermark_ms: i64, shards: Vec<v1::ShardProgress>) {
+    pub fn progress(&self, task: TaskId, watermark_ms: i64, work_us: u64, shards: Vec<v1::ShardProgress>) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
             entry.watermark_ms = entry.watermark_ms.max(watermark_ms);
             let watermark_ms = entry.watermark_ms;
-            inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards }));
+            inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards, work_us }));
         }
     }
 
@@ -376,7 +376,7 @@ mod tests {
     fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
         let registry = Registry::default();
         let (_, _said) = registry.connect("w", "a:1");
-        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1 });
+        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1, ..Default::default() });
         assert!((0..QUEUE_MAX).all(|_| registry.say(beat())));
         assert!(!registry.say(beat()) && !registry.say(beat()));
     }

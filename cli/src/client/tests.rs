@@ -84,6 +84,11 @@ impl Jobs for FakeJobs {
             WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };
         self.lead(Ok(ListWorkersResponse { workers: vec![worker] }))
     }
+    async fn get_scaling(&self, request: Request<GetScalingRequest>) -> Result<Response<ScalingStatus>, Status> {
+        let job = request.into_inner().job;
+        let known = if job.is_empty() { Ok(()) } else { Self::job(&job).map(|_| ()) };
+        self.lead(known.map(|()| crate::verbs::scaling::tests::status()))
+    }
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         let events = self.events.clone();
         let answer = Self::job(&request.into_inner().job);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
 use streamctl_controller::node::{self, Doors, Parts};
+use streamctl_controller::scaling::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
 use streamctl_engine::aws::{Aws, AwsSettings};
@@ -43,12 +44,15 @@ struct Args {
     id: Option<String>,
     #[command(flatten)]
     seen: Seen,
+    #[command(flatten)]
+    scaling: ScalingFlags,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     args.seen.log_to_stderr("info");
+    let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
     let control = listen(args.listen, "--listen").await?;
     let http = listen(args.http_listen, "--http-listen").await?;
@@ -60,7 +64,8 @@ async fn main() -> anyhow::Result<()> {
     let traces = args.seen.traces("streamctl-controller", &id)?;
     let metrics = Metrics::tracing(traces.clone());
     let store = open(&args.store, &args.cluster).await?;
-    let parts = Parts { metrics, ..Parts::new(store, world, lister, CoreSettings::default()) };
+    let parts =
+        Parts { metrics, ..Parts::new(store, world, lister, CoreSettings { scaling, ..CoreSettings::default() }) };
     tracing::info!(id, address, dashboard = format!("http://{}/", http.local_addr()?), "controller serves");
     let doors = Doors { control, http: Some(http), beside: None };
     node::run(LeaderRecord { id, address }, doors, parts, asked_to_stop()).await?;

@@ -229,6 +229,8 @@ pub enum Event {
         session: SessionId,
         /// Memory that it uses.
         memory_bytes: u64,
+        /// How busy it was since it said so before, in thousandths.
+        busy_permille: Option<u32>,
     },
     /// A worker's connection broke.
     WorkerDisconnected {
@@ -268,6 +270,8 @@ pub enum Event {
         task: TaskId,
         /// Its watermark.
         watermark_ms: i64,
+        /// Time for which its windows were worked on, since it began.
+        work_us: u64,
         /// Figures per shard.
         shards: Vec<(ShardId, ShardStats)>,
     },

@@ -134,6 +134,8 @@ pub struct Task {
     pub watermark_ms: i64,
     /// What becomes of it.
     pub state: TaskState,
+    /// Time for which its windows were worked on.
+    pub work_us: u64,
 }
 
 /// A window that a task has opened and no head holds.
@@ -575,7 +577,7 @@ impl Job {
         if self.task_workers.len() > TASK_WORKERS_MAX {
             self.task_workers.pop_first();
         }
-        self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
+        self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running, work_us: 0 });
     }
 
     /// Workers that were avoided for long enough may take tasks again.

@@ -36,6 +36,7 @@ impl Core {
             leaving: false,
             lost: false,
             memory_bytes: 0,
+            busy: WorkerSeen::default(),
         };
         self.workers.insert(worker.clone(), joined);
         self.plan_all_anew();

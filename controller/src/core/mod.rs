@@ -15,6 +15,7 @@ pub mod job;
 mod membership;
 pub mod recover;
 mod replays;
+mod scale;
 pub mod standstill;
 pub mod status;
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub use event::{
 pub use job::Job;
 pub use replays::{ReplayState, is_dead_letters};
 
+use crate::scaling::seen::WorkerSeen;
+use crate::scaling::{Scaler, ScalingSettings};
 use concern::Concern;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +50,8 @@ pub struct CoreSettings {
     pub retry_waits_ms: [i64; 3],
     /// For how long a worker that could not reach what a task needs is passed over, if others are there.
     pub avoid_ms: i64,
+    /// How many workers there should be.
+    pub scaling: ScalingSettings,
 }
 
 impl Default for CoreSettings {
@@ -58,6 +63,7 @@ impl Default for CoreSettings {
             orphan_age: OrphanAge::OlderThanMs(6 * 3_600_000),
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
+            scaling: ScalingSettings::default(),
         }
     }
 }
@@ -88,6 +94,8 @@ pub struct Worker {
     pub lost: bool,
     /// Memory that it uses.
     pub memory_bytes: u64,
+    /// How busy it says that it is.
+    pub busy: WorkerSeen,
 }
 
 impl Worker {
@@ -116,6 +124,8 @@ pub struct Core {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
     pub jobs: BTreeMap<JobName, Job>,
+    /// How many workers there should be.
+    pub scaling: Scaler,
 }
 
 impl Core {
@@ -126,6 +136,7 @@ impl Core {
             began_ms: now,
             now_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
+            scaling: Scaler::new(term, now, settings.scaling.clone()),
             settings,
             tasks_given: 0,
             adopting: false,
@@ -160,6 +171,7 @@ impl Core {
         }
         if ticked {
             self.note_standstill(now);
+            self.scale(now);
         }
         out
     }
@@ -222,10 +234,11 @@ impl Core {
             Event::WorkerJoined { worker, session, flight_address, tasks } => {
                 self.join(now, worker, session, flight_address, tasks, out);
             }
-            Event::WorkerHeard { worker, session, memory_bytes } => {
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille } => {
                 let Some(worker) = self.current(&worker, session) else { return };
                 worker.heard_ms = now;
                 worker.memory_bytes = memory_bytes;
+                worker.busy.said(busy_permille);
                 if std::mem::take(&mut worker.lost) {
                     self.plan_all_anew();
                 }
@@ -247,9 +260,12 @@ impl Core {
                     self.cancel(&worker, report.task, out);
                 }
             }
-            Event::Progressed { worker, task, watermark_ms, shards } => {
+            Event::Progressed { worker, task, watermark_ms, work_us, shards } => {
                 let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 job.progress(task, watermark_ms);
+                if let Some(task) = job.tasks.get_mut(&task) {
+                    task.work_us = work_us;
+                }
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
                         shard.stats = stats;

@@ -129,6 +129,17 @@ impl v1::jobs_server::Jobs for JobsService {
         Ok(Response::new(v1::ListWorkersResponse { workers }))
     }
 
+    async fn get_scaling(
+        &self,
+        request: Request<v1::GetScalingRequest>,
+    ) -> Result<Response<v1::ScalingStatus>, Status> {
+        let v1::GetScalingRequest { job, limit } = request.into_inner();
+        let job = if job.is_empty() { None } else { Some(name(&job)?) };
+        let missing = job.as_ref().map(not_found);
+        let status = self.leader.handle()?.ask(move |core| core.scaling_status(job.as_ref(), limit)).await?;
+        status.map(Response::new).ok_or_else(|| missing.unwrap_or_else(|| Status::internal("there is no status")))
+    }
+
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         // Only the leader knows which workers there are.
         self.leader.handle()?;

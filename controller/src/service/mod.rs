@@ -5,6 +5,7 @@
 pub mod flight;
 pub mod jobs;
 mod replays;
+pub mod scaling;
 pub mod submit;
 pub mod workers;
 

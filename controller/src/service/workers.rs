@@ -179,7 +179,10 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
     let worker = worker.clone();
     Ok(match message {
         Message::Hello(_) => return required("hello", None::<Event>),
-        Message::Heartbeat(beat) => Event::WorkerHeard { worker, session, memory_bytes: beat.memory_bytes },
+        Message::Heartbeat(beat) => {
+            let (memory_bytes, busy_permille) = (beat.memory_bytes, beat.busy_permille);
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille }
+        }
         Message::WindowOpening(opening) => Event::WindowRequested {
             worker,
             task: convert::task_id(opening.task)?,
@@ -201,7 +204,8 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 (ShardId::new(s.shard), stats)
             };
             let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
-            Event::Progressed { worker, task, watermark_ms, shards: progress.shards.into_iter().map(stats).collect() }
+            let shards = progress.shards.into_iter().map(stats).collect();
+            Event::Progressed { worker, task, watermark_ms, work_us: progress.work_us, shards }
         }
         Message::ShardEnded(ended) => {
             let task = convert::task_id(ended.task)?;

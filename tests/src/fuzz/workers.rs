@@ -236,7 +236,7 @@ impl<'a> World<'a> {
         let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
         for (worker, session) in lives {
             if self.choices.below(4) != 3 {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 });
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None });
             }
         }
         self.tell(Event::Ticked);

@@ -58,6 +58,9 @@ fn event_label(event: &Event) -> String {
         Event::Reported { worker, report } => {
             format!("Reported {worker} {} {} {:?} {:?}", report.task, report.window, report.ranges, report.counts)
         }
+        Event::Progressed { worker, task, watermark_ms, shards, .. } => {
+            format!("Progressed {worker} {task} {watermark_ms} {shards:?}")
+        }
         Event::ManifestWritten { job, reference } => format!("ManifestWritten {job} {}", reference.epoch),
         other => format!("{other:?}"),
     }

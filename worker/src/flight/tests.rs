@@ -60,6 +60,9 @@ impl Jobs for Controller {
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         unknown()
     }
+    async fn get_scaling(&self, _: Request<v1::GetScalingRequest>) -> Result<Response<v1::ScalingStatus>, Status> {
+        unknown()
+    }
     async fn list_workers(
         &self,
         _: Request<v1::ListWorkersRequest>,

@@ -5,6 +5,7 @@
 
 mod invariants;
 mod replays;
+mod scaling;
 mod sim;
 mod stories;
 
@@ -241,7 +242,7 @@ impl Story {
             let talks = self.core.workers.iter().filter(|(id, _)| !self.silent.contains(*id));
             let talking: Vec<(WorkerId, SessionId)> = talks.map(|(id, worker)| (id.clone(), worker.session)).collect();
             for (worker, session) in talking {
-                effects.extend(self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 }));
+                effects.extend(self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None }));
             }
             effects.extend(self.tell(Event::Ticked));
         }
@@ -263,7 +264,7 @@ impl Story {
     /// The task that reads `name` is past everything before the n-th window.
     fn is_past(&mut self, name: &str, n: i64) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        self.tell(Event::Progressed { worker, task, watermark_ms: n * WINDOW_MS, shards: vec![] })
+        self.tell(Event::Progressed { worker, task, watermark_ms: n * WINDOW_MS, work_us: 0, shards: vec![] })
     }
 
     fn shard_ends(&mut self, name: &str, last: u64, window: i64, children: &[&str]) -> Vec<Effect> {

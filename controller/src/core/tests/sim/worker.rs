@@ -128,7 +128,7 @@ impl SimWorker {
     pub(super) fn beat(&mut self, now: i64) {
         if let Some(session) = self.line.filter(|_| now >= self.beat_at_ms) {
             self.beat_at_ms = now + super::BEAT_MS;
-            self.say(Event::WorkerHeard { worker: self.name(), session, memory_bytes: 0 });
+            self.say(Event::WorkerHeard { worker: self.name(), session, memory_bytes: 0, busy_permille: None });
         }
     }
 
@@ -317,7 +317,7 @@ impl SimWorker {
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
             entry.watermark_ms = entry.watermark_ms.max(task.told_watermark_ms);
             let watermark_ms = entry.watermark_ms;
-            self.say(Event::Progressed { worker: self.name(), task: id, watermark_ms, shards: vec![] });
+            self.say(Event::Progressed { worker: self.name(), task: id, watermark_ms, work_us: 0, shards: vec![] });
         }
     }
 }
