@@ -5,6 +5,7 @@ pub mod completions;
 pub mod context;
 pub mod dead_letters;
 pub mod demo;
+pub mod diff;
 pub mod epochs;
 pub mod explain;
 pub mod import;

@@ -18,6 +18,7 @@ pub use tasks::{Task, TaskState};
 use super::event::Wanted;
 use super::replays::{ReplayState, is_dead_letters};
 use super::standstill::Standstill;
+use super::versions::Change;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::spec::SourceKind;
@@ -74,7 +75,7 @@ pub struct Listing {
 /// One job.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// As it was resolved at submit.
+    /// As it was resolved at submit: the version that makes the next epoch.
     pub resolved: ResolvedJob,
     /// What its user wants.
     pub wanted: Wanted,
@@ -124,6 +125,10 @@ pub struct Job {
     pub recent: VecDeque<EpochFigures>,
     /// Dead letters that are read once more.
     pub replays: ReplayState,
+    /// The version that waits to take over.
+    pub changing: Option<Change>,
+    /// The last epoch of the version before, as far as this leader saw it.
+    pub took_over_after: Epoch,
     /// Something has changed that decides who reads which shards.
     pub plan_due: bool,
     /// The first shard that was not past a window's end when that was last looked at: those before it are.
@@ -162,6 +167,8 @@ impl Job {
             standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),
+            changing: None,
+            took_over_after: Epoch(0),
             plan_due: true,
             not_past: None,
             task_workers: BTreeMap::new(),

@@ -35,11 +35,19 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut off.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, factor) =
         DURATION_UNITS.iter().rev().find(|(_, f)| ms >= *f && ms % f == 0).unwrap_or(&DURATION_UNITS[0]);
     format!("{}{unit}", ms / factor)
+}
+
+/// The shortest text that [`parse_bytes`] reads back as this, in powers of two.
+pub fn bytes_text(bytes: u64) -> String {
+    let binary = BYTE_UNITS[1..6].iter().rev();
+    let (unit, factor) =
+        binary.clone().find(|(_, f)| bytes >= *f && bytes.is_multiple_of(*f)).unwrap_or(&BYTE_UNITS[1]);
+    format!("{}{unit}", bytes / factor)
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {

@@ -5,9 +5,9 @@
 
 use super::{Job, OpenWindow, PUBLISH_BACKLOG_MAX, RECENT_EPOCHS_MAX, Shard};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, ManifestObject, ManifestPart, ManifestRef};
+use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef};
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
-use streamctl_proto::{Counts, Epoch, LookupVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window};
+use streamctl_proto::{Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window};
 
 /// An epoch on its way into the store.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Committing {
 pub struct EpochFigures {
     /// The manifest without what is long.
     pub epoch: Epoch,
+    /// The version of the job that made it.
+    pub job_version: JobVersion,
     /// Its window.
     pub window: Window,
     /// Its counts.
@@ -52,6 +54,7 @@ impl EpochFigures {
     pub fn of(manifest: &Manifest, name: &str) -> Self {
         Self {
             epoch: manifest.epoch,
+            job_version: manifest.job_version(),
             window: manifest.window,
             counts: manifest.counts,
             objects: manifest.objects.len(),
@@ -70,6 +73,7 @@ impl Job {
     /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
     pub fn committable(&mut self) -> Option<Window> {
         let blocked = self.committing.is_some()
+            || self.changing.is_some()
             || self.publishing.len() >= PUBLISH_BACKLOG_MAX
             || self.listing.answered < self.listing.needed;
         if blocked {
@@ -109,6 +113,10 @@ impl Job {
             term,
             created_ms: now_ms,
             previous: self.head.clone(),
+            made_by: Some(MadeBy {
+                job_version: self.resolved.job_version,
+                spec_digest: self.resolved.spec_digest.clone(),
+            }),
             query_digest: self.resolved.query_digest.clone(),
             lookups: open.lookups.clone(),
             parts: open.reports.iter().map(part).collect(),

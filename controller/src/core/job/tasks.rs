@@ -3,9 +3,9 @@
 //! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when it goes, what it did not
 //! is read again.
 
-use super::{Job, NEVER_MS, Shard, TASK_WORKERS_MAX};
+use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::{ShardId, TaskId, Window, WorkerId};
+use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
 
 /// What becomes of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ impl TaskState {
 pub struct Task {
     /// Who has it.
     pub worker: WorkerId,
+    /// Of which version of the job it is.
+    pub job_version: JobVersion,
     /// What it reads.
     pub shards: BTreeSet<ShardId>,
     /// Every window that ends at or before this is reported.
@@ -51,7 +53,8 @@ impl Job {
         if self.task_workers.len() > TASK_WORKERS_MAX {
             self.task_workers.pop_first();
         }
-        self.tasks.insert(id, Task { worker, shards, watermark_ms: i64::MIN, state: TaskState::Running });
+        let (job_version, state) = (self.resolved.job_version, TaskState::Running);
+        self.tasks.insert(id, Task { worker, job_version, shards, watermark_ms: i64::MIN, state });
     }
 
     /// Workers that were avoided for long enough may take tasks again.

@@ -223,6 +223,7 @@ impl Said<'_, '_> {
             windows,
             ended,
             released: self.choices.below(8) == 0,
+            job_version: 0,
         }
     }
 
