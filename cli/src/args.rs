@@ -8,6 +8,7 @@ use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -72,6 +73,8 @@ pub enum Verb {
     Catalog(CatalogVerb),
     /// Show how jobs are doing
     Status(StatusArgs),
+    /// Watch jobs, shards and workers live on the terminal
+    Top(TopArgs),
     /// List the jobs
     List(ListArgs),
     /// Show what a job would do: its plan, columns, places, and how it is spread
@@ -342,6 +345,7 @@ mod tests {
             "submit job.toml --dry-run",
             "submit job.toml --change --if-version 3",
             "diff job.toml -o json",
+            "top --interval 500ms",
             "validate job.toml",
             "status",
             "status sales --watch",
@@ -389,7 +393,7 @@ mod tests {
         for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
             assert!(parse(line).is_err(), "{line}");
         }
-        for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff"]
+        for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff", "top -i 10ms"]
         {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -13,6 +13,7 @@ pub mod import;
 pub mod local;
 pub mod output;
 pub mod progress;
+pub mod top;
 pub mod verbs;
 pub mod views;
 
@@ -47,6 +48,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
         Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::world().aws, out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
+        Verb::Top(args) => verbs::top::run(&args, &controller()?, out).await,
         Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
         Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
         Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,

@@ -17,6 +17,7 @@ pub mod status;
 pub mod stop;
 pub mod submit;
 pub mod tail;
+pub mod top;
 pub mod validate;
 pub mod verify;
 pub mod workers;

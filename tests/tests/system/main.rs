@@ -21,5 +21,6 @@ mod metrics;
 mod model_job;
 mod simulation;
 mod support;
+mod top;
 mod traces;
 mod verify;
