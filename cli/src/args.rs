@@ -409,10 +409,10 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_every_exit_code() {
-        let readme = include_str!("../../README.md");
+    fn the_page_has_every_exit_code() {
+        let page = include_str!("../../docs/command-line.md");
         for (code, meaning) in EXIT_CODES {
-            assert!(readme.contains(&format!("| {code} | {meaning} |")), "| {code} | {meaning} |");
+            assert!(page.contains(&format!("| {code} | {meaning} |")), "| {code} | {meaning} |");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::places::{binary, free_port};
 use crate::process::{Launch, Process};
+use crate::procfs;
 use crate::proxy::Links;
 use crate::servers::Servers;
 use crate::wait;
@@ -166,10 +167,17 @@ impl Cluster {
 
     /// Memory of a worker's process now, in bytes.
     pub fn worker_rss(&self, id: &str) -> u64 {
-        let process = self.workers[id].process.as_ref().expect("the test names a worker that runs");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("it runs");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-        kib.map_or(0, |kib: u64| kib << 10)
+        procfs::taken(self.pid(id)).map_or(0, |taken| taken.rss_bytes)
+    }
+
+    /// CPU time that a process has taken so far, in seconds.
+    pub fn cpu_seconds(&self, id: &str) -> f64 {
+        procfs::cpu_seconds(self.pid(id)).unwrap_or(0.0)
+    }
+
+    fn pid(&self, id: &str) -> u32 {
+        let member = self.controllers.get(id).or_else(|| self.workers.get(id)).expect("the test names what it started");
+        member.process.as_ref().expect("the test names a process that runs").pid()
     }
 
     /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.

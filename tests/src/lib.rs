@@ -10,6 +10,7 @@ pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod collector;
+pub mod crowd;
 pub mod fuzz;
 pub mod here;
 pub mod kinesis;

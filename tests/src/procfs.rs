@@ -24,6 +24,17 @@ pub fn taken(pid: u32) -> Option<Taken> {
     Some(Taken { rss_bytes, files, threads: number(&status, "Threads:")? })
 }
 
+/// CPU time that the process of this id has taken so far, in seconds; `None` when there is none.
+pub fn cpu_seconds(pid: u32) -> Option<f64> {
+    /// Of `/proc`, on every Linux that there is.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in brackets, may hold anything; user and system time are the 12th and 13th behind it.
+    let (_, behind_name) = stat.rsplit_once(") ")?;
+    let ticks = behind_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>();
+    Some(ticks / TICKS_PER_SECOND)
+}
+
 fn number(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

@@ -48,11 +48,21 @@ apt_install() {
     fail "apt-get could not install: $*"
 }
 
+# Whether protoc is there, with the definitions that come with it: in Debian those are a package of their own.
+protoc_works() {
+  local folder works=1
+  folder=$(mktemp -d)
+  echo 'syntax = "proto3"; import public "google/protobuf/descriptor.proto";' >"$folder/probe.proto"
+  protoc --proto_path="$folder" --descriptor_set_out=/dev/null "$folder/probe.proto" 2>/dev/null && works=0
+  rm -rf "$folder"
+  return $works
+}
+
 system() { # system build|tests
   local missing=()
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   command -v make >/dev/null || missing+=(make)
-  command -v protoc >/dev/null || missing+=(protobuf-compiler)
+  protoc_works || missing+=(protobuf-compiler libprotobuf-dev)
   if [ "$1" = tests ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)

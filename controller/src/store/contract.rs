@@ -41,6 +41,22 @@ pub fn head(epoch: u64) -> ManifestRef {
     ManifestRef { epoch: Epoch(epoch), name: format!("j/epochs/{epoch:012}.json"), digest }
 }
 
+/// The same job on a Kinesis stream.
+pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
+    job.spec.source.kind = SourceKind::Kinesis {
+        stream: Some("stream".into()),
+        arn: None,
+        endpoint: None,
+        region: None,
+        role_arn: None,
+        session_name: None,
+        poll_interval: Duration::from_millis(200),
+        max_records_per_read: 10_000,
+        compression: Default::default(),
+    };
+    job
+}
+
 /// A small job.
 pub fn job(name: &str) -> ResolvedJob {
     let spec = JobSpec {

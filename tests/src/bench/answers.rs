@@ -36,6 +36,11 @@ impl Answers {
         self.bodies.iter().map(|body| body.len() as u64).sum()
     }
 
+    /// The JSON of the first one.
+    pub fn first(&self) -> Option<&[u8]> {
+        self.bodies.first().map(|body| &body[..])
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.bodies.len()

@@ -4,9 +4,15 @@
 //! Rule: a figure is a ratio to a peer that ran in the same minutes; runs take turns, and the best of each counts.
 
 pub mod answers;
+pub mod control;
 pub mod data;
+mod job;
+pub mod latency;
+pub mod live;
 pub mod peers;
 pub mod pipeline;
+pub mod sheet;
+pub mod swarm;
 pub mod table;
 
 use answers::Answers;

@@ -27,7 +27,7 @@ use streamctl_worker::task::window::DECODE_RECORDS_MAX;
 /// The one window that all records belong to: 2026-11-24T00:45:00Z.
 pub const WINDOW: Window = Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 };
 /// The columns of the stream, all of them strings.
-const COLUMNS: [&str; 14] = [
+pub(super) const COLUMNS: [&str; 14] = [
     "uuid",
     "country",
     "itemtype",
@@ -95,6 +95,11 @@ impl Pipeline {
         Ok(Self { spec, schema, plan, lookups, runtime })
     }
 
+    /// A decoder of the columns that its query reads.
+    pub fn decoder(&self) -> anyhow::Result<Decoder> {
+        Ok(Decoder::new(Arc::clone(&self.schema), self.plan.source_columns())?)
+    }
+
     /// All of it, once, from records in memory; `round` is part of the object's name.
     pub fn run(&self, sales: &Sales, round: usize) -> anyhow::Result<Ran> {
         let mut chunks = sales.chunks();
@@ -139,7 +144,7 @@ impl Pipeline {
             memory: Arc::clone(&memory.sink),
         };
         let began = Instant::now();
-        let mut decoder = Decoder::new(Arc::clone(&self.schema), self.plan.source_columns())?;
+        let mut decoder = self.decoder()?;
         let mut open = self.plan.open_within(&self.lookups, Arc::clone(&memory.query) as _, BATCH_ROWS).await?;
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
         let (input, decode_bytes) = (open.input, budget.decode_bytes());

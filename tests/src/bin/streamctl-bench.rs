@@ -1,42 +1,89 @@
-//! Measures, prints one table, writes the same as JSON to the file that `BENCH_JSON` names: `make bench`.
+//! Measures, prints tables, writes the same as JSON to the file that `BENCH_JSON` names: `make bench`.
 //!
-//!     streamctl-bench [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
+//!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm] [--seconds N]
+//!                     [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
 //!
 //! Owns: its settings. Does not own: what is measured (`streamctl_tests::bench`).
 
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(clippy::print_stdout, reason = "the tables are what this program is for")]
 
-use streamctl_tests::bench::{self, Options};
+use serde_json::Value;
+use streamctl_tests::bench::{self, Options, control, latency, live, swarm};
 
 /// As many as the figures of the issue were measured with: 643 MB.
 const RECORDS_DEFAULT: u64 = 2_000_000;
 const ROUNDS_DEFAULT: usize = 3;
+/// Of load in each bench that runs for a time.
+const SECONDS_DEFAULT: u64 = 60;
+/// In which at least one window of 60 s is read from its begin to its end.
+const MEMORY_SECONDS_MIN: u64 = 150;
+const BENCHES: [&str; 9] =
+    ["pipeline", "latency", "latency-s3", "latency-kinesis", "start", "memory", "scale", "planning", "swarm"];
+
+/// What is to be measured, and how.
+struct Wanted {
+    benches: Vec<String>,
+    seconds: u64,
+    pipeline: Options,
+}
+
+impl Wanted {
+    fn read(args: impl IntoIterator<Item = String>, folder: std::path::PathBuf) -> anyhow::Result<Self> {
+        let peers = vec!["duckdb".to_owned()];
+        let pipeline = Options { records: RECORDS_DEFAULT, rounds: ROUNDS_DEFAULT, folder, peers };
+        let benches = BENCHES.map(str::to_owned).to_vec();
+        let mut wanted = Self { benches, seconds: SECONDS_DEFAULT, pipeline };
+        let mut args = args.into_iter();
+        while let Some(flag) = args.next() {
+            let value = args.next().ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
+            let list = || value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            match flag.as_str() {
+                "--only" => wanted.benches = list(),
+                "--seconds" => wanted.seconds = value.parse()?,
+                "--records" => wanted.pipeline.records = value.parse()?,
+                "--rounds" => wanted.pipeline.rounds = value.parse()?,
+                "--peers" => wanted.pipeline.peers = list(),
+                "--folder" => wanted.pipeline.folder = value.into(),
+                _ => {
+                    anyhow::bail!("there is no flag {flag}: --only, --seconds, --records, --rounds, --peers, --folder")
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Prints what was measured; the same for programs.
+    fn measure(&self, bench: &str) -> anyhow::Result<Value> {
+        let (root, seconds) = (self.pipeline.folder.as_path(), self.seconds);
+        let sheet = match bench {
+            "pipeline" => {
+                let table = bench::pipeline(&self.pipeline)?;
+                println!("{table}");
+                return Ok(table.json());
+            }
+            "latency" => latency::latency(root, seconds),
+            "latency-s3" => latency::latency_s3(root, seconds),
+            "latency-kinesis" => latency::latency_kinesis(root, seconds),
+            "start" => live::start(root),
+            "memory" => live::memory(root, seconds.max(MEMORY_SECONDS_MIN)),
+            "scale" => live::scale_out(root, seconds),
+            "planning" => control::planning(),
+            "swarm" => swarm::swarm(root, seconds),
+            _ => anyhow::bail!("there is no bench {bench}: {}", BENCHES.join(", ")),
+        };
+        println!("{sheet}");
+        Ok(sheet.json())
+    }
+}
 
 #[allow(clippy::disallowed_methods, reason = "read once, here, and passed down")]
 fn main() -> anyhow::Result<()> {
     let temporary = tempfile::Builder::new().prefix("streamctl-bench-").tempdir()?;
-    let mut options = Options {
-        records: RECORDS_DEFAULT,
-        rounds: ROUNDS_DEFAULT,
-        folder: temporary.path().to_owned(),
-        peers: vec!["duckdb".to_owned()],
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(flag) = args.next() {
-        let value = args.next().ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
-        match flag.as_str() {
-            "--records" => options.records = value.parse()?,
-            "--rounds" => options.rounds = value.parse()?,
-            "--peers" => options.peers = value.split(',').filter(|peer| !peer.is_empty()).map(str::to_owned).collect(),
-            "--folder" => options.folder = value.into(),
-            _ => anyhow::bail!("there is no flag {flag}: --records, --rounds, --peers, --folder"),
-        }
-    }
-    std::fs::create_dir_all(&options.folder)?;
-    let table = bench::pipeline(&options)?;
-    println!("{table}");
+    let wanted = Wanted::read(std::env::args().skip(1), temporary.path().to_owned())?;
+    std::fs::create_dir_all(&wanted.pipeline.folder)?;
+    let all = wanted.benches.iter().map(|bench| wanted.measure(bench)).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("BENCH_JSON") {
-        std::fs::write(path, serde_json::to_string_pretty(&[table.json()])?)?;
+        std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! Rule: deterministic, without I/O; wherever there is a second opinion (another parser, the other direction), a body
 //! compares with it: "does not panic" alone finds little.
 
+pub mod answer;
 pub mod clients;
 pub mod control;
 pub mod job_file;
@@ -20,8 +21,9 @@ pub mod workers;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("json", json::json),
+    ("answer", answer::answer),
     ("job_file", job_file::job_file),
     ("manifest", manifest::manifest),
     ("kpl", kpl::kpl),

@@ -16,7 +16,7 @@ use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, 
 use streamctl_controller::service::workers::{read, read_hello};
 use streamctl_controller::store::contract;
 use streamctl_proto::convert::BadMessage;
-use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn, SourceKind};
+use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
 
@@ -100,17 +100,7 @@ fn job(kind: u8) -> ResolvedJob {
     job.spec.window = WindowSize::from_ms(WINDOW_MS).expect("a second is a window");
     job.whole_window = kind & 1 == 1;
     if kind & 2 == 0 {
-        job.spec.source.kind = SourceKind::Kinesis {
-            stream: Some("stream".into()),
-            arn: None,
-            endpoint: None,
-            region: None,
-            role_arn: None,
-            session_name: None,
-            poll_interval: Duration::from_millis(200),
-            max_records_per_read: 10_000,
-            compression: Default::default(),
-        };
+        job = contract::reading_kinesis(job);
     }
     if kind & 4 == 4 {
         let (path, refresh) = (Location::folder("/countries"), Duration::from_secs(60));

@@ -7,12 +7,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 12] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "docs/README.md",
+    "docs/command-line.md",
     "docs/comparison.md",
+    "docs/dead-letters.md",
     "docs/from-glue.md",
+    "docs/guarantees.md",
+    "docs/job-file.md",
     "docs/metrics.md",
     "docs/operations.md",
 ];

@@ -139,6 +139,7 @@ struct Task {
     work: JoinSet<(Window, Result<Finished, TaskError>)>,
     told_ended: Vec<bool>,
     told_watermark_ms: i64,
+    told_first_records: bool,
     until_ms: i64,
     releasing: bool,
 }
@@ -162,6 +163,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
         work: JoinSet::new(),
         told_ended,
         told_watermark_ms: i64::MIN,
+        told_first_records: false,
         until_ms: i64::MAX,
         releasing: false,
     };
@@ -288,6 +290,11 @@ impl Task {
                     break;
                 }
             }
+        }
+        if !self.told_first_records && self.shards.iter().any(|shard| shard.records > 0) {
+            // Somebody has just submitted the job, and looks.
+            self.told_first_records = true;
+            self.tell_progress(self.told_watermark_ms);
         }
         self.report()?;
         if self.parts.context.budget.is_short() {

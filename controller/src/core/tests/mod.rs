@@ -5,14 +5,13 @@
 
 mod invariants;
 mod replays;
-mod scale;
 mod sim;
 mod stories;
 mod versions;
 
 use super::*;
 use crate::store::contract;
-use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, SourceKind};
+use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
 use streamctl_proto::{Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize};
 
 /// Length of a window in every test.
@@ -27,19 +26,7 @@ fn bounded() -> ResolvedJob {
 }
 
 fn kinesis() -> ResolvedJob {
-    let mut job = bounded();
-    job.spec.source.kind = SourceKind::Kinesis {
-        stream: Some("stream".into()),
-        arn: None,
-        endpoint: None,
-        region: None,
-        role_arn: None,
-        session_name: None,
-        poll_interval: std::time::Duration::from_millis(200),
-        max_records_per_read: 10_000,
-        compression: Default::default(),
-    };
-    job
+    contract::reading_kinesis(bounded())
 }
 
 fn whole(mut job: ResolvedJob) -> ResolvedJob {

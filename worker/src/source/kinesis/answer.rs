@@ -17,6 +17,8 @@ use streamctl_proto::{SequenceNumber, ShardId};
 /// Bytes of an answer. The service gives up to 10 MiB of payload and 10,000 records at once: as JSON, in base64, some
 /// 18 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// The end of the year 9999 in milliseconds since the Unix epoch: what arrives later has no window that can be named.
+const ARRIVAL_MS_MAX: i64 = 253_402_300_799_999;
 
 /// Bytes are no answer to GetRecords.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +148,9 @@ fn arrival(span: Span, text: &str) -> Result<Option<i64>, Malformed> {
         Kind::Null => Ok(None),
         Kind::Number => {
             let seconds: f64 = span.of(text).parse().map_err(|_| Malformed::Wrong("time of arrival"))?;
-            Ok(Some((seconds * 1_000.0).round() as i64))
+            let arrival_ms = (seconds * 1_000.0).round() as i64;
+            let possible = (0..=ARRIVAL_MS_MAX).contains(&arrival_ms);
+            possible.then_some(Some(arrival_ms)).ok_or(Malformed::Wrong("time of arrival"))
         }
         _ => Err(Malformed::Wrong("time of arrival")),
     }
@@ -273,6 +277,8 @@ mod tests {
             (with("Data", json!(1)), "an answer without a record's data"),
             (with("SequenceNumber", json!("x1")), "an answer with a sequence number that is none"),
             (with("ApproximateArrivalTimestamp", json!("now")), "an answer with a time of arrival that is none"),
+            (with("ApproximateArrivalTimestamp", json!(1e300)), "an answer with a time of arrival that is none"),
+            (with("ApproximateArrivalTimestamp", json!(-1)), "an answer with a time of arrival that is none"),
             (json!({"Records": [], "MillisBehindLatest": 1.5}), "an answer with a lag that is none"),
             (json!({"Records": [], "ChildShards": [{}]}), "an answer with a list of child shards that is none"),
             (json!({"Records": null}), "an answer that can not be read: not JSON at byte 11: expected an array"),

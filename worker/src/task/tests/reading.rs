@@ -54,6 +54,17 @@ async fn objects_are_staged_and_nothing_is_published() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_first_records_are_told_before_the_next_progress_is_due() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &[10]);
+    let begin = tokio::time::Instant::now();
+    bed.start(&["a"]);
+    let read = |message: &Message| matches!(message, Message::Progress(told) if told.shards[0].records == 1);
+    bed.until(read).await;
+    assert!(begin.elapsed() < super::super::PROGRESS_INTERVAL, "told after {:?}", begin.elapsed());
+}
+
 #[tokio::test]
 async fn the_watermark_comes_after_the_reports_before_it() {
     let mut bed = Bed::new(job("SELECT id FROM source"));

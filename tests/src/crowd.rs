@@ -1,0 +1,248 @@
+//! A core with a crowd of jobs, shards and workers, and no network.
+//!
+//! Owns: the workers, which do what they are told; the store, which always works. Does not own: what is expected of it.
+//! Rule: no clock but for the time that a step took, and no randomness.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, SessionId};
+use streamctl_controller::store::contract;
+use streamctl_proto::report::{Counts, Report, ShardRange, StageTimes};
+use streamctl_proto::{JobName, Position, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+
+const BEGIN_MS: i64 = 1_700_000_000_000;
+const WINDOW_MS: i64 = 60_000;
+/// Longer than a worker may be silent.
+const LOST_AFTER_MS: i64 = 4_000;
+
+/// The core alone: many jobs, read by workers that do what they are told.
+pub struct Crowd {
+    /// What decides.
+    pub core: Core,
+    now: i64,
+    /// Asked for and not yet done.
+    effects: Vec<Effect>,
+    /// In milliseconds.
+    slowest_step: f64,
+}
+
+impl Crowd {
+    /// Workers without a job.
+    pub fn waiting(workers: usize) -> Self {
+        let core = Core::new(Term(1), BEGIN_MS, CoreSettings::default());
+        let mut crowd = Self { core, now: BEGIN_MS, effects: vec![], slowest_step: 0.0 };
+        (0..workers).for_each(|n| crowd.joins(n));
+        crowd
+    }
+
+    /// One more job with so many shards.
+    pub fn given(mut self, shards: usize) -> Self {
+        let job = job(self.core.jobs.len());
+        let name = job.spec.name.clone();
+        self.tell(Event::JobCreated { job: Box::new(job) });
+        let shards = (0..shards).map(shard).collect();
+        self.tell(Event::ShardsListed { job: name, generation: 1, shards });
+        self
+    }
+
+    /// So many jobs with so many shards each, shared out to so many workers.
+    pub fn of(jobs: usize, shards: usize, workers: usize) -> Self {
+        (0..jobs).fold(Self::waiting(workers), |crowd, _| crowd.given(shards))
+    }
+
+    /// Committed by all jobs together.
+    pub fn epochs(&self) -> u64 {
+        self.core.jobs.values().map(|job| job.epoch().0).sum()
+    }
+
+    /// One more worker.
+    pub fn joins(&mut self, n: usize) {
+        let (worker, session) = (worker(n), n as SessionId + 1);
+        self.tell(Event::WorkerJoined { worker, session, flight_address: String::new(), tasks: vec![] });
+    }
+
+    /// One event.
+    pub fn tell(&mut self, event: Event) {
+        let begin = Instant::now();
+        let effects = self.core.step(self.now, event);
+        self.slowest_step = self.slowest_step.max(begin.elapsed().as_secs_f64() * 1e3);
+        self.effects.extend(effects);
+    }
+
+    /// The slowest step since this was asked last, in milliseconds.
+    pub fn slowest(&mut self) -> f64 {
+        std::mem::take(&mut self.slowest_step)
+    }
+
+    /// Time passes, and no worker is silent but these.
+    pub fn after(&mut self, ms: i64, silent: &BTreeSet<WorkerId>) {
+        let until = self.now + ms;
+        while self.now < until {
+            self.now += 500;
+            let talking = self.core.workers.iter().filter(|(id, _)| !silent.contains(*id));
+            let talking: Vec<(WorkerId, SessionId)> = talking.map(|(id, w)| (id.clone(), w.session)).collect();
+            for (worker, session) in talking {
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 1 });
+            }
+            self.tell(Event::Ticked);
+        }
+    }
+
+    /// The lines of these workers break, and they are not heard of until they are given up.
+    pub fn lose(&mut self, lost: &BTreeSet<WorkerId>) {
+        for worker in lost {
+            let session = self.core.workers[worker].session;
+            self.tell(Event::WorkerDisconnected { worker: worker.clone(), session });
+        }
+        self.after(LOST_AFTER_MS, lost);
+    }
+
+    /// Every task reads one record of each of its shards in the n-th window, reports, and is past it.
+    pub fn window(&mut self, n: u64) {
+        let start_ms = BEGIN_MS + n as i64 * WINDOW_MS;
+        let window = Window { start_ms, end_ms: start_ms + WINDOW_MS };
+        let tasks: Vec<_> = self
+            .core
+            .jobs
+            .values()
+            .flat_map(|job| job.tasks.iter().map(|(id, task)| (job.name().clone(), *id, task.clone())))
+            .collect();
+        for (_, id, task) in &tasks {
+            self.tell(Event::WindowRequested { worker: task.worker.clone(), task: *id, window });
+        }
+        for (job, task_id, task) in tasks {
+            let report = Box::new(report(job, task_id, window, &task.shards, n));
+            self.tell(Event::Reported { worker: task.worker.clone(), report });
+            let (worker, watermark_ms) = (task.worker, window.end_ms);
+            self.tell(Event::Progressed { worker, task: task_id, watermark_ms, shards: vec![] });
+        }
+        self.store_works();
+    }
+
+    /// Does what the store is asked.
+    fn store_works(&mut self) {
+        loop {
+            let done: Vec<Event> = std::mem::take(&mut self.effects).into_iter().filter_map(done).collect();
+            if done.is_empty() {
+                return;
+            }
+            done.into_iter().for_each(|event| self.tell(event));
+        }
+    }
+
+    /// Who reads what.
+    pub fn owners(&self) -> BTreeMap<(JobName, ShardId), WorkerId> {
+        let tasks = self.core.jobs.values().flat_map(|job| job.tasks.values().map(|task| (job.name().clone(), task)));
+        tasks
+            .flat_map(|(job, task)| task.shards.iter().map(move |s| ((job.clone(), s.clone()), task.worker.clone())))
+            .collect()
+    }
+}
+
+/// What comes of an effect, when it is one of the store's.
+fn done(effect: Effect) -> Option<Event> {
+    match effect {
+        Effect::WriteManifest { manifest } => {
+            let (_, reference) = manifest.encode();
+            Some(Event::ManifestWritten { job: manifest.job, reference })
+        }
+        Effect::MoveHead { job, head, .. } => Some(Event::HeadMoved { job, epoch: head.epoch }),
+        Effect::Publish { manifest } => Some(Event::EpochPublished { job: manifest.job, epoch: manifest.epoch }),
+        Effect::RecordPublished { job, epoch } => Some(Event::PublishedRecorded { job, epoch }),
+        _ => None,
+    }
+}
+
+fn job(n: usize) -> ResolvedJob {
+    contract::reading_kinesis(contract::job(&format!("job-{n:03}")))
+}
+
+fn shard(n: usize) -> KnownShard {
+    KnownShard { shard: ShardId::new(format!("shardId-{n:012}")), parents: vec![], detail: String::new() }
+}
+
+/// The name of the n-th worker.
+pub fn worker(n: usize) -> WorkerId {
+    WorkerId::new(format!("worker-{n:04}"))
+}
+
+fn report(job: JobName, task: TaskId, window: Window, shards: &BTreeSet<ShardId>, n: u64) -> Report {
+    let at = |n: u64| if n == 0 { Position::Start } else { Position::after(n.into()) };
+    let range = || ShardRange { from: at(n), to: at(n + 1), records: 1, bytes: 324 };
+    let rows = shards.len() as u64;
+    Report {
+        job,
+        task,
+        window,
+        ranges: shards.iter().map(|shard| (shard.clone(), range())).collect(),
+        counts: Counts { rows_in: rows, rows_decoded: rows, rows_out: rows, ..Counts::default() },
+        lookups: BTreeMap::new(),
+        objects: vec![],
+        unmatched: vec![],
+        stages: StageTimes::default(),
+    }
+}
+
+/// What is decided in the large is the same as in the small. Counts are asserted, not times.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamctl_controller::core::invariants::check;
+    use streamctl_proto::Epoch;
+
+    fn shards_per_worker(crowd: &Crowd) -> BTreeMap<WorkerId, usize> {
+        let mut counts = BTreeMap::new();
+        crowd.owners().into_values().for_each(|worker| *counts.entry(worker).or_default() += 1);
+        counts
+    }
+
+    #[test]
+    fn ten_thousand_shards_are_shared_out_evenly_and_committed_as_one_epoch_each_window() {
+        let mut crowd = Crowd::of(1, 10_000, 1_000);
+        let shares = shards_per_worker(&crowd);
+        assert_eq!((shares.len(), shares.values().max()), (1_000, Some(&10)));
+        (0..3).for_each(|n| crowd.window(n));
+        let job = crowd.core.jobs.values().next().unwrap();
+        assert_eq!((job.epoch(), job.published, job.totals.rows_in), (Epoch(3), Epoch(3), 30_000));
+        check(&crowd.core).unwrap();
+    }
+
+    #[test]
+    fn a_hundred_jobs_share_a_thousand_workers_evenly() {
+        let crowd = Crowd::of(100, 100, 1_000);
+        let shares = shards_per_worker(&crowd);
+        assert_eq!((shares.len(), shares.values().min(), shares.values().max()), (1_000, Some(&10), Some(&10)));
+        check(&crowd.core).unwrap();
+    }
+
+    #[test]
+    fn losing_a_tenth_of_the_workers_moves_their_shards_and_no_others() {
+        let mut crowd = Crowd::of(10, 1_000, 100);
+        let before = crowd.owners();
+        let lost: BTreeSet<WorkerId> = (0..100).step_by(10).map(worker).collect();
+        crowd.lose(&lost);
+        let after = crowd.owners();
+        assert_eq!(after.len(), before.len(), "all are read again");
+        for (shard, worker) in &after {
+            assert!(!lost.contains(worker));
+            assert!(
+                lost.contains(&before[shard]) || before[shard] == *worker,
+                "{shard:?} moved from {}",
+                before[shard]
+            );
+        }
+        check(&crowd.core).unwrap();
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_reason_to_plan() {
+        let mut crowd = Crowd::of(1, 100, 10);
+        let planned = |crowd: &Crowd| crowd.core.jobs.values().any(|job| job.plan_due);
+        assert!(!planned(&crowd));
+        crowd.after(1_000, &BTreeSet::new());
+        assert!(!planned(&crowd));
+        crowd.effects.clear();
+        crowd.after(1_000, &BTreeSet::new());
+        assert!(crowd.effects.is_empty(), "{:?}", crowd.effects);
+    }
+}
