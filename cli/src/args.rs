@@ -4,16 +4,18 @@ use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
 use crate::verbs::demo::DemoArgs;
+use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Every exit code, and what it means.
 pub const EXIT_CODES: [(u8, &str); 6] = [
     (0, "done; for verify: proven"),
-    (1, "failed; for verify: something is not as promised"),
+    (1, "failed; for verify: something is not as promised; for diff: something would change"),
     (2, "wrong usage, or something is wrong with the job file"),
     (3, "there is no such job, epoch or context"),
     (4, "no controller answers"),
@@ -57,8 +59,10 @@ pub enum Verb {
     Run(RunArgs),
     /// Run the model job on generated sales for a few windows and show what comes out
     Demo(DemoArgs),
-    /// Start a job from its job file; the same file again changes nothing
+    /// Start a job from its job file, or change it; the same file again changes nothing
     Submit(SubmitArgs),
+    /// Compare a job file with the running job of its name, and say what can be taken over
+    Diff(DiffArgs),
     /// Check a job file without any connection
     Validate(ValidateArgs),
     /// Make a job file of a job of AWS Glue, and say what could not be carried over
@@ -69,6 +73,8 @@ pub enum Verb {
     Catalog(CatalogVerb),
     /// Show how jobs are doing
     Status(StatusArgs),
+    /// Watch jobs, shards and workers live on the terminal
+    Top(TopArgs),
     /// List the jobs
     List(ListArgs),
     /// Show what a job would do: its plan, columns, places, and how it is spread
@@ -106,6 +112,12 @@ pub struct SubmitArgs {
     /// Check everything, start nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Where a job of this name is there with another file: let this one take over after its last epoch, as its next version
+    #[arg(long)]
+    pub change: bool,
+    /// Only if the job is at this version (`streamctl diff` and `status` name it)
+    #[arg(long, value_name = "VERSION", requires = "change", value_parser = clap::value_parser!(u64).range(1..))]
+    pub if_version: Option<u64>,
 }
 
 /// Of `validate`.
@@ -343,6 +355,9 @@ mod tests {
     fn every_verb_is_understood() {
         for line in [
             "submit job.toml --dry-run",
+            "submit job.toml --change --if-version 3",
+            "diff job.toml -o json",
+            "top --interval 500ms",
             "validate job.toml",
             "status",
             "status sales --watch",
@@ -390,6 +405,10 @@ mod tests {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff", "top -i 10ms"]
+        {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {

@@ -39,6 +39,11 @@ impl Controller {
         Ok(Self { addresses })
     }
 
+    /// The addresses, for people.
+    pub fn names(&self) -> String {
+        self.addresses.join(", ")
+    }
+
     /// Whether these can be addresses of controllers.
     ///
     /// # Errors

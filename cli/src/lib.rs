@@ -15,6 +15,7 @@ pub mod output;
 #[cfg(test)]
 mod pages;
 pub mod progress;
+pub mod top;
 pub mod verbs;
 pub mod views;
 
@@ -44,10 +45,12 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
             verbs::demo::run(&args, runner, out).await
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
+        Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
         Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::world().aws, out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
+        Verb::Top(args) => verbs::top::run(&args, &controller()?, out).await,
         Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
         Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
         Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,

@@ -21,8 +21,9 @@ pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
-pub use text::{parse_bytes, parse_duration};
+pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 
+use crate::manifest::CheckpointNames;
 use crate::report::ObjectKind;
 use crate::resolved::ColumnType;
 use crate::{JobName, WindowSize};
@@ -50,6 +51,14 @@ pub struct JobSpec {
     pub checkpoint: Location,
     /// How often a failing epoch is tried again before the job stops as failed.
     pub retries_max: u32,
+}
+
+impl JobSpec {
+    /// Where dead letters go: below the checkpoint location when the job names no place.
+    pub fn dead_letters(&self) -> Location {
+        let below = || Location::folder(&self.checkpoint.join(&CheckpointNames::new(&self.name).dead_letters()));
+        self.dead_letter.clone().unwrap_or_else(below)
+    }
 }
 
 /// A folder: `s3://bucket/prefix/` or an absolute local path. Always ends in a slash.
@@ -323,6 +332,19 @@ pub enum PartitionColumn {
     IngestHour,
     /// A column of the result; it is not written into the object.
     Column(String),
+}
+
+impl PartitionColumn {
+    /// What the folder is called before its `=`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::IngestYear => "ingest_year",
+            Self::IngestMonth => "ingest_month",
+            Self::IngestDay => "ingest_day",
+            Self::IngestHour => "ingest_hour",
+            Self::Column(name) => name,
+        }
+    }
 }
 
 /// No service is asked more often for one shard: the limit is five calls a second.

@@ -287,7 +287,7 @@ impl Session {
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
         let (id, job, shards) = read_start(start)?;
         let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-        if !self.registry.begin(id, job.spec.name.clone(), base) {
+        if !self.registry.begin(id, job.spec.name.clone(), job.job_version, base) {
             return Ok(());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);

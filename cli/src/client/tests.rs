@@ -18,6 +18,8 @@ pub struct FakeJobs {
     pub events: Vec<VerifyEvent>,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
+    /// What a comparison says.
+    pub diff: Option<Result<DiffResponse, Status>>,
 }
 
 impl FakeJobs {
@@ -50,6 +52,9 @@ impl Jobs for FakeJobs {
         let column = Column { name: "uuid".into(), r#type: "string".into() };
         let output_columns = vec![column];
         self.lead(Ok(SubmitResponse { job: "sales".into(), created, output_columns, ..Default::default() }))
+    }
+    async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        self.lead(self.diff.clone().unwrap_or_else(|| Ok(DiffResponse::default())))
     }
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))

@@ -173,6 +173,7 @@ mod tests {
         let (result, data, _) = import(ImportArgs::default(), SCRIPT, Format::Json);
         result.unwrap();
         let value: Value = serde_json::from_str(&data).unwrap();
+        crate::output::tests::documented("import", &value);
         assert!(value["job_file"].as_str().unwrap().contains("[sink]"));
         let notes = value["notes"].as_array().unwrap();
         assert!(notes.iter().any(|note| note["note"].as_str().unwrap().contains("--set s3_bucket=VALUE")), "{notes:?}");

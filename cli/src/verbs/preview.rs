@@ -327,6 +327,7 @@ mod tests {
         let before = files_below(folder.path());
         let (text, _) = preview(file.clone(), 150, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
+        crate::output::tests::documented("preview", &json);
         assert_eq!((&json["records"], &json["shards_read"]), (&json!(150), &json!(2)));
         let rows = json["rows"].as_array().unwrap();
         assert!(rows.len() >= 145 && rows[0]["country_code"].as_str().unwrap().len() == 2, "{json:#}");

@@ -20,6 +20,7 @@ pub mod standstill;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 
 pub use effect::{Effect, TaskShard};
 pub use event::{
@@ -33,7 +34,7 @@ use crate::scaling::{Scaler, ScalingSettings};
 use concern::Concern;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -204,6 +205,8 @@ impl Core {
             Event::ResumeRequested { job } => self.resume(now, &job, out),
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
+            Event::ChangeRequested { next } => self.want_change(next),
+            Event::VersionRecorded { job, job_version } => self.version_recorded(now, &job, job_version, out),
             Event::ShardsListed { job, generation, shards } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if generation > job.listing.answered {
@@ -213,16 +216,16 @@ impl Core {
                 }
             }
             Event::ListingRefused { job, error, hint } => self.fail(&job, error, hint, out),
-            Event::LookupSeen { job, lookup, version, rows } => {
-                let Some(lookup) = self.jobs.get_mut(&job).and_then(|job| job.lookups.get_mut(&lookup)) else { return };
+            Event::LookupSeen { job, job_version, lookup, version, rows } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
                 lookup.checking = false;
                 lookup.seen_ms = now;
                 lookup.problem = None;
                 lookup.version = Some(version);
                 lookup.rows = rows.unwrap_or(lookup.rows);
             }
-            Event::LookupFailed { job, lookup, problem } => {
-                let Some(lookup) = self.jobs.get_mut(&job).and_then(|job| job.lookups.get_mut(&lookup)) else { return };
+            Event::LookupFailed { job, job_version, lookup, problem } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
                 lookup.checking = false;
                 lookup.problem = Some(problem);
             }
@@ -316,6 +319,12 @@ impl Core {
             }
             Event::Ticked => {}
         }
+    }
+
+    /// A lookup of this version of a job; what was found out for an earlier one may be another lookup's (I9).
+    fn lookup_of(&mut self, job: &JobName, version: JobVersion, lookup: &str) -> Option<&mut job::Lookup> {
+        let job = self.jobs.get_mut(job).filter(|job| job.resolved.job_version == version)?;
+        job.lookups.get_mut(lookup)
     }
 
     /// The job of a live task of this worker; a stale task has none (I6).

@@ -53,6 +53,14 @@ impl v1::jobs_server::Jobs for JobsService {
         self.submitter.submit(&handle, &request).await.map(Response::new)
     }
 
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        let handle = self.leader.handle()?;
+        let from = request.remote_addr();
+        let request = request.into_inner();
+        check_base_dir(&request.base_dir, from)?;
+        self.submitter.diff(&handle, &request).await.map(Response::new)
+    }
+
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
         let request = request.into_inner();
         self.status(name(&request.job)?, request.brief).await.map(Response::new)
@@ -111,7 +119,9 @@ impl v1::jobs_server::Jobs for JobsService {
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
         let manifests = self.manifests(&resolved, &head, request.epoch..=request.epoch).await?;
         let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
-        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
+        let made_by = self.history.version(&resolved, manifest.job_version()).await;
+        let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&*made_by)? }))
     }
 
     async fn replay_dead_letters(

@@ -2,6 +2,7 @@
 //!
 //! Rule: no decision is taken here.
 
+mod change;
 pub mod flight;
 pub mod jobs;
 mod replays;

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use streamctl_proto::convert::{self, BadMessage, required};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, Report, ShardId, WorkerId, v1};
+use streamctl_proto::{JobName, JobVersion, Report, ShardId, WorkerId, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -142,6 +142,7 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
     Ok(RunningTask {
         task: convert::task_id(task.task)?,
         job: job_name(task.job)?,
+        job_version: JobVersion(task.job_version.max(JobVersion::FIRST.0)),
         base: task.shards.into_iter().map(base).collect::<Result<_, BadMessage>>()?,
         reports: task.reports.into_iter().map(Report::try_from).collect::<Result<_, _>>()?,
         watermark_ms: task.watermark_ms,

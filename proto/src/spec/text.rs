@@ -35,7 +35,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut off.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, factor) =
         DURATION_UNITS.iter().rev().find(|(_, f)| ms >= *f && ms % f == 0).unwrap_or(&DURATION_UNITS[0]);
@@ -43,7 +43,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 }
 
 /// The shortest text with a binary unit that [`parse_bytes`] reads back as this.
-pub(super) fn bytes_text(bytes: u64) -> String {
+pub fn bytes_text(bytes: u64) -> String {
     let binary = BYTE_UNITS.iter().filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
     let (unit, factor) =
         binary.rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));

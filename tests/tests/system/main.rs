@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod bad_input;
+mod changed_job;
 mod chaos;
 mod conformance;
 mod contracts;
@@ -24,5 +25,6 @@ mod quick_start;
 mod scaling;
 mod simulation;
 mod support;
+mod top;
 mod traces;
 mod verify;

@@ -36,6 +36,9 @@ impl Jobs for Controller {
     async fn submit(&self, _: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         unknown()
     }
+    async fn diff(&self, _: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        unknown()
+    }
     async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
         unknown()
     }

@@ -231,6 +231,7 @@ impl Said<'_, '_> {
             windows,
             ended,
             released: self.choices.below(8) == 0,
+            job_version: 0,
         }
     }
 

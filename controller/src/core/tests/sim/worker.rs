@@ -136,7 +136,7 @@ impl SimWorker {
     pub(super) fn obey(&mut self) {
         let Some(effect) = self.down.pop_front() else { return };
         match effect {
-            Effect::StartTask { task, job, shards, .. } => self.start(task, job, shards),
+            Effect::StartTask { task, job, job_version, shards, .. } => self.start(task, (job, job_version), shards),
             Effect::ReleaseTask { task, .. } => self.release(task),
             Effect::DrainTask { task, until_ms, .. } => {
                 if let Some(task) = self.tasks.get_mut(&task) {
@@ -154,7 +154,7 @@ impl SimWorker {
         }
     }
 
-    fn start(&mut self, id: TaskId, job: JobName, shards: Vec<TaskShard>) {
+    fn start(&mut self, id: TaskId, (job, job_version): (JobName, JobVersion), shards: Vec<TaskShard>) {
         if self.entries.contains_key(&id) {
             return;
         }
@@ -181,7 +181,7 @@ impl SimWorker {
         let shards = shards.into_iter().map(reading).collect();
         let (windows, told_watermark_ms, until_ms) = (BTreeMap::new(), i64::MIN, i64::MAX);
         self.tasks.insert(id, Task { shards, windows, told_watermark_ms, until_ms, releasing: false });
-        let running = RunningTask { job, base, ..runs(id, "") };
+        let running = RunningTask { job, job_version, base, ..runs(id, "") };
         self.entries.insert(id, Entry { running, asked: vec![] });
     }
 
