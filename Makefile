@@ -55,8 +55,10 @@ bench: servers ## How fast it is, beside DuckDB, Polars and Spark in the same ru
 	cargo build --locked --workspace --bins --release
 	"$(CARGO_TARGET_DIR)/release/streamctl-bench" --peers "$(or $(PEERS),duckdb,polars,spark)" $(if $(ONLY),--only "$(ONLY)") $(if $(SECONDS_EACH),--seconds "$(SECONDS_EACH)") $(if $(RECORDS),--records "$(RECORDS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
-check: tools ## Formatting and lints
+check: tools ## Formatting, lints, and what is among the dependencies (deny.toml)
+	@tests/support/servers.sh check
 	cargo fmt --all -- --check
+	"$(STREAMCTL_SERVERS)/deny/bin/cargo-deny" --locked check bans licenses sources
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 docs: servers ## Write what is generated: tables of docs/job-file.md, outputs of the notebook

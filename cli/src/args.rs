@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use crate::context::Files;
 use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
@@ -8,6 +9,7 @@ use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::token::TokenVerb;
 use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
@@ -38,6 +40,9 @@ pub struct Cli {
     /// The context to use, instead of the one in use (`streamctl context`)
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// How the controllers are reached and who asks
+    #[command(flatten)]
+    pub files: Files,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -98,6 +103,9 @@ pub enum Verb {
     /// Name clusters, and choose the one that is asked
     #[command(subcommand)]
     Context(ContextVerb),
+    /// Make tokens for people, programs and workers
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -387,6 +395,8 @@ mod tests {
             "context add prod --controller https://a:7070 --ca ca.pem --use",
             "context use prod",
             "context list -o json",
+            "token new --name ci --role operate",
+            "--ca ca.pem --cert me.pem --key me.key --token-file t --server-name streamctl list",
             "completions bash",
             "man --out man",
         ] {
@@ -409,6 +419,9 @@ mod tests {
         }
         for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff", "top -i 10ms"]
         {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["list --cert me.pem", "token new --name a", "token new --name a --role root"] {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {

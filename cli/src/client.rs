@@ -6,9 +6,11 @@
 use crate::error::CliError;
 use std::collections::VecDeque;
 use std::time::Duration;
+use streamctl_engine::security::dial::{cause_of, like};
+use streamctl_engine::security::{Dialer, Line};
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status};
 
 /// Names the leader's address in a refusal.
@@ -26,6 +28,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// The controllers of a cluster.
 pub struct Controller {
     addresses: Vec<String>,
+    dialer: Dialer,
 }
 
 impl Controller {
@@ -36,7 +39,21 @@ impl Controller {
         if addresses.is_empty() {
             return Err(bad_address(""));
         }
-        Ok(Self { addresses })
+        Ok(Self { addresses, dialer: Dialer::default() })
+    }
+
+    /// The same, dialled like this.
+    pub fn through(mut self, dialer: Dialer) -> Self {
+        self.dialer = dialer;
+        self
+    }
+
+    /// A line to one of the cluster: a controller, or a worker that one of them named.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect`].
+    pub async fn connect(&self, url: &str) -> Result<Line, Status> {
+        connect(&self.dialer, url).await
     }
 
     /// The addresses, for people.
@@ -63,16 +80,16 @@ impl Controller {
     /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one is told.
     pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where
-        A: Fn(Channel) -> F,
+        A: Fn(Line) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut waiting: VecDeque<String> = self.addresses.iter().cloned().collect();
         let (mut hops, mut failures) = (0, Vec::new());
         while let Some(address) = waiting.pop_front() {
-            let status = match connect(&address).await {
+            let status = match self.connect(&address).await {
                 Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                    Ok(Err(status)) => status,
+                    Ok(Err(status)) => cause_of(status),
                     Err(_) => Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
                 },
                 Err(status) => status,
@@ -80,7 +97,7 @@ impl Controller {
             match (leader_named(&status), status.code()) {
                 (Some(leader), _) if hops < LEADER_HOPS_MAX => {
                     hops += 1;
-                    waiting.push_front(url(&leader)?);
+                    waiting.push_front(like(&address, &leader));
                 }
                 (_, Code::Unavailable | Code::FailedPrecondition) if !waiting.is_empty() => {}
                 (_, Code::Unavailable) => {}
@@ -93,28 +110,20 @@ impl Controller {
 }
 
 /// The client of the `Jobs` service on a connection.
-pub fn jobs(channel: Channel) -> JobsClient<Channel> {
-    JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+pub fn jobs(line: Line) -> JobsClient<Line> {
+    JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Connects to `http://host:port`; `Unavailable` when nobody answers.
-pub async fn connect(address: &str) -> Result<Channel, Status> {
-    let endpoint =
-        Endpoint::from_shared(address.to_owned()).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let endpoint = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    endpoint.connect().await.map_err(|error| Status::unavailable(root_cause(&error)))
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
+/// Connects to `http://host:port` or `https://host:port`; `Unavailable` when nobody answers who is trusted.
+pub async fn connect(dialer: &Dialer, url: &str) -> Result<Line, Status> {
+    let tune = |endpoint: Endpoint| {
+        endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+    };
+    dialer.connect(url, tune).await
 }
 
 fn leader_named(status: &Status) -> Option<String> {
@@ -124,7 +133,8 @@ fn leader_named(status: &Status) -> Option<String> {
 
 fn url(text: &str) -> Result<String, CliError> {
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    if !url.starts_with("http://") || Endpoint::from_shared(url.clone()).is_err() {
+    let known = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    if !known || Endpoint::from_shared(url.clone()).is_err() {
         return Err(bad_address(text));
     }
     Ok(url)
@@ -133,7 +143,7 @@ fn url(text: &str) -> Result<String, CliError> {
 fn bad_address(text: &str) -> CliError {
     CliError::Usage {
         message: format!("{text:?} is not the address of a controller"),
-        hint: "for example --controller http://127.0.0.1:7070".into(),
+        hint: "for example --controller http://127.0.0.1:7070, or https://host:7070".into(),
     }
 }
 

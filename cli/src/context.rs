@@ -5,10 +5,14 @@
 //! what a context holds for another one.
 
 use crate::error::CliError;
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use streamctl_engine::security::Dialer;
+use streamctl_engine::security::dial::DialerFiles;
+use streamctl_engine::security::tls::Pair;
 
 /// Who is asked when nobody is named.
 pub const DEFAULT_CONTROLLER: &str = "http://127.0.0.1:7070";
@@ -71,6 +75,54 @@ pub struct Context {
     /// File with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// The name in the certificates of the cluster, where it is not the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+/// What protects a call, as flags and environment say it; it goes before what a context says.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Protection")]
+pub struct Files {
+    /// File with the certificates of those who sign the controllers' and workers'; the system's authorities when left out
+    #[arg(long, global = true, env = "STREAMCTL_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File with the certificate that is shown to them
+    #[arg(long, global = true, env = "STREAMCTL_CERT", value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// File with its key
+    #[arg(long, global = true, env = "STREAMCTL_KEY", value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// File with the token of who asks
+    #[arg(long, global = true, env = "STREAMCTL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The name in the cluster's certificates, where it is not the address
+    #[arg(long, global = true, env = "STREAMCTL_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+}
+
+impl Context {
+    /// The same, with what flags and environment say instead.
+    pub fn with(mut self, files: &Files) -> Self {
+        let Files { ca, cert, key, token_file, server_name } = files.clone();
+        self.ca = ca.or(self.ca);
+        if cert.is_some() {
+            (self.cert, self.key) = (cert, key);
+        }
+        self.token_file = token_file.or(self.token_file);
+        self.server_name = server_name.or(self.server_name);
+        self
+    }
+
+    /// For dialling this cluster.
+    ///
+    /// # Errors
+    /// When a file is not what it should be.
+    pub fn dialer(&self) -> Result<Dialer, CliError> {
+        let pair = self.cert.clone().zip(self.key.clone()).map(|(cert, key)| Pair { cert, key });
+        let (ca, token, peer_name) = (self.ca.clone(), self.token_file.clone(), self.server_name.clone());
+        Ok(Dialer::new(DialerFiles { ca, pair, token, peer_name })?)
+    }
 }
 
 /// The file.

@@ -3,7 +3,7 @@
 //! Owns: putting the two together, on loopback. Does not own: anything they do; it is the cluster's code.
 //! Rule: killed at any moment and started again with the same state folder, the job goes on exactly where it was.
 
-use crate::client::jobs;
+use crate::client::{connect, jobs};
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
 use crate::output::Output;
@@ -19,6 +19,7 @@ use streamctl_controller::verify::{Events, Replayer, Verifier};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
+use streamctl_engine::security::{Dialer, Line};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::EpochOutcome;
@@ -31,7 +32,6 @@ use streamctl_worker::task::Context;
 use streamctl_worker::verify::verify_epoch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// Time in which the controller in this process leads.
@@ -46,7 +46,18 @@ pub fn world() -> World {
 }
 
 /// Opens the door of the dashboard, and says where it is.
-pub async fn open_dashboard(address: SocketAddr, out: &mut Output) -> Result<TcpListener, CliError> {
+///
+/// # Errors
+/// When it can not be opened, or others could reach it and nobody has said that they may.
+pub async fn open_dashboard(address: SocketAddr, insecure: bool, out: &mut Output) -> Result<TcpListener, CliError> {
+    if !insecure && !address.ip().is_loopback() {
+        return Err(CliError::Usage {
+            message: format!(
+                "--http-listen {address} can be reached from other machines, and nobody there is asked who they are"
+            ),
+            hint: "listen on 127.0.0.1 and reach it by `ssh -L`, or say --insecure in a network that you trust".into(),
+        });
+    }
     let refused = |error: std::io::Error| CliError::Local {
         message: format!("{address} can not be listened on: {error}"),
         hint: "name another address with --http-listen; port 0 takes one that is free".into(),
@@ -76,7 +87,8 @@ pub async fn run_here(
     let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
     let parts = controller::Parts::new(store, world.clone(), lister, core);
     let me = LeaderRecord { id: "local".into(), address: address.clone() };
-    let doors = controller::Doors { control, http: Some(dashboard), beside: Some(figures(meter.clone())) };
+    let doors =
+        controller::Doors { control, http: Some(dashboard), health: None, beside: Some(figures(meter.clone())) };
     let controls = tokio::spawn(controller::run(me, doors, parts, wait(stopped.clone())));
 
     let compute = compute_runtime()?;
@@ -89,6 +101,7 @@ pub async fn run_here(
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute: compute.handle().clone(),
         meter,
+        security: Default::default(),
     };
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
 
@@ -145,9 +158,8 @@ fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Submits the job and follows it to its end.
 async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
-    let unreachable = |error: tonic::transport::Error| CliError::Unreachable(error.to_string());
-    let channel =
-        Endpoint::from_shared(address.to_owned()).map_err(unreachable)?.connect().await.map_err(unreachable)?;
+    let line = connect(&Dialer::default(), address).await;
+    let channel = line.map_err(|status| CliError::Unreachable(status.message().to_owned()))?;
     let name = submit(channel.clone(), job).await?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
@@ -178,12 +190,12 @@ async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> R
 }
 
 /// What is not committed is read again at the next start: nothing is waited for.
-async fn ask_to_stop(channel: Channel, name: &str) -> Result<JobStatus, Status> {
+async fn ask_to_stop(channel: Line, name: &str) -> Result<JobStatus, Status> {
     let request = StopJobRequest { job: name.to_owned(), drain: false };
     jobs(channel).stop_job(request).await.map(tonic::Response::into_inner)
 }
 
-async fn submit(channel: Channel, job: &LocalJob) -> Result<String, CliError> {
+async fn submit(channel: Line, job: &LocalJob) -> Result<String, CliError> {
     let request = SubmitRequest {
         spec_toml: job.spec_text.clone(),
         dry_run: false,

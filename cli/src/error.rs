@@ -130,7 +130,11 @@ impl CliError {
             | Self::Partly { hint, .. } => hint.clone(),
             Self::File { .. } => "check that the path is right and may be read and written".into(),
             Self::JobFile { path, .. } => format!("mend these lines, and check them with: streamctl validate {path}"),
-            Self::Unreachable(_) => "start streamctl-controller, or name its address with --controller".into(),
+            Self::Unreachable(text) if text.contains("hint: ") => return None,
+            Self::Unreachable(_) => {
+                "start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)"
+                    .into()
+            }
             Self::Rows { epoch, .. } => format!("go on with --from {epoch}"),
             Self::Answer(_) => same_version.into(),
             Self::NoContext { known, .. } if known.is_empty() => {

@@ -28,19 +28,20 @@ use output::Output;
 
 /// Does what the command line says.
 pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
-    let flags = verbs::context::Flags { controller: cli.controller.as_deref(), context: cli.context.as_deref() };
+    let (controller, context, files) = (cli.controller.as_deref(), cli.context.as_deref(), &cli.files);
+    let flags = verbs::context::Flags { controller, context, files };
     let controller = || {
-        let chosen = context::choose(flags.controller, flags.context, environment)?;
-        Controller::new(&chosen.context.controller)
+        let chosen = context::choose(flags.controller, flags.context, environment)?.context.with(files);
+        Ok::<_, CliError>(Controller::new(&chosen.controller)?.through(chosen.dialer()?))
     };
     match cli.verb {
         Verb::Run(args) => {
-            let dashboard = embed::open_dashboard(args.http_listen, out).await?;
+            let dashboard = embed::open_dashboard(args.http_listen, args.insecure, out).await?;
             let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
             verbs::run::run(&args, runner, out).await
         }
         Verb::Demo(args) => {
-            let dashboard = embed::open_dashboard(args.http_listen, out).await?;
+            let dashboard = embed::open_dashboard(args.http_listen, args.insecure, out).await?;
             let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
             verbs::demo::run(&args, runner, out).await
         }
@@ -63,6 +64,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Verify(args) if args.local.is_some() => verbs::verify::run_local(&args, embed::verify_here, out).await,
         Verb::Verify(args) => verbs::verify::run(&args, &controller()?, out).await,
         Verb::Context(verb) => verbs::context::run(&verb, flags, environment, out),
+        Verb::Token(verb) => verbs::token::run(&verb, out),
         Verb::Completions(args) => verbs::completions::run(&args, out),
         Verb::Man(args) => verbs::completions::man(&args, out),
     }

@@ -284,7 +284,7 @@ pub(crate) mod tests {
         assert_eq!(
             notes.text(),
             "error: no controller answers: http://x: refused\n\
-             hint: start streamctl-controller, or name its address with --controller\n"
+             hint: start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)\n"
         );
     }
 

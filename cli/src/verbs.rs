@@ -18,6 +18,7 @@ pub mod status;
 pub mod stop;
 pub mod submit;
 pub mod tail;
+pub mod token;
 pub mod top;
 pub mod validate;
 pub mod verify;

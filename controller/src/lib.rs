@@ -4,6 +4,7 @@
 //! Does not own: records, rows, queries at run time (workers).
 //! Rule: decisions are pure and in [`core`]; everything else performs them and says what happened.
 
+pub mod admission;
 pub mod core;
 pub mod driver;
 pub mod handle;

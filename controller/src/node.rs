@@ -3,6 +3,7 @@
 //! Owns: the life of a term, from the campaign to its end. Does not own: what is done in it (`driver`).
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
+use crate::admission::Admission;
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
@@ -24,7 +25,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::clock::{Clock, system_clock};
+use streamctl_engine::http::{Door, health};
 use streamctl_engine::resolve::World;
+use streamctl_engine::security::Security;
+use streamctl_engine::security::accept::{
+    CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
+};
 use streamctl_proto::describe;
 use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
@@ -32,7 +38,8 @@ use streamctl_proto::v1::workers_server::WorkersServer;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
 
 /// How often a standby asks who leads.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -62,12 +69,15 @@ pub struct Parts {
     pub witness: Option<Arc<dyn Witness>>,
     /// What is counted, and where spans go.
     pub metrics: Metrics,
+    /// How lines are protected, and who may come.
+    pub security: Security,
 }
 
 impl Parts {
     /// By the clock of this machine, unwatched.
     pub fn new(store: Arc<dyn Store>, world: World, lister: Arc<dyn ShardLister>, core: CoreSettings) -> Self {
-        Self { store, world, lister, core, clock: system_clock(), witness: None, metrics: Metrics::default() }
+        let (metrics, security) = (Metrics::default(), Security::default());
+        Self { store, world, lister, core, clock: system_clock(), witness: None, metrics, security }
     }
 }
 
@@ -78,6 +88,7 @@ pub struct Node {
     sessions: Arc<Sessions>,
     leading: watch::Sender<Leading>,
     history: History,
+    admission: Admission,
 }
 
 impl Node {
@@ -85,7 +96,8 @@ impl Node {
     pub fn new(me: LeaderRecord, parts: Parts) -> Self {
         let (leading, _) = watch::channel(Leading::Elsewhere(None));
         let history = History::new(parts.world.storages.clone());
-        Self { me, parts, sessions: Arc::default(), leading, history }
+        let admission = Admission::new(&parts.security);
+        Self { me, parts, sessions: Arc::default(), leading, history, admission }
     }
 
     fn leader(&self) -> Leader {
@@ -95,7 +107,8 @@ impl Node {
     /// What people and programs ask.
     pub fn jobs(&self) -> JobsService {
         let Parts { store, world, lister, clock, .. } = self.parts.clone();
-        let replayer = Arc::new(FlightReplayer { leader: self.leader() });
+        let replayer =
+            Arc::new(FlightReplayer { leader: self.leader(), dialer: self.admission.dialer(&self.parts.security) });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter { store, world, lister, clock };
         JobsService { leader: self.leader(), submitter, history: self.history.clone(), verifier }
@@ -103,13 +116,16 @@ impl Node {
 
     /// The sessions of the workers.
     pub fn workers(&self) -> WorkersService {
-        WorkersService { leader: self.leader(), sessions: Arc::clone(&self.sessions) }
+        let (sessions, admission) = (Arc::clone(&self.sessions), self.admission.clone());
+        WorkersService { leader: self.leader(), sessions, admission }
     }
 
     /// What is shown over HTTP, without the limits of the door.
     pub fn shown(&self, beside: Option<MoreFigures>) -> axum::Router {
-        let Parts { clock, metrics, .. } = self.parts.clone();
-        http::router(Shown { me: self.me.clone(), leader: self.leader(), jobs: self.jobs(), clock, metrics, beside })
+        let Parts { clock, metrics, security, .. } = self.parts.clone();
+        let (dialer, tls) = (security.dialer.clone(), security.has_tls());
+        let (me, leader, jobs) = (self.me.clone(), self.leader(), self.jobs());
+        http::router(Shown { me, leader, jobs, clock, metrics, beside, dialer, tls })
     }
 
     /// Leads, and stands by, until `stopped` is true.
@@ -124,13 +140,15 @@ pub struct Doors {
     pub control: TcpListener,
     /// By browsers and Prometheus; none when nothing is to be shown.
     pub http: Option<TcpListener>,
+    /// By probes, who are not asked who they are; none when there are none.
+    pub health: Option<TcpListener>,
     /// Figures of a worker in the same process, to be shown with the others.
     pub beside: Option<MoreFigures>,
 }
 
 impl From<TcpListener> for Doors {
     fn from(control: TcpListener) -> Self {
-        Self { control, http: None, beside: None }
+        Self { control, http: None, health: None, beside: None }
     }
 }
 
@@ -141,7 +159,7 @@ pub async fn run(
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
-    let Doors { control: listener, http, beside } = doors.into();
+    let Doors { control: listener, http, health: probes, beside } = doors.into();
     let node = Node::new(me, parts);
     let (stop_sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
@@ -150,12 +168,36 @@ pub async fn run(
     });
     let shown = async {
         if let Some(http) = http {
-            streamctl_engine::http::serve(http, node.shown(beside), wait(stopped.clone())).await;
+            let security = &node.parts.security;
+            let door = Door::secured(http, security, security.gate());
+            streamctl_engine::http::serve(door, node.shown(beside), wait(stopped.clone())).await;
         }
     };
-    let (served, (), ()) =
-        tokio::join!(serve(listener, &node, wait(stopped.clone())), shown, node.lead(stopped.clone()));
+    let alive = health_service().await;
+    let probed = async {
+        if let Some(probes) = probes {
+            let app = health(http::ready(node.leader())).merge(Routes::new(alive.clone()).into_axum_router());
+            streamctl_engine::http::serve(Door::for_probes(probes), app, wait(stopped.clone())).await;
+        }
+    };
+    let told = async {
+        tokio::select! {
+            () = node.admission.clone().follow(Arc::clone(&node.sessions)) => {}
+            () = wait(stopped.clone()) => {}
+        }
+    };
+    let serving = serve(listener, &node, alive.clone(), wait(stopped.clone()));
+    let (served, (), (), (), ()) = tokio::join!(serving, shown, probed, told, node.lead(stopped.clone()));
     served
+}
+
+/// gRPC's own health service: what is served here answers.
+async fn health_service() -> HealthServer<impl Health> {
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_serving::<JobsServer<JobsService>>().await;
+    health.set_serving::<WorkersServer<WorkersService>>().await;
+    health.set_serving::<ExternalScalerServer<ExternalScaler>>().await;
+    service
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {
@@ -165,30 +207,19 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 async fn serve(
     listener: TcpListener,
     node: &Node,
+    health: HealthServer<impl Health>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (jobs, workers) = (node.jobs(), node.workers());
     let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<JobsServer<JobsService>>().await;
-    health.set_serving::<WorkersServer<WorkersService>>().await;
     let scaler = ExternalScaler::new(Ask::new(node.jobs()));
-    health.set_serving::<ExternalScalerServer<ExternalScaler>>().await;
     // Both versions of reflection: many clients, Python's among them, speak only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
-        .add_service(health_service)
-        .add_optional_service(descriptors().build_v1().ok())
-        .add_optional_service(descriptors().build_v1alpha().ok())
+    let mut routes = Routes::new(health)
         .add_service(JobsServer::new(jobs).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             WorkersServer::new(workers)
@@ -197,8 +228,20 @@ async fn serve(
         )
         .add_service(ExternalScalerServer::new(scaler))
         .add_service(FlightServiceServer::new(locations));
+    if let (Ok(new), Ok(old)) = (descriptors().build_v1(), descriptors().build_v1alpha()) {
+        routes = routes.add_service(new).add_service(old);
+    }
+    let server = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
+        .add_routes(node.parts.security.gate().before_services(routes));
     // Sessions and watches have no end of their own: the server does not wait for them.
-    let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
+    let connections = incoming(listener, node.parts.security.grpc_tls(), GRPC_CONNECTIONS_MAX);
+    let serving = server.serve_with_incoming(connections);
     tokio::select! {
         served = serving => served,
         () = stop => Ok(()),

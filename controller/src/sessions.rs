@@ -65,6 +65,12 @@ impl Sessions {
         }
     }
 
+    /// Says something to every worker. A line that takes nothing more ends.
+    pub fn say_to_all(&self, message: &v1::controller_message::Message) {
+        let said = || Ok(v1::ControllerMessage { message: Some(message.clone()) });
+        self.lock().retain(|_, (_, sender)| sender.try_send(said()).is_ok());
+    }
+
     /// Ends all sessions: leadership is over.
     pub fn close_all(&self) {
         self.lock().clear();

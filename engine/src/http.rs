@@ -1,9 +1,11 @@
 //! The HTTP door of a program: health, metrics, and what else it is given to show.
 //!
 //! Owns: the limits on strangers (connections, request heads, time), the headers of every answer, who may be meant by
-//! `Host`. Does not own: what is shown.
+//! `Host`. Does not own: what is shown, TLS and who may look (`security`).
 //! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here may hold one up.
 
+use crate::security::accept::{ConfigNow, Connection, for_http, incoming};
+use crate::security::{Gate, Security};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,16 +17,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use futures::StreamExt;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 /// Connections at once; a further one waits until one of them ends.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -32,14 +33,16 @@ pub const CONNECTIONS_MAX: usize = 256;
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most headers of a request.
 pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Requests of one connection at once, where it speaks HTTP/2.
+pub const REQUESTS_AT_ONCE_MAX: u32 = 16;
 /// Time in which a request's head must have come; a connection that says nothing for this long is closed.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which it is answered.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection is closed after this; a browser opens another.
 pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
-/// Wait after a connection could not be taken, for want of file descriptors perhaps.
-const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+/// A connection of the port for probes is closed after this: nobody there says who they are.
+pub const PROBE_LIFE_MAX: Duration = Duration::from_secs(30);
 
 /// A page may load scripts, styles and data from where it came from, and nothing from anywhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -69,64 +72,84 @@ pub fn metrics_answer(text: String) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
-/// Serves `app` on `listener` until `stop`, within the limits above.
-pub async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
-    let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let app = guarded(app, local);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => return,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let Some((stream, permit)) = accepted else {
-            tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
-            continue;
-        };
-        let app = app.clone();
-        tokio::spawn(async move {
-            connection(stream, app).await;
-            drop(permit);
-        });
+/// An HTTP listener, and how it is protected.
+pub struct Door {
+    listener: TcpListener,
+    tls: ConfigNow,
+    gate: Option<Gate>,
+    life: Duration,
+    /// Also HTTP/2, as gRPC speaks it.
+    http2: bool,
+}
+
+impl From<TcpListener> for Door {
+    /// Plain, and open to everybody who reaches it.
+    fn from(listener: TcpListener) -> Self {
+        Self { listener, tls: for_http(None), gate: None, life: CONNECTION_LIFE_MAX, http2: false }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.ok()?;
-    let (stream, _) = listener.accept().await.ok()?;
-    let _slower = stream.set_nodelay(true);
-    Some((stream, permit))
+impl Door {
+    /// With the program's TLS, for those who may look.
+    pub fn secured(listener: TcpListener, security: &Security, gate: Gate) -> Self {
+        Self { tls: security.http_tls(), gate: Some(gate), ..Self::from(listener) }
+    }
+
+    /// For probes: plain, without a question, for short connections.
+    pub fn for_probes(listener: TcpListener) -> Self {
+        Self { life: PROBE_LIFE_MAX, http2: true, ..Self::from(listener) }
+    }
+}
+
+/// Serves `app` at `door` until `stop`, within the limits above.
+pub async fn serve(door: impl Into<Door>, app: Router, stop: impl Future<Output = ()>) {
+    let Door { listener, tls, gate, life, http2 } = door.into();
+    let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let app = guarded(app, local, gate);
+    let mut connections = incoming(listener, tls, CONNECTIONS_MAX);
+    tokio::pin!(stop);
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            connection = connections.next() => connection,
+        };
+        let Some(Ok(connection)) = connection else { return };
+        tokio::spawn(serve_connection(connection, app.clone(), life, http2));
+    }
 }
 
 /// Serves one connection to its end, or to the end of its time.
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
+async fn serve_connection(connection: Connection, app: Router, life: Duration, http2: bool) {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
         .max_headers(REQUEST_HEADERS_MAX);
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    http.http2().max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32).max_concurrent_streams(REQUESTS_AT_ONCE_MAX);
+    let http = if http2 { http } else { http.http1_only() };
+    let app = app.layer(axum::Extension(connection.peer.clone()));
+    let serving = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(app));
     tokio::pin!(serving);
     // What goes wrong with a stranger's connection is nobody's concern.
     tokio::select! {
         _ended = serving.as_mut() => return,
-        () = tokio::time::sleep(CONNECTION_LIFE_MAX) => {}
+        () = tokio::time::sleep(life) => {}
     }
     serving.as_mut().graceful_shutdown();
     let _late = tokio::time::timeout(ANSWER_TIMEOUT, serving).await;
 }
 
-/// The app with the time limit, the check of `Host`, and the headers of every answer. `local`: it listens on loopback.
-pub fn guarded(app: Router, local: bool) -> Router {
-    app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /\n"))
-        .layer(from_fn(within_time))
-        .layer(from_fn_with_state(local, right_host))
-        .layer(from_fn(with_headers))
+/// The app with the time limit, the checks of who asks and of `Host`, and the headers of every answer. `local`: it
+/// listens on loopback.
+fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
+    let app = app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /\n"));
+    let app = match gate {
+        Some(gate) => gate.before_pages(app),
+        None => app,
+    };
+    app.layer(from_fn(within_time)).layer(from_fn_with_state(local, right_host)).layer(from_fn(with_headers))
 }
 
 async fn within_time(request: Request, next: Next) -> Response {
@@ -137,7 +160,9 @@ async fn within_time(request: Request, next: Next) -> Response {
 }
 
 async fn right_host(State(local): State<bool>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 names it in the address.
+    let host = named.or(request.uri().host()).unwrap_or_default();
     if local && !is_this_machine(host) {
         // A page from elsewhere whose name was made to lead here: its scripts would read what is served.
         let told = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";

@@ -59,6 +59,22 @@ impl JobSpec {
         let below = || Location::folder(&self.checkpoint.join(&CheckpointNames::new(&self.name).dead_letters()));
         self.dead_letter.clone().unwrap_or_else(below)
     }
+
+    /// A place of the job that is not in S3 but a folder or file of the machines; none when there is none.
+    pub fn local_place(&self) -> Option<&str> {
+        let source = match &self.source.kind {
+            SourceKind::Files { path, .. } => Some(path.as_str()),
+            SourceKind::Kinesis { .. } | SourceKind::Generator { .. } => None,
+        };
+        let schema = match &self.source.schema {
+            SchemaFrom::File(path) => Some(path.as_str()),
+            SchemaFrom::Catalog { .. } | SchemaFrom::Inline(_) | SchemaFrom::BuiltIn => None,
+        };
+        let lookups = self.lookups.iter().map(|lookup| lookup.path.as_str());
+        let written = [&self.sink.path, &self.checkpoint].into_iter().chain(&self.dead_letter).map(Location::as_str);
+        let all = source.into_iter().chain(schema).chain(lookups).chain(written);
+        all.into_iter().find(|place| !place.starts_with("s3://"))
+    }
 }
 
 /// A folder: `s3://bucket/prefix/` or an absolute local path. Always ends in a slash.

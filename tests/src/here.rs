@@ -107,6 +107,7 @@ impl Place {
             worker: format!("worker-{number}"),
             flight_address: "127.0.0.1:1".to_owned(),
             controllers: vec![format!("http://{controller}")],
+            protection: Default::default(),
         };
         let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
         let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };

@@ -16,6 +16,7 @@ pub mod here;
 pub mod jail;
 pub mod kinesis;
 pub mod local_run;
+pub mod pki;
 pub mod places;
 pub mod process;
 pub mod procfs;

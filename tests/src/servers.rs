@@ -4,6 +4,7 @@
 //! (`support/py/seed.py`).
 //! Rule: each has its own folder and ports; etcd alone is restarted by tests, on the same ones.
 
+use crate::pki::Authority;
 use crate::places::{binary, free_port, server_program, servers_folder};
 use crate::process::{Launch, Process};
 use crate::wait::{http_get, until};
@@ -148,12 +149,42 @@ pub struct Etcd {
     process: Process,
     launch: Launch,
     port: u16,
+    /// Where it says how it is.
+    health: u16,
 }
 
 impl Etcd {
     /// Starts one on its own and waits until it takes writes.
     pub fn start(folder: &Path) -> Self {
         let mut etcd = Self::launch(folder);
+        etcd.ready();
+        etcd
+    }
+
+    /// One that speaks TLS, and takes clients with a certificate of this authority only; ready.
+    pub fn start_with_tls(folder: &Path, authority: &Authority) -> Self {
+        let own = authority.issue("etcd", &[]);
+        let (port, health) = (free_port(), free_port());
+        let (clients, alive) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{health}"));
+        let (peers, data, ca) =
+            (format!("http://127.0.0.1:{}", free_port()), data_folder(folder, "etcd"), authority.file());
+        let flags = [
+            ["--name", "e0"],
+            ["--data-dir", &data],
+            ["--listen-client-urls", &clients],
+            ["--advertise-client-urls", &clients],
+            ["--listen-metrics-urls", &alive],
+            ["--listen-peer-urls", &peers],
+            ["--initial-advertise-peer-urls", &peers],
+            ["--initial-cluster", &format!("e0={peers}")],
+            ["--cert-file", &own.cert],
+            ["--key-file", &own.key],
+            ["--trusted-ca-file", &ca],
+            ["--client-cert-auth", "true"],
+            ["--log-level", "warn"],
+        ];
+        let launch = Launch::new("etcd", server_program("etcd"), flags.as_flattened(), folder);
+        let mut etcd = Self { process: launch.start(), launch, port, health };
         etcd.ready();
         etcd
     }
@@ -240,14 +271,14 @@ impl Etcd {
             ["--log-level", "warn"],
         ];
         let launch = Launch::new(&log, server_program("etcd"), flags.as_flattened(), folder);
-        Self { process: launch.start(), launch, port }
+        Self { process: launch.start(), launch, port, health: port }
     }
 
     /// Waits until it takes writes.
     pub fn ready(&mut self) {
         until("a healthy etcd", READY_WITHIN, || {
             assert!(self.process.is_running(), "etcd died at its start: {}", self.process.log());
-            http_get(self.port, "/health").filter(|answer| answer.contains("\"health\":\"true\""))
+            http_get(self.health, "/health").filter(|answer| answer.contains("\"health\":\"true\""))
         });
     }
 }

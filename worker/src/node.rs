@@ -5,6 +5,7 @@
 use crate::flight::FlightRows;
 use crate::memory::{MemoryBudget, MemoryLimit};
 use crate::meter::Meter;
+use crate::protection::Protection;
 use crate::results::Results;
 use crate::session::{self, Settings, World};
 use crate::source::Sources;
@@ -14,12 +15,16 @@ use axum::routing::get;
 use std::future::Future;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
-use streamctl_engine::http::{health, metrics_answer};
+use streamctl_engine::http::{Door, Ready, health, metrics_answer};
 use streamctl_engine::metrics::Sheet;
+use streamctl_engine::security::Security;
+use streamctl_engine::security::accept::{
+    CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
+};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle Flight.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -29,9 +34,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 pub struct Parts {
     /// Its name.
     pub worker: String,
-    /// Where its Flight service answers, as others are told: host:port.
+    /// Where its Flight service answers, as others are told: host:port, or grpc+tls://host:port.
     pub flight_address: String,
-    /// Where controllers answer: `http://host:port`.
+    /// Where controllers answer: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
     /// AWS clients.
     pub aws: Aws,
@@ -43,19 +48,23 @@ pub struct Parts {
     pub compute: tokio::runtime::Handle,
     /// What is counted, and where spans go.
     pub meter: Meter,
+    /// How lines are protected.
+    pub security: Security,
 }
 
 /// Where a worker is reached.
 pub struct Doors {
     /// By subscribers, over Arrow Flight.
     pub flight: TcpListener,
-    /// By probes and Prometheus; none when nothing is to be shown.
+    /// By Prometheus; none when nothing is to be shown.
     pub http: Option<TcpListener>,
+    /// By probes, who are not asked who they are; none when there are none.
+    pub health: Option<TcpListener>,
 }
 
 impl From<TcpListener> for Doors {
     fn from(flight: TcpListener) -> Self {
-        Self { flight, http: None }
+        Self { flight, http: None, health: None }
     }
 }
 
@@ -65,49 +74,63 @@ pub async fn run(
     parts: Parts,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let Doors { flight: listener, http } = doors.into();
-    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter } = parts;
-    let settings = Settings { worker, flight_address, controllers };
+    let Doors { flight: listener, http, health: probes } = doors.into();
+    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security } = parts;
+    let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    let protection = Protection::new(&security, exposed);
+    let gate = protection.gate();
+    let settings = Settings { worker, flight_address, controllers, protection };
     let storages = storages.with_upload_bytes(memory_limit.upload_bytes());
     let budget = MemoryBudget::new(memory_limit);
     let sources = Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);
     let results = Arc::new(Results::new(budget.result_bytes()));
-    let app = shown(meter.clone());
+    let (app, ready) = (shown(meter.clone()), ready(meter.clone()));
     let world = World { storages, sources, results, budget, compute, meter };
     let rows = FlightRows { settings: settings.clone(), world: world.clone() };
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<FlightServiceServer<FlightRows>>().await;
+    let (reporter, alive) = tonic_health::server::health_reporter();
+    reporter.set_serving::<FlightServiceServer<FlightRows>>().await;
+    let flight = FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let routes = Routes::new(alive.clone()).add_service(flight);
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .tcp_nodelay(true)
-        .add_service(health_service)
-        .add_service(FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX))
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let show = async {
-        match http {
-            Some(http) => streamctl_engine::http::serve(http, app, std::future::pending()).await,
-            None => std::future::pending().await,
-        }
-    };
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
+        .add_routes(gate.before_services(routes))
+        .serve_with_incoming(incoming(listener, security.grpc_tls(), GRPC_CONNECTIONS_MAX));
+    let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
+    let probed = health(ready).merge(Routes::new(alive).into_axum_router());
+    let probe = serve_pages(probes.map(Door::for_probes), probed);
     tokio::select! {
         served = server => served,
         () = show => Ok(()),
+        () = probe => Ok(()),
         () = session::run(settings, world, stop) => Ok(()),
     }
 }
 
-/// Health and metrics, without the limits of the door. A worker is ready while it has a session with the leader.
-pub fn shown(meter: Meter) -> Router {
-    let lines = meter.clone();
-    let ready = move || match lines.connected() {
+async fn serve_pages(door: Option<Door>, app: Router) {
+    match door {
+        Some(door) => streamctl_engine::http::serve(door, app, std::future::pending()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A worker is ready while it has a session with the leader.
+fn ready(meter: Meter) -> Ready {
+    Arc::new(move || match meter.connected() {
         true => Ok(()),
         false => Err("there is no session with a leading controller".to_owned()),
-    };
+    })
+}
+
+/// Health and metrics, without the limits of the door.
+pub fn shown(meter: Meter) -> Router {
+    let ready = ready(meter.clone());
     let metrics = move || {
         let mut sheet = Sheet::default();
         meter.sheet(&mut sheet);
         async move { metrics_answer(sheet.text()) }
     };
-    health(Arc::new(ready)).route("/metrics", get(metrics))
+    health(ready).route("/metrics", get(metrics))
 }

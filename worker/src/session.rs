@@ -10,6 +10,7 @@ use crate::busy::Sampler;
 use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
+use crate::protection::Protection;
 use crate::registry::Registry;
 use crate::results::Results;
 use crate::source::Sources;
@@ -21,6 +22,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::security::dial::like;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::{self, BadMessage};
 use streamctl_proto::resolved::RESOLVED_VERSION;
@@ -51,8 +53,10 @@ pub struct Settings {
     pub worker: String,
     /// Where its Flight service answers, host:port.
     pub flight_address: String,
-    /// Where controllers answer: `http://host:port`.
+    /// Where controllers answer: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
+    /// How lines are protected.
+    pub protection: Protection,
 }
 
 /// What tasks work with.
@@ -92,7 +96,8 @@ enum LineEnd {
 
 /// Works for the leading controller until `stop`; then hands its shards back.
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
-    run_over(Arc::new(Grpc), settings, world, stop).await;
+    let dialer = settings.protection.dialer.clone();
+    run_over(Arc::new(Grpc { dialer }), settings, world, stop).await;
 }
 
 /// The same over lines that `dial` opens.
@@ -105,6 +110,7 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
     let mut session = Session { settings, world, dial, registry, tasks, running, leaving: false, busy };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
+    let mut told = None;
     tokio::pin!(stop);
     loop {
         for address in std::mem::take(&mut next) {
@@ -130,10 +136,18 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
             match end {
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
-                    next = vec![format!("http://{leader}")];
+                    next = vec![like(&address, &leader)];
                     break;
                 }
-                LineEnd::Broken(reason) => tracing::debug!(address, reason, "no line to this controller"),
+                LineEnd::Broken(reason) => {
+                    // What has a hint will not go away by itself: it is told once, and again when it is another.
+                    if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
+                        tracing::error!(address, reason, "this controller does not take this worker");
+                        told = Some(reason);
+                    } else {
+                        tracing::debug!(address, reason, "no line to this controller");
+                    }
+                }
             }
         }
         if next.is_empty() {
@@ -241,6 +255,7 @@ impl Session {
             Message::Welcome(welcome) => {
                 tracing::info!(term = welcome.term, "joined the leader");
             }
+            Message::Access(access) => self.settings.protection.told(access)?,
             Message::StartTask(start) => self.start(start)?,
             Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release)?,
             Message::DrainTask(drain) => {

@@ -156,7 +156,7 @@ async fn two_standbys_that_name_each_other_are_not_followed_for_ever() {
 #[test]
 fn addresses_may_go_without_their_scheme() {
     assert!(Controller::new("localhost:7070, http://b:7070").is_ok());
-    for bad in ["", ",", "https://a:1", "a b"] {
+    for bad in ["", ",", "ftp://a:1", "a b"] {
         assert_eq!(Controller::new(bad).err().unwrap().exit_code(), 2, "{bad}");
     }
 }

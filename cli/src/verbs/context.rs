@@ -3,7 +3,7 @@
 //! Rule: nothing is asked of a cluster here; what is written is checked first.
 
 use crate::client::Controller;
-use crate::context::{Chosen, Config, Context, Environment, check_name, choose};
+use crate::context::{Chosen, Config, Context, Environment, Files, check_name, choose};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use clap::{Args, Subcommand};
@@ -25,23 +25,11 @@ pub enum ContextVerb {
     Show(ShowArgs),
 }
 
-/// Of `context add`; its address is the global `--controller`.
+/// Of `context add`; its address is the global `--controller`, its files are the global ones.
 #[derive(Args, Debug, Default)]
 pub struct AddArgs {
     /// Its name
     pub name: String,
-    /// File with the certificates of those who sign the controllers'
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// File with the client's certificate
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// File with its key
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub key: Option<PathBuf>,
-    /// File with the token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
     /// Use it from now on; the first context is used at once
     #[arg(long = "use")]
     pub in_use: bool,
@@ -62,12 +50,14 @@ pub struct ShowArgs {
 }
 
 /// The global flags that matter here.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Flags<'a> {
     /// `--controller`.
     pub controller: Option<&'a str>,
     /// `--context`.
     pub context: Option<&'a str>,
+    /// `--ca` and the like.
+    pub files: &'a Files,
 }
 
 /// Reads and writes the file of contexts.
@@ -109,11 +99,13 @@ fn add(args: &AddArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -
     let file = |path: &Option<PathBuf>| path.as_ref().map(|path| readable(path)).transpose();
     let context = Context {
         controller: controller.to_owned(),
-        ca: file(&args.ca)?,
-        cert: file(&args.cert)?,
-        key: file(&args.key)?,
-        token_file: file(&args.token_file)?,
+        ca: file(&flags.files.ca)?,
+        cert: file(&flags.files.cert)?,
+        key: file(&flags.files.key)?,
+        token_file: file(&flags.files.token_file)?,
+        server_name: flags.files.server_name.clone(),
     };
+    context.dialer()?;
     let (path, mut config) = read(from)?;
     config.contexts.insert(args.name.clone(), context);
     if args.in_use || config.contexts.len() == 1 {
@@ -167,7 +159,7 @@ fn document(context: &Context) -> Value {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     json!({
         "controller": context.controller, "ca": path(&context.ca), "cert": path(&context.cert),
-        "key": path(&context.key), "token_file": path(&context.token_file),
+        "key": path(&context.key), "token_file": path(&context.token_file), "server_name": context.server_name,
     })
 }
 
@@ -176,6 +168,7 @@ fn show(args: &ShowArgs, flags: Flags<'_>, from: &Environment, out: &mut Output)
         Some(_) => choose(None, args.name.as_deref(), from)?,
         None => choose(flags.controller, flags.context, from)?,
     };
+    let context = if args.name.is_none() { context.with(flags.files) } else { context };
     let text = || {
         let mut lines = vec![];
         let mut line = |key: &str, value: String| lines.push(format!("{:<12}{value}", format!("{key}:")));
@@ -188,6 +181,9 @@ fn show(args: &ShowArgs, flags: Flags<'_>, from: &Environment, out: &mut Output)
             if let Some(path) = path {
                 line(key, path.display().to_string());
             }
+        }
+        if let Some(name) = &context.server_name {
+            line("server name", name.clone());
         }
         lines.join("\n")
     };
@@ -207,8 +203,17 @@ mod tests {
     use crate::output::tests::{captured, documented};
 
     fn say(verb: ContextVerb, controller: Option<&str>, from: &Environment) -> Result<String, CliError> {
+        say_with(verb, controller, from, &Files::default())
+    }
+
+    fn say_with(
+        verb: ContextVerb,
+        controller: Option<&str>,
+        from: &Environment,
+        files: &Files,
+    ) -> Result<String, CliError> {
         let (mut out, data, _) = captured(Format::Table);
-        run(&verb, Flags { controller, context: None }, from, &mut out)?;
+        run(&verb, Flags { controller, context: None, files }, from, &mut out)?;
         Ok(data.text())
     }
 
@@ -259,11 +264,16 @@ mod tests {
         let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
         let ca = folder.path().join("ca.pem");
         let add = || {
-            let args = AddArgs { name: "prod".into(), ca: Some(ca.clone()), ..Default::default() };
-            say(ContextVerb::Add(args), Some("http://a:1"), &from)
+            let args = AddArgs { name: "prod".into(), ..Default::default() };
+            let files = Files { ca: Some(ca.clone()), ..Files::default() };
+            say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files)
         };
         assert_eq!(add().unwrap_err().exit_code(), 2, "the file is not there");
         std::fs::write(&ca, "-").unwrap();
+        let refused = add().unwrap_err();
+        assert!(refused.to_string().contains("holds no certificate"), "{refused}");
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        std::fs::write(&ca, made.cert.pem()).unwrap();
         add().unwrap();
         assert_eq!(Config::read(&from.config.clone().unwrap()).unwrap().contexts["prod"].ca, Some(ca));
     }

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use streamctl_engine::security::Line;
 use streamctl_proto::MESSAGE_BYTES_MAX;
-use tonic::transport::Channel;
 
 /// Epochs that are looked at per question.
 const EPOCHS_PER_ASK: u64 = 100;
@@ -37,11 +37,11 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
     let (mut from, to) = args.range();
     let mut printer = Printer::new(args, out);
     while to.is_none_or(|to| from <= to) {
-        let (info, channel) = page(args, from, to, controller).await?;
+        let (info, line) = page(args, from, to, controller).await?;
         let next: Next = serde_json::from_slice(&info.app_metadata)
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
         for endpoint in &info.endpoint {
-            let flow = for_each_batch(endpoint, &channel, |batch| printer.batch(&batch)).await?;
+            let flow = for_each_batch(endpoint, controller, &line, |batch| printer.batch(&batch)).await?;
             if flow.is_break() {
                 return printer.end();
             }
@@ -59,19 +59,19 @@ async fn page(
     from: u64,
     to: Option<u64>,
     controller: &Controller,
-) -> Result<(FlightInfo, Channel), CliError> {
+) -> Result<(FlightInfo, Line), CliError> {
     let command = json!({"job": args.job, "from": from, "to": to, "limit": EPOCHS_PER_ASK, "dead_letters": true});
     let command = command.to_string();
-    let ask = |channel: Channel| {
+    let ask = |line: Line| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
-            let mut client = FlightServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client = FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut info = client.get_flight_info(descriptor).await?.into_inner();
             // Without a location the one who was asked has the rows; the controller never has any.
             if let Some(alone) = info.endpoint.iter_mut().find(|endpoint| endpoint.location.is_empty()) {
                 alone.location.push(arrow_flight::Location { uri: REUSE_CONNECTION.to_owned() });
             }
-            Ok(tonic::Response::new((info, channel)))
+            Ok(tonic::Response::new((info, line)))
         }
     };
     controller.ask(ask).await

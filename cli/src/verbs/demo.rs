@@ -6,6 +6,7 @@ use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
 use crate::views::{progress_line, status_json};
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use streamctl_worker::memory::MemoryLimit;
@@ -23,6 +24,9 @@ pub struct DemoArgs {
     /// Where the dashboard is served; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
+    /// Allow that to be reached from other machines: it is neither encrypted, nor is anybody asked who they are
+    #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
+    pub insecure: bool,
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
@@ -72,7 +76,7 @@ mod tests {
             Ok(status())
         };
         let http_listen = "127.0.0.1:0".parse().unwrap();
-        let args = DemoArgs { dir: folder.path().join("demo"), memory_limit: None, http_listen };
+        let args = DemoArgs { dir: folder.path().join("demo"), memory_limit: None, http_listen, insecure: false };
         run(&args, runner, &mut out).await.unwrap();
         assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
     }

@@ -6,6 +6,7 @@ use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json, status_text};
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
@@ -30,6 +31,9 @@ pub struct RunArgs {
     /// Where the dashboard is served; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
+    /// Allow that to be reached from other machines: it is neither encrypted, nor is anybody asked who they are
+    #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
+    pub insecure: bool,
 }
 
 /// Runs it; progress goes to standard error, the last status to standard output.
@@ -86,7 +90,8 @@ mod tests {
 
     fn args() -> RunArgs {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
-        RunArgs { file, state: None, change: false, memory_limit: None, http_listen: "127.0.0.1:0".parse().unwrap() }
+        let http_listen = "127.0.0.1:0".parse().unwrap();
+        RunArgs { file, state: None, change: false, memory_limit: None, http_listen, insecure: false }
     }
 
     #[tokio::test]

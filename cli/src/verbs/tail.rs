@@ -4,7 +4,7 @@
 //! Rule: rows are printed in the order of the epochs, none twice; where it breaks, the error says where to go on.
 
 use crate::args::TailArgs;
-use crate::client::{Controller, connect, jobs};
+use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
 use arrow::record_batch::RecordBatch;
@@ -15,9 +15,10 @@ use serde::Deserialize;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use streamctl_engine::security::Line;
+use streamctl_engine::security::dial::flight_url;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
-use tonic::transport::Channel;
 
 /// Epochs asked for at a time.
 const EPOCHS_PER_ASK: u64 = 16;
@@ -40,13 +41,13 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         None => newest(args, controller).await?,
     };
     while args.to.is_none_or(|to| from <= to) {
-        let (info, channel) = endpoints(args, from, controller).await?;
+        let (info, line) = endpoints(args, from, controller).await?;
         let next: Next = serde_json::from_slice(&info.app_metadata)
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
         let count = info.endpoint.len();
         for endpoint in info.endpoint {
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
-            let _all = for_each_batch(&endpoint, &channel, print).await.map_err(|error| match error {
+            let _all = for_each_batch(&endpoint, controller, &line, print).await.map_err(|error| match error {
                 CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
                 error => error,
             })?;
@@ -83,15 +84,15 @@ async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliErro
     Ok((published + 1).saturating_sub(args.epochs).max(1))
 }
 
-async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Result<(FlightInfo, Channel), CliError> {
+async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Result<(FlightInfo, Line), CliError> {
     let limit = args.to.map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
     let command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit}).to_string();
-    let ask = |channel: Channel| {
+    let ask = |line: Line| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
-            let mut client = FlightServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client = FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let info = client.get_flight_info(descriptor).await?.into_inner();
-            Ok(tonic::Response::new((info, channel)))
+            Ok(tonic::Response::new((info, line)))
         }
     };
     controller.ask(ask).await
@@ -100,7 +101,8 @@ async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Resul
 /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
 pub(super) async fn for_each_batch(
     endpoint: &FlightEndpoint,
-    origin: &Channel,
+    controller: &Controller,
+    origin: &Line,
     mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<ControlFlow<()>, CliError> {
     let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
@@ -108,15 +110,16 @@ pub(super) async fn for_each_batch(
     let here = [REUSE_CONNECTION.to_owned()];
     let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
     for uri in if uris.is_empty() { here.to_vec() } else { uris } {
-        let channel = if uri == REUSE_CONNECTION { Ok(origin.clone()) } else { connect(&address(&uri)).await };
-        let channel = match channel {
-            Ok(channel) => channel,
+        let line =
+            if uri == REUSE_CONNECTION { Ok(origin.clone()) } else { controller.connect(&flight_url(&uri)).await };
+        let line = match line {
+            Ok(line) => line,
             Err(status) => {
                 failures.push(format!("{uri}: {}", status.message()));
                 continue;
             }
         };
-        let service = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let service = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
         match FlightClient::new_from_inner(service).do_get(ticket.clone()).await {
             Ok(mut rows) => {
                 let broken = |error: arrow_flight::error::FlightError| CliError::Answer(format!("{uri}: {error}"));
@@ -131,12 +134,6 @@ pub(super) async fn for_each_batch(
         }
     }
     Err(CliError::Answer(failures.join("; ")))
-}
-
-/// Flight's `grpc://` and `grpc+tcp://` are plain HTTP/2.
-fn address(uri: &str) -> String {
-    let rest = uri.strip_prefix("grpc+tcp://").or_else(|| uri.strip_prefix("grpc://"));
-    rest.map_or_else(|| uri.to_owned(), |rest| format!("http://{rest}"))
 }
 
 fn print_batch(batch: &RecordBatch, out: &mut Output) -> Result<(), CliError> {

@@ -10,10 +10,15 @@ use streamctl_controller::metrics::Metrics;
 use streamctl_controller::node::{self, Doors, Parts};
 use streamctl_controller::scaling::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
-use streamctl_controller::store::{EmbeddedStore, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store};
+use streamctl_controller::store::{
+    EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store,
+};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{Seen, asked_to_stop};
 use streamctl_engine::resolve::World;
+use streamctl_engine::security::dial::DialerFiles;
+use streamctl_engine::security::tls::Pair;
+use streamctl_engine::security::{Dialer, SecurityFlags};
 use streamctl_engine::storage::Storages;
 use tokio::net::TcpListener;
 
@@ -33,7 +38,11 @@ struct Args {
     /// The address that others are told, host:port; the listening one by default.
     #[arg(long, env = "STREAMCTL_ADVERTISE")]
     advertise: Option<String>,
-    /// Where jobs are kept: etcd://host:port[,host:port...] or file:///path/to/folder (one controller only).
+    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token; nowhere by default.
+    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
+    health_listen: Option<SocketAddr>,
+    /// Where jobs are kept: etcd://host:port[,host:port...], etcds:// where it speaks TLS, or file:///path/to/folder (one
+    /// controller only).
     #[arg(long, env = "STREAMCTL_STORE", default_value = "etcd://127.0.0.1:2379")]
     store: String,
     /// Clusters with different names share an etcd without seeing each other.
@@ -42,10 +51,35 @@ struct Args {
     /// This controller's name in logs and in the store.
     #[arg(long, env = "STREAMCTL_ID")]
     id: Option<String>,
+    /// File that says who may do what; without it nobody is asked. `streamctl token new` makes its lines.
+    #[arg(long, env = "STREAMCTL_ACCESS", value_name = "FILE", help_heading = "Protection")]
+    access: Option<PathBuf>,
+    #[command(flatten)]
+    protection: SecurityFlags,
+    #[command(flatten)]
+    etcd: EtcdFlags,
     #[command(flatten)]
     seen: Seen,
     #[command(flatten)]
     scaling: ScalingFlags,
+}
+
+/// How etcd is reached. Files are read again when they change.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Protection of etcd")]
+struct EtcdFlags {
+    /// File with the certificates of those who sign etcd's; the system's authorities by default
+    #[arg(long, env = "STREAMCTL_ETCD_CA", value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// File with the certificate that is shown to etcd
+    #[arg(long, env = "STREAMCTL_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// File with its key
+    #[arg(long, env = "STREAMCTL_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// File with one line, name:password, of a user of etcd
+    #[arg(long, env = "STREAMCTL_ETCD_LOGIN_FILE", value_name = "FILE")]
+    etcd_login_file: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -54,7 +88,14 @@ async fn main() -> anyhow::Result<()> {
     args.seen.log_to_stderr("info");
     let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
+    let listeners = [("--listen", args.listen), ("--http-listen", args.http_listen)];
+    args.protection.check_listeners(&listeners, args.access.is_some())?;
+    let security = args.protection.open(args.access.as_ref(), None)?;
     let control = listen(args.listen, "--listen").await?;
+    let health = match args.health_listen {
+        Some(address) => Some(listen(address, "--health-listen").await?),
+        None => None,
+    };
     let http = listen(args.http_listen, "--http-listen").await?;
     let address = args.advertise.unwrap_or(control.local_addr()?.to_string());
     let id = args.id.unwrap_or_else(|| address.clone());
@@ -63,11 +104,12 @@ async fn main() -> anyhow::Result<()> {
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
     let traces = args.seen.traces("streamctl-controller", &id)?;
     let metrics = Metrics::tracing(traces.clone());
-    let store = open(&args.store, &args.cluster).await?;
-    let parts =
-        Parts { metrics, ..Parts::new(store, world, lister, CoreSettings { scaling, ..CoreSettings::default() }) };
-    tracing::info!(id, address, dashboard = format!("http://{}/", http.local_addr()?), "controller serves");
-    let doors = Doors { control, http: Some(http), beside: None };
+    let store = open(&args.store, &args.cluster, args.etcd, &args.protection).await?;
+    let scheme = if security.has_tls() { "https" } else { "http" };
+    let settings = CoreSettings { scaling, ..CoreSettings::default() };
+    let parts = Parts { metrics, security, ..Parts::new(store, world, lister, settings) };
+    tracing::info!(id, address, dashboard = format!("{scheme}://{}/", http.local_addr()?), "controller serves");
+    let doors = Doors { control, http: Some(http), health, beside: None };
     node::run(LeaderRecord { id, address }, doors, parts, asked_to_stop()).await?;
     traces.close();
     tracing::info!("controller stopped");
@@ -78,14 +120,27 @@ async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> 
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address} can not be listened on"))
 }
 
-async fn open(store: &str, cluster: &str) -> anyhow::Result<Arc<dyn Store>> {
-    if let Some(endpoints) = store.strip_prefix("etcd://") {
-        let endpoints = endpoints.split(',').map(|host| format!("http://{host}")).collect();
-        let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S };
+async fn open(
+    store: &str,
+    cluster: &str,
+    flags: EtcdFlags,
+    protection: &SecurityFlags,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let etcd = [("etcd://", "http"), ("etcds://", "https")];
+    let etcd = etcd.iter().find_map(|(prefix, scheme)| Some((store.strip_prefix(prefix)?, scheme)));
+    if let Some((members, scheme)) = etcd {
+        // Not shown: it would be in the log.
+        anyhow::ensure!(!members.contains('@'), "--store holds a name or a password\n  hint: use --etcd-login-file");
+        let endpoints: Vec<_> = members.split(',').map(|host| format!("{scheme}://{host}")).collect();
+        protection.check_dialled("--store", &endpoints)?;
+        let pair = flags.etcd_cert.zip(flags.etcd_key).map(|(cert, key)| Pair { cert, key });
+        let dialer = Dialer::new(DialerFiles { ca: flags.etcd_ca, pair, ..DialerFiles::default() })?;
+        let login = flags.etcd_login_file.map(EtcdLogin::open).transpose()?;
+        let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S, dialer, login };
         return Ok(Arc::new(EtcdStore::connect(settings).await?));
     }
     if let Some(path) = store.strip_prefix("file://") {
         return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path))?));
     }
-    anyhow::bail!("--store is etcd://host:port[,host:port...] or file:///path, not {store:?}")
+    anyhow::bail!("--store is etcd://host:port[,host:port...], etcds://... or file:///path, not {store:?}")
 }

@@ -12,6 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use streamctl_engine::security::gate::Asked;
 use streamctl_proto::{json as names, v1};
 use tonic::{Code, Status};
 
@@ -45,13 +46,13 @@ async fn cluster(State(shared): State<Shared>) -> Json<Value> {
     }))
 }
 
-async fn jobs(State(shared): State<Shared>) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.jobs().await?;
+async fn jobs(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
+    let answer = shared.ask.jobs(&by).await?;
     Ok(Json(json!({ "jobs": answer.jobs.iter().map(names::status).collect::<Vec<_>>() })))
 }
 
-async fn job(State(shared): State<Shared>, Path(job): Path<String>) -> Result<Json<Value>, Refused> {
-    let mut status = shared.ask.job(job).await?;
+async fn job(State(shared): State<Shared>, by: Asked, Path(job): Path<String>) -> Result<Json<Value>, Refused> {
+    let mut status = shared.ask.job(&by, job).await?;
     let omitted = keep_farthest(&mut status.shards);
     let mut answer = names::status(&status);
     answer["shards_omitted"] = json!(omitted);
@@ -80,17 +81,18 @@ struct Wanted {
 
 async fn epochs(
     State(shared): State<Shared>,
+    by: Asked,
     Path(job): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, Refused> {
     let _room = shared.epoch_reads.acquire().await;
     let limit = wanted.limit.unwrap_or(EPOCHS_SHOWN).clamp(1, EPOCHS_SHOWN_MAX);
-    let answer = shared.ask.epochs(v1::ListEpochsRequest { job, from: wanted.from, limit }).await?;
+    let answer = shared.ask.epochs(&by, v1::ListEpochsRequest { job, from: wanted.from, limit }).await?;
     Ok(Json(json!({ "epochs": answer.epochs.iter().map(names::epoch).collect::<Vec<_>>() })))
 }
 
-async fn workers(State(shared): State<Shared>) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.workers().await?;
+async fn workers(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
+    let answer = shared.ask.workers(&by).await?;
     Ok(Json(json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() })))
 }
 

@@ -2,16 +2,18 @@
 //!
 //! Owns: the line to a leader in another process. Does not own: what is asked.
 //! Rule: only the address that the store names is dialled, and only once: a leader of a moment ago that leads no more
-//! says so.
+//! says so. It is asked with the token of who asks here, so that it judges for itself.
 
 use crate::leading::LEADER_METADATA;
 use crate::service::jobs::JobsService;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streamctl_engine::security::gate::Asked;
+use streamctl_engine::security::{Dialer, Line};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::jobs_server::Jobs;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status};
 
 /// Time for a line to the leader.
@@ -25,40 +27,42 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Clone)]
 pub struct Ask {
     here: JobsService,
-    line: Arc<Mutex<Option<(String, Channel)>>>,
+    dialer: Dialer,
+    tls: bool,
+    line: Arc<Mutex<Option<(String, Line)>>>,
 }
 
 impl Ask {
     /// `here` answers while this process leads.
-    pub fn new(here: JobsService) -> Self {
-        Self { here, line: Arc::default() }
+    pub fn new(here: JobsService, dialer: Dialer, tls: bool) -> Self {
+        Self { here, dialer, tls, line: Arc::default() }
     }
 
     /// All jobs, without shards and tasks.
-    pub async fn jobs(&self) -> Result<v1::ListJobsResponse, Status> {
+    pub async fn jobs(&self, by: &Asked) -> Result<v1::ListJobsResponse, Status> {
         let asked = v1::ListJobsRequest {};
         let here = self.here.list_jobs(Request::new(asked)).await;
-        self.or_there(here, async move |mut there| there.list_jobs(asked).await).await
+        self.or_there(by, here, async move |mut there| there.list_jobs(asked).await).await
     }
 
     /// One job, whole.
-    pub async fn job(&self, job: String) -> Result<v1::JobStatus, Status> {
+    pub async fn job(&self, by: &Asked, job: String) -> Result<v1::JobStatus, Status> {
         let asked = v1::GetJobRequest { job, brief: false };
         let here = self.here.get_job(Request::new(asked.clone())).await;
-        self.or_there(here, async move |mut there| there.get_job(asked).await).await
+        self.or_there(by, here, async move |mut there| there.get_job(asked).await).await
     }
 
     /// Committed epochs.
-    pub async fn epochs(&self, asked: v1::ListEpochsRequest) -> Result<v1::ListEpochsResponse, Status> {
+    pub async fn epochs(&self, by: &Asked, asked: v1::ListEpochsRequest) -> Result<v1::ListEpochsResponse, Status> {
         let here = self.here.list_epochs(Request::new(asked.clone())).await;
-        self.or_there(here, async move |mut there| there.list_epochs(asked).await).await
+        self.or_there(by, here, async move |mut there| there.list_epochs(asked).await).await
     }
 
     /// The workers.
-    pub async fn workers(&self) -> Result<v1::ListWorkersResponse, Status> {
+    pub async fn workers(&self, by: &Asked) -> Result<v1::ListWorkersResponse, Status> {
         let asked = v1::ListWorkersRequest {};
         let here = self.here.list_workers(Request::new(asked)).await;
-        self.or_there(here, async move |mut there| there.list_workers(asked).await).await
+        self.or_there(by, here, async move |mut there| there.list_workers(asked).await).await
     }
 
     /// How many workers there should be, and why.
@@ -69,29 +73,31 @@ impl Ask {
 
     async fn or_there<T>(
         &self,
+        by: &Asked,
         here: Answer<T>,
-        there: impl AsyncFnOnce(JobsClient<Channel>) -> Answer<T>,
+        there: impl AsyncFnOnce(JobsClient<Line>) -> Answer<T>,
     ) -> Result<T, Status> {
         let status = match here {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
         let Some(leader) = leader_of(&status) else { return Err(status) };
-        let channel = self.channel(&leader)?;
-        let client = JobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let line = self.line(&leader)?.asking_as(by);
+        let client = JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
         there(client).await.map(Response::into_inner)
     }
 
-    fn channel(&self, address: &str) -> Result<Channel, Status> {
+    fn line(&self, address: &str) -> Result<Line, Status> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, channel)) = line.as_ref().filter(|(known, _)| known == address) {
-            return Ok(channel.clone());
+        if let Some((_, line)) = line.as_ref().filter(|(known, _)| known == address) {
+            return Ok(line.clone());
         }
-        let bad = |error| Status::unavailable(format!("the leader's address {address:?} is none: {error}"));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(bad)?;
-        let channel = endpoint.connect_timeout(DIAL_TIMEOUT).timeout(FORWARD_TIMEOUT).connect_lazy();
-        *line = Some((address.to_owned(), channel.clone()));
-        Ok(channel)
+        let bad = |error: Status| Status::unavailable(format!("the leader at {address:?}: {}", error.message()));
+        let url = format!("{}://{address}", if self.tls { "https" } else { "http" });
+        let tune = |endpoint: Endpoint| endpoint.connect_timeout(DIAL_TIMEOUT).timeout(FORWARD_TIMEOUT);
+        let dialled = self.dialer.line(&url, tune).map_err(bad)?;
+        *line = Some((address.to_owned(), dialled.clone()));
+        Ok(dialled)
     }
 }
 

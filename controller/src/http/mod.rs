@@ -20,6 +20,7 @@ use std::sync::Arc;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::http::{Ready, health, metrics_answer};
 use streamctl_engine::metrics::Sheet;
+use streamctl_engine::security::Dialer;
 use tokio::sync::Semaphore;
 
 /// Requests for epochs that are answered at once: old ones are read from the checkpoint location.
@@ -40,6 +41,10 @@ pub struct Shown {
     pub metrics: Metrics,
     /// Figures of a worker in the same process.
     pub beside: Option<MoreFigures>,
+    /// For asking the leader.
+    pub dialer: Dialer,
+    /// The other controllers speak TLS, as this one does.
+    pub tls: bool,
 }
 
 /// Adds figures to an answer of `/metrics`.
@@ -57,10 +62,10 @@ struct State {
 
 /// Everything that is shown, without the limits of the door.
 pub fn router(shown: Shown) -> Router {
-    let Shown { me, leader, jobs, clock, metrics, beside } = shown;
+    let Shown { me, leader, jobs, clock, metrics, beside, dialer, tls } = shown;
     let ready = ready(leader.clone());
     let epoch_reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
-    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs), clock, epoch_reads };
+    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs, dialer, tls), clock, epoch_reads };
     let api = api::routes().with_state(state);
     let figures = Router::new().route("/metrics", get(figures)).with_state((metrics, leader, beside));
     page::routes().nest("/api/v1", api).merge(figures).merge(health(ready))
@@ -78,7 +83,7 @@ async fn figures(extract::State((metrics, leader, beside)): extract::State<Figur
 }
 
 /// A controller is ready as soon as it leads or knows who does: both can be asked.
-fn ready(leader: Leader) -> Ready {
+pub fn ready(leader: Leader) -> Ready {
     Arc::new(move || match leader.who() {
         Who::Here(_) | Who::Elsewhere(Some(_)) => Ok(()),
         Who::Elsewhere(None) => Err("no controller leads at the moment".to_owned()),

@@ -42,7 +42,7 @@ impl Submitter {
     /// What a job file would change.
     pub async fn diff(&self, handle: &Handle, request: &v1::DiffRequest) -> Result<v1::DiffResponse, Status> {
         let v1::DiffRequest { spec_toml, base_dir } = request.clone();
-        let spec = parse(&v1::SubmitRequest { spec_toml: spec_toml.clone(), base_dir, ..Default::default() })?;
+        let spec = parse(&spec_toml, &base_dir)?;
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?.ok_or_else(|| not_found(&name))?;
         let resolved = resolve(&self.world, spec, sha256_hex(spec_toml.as_bytes()), (self.clock)()).await;

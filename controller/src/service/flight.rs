@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
+use streamctl_engine::security::dial::flight_location;
 use streamctl_proto::{Epoch, JobName, JobVersion, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -201,7 +202,7 @@ fn endpoint(known: &Known, epoch: Epoch, task: Option<TaskId>, addresses: &[Stri
     let ticket = Ticket::new(serde_json::to_vec(&ticket).map_err(internal)?);
     let metadata = serde_json::json!({ "epoch": epoch.0 }).to_string();
     let endpoint = FlightEndpoint::new().with_ticket(ticket).with_app_metadata(metadata);
-    Ok(addresses.iter().fold(endpoint, |endpoint, address| endpoint.with_location(format!("grpc://{address}"))))
+    Ok(addresses.iter().fold(endpoint, |endpoint, address| endpoint.with_location(flight_location(address))))
 }
 
 /// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
+use streamctl_engine::security::{Caller, Peer, Role};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
 use tokio_stream::wrappers::ReceiverStream;
@@ -47,17 +48,21 @@ impl v1::jobs_server::Jobs for JobsService {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
-        let from = request.remote_addr();
+        let from = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
+        check_places(&request.spec_toml, &request.base_dir, &caller)?;
         self.submitter.submit(&handle, &request).await.map(Response::new)
     }
 
     async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
         let handle = self.leader.handle()?;
-        let from = request.remote_addr();
+        let from = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
+        check_places(&request.spec_toml, &request.base_dir, &caller)?;
         self.submitter.diff(&handle, &request).await.map(Response::new)
     }
 
@@ -216,6 +221,21 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
     }
 }
 
+/// Folders of the machines are read and written with the rights of our programs: that takes more than the right to run
+/// jobs.
+fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), Status> {
+    if caller.may(Role::Admin) {
+        return Ok(());
+    }
+    let spec = super::submit::parse(spec_toml, base_dir)?;
+    let Some(place) = spec.local_place() else { return Ok(()) };
+    let name = caller.name.as_deref().unwrap_or_default();
+    Err(Status::permission_denied(told(&format!(
+        "{place} is a folder of the cluster's machines: a job with it needs the role admin, and {name} has not\n  hint: \
+         use s3:// places, or have somebody with that role submit it"
+    ))))
+}
+
 /// A refusal as it fits into the headers in which it travels: clients take 16 KiB of them, and what is not ASCII has
 /// three bytes for one.
 pub(super) fn told(text: &str) -> String {
@@ -266,6 +286,19 @@ mod tests {
         ] {
             assert_eq!(check_base_dir(base_dir, peer).is_ok(), good, "{base_dir} {peer:?}");
         }
+    }
+
+    #[test]
+    fn a_job_on_folders_of_the_machines_needs_more_than_the_right_to_run_jobs() {
+        let spec_toml = include_str!("../../../deploy/jobs/sales-by-country.toml").to_owned();
+        let local = spec_toml.replace("s3://my-bucket/output/lab4/sales/", "/etc/");
+        let submit = |spec_toml: &str| v1::SubmitRequest { spec_toml: spec_toml.to_owned(), ..Default::default() };
+        let of = |role| Caller { name: Some("ci".into()), role: Some(role) };
+        assert!(check_places(&submit(&spec_toml), &of(Role::Operate)).is_ok());
+        let refused = check_places(&submit(&local), &of(Role::Operate)).unwrap_err();
+        assert!(refused.message().contains("/etc/ is a folder") && refused.message().contains("hint: "), "{refused}");
+        assert!(check_places(&submit(&local), &of(Role::Admin)).is_ok());
+        assert!(check_places(&submit(&local), &Caller::ANYBODY).is_ok());
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Submitter {
     /// Starts a job, or says everything that is wrong with it.
     pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
         let (text, dry_run) = (&request.spec_toml, request.dry_run);
-        let spec = parse(request)?;
+        let spec = parse(&request.spec_toml, &request.base_dir)?;
         let digest = sha256_hex(text.as_bytes());
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
@@ -101,10 +101,10 @@ impl Submitter {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` with every problem that finds room.
-pub fn parse(request: &v1::SubmitRequest) -> Result<JobSpec, Status> {
-    let parsed = match request.base_dir.as_str() {
-        "" => JobSpec::parse(&request.spec_toml),
-        folder => JobSpec::parse_in(&request.spec_toml, Path::new(folder)),
+pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
+    let parsed = match base_dir {
+        "" => JobSpec::parse(spec_toml),
+        folder => JobSpec::parse_in(spec_toml, Path::new(folder)),
     };
     parsed.map_err(|problems| Status::invalid_argument(told(&problems.to_string())))
 }

@@ -3,6 +3,7 @@
 //! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
 //! Rule: a message that is not one ends the session with the field named; nothing of it is used.
 
+use crate::admission::Admission;
 use crate::core::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd};
 use crate::handle::{Handle, NotLeading};
 use crate::leading::Leader;
@@ -27,6 +28,8 @@ pub struct WorkersService {
     pub leader: Leader,
     /// The lines to the workers.
     pub sessions: Arc<Sessions>,
+    /// Whom workers let in.
+    pub admission: Admission,
 }
 
 /// What is said to a worker, from Welcome on.
@@ -60,10 +63,12 @@ impl WorkersService {
         let (session, outbox) = self.sessions.open(worker.clone());
         tracing::info!(%worker, session, flight_address, tasks = tasks.len(), "worker joined");
         let welcome = v1::Welcome { term: handle.term.0, heartbeat_ms: HEARTBEAT_MS };
-        let welcome = v1::ControllerMessage { message: Some(v1::controller_message::Message::Welcome(welcome)) };
+        // After the session was opened: a change from now on comes through it.
+        let begin = [v1::controller_message::Message::Welcome(welcome), self.admission.message()];
+        let begin = begin.map(|message| Ok(v1::ControllerMessage { message: Some(message) }));
         handle.tell(Event::WorkerJoined { worker: worker.clone(), session, flight_address, tasks }).await?;
         tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
-        let answers = futures::stream::once(async { Ok(welcome) }).chain(ReceiverStream::new(outbox));
+        let answers = futures::stream::iter(begin).chain(ReceiverStream::new(outbox));
         Ok(Box::pin(answers))
     }
 }

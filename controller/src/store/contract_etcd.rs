@@ -85,7 +85,13 @@ impl Server {
 }
 
 async fn candidate(endpoints: Vec<String>, cluster: &str) -> Arc<EtcdStore> {
-    let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S };
+    let settings = EtcdSettings {
+        endpoints,
+        cluster: cluster.to_owned(),
+        lease_ttl_s: LEASE_TTL_S,
+        dialer: Default::default(),
+        login: None,
+    };
     Arc::new(EtcdStore::connect(settings).await.expect("the endpoints are well formed"))
 }
 
@@ -238,6 +244,8 @@ async fn an_address_without_etcd_is_unavailable_and_a_wrong_one_refused() {
         endpoints: vec![endpoint.to_owned()],
         cluster: "x".into(),
         lease_ttl_s: LEASE_TTL_S,
+        dialer: Default::default(),
+        login: None,
     };
     let nobody = EtcdStore::connect(settings("http://127.0.0.1:1")).await.expect("connecting is lazy");
     let silent = nobody.load().await;

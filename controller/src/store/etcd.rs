@@ -17,9 +17,11 @@ use etcd_client::{
     TxnOpResponse, TxnResponse, WatchOptions,
 };
 use lease::Lease;
+pub use members::EtcdLogin;
 use members::Members;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use streamctl_engine::security::Dialer;
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -33,14 +35,18 @@ const LOAD_PAGE_KEYS: i64 = 256;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Which etcd, and for whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EtcdSettings {
-    /// `http://host:port` of each member.
+    /// `http://host:port`, or `https://`, of each member.
     pub endpoints: Vec<String>,
     /// Names this cluster's keys; no slash.
     pub cluster: String,
     /// [`LEASE_TTL_S`] when in doubt; etcd raises it to 1.5 of its election time-outs.
     pub lease_ttl_s: u64,
+    /// Whom to trust and what to show, where members speak TLS.
+    pub dialer: Dialer,
+    /// The user of this process and its password; none: etcd asks for none, or takes the certificate's name.
+    pub login: Option<EtcdLogin>,
 }
 
 /// A candidate on an etcd.
@@ -63,7 +69,7 @@ enum Guarded {
 impl EtcdStore {
     /// Prepares the connection; an etcd that does not answer yet is no error here.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
-        let members = Arc::new(Members::connect(settings.endpoints).await?);
+        let members = Arc::new(Members::connect(settings.endpoints, &settings.dialer, settings.login).await?);
         let (keys, lease_ttl_s) = (Keys::new(&settings.cluster), settings.lease_ttl_s);
         Ok(Self { members, keys, lease_ttl_s, mine: Mutex::new(None) })
     }

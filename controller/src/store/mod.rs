@@ -15,7 +15,7 @@ mod memory;
 mod replays;
 
 pub use embedded::EmbeddedStore;
-pub use etcd::{EtcdSettings, EtcdStore, LEASE_TTL_S};
+pub use etcd::{EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 pub use memory::{Fault, MemoryStore};

@@ -10,6 +10,8 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use std::time::Duration;
+use streamctl_engine::security::Dialer;
+use streamctl_engine::security::dial::flight_url;
 use streamctl_proto::verify::{EpochOutcome, EpochTicket, VERIFY_ACTION};
 use streamctl_proto::{Manifest, ResolvedJob};
 use tonic::transport::Endpoint;
@@ -33,6 +35,8 @@ pub trait Replayer: Send + Sync {
 pub struct FlightReplayer {
     /// Who leads.
     pub leader: Leader,
+    /// With the token that workers know this controller by.
+    pub dialer: Dialer,
 }
 
 #[async_trait]
@@ -50,7 +54,7 @@ impl Replayer for FlightReplayer {
         };
         let mut failures = vec![];
         for address in &addresses {
-            match ask(address, body.clone()).await {
+            match ask(&self.dialer, address, body.clone()).await {
                 Ok(outcome) => return outcome,
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }
@@ -72,14 +76,14 @@ impl FlightReplayer {
     }
 }
 
-async fn ask(address: &str, body: Vec<u8>) -> Result<EpochOutcome, Status> {
-    let unavailable = |error: tonic::transport::Error| Status::unavailable(streamctl_proto::describe(&error));
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unavailable)?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REPLAY_TIMEOUT);
-    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE);
-    let channel = endpoint.connect().await.map_err(unavailable)?;
+async fn ask(dialer: &Dialer, address: &str, body: Vec<u8>) -> Result<EpochOutcome, Status> {
+    let tune = |endpoint: Endpoint| {
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REPLAY_TIMEOUT);
+        endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE)
+    };
+    let line = dialer.connect(&flight_url(address), tune).await?;
     let action = Action { r#type: VERIFY_ACTION.to_owned(), body: body.into() };
-    let answer = FlightServiceClient::new(channel).do_action(Request::new(action)).await?;
+    let answer = FlightServiceClient::new(line).do_action(Request::new(action)).await?;
     let Some(result) = answer.into_inner().next().await else {
         return Err(Status::new(Code::Internal, "it answered nothing"));
     };

@@ -52,6 +52,14 @@ fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
     if text.contains(['*', '?']) {
         return Err(("patterns are not supported".into(), "name the folder; every file below it is read".into()));
     }
+    if text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+        // Not shown: it would be logged.
+        let hint = "take it out; credentials are those of the programs";
+        return Err((
+            "holds a name or a password: a job file is stored and shown, and holds no secret".into(),
+            hint.into(),
+        ));
+    }
     match text.split_once("://") {
         Some(("s3", rest)) => s3(rest),
         Some(("s3a" | "s3n", rest)) => Err((format!("unknown scheme in {text:?}"), format!("write \"s3://{rest}\""))),

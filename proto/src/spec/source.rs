@@ -180,6 +180,12 @@ impl Kind for Address {
 impl Read for Address {
     fn read(&self, entry: &Entry<'_>) -> Option<String> {
         let url = entry.text("")?;
+        if url.contains('@') {
+            // Not shown: it would be logged with the job.
+            let hint = "take it out; credentials are those of the programs, or of a role (role_arn)";
+            entry.refuse("holds a name or a password: a job file is stored and shown, and holds no secret", hint);
+            return None;
+        }
         let good = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !good {
             let example = "for example \"https://kinesis.eu-central-1.amazonaws.com\"";

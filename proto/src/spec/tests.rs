@@ -251,3 +251,33 @@ fn a_key_is_found_again_by_its_name() {
     assert_eq!(super::line_of(text, "lookup.path"), Some(8));
     assert_eq!(super::line_of(text, "sink.format"), None);
 }
+
+#[test]
+fn a_name_or_password_in_an_address_is_refused_and_not_shown() {
+    let secret = "hunter2-password";
+    let places = [
+        job("").replace("s3://bucket/out/", &format!("s3://me:{secret}@bucket/out/")),
+        job("").replace("s3://bucket/out/", &format!("s3a://me:{secret}@bucket/out/")),
+        job(&format!("endpoint = \"https://me:{secret}@kinesis.example\"")),
+    ];
+    for text in places {
+        let told = refusal(&text);
+        assert!(told.contains("holds a name or a password") && !told.contains(secret), "{told}");
+    }
+}
+
+#[test]
+fn a_place_on_the_machines_is_found_wherever_it_stands() {
+    assert_eq!(JobSpec::parse(&job("")).unwrap().local_place(), None);
+    for (from, to) in [("s3://bucket/out/", "/out/"), ("s3://bucket/checkpoint/", "/checkpoint/")] {
+        assert_eq!(JobSpec::parse(&job("").replace(from, to)).unwrap().local_place(), Some(to));
+    }
+    let lookup = "[[lookup]]\nname = \"l\"\npath = \"/lookup/\"\n";
+    let dead = "[dead_letter]\npath = \"/dead/\"\n";
+    assert_eq!(JobSpec::parse(&job(lookup)).unwrap().local_place(), Some("/lookup/"));
+    assert_eq!(JobSpec::parse(&job(dead)).unwrap().local_place(), Some("/dead/"));
+    let schema = job("schema_file = \"/schema.json\"")
+        .replace("catalog = { database = \"d\", table = \"t\" }", "stream = \"s\"");
+    assert_eq!(JobSpec::parse(&schema).unwrap().local_place(), Some("/schema.json"));
+    assert_eq!(JobSpec::parse_in(FILES, Path::new("/jobs")).unwrap().local_place(), Some("/jobs/data/orders/"));
+}

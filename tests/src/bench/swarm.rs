@@ -38,6 +38,7 @@ fn workers(count: usize, controller: &str) -> Runtime {
             memory_limit: "128MiB".parse().expect("it is a size"),
             compute: runtime.handle().clone(),
             meter: Meter::default(),
+            security: Default::default(),
         };
         runtime.spawn(node::run(listener, parts, std::future::pending()));
     }

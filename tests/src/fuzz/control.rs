@@ -6,6 +6,7 @@
 use prost::Message as _;
 use std::collections::BTreeMap;
 use streamctl_controller::service::workers::read_hello;
+use streamctl_engine::security::Policy;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{Clamp, JobName, ResolvedJob, TaskId, convert, v1};
 use streamctl_worker::registry::Registry;
@@ -72,6 +73,7 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
             };
             registry.committed(&job, window);
         }
+        Message::Access(access) => drop(Policy::from_wire(access)),
         Message::Welcome(_) | Message::ReleaseTask(_) | Message::DrainTask(_) => {}
     }
 }

@@ -432,6 +432,7 @@ impl World {
             clock: self.clock(skew_ms),
             witness: Some(Arc::new(Watcher { place, weather, calm })),
             metrics: Default::default(),
+            security: Default::default(),
         };
         let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
         let node = Arc::new(Node::new(me, parts));
@@ -449,6 +450,7 @@ impl World {
             worker: name,
             flight_address: format!("{place}:1"),
             controllers: controllers.map(|name| format!("http://{name}")).collect(),
+            protection: Default::default(),
         };
         let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
         Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use streamctl_tests::places::servers_folder;
+use streamctl_tests::places::{binary, servers_folder};
 
 /// Each value that a user sets, and what must then be in the rendered text (`!`: must not).
 const VALUES: &[(&str, &str)] = &[
@@ -14,7 +14,18 @@ const VALUES: &[(&str, &str)] = &[
     ("image.pullPolicy=Always", "imagePullPolicy: Always"),
     ("image.pullSecrets[0]=key", "- name: key"),
     ("cluster=sales", "--cluster=sales"),
-    ("etcd.endpoints={a:1,b:2}", "--store=etcd://a:1,b:2"),
+    ("etcd.endpoints={a:1,b:2}", "--store=etcds://a:1,b:2"),
+    ("etcd.tlsSecret=etcd-other", "secretName: etcd-other"),
+    ("etcd.clientCertificate=false", "!--etcd-cert"),
+    ("etcd.loginSecret=etcd-user", "--etcd-login-file=/etc/streamctl/etcd-login/login"),
+    ("security.insecure=true", "- --insecure"),
+    ("security.tls.secret=other", "secretName: other"),
+    ("security.tls.name=named", "--tls-name=named"),
+    ("security.tls.mutual=true", "--tls-client-ca=/etc/streamctl/tls/ca.crt"),
+    ("security.accessSecret=people", "secretName: people"),
+    ("security.joinTokenSecret=joins", "secretName: joins"),
+    ("serviceMonitor.enabled=true,serviceMonitor.tokenSecret=prom", "credentials: { name: prom, key: token }"),
+    ("serviceMonitor.enabled=true,security.tls.name=named", "serverName: named"),
     ("env.AWS_REGION=eu-west-1", "name: AWS_REGION\n"),
     ("logFormat=text", "--log-format=text"),
     ("serviceAccount.create=false", "!kind: ServiceAccount"),
@@ -76,13 +87,60 @@ fn run(program: &str, args: &[&str]) -> String {
     text
 }
 
+/// What a user must say before the chart is rendered at all.
+const SECRETS: &str =
+    "security.tls.secret=own-tls,security.accessSecret=access,security.joinTokenSecret=join,etcd.tlsSecret=etcd-tls";
+
 fn render(set: &str) -> String {
+    let (chart, set) = (deploy("helm/streamctl"), format!("{SECRETS},{set}"));
+    run("helm/helm", &["template", "r", &chart, "--set", set.trim_end_matches(',')])
+}
+
+/// Why the chart is not rendered.
+fn refused(set: &str) -> String {
+    let output =
+        Command::new(tool("helm/helm")).args(["template", "r", &deploy("helm/streamctl"), "--set", set]).output();
+    let output = output.unwrap();
+    assert!(!output.status.success(), "{set} is rendered");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_chart_whose_pods_would_not_start_is_not_rendered() {
+    let told = refused("cluster=x");
+    assert!(told.contains("security.tls.secret") && told.contains("security.insecure=true"), "{told}");
+    assert!(refused("security.tls.secret=a").contains("security.accessSecret"));
+    assert!(refused("security.tls.secret=a,security.accessSecret=b").contains("security.joinTokenSecret"));
+    assert!(refused("security.tls.secret=a,security.tls.mutual=true").contains("etcd.tlsSecret"));
     let chart = deploy("helm/streamctl");
-    let mut args = vec!["template", "r", &chart];
-    if !set.is_empty() {
-        args.extend(["--set", set]);
+    let open = run("helm/helm", &["template", "r", &chart, "--set", "security.insecure=true"]);
+    assert_eq!(open.matches("- --insecure").count(), 2, "{open}");
+    assert!(
+        open.contains("--store=etcd://") && open.contains("--controller=http://") && !open.contains("volumes:"),
+        "{open}"
+    );
+    validate(&open);
+}
+
+/// What the chart gives our programs, they know: each flag stands in the program's own help.
+#[test]
+fn every_flag_of_the_chart_is_one_of_the_program() {
+    let all = "security.tls.mutual=true,security.joinTokenSecret=j,etcd.loginSecret=l,security.insecure=true";
+    let rendered = render(all);
+    for (program, at) in [
+        ("streamctl-controller", "command: [streamctl-controller]"),
+        ("streamctl-worker", "command: [streamctl-worker]"),
+    ] {
+        let help = Command::new(binary(program)).arg("--help").output().unwrap();
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let args = rendered.split(at).nth(1).unwrap().split("env:").next().unwrap();
+        let flags: Vec<_> = args.lines().filter_map(|line| line.trim().strip_prefix("- --")).collect();
+        assert!(flags.len() >= 10, "{args}");
+        for flag in flags {
+            let flag = format!("--{}", flag.split('=').next().unwrap());
+            assert!(help.contains(&flag), "{program} has no {flag}");
+        }
     }
-    run("helm/helm", &args)
 }
 
 fn added(part: &str) -> bool {
@@ -100,7 +158,7 @@ fn validate(rendered: &str) {
 
 #[test]
 fn the_chart_as_it_is_runs_without_rights_and_hands_back_in_time() {
-    run("helm/helm", &["lint", &deploy("helm/streamctl")]);
+    run("helm/helm", &["lint", &deploy("helm/streamctl"), "--set", SECRETS]);
     let rendered = render("");
     validate(&rendered);
     let twice = |text: &str| assert_eq!(rendered.matches(text).count(), 2, "{text} in {rendered}");

@@ -23,6 +23,7 @@ mod model_job;
 mod notebook;
 mod quick_start;
 mod scaling;
+mod security;
 mod simulation;
 mod support;
 mod top;

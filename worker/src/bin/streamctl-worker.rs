@@ -3,8 +3,10 @@
 use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{Seen, asked_to_stop};
+use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
@@ -37,9 +39,17 @@ struct Args {
     /// 16GiB.
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
-    /// Where health and metrics are served over HTTP; nowhere by default.
+    /// Where metrics and health are served over HTTP; nowhere by default.
     #[arg(long, env = "STREAMCTL_HTTP_LISTEN")]
     http_listen: Option<SocketAddr>,
+    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token; nowhere by default.
+    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
+    health_listen: Option<SocketAddr>,
+    /// File with the token (of the role worker) that lets it join.
+    #[arg(long, env = "STREAMCTL_JOIN_TOKEN_FILE", value_name = "FILE", help_heading = "Protection")]
+    join_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    protection: SecurityFlags,
     #[command(flatten)]
     seen: Seen,
 }
@@ -62,13 +72,27 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let shown = args.http_listen.map(|address| ("--http-listen", address));
+    let listeners: Vec<_> = [("--listen", args.listen)].into_iter().chain(shown).collect();
+    // Who may come is told by the controllers; until then nobody is let in.
+    args.protection.check_listeners(&listeners, true)?;
+    args.protection.check_dialled("--controller", &args.controller)?;
+    let security = args.protection.open(None, args.join_token_file.as_ref())?;
     let flight = listen(args.listen, "--listen").await?;
+    let health = match args.health_listen {
+        Some(address) => Some(listen(address, "--health-listen").await?),
+        None => None,
+    };
     let http = match args.http_listen {
         Some(address) => Some(listen(address, "--http-listen").await?),
         None => None,
     };
     let flight_address = args.advertise.unwrap_or(flight.local_addr()?.to_string());
     let worker = args.id.unwrap_or_else(|| format!("{flight_address}-{}", std::process::id()));
+    let flight_address = match security.has_tls() {
+        true => format!("grpc+tls://{flight_address}"),
+        false => flight_address,
+    };
     let aws = Aws::new(AwsSettings::from_env());
     let storages = Storages::new(aws.clone());
     let memory_limit = args.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine);
@@ -76,8 +100,8 @@ async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> 
     let meter = Meter::tracing(traces.clone());
     tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
     let controllers = args.controller;
-    let parts = Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter };
-    node::run(Doors { flight, http }, parts, asked_to_stop()).await?;
+    let parts = Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security };
+    node::run(Doors { flight, http, health }, parts, asked_to_stop()).await?;
     traces.close();
     tracing::info!("worker stopped");
     Ok(())

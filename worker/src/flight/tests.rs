@@ -91,6 +91,7 @@ fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str
         worker: "w".into(),
         flight_address: "here:1".into(),
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
+        protection: Default::default(),
     };
     FlightRows { settings, world: World { storages, sources, results, budget, compute, meter: Default::default() } }
 }

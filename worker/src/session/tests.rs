@@ -106,6 +106,7 @@ impl Worker {
             worker: "w".into(),
             flight_address: "here:1".into(),
             controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
+            protection: Default::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };

@@ -149,10 +149,3 @@ fn rows_are_a_table_or_json_lines() {
     assert_eq!(batch_text(&batch(), Format::Json).unwrap(), "{\"code\":\"DE\"}\n{\"code\":null}\n");
     assert_eq!(batch_text(&batch(), Format::Table).unwrap().lines().nth(3), Some("| DE   |"));
 }
-
-#[test]
-fn flight_locations_become_addresses() {
-    assert_eq!(address("grpc://h:1"), "http://h:1");
-    assert_eq!(address("grpc+tcp://h:1"), "http://h:1");
-    assert_eq!(address("http://h:1"), "http://h:1");
-}

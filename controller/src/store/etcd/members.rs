@@ -1,22 +1,68 @@
 //! The members of an etcd cluster: which one is asked, how long, what their errors mean.
 //!
+//! Owns: saying who asks, where etcd wants to know. Does not own: certificates and their files (`Dialer`).
 //! Rule: one member is asked until it fails to answer, then the next. A balanced channel would go on asking one that
 //! hangs: it keeps its connection and looks idle.
 
 use crate::store::StoreError;
-use etcd_client::{Client, ConnectOptions, Error};
+use etcd_client::{BalancedChannelBuilder, Channel, Client, ConnectOptions, Error};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use streamctl_engine::security::files::Reloading;
+use streamctl_engine::security::{Dialer, SecurityError, tls};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
+use tonic::transport::Endpoint;
+use tonic::transport::channel::Change;
 
 /// Longest wait for an answer; then the outcome is unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for a connection to one member.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A user of etcd and its password, as their file changes.
+#[derive(Clone)]
+pub struct EtcdLogin(Arc<Reloading<(String, String)>>);
+
+impl EtcdLogin {
+    /// From a file of one line, `name:password`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn open(path: PathBuf) -> Result<Self, SecurityError> {
+        let file = Reloading::load("user of etcd", vec![path], |contents| tls::login(&contents[0]))?;
+        file.keep_fresh();
+        Ok(Self(file))
+    }
+}
+
+/// As whom a client has said that it asks.
+type LoggedIn = Mutex<Option<Arc<(String, String)>>>;
+
+/// A line of ours as the library wants it: it would make TLS from files that it reads once.
+struct OneMember(tonic::transport::Channel);
+
+impl BalancedChannelBuilder for OneMember {
+    type Error = tonic::transport::Error;
+
+    fn balanced_channel(
+        self,
+        size: usize,
+    ) -> Result<(Channel, mpsc::Sender<Change<axum::http::Uri, Endpoint>>), Self::Error> {
+        let (changes, mut unused) = mpsc::channel(size);
+        // It adds its endpoint, and takes it for an error when nobody listens.
+        tokio::spawn(async move { while unused.recv().await.is_some() {} });
+        Ok((Channel::Tonic(self.0), changes))
+    }
+}
+
 /// One client per member.
 pub(super) struct Members {
     clients: Vec<Client>,
+    login: Option<EtcdLogin>,
+    logged_in: Vec<LoggedIn>,
     endpoints: Vec<String>,
     current: AtomicUsize,
 }
@@ -32,17 +78,33 @@ pub(super) enum Failure {
 
 impl Members {
     /// Prepares connections; they are made when they are needed.
-    pub(super) async fn connect(endpoints: Vec<String>) -> Result<Self, StoreError> {
+    pub(super) async fn connect(
+        endpoints: Vec<String>,
+        dialer: &Dialer,
+        login: Option<EtcdLogin>,
+    ) -> Result<Self, StoreError> {
         if endpoints.is_empty() {
             return Err(store_error("", &Failure::Etcd(Error::InvalidArgs("no endpoint is named".into()))));
         }
         let mut clients = Vec::new();
         for endpoint in &endpoints {
-            let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
-            let connected = Client::connect([endpoint], Some(options)).await;
+            let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_auto_token_refresh(true);
+            let connected = match endpoint.strip_prefix("https://") {
+                None => Client::connect([endpoint], Some(options)).await,
+                Some(rest) => {
+                    let line = dialer.channel(endpoint, |endpoint| endpoint.connect_timeout(CONNECT_TIMEOUT));
+                    let line = line.map_err(|refused| StoreError::Refused {
+                        reason: format!("etcd at {endpoint}: {}", refused.message()),
+                        hint: "name each member as etcds://host:port, and its authority with --etcd-ca".to_owned(),
+                    })?;
+                    let plain = [format!("http://{rest}")];
+                    Client::connect_with_balanced_channel(plain, Some(options), OneMember(line)).await
+                }
+            };
             clients.push(connected.map_err(|error| store_error(endpoint, &Failure::Etcd(error)))?);
         }
-        Ok(Self { clients, endpoints, current: AtomicUsize::new(0) })
+        let logged_in = clients.iter().map(|_| Mutex::default()).collect();
+        Ok(Self { clients, login, logged_in, endpoints, current: AtomicUsize::new(0) })
     }
 
     /// A client of the member that is asked now, for what lasts longer than a call.
@@ -69,7 +131,11 @@ impl Members {
         limit: Duration,
         question: impl FnOnce(Client) -> F,
     ) -> Result<T, Failure> {
-        let answer = match timeout(limit, question(self.clients[member].clone())).await {
+        let asked = async {
+            self.log_in(member).await?;
+            question(self.clients[member].clone()).await
+        };
+        let answer = match timeout(limit, asked).await {
             Ok(answer) => answer.map_err(Failure::Etcd),
             Err(_late) => Err(Failure::Late(limit)),
         };
@@ -79,6 +145,18 @@ impl Members {
             let _moved = self.current.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// Says who asks, where there is a user that this client has not told yet: all its calls carry what it gets for it.
+    async fn log_in(&self, member: usize) -> Result<(), Error> {
+        let Some(EtcdLogin(login)) = &self.login else { return Ok(()) };
+        let user = login.current();
+        let mut known = self.logged_in[member].lock().await;
+        if known.as_ref() != Some(&user) {
+            self.clients[member].clone().update_user(Some((*user).clone())).await?;
+            *known = Some(user);
+        }
+        Ok(())
     }
 
     /// Asks with the usual limit.
@@ -101,14 +179,21 @@ impl Failure {
     }
 }
 
+const ABOUT_USERS: &str = "this etcd asks for a user: name a file with name:password (--etcd-login-file), or a certificate \
+                           whose common name is one, and give it the rights on /streamctl/";
+
 /// What to do about an error that will not go away by itself.
 fn hint(error: &Error) -> Option<&'static str> {
     use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
     match error {
-        Error::InvalidArgs(_) | Error::InvalidUri(_) => Some("name each member as http://host:port"),
+        Error::InvalidArgs(_) | Error::InvalidUri(_) => {
+            Some("name each member as etcd://host:port, or etcds:// where it speaks TLS")
+        }
         Error::GRpcStatus(status) => match status.code() {
-            Unauthenticated | PermissionDenied => {
-                Some("this etcd asks for a user, which streamctl does not have: let it listen where no user is needed")
+            Unauthenticated | PermissionDenied => Some(ABOUT_USERS),
+            // So it says that a password is wrong, or that there must be one.
+            InvalidArgument if ["authentication", "user name"].iter().any(|words| status.message().contains(words)) => {
+                Some(ABOUT_USERS)
             }
             InvalidArgument => Some("see etcd's log; a value may be larger than its --max-request-bytes"),
             _ => None,

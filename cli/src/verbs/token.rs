@@ -1,0 +1,88 @@
+//! `streamctl token`: makes tokens, and the lines by which controllers know them.
+//!
+//! Rule: the token goes into a file that only its owner reads; what is printed lets nobody in.
+
+use crate::error::CliError;
+use crate::output::Output;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use streamctl_engine::security::access::line_for;
+use streamctl_engine::security::{Role, SecurityError, Token};
+
+/// Of `token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a token, and print its line for the controllers' --access file
+    New(NewArgs),
+}
+
+/// Of `token new`.
+#[derive(Args, Debug)]
+pub struct NewArgs {
+    /// Who will have it
+    #[arg(long)]
+    pub name: String,
+    /// What they may do: view, operate, admin; worker for joining workers
+    #[arg(long)]
+    pub role: Role,
+    /// Where the token is written; NAME.token here when left out
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Makes it.
+pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
+    let TokenVerb::New(args) = verb;
+    let token = Token::generate()?;
+    let line = line_for(&args.name, args.role, token.digest())?;
+    let path = args.out.clone().unwrap_or_else(|| format!("{}.token", args.name).into());
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let written = written.and_then(|mut file| file.write_all(format!("{}\n", token.reveal()).as_bytes()));
+    written.map_err(|error| CliError::Local {
+        message: format!("{} can not be written: {error}", path.display()),
+        hint: "--out names another file; one that is there is not written over".into(),
+    })?;
+    let file = path.display().to_string();
+    let json = || json!({"name": args.name, "role": args.role.as_str(), "sha256": token.digest().to_hex(), "file": file, "line": line});
+    out.either(|| line.trim_end().to_owned(), json)?;
+    out.note(&format!("the token is in {file}: give it to {} (--token-file); it is nowhere else", args.name));
+    out.note("add the lines above to the file that the controllers have as --access: they read it by themselves");
+    Ok(())
+}
+
+impl From<SecurityError> for CliError {
+    fn from(SecurityError { problem, hint }: SecurityError) -> Self {
+        Self::Usage { message: problem, hint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::captured;
+    use std::os::unix::fs::PermissionsExt;
+    use streamctl_engine::security::AccessTable;
+
+    #[test]
+    fn a_new_token_is_in_its_file_alone_and_the_printed_line_knows_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ci");
+        let (mut out, data, notes) = captured(Format::Table);
+        let verb = TokenVerb::New(NewArgs { name: "ci".into(), role: Role::Operate, out: Some(path.clone()) });
+        run(&verb, &mut out).unwrap();
+        let token = Token::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let caller = AccessTable::parse(&data.text()).unwrap().by_token(&token.digest()).unwrap();
+        assert!(caller.may(Role::Operate) && !caller.may(Role::Admin));
+        assert!(!data.text().contains(token.reveal()) && !notes.text().contains(token.reveal()));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = run(&verb, &mut out).unwrap_err();
+        assert!(error.hint().unwrap().contains("--out") && error.exit_code() == 1, "{error}");
+        let bad = NewArgs { name: "a b".into(), role: Role::View, out: Some(path.clone()) };
+        assert_eq!(run(&TokenVerb::New(bad), &mut out).unwrap_err().exit_code(), 2);
+        assert_eq!(Token::parse(&std::fs::read_to_string(&path).unwrap()).unwrap(), token, "it was not written over");
+    }
+}

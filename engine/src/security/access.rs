@@ -1,0 +1,347 @@
+//! Who may do what: a file of names, roles, and digests of tokens.
+//!
+//! Owns: roles, the table, who a caller is. Does not own: which role a method needs (`methods`), refusing (`gate`).
+//! Rule: the table holds nothing that lets anybody in who reads it.
+
+use super::SecurityError;
+use super::token::TokenDigest;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use streamctl_proto::v1;
+
+/// Entries of a table.
+pub const ACCESS_ENTRIES_MAX: usize = 1_000;
+/// Longest name of an entry.
+pub const ACCESS_NAME_CHARS_MAX: usize = 63;
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Be a worker: open a session, and nothing that people do.
+    Worker,
+    /// Look at everything, read results.
+    View,
+    /// And start, stop and verify jobs whose data lies in S3.
+    Operate,
+    /// And start jobs that read and write folders of the machines.
+    Admin,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Worker, Self::View, Self::Operate, Self::Admin];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::View => "view",
+            Self::Operate => "operate",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        found.ok_or_else(|| format!("{text:?} is no role: view, operate, admin and worker are"))
+    }
+}
+
+/// Who asks, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The entry's name; none where nobody is asked for one.
+    pub name: Option<String>,
+    /// What it may do; none: everything, since nobody is asked.
+    pub role: Option<Role>,
+}
+
+impl Caller {
+    /// Where no table says who may come.
+    pub const ANYBODY: Self = Self { name: None, role: None };
+
+    /// Whether it may do what needs this role of people.
+    pub fn may(&self, least: Role) -> bool {
+        self.role.is_none_or(|role| role >= least && role != Role::Worker)
+    }
+
+    /// Whether it may be a worker.
+    pub fn may_work(&self) -> bool {
+        self.role.is_none_or(|role| role == Role::Worker)
+    }
+}
+
+/// By what somebody is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of this digest.
+    Token(TokenDigest),
+    /// A certificate of ours that carries this DNS name.
+    Certificate(String),
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// How they are known.
+    pub proof: Proof,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessTable {
+    entries: Vec<Entry>,
+}
+
+/// Whether a program asks who comes.
+#[derive(Clone, Debug)]
+pub enum Policy {
+    /// Whoever gets a connection may do everything.
+    Open,
+    /// Nobody is let in yet, and why.
+    Closed(&'static str),
+    /// As the table says.
+    Table(AccessTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    token: Vec<RawToken>,
+    #[serde(default)]
+    certificate: Vec<RawCertificate>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawToken {
+    name: String,
+    role: String,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCertificate {
+    name: String,
+    role: String,
+    dns: String,
+}
+
+fn bad(problem: String) -> SecurityError {
+    SecurityError::new(problem, "make a line with: streamctl token new --name NAME --role view|operate|admin|worker")
+}
+
+impl AccessTable {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// What is wrong, without what the file says: somebody may have written a token into it.
+    pub fn parse(text: &str) -> Result<Self, SecurityError> {
+        let raw: RawFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            bad(format!("line {} is not one of a file of access: {}", line.unwrap_or(1), error.message()))
+        })?;
+        let tokens = raw.token.into_iter().map(|RawToken { name, role, sha256 }| {
+            let digest = TokenDigest::from_hex(&sha256);
+            let digest = digest.ok_or_else(|| bad(format!("the sha256 of {name:?} has not 64 hexadecimal digits")))?;
+            entry(name, &role, Proof::Token(digest))
+        });
+        let certificates = raw.certificate.into_iter().map(|RawCertificate { name, role, dns }| {
+            let good = !dns.is_empty() && dns.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+            if !good {
+                return Err(bad(format!("the dns of {name:?} is not a DNS name")));
+            }
+            entry(name, &role, Proof::Certificate(dns.to_ascii_lowercase()))
+        });
+        Self::of(tokens.chain(certificates).collect::<Result<_, _>>()?)
+    }
+
+    /// From entries.
+    ///
+    /// # Errors
+    /// When there are too many, or two are known by the same.
+    pub fn of(entries: Vec<Entry>) -> Result<Self, SecurityError> {
+        if entries.len() > ACCESS_ENTRIES_MAX {
+            return Err(bad(format!("there are {} entries, the limit is {ACCESS_ENTRIES_MAX}", entries.len())));
+        }
+        let mut seen = BTreeSet::new();
+        for Entry { name, proof, .. } in &entries {
+            let by = match proof {
+                Proof::Token(digest) => digest.to_hex(),
+                Proof::Certificate(dns) => dns.clone(),
+            };
+            if !seen.insert(by) {
+                return Err(bad(format!("what {name:?} is known by stands there twice")));
+            }
+        }
+        Ok(Self { entries })
+    }
+
+    /// Who has this token; every entry is looked at, whatever was found.
+    pub fn by_token(&self, digest: &TokenDigest) -> Option<Caller> {
+        let mut found = None;
+        for entry in &self.entries {
+            if let Proof::Token(known) = &entry.proof
+                && known.same(digest)
+            {
+                found = Some(entry);
+            }
+        }
+        found.map(caller)
+    }
+
+    /// Who has a certificate with one of these names; of several the one with the highest role.
+    pub fn by_certificate(&self, names: &[String]) -> Option<Caller> {
+        let named = |entry: &&Entry| match &entry.proof {
+            Proof::Certificate(dns) => names.iter().any(|name| name.eq_ignore_ascii_case(dns)),
+            Proof::Token(_) => false,
+        };
+        self.entries.iter().filter(named).max_by_key(|entry| entry.role).map(caller)
+    }
+
+    /// What a worker must know to check who asks it for rows: nothing of other workers, and `also`.
+    pub fn to_wire(&self, also: Entry) -> v1::Access {
+        let people = self.entries.iter().filter(|entry| entry.role != Role::Worker);
+        let entry = |entry: &Entry| {
+            let (token_sha256, certificate_dns) = match &entry.proof {
+                Proof::Token(digest) => (digest.as_bytes().to_vec(), String::new()),
+                Proof::Certificate(dns) => (vec![], dns.clone()),
+            };
+            v1::AccessEntry { name: entry.name.clone(), role: entry.role.to_string(), token_sha256, certificate_dns }
+        };
+        v1::Access { required: true, entries: people.chain([&also]).map(entry).collect() }
+    }
+}
+
+impl Policy {
+    /// What a controller said.
+    ///
+    /// # Errors
+    /// When an entry is none.
+    pub fn from_wire(access: v1::Access) -> Result<Self, String> {
+        if !access.required {
+            return Ok(Self::Open);
+        }
+        let entry = |raw: v1::AccessEntry| {
+            let role: Role = raw.role.parse()?;
+            let proof = match TokenDigest::from_bytes(&raw.token_sha256) {
+                Some(digest) => Proof::Token(digest),
+                None if !raw.certificate_dns.is_empty() => Proof::Certificate(raw.certificate_dns),
+                None => return Err(format!("{:?} is known by nothing", raw.name)),
+            };
+            Ok(Entry { name: raw.name, role, proof })
+        };
+        let entries = access.entries.into_iter().map(entry).collect::<Result<_, String>>()?;
+        AccessTable::of(entries).map(Self::Table).map_err(|error| error.problem)
+    }
+}
+
+fn entry(name: String, role: &str, proof: Proof) -> Result<Entry, SecurityError> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    if name.is_empty() || name.len() > ACCESS_NAME_CHARS_MAX || !name.chars().all(fits) {
+        return Err(bad(format!("a name has 1 to {ACCESS_NAME_CHARS_MAX} letters, digits, `-`, `_`, `.` and `@`")));
+    }
+    let role = role.parse().map_err(bad)?;
+    Ok(Entry { name, role, proof })
+}
+
+fn caller(entry: &Entry) -> Caller {
+    Caller { name: Some(entry.name.clone()), role: Some(entry.role) }
+}
+
+/// The line of a new token, as it stands in the file.
+///
+/// # Errors
+/// When the name can not be one.
+pub fn line_for(name: &str, role: Role, digest: TokenDigest) -> Result<String, SecurityError> {
+    entry(name.to_owned(), role.as_str(), Proof::Token(digest))?;
+    Ok(format!("[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{}\"\n", digest.to_hex()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Token;
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_made_lets_its_token_in_and_no_other() {
+        let (token, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        let text = line_for("ci", Role::Operate, token.digest()).unwrap();
+        let table = AccessTable::parse(&text).unwrap();
+        let caller = table.by_token(&token.digest()).unwrap();
+        assert_eq!(caller, Caller { name: Some("ci".into()), role: Some(Role::Operate) });
+        assert_eq!(table.by_token(&other.digest()), None);
+        assert!(!text.contains(token.reveal()));
+    }
+
+    #[test]
+    fn roles_of_people_rise_and_a_workers_is_apart() {
+        let of = |role| Caller { name: None, role: Some(role) };
+        assert!(of(Role::Admin).may(Role::View) && of(Role::Operate).may(Role::Operate));
+        assert!(!of(Role::View).may(Role::Operate) && !of(Role::Operate).may(Role::Admin));
+        assert!(of(Role::Worker).may_work() && !of(Role::Worker).may(Role::View) && !of(Role::Admin).may_work());
+        assert!(Caller::ANYBODY.may(Role::Admin) && Caller::ANYBODY.may_work());
+    }
+
+    #[test]
+    fn a_certificate_is_known_by_a_name_in_it() {
+        let text = "[[certificate]]\nname = \"w\"\nrole = \"worker\"\ndns = \"Worker.internal\"\n";
+        let table = AccessTable::parse(text).unwrap();
+        assert!(table.by_certificate(&["x".into(), "worker.INTERNAL".into()]).unwrap().may_work());
+        assert_eq!(table.by_certificate(&["worker.internal.evil".into()]), None);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_without_showing_it() {
+        let secret = Token::generate().unwrap();
+        let digest = "a".repeat(64);
+        let texts = [
+            format!("[[token]]\nname = \"a\"\nrole = \"view\"\nsha256 = \"{}\"", secret.reveal()),
+            format!("[[token]]\nname = \"a\"\nrole = \"root\"\nsha256 = \"{digest}\""),
+            format!("[[token]]\nname = \"a\"\nrole = \"view\"\ntoken = \"{}\"", secret.reveal()),
+            format!("[[token]]\nname = \"a b\"\nrole = \"view\"\nsha256 = \"{digest}\""),
+            ["view", "admin"].map(|role| line_for("a", role.parse().unwrap(), secret.digest()).unwrap()).concat(),
+            "token = 1".into(),
+        ];
+        for text in texts {
+            let told = AccessTable::parse(&text).unwrap_err().to_string();
+            assert!(told.contains("hint: ") && !told.contains(secret.reveal()), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_a_worker_is_told_lets_the_same_people_in_and_no_worker() {
+        let [person, joins, own] = [(); 3].map(|()| Token::generate().unwrap());
+        let text = line_for("p", Role::View, person.digest()).unwrap()
+            + &line_for("w", Role::Worker, joins.digest()).unwrap()
+            + "[[certificate]]\nname = \"c\"\nrole = \"view\"\ndns = \"people\"\n";
+        let also = Entry { name: "controller".into(), role: Role::Operate, proof: Proof::Token(own.digest()) };
+        let wire = AccessTable::parse(&text).unwrap().to_wire(also);
+        let Policy::Table(table) = Policy::from_wire(wire).unwrap() else { panic!("a table was sent") };
+        assert!(table.by_token(&person.digest()).unwrap().may(Role::View));
+        assert!(table.by_token(&own.digest()).unwrap().may(Role::Operate));
+        assert_eq!(table.by_token(&joins.digest()), None);
+        assert!(table.by_certificate(&["people".into()]).is_some());
+        assert!(matches!(Policy::from_wire(v1::Access::default()), Ok(Policy::Open)));
+        let nothing = v1::AccessEntry { role: "view".into(), ..Default::default() };
+        assert!(Policy::from_wire(v1::Access { required: true, entries: vec![nothing] }).is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! Dialling: TLS where the address says https, and the token of who asks.
+//!
+//! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling. Does not own: time-outs
+//! and windows (who dials). Rule: a token goes to nobody over a line that others can read.
+
+use super::files::Reloading;
+use super::gate::Asked;
+use super::tls::{self, ClientTls};
+use super::{SecurityError, Token};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderValue, Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::transport::channel::ResponseFuture;
+use tonic::transport::{Channel, Endpoint};
+
+/// What is shown to whoever is dialled, and whom to trust.
+#[derive(Clone, Default)]
+pub struct Dialer(Arc<Parts>);
+
+#[derive(Default)]
+struct Parts {
+    tls: Option<ClientTls>,
+    token: TokenSource,
+    /// The name that the other side's certificate must carry, instead of its address.
+    peer_name: Option<String>,
+}
+
+#[derive(Default)]
+enum TokenSource {
+    #[default]
+    None,
+    File(Arc<Reloading<Token>>),
+    Fixed(Token),
+}
+
+/// A line to somebody, with the token on every call.
+#[derive(Clone)]
+pub struct Line {
+    channel: Channel,
+    token: Option<HeaderValue>,
+}
+
+/// What a dialler is made of.
+#[derive(Clone, Debug, Default)]
+pub struct DialerFiles {
+    /// Whom to trust; the system's authorities when left out.
+    pub ca: Option<PathBuf>,
+    /// What to show.
+    pub pair: Option<tls::Pair>,
+    /// Who asks.
+    pub token: Option<PathBuf>,
+    /// The name in the other side's certificate, where it is not its address.
+    pub peer_name: Option<String>,
+}
+
+impl Dialer {
+    /// From these files; they are read again at every dialling.
+    ///
+    /// # Errors
+    /// When one of them is not what it should be.
+    pub fn new(files: DialerFiles) -> Result<Self, SecurityError> {
+        let DialerFiles { ca, pair, token, peer_name } = files;
+        let tls = match (&ca, &pair) {
+            (None, None) => None,
+            _ => Some(tls::client(ca.as_ref(), pair.as_ref())?),
+        };
+        let token = match token {
+            Some(path) => TokenSource::File(token_file(&path)?),
+            None => TokenSource::None,
+        };
+        Ok(Self(Arc::new(Parts { tls, token, peer_name })))
+    }
+
+    /// The same, with a token that lies in no file.
+    pub fn with_token(&self, token: Token) -> Self {
+        let (tls, peer_name) = (self.0.tls.clone(), self.0.peer_name.clone());
+        Self(Arc::new(Parts { tls, token: TokenSource::Fixed(token), peer_name }))
+    }
+
+    /// A line that connects when it is used, and again after it broke. `tune` sets time-outs and windows.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when there is no such address, or it must not be given the token.
+    pub fn line(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
+        let (endpoint, secured, token) = self.prepare(url)?;
+        let endpoint = tune(endpoint);
+        let channel = match secured {
+            Some(secured) => endpoint.connect_with_connector_lazy(secured),
+            None => endpoint.connect_lazy(),
+        };
+        Ok(Line { channel, token })
+    }
+
+    /// A line that is connected.
+    ///
+    /// # Errors
+    /// As [`Self::line`]; `UNAVAILABLE` when nobody answers there, or somebody who is not trusted.
+    pub async fn connect(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
+        let (endpoint, secured, token) = self.prepare(url)?;
+        let endpoint = tune(endpoint);
+        let channel = match secured {
+            Some(secured) => endpoint.connect_with_connector(secured).await,
+            None => endpoint.connect().await,
+        };
+        let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
+        Ok(Line { channel, token })
+    }
+
+    /// The channel alone, for clients that bring their own way to say who they are.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn channel(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Channel, Status> {
+        self.line(url, tune).map(|line| line.channel)
+    }
+
+    fn prepare(&self, url: &str) -> Result<(Endpoint, Option<Secured>, Option<HeaderValue>), Status> {
+        let wrong = |why: String| Status::invalid_argument(why);
+        let (https, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            _ => return Err(wrong(format!("{url:?} is not an address: it begins with http:// or https://"))),
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{rest}")).map_err(|error| wrong(error.to_string()))?;
+        let token = self.token();
+        let host = endpoint.uri().host().unwrap_or_default().to_owned();
+        if !https && token.is_some() && !is_loopback(&host) {
+            let hint = "write https://, or ask without a token";
+            return Err(wrong(format!("a token is not sent to {host} without TLS\n  hint: {hint}")));
+        }
+        let header = |token: Token| {
+            let mut value = HeaderValue::try_from(token.header()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let secured = if https { Some(self.secured(&host)?) } else { None };
+        Ok((endpoint, secured, token.and_then(header)))
+    }
+
+    fn secured(&self, host: &str) -> Result<Secured, Status> {
+        let name = self.0.peer_name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
+        let bad = |_| Status::invalid_argument(format!("{name:?} can not stand in a certificate"));
+        let name = ServerName::try_from(name.to_owned()).map_err(bad)?;
+        let trust = match &self.0.tls {
+            Some(files) => Trust::Files(Arc::clone(files)),
+            None => Trust::System(tls::system_client().map_err(|error| Status::invalid_argument(error.to_string()))?),
+        };
+        Ok(Secured { trust, name })
+    }
+
+    fn token(&self) -> Option<Token> {
+        match &self.0.token {
+            TokenSource::None => None,
+            TokenSource::Fixed(token) => Some(token.clone()),
+            TokenSource::File(file) => {
+                file.look();
+                Some(Token::clone(&file.current()))
+            }
+        }
+    }
+}
+
+/// A token in a file, as the file changes.
+///
+/// # Errors
+/// When it holds none.
+pub fn token_file(path: &Path) -> Result<Arc<Reloading<Token>>, SecurityError> {
+    Reloading::load("token", vec![path.to_owned()], |contents| Token::parse(&String::from_utf8_lossy(&contents[0])))
+}
+
+/// The address of a leader that is named as host:port, spoken to as the one who named it: never less well protected.
+pub fn like(asked: &str, address: &str) -> String {
+    let scheme = if asked.starts_with("https://") { "https" } else { "http" };
+    format!("{scheme}://{}", address.split_once("://").map_or(address, |(_, rest)| rest))
+}
+
+/// Where a Flight service answers, as clients of Flight write it: `grpc+tls://host:port`; without a scheme it is plain.
+pub fn flight_location(address: &str) -> String {
+    if address.contains("://") { address.to_owned() } else { format!("grpc://{address}") }
+}
+
+/// The same as an address to dial.
+pub fn flight_url(location: &str) -> String {
+    if let Some(rest) = location.strip_prefix("grpc+tls://") {
+        return format!("https://{rest}");
+    }
+    let rest = location.strip_prefix("grpc+tcp://").or_else(|| location.strip_prefix("grpc://")).unwrap_or(location);
+    if rest.contains("://") { rest.to_owned() } else { format!("http://{rest}") }
+}
+
+/// Whether a host is this machine by itself.
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The last cause of an error, and what to do where it is about trust.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let text = cause.to_string();
+    match trust_hint(&text) {
+        Some(hint) => format!("{text}\n  hint: {hint}"),
+        None => text,
+    }
+}
+
+/// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler hears only then that it
+/// was not let in. What the other side said is left as it is.
+pub fn cause_of(status: Status) -> Status {
+    match std::error::Error::source(&status) {
+        Some(source) => Status::unavailable(told(source)),
+        None => status,
+    }
+}
+
+/// What to do about an error of TLS.
+fn trust_hint(text: &str) -> Option<&'static str> {
+    let hints = [
+        ("UnknownIssuer", "name the certificate of who signed it (--ca, or --tls-ca)"),
+        (
+            "NotValidForName",
+            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+        ),
+        (
+            "not valid for name",
+            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+        ),
+        (
+            "CertificateRequired",
+            "it asks for a certificate: name one that it knows (--cert and --key, or --tls-cert and --tls-key)",
+        ),
+        ("UnknownCA", "it does not know who signed this certificate"),
+        ("Expired", "a certificate is past its time: replace it"),
+        ("InvalidContentType", "it does not speak TLS: write http:// if it is meant to be so"),
+    ];
+    hints.into_iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| hint)
+}
+
+enum Trust {
+    Files(ClientTls),
+    System(Arc<ClientConfig>),
+}
+
+impl Trust {
+    fn now(&self) -> Arc<ClientConfig> {
+        match self {
+            Self::Files(files) => {
+                files.look();
+                Arc::clone(&files.current())
+            }
+            Self::System(config) => Arc::clone(config),
+        }
+    }
+}
+
+/// Connects with TLS, with the files as they are then.
+pub struct Secured {
+    trust: Trust,
+    name: ServerName<'static>,
+}
+
+impl Service<Uri> for Secured {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (config, name) = (self.trust.now(), self.name.clone());
+        Box::pin(async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+        })
+    }
+}
+
+impl Line {
+    /// The same line in the name of somebody else.
+    pub fn asking_as(mut self, by: &Asked) -> Self {
+        self.token = by.header().cloned();
+        self
+    }
+}
+
+impl Service<Request<Body>> for Line {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.channel.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        self.channel.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

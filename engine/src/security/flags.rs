@@ -1,0 +1,197 @@
+//! The flags of controller and worker about protection, and what they must say before one of them listens for others.
+//!
+//! Owns: flags, the rule for addresses beyond loopback, putting the parts together. Does not own: the parts.
+//! Rule: what others can reach is protected, or somebody has said `--insecure`.
+
+use super::SecurityError;
+use super::accept::{ConfigNow, for_grpc, for_http};
+use super::access::{AccessTable, Policy};
+use super::dial::{Dialer, DialerFiles, is_loopback};
+use super::files::Reloading;
+use super::gate::Gate;
+use super::tls::{self, Pair, ServerTls};
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// How a program protects its lines. Files are read again when they change.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Protection")]
+pub struct SecurityFlags {
+    /// File with this program's certificate, and those that lead to who signed it (PEM): it then speaks TLS
+    #[arg(long, env = "STREAMCTL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with its key (PEM)
+    #[arg(long, env = "STREAMCTL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// File with the certificates of those whom it trusts when it dials others; the system's authorities by default
+    #[arg(long, env = "STREAMCTL_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// File with the certificates of those whose clients are let in: everybody who connects must then show one
+    #[arg(long, env = "STREAMCTL_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// The name that certificates of other controllers and workers carry, where it is not their address
+    #[arg(long, env = "STREAMCTL_TLS_NAME", value_name = "NAME")]
+    pub tls_name: Option<String>,
+    /// Allow what is not protected: listening beyond this machine without TLS or without asking who comes, and dialling
+    /// others without TLS
+    #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
+    pub insecure: bool,
+}
+
+/// How a program protects its lines, ready for use. By default: not at all, for programs that speak on loopback.
+#[derive(Clone, Default)]
+pub struct Security {
+    tls: Option<ServerTls>,
+    access: Option<Arc<Reloading<Policy>>>,
+    /// For dialling others.
+    pub dialer: Dialer,
+    /// Whoever comes must be asked who they are: by a certificate or by a table.
+    pub must_ask: bool,
+}
+
+impl SecurityFlags {
+    /// Reads all files, and keeps reading them. `access` says who may do what, `token` who this program is.
+    ///
+    /// # Errors
+    /// When one of them is not what it should be.
+    pub fn open(&self, access: Option<&PathBuf>, token: Option<&PathBuf>) -> Result<Security, SecurityError> {
+        let pair = self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| Pair { cert, key });
+        let tls = pair.as_ref().map(|pair| tls::server(pair, self.tls_client_ca.as_ref(), access.is_some()));
+        let (tls, access) = (tls.transpose()?, access.map(access_file).transpose()?);
+        if let Some(tls) = &tls {
+            tls.keep_fresh();
+        }
+        if let Some(access) = &access {
+            access.keep_fresh();
+        }
+        let files =
+            DialerFiles { ca: self.tls_ca.clone(), pair, token: token.cloned(), peer_name: self.tls_name.clone() };
+        let must_ask = !self.insecure && self.tls_client_ca.is_none();
+        Ok(Security { tls, access, dialer: Dialer::new(files)?, must_ask })
+    }
+
+    /// Whether what listens there is protected as it must be. `asks`: its callers are known by a table.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check_listeners(&self, listeners: &[(&str, SocketAddr)], asks: bool) -> Result<(), SecurityError> {
+        let exposed = listeners.iter().find(|(_, address)| !address.ip().is_loopback());
+        let Some((flag, address)) = exposed.filter(|_| !self.insecure) else { return Ok(()) };
+        let reached = format!("{flag} {address} can be reached from other machines");
+        if self.tls_cert.is_none() {
+            let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or say --insecure in a \
+                        network that you trust; docs/security.md says how to make one";
+            return Err(SecurityError::new(format!("{reached}, and what is said there is not encrypted"), hint));
+        }
+        if self.tls_client_ca.is_none() && !asks {
+            let hint = "say who may come: --access FILE (a line is made by `streamctl token new`), --tls-client-ca FILE for \
+                        certificates, or --insecure in a network that you trust";
+            return Err(SecurityError::new(format!("{reached}, and nobody there is asked who they are"), hint));
+        }
+        Ok(())
+    }
+
+    /// Whether addresses that are dialled are protected as they must be.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_dialled(&self, flag: &str, urls: &[String]) -> Result<(), SecurityError> {
+        let plain = |url: &&String| url.strip_prefix("http://").is_some_and(|rest| !is_loopback(host_of(rest)));
+        let Some(url) = urls.iter().find(plain).filter(|_| !self.insecure) else { return Ok(()) };
+        let hint = "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
+        Err(SecurityError::new(format!("{flag}: what is said to {url} is not encrypted"), hint))
+    }
+}
+
+fn host_of(rest: &str) -> &str {
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+fn access_file(path: &PathBuf) -> Result<Arc<Reloading<Policy>>, SecurityError> {
+    Reloading::load("access", vec![path.clone()], |contents| {
+        let text = std::str::from_utf8(&contents[0]);
+        let text = text.map_err(|_| SecurityError::new("is not text", "it is a TOML file; see docs/security.md"))?;
+        AccessTable::parse(text).map(Policy::Table)
+    })
+}
+
+impl Security {
+    /// Whether its listeners speak TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// TLS of a gRPC listener.
+    pub fn grpc_tls(&self) -> ConfigNow {
+        for_grpc(self.tls.clone())
+    }
+
+    /// TLS of an HTTP listener.
+    pub fn http_tls(&self) -> ConfigNow {
+        for_http(self.tls.clone())
+    }
+
+    /// Who may do what here, as the file changes.
+    pub fn policy(&self) -> watch::Receiver<Arc<Policy>> {
+        match &self.access {
+            Some(access) => access.subscribe(),
+            None => watch::channel(Arc::new(Policy::Open)).1,
+        }
+    }
+
+    /// Checks callers by the file.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.policy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(tls: bool, clients: bool, insecure: bool) -> SecurityFlags {
+        let file = |there: bool| there.then(|| PathBuf::from("x"));
+        SecurityFlags {
+            tls_cert: file(tls),
+            tls_key: file(tls),
+            tls_client_ca: file(clients),
+            insecure,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn beyond_loopback_there_is_tls_and_a_question_or_somebody_said_insecure() {
+        let [here, there]: [SocketAddr; 2] = ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
+        let check = |flags: SecurityFlags, asks| flags.check_listeners(&[("--a", here), ("--listen", there)], asks);
+        let plain = check(flags(false, false, false), true).unwrap_err().to_string();
+        assert!(plain.contains("--listen 0.0.0.0:1") && plain.contains("--insecure"), "{plain}");
+        let unasked = check(flags(true, false, false), false).unwrap_err().to_string();
+        assert!(unasked.contains("nobody there is asked") && unasked.contains("--access"), "{unasked}");
+        for (flags, asks) in
+            [(flags(true, true, false), false), (flags(true, false, false), true), (flags(false, false, true), false)]
+        {
+            assert!(check(flags, asks).is_ok());
+        }
+        assert!(flags(false, false, false).check_listeners(&[("--listen", here)], false).is_ok());
+    }
+
+    #[test]
+    fn others_are_not_dialled_in_the_clear() {
+        let check =
+            |url: &str, insecure| flags(false, false, insecure).check_dialled("--controller", &[url.to_owned()]);
+        for good in ["http://127.0.0.1:7070", "http://localhost:1", "https://host:1", "http://[::1]:1"] {
+            assert!(check(good, false).is_ok(), "{good}");
+        }
+        assert!(check("http://host:1", false).unwrap_err().to_string().contains("hint: write https://"));
+        assert!(check("http://host:1", true).is_ok());
+    }
+}

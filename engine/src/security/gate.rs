@@ -1,0 +1,305 @@
+//! The check before every call: who asks, and whether they may.
+//!
+//! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may (`access`), what a method
+//! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
+
+use super::accept::Peer;
+use super::access::{Caller, Policy, Role};
+use super::methods::{self, Need};
+use super::refusals::{Refusals, Refused};
+use super::token::{TOKEN_CHARS_MAX, TokenDigest};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+/// What a browser is asked: a name, which does not matter, and the token as its password.
+const CHALLENGE: &str = r#"Basic realm="streamctl: any name, and a token as password", charset="UTF-8""#;
+
+/// Who asks for a page, for asking others in their name: the token that came with the request, if one did.
+#[derive(Clone, Debug, Default)]
+pub struct Asked(Option<HeaderValue>);
+
+impl Asked {
+    /// The header that says so.
+    pub fn header(&self) -> Option<&HeaderValue> {
+        self.0.as_ref()
+    }
+
+    fn of(headers: &HeaderMap) -> Self {
+        let bearer = token_text(headers, true).and_then(|token| {
+            let mut value = HeaderValue::try_from([b"Bearer ", &*token].concat()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Self(bearer)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
+/// Checks callers.
+#[derive(Clone)]
+pub struct Gate {
+    policy: watch::Receiver<Arc<Policy>>,
+    refusals: Arc<Refusals>,
+}
+
+impl Default for Gate {
+    /// Open to everybody who gets a connection.
+    fn default() -> Self {
+        Self::new(watch::channel(Arc::new(Policy::Open)).1)
+    }
+}
+
+impl Gate {
+    /// By this policy, as it changes.
+    pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
+        Self { policy, refusals: Arc::default() }
+    }
+
+    /// The services behind the gate.
+    pub fn before_services(&self, routes: Routes) -> Routes {
+        routes.into_axum_router().layer(from_fn_with_state(self.clone(), check_call)).into()
+    }
+
+    /// What is shown over HTTP, behind the gate: to look at it needs the role `view`.
+    pub fn before_pages(&self, app: Router) -> Router {
+        app.layer(from_fn_with_state(self.clone(), check_page))
+    }
+
+    /// Who asks, if they may.
+    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Caller, Status> {
+        let policy = Arc::clone(&self.policy.borrow());
+        let table = match &*policy {
+            Policy::Open => return Ok(Caller::ANYBODY),
+            Policy::Closed(why) => return Err(Status::unavailable(*why)),
+            Policy::Table(table) => table,
+        };
+        let caller = match presented(headers, basic) {
+            Some(digest) => table.by_token(&digest).ok_or_else(|| {
+                unauthenticated("this token is not known here", "ask for a new one; it may have been replaced")
+            })?,
+            None => peer.and_then(|peer| table.by_certificate(&peer.names)).ok_or_else(|| {
+                unauthenticated(
+                    "who asks is not known",
+                    "ask with a token (--token-file), or with a certificate that has a role here",
+                )
+            })?,
+        };
+        if need.met_by(&caller) {
+            return Ok(caller);
+        }
+        Err(forbidden(&caller, need))
+    }
+
+    /// Notes a refusal; whether its connection should be closed.
+    fn note(&self, peer: Option<&Peer>, path: &str, status: &Status) -> bool {
+        let Some(peer) = peer else { return false };
+        match self.refusals.note(peer.address.ip()) {
+            Refused::HangUp => {
+                peer.hang_up();
+                true
+            }
+            Refused::Answer { first } => {
+                let (address, reason) = (peer.address, status.message().lines().next().unwrap_or_default());
+                if first {
+                    tracing::warn!(%address, path, reason, "a call is refused");
+                } else {
+                    tracing::debug!(%address, path, reason, "a call is refused");
+                }
+                false
+            }
+        }
+    }
+}
+
+fn unauthenticated(what: &str, hint: &str) -> Status {
+    Status::unauthenticated(format!("{what}\n  hint: {hint}"))
+}
+
+fn forbidden(caller: &Caller, need: Need) -> Status {
+    let needed = match need {
+        Need::Least(role) | Need::WorkerOr(role) => role,
+        Need::Worker => Role::Worker,
+    };
+    let (name, role) = (caller.name.as_deref().unwrap_or_default(), caller.role.map_or("", Role::as_str));
+    let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
+    Status::permission_denied(format!("this needs the role {needed}, and {name} has {role}\n  hint: {hint}"))
+}
+
+/// The digest of the token that came with the call. What is no token at all is one that nobody has.
+fn presented(headers: &HeaderMap, basic: bool) -> Option<TokenDigest> {
+    headers.get(AUTHORIZATION)?;
+    Some(TokenDigest::of(&token_text(headers, basic).unwrap_or_default()))
+}
+
+fn token_text(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    let rest = rest.trim();
+    if rest.len() > 2 * TOKEN_CHARS_MAX {
+        return None;
+    }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.as_bytes().to_vec());
+    }
+    if basic && scheme.eq_ignore_ascii_case("basic") {
+        let decoded = STANDARD.decode(rest).ok()?;
+        return Some(decoded.splitn(2, |byte| *byte == b':').nth(1)?.to_vec());
+    }
+    None
+}
+
+async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let path = request.uri().path();
+    let checked = match methods::need(path) {
+        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false),
+        None => Err(Status::unimplemented("there is no such method")),
+    };
+    match checked {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(status) => {
+            let over = gate.note(peer.as_ref(), path, &status);
+            let status = if over { Status::resource_exhausted("refused too often: wait a while") } else { status };
+            status.into_http::<Body>()
+        }
+    }
+}
+
+async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    // A worker that has not heard yet who may come says all the same that it lives.
+    let probe = ["/healthz", "/readyz"].contains(&request.uri().path());
+    if probe && matches!(**gate.policy.borrow(), Policy::Closed(_)) {
+        return next.run(request).await;
+    }
+    let peer = request.extensions().get::<Peer>().cloned();
+    let status = match gate.check(request.headers(), peer.as_ref(), Need::Least(Role::View), true) {
+        Ok(_) => return next.run(request).await,
+        Err(status) => status,
+    };
+    let path = request.uri().path().to_owned();
+    if gate.note(peer.as_ref(), &path, &status) {
+        return (StatusCode::TOO_MANY_REQUESTS, "refused too often: wait a while\n").into_response();
+    }
+    let code = match status.code() {
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = match path.starts_with("/api/") {
+        true => {
+            let (error, hint) = status.message().split_once("\n  hint: ").unwrap_or((status.message(), ""));
+            let json = serde_json::json!({ "error": error, "hint": hint }).to_string();
+            (code, [(CONTENT_TYPE, "application/json")], json).into_response()
+        }
+        false => (code, format!("{}\n", status.message())).into_response(),
+    };
+    if code == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::{AccessTable, line_for};
+    use super::super::refusals::REFUSALS_BURST;
+    use super::super::token::Token;
+    use super::*;
+
+    fn guarded(role: Role) -> (Gate, Token) {
+        let token = Token::generate().unwrap();
+        let text = line_for("somebody", role, token.digest()).unwrap()
+            + "[[certificate]]\nname = \"page\"\nrole = \"view\"\ndns = \"viewer\"\n";
+        let policy = Policy::Table(AccessTable::parse(&text).unwrap());
+        (Gate::new(watch::channel(Arc::new(policy)).1), token)
+    }
+
+    fn with(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
+    }
+
+    fn peer(names: &[&str]) -> Peer {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Peer { names, ..Peer::at("10.1.1.1:5".parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_token_lets_in_by_its_role_and_its_text_is_in_no_answer() {
+        let (gate, token) = guarded(Role::View);
+        let (view, operate) = (Need::Least(Role::View), Need::Least(Role::Operate));
+        assert_eq!(gate.check(&with(&token.header()), None, view, false).unwrap().name.as_deref(), Some("somebody"));
+        let refused = gate.check(&with(&token.header()), None, operate, false).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains("needs the role operate, and somebody has view\n  hint: "), "{refused}");
+        let wrong = Token::generate().unwrap();
+        let refused = gate.check(&with(&wrong.header()), None, view, false).unwrap_err();
+        assert!(refused.code() == Code::Unauthenticated && !refused.message().contains(wrong.reveal()));
+        for header in
+            [&token.header().replace("Bearer", "Basic"), "Bearer", "x", &format!("Bearer {}", "a".repeat(9_000))]
+        {
+            assert_eq!(
+                gate.check(&with(header), None, view, true).unwrap_err().code(),
+                Code::Unauthenticated,
+                "{header}"
+            );
+        }
+        assert_eq!(gate.check(&HeaderMap::new(), None, view, true).unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn a_browser_gives_the_token_as_a_password_and_no_program_does() {
+        let (gate, token) = guarded(Role::View);
+        let header = with(&format!("Basic {}", STANDARD.encode(format!("me:{}", token.reveal()))));
+        assert!(gate.check(&header, None, Need::Least(Role::View), true).is_ok());
+        assert!(gate.check(&header, None, Need::Least(Role::View), false).is_err());
+    }
+
+    #[test]
+    fn a_certificate_has_the_role_of_its_name_and_a_bad_token_spoils_it() {
+        let (gate, _) = guarded(Role::View);
+        let (viewer, other) = (peer(&["x", "viewer"]), peer(&["x"]));
+        let view = Need::Least(Role::View);
+        assert!(gate.check(&HeaderMap::new(), Some(&viewer), view, false).is_ok());
+        assert!(gate.check(&HeaderMap::new(), Some(&other), view, false).is_err());
+        assert!(gate.check(&with("Bearer wrong"), Some(&viewer), view, false).is_err());
+    }
+
+    #[test]
+    fn a_closed_gate_lets_nobody_in_and_an_open_one_everybody() {
+        let closed = Gate::new(watch::channel(Arc::new(Policy::Closed("not yet"))).1);
+        let check = |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
+        assert_eq!(check(&closed).unwrap_err().code(), Code::Unavailable);
+        assert_eq!(check(&Gate::default()).unwrap(), Caller::ANYBODY);
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_too_often_loses_the_connection() {
+        let (gate, _) = guarded(Role::View);
+        let (peer, status) = (peer(&[]), unauthenticated("no", "x"));
+        let over = (0..=REFUSALS_BURST).filter(|_| gate.note(Some(&peer), "/x", &status)).count();
+        assert_eq!(over, 1);
+    }
+}

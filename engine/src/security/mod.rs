@@ -1,0 +1,40 @@
+//! Who may come in, how lines are protected, and how both change without a restart.
+//!
+//! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening ([`accept`]), dialling
+//! ([`dial`]), the check of every call ([`gate`], [`methods`], [`refusals`]), the flags of the programs ([`flags`]).
+//! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is not known is refused.
+
+pub mod accept;
+pub mod access;
+pub mod dial;
+pub mod files;
+pub mod flags;
+pub mod gate;
+pub mod methods;
+pub mod refusals;
+pub mod tls;
+pub mod token;
+
+pub use accept::{Connection, Peer};
+pub use access::{AccessTable, Caller, Policy, Role};
+pub use dial::{Dialer, Line};
+pub use flags::{Security, SecurityFlags};
+pub use gate::Gate;
+pub use token::Token;
+
+/// Why a file with certificates, a token or roles can not be used, or a program does not start with them.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}\n  hint: {hint}")]
+pub struct SecurityError {
+    /// What is wrong; never what a secret says.
+    pub problem: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl SecurityError {
+    /// From its words.
+    pub fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: hint.into() }
+    }
+}

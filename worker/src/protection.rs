@@ -1,0 +1,88 @@
+//! How a worker's lines are protected: with what it dials, whom it lets in.
+//!
+//! Owns: the policy of its listeners, which the leading controller tells over the session. Does not own: checking
+//! (`streamctl_engine::security`). Rule: before a controller has said who may come, nobody may; what was said last holds
+//! while there is no line.
+
+use std::sync::Arc;
+use streamctl_engine::security::{Dialer, Gate, Policy, Security};
+use streamctl_proto::convert::BadMessage;
+use streamctl_proto::v1;
+use tokio::sync::watch;
+
+const NOT_YET: &str = "no controller has told this worker yet who may read from it: try again in a moment";
+const NOBODY_ASKS: &str = "this worker can be reached from other machines, and its controllers ask nobody who they are\n  \
+                           hint: start the controllers with --access, or the worker with --tls-client-ca or --insecure";
+
+/// With what it dials, whom it lets in.
+#[derive(Clone)]
+pub struct Protection {
+    /// For dialling controllers.
+    pub dialer: Dialer,
+    policy: watch::Sender<Arc<Policy>>,
+    /// Whoever comes must be asked.
+    must_ask: bool,
+}
+
+impl Default for Protection {
+    /// Plain lines on loopback.
+    fn default() -> Self {
+        Self::new(&Security::default(), false)
+    }
+}
+
+impl Protection {
+    /// `exposed`: other machines reach this worker.
+    pub fn new(security: &Security, exposed: bool) -> Self {
+        let (policy, _) = watch::channel(Arc::new(Policy::Closed(NOT_YET)));
+        Self { dialer: security.dialer.clone(), policy, must_ask: exposed && security.must_ask }
+    }
+
+    /// Checks who comes.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.policy.subscribe())
+    }
+
+    /// What the leading controller says.
+    ///
+    /// # Errors
+    /// When it is not a table.
+    pub fn told(&self, access: v1::Access) -> Result<(), BadMessage> {
+        let policy = Policy::from_wire(access).map_err(|problem| BadMessage { field: "access", problem })?;
+        let policy = match policy {
+            Policy::Open if self.must_ask => Policy::Closed(NOBODY_ASKS),
+            policy => policy,
+        };
+        self.policy.send_replace(Arc::new(policy));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(protection: &Protection) -> Policy {
+        (**protection.policy.borrow()).clone()
+    }
+
+    #[test]
+    fn nobody_comes_before_a_controller_has_said_who() {
+        let protection = Protection::default();
+        assert!(matches!(now(&protection), Policy::Closed(NOT_YET)));
+        protection.told(v1::Access::default()).unwrap();
+        assert!(matches!(now(&protection), Policy::Open));
+        let bad = v1::AccessEntry { role: "king".into(), ..Default::default() };
+        assert!(protection.told(v1::Access { required: true, entries: vec![bad] }).is_err());
+        assert!(matches!(now(&protection), Policy::Open), "what is no table changes nothing");
+    }
+
+    #[test]
+    fn a_worker_that_others_reach_is_not_opened_by_a_controller_that_asks_nobody() {
+        let security = Security { must_ask: true, ..Security::default() };
+        let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));
+        [&exposed, &here].into_iter().for_each(|protection| protection.told(v1::Access::default()).unwrap());
+        assert!(matches!(now(&exposed), Policy::Closed(NOBODY_ASKS)));
+        assert!(matches!(now(&here), Policy::Open));
+    }
+}
