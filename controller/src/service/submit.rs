@@ -112,7 +112,7 @@ pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
 fn unlisted(error: ListError) -> Status {
     match error {
         ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
-        ListError::Unavailable { .. } => Status::unavailable(format!("source: {}", describe(&error))),
+        ListError::Unavailable { .. } => Status::aborted(format!("source: {}", describe(&error))),
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) fn refused(error: ResolveError, text: &str) -> Status {
             }
             Status::invalid_argument(told(&problems.to_string()))
         }
-        ResolveError::Unavailable { .. } => Status::unavailable(told(&describe(&error))),
+        ResolveError::Unavailable { .. } => Status::aborted(told(&describe(&error))),
     }
 }
 

@@ -8,6 +8,7 @@ use super::sheet::{Mark, Sheet, percentile};
 use crate::cluster::Cluster;
 use crate::places::binary;
 use crate::process::Launch;
+use crate::servers;
 use crate::wait::until;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const SHARDS: u32 = 64;
 /// One controller with its own store, and so many workers.
 pub(super) fn local_cluster(folder: &Path, workers: usize, flags: &[&str]) -> Cluster {
     let store = format!("file://{}", folder.join("store.redb").display());
-    let mut cluster = Cluster::empty(vec![], folder, &store, None);
+    let mut cluster = Cluster::empty(servers::env(&[]), folder, &store, None);
     cluster.add_controller("controller-1");
     (1..=workers).for_each(|number| cluster.add_worker_with(&format!("worker-{number}"), flags));
     all_there(&cluster, workers);
