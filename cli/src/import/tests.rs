@@ -267,3 +267,76 @@ fn without_any_columns_the_table_is_asked_for() {
     let written = job_file(script::read(&bare, &args).unwrap(), "x", table).unwrap();
     assert!(written.toml.contains("catalog = { database = \"d\", table = \"t\" }"), "{}", written.toml);
 }
+
+#[test]
+fn columns_of_the_batch_s_time_become_folders() {
+    let text = STUDIO
+        .replace(
+            "DynamicFrame.fromDF(data_frame, glueContext",
+            "DynamicFrame.fromDF(glueContext.add_ingestion_time_columns(data_frame, \"hour\"), glueContext",
+        )
+        .replace("mappings=[", "mappings=[(\"ingest_year\", \"string\", \"ingest_year\", \"string\"), ")
+        .replace(
+            "partitionKeys=[\"kind\"]",
+            "partitionKeys=[\"ingest_year\", \"ingest_month\", \"ingest_day\", \"ingest_hour\"]",
+        );
+    let written = script(&text).unwrap();
+    let spec = JobSpec::parse(&written.toml).unwrap();
+    assert_eq!(planned(&spec), ["kind", "amount"], "{}", written.toml);
+    assert_eq!(spec.sink.partition_by.len(), 4, "{}", written.toml);
+    assert!(
+        notes(&written).contains("line 40: ingest_year and the like are of the window's start"),
+        "{}",
+        notes(&written)
+    );
+}
+
+#[test]
+fn a_join_as_studio_writes_it_for_spark_keeps_its_kind_and_its_keys() {
+    let inner = "Join.apply(mapped, country_lookup, \"country\", \"CountryName\")";
+    assert!(WORKSHOP.contains(inner));
+    let with = |condition: &str| {
+        let join = format!("DynamicFrame.fromDF(leftDF.join(rightDF, {condition}), context, \"joined\")");
+        let frames = "leftDF = mapped.toDF()\n        rightDF = country_lookup.toDF()\n        joined = ";
+        script(&WORKSHOP.replace(inner, &join).replace("joined = ", frames)).unwrap()
+    };
+    for (condition, how) in [
+        ("(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"left\"", "LEFT JOIN"),
+        ("rightDF.CountryName == leftDF.country, how=\"leftouter\"", "LEFT JOIN"),
+        ("(leftDF[\"country\"] == rightDF[\"CountryName\"])", "INNER JOIN"),
+    ] {
+        let written = with(condition);
+        let spec = JobSpec::parse(&written.toml).unwrap();
+        assert!(spec.sql.contains(how) && spec.sql.contains("l.country = r.\"CountryName\""), "{}", spec.sql);
+        assert_eq!(planned(&spec).len(), 9, "{}", spec.sql);
+    }
+    for unknown in [
+        "leftDF[\"country\"] != rightDF[\"CountryName\"]",
+        "(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"sideways\"",
+    ] {
+        assert!(notes(&with(unknown)).contains("`join` is not carried over"), "{unknown}");
+    }
+}
+
+#[test]
+fn targets_in_their_other_forms_are_found() {
+    let write = "context.write_dynamic_frame.from_options(\n            frame=joined, connection_type=\"s3\", \
+                 connection_options={\"path\": target}, format=\"csv\"\n        )";
+    assert!(WORKSHOP.contains(write));
+    let catalog = "context.write_dynamic_frame.from_catalog(frame=joined, database=\"d\", table_name=\"t\", \
+                   additional_options={\"partitionKeys\": [\"region\"]})";
+    let written = script(&WORKSHOP.replace(write, catalog)).unwrap();
+    assert!(notes(&written).contains("line 50: the target d.t is a table of the catalog"), "{}", notes(&written));
+    assert!(
+        written.toml.contains("partition_by = [\"region\"]") && written.toml.contains("s3://set-output/"),
+        "{}",
+        written.toml
+    );
+
+    let alias = WORKSHOP.replace("write_dynamic_frame.from_options", "write_dynamic_frame_from_options");
+    assert_eq!(script(&alias).unwrap(), script(WORKSHOP).unwrap());
+    let named = STUDIO.replace("setFormat(\"glueparquet\")", "setFormat(\"json\", compression=\"gzip\")");
+    let spec =
+        JobSpec::parse(&script(&named.replace("            compression=\"snappy\",\n", "")).unwrap().toml).unwrap();
+    assert_eq!(spec.sink.extension(streamctl_proto::report::ObjectKind::Data), "json.gz");
+}
