@@ -162,6 +162,9 @@ impl AccessTable {
         let tokens = raw.token.into_iter().map(|RawToken { name, role, sha256 }| {
             let digest = TokenDigest::from_hex(&sha256);
             let digest = digest.ok_or_else(|| bad(format!("the sha256 of {name:?} has not 64 hexadecimal digits")))?;
+            if digest.same(&TokenDigest::of(b"")) {
+                return Err(bad(format!("the sha256 of {name:?} is that of nothing: everybody has it")));
+            }
             entry(name, &role, Proof::Token(digest))
         });
         let certificates = raw.certificate.into_iter().map(|RawCertificate { name, role, dns }| {
@@ -320,6 +323,7 @@ mod tests {
             format!("[[token]]\nname = \"a b\"\nrole = \"view\"\nsha256 = \"{digest}\""),
             ["view", "admin"].map(|role| line_for("a", role.parse().unwrap(), secret.digest()).unwrap()).concat(),
             "token = 1".into(),
+            line_for("a", Role::View, TokenDigest::of(b"")).unwrap(),
         ];
         for text in texts {
             let told = AccessTable::parse(&text).unwrap_err().to_string();
