@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test sim chaos soak fuzz mutations bench check build tools servers
+.PHONY: help demo docs test sim chaos soak fuzz mutations bench check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -60,6 +60,10 @@ check: tools ## Formatting, lints, and what is among the dependencies (deny.toml
 	cargo fmt --all -- --check
 	"$(STREAMCTL_SERVERS)/deny/bin/cargo-deny" --locked check bans licenses sources
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: servers ## Write what is generated: tables of docs/job-file.md, outputs of the notebook
+	$(CARGO_BUILD)
+	DOCS=write cargo test --locked --workspace --test system -- the_page_of_the_job_file the_notebook_runs
 
 build: tools ## Build the three programs (PROFILE=dev or release)
 	$(CARGO_BUILD)

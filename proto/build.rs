@@ -4,7 +4,12 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     tonic_prost_build::configure().file_descriptor_set_path(out.join("streamctl.bin")).compile_protos(
-        &["streamctl/v1/types.proto", "streamctl/v1/jobs.proto", "streamctl/v1/workers.proto"],
+        &[
+            "streamctl/v1/types.proto",
+            "streamctl/v1/jobs.proto",
+            "streamctl/v1/workers.proto",
+            "externalscaler/externalscaler.proto",
+        ],
         &["."],
     )?;
     Ok(())

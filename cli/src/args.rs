@@ -5,17 +5,19 @@ use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
 use crate::verbs::demo::DemoArgs;
+use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::run::RunArgs;
 use crate::verbs::token::TokenVerb;
+use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Every exit code, and what it means.
 pub const EXIT_CODES: [(u8, &str); 6] = [
     (0, "done; for verify: proven"),
-    (1, "failed; for verify: something is not as promised"),
+    (1, "failed; for verify: something is not as promised; for diff: something would change"),
     (2, "wrong usage, or something is wrong with the job file"),
     (3, "there is no such job, epoch or context"),
     (4, "no controller answers"),
@@ -62,8 +64,10 @@ pub enum Verb {
     Run(RunArgs),
     /// Run the model job on generated sales for a few windows and show what comes out
     Demo(DemoArgs),
-    /// Start a job from its job file; the same file again changes nothing
+    /// Start a job from its job file, or change it; the same file again changes nothing
     Submit(SubmitArgs),
+    /// Compare a job file with the running job of its name, and say what can be taken over
+    Diff(DiffArgs),
     /// Check a job file without any connection
     Validate(ValidateArgs),
     /// Make a job file of a job of AWS Glue, and say what could not be carried over
@@ -74,6 +78,8 @@ pub enum Verb {
     Catalog(CatalogVerb),
     /// Show how jobs are doing
     Status(StatusArgs),
+    /// Watch jobs, shards and workers live on the terminal
+    Top(TopArgs),
     /// List the jobs
     List(ListArgs),
     /// Show what a job would do: its plan, columns, places, and how it is spread
@@ -88,6 +94,8 @@ pub enum Verb {
     DeadLetters(DeadLettersArgs),
     /// List the workers
     Workers,
+    /// Show how many workers there should be, and what was decided about that
+    Scaling(ScalingArgs),
     /// Print the rows of a job as its epochs are published
     Tail(TailArgs),
     /// Prove that every record is there exactly once: walk the manifests, look at every object
@@ -112,6 +120,12 @@ pub struct SubmitArgs {
     /// Check everything, start nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Where a job of this name is there with another file: let this one take over after its last epoch, as its next version
+    #[arg(long)]
+    pub change: bool,
+    /// Only if the job is at this version (`streamctl diff` and `status` name it)
+    #[arg(long, value_name = "VERSION", requires = "change", value_parser = clap::value_parser!(u64).range(1..))]
+    pub if_version: Option<u64>,
 }
 
 /// Of `validate`.
@@ -277,6 +291,16 @@ impl DeadLettersArgs {
     }
 }
 
+/// Of `scaling`.
+#[derive(Args, Debug)]
+pub struct ScalingArgs {
+    /// Show this job's part in it; all jobs when left out
+    pub job: Option<String>,
+    /// The newest decisions, so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub limit: u32,
+}
+
 /// Of `tail`.
 #[derive(Args, Debug)]
 pub struct TailArgs {
@@ -339,6 +363,9 @@ mod tests {
     fn every_verb_is_understood() {
         for line in [
             "submit job.toml --dry-run",
+            "submit job.toml --change --if-version 3",
+            "diff job.toml -o json",
+            "top --interval 500ms",
             "validate job.toml",
             "status",
             "status sales --watch",
@@ -347,6 +374,8 @@ mod tests {
             "epochs sales --from 3 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
+            "scaling",
+            "scaling sales --limit 5 -o json",
             "tail sales -n 5",
             "dead-letters sales --from 3 --to 9 --limit 10 -o json",
             "dead-letters sales --raw -0",
@@ -386,6 +415,10 @@ mod tests {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff", "top -i 10ms"]
+        {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["list --cert me.pem", "token new --name a", "token new --name a --role root"] {

@@ -56,6 +56,11 @@ impl Controller {
         connect(&self.dialer, url).await
     }
 
+    /// The addresses, for people.
+    pub fn names(&self) -> String {
+        self.addresses.join(", ")
+    }
+
     /// Whether these can be addresses of controllers.
     ///
     /// # Errors

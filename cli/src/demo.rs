@@ -68,6 +68,7 @@ pub fn prepare(root: &Path) -> io::Result<Demo> {
         spec_text: JOB.to_owned(),
         base_dir: root.to_owned(),
         state_dir: root.join("state"),
+        change: false,
         memory_limit: None,
     };
     Ok(Demo { job, job_file, sink: root.join("sales") })

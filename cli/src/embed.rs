@@ -200,6 +200,8 @@ async fn submit(channel: Line, job: &LocalJob) -> Result<String, CliError> {
         spec_toml: job.spec_text.clone(),
         dry_run: false,
         base_dir: job.base_dir.display().to_string(),
+        change: job.change,
+        if_version: 0,
     };
     let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
     loop {

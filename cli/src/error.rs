@@ -88,9 +88,9 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
-    /// A changed job can not take over from the running one.
-    #[error("{0}")]
-    NotTakenOver(String),
+    /// A job file would change the running job; what it would change is shown.
+    #[error("the job file would change the job")]
+    Differs,
     /// Both sides do not understand each other.
     #[error("unexpected answer: {0}")]
     Answer(String),
@@ -108,7 +108,7 @@ impl CliError {
             Self::NotThere { .. } => 3,
             Self::Unreachable(_) => 4,
             Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
-            Self::NotTakenOver(_) => 1,
+            Self::Differs => 1,
             Self::NoContext { .. } => 3,
             Self::Unproven { .. } | Self::Partly { .. } => 5,
             Self::Refused(status) => match status.code() {
@@ -141,7 +141,6 @@ impl CliError {
                 "add one: streamctl context add NAME --controller URL".into()
             }
             Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
-            Self::NotTakenOver(_) => "submit it under another name, or take these changes back".into(),
             Self::Faults { .. } => "each fault above says what to do".into(),
             Self::Unproven { .. } => "run it again when what is named above answers".into(),
             // What the controller refuses may bring its own hint.
@@ -159,7 +158,8 @@ impl CliError {
                 }
                 _ => "the controller's log says more".into(),
             },
-            Self::Closed(_) => return None,
+            // Both are no failures.
+            Self::Closed(_) | Self::Differs => return None,
         };
         (!hint.is_empty()).then_some(hint)
     }
@@ -208,7 +208,6 @@ mod tests {
             CliError::Unproven { reason: text() },
             CliError::NoContext { name: text(), known: vec![] },
             CliError::NoContext { name: text(), known: vec![text()] },
-            CliError::NotTakenOver(text()),
             CliError::Answer(text()),
         ];
         errors.extend((1..=16).map(|code| CliError::from(Status::new(Code::from_i32(code), "x"))));
@@ -223,13 +222,18 @@ mod tests {
                 | CliError::JobFile { .. }
                 | CliError::Unreachable(_) => {}
                 CliError::Rows { .. } | CliError::Local { .. } | CliError::Partly { .. } | CliError::Faults { .. } => {}
-                CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::NotTakenOver(_) => {}
+                CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::Differs => {}
                 CliError::NotThere { .. } | CliError::Answer(_) | CliError::Refused(_) | CliError::Closed(_) => {}
             }
         }
         let told = CliError::from(Status::invalid_argument("no such column\n  hint: did you mean x?"));
         assert_eq!(told.hint(), None, "the text has its hint");
         assert_eq!((CliError::Closed(io()).exit_code(), CliError::Closed(io()).hint()), (0, None));
+        assert_eq!(
+            (CliError::Differs.exit_code(), CliError::Differs.hint()),
+            (1, None),
+            "as diff does, without a word"
+        );
     }
 
     #[test]

@@ -5,9 +5,11 @@
 
 pub mod flow;
 pub mod nodes;
+mod options;
 mod predicate;
 mod python;
 mod query;
+mod rows;
 pub mod script;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ pub mod error;
 pub mod import;
 pub mod local;
 pub mod output;
+#[cfg(test)]
+mod pages;
 pub mod progress;
+pub mod top;
 pub mod verbs;
 pub mod views;
 
@@ -43,10 +46,12 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
             verbs::demo::run(&args, runner, out).await
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
+        Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
         Verb::Catalog(CatalogVerb::Show(args)) => verbs::catalog::show(&args, &embed::world().aws, out).await,
         Verb::Status(args) => verbs::status::run(&args, &controller()?, out).await,
+        Verb::Top(args) => verbs::top::run(&args, &controller()?, out).await,
         Verb::List(args) => verbs::list::run(&args, &controller()?, out).await,
         Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
         Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,
@@ -54,6 +59,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
         Verb::Workers => verbs::workers::run(&controller()?, out).await,
+        Verb::Scaling(args) => verbs::scaling::run(&args, &controller()?, out).await,
         Verb::Tail(args) => verbs::tail::run(&args, &controller()?, out).await,
         Verb::Verify(args) if args.local.is_some() => verbs::verify::run_local(&args, embed::verify_here, out).await,
         Verb::Verify(args) => verbs::verify::run(&args, &controller()?, out).await,

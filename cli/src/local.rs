@@ -17,6 +17,8 @@ pub struct LocalJob {
     pub base_dir: PathBuf,
     /// Where the embedded store lies: started again with the same folder, the job goes on where it was.
     pub state_dir: PathBuf,
+    /// Where the state folder has another job file of this name: let this one take over.
+    pub change: bool,
     /// Memory that its worker may take; what this machine allows when left out.
     pub memory_limit: Option<MemoryLimit>,
 }

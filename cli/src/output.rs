@@ -1,4 +1,4 @@
-//! The only place that prints.
+//! The only place that prints; the screen of `streamctl top` alone is drawn by another (`top`).
 //!
 //! Rule: data goes to standard output, in the format asked for; notes, errors, hints and progress go to standard error.
 //! Colours are for terminals only.
@@ -63,6 +63,11 @@ pub struct Paint {
 }
 
 impl Paint {
+    /// There are colours.
+    pub fn is_on(self) -> bool {
+        self.on
+    }
+
     /// The word, in its colour where there are any.
     pub fn word(self, tone: Tone, word: &str) -> String {
         let code = match tone {
@@ -171,7 +176,7 @@ impl Output {
 
     /// Says what went wrong and what to do.
     pub fn error(&mut self, error: &CliError) {
-        if matches!(error, CliError::Closed(_)) {
+        if matches!(error, CliError::Closed(_) | CliError::Differs) {
             return;
         }
         let (error_word, hint_word) =
@@ -228,6 +233,39 @@ pub(crate) mod tests {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// A verb's JSON has the keys of its part of `docs/json.md`: no other one, and all of the first level.
+    pub fn documented(verb: &str, json: &Value) {
+        let page = include_str!("../../docs/json.md");
+        let part = page.split("\n## ").find(|part| part.lines().next() == Some(verb));
+        let part = part.unwrap_or_else(|| panic!("docs/json.md has nothing on {verb}"));
+        let key =
+            |line: &str| line.strip_prefix("| `").and_then(|rest| rest.split_once('`')).map(|(key, _)| key.to_owned());
+        let written: std::collections::BTreeSet<String> = part.lines().filter_map(key).collect();
+        let mut found = std::collections::BTreeSet::new();
+        paths(json, "", &mut found);
+        let unwritten: Vec<_> = found.difference(&written).collect();
+        assert!(unwritten.is_empty(), "{verb}: docs/json.md does not name {unwritten:?}");
+        let gone: Vec<_> = written.difference(&found).filter(|key| !key.contains(['.', '['])).collect();
+        assert!(gone.is_empty(), "{verb}: docs/json.md promises {gone:?}");
+    }
+
+    /// `a`, `a.b`, `a[].b` of everything that is there.
+    fn paths(json: &Value, before: &str, found: &mut std::collections::BTreeSet<String>) {
+        match json {
+            Value::Object(all) => {
+                for (key, value) in all {
+                    let path = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
+                    found.insert(path.clone());
+                    paths(value, &path, found);
+                }
+            }
+            // Rows have the columns of their job.
+            Value::Array(_) if before == "rows" => {}
+            Value::Array(all) => all.iter().for_each(|each| paths(each, &format!("{before}[]"), found)),
+            _ => {}
         }
     }
 

@@ -4,7 +4,8 @@
 
 use crate::output::{Paint, Tone, table};
 pub use streamctl_proto::json::{
-    epoch as epoch_json, position, state, status as status_json, task, time, worker as worker_json,
+    change as change_json, diff as diff_json, epoch as epoch_json, position, state, status as status_json, task, time,
+    worker as worker_json,
 };
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1;
@@ -54,6 +55,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     };
     line("job", job.job.clone());
     line("state", paint.word(tone(job), state(job)));
+    line("version", if job.job_version > 1 { version_line(job) } else { String::new() });
     for cause in &job.waiting_on {
         line("waiting on", cause.clone());
     }
@@ -92,6 +94,11 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         lines.extend([String::new(), part]);
     }
     lines.join("\n")
+}
+
+/// Of a job that was changed.
+fn version_line(job: &v1::JobStatus) -> String {
+    format!("{}, since {}", job.job_version, time(job.changed_ms))
 }
 
 /// What a job does right now, in a few words.
@@ -192,10 +199,24 @@ pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
             bytes(epoch.bytes_out),
             epoch.stages.filter(|stages| stages.publish_us > 0).map(latency).unwrap_or_default(),
             if epoch.published { "published" } else { "committed" }.to_owned(),
+            epoch.job_version.to_string(),
         ]
     };
     let rows = epochs.iter().map(row).collect::<Vec<_>>();
-    table(["EPOCH", "WINDOW", "ROWS IN", "ROWS OUT", "DEAD", "UNMATCHED", "OBJECTS", "SIZE", "LATENCY", "STATE"], &rows)
+    let headings = [
+        "EPOCH",
+        "WINDOW",
+        "ROWS IN",
+        "ROWS OUT",
+        "DEAD",
+        "UNMATCHED",
+        "OBJECTS",
+        "SIZE",
+        "LATENCY",
+        "STATE",
+        "VERSION",
+    ];
+    table(headings, &rows)
 }
 
 /// From closed to published.
@@ -239,6 +260,7 @@ pub fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::output::tests::documented;
 
     /// A job with one of everything.
     pub fn status() -> v1::JobStatus {
@@ -317,6 +339,9 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
     #[test]
     fn the_json_of_a_status_has_the_names_of_the_message() {
         let json = status_json(&status());
+        documented("status", &json);
+        documented("epochs", &json["last_epoch"]);
+        documented("workers", &worker_json(&v1::WorkerStatus::default()));
         assert_eq!(json["state"], "waiting");
         assert_eq!(json["totals"]["rows_out"], 95);
         assert_eq!(json["last_epoch"]["window"]["start_ms"], 1_795_481_100_000_i64);

@@ -49,6 +49,8 @@ pub struct Driver {
     witness: Option<Arc<dyn Witness>>,
     /// How much stood still after the last step.
     standing: usize,
+    /// Decisions about the number of workers that were logged.
+    decisions_told: u64,
 }
 
 impl Driver {
@@ -59,7 +61,18 @@ impl Driver {
         performer.clock = steady(&performer.clock);
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, (performer.clock)(), settings);
-        (Self { core, performer: Arc::new(performer), inbox, changed, witness: None, standing: 0 }, handle)
+        (
+            Self {
+                core,
+                performer: Arc::new(performer),
+                inbox,
+                changed,
+                witness: None,
+                standing: 0,
+                decisions_told: 0,
+            },
+            handle,
+        )
     }
 
     /// The same with a witness.
@@ -110,6 +123,9 @@ impl Driver {
                 effects
             }
         };
+        if ticked {
+            self.tell_decision();
+        }
         // What stands still shows by nothing but the time.
         let standing = if ticked { self.core.standing() } else { self.standing };
         let stood = std::mem::replace(&mut self.standing, standing);
@@ -118,6 +134,18 @@ impl Driver {
         }
         for effect in effects {
             self.perform(effect, running, outcomes);
+        }
+    }
+
+    /// Another number of workers is worth a line in the log.
+    fn tell_decision(&mut self) {
+        let log = self.core.scaling.log();
+        if std::mem::replace(&mut self.decisions_told, log.made) == log.made {
+            return;
+        }
+        if let Some(made) = log.all().next_back() {
+            let (from, to, workers, reason) = (made.from, made.to, made.workers, &made.reason);
+            tracing::info!(from, to, workers, reason, "another number of workers is asked for");
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use streamctl_engine::storage::Storages;
-use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob};
+use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
 
 /// References that are remembered, of all jobs together: who asked for an epoch soon asks for it again, or for its
 /// neighbours.
@@ -16,7 +16,10 @@ const REFERENCES_MAX: usize = 10_000;
 /// From a reference that is farther away the folder is listed first, to begin nearer.
 const WALK_EPOCHS_MAX: u64 = 1_000;
 
-/// Job, when it was submitted, epoch.
+/// Old versions of jobs that are remembered, of all jobs together.
+const VERSIONS_MAX: usize = 64;
+
+/// Job, when it was submitted, epoch or version.
 type Key = (String, i64, u64);
 
 /// Finds manifests; clones share what they remember.
@@ -24,12 +27,13 @@ type Key = (String, i64, u64);
 pub struct History {
     storages: Storages,
     known: Arc<Mutex<BTreeMap<Key, ManifestRef>>>,
+    versions: Arc<Mutex<BTreeMap<Key, Arc<ResolvedJob>>>>,
 }
 
 impl History {
     /// Of all jobs whose checkpoint locations these storages serve.
     pub fn new(storages: Storages) -> Self {
-        Self { storages, known: Arc::default() }
+        Self { storages, known: Arc::default(), versions: Arc::default() }
     }
 
     /// What manifests name is there too.
@@ -64,6 +68,28 @@ impl History {
             }
         }
         found.reverse();
+        Ok(found)
+    }
+
+    /// The version of a job that made an epoch; `job` is the last one.
+    pub async fn version(
+        &self,
+        job: &ResolvedJob,
+        job_version: JobVersion,
+    ) -> Result<Arc<ResolvedJob>, CheckpointError> {
+        if job.job_version == job_version {
+            return Ok(Arc::new(job.clone()));
+        }
+        let key = Self::key(job, job_version.0);
+        if let Some(known) = self.versions.lock().expect("nothing panics under this lock").get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(Checkpoints::of(&self.storages, job).version(job, job_version).await?);
+        let mut versions = self.versions.lock().expect("nothing panics under this lock");
+        versions.insert(key, Arc::clone(&found));
+        if versions.len() > VERSIONS_MAX {
+            versions.pop_first();
+        }
         Ok(found)
     }
 

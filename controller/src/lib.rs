@@ -14,6 +14,7 @@ pub mod leading;
 pub mod metrics;
 pub mod node;
 pub mod publish;
+pub mod scaling;
 pub mod service;
 pub mod sessions;
 pub mod shards;

@@ -7,12 +7,13 @@ use crate::admission::Admission;
 use crate::core::{CoreSettings, Event};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
-use crate::http::{self, MoreFigures, Shown};
+use crate::http::{self, Ask, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
+use crate::service::scaling::ExternalScaler;
 use crate::service::submit::Submitter;
 use crate::service::workers::WorkersService;
 use crate::sessions::Sessions;
@@ -31,6 +32,7 @@ use streamctl_engine::security::accept::{
     CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
 };
 use streamctl_proto::describe;
+use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
@@ -194,6 +196,7 @@ async fn health_service() -> HealthServer<impl Health> {
     let (health, service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<WorkersServer<WorkersService>>().await;
+    health.set_serving::<ExternalScalerServer<ExternalScaler>>().await;
     service
 }
 
@@ -209,6 +212,7 @@ async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let (jobs, workers) = (node.jobs(), node.workers());
     let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
+    let scaler = ExternalScaler::new(Ask::new(node.jobs()));
     // Both versions of reflection: many clients, Python's among them, speak only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
@@ -222,6 +226,7 @@ async fn serve(
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
+        .add_service(ExternalScalerServer::new(scaler))
         .add_service(FlightServiceServer::new(locations));
     if let (Ok(new), Ok(old)) = (descriptors().build_v1(), descriptors().build_v1alpha()) {
         routes = routes.add_service(new).add_service(old);

@@ -13,8 +13,9 @@ use std::time::Duration;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, sha256_hex};
 use streamctl_proto::report::StagedObject;
+use streamctl_proto::resolved::{RESOLVED_BYTES_MAX, VersionError};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob};
+use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef};
 
 /// Objects of one epoch that are published at the same time.
 pub const PUBLISH_PARALLEL_MAX: usize = 16;
@@ -100,6 +101,22 @@ pub enum CheckpointError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// A version of the job is there and cannot be used.
+    #[error("{location} cannot be used")]
+    Version {
+        /// Where it is.
+        location: String,
+        /// What is wrong with it.
+        source: VersionError,
+    },
+    /// No version of the job has this number.
+    #[error("job {job} has no version {job_version}")]
+    NoVersion {
+        /// Of which job.
+        job: JobName,
+        /// Which.
+        job_version: JobVersion,
+    },
     /// Something else has the name of what was to be written.
     #[error("{location} is there already with another content; give the job a checkpoint location that is its own")]
     Differs {
@@ -154,6 +171,36 @@ impl Checkpoints {
             return Err(CheckpointError::Broken { job: self.job.clone(), epoch: reference.epoch });
         }
         Ok(manifest)
+    }
+
+    /// Stores a version of the job durably, before another takes over: epochs that it made name it.
+    pub async fn write_version(&self, job: &ResolvedJob) -> Result<VersionRef, CheckpointError> {
+        let (bytes, reference) = job.encode();
+        self.write_once(&reference.name, bytes, RESOLVED_BYTES_MAX).await?;
+        Ok(reference)
+    }
+
+    /// The version that `reference` names: those very bytes, of this job.
+    pub async fn read_version(&self, reference: &VersionRef) -> Result<ResolvedJob, CheckpointError> {
+        let location = self.folder.join(&reference.name);
+        let bytes = self.storage.get(&location, RESOLVED_BYTES_MAX).await?;
+        let job =
+            ResolvedJob::decode(&bytes, reference).map_err(|source| CheckpointError::Version { location, source })?;
+        if job.spec.name != self.job || job.job_version != reference.job_version {
+            return Err(CheckpointError::NoVersion { job: self.job.clone(), job_version: reference.job_version });
+        }
+        Ok(job)
+    }
+
+    /// The version of this number, `last` being the one that the store holds: each names the one before it.
+    pub async fn version(&self, last: &ResolvedJob, job_version: JobVersion) -> Result<ResolvedJob, CheckpointError> {
+        let missing = || CheckpointError::NoVersion { job: self.job.clone(), job_version };
+        let mut found = last.clone();
+        while found.job_version > job_version {
+            let before = found.previous.take().filter(|before| before.job_version.next() == found.job_version);
+            found = self.read_version(&before.ok_or_else(missing)?).await?;
+        }
+        if found.job_version == job_version { Ok(found) } else { Err(missing()) }
     }
 
     /// Manifests from `head` back to the one after `down_to` (the last published epoch), oldest first: in the order in

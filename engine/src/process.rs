@@ -4,6 +4,7 @@
 
 use crate::traces::{Traces, TracesError};
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -49,6 +50,8 @@ impl Seen {
 pub fn log_to_stderr(json: bool, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Without a terminal there is nobody to see colours; on one, NO_COLOR is heeded.
+    let logs = if std::io::stderr().is_terminal() { logs } else { logs.with_ansi(false) };
     if json { logs.json().flatten_event(true).init() } else { logs.init() }
 }
 

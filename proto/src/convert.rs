@@ -2,6 +2,7 @@
 //!
 //! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way can not fail.
 
+use crate::change::FieldChange;
 use crate::report::{Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey};
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
@@ -101,6 +102,14 @@ impl From<&Counts> for v1::Counts {
             rows_unmatched: c.rows_unmatched,
             rows_out: c.rows_out,
         }
+    }
+}
+
+impl From<FieldChange> for v1::FieldChange {
+    fn from(change: FieldChange) -> Self {
+        let taken_over = change.refused.is_none();
+        let (reason, hint) = change.refused.map(|refusal| (refusal.reason, refusal.hint)).unwrap_or_default();
+        Self { field: change.field, was: change.was, will_be: change.will_be, taken_over, reason, hint }
     }
 }
 

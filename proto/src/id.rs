@@ -133,6 +133,33 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// Which version of a job: 1 when it is new, one more each time it is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobVersion(pub u64);
+
+impl JobVersion {
+    /// Of a job that was never changed.
+    pub const FIRST: Self = Self(1);
+
+    /// The one after this.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Default for JobVersion {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for JobVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Names a task, and is its attempt: a task is given out once, with a number that was never used before, not even by
 /// an earlier leader. Whatever carries an older number for the same shards is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -43,6 +43,7 @@ pub fn status(job: &v1::JobStatus) -> Value {
         "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
         "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
+        "job_version": job.job_version, "changed_ms": job.changed_ms,
     })
 }
 
@@ -66,7 +67,7 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
         "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
         "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
         "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
-        "stages": stage_times(&stages),
+        "stages": stage_times(&stages), "job_version": epoch.job_version,
     })
 }
 
@@ -86,6 +87,56 @@ pub fn worker(worker: &v1::WorkerStatus) -> Value {
     json!({
         "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
         "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
+    })
+}
+
+/// How many workers there should be, and why.
+pub fn scaling(status: &v1::ScalingStatus) -> Value {
+    let decision = |decision: &v1::ScalingDecision| {
+        json!({
+            "at_ms": decision.at_ms, "term": decision.term, "from": decision.from, "to": decision.to,
+            "workers": decision.workers, "reason": decision.reason,
+            "figures": decision.figures.as_ref().map(scaling_figures),
+        })
+    };
+    json!({
+        "desired": status.desired, "workers": status.workers, "min": status.min, "max": status.max,
+        "active": status.active, "doing": status.doing, "figures": status.figures.as_ref().map(scaling_figures),
+        "decisions": status.decisions.iter().map(decision).collect::<Vec<_>>(),
+    })
+}
+
+fn scaling_figures(figures: &v1::ScalingFigures) -> Value {
+    let job = |job: &v1::ScalingJob| {
+        json!({
+            "job": job.job, "work": job.work, "work_needed": job.work_needed,
+            "bytes_per_second": job.bytes_per_second, "arriving_bytes_per_second": job.arriving_bytes_per_second,
+            "worker_bytes_per_second": job.worker_bytes_per_second, "lag_ms": job.lag_ms, "places": job.places,
+            "held_up": job.held_up,
+        })
+    };
+    json!({
+        "measured_ms": figures.measured_ms, "busy_permille": figures.busy_permille,
+        "busiest_permille": figures.busiest_permille, "needed": figures.needed,
+        "jobs": figures.jobs.iter().map(job).collect::<Vec<_>>(), "jobs_omitted": figures.jobs_omitted,
+    })
+}
+
+/// What would change of a job.
+pub fn change(change: &v1::FieldChange) -> Value {
+    json!({
+        "field": change.field, "was": change.was, "will_be": change.will_be, "taken_over": change.taken_over,
+        "reason": change.reason, "hint": change.hint,
+    })
+}
+
+/// A job and a job file, compared.
+pub fn diff(diff: &v1::DiffResponse) -> Value {
+    let lines = |plan: &str| plan.lines().map(str::to_owned).collect::<Vec<_>>();
+    json!({
+        "job": diff.job, "job_version": diff.job_version, "epoch": diff.epoch, "refused": diff.refused,
+        "changes": diff.changes.iter().map(change).collect::<Vec<_>>(),
+        "plan_was": lines(&diff.plan_was), "plan_will_be": lines(&diff.plan_will_be),
     })
 }
 

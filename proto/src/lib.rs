@@ -4,6 +4,7 @@
 //! their stored form. Does not own: any I/O.
 //! Rule: what comes from outside is checked here, once; behind this crate every value is a valid one.
 
+pub mod change;
 pub mod convert;
 pub mod dead_letter_shard;
 pub mod describe;
@@ -19,11 +20,11 @@ pub mod window;
 
 pub use dead_letter_shard::DeadLetterShard;
 pub use describe::describe;
-pub use id::{Epoch, JobName, LookupVersion, ShardId, TaskId, Term, WorkerId};
+pub use id::{Epoch, JobName, JobVersion, LookupVersion, ShardId, TaskId, Term, WorkerId};
 pub use manifest::{Manifest, ManifestRef};
 pub use position::{Position, SequenceNumber};
 pub use report::{Counts, Report, ShardRange, StagedObject};
-pub use resolved::ResolvedJob;
+pub use resolved::{ResolvedJob, VersionRef};
 pub use spec::JobSpec;
 pub use window::{Clamp, Window, WindowSize};
 
@@ -34,6 +35,12 @@ pub mod v1 {
 
     /// The descriptors of every service here, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("streamctl");
+}
+
+/// KEDA's contract for external scalers, generated from `externalscaler/externalscaler.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod externalscaler {
+    tonic::include_proto!("externalscaler");
 }
 
 /// The largest gRPC message that either side takes: a report or a status of 10,000 shards is about 2 MiB.

@@ -4,13 +4,13 @@
 //! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is the one.
 
 use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
-use crate::{Counts, Epoch, JobName, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
+use crate::{Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The stored form that this build writes; it reads no later one.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -51,6 +51,15 @@ pub struct ManifestObject {
     pub staged: StagedObject,
 }
 
+/// Which version of its job made an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeBy {
+    /// Its number.
+    pub job_version: JobVersion,
+    /// SHA-256 of the text of its job file.
+    pub spec_digest: String,
+}
+
 /// One epoch of one job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -68,6 +77,9 @@ pub struct Manifest {
     pub created_ms: i64,
     /// The one before; none for epoch 1.
     pub previous: Option<ManifestRef>,
+    /// The version of the job that made it. Manifests of version 1 do not say so: theirs is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<MadeBy>,
     /// SHA-256 of the job's query.
     pub query_digest: String,
     /// The lookup versions that every task used.
@@ -150,6 +162,11 @@ impl Manifest {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// The version of the job that made it.
+    pub fn job_version(&self) -> JobVersion {
+        self.made_by.as_ref().map_or(JobVersion::FIRST, |made_by| made_by.job_version)
+    }
+
     /// The objects with what could not be decoded, in the order in which a replay reads them.
     pub fn dead_letter_objects(&self) -> impl Iterator<Item = &StagedObject> {
         let staged = self.objects.iter().map(|object| &object.staged);
@@ -200,6 +217,10 @@ impl CheckpointNames {
     pub fn lookup(&self, lookup: &str, version: &LookupVersion) -> String {
         format!("{}/lookups/{lookup}/{version}/", self.job)
     }
+    /// An earlier version of the job; named by its content, as a manifest is.
+    pub fn version(&self, version: JobVersion, digest: &str) -> String {
+        format!("{}/versions/{:06}-{}.json", self.job, version.0, &digest[..digest.len().min(DIGEST_CHARS)])
+    }
     /// Where dead letters go when the job names no place.
     pub fn dead_letters(&self) -> String {
         format!("{}/dead-letters/", self.job)
@@ -219,6 +240,7 @@ mod tests {
             term: Term(3),
             created_ms: 120_250,
             previous: None,
+            made_by: Some(MadeBy { job_version: JobVersion(3), spec_digest: sha256_hex(b"name = 'sales'") }),
             query_digest: sha256_hex(b"select 1"),
             lookups: BTreeMap::from([("country_lookup".into(), LookupVersion::new("v1"))]),
             parts: vec![ManifestPart {
@@ -285,10 +307,20 @@ mod tests {
     /// The stored form must stay readable: a change here is a new version, and the reading of this file must stay.
     #[test]
     fn the_stored_form_is_the_golden_file() {
-        let golden = include_str!("../golden/manifest-v1.json");
+        let golden = include_str!("../golden/manifest-v2.json");
         let pretty = serde_json::to_string_pretty(&manifest()).unwrap();
         assert_eq!(pretty.trim(), golden.trim());
         assert_eq!(serde_json::from_str::<Manifest>(golden).unwrap(), manifest());
+    }
+
+    /// Its digest is that of its bytes: what is read must be written again as it was.
+    #[test]
+    fn a_manifest_of_an_earlier_build_is_read_and_is_written_again_as_it_was() {
+        let golden = include_str!("../golden/manifest-v1.json");
+        let first: Manifest = serde_json::from_str(golden).unwrap();
+        assert_eq!(first, Manifest { version: 1, made_by: None, ..manifest() });
+        assert_eq!(first.job_version(), JobVersion::FIRST);
+        assert_eq!(serde_json::to_string_pretty(&first).unwrap().trim(), golden.trim());
     }
 
     #[test]
@@ -301,8 +333,8 @@ mod tests {
 
     #[test]
     fn a_manifest_of_a_later_build_says_so() {
-        let (bytes, mut reference) = Manifest { version: 2, ..manifest() }.encode();
+        let (bytes, mut reference) = Manifest { version: 3, ..manifest() }.encode();
         reference.digest = sha256_hex(&bytes);
-        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(2))));
+        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(3))));
     }
 }

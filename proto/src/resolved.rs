@@ -1,12 +1,17 @@
 //! A job as it was resolved at submit: what the job file leaves to the world, pinned.
 //!
-//! Rule: workers, replays and later leaders see this and nothing newer; a catalog that changes does not change a job.
+//! Owns: its stored form, and how its versions name each other. Does not own: what a version may change ([`crate::change`]).
+//! Rule: workers, replays and later leaders see this and nothing newer; a catalog that changes does not change a job. The
+//! store holds the last version; each names the one before it by digest, which lies in the checkpoint location.
 
-use crate::{JobSpec, Position};
+use crate::manifest::{CheckpointNames, sha256_hex};
+use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
 
 /// The stored form that this build writes; it reads no later one.
-pub const RESOLVED_VERSION: u32 = 1;
+pub const RESOLVED_VERSION: u32 = 2;
+/// Largest stored version of a job that is read: a job file, and what the world said to it.
+pub const RESOLVED_BYTES_MAX: u64 = 16 << 20;
 
 /// A column of the source, as the catalog or the job file types it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +49,16 @@ pub struct ResolvedJob {
     pub spec: JobSpec,
     /// SHA-256 of the text of the job file.
     pub spec_digest: String,
-    /// When it was submitted.
+    /// Which version of the job this is.
+    #[serde(default)]
+    pub job_version: JobVersion,
+    /// The version that it took over from; none for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<VersionRef>,
+    /// When this version was submitted; 0 for the first one.
+    #[serde(default)]
+    pub changed_ms: i64,
+    /// When the job was submitted: its first version.
     pub submitted_ms: i64,
     /// Where shards begin that were there at submit; `latest` has become a timestamp.
     pub start: Position,
@@ -58,4 +72,142 @@ pub struct ResolvedJob {
     pub query_digest: String,
     /// The result's columns: an Arrow IPC stream without batches, in base64.
     pub output_schema: String,
+}
+
+/// An earlier version of a job: its name in the checkpoint location and the SHA-256 of its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRef {
+    /// Which one.
+    pub job_version: JobVersion,
+    /// Below the checkpoint location.
+    pub name: String,
+    /// SHA-256 of the stored bytes, in hexadecimal.
+    pub digest: String,
+}
+
+/// A stored version of a job can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// Not JSON, or not of this form.
+    #[error("not a job's version")]
+    Form(#[from] serde_json::Error),
+    /// Written by a later build.
+    #[error(
+        "it has the form {0}, this build reads up to {RESOLVED_VERSION}; use the build that wrote it, or a later one"
+    )]
+    Later(u32),
+    /// Not the bytes that were stored.
+    #[error("{name} was changed since it was stored: digest is {found}, stored was {stored}")]
+    Digest {
+        /// Its name.
+        name: String,
+        /// Of the bytes that are there.
+        found: String,
+        /// That the version after it holds.
+        stored: String,
+    },
+}
+
+impl ResolvedJob {
+    /// The stored bytes of this version, and what refers to them.
+    pub fn encode(&self) -> (Vec<u8>, VersionRef) {
+        let bytes = serde_json::to_vec(self).expect("a job has only text keys");
+        let digest = sha256_hex(&bytes);
+        let name = CheckpointNames::new(&self.spec.name).version(self.job_version, &digest);
+        (bytes, VersionRef { job_version: self.job_version, name, digest })
+    }
+
+    /// Reads stored bytes; they must be those that `reference` names.
+    pub fn decode(bytes: &[u8], reference: &VersionRef) -> Result<Self, VersionError> {
+        let found = sha256_hex(bytes);
+        if found != reference.digest {
+            let (name, stored) = (reference.name.clone(), reference.digest.clone());
+            return Err(VersionError::Digest { name, found, stored });
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_slice(bytes)?;
+        if version > RESOLVED_VERSION {
+            return Err(VersionError::Later(version));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec};
+    use crate::spec::{SourceKind, StartingPosition};
+    use crate::{Position, WindowSize};
+
+    fn changed() -> ResolvedJob {
+        let kind = SourceKind::Generator {
+            seed: 1,
+            shards: 2,
+            rate: 10.0,
+            records_per_shard: None,
+            bad_every: 0,
+            unmatched_every: 0,
+        };
+        let (schema, starting_position) = (SchemaFrom::BuiltIn, StartingPosition::TrimHorizon);
+        let sink = SinkSpec {
+            path: Location::folder("/out"),
+            format: SinkFormat::Json,
+            compression: Compression::None,
+            partition_by: vec![],
+            target_size: 1 << 20,
+        };
+        let spec = JobSpec {
+            name: "sales".parse().unwrap(),
+            source: SourceSpec { kind, schema, starting_position, on_data_loss: OnDataLoss::Fail },
+            window: WindowSize::from_ms(60_000).unwrap(),
+            lookups: vec![],
+            sql: "SELECT uuid FROM source".into(),
+            sink,
+            dead_letter: None,
+            checkpoint: Location::folder("/checkpoint"),
+            retries_max: 3,
+        };
+        let previous =
+            VersionRef { job_version: JobVersion(1), name: "sales/versions/000001-d.json".into(), digest: "d".into() };
+        ResolvedJob {
+            version: RESOLVED_VERSION,
+            spec,
+            spec_digest: sha256_hex(b"name = 'sales'"),
+            job_version: JobVersion(2),
+            previous: Some(previous),
+            changed_ms: 1_700_000_060_000,
+            submitted_ms: 1_700_000_000_000,
+            start: Position::Start,
+            columns: vec![ColumnType { name: "uuid".into(), type_name: "string".into() }],
+            stream: None,
+            whole_window: false,
+            query_digest: sha256_hex(b"SELECT uuid FROM source"),
+            output_schema: "c2NoZW1h".into(),
+        }
+    }
+
+    /// The stored forms must stay readable: a change here is a new form, and the reading of these files must stay.
+    #[test]
+    fn the_stored_forms_are_the_golden_files() {
+        let golden = include_str!("../golden/job-v2.json");
+        assert_eq!(serde_json::to_string_pretty(&changed()).unwrap().trim(), golden.trim());
+        assert_eq!(serde_json::from_str::<ResolvedJob>(golden).unwrap(), changed());
+        let first: ResolvedJob = serde_json::from_str(include_str!("../golden/job-v1.json")).unwrap();
+        assert_eq!((first.version, first.job_version, first.previous), (1, JobVersion::FIRST, None));
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_stored_or_an_error() {
+        let (mut bytes, reference) = changed().encode();
+        assert!(reference.name.starts_with("sales/versions/000002-"), "{reference:?}");
+        assert_eq!(ResolvedJob::decode(&bytes, &reference).unwrap(), changed());
+        bytes[40] ^= 1;
+        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Digest { .. })));
+        let (bytes, reference) = ResolvedJob { version: 3, ..changed() }.encode();
+        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Later(3))));
+    }
 }

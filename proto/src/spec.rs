@@ -1,13 +1,16 @@
 //! The job file: `job.toml` as types that hold only valid values.
 //!
-//! Owns: the keys, their defaults, every check that needs no outside system. Does not own: what only the outside
+//! Owns: the keys, their defaults and the words about them, every check that needs no outside system. Does not own: what only the outside
 //! knows (tables, columns, buckets): `streamctl_engine::resolve`.
 //! Rule: this is the only validation; the command line and the controller both call [`JobSpec::parse`].
 
+mod key;
+mod keys;
 mod location;
 mod parse;
 mod problem;
 mod raw;
+mod reference;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -16,9 +19,11 @@ mod text;
 pub use parse::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Problem, Problems};
+pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
-pub use text::{parse_bytes, parse_duration};
+pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 
+use crate::manifest::CheckpointNames;
 use crate::report::ObjectKind;
 use crate::resolved::ColumnType;
 use crate::{JobName, WindowSize};
@@ -49,6 +54,12 @@ pub struct JobSpec {
 }
 
 impl JobSpec {
+    /// Where dead letters go: below the checkpoint location when the job names no place.
+    pub fn dead_letters(&self) -> Location {
+        let below = || Location::folder(&self.checkpoint.join(&CheckpointNames::new(&self.name).dead_letters()));
+        self.dead_letter.clone().unwrap_or_else(below)
+    }
+
     /// A place of the job that is not in S3 but a folder or file of the machines; none when there is none.
     pub fn local_place(&self) -> Option<&str> {
         let source = match &self.source.kind {
@@ -337,6 +348,19 @@ pub enum PartitionColumn {
     IngestHour,
     /// A column of the result; it is not written into the object.
     Column(String),
+}
+
+impl PartitionColumn {
+    /// What the folder is called before its `=`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::IngestYear => "ingest_year",
+            Self::IngestMonth => "ingest_month",
+            Self::IngestDay => "ingest_day",
+            Self::IngestHour => "ingest_hour",
+            Self::Column(name) => name,
+        }
+    }
 }
 
 /// No service is asked more often for one shard: the limit is five calls a second.

@@ -80,14 +80,19 @@ impl Cluster {
 
     /// One more controller.
     pub fn add_controller(&mut self, id: &str) {
+        self.add_controller_with(id, &[]);
+    }
+
+    /// One more controller, with these flags too.
+    pub fn add_controller_with(&mut self, id: &str, flags: &[&str]) {
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let front = self.links.as_ref().map_or(port, |links| links.open(id, port));
         let advertised = format!("127.0.0.1:{front}");
         let http = format!("127.0.0.1:{}", free_port());
         let args = ["--listen", &address, "--advertise", &advertised, "--store", &self.store, "--cluster", "test"];
-        let launch =
-            self.launch(id, "streamctl-controller", &[&args[..], &["--id", id, "--http-listen", &http]].concat());
+        let args = [&args[..], &["--id", id, "--http-listen", &http], flags].concat();
+        let launch = self.launch(id, "streamctl-controller", &args);
         self.https.insert(id.to_owned(), http);
         self.controllers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
         self.start_again(id);

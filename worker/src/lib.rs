@@ -4,6 +4,7 @@
 //! Does not own: which shards it reads, which window is committed, when results become visible.
 //! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown away.
 
+pub mod busy;
 pub mod dead_letter;
 pub mod decode;
 pub mod flight;

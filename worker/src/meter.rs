@@ -3,6 +3,7 @@
 //! Owns: the table of the worker's metrics, the sums. Does not own: how they are written (`streamctl_engine::metrics`).
 //! Rule: counting never waits and never fails; labels are jobs and stages, never records or keys.
 
+use crate::busy::Tasks;
 use crate::source::{Chunk, ReaderStats};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -21,6 +22,11 @@ const CONNECTED: Metric =
 const TASKS: Metric = Metric::gauge("streamctl_worker_tasks", &[], "Tasks that run");
 const OPEN_WINDOWS: Metric =
     Metric::gauge("streamctl_worker_open_windows", &[], "Windows that are open or being finished, of all tasks");
+const BUSY: Metric = Metric::gauge(
+    "streamctl_worker_busy_ratio",
+    &[],
+    "How busy the worker was in the last half second; 1 when what bounds it had no time left",
+);
 const MEMORY: Metric = Metric::gauge("streamctl_worker_memory_bytes", &[], "Resident memory of the process");
 const RECORDS: Metric =
     Metric::counter("streamctl_worker_records_read_total", &["job_name"], "Records read from the source");
@@ -53,6 +59,7 @@ pub const METRICS: &[Metric] = &[
     CONNECTED,
     TASKS,
     OPEN_WINDOWS,
+    BUSY,
     MEMORY,
     RECORDS,
     BYTES,
@@ -74,6 +81,7 @@ struct Sums {
     tasks: AtomicI64,
     windows_open: AtomicI64,
     memory_bytes: AtomicU64,
+    busy_permille: AtomicU64,
     jobs: Mutex<BTreeSet<JobName>>,
     records: Counters,
     bytes: Counters,
@@ -95,6 +103,8 @@ pub struct Meter {
     sums: Arc<Sums>,
     /// Where spans go.
     pub traces: Traces,
+    /// The tasks whose work is counted.
+    pub work: Tasks,
 }
 
 /// One of some things, for as long as it is held.
@@ -125,6 +135,11 @@ impl Meter {
     /// The process uses so much.
     pub fn set_memory(&self, bytes: u64) {
         self.sums.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The worker was so busy, in thousandths.
+    pub fn set_busy(&self, permille: u32) {
+        self.sums.busy_permille.store(permille.into(), Ordering::Relaxed);
     }
 
     /// A task of this job runs, until this is dropped.
@@ -196,6 +211,7 @@ impl Meter {
         sheet.gauge(&CONNECTED, f64::from(u8::from(self.connected())));
         sheet.gauge(&TASKS, held(&sums.tasks));
         sheet.gauge(&OPEN_WINDOWS, held(&sums.windows_open));
+        sheet.gauge(&BUSY, sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0);
         sheet.gauge(&MEMORY, sums.memory_bytes.load(Ordering::Relaxed) as f64);
         let counters: [(&Metric, &Counters); 12] = [
             (&RECORDS, &sums.records),

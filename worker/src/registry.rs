@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, LookupVersion, Position, Report, ShardId, TaskId, Window, v1};
+use streamctl_proto::{JobName, JobVersion, LookupVersion, Position, Report, ShardId, TaskId, Window, v1};
 use tokio::sync::mpsc;
 
 /// Messages that may wait for the line. A line on which more pile up is given up and dialled again.
@@ -18,6 +18,7 @@ pub const QUEUE_MAX: usize = 4_096;
 /// What is remembered of one task.
 struct Entry {
     job: JobName,
+    job_version: JobVersion,
     base: BTreeMap<ShardId, Position>,
     reports: Vec<Report>,
     watermark_ms: i64,
@@ -79,13 +80,20 @@ impl Registry {
     }
 
     /// A task begins. False when there is one of this id.
-    pub fn begin(&self, task: TaskId, job: JobName, base: BTreeMap<ShardId, Position>) -> bool {
+    pub fn begin(
+        &self,
+        task: TaskId,
+        job: JobName,
+        job_version: JobVersion,
+        base: BTreeMap<ShardId, Position>,
+    ) -> bool {
         let mut inner = self.lock();
         if inner.tasks.contains_key(&task) {
             return false;
         }
         let entry = Entry {
             job,
+            job_version,
             base,
             reports: vec![],
             watermark_ms: i64::MIN,
@@ -134,12 +142,12 @@ impl Registry {
     }
 
     /// A task has reported everything before the watermark.
-    pub fn progress(&self, task: TaskId, watermark_ms: i64, shards: Vec<v1::ShardProgress>) {
+    pub fn progress(&self, task: TaskId, watermark_ms: i64, work_us: u64, shards: Vec<v1::ShardProgress>) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
             entry.watermark_ms = entry.watermark_ms.max(watermark_ms);
             let watermark_ms = entry.watermark_ms;
-            inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards }));
+            inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards, work_us }));
         }
     }
 
@@ -225,6 +233,7 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
         windows: entry.open.iter().map(window).collect(),
         ended: entry.ended.clone(),
         released: entry.released,
+        job_version: entry.job_version.0,
     }
 }
 
@@ -263,7 +272,12 @@ mod tests {
     }
 
     fn begin(registry: &Registry, id: TaskId) {
-        assert!(registry.begin(id, job(), BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)])));
+        assert!(registry.begin(
+            id,
+            job(),
+            JobVersion(2),
+            BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)])
+        ));
     }
 
     /// What a controller knows of a task after a Hello and all that was said since.
@@ -344,7 +358,7 @@ mod tests {
         assert!(!registry.window_opened(task(1), window(0), &BTreeMap::new()), "once");
         let (hello, mut said) = registry.connect("w", "a:1");
         assert!(said.try_recv().is_err());
-        assert_eq!(hello.tasks[0].windows.len(), 1);
+        assert_eq!((hello.tasks[0].windows.len(), hello.tasks[0].job_version), (1, 2));
         registry.report(report(task(1), 0));
         assert_eq!(registry.connect("w", "a:1").0.tasks[0].windows, [], "it is reported");
     }
@@ -376,7 +390,7 @@ mod tests {
     fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
         let registry = Registry::default();
         let (_, _said) = registry.connect("w", "a:1");
-        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1 });
+        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1, ..Default::default() });
         assert!((0..QUEUE_MAX).all(|_| registry.say(beat())));
         assert!(!registry.say(beat()) && !registry.say(beat()));
     }

@@ -216,6 +216,7 @@ pub(crate) mod tests {
             term: Term(1),
             created_ms: 0,
             previous: None,
+            made_by: None,
             query_digest: String::new(),
             lookups: report.lookups.clone(),
             parts: vec![ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts }],

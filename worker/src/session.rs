@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::busy::Sampler;
 use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
@@ -83,6 +84,7 @@ struct Session {
     tasks: BTreeMap<TaskId, mpsc::Sender<Command>>,
     running: JoinSet<TaskId>,
     leaving: bool,
+    busy: Sampler,
 }
 
 /// Why a line ended.
@@ -101,8 +103,11 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
 /// The same over lines that `dial` opens.
 pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
-    let mut session =
-        Session { settings, world, dial, registry, tasks: BTreeMap::new(), running: JoinSet::new(), leaving: false };
+    // This runs on the threads of the network.
+    let threads = [world.compute.clone(), tokio::runtime::Handle::current()];
+    let busy = Sampler::new(world.meter.work.clone(), threads);
+    let (tasks, running) = (BTreeMap::new(), JoinSet::new());
+    let mut session = Session { settings, world, dial, registry, tasks, running, leaving: false, busy };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     let mut told = None;
@@ -287,16 +292,17 @@ impl Session {
     }
 
     /// Says that this worker lives. False: nobody listens.
-    fn beat(&self) -> bool {
-        let beat = v1::Heartbeat { memory_bytes: memory_bytes() };
+    fn beat(&mut self) -> bool {
+        let beat = v1::Heartbeat { memory_bytes: memory_bytes(), busy_permille: self.busy.permille() };
         self.world.meter.set_memory(beat.memory_bytes);
+        self.world.meter.set_busy(beat.busy_permille.unwrap_or(0));
         self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
         let (id, job, shards) = read_start(start)?;
         let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-        if !self.registry.begin(id, job.spec.name.clone(), base) {
+        if !self.registry.begin(id, job.spec.name.clone(), job.job_version, base) {
             return Ok(());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);

@@ -18,6 +18,8 @@ pub struct FakeJobs {
     pub events: Vec<VerifyEvent>,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
+    /// What a comparison says.
+    pub diff: Option<Result<DiffResponse, Status>>,
 }
 
 impl FakeJobs {
@@ -51,6 +53,9 @@ impl Jobs for FakeJobs {
         let output_columns = vec![column];
         self.lead(Ok(SubmitResponse { job: "sales".into(), created, output_columns, ..Default::default() }))
     }
+    async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
+        self.lead(self.diff.clone().unwrap_or_else(|| Ok(DiffResponse::default())))
+    }
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))
     }
@@ -83,6 +88,11 @@ impl Jobs for FakeJobs {
         let worker =
             WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };
         self.lead(Ok(ListWorkersResponse { workers: vec![worker] }))
+    }
+    async fn get_scaling(&self, request: Request<GetScalingRequest>) -> Result<Response<ScalingStatus>, Status> {
+        let job = request.into_inner().job;
+        let known = if job.is_empty() { Ok(()) } else { Self::job(&job).map(|_| ()) };
+        self.lead(known.map(|()| crate::verbs::scaling::tests::status()))
     }
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         let events = self.events.clone();

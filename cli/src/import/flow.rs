@@ -117,6 +117,24 @@ impl Flow {
         Some(self.steps.len() - 1)
     }
 
+    /// Whether a step has as many rows as the stream: what is between only names, casts or leaves out columns.
+    pub fn is_every_row_of_the_stream(&self, step: StepId) -> bool {
+        let mut at = step;
+        loop {
+            match self.steps.get(at).map(|step| &step.kind) {
+                Some(StepKind::Stream(_)) => return true,
+                // A step names only steps before it.
+                Some(
+                    StepKind::Map(input, _)
+                    | StepKind::Drop(input, _)
+                    | StepKind::Select(input, _)
+                    | StepKind::Rename(input, ..),
+                ) => at = *input,
+                _ => return false,
+            }
+        }
+    }
+
     /// Notes something, once.
     pub fn note(&mut self, place: Option<String>, text: impl Into<String>) {
         let note = Note { place, text: text.into() };

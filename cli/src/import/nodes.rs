@@ -5,9 +5,63 @@
 //! is noted.
 
 use super::flow::{Flow, STEPS_MAX, Sink, StepId, StepKind, Stream};
+use super::options;
 use super::write::{quoted, text};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+/// What is read of each kind of node, or makes no difference here; all else is told.
+const FIELDS: [(&str, &[&str]); 14] = [
+    (
+        "CatalogKinesisSource",
+        &["Database", "Table", "WindowSize", "StreamingOptions", "DetectSchema", "DataPreviewOptions"],
+    ),
+    ("DirectKinesisSource", &["WindowSize", "StreamingOptions", "DetectSchema", "DataPreviewOptions"]),
+    (
+        "S3CsvSource",
+        &[
+            "Paths",
+            "Separator",
+            "QuoteChar",
+            "WithHeader",
+            "Recurse",
+            "CompressionType",
+            "GroupFiles",
+            "GroupSize",
+            "MaxBand",
+            "MaxFilesInBand",
+            "OptimizePerformance",
+            "Multiline",
+            "WriteHeader",
+        ],
+    ),
+    (
+        "S3ParquetSource",
+        &["Paths", "Recurse", "CompressionType", "GroupFiles", "GroupSize", "MaxBand", "MaxFilesInBand"],
+    ),
+    ("ApplyMapping", &["Mapping"]),
+    ("DropFields", &["Paths"]),
+    ("SelectFields", &["Paths"]),
+    ("RenameField", &["SourcePath", "TargetPath"]),
+    ("Join", &["JoinType", "Columns"]),
+    ("Filter", &["LogicalOperator", "Filters"]),
+    ("SparkSQL", &["SqlQuery", "SqlAliases"]),
+    ("S3DirectTarget", &["Path", "Format", "Compression", "PartitionKeys", "SchemaChangePolicy"]),
+    ("S3GlueParquetTarget", &["Path", "Compression", "PartitionKeys", "SchemaChangePolicy"]),
+    ("S3CatalogTarget", &["Database", "Table", "PartitionKeys", "SchemaChangePolicy"]),
+];
+/// Every node has these.
+const FIELDS_OF_ALL: [&str; 3] = ["Name", "Inputs", "OutputSchemas"];
+/// Settings of a Glue job beside its nodes, and what to do about them.
+const SETTINGS: [(&str, &str); 7] = [
+    ("Connections", "its connections are not carried over: run workers where they reach the stream and the bucket"),
+    ("SecurityConfiguration", "its security configuration is not carried over: encrypt bucket and stream themselves"),
+    ("extra-py-files", "its extra Python files are not carried over"),
+    ("extra-jars", "its extra JARs are not carried over"),
+    ("additional-python-modules", "its extra Python modules are not carried over"),
+    ("conf", "its Spark settings (--conf) are not carried over"),
+    ("MaintenanceWindow", "no maintenance window is needed: nothing is restarted by force"),
+];
 
 /// A job of Glue, as GetJob tells it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +74,17 @@ pub struct GlueJob {
     pub script: Option<String>,
     /// Its arguments, without the dashes.
     pub args: BTreeMap<String, String>,
+    /// What is to be told of its other settings.
+    pub settings: Vec<&'static str>,
+}
+
+impl GlueJob {
+    /// Notes the settings that are not carried over.
+    pub fn note_settings(&self, flow: &mut Flow) {
+        for text in &self.settings {
+            flow.note(None, *text);
+        }
+    }
 }
 
 /// Reads GetJob's answer: `{"Job": {...}}`.
@@ -34,11 +99,18 @@ pub fn parse_get_job(json: &str) -> Result<GlueJob, String> {
         map.into_iter()
             .filter_map(|(key, value)| Some((key.trim_start_matches('-').to_owned(), value.as_str()?.to_owned())))
     };
+    let args: BTreeMap<String, String> = texts(object("DefaultArguments")).collect();
+    let is_set = |key: &str| match job.get(key) {
+        None | Some(Value::Null) => args.contains_key(key),
+        Some(value) => *value != serde_json::json!({}),
+    };
+    let settings = SETTINGS.iter().filter(|(key, _)| is_set(key)).map(|(_, text)| *text).collect();
     Ok(GlueJob {
         name: job.get("Name").and_then(Value::as_str).unwrap_or("imported").to_owned(),
         nodes: object("CodeGenConfigurationNodes").into_iter().collect(),
         script: object("Command").get("ScriptLocation").and_then(Value::as_str).map(str::to_owned),
-        args: texts(object("DefaultArguments")).collect(),
+        settings,
+        args,
     })
 }
 
@@ -103,12 +175,24 @@ impl Nodes {
         }
         let steps: Vec<StepId> = inputs.iter().filter_map(|input| self.ids[input]).collect();
         let name = body.get("Name").and_then(Value::as_str).unwrap_or(id).to_owned();
+        self.note_unread(kind, body, &name);
         let step = match self.kind(kind, body, &name, &inputs, &steps) {
             Some(kind) => self.flow.add(&name, kind),
             None => steps.first().copied(),
         };
         self.ids.insert(id.to_owned(), step);
         true
+    }
+
+    /// Of each field that is set and that nothing is made of.
+    fn note_unread(&mut self, kind: &str, body: &Value, name: &str) {
+        let Some((_, read)) = FIELDS.iter().find(|(known, _)| *known == kind) else { return };
+        for (field, value) in body.as_object().into_iter().flatten() {
+            let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            if !empty && !read.contains(&field.as_str()) && !FIELDS_OF_ALL.contains(&field.as_str()) {
+                self.flow.note(Some(name.to_owned()), format!("the setting {field} is not carried over"));
+            }
+        }
     }
 
     fn kind(&mut self, kind: &str, body: &Value, name: &str, inputs: &[String], steps: &[StepId]) -> Option<StepKind> {
@@ -131,11 +215,17 @@ impl Nodes {
                         .note(Some(name.to_owned()), "a lookup of several folders: only the first is carried over");
                 }
                 let format = if kind == "S3CsvSource" { "csv" } else { "parquet" };
-                if field("Separator").is_some_and(|word| !word.eq_ignore_ascii_case("comma")) {
-                    self.flow.note(
-                        Some(name.to_owned()),
-                        "a separator other than a comma is not carried over: rewrite the lookup's files",
-                    );
+                let characters = [("comma", ","), ("quote", "\""), ("doublequote", "\"")];
+                let character = |key: &str| {
+                    let word = field(key)?.to_lowercase();
+                    Some(characters.iter().find(|(name, _)| *name == word).map_or(word, |(_, c)| (*c).to_owned()))
+                };
+                let settings = [("separator", character("Separator")), ("quotechar", character("QuoteChar"))];
+                let more = [("recurse", field("Recurse")), ("withheader", field("WithHeader"))];
+                let settings = settings.into_iter().chain(more);
+                let settings = settings.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+                for text in options::lookup(format, &settings) {
+                    self.flow.note(Some(name.to_owned()), text);
                 }
                 Some(StepKind::Lookup { path: paths.first().cloned(), format: format.to_owned() })
             }

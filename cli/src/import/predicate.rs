@@ -1,4 +1,5 @@
-//! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, and `and`, `or`, `not` of them.
+//! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, `in`, `re.match`, and `and`, `or`,
+//! `not` of them.
 //!
 //! Rule: what is not understood in one place makes the whole condition not understood.
 
@@ -23,6 +24,16 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
                 "==" => "=",
                 "!=" => "<>",
                 "<" | ">" | "<=" | ">=" => op,
+                "in" | "not in" => {
+                    let Expr::List(items) = &**right else { return None };
+                    let items: Vec<_> = items.iter().map(|item| operand(item, row)).collect::<Option<_>>()?;
+                    let not = if op == "not in" { "NOT " } else { "" };
+                    return (!items.is_empty()).then_some(format!(
+                        "{} {not}IN ({})",
+                        operand(left, row)?,
+                        items.join(", ")
+                    ));
+                }
                 "is" if **right == Expr::Constant("None") => return Some(format!("{} IS NULL", operand(left, row)?)),
                 "is not" if **right == Expr::Constant("None") => {
                     return Some(format!("{} IS NOT NULL", operand(left, row)?));
@@ -31,6 +42,15 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
             };
             Some(format!("{} {op} {}", operand(left, row)?, operand(right, row)?))
         }
+        // As Glue Studio writes a regular expression.
+        Expr::Call(call) => match (&call.function, call.args.as_slice()) {
+            (Expr::Name(name), [inner]) if name == "bool" => condition(inner, row),
+            (Expr::Name(name), [Expr::Text(pattern), column]) if name == "re.match" => {
+                // It matches from the beginning on.
+                Some(format!("regexp_like({}, {})", operand(column, row)?, text(&format!("^(?:{pattern})"))))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -88,8 +88,10 @@ pub enum Kind {
     Try,
     /// Another statement that has a body: its first word.
     Block(String),
-    /// `import` and `from`, `pass`, `return`.
+    /// `import` and `from`, `pass`, `global`.
     Nothing,
+    /// `return`, with or without a value.
+    Return,
     /// What is not understood.
     Other,
 }
@@ -113,7 +115,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>, String> {
         return Err(format!("it has {} bytes, at most {SCRIPT_BYTES_MAX} are read", script.len()));
     }
     let lines = tokens(script)?;
-    Ok(lines.into_iter().map(|line| line.statement()).collect())
+    Ok(lines.into_iter().flat_map(Line::statements).collect())
 }
 
 struct Line {
@@ -123,10 +125,17 @@ struct Line {
 }
 
 impl Line {
-    fn statement(self) -> Statement {
+    /// The statement, and what stands behind its colon on the same line: `if x: return`.
+    fn statements(self) -> Vec<Statement> {
         let (line, indent) = (self.line, self.indent);
         let mut reader = Reader { tokens: self.tokens, at: 0, depth: 0 };
-        Statement { line, indent, kind: reader.statement() }
+        let kind = reader.statement();
+        let has_body = matches!(kind, Kind::If(_) | Kind::Try | Kind::Block(_) | Kind::Def(..));
+        let mut statements = vec![Statement { line, indent, kind }];
+        if has_body && reader.take(":") && *reader.token() != Token::End {
+            statements.push(Statement { line, indent: indent + 1, kind: reader.statement() });
+        }
+        statements
     }
 }
 
@@ -328,7 +337,7 @@ struct Reader {
 const LEVELS: [&[&str]; 6] = [
     &["or"],
     &["and"],
-    &["==", "!=", "<", ">", "<=", ">=", "in", "is"],
+    &["==", "!=", "<", ">", "<=", ">=", "in", "is", "not"],
     &["|", "&", "^"],
     &["+", "-"],
     &["*", "/", "%", "//"],
@@ -363,26 +372,29 @@ impl Reader {
     fn statement(&mut self) -> Kind {
         let first = if let Token::Name(name) = self.token() { name.clone() } else { String::new() };
         match first.as_str() {
-            "import" | "from" | "pass" | "return" | "global" => return Kind::Nothing,
+            "import" | "from" | "pass" | "global" => return Kind::Nothing,
+            "return" => return Kind::Return,
             "def" => {
                 self.at += 1;
                 return self.def().unwrap_or(Kind::Other);
             }
             "if" => {
                 self.at += 1;
-                return Kind::If(self.expr());
+                let condition = self.expr();
+                return Kind::If(if self.is(":") { condition } else { self.not_understood(":") });
             }
-            "try" => return Kind::Try,
-            "for" | "while" | "else" | "elif" | "except" | "finally" | "class" | "with" | "async" => {
-                return Kind::Block(first);
+            "try" | "else" | "finally" => {
+                self.at += 1;
+                return if first == "try" { Kind::Try } else { Kind::Block(first) };
             }
+            "for" | "while" | "elif" | "except" | "class" | "with" | "async" => return Kind::Block(first),
             _ => {}
         }
         let target = self.expr();
         if self.take("=") {
             let value = self.expr();
             return match target {
-                Expr::Name(name) => Kind::Assign(name, value),
+                Expr::Name(name) if *self.token() == Token::End => Kind::Assign(name, value),
                 _ => Kind::Other,
             };
         }
@@ -402,7 +414,19 @@ impl Reader {
             }
             self.take(",");
         }
+        // A type of the result.
+        while !self.is(":") && *self.token() != Token::End {
+            self.at += 1;
+        }
         Some(Kind::Def(name, parameters))
+    }
+
+    /// Past all that stands before `end`.
+    fn not_understood(&mut self, end: &str) -> Expr {
+        while !self.is(end) && *self.token() != Token::End {
+            self.at += 1;
+        }
+        Expr::Other
     }
 
     fn expr(&mut self) -> Expr {
@@ -435,6 +459,12 @@ impl Reader {
             let mut op = (*op).to_owned();
             if op == "is" && self.take("not") {
                 op = "is not".to_owned();
+            }
+            if op == "not" {
+                if !self.take("in") {
+                    return Expr::Other;
+                }
+                op = "not in".to_owned();
             }
             let right = self.level(level + 1);
             left = Expr::Binary(op, Box::new(left), Box::new(right));
@@ -506,24 +536,31 @@ impl Reader {
             let value = self.expr();
             if self.take("=") {
                 let right = self.expr();
+                let right = self.whole(right, ")");
                 if let Expr::Name(name) = value {
                     named.push((name, right));
                 }
             } else {
+                let value = self.whole(value, ")");
                 args.push(value);
             }
-            self.go_on_to(")");
         }
         (args, named)
     }
 
-    /// Past the comma; what stands before it and was not understood is left out.
-    fn go_on_to(&mut self, end: &str) {
-        let mut open = 0_usize;
+    /// The expression when nothing stands between it and the comma: half of `a if b else c` is not its meaning.
+    fn whole(&mut self, expr: Expr, end: &str) -> Expr {
+        if self.go_on_to(end) { expr } else { Expr::Other }
+    }
+
+    /// Past the comma; whether nothing stood before it.
+    fn go_on_to(&mut self, end: &str) -> bool {
+        let (mut open, mut clean) = (0_usize, true);
         while *self.token() != Token::End {
             if open == 0 && (self.is(end) || self.take(",")) {
-                return;
+                return clean;
             }
+            clean = false;
             if ["(", "[", "{"].iter().any(|op| self.is(op)) {
                 open += 1;
             } else if [")", "]", "}"].iter().any(|op| self.is(op)) {
@@ -531,6 +568,7 @@ impl Reader {
             }
             self.at += 1;
         }
+        clean
     }
 
     fn atom(&mut self) -> Expr {
@@ -578,9 +616,10 @@ impl Reader {
     fn brackets(&mut self, end: &str) -> Expr {
         let (mut items, mut tuple) = (Vec::new(), end != ")");
         while !self.take(end) && *self.token() != Token::End {
-            items.push(self.expr());
+            let item = self.expr();
             tuple |= self.is(",");
-            self.go_on_to(end);
+            let item = self.whole(item, end);
+            items.push(item);
         }
         match items.pop() {
             Some(only) if !tuple && items.is_empty() => only,
@@ -597,11 +636,12 @@ impl Reader {
             let key = self.expr();
             if self.take(":") {
                 let value = self.expr();
+                let value = self.whole(value, "}");
                 pairs.push((key, value));
             } else {
-                items.push(key);
+                let item = self.whole(key, "}");
+                items.push(item);
             }
-            self.go_on_to("}");
         }
         if items.is_empty() { Expr::Dict(pairs) } else { Expr::List(items) }
     }
@@ -643,6 +683,34 @@ mod tests {
         let places: Vec<_> = lines.iter().map(|line| (line.line, line.indent)).collect();
         assert_eq!(places, [(3, 0), (4, 4), (6, 8), (6, 8)]);
         assert_eq!(lines[0].kind, Kind::Def("f".into(), vec!["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn half_of_an_expression_is_not_taken_for_the_whole() {
+        assert_eq!(one("x = a if b else c"), Kind::Other);
+        assert_eq!(one("x = y = f()"), Kind::Other);
+        let Kind::Expr(Expr::Call(call)) = one("f(lambda r: r if a else b, c, k=1 if a else 2, l=[x for x in y])")
+        else {
+            panic!()
+        };
+        assert_eq!(call.args, [Expr::Other, Expr::Name("c".into())]);
+        assert_eq!(call.named[0], ("k".into(), Expr::Other));
+        assert_eq!(call.named[1], ("l".into(), Expr::List(vec![Expr::Other])));
+        let Kind::Expr(Expr::Binary(op, ..)) = one("a not in b") else { panic!() };
+        assert_eq!(op, "not in");
+        let lines = parse("if a if b else c:\n    x = 1\n").unwrap();
+        assert_eq!(lines[0].kind, Kind::If(Expr::Other));
+    }
+
+    #[test]
+    fn what_stands_behind_a_colon_is_a_statement_of_its_own() {
+        let lines =
+            parse("def f(a) -> int: return 1\nif a.count() == 0: return\ntry: x = 1\nfinally: y = 2\n").unwrap();
+        let kinds: Vec<_> = lines.iter().map(|line| (line.indent, line.kind.clone())).collect();
+        assert_eq!(kinds[1], (1, Kind::Return));
+        assert_eq!(kinds[3], (1, Kind::Return));
+        assert_eq!((kinds[4].1.clone(), kinds[6].1.clone()), (Kind::Try, Kind::Block("finally".into())));
+        assert_eq!(kinds[7], (1, Kind::Assign("y".into(), Expr::Number("2".into()))));
     }
 
     #[test]

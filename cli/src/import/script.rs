@@ -1,19 +1,25 @@
 //! A Glue script as a flow: the workshop's and Glue Studio's generated forms.
 //!
-//! Owns: what names hold, and what each known call of Glue's library means. Does not own: Python's grammar (`python`).
+//! Owns: what names hold, and which calls are known. Does not own: Python's grammar (`python`), what is read and written
+//! (`places`), what is made of frames (`frames`).
 //! Rule: every statement that has an effect and is not understood is noted with its line; nothing is run.
 
-use super::flow::{Flow, Sink, StepId, StepKind, Stream};
-use super::predicate;
+mod frames;
+mod places;
+
+use super::flow::{Flow, StepId, StepKind};
 use super::python::{Call, Expr, Kind, SCRIPT_DEPTH_MAX, Statement, parse};
+use super::rows::rows_of;
 use std::collections::BTreeMap;
 
 /// Stands in a text where the time of the run was.
 const TIME: char = '\u{1}';
 /// Longest text that is put together.
 const TEXT_CHARS_MAX: usize = 64 << 10;
+const EXCEPT: &str = "`except` and its body are not carried over: a window that fails is tried again, and after [retry] max the \
+                      job stops with the reason";
 /// Calls that only show, name or count something.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 21] = [
     "print",
     "printSchema",
     "show",
@@ -23,6 +29,11 @@ const HARMLESS: [&str; 16] = [
     "getOrCreate",
     "set",
     "setLevel",
+    "setLogLevel",
+    "error",
+    "warning",
+    "exception",
+    "log",
     "info",
     "warn",
     "debug",
@@ -77,8 +88,16 @@ impl Value {
 /// It is no text of a script.
 pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, String> {
     let statements = parse(script)?;
-    let mut reader =
-        Script { flow: Flow::default(), names: BTreeMap::new(), args, functions: BTreeMap::new(), depth: 0 };
+    let mut reader = Script {
+        flow: Flow::default(),
+        names: BTreeMap::new(),
+        views: Vec::new(),
+        ingest: false,
+        strange: None,
+        args,
+        functions: BTreeMap::new(),
+        depth: 0,
+    };
     let top = reader.take_functions(&statements);
     reader.run(&top);
     Ok(reader.flow)
@@ -87,6 +106,12 @@ pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, Strin
 struct Script<'a> {
     flow: Flow,
     names: BTreeMap<String, Value>,
+    /// Frames that SQL knows by a name.
+    views: Vec<(String, StepId)>,
+    /// Whether rows have the columns of the batch's time (`add_ingestion_time_columns`).
+    ingest: bool,
+    /// The last call that nothing is known of.
+    strange: Option<String>,
     args: &'a BTreeMap<String, String>,
     functions: BTreeMap<String, (Vec<String>, Vec<Statement>)>,
     depth: usize,
@@ -117,6 +142,9 @@ impl Script<'_> {
 
     fn run(&mut self, statements: &[Statement]) {
         let mut skip: Option<usize> = None;
+        // Of the last `if` of each depth, until something else stands there: what its condition says of a batch.
+        let mut branches: BTreeMap<usize, Option<bool>> = BTreeMap::new();
+        let outermost = statements.first().map_or(0, |statement| statement.indent);
         for statement in statements {
             if let Some(indent) = skip {
                 if statement.indent > indent {
@@ -124,30 +152,63 @@ impl Script<'_> {
                 }
                 skip = None;
             }
+            branches.retain(|indent, _| *indent <= statement.indent);
             let line = statement.line;
+            let before = branches.remove(&statement.indent).flatten();
             match &statement.kind {
                 Kind::Assign(name, value) => {
                     let value = self.value(value);
                     self.names.insert(name.clone(), value);
                 }
                 Kind::Expr(expr) => {
+                    self.strange = None;
                     self.value(expr);
-                }
-                Kind::If(condition) if is_not_empty(condition) => {}
-                Kind::If(_) => {
-                    self.note(line, "the condition of this `if` is not carried over: its body is taken as always done")
-                }
-                Kind::Try | Kind::Nothing => {}
-                Kind::Block(word) => {
-                    if !matches!(word.as_str(), "except" | "finally") {
-                        self.note(line, format!("`{word}` and its body are not carried over"));
+                    // A call that stands alone is made for what it does.
+                    if let Some(name) = self.strange.take().filter(|name| is_call_of(expr, name)) {
+                        self.note(line, format!("`{name}` is not carried over"));
                     }
-                    skip = Some(statement.indent);
                 }
+                Kind::If(condition) => {
+                    let has_rows = self.has_rows(condition);
+                    branches.insert(statement.indent, has_rows);
+                    match has_rows {
+                        Some(true) => {}
+                        // A window without rows never comes as far, neither there nor here.
+                        Some(false) => skip = Some(statement.indent),
+                        None => self.note(
+                            line,
+                            "the condition of this `if` is not carried over: its body is taken as always done",
+                        ),
+                    }
+                }
+                Kind::Return if statement.indent > outermost => {
+                    self.note(line, "this `return` is not carried over: what follows it is taken as always done")
+                }
+                Kind::Return => return,
+                Kind::Try | Kind::Nothing => {}
+                Kind::Block(word) => match (word.as_str(), before) {
+                    ("finally", _) | ("else", Some(false)) => {}
+                    ("else", Some(true)) => skip = Some(statement.indent),
+                    ("except", _) => {
+                        self.note(line, EXCEPT);
+                        skip = Some(statement.indent);
+                    }
+                    _ => {
+                        self.note(line, format!("`{word}` and its body are not carried over"));
+                        skip = Some(statement.indent);
+                    }
+                },
                 Kind::Def(..) => skip = Some(statement.indent),
                 Kind::Other => self.note(line, "this statement is not understood and not carried over"),
             }
         }
+    }
+
+    /// Whether a condition is true just for batches with rows (`true`) or without (`false`); `None`: it is another one.
+    fn has_rows(&mut self, condition: &Expr) -> Option<bool> {
+        let (name, has_rows) = rows_of(condition)?;
+        let frame = self.names.get(name)?.frame()?;
+        self.flow.is_every_row_of_the_stream(frame).then_some(has_rows)
     }
 
     fn value(&mut self, expr: &Expr) -> Value {
@@ -248,22 +309,31 @@ impl Script<'_> {
             Expr::Attribute(base, last) => (self.value(base), last.clone()),
             _ => (Value::Unknown, String::new()),
         };
+        // `create_dynamic_frame_from_options` is another name of `create_dynamic_frame.from_options`.
+        let method = method.replace("_frame_from_", "_frame.from_");
         if let Some(value) = self.known(call, &receiver, &method) {
             return value;
         }
-        // What is made of a frame and not understood is noted; the frame goes on as it was.
-        let frames = self.frames_in(call);
-        let touched = receiver.frame().or_else(|| frames.first().copied());
         let last = method.rsplit('.').next().unwrap_or(&method);
         if HARMLESS.contains(&last) {
+            let touched = receiver.frame().or_else(|| self.frames_in(call).first().copied());
             return touched.map_or(Value::Unknown, Value::Frame);
         }
-        if let Some(frame) = touched {
-            self.note(call.line, format!("`{last}` is not carried over: write it in [transform] sql"));
+        // What is made of a frame and not understood is noted; the frame goes on as it was.
+        let args = call.args.iter().chain(call.named.iter().map(|(_, value)| value));
+        let values: Vec<Value> = args.map(|arg| self.value(arg)).collect();
+        if let Some(frame) = receiver.frame().or_else(|| values.iter().find_map(Value::frame)) {
+            let name = if last == "apply" { method.as_str() } else { last };
+            self.note(call.line, format!("`{name}` is not carried over: write it in [transform] sql"));
             return Value::Frame(frame);
         }
-        if last.starts_with("write") || last.starts_with("save") {
-            self.note(call.line, format!("`{last}` is not carried over"));
+        let place = values.iter().filter_map(Value::text).find(|text| text.contains("://"));
+        match place {
+            Some(place) => self.note(call.line, format!("`{last}` of {place:?} is not carried over")),
+            None if last.starts_with("write") || last.starts_with("save") || last == "sql" => {
+                self.note(call.line, format!("`{last}` is not carried over"));
+            }
+            None => self.strange = Some(last.to_owned()),
         }
         Value::Unknown
     }
@@ -288,13 +358,22 @@ impl Script<'_> {
             (Value::Text(text), "rstrip" | "strip") => Value::Text(text.trim_end_matches('/').to_owned()),
             (_, "str") if call.args.len() == 1 => self.value(&call.args[0]),
             (_, "forEachBatch") => self.for_each_batch(call),
-            (_, "create_data_frame.from_catalog") | (_, "from_catalog") => self.read_from_catalog(call, method),
+            (_, "from_catalog") if method.contains("write_") => self.write_to_catalog(call)?,
+            (_, "from_catalog") => self.read_from_catalog(call, method),
             (_, "from_options") if method.contains("write_") => self.write(call),
             (_, "from_options") => self.read_from_options(call),
+            (_, "add_ingestion_time_columns") => self.add_ingestion_time(call)?,
             (_, "fromDF") => Value::Frame(self.frame(call, "dataframe", 0)?),
             (Value::Frame(frame), "toDF") => Value::Frame(*frame),
             (_, "apply") => self.apply(call, method)?,
             (_, "sparkSqlQuery") => self.spark_sql(call)?,
+            (_, "sql") => self.sql(call)?,
+            (Value::Frame(frame), "createOrReplaceTempView" | "createTempView" | "registerTempTable") => {
+                let name = self.value(call.args.first()?).text()?.to_owned();
+                self.views.retain(|(view, _)| *view != name);
+                self.views.push((name, *frame));
+                Value::Unknown
+            }
             (Value::Frame(frame), _) => return self.frame_method(call, *frame, last),
             (_, "getSink") => {
                 Value::Sink(call.named.iter().map(|(key, value)| (key.clone(), self.value(value))).collect())
@@ -348,61 +427,6 @@ impl Script<'_> {
         Value::Unknown
     }
 
-    fn options(&mut self, call: &Call, names: &[&str]) -> BTreeMap<String, String> {
-        let mut options = BTreeMap::new();
-        for name in names {
-            let Some(expr) = call.named.iter().find(|(key, _)| key == name).map(|(_, value)| value) else { continue };
-            if let Value::Dict(pairs) = self.value(expr) {
-                let texts =
-                    pairs.into_iter().filter_map(|(key, value)| Some((key.to_lowercase(), value.text()?.to_owned())));
-                options.extend(texts);
-            }
-        }
-        options
-    }
-
-    fn read_from_catalog(&mut self, call: &Call, method: &str) -> Value {
-        let mut text = |name, place| self.named(call, name, place).and_then(|value| value.text().map(str::to_owned));
-        let (database, table) = (text("database", 0).unwrap_or_default(), text("table_name", 1).unwrap_or_default());
-        let options = self.options(call, &["additional_options"]);
-        let kind = if method.contains("create_data_frame") {
-            StepKind::Stream(Stream { table: Some((database, table)), options })
-        } else {
-            self.note(
-                call.line,
-                format!("the lookup table {database}.{table} is in the catalog only: write the folder of its files"),
-            );
-            StepKind::Lookup { path: None, format: "csv".to_owned() }
-        };
-        self.add(call, &["transformation_ctx"], kind)
-    }
-
-    fn read_from_options(&mut self, call: &Call) -> Value {
-        let kind = self.named(call, "connection_type", 0);
-        let kind = kind.as_ref().and_then(Value::text).unwrap_or_default().to_lowercase();
-        let options = self.options(call, &["connection_options"]);
-        if kind == "kinesis" {
-            return self.add(call, &["transformation_ctx"], StepKind::Stream(Stream { table: None, options }));
-        }
-        if kind != "s3" {
-            self.note(call.line, format!("a source of type {kind:?} is not carried over"));
-            return Value::Unknown;
-        }
-        let paths = self.named(call, "connection_options", 1).and_then(|options| options.get("paths").cloned());
-        let paths = paths.map(|paths| paths.texts()).unwrap_or_default();
-        if paths.len() > 1 {
-            self.note(call.line, "a lookup of several folders: only the first is carried over");
-        }
-        let format = self.named(call, "format", 2).and_then(|format| format.text().map(str::to_owned));
-        let format = format.unwrap_or_else(|| "csv".to_owned());
-        let separator = self.options(call, &["format_options"]).remove("separator");
-        if separator.is_some_and(|separator| separator != ",") {
-            self.note(call.line, "a separator other than a comma is not carried over: rewrite the lookup's files");
-        }
-        let path = paths.first().map(|path| without_time(path));
-        self.add(call, &["transformation_ctx"], StepKind::Lookup { path, format })
-    }
-
     fn add(&mut self, call: &Call, names: &[&str], kind: StepKind) -> Value {
         let mut name = None;
         for key in names {
@@ -414,177 +438,14 @@ impl Script<'_> {
         let name = name.unwrap_or_else(|| format!("step_{}", self.flow.steps.len() + 1));
         self.flow.add(&name, kind).map_or(Value::Unknown, Value::Frame)
     }
+}
 
-    fn apply(&mut self, call: &Call, method: &str) -> Option<Value> {
-        let class = method.strip_suffix(".apply")?.to_owned();
-        let kind = match class.as_str() {
-            "ApplyMapping" => {
-                let frame = self.frame(call, "frame", 0)?;
-                StepKind::Map(frame, self.mappings(call, "mappings", 1))
-            }
-            "Join" => self.join(call)?,
-            "DropFields" | "SelectFields" => {
-                let frame = self.frame(call, "frame", 0)?;
-                let paths = self.named(call, "paths", 1)?.texts();
-                if class == "DropFields" { StepKind::Drop(frame, paths) } else { StepKind::Select(frame, paths) }
-            }
-            "RenameField" => {
-                let frame = self.frame(call, "frame", 0)?;
-                let (old, new) = (self.named(call, "old_name", 1)?, self.named(call, "new_name", 2)?);
-                StepKind::Rename(frame, old.text()?.to_owned(), new.text()?.to_owned())
-            }
-            "Filter" => {
-                let frame = self.frame(call, "frame", 0)?;
-                let Some(condition) = call.arg("f", 1).and_then(predicate::sql) else {
-                    self.note(
-                        call.line,
-                        "the condition of this Filter is not understood: write it as WHERE in [transform] sql",
-                    );
-                    return Some(Value::Frame(frame));
-                };
-                StepKind::Filter(frame, condition)
-            }
-            "ResolveChoice" | "DropNullFields" => {
-                let frame = self.frame(call, "frame", 0)?;
-                self.note(call.line, format!("{class} is not needed: columns have one type here"));
-                return Some(Value::Frame(frame));
-            }
-            _ => return None,
-        };
-        Some(self.add(call, &["transformation_ctx"], kind))
-    }
-
-    fn mappings(&mut self, call: &Call, name: &str, place: usize) -> Vec<[String; 4]> {
-        let Some(Value::List(items)) = self.named(call, name, place) else { return Vec::new() };
-        let read = |item: &Value| <[String; 4]>::try_from(item.texts()).ok();
-        let mappings: Vec<_> = items.iter().filter_map(read).collect();
-        if mappings.len() < items.len() {
-            self.note(
-                call.line,
-                format!("{} mappings are not of the form (name, type, name, type)", items.len() - mappings.len()),
-            );
-        }
-        mappings
-    }
-
-    fn join(&mut self, call: &Call) -> Option<StepKind> {
-        let (left, right) = (self.frame(call, "frame1", 0)?, self.frame(call, "frame2", 1)?);
-        let keys = (self.named(call, "keys1", 2)?.texts(), self.named(call, "keys2", 3)?.texts());
-        Some(StepKind::Join { left: (left, keys.0), right: (right, keys.1), how: "INNER" })
-    }
-
-    fn spark_sql(&mut self, call: &Call) -> Option<Value> {
-        let query = self.named(call, "query", 1)?.text()?.to_owned();
-        let Some(Value::Dict(pairs)) = self.named(call, "mapping", 2) else { return None };
-        let tables = pairs.iter().filter_map(|(name, value)| Some((name.clone(), value.frame()?))).collect();
-        self.note(call.line, "the Spark SQL is taken as it is: write names with capitals in double quotes");
-        Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
-    }
-
-    /// Methods of frames: of Glue's and, as far as they mean the same, of Spark's.
-    fn frame_method(&mut self, call: &Call, frame: StepId, method: &str) -> Option<Value> {
-        let kind = match method {
-            "drop_fields" => StepKind::Drop(frame, self.named(call, "paths", 0)?.texts()),
-            "drop" => {
-                let all: Vec<String> = call.args.iter().flat_map(|arg| self.value(arg).texts()).collect();
-                StepKind::Drop(frame, all)
-            }
-            "select_fields" => StepKind::Select(frame, self.named(call, "paths", 0)?.texts()),
-            "rename_field" | "withColumnRenamed" => {
-                let (old, new) = (self.value(call.args.first()?), self.value(call.args.get(1)?));
-                StepKind::Rename(frame, old.text()?.to_owned(), new.text()?.to_owned())
-            }
-            "apply_mapping" => StepKind::Map(frame, self.mappings(call, "mappings", 0)),
-            "join" => {
-                let keys = (self.named(call, "paths1", 0)?.texts(), self.named(call, "paths2", 1)?.texts());
-                let right = self.frame(call, "frame2", 2)?;
-                StepKind::Join { left: (frame, keys.0), right: (right, keys.1), how: "INNER" }
-            }
-            _ => return None,
-        };
-        Some(self.add(call, &["transformation_ctx"], kind))
-    }
-
-    fn write(&mut self, call: &Call) -> Value {
-        let place = Some(format!("line {}", call.line));
-        let Some(input) = self.frame(call, "frame", 0) else {
-            self.note(call.line, "what is written here is not understood and not carried over");
-            return Value::Unknown;
-        };
-        let kind = self.named(call, "connection_type", 1);
-        let kind = kind.as_ref().and_then(Value::text).unwrap_or("s3").to_owned();
-        if kind != "s3" {
-            self.note(call.line, format!("a target of type {kind:?} is not carried over"));
-            return Value::Unknown;
-        }
-        let options = self.named(call, "connection_options", 2).unwrap_or(Value::Unknown);
-        let format = self.named(call, "format", 3).and_then(|value| value.text().map(str::to_owned));
-        let more = self.options(call, &["format_options", "connection_options"]);
-        let sink = Sink {
-            input,
-            path: options.get("path").and_then(Value::text).unwrap_or_default().to_owned(),
-            format: format.unwrap_or_default(),
-            compression: more.get("compression").cloned(),
-            partition_by: options.get("partitionKeys").map(Value::texts).unwrap_or_default(),
-        };
-        self.sink(sink, place);
-        Value::Unknown
-    }
-
-    fn sink_method(&mut self, call: &Call, mut sink: Vec<(String, Value)>, method: &str) -> Value {
-        let receiver = match &call.function {
-            Expr::Name(path) => path.rsplit_once('.').map(|(base, _)| base.to_owned()),
-            _ => None,
-        };
-        match method {
-            "setFormat" => {
-                if let Some(format) = call.args.first().map(|arg| self.value(arg)) {
-                    sink.push(("format".to_owned(), format));
-                }
-            }
-            "setCatalogInfo" => self.note(
-                call.line,
-                "no table is made or updated in the catalog: create it over the sink's folder, with partition projection or a crawler",
-            ),
-            "writeFrame" => {
-                let input = call.args.first().map(|arg| self.value(arg)).and_then(|value| value.frame());
-                let all = Value::Dict(sink.clone());
-                let text = |key: &str| all.get(key).and_then(Value::text).map(str::to_owned);
-                if let Some(input) = input {
-                    let sink = Sink {
-                        input,
-                        path: text("path").unwrap_or_default(),
-                        format: text("format").unwrap_or_default(),
-                        compression: text("compression"),
-                        partition_by: all.get("partitionKeys").map(Value::texts).unwrap_or_default(),
-                    };
-                    self.sink(sink, Some(format!("line {}", call.line)));
-                }
-            }
-            _ => {}
-        }
-        let value = Value::Sink(sink);
-        if let Some(name) = receiver {
-            self.names.insert(name, value.clone());
-        }
-        value
-    }
-
-    /// Folders that Glue names after the time of the batch are partitions of ours.
-    fn sink(&mut self, mut sink: Sink, place: Option<String>) {
-        let mut plain = Vec::new();
-        for folder in sink.path.split('/') {
-            match folder.split_once('=') {
-                Some((name, value)) if value.contains(TIME) => sink.partition_by.push(name.to_owned()),
-                _ if folder.contains(TIME) => {
-                    let text = "a folder of the target that is named after the time of the run is left out: windows of all runs lie together";
-                    self.flow.note(place.clone(), text);
-                }
-                _ => plain.push(folder),
-            }
-        }
-        sink.path = plain.join("/");
-        self.flow.set_sink(sink, place);
+fn is_call_of(expr: &Expr, name: &str) -> bool {
+    let Expr::Call(call) = expr else { return false };
+    match &call.function {
+        Expr::Name(path) => path.rsplit('.').next() == Some(name),
+        Expr::Attribute(_, method) => method == name,
+        _ => false,
     }
 }
 
@@ -602,16 +463,4 @@ fn limited(text: String) -> Value {
 
 fn without_time(path: &str) -> String {
     path.split('/').filter(|folder| !folder.contains(TIME)).collect::<Vec<_>>().join("/")
-}
-
-/// `frame.count() > 0`, or the like: empty windows never reach the query here either.
-fn is_not_empty(condition: &Expr) -> bool {
-    match condition {
-        Expr::Binary(op, left, _) if op == ">" || op == "!=" || op == ">=" => is_not_empty(left),
-        Expr::Unary(op, inner) if op == "not" => is_not_empty(inner),
-        Expr::Call(call) => {
-            matches!(&call.function, Expr::Name(name) if name.ends_with(".count") || name.ends_with(".isEmpty"))
-        }
-        _ => false,
-    }
 }

@@ -90,6 +90,121 @@ fn glue_studio_s_script_keeps_its_filter_its_sql_and_its_folders() {
     assert!(notes.contains("--set TempDir=VALUE"), "{notes}");
 }
 
+/// The workshop's script with another body around its steps.
+fn with_condition(condition: &str) -> Written {
+    script(&WORKSHOP.replace("if data_frame.count() > 0:", condition)).unwrap()
+}
+
+#[test]
+fn a_condition_is_left_out_in_silence_only_where_it_asks_for_rows() {
+    let not_carried = "the condition of this `if` is not carried over";
+    for good in ["if data_frame.count() > 0:", "if not data_frame.rdd.isEmpty():", "if len(data_frame.head(1)) > 0:"] {
+        let written = with_condition(good);
+        assert!(!notes(&written).contains(not_carried), "{good}: {}", notes(&written));
+    }
+    for other in
+        ["if data_frame.count() > 100:", "if country_lookup.count() > 0:", "if enabled and data_frame.count() > 0:"]
+    {
+        let written = with_condition(other);
+        assert!(notes(&written).contains(&format!("line 29: {not_carried}")), "{other}: {}", notes(&written));
+        assert_eq!(planned(&JobSpec::parse(&written.toml).unwrap()).len(), 9, "{other}");
+    }
+}
+
+#[test]
+fn what_runs_on_a_batch_without_rows_is_left_out_and_its_else_is_taken() {
+    let usual = with_condition("if data_frame.count() > 0:");
+    for empty in [
+        "if data_frame.count() == 0:\n        print(\"nothing\")\n    else:",
+        "if data_frame.isEmpty(): return\n    if data_frame.count() > 0:",
+    ] {
+        let written = with_condition(empty);
+        assert_eq!(written.toml, usual.toml, "{empty}");
+        assert!(!notes(&written).contains("`if`") && !notes(&written).contains("`else`"), "{}", notes(&written));
+    }
+    let written = with_condition("if data_frame.first()[0]:\n        return\n    if data_frame.count() > 0:");
+    assert!(notes(&written).contains("line 30: this `return` is not carried over"), "{}", notes(&written));
+}
+
+#[test]
+fn what_is_done_about_errors_is_told_and_what_is_done_at_the_end_is_taken() {
+    let body = "try:\n        unused = 1\n    except Exception as e:\n        sns.publish(Message=str(e))\n        raise\n    finally:\n        \
+                boto3.client(\"sns\").publish(Message=\"done\")\n    if data_frame.count() > 0:";
+    let notes = notes(&with_condition(body));
+    assert!(notes.contains("line 31: `except` and its body are not carried over"), "{notes}");
+    assert!(notes.contains("line 35: `publish` is not carried over"), "{notes}");
+    assert!(!notes.contains("line 32"), "{notes}");
+}
+
+#[test]
+fn half_of_a_condition_is_never_taken_for_the_whole() {
+    let filter = STUDIO.replace("not row[\"kind\"] == \"it's a test\")", "row[\"kind\"] == \"a\") if strict else True");
+    let written = script(&filter).unwrap();
+    assert!(!written.toml.contains("WHERE (amount"), "{}", written.toml);
+    assert!(notes(&written).contains("the condition of this Filter is not understood"), "{}", notes(&written));
+}
+
+#[test]
+fn a_filter_by_a_list_and_by_a_regular_expression_as_studio_writes_it_is_kept() {
+    let filter = "not row[\"kind\"] == \"it's a test\"";
+    let with = |other: &str| JobSpec::parse(&script(&STUDIO.replace(filter, other)).unwrap().toml).unwrap();
+    let spec = with("bool(re.match(\"a|b\", row[\"kind\"])) and row[\"kind\"] not in [\"a\", \"b'\"]");
+    assert!(spec.sql.contains("regexp_like(kind, '^(?:a|b)')) AND kind NOT IN ('a', 'b''')"), "{}", spec.sql);
+    assert_eq!(planned(&spec), ["kind", "amount"]);
+}
+
+#[test]
+fn spark_sql_over_views_is_taken_as_it_is() {
+    let call = "sparkSqlQuery(\n            glueContext,\n            query=\"select kind, amount from myDataSource where amount < 100\",\n            \
+                mapping={\"myDataSource\": Filter_node3},\n            transformation_ctx=\"SQLQuery_node4\",\n        )";
+    assert!(STUDIO.contains(call));
+    let views = "spark.sql(\"select kind, amount from v where amount < 100\")";
+    let text = STUDIO.replace(call, views).replace(
+        "        SQLQuery_node4 =",
+        "        Filter_node3.createOrReplaceTempView(\"v\")\n        SQLQuery_node4 =",
+    );
+    let written = script(&text).unwrap();
+    assert_eq!(planned(&JobSpec::parse(&written.toml).unwrap()), ["kind", "amount"], "{}", written.toml);
+    let unknown = script(&STUDIO.replace(call, "spark.sql(\"select 1\")")).unwrap();
+    assert!(notes(&unknown).contains("`sql` is not carried over"), "{}", notes(&unknown));
+}
+
+#[test]
+fn files_without_a_header_and_places_that_nobody_reads_are_told() {
+    let notes_of = |from: &str, to: &str| notes(&script(&WORKSHOP.replace(from, to)).unwrap());
+    let told = notes_of("\"withHeader\": True, ", "");
+    assert!(told.contains("line 19: the lookup's files have no header line"), "{told}");
+    let told = notes_of("\"path\": target}", "\"path\": target, \"fileSize\": \"1\"}");
+    assert!(told.contains("the option \"filesize\" of the target is not carried over"), "{told}");
+    let told = notes_of("source.printSchema()", "more = spark.read.option(\"a\", \"b\").json(\"s3://x/y/\")");
+    assert!(told.contains("line 61: `json` of \"s3://x/y/\" is not carried over"), "{told}");
+}
+
+#[test]
+fn the_workshop_s_script_leaves_little_to_look_at() {
+    let notes = notes(&script(WORKSHOP).unwrap());
+    let lines: Vec<_> = notes.lines().filter(|line| line.starts_with("line ")).collect();
+    assert_eq!(lines.len(), 1, "{notes}");
+}
+
+#[test]
+fn settings_that_nothing_is_made_of_are_told() {
+    let json = GET_JOB
+        .replace("\"DetectSchema\": false", "\"DetectSchema\": false, \"Watermark\": 5")
+        .replace("\"--TempDir\"", "\"--extra-jars\": \"s3://x/y.jar\", \"--TempDir\"")
+        .replace("\"Role\": \"r\"", "\"Role\": \"r\", \"Connections\": {\"Connections\": [\"vpc\"]}");
+    let job = nodes::parse_get_job(&json).unwrap();
+    let mut flow = nodes::read(&job);
+    job.note_settings(&mut flow);
+    let notes = notes(&job_file(flow, &job.name, None).unwrap());
+    for told in
+        ["Sales stream: the setting Watermark is not carried over", "job: its connections", "job: its extra JARs"]
+    {
+        assert!(notes.contains(told), "{told}: {notes}");
+    }
+    assert!(!notes.contains("setting WindowSize") && !notes.contains("setting Inputs"), "{notes}");
+}
+
 #[test]
 fn the_nodes_of_a_visual_job_become_a_job_file() {
     let job = nodes::parse_get_job(GET_JOB).unwrap();
@@ -151,4 +266,77 @@ fn without_any_columns_the_table_is_asked_for() {
     let table = Some(("d".to_owned(), "t".to_owned()));
     let written = job_file(script::read(&bare, &args).unwrap(), "x", table).unwrap();
     assert!(written.toml.contains("catalog = { database = \"d\", table = \"t\" }"), "{}", written.toml);
+}
+
+#[test]
+fn columns_of_the_batch_s_time_become_folders() {
+    let text = STUDIO
+        .replace(
+            "DynamicFrame.fromDF(data_frame, glueContext",
+            "DynamicFrame.fromDF(glueContext.add_ingestion_time_columns(data_frame, \"hour\"), glueContext",
+        )
+        .replace("mappings=[", "mappings=[(\"ingest_year\", \"string\", \"ingest_year\", \"string\"), ")
+        .replace(
+            "partitionKeys=[\"kind\"]",
+            "partitionKeys=[\"ingest_year\", \"ingest_month\", \"ingest_day\", \"ingest_hour\"]",
+        );
+    let written = script(&text).unwrap();
+    let spec = JobSpec::parse(&written.toml).unwrap();
+    assert_eq!(planned(&spec), ["kind", "amount"], "{}", written.toml);
+    assert_eq!(spec.sink.partition_by.len(), 4, "{}", written.toml);
+    assert!(
+        notes(&written).contains("line 40: ingest_year and the like are of the window's start"),
+        "{}",
+        notes(&written)
+    );
+}
+
+#[test]
+fn a_join_as_studio_writes_it_for_spark_keeps_its_kind_and_its_keys() {
+    let inner = "Join.apply(mapped, country_lookup, \"country\", \"CountryName\")";
+    assert!(WORKSHOP.contains(inner));
+    let with = |condition: &str| {
+        let join = format!("DynamicFrame.fromDF(leftDF.join(rightDF, {condition}), context, \"joined\")");
+        let frames = "leftDF = mapped.toDF()\n        rightDF = country_lookup.toDF()\n        joined = ";
+        script(&WORKSHOP.replace(inner, &join).replace("joined = ", frames)).unwrap()
+    };
+    for (condition, how) in [
+        ("(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"left\"", "LEFT JOIN"),
+        ("rightDF.CountryName == leftDF.country, how=\"leftouter\"", "LEFT JOIN"),
+        ("(leftDF[\"country\"] == rightDF[\"CountryName\"])", "INNER JOIN"),
+    ] {
+        let written = with(condition);
+        let spec = JobSpec::parse(&written.toml).unwrap();
+        assert!(spec.sql.contains(how) && spec.sql.contains("l.country = r.\"CountryName\""), "{}", spec.sql);
+        assert_eq!(planned(&spec).len(), 9, "{}", spec.sql);
+    }
+    for unknown in [
+        "leftDF[\"country\"] != rightDF[\"CountryName\"]",
+        "(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"sideways\"",
+    ] {
+        assert!(notes(&with(unknown)).contains("`join` is not carried over"), "{unknown}");
+    }
+}
+
+#[test]
+fn targets_in_their_other_forms_are_found() {
+    let write = "context.write_dynamic_frame.from_options(\n            frame=joined, connection_type=\"s3\", \
+                 connection_options={\"path\": target}, format=\"csv\"\n        )";
+    assert!(WORKSHOP.contains(write));
+    let catalog = "context.write_dynamic_frame.from_catalog(frame=joined, database=\"d\", table_name=\"t\", \
+                   additional_options={\"partitionKeys\": [\"region\"]})";
+    let written = script(&WORKSHOP.replace(write, catalog)).unwrap();
+    assert!(notes(&written).contains("line 50: the target d.t is a table of the catalog"), "{}", notes(&written));
+    assert!(
+        written.toml.contains("partition_by = [\"region\"]") && written.toml.contains("s3://set-output/"),
+        "{}",
+        written.toml
+    );
+
+    let alias = WORKSHOP.replace("write_dynamic_frame.from_options", "write_dynamic_frame_from_options");
+    assert_eq!(script(&alias).unwrap(), script(WORKSHOP).unwrap());
+    let named = STUDIO.replace("setFormat(\"glueparquet\")", "setFormat(\"json\", compression=\"gzip\")");
+    let spec =
+        JobSpec::parse(&script(&named.replace("            compression=\"snappy\",\n", "")).unwrap().toml).unwrap();
+    assert_eq!(spec.sink.extension(streamctl_proto::report::ObjectKind::Data), "json.gz");
 }

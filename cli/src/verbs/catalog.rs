@@ -93,6 +93,7 @@ mod tests {
             text,
             "table:           d.t\nclassification:  json\nstream:          s\n\nCOLUMN  TYPE\nuuid    string"
         );
+        crate::output::tests::documented("catalog show", &as_json("d", "t", &found));
         assert_eq!(as_json("d", "t", &found)["stream"]["name"], "s");
         let other = parse_get_table(r#"{"Table": {"StorageDescriptor": {"Columns": []}}}"#).unwrap();
         assert!(as_text("d.t", &other).contains("describes no Kinesis stream"));

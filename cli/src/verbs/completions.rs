@@ -153,6 +153,7 @@ mod tests {
         let (mut out, data, _) = captured(Format::Json);
         man(&ManArgs { out: folder.path().join("man") }, &mut out).unwrap();
         let pages: serde_json::Value = serde_json::from_str(&data.text()).unwrap();
+        crate::output::tests::documented("man", &pages);
         let main = std::fs::read_to_string(folder.path().join("man/streamctl.1")).unwrap();
         for verb in verbs().iter().filter(|verb| *verb != "help") {
             let page = std::fs::read_to_string(folder.path().join(format!("man/streamctl-{verb}.1"))).unwrap();

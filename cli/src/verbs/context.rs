@@ -200,7 +200,7 @@ fn show(args: &ShowArgs, flags: Flags<'_>, from: &Environment, out: &mut Output)
 mod tests {
     use super::*;
     use crate::output::Format;
-    use crate::output::tests::captured;
+    use crate::output::tests::{captured, documented};
 
     fn say(verb: ContextVerb, controller: Option<&str>, from: &Environment) -> Result<String, CliError> {
         say_with(verb, controller, from, &Files::default())
@@ -241,6 +241,21 @@ mod tests {
         assert_eq!(add("x y", Some("http://a:1")).unwrap_err().exit_code(), 2);
         assert_eq!(add("ok", None).unwrap_err().exit_code(), 2);
         assert_eq!(add("ok", Some("a b")).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn answers_as_json_have_the_keys_that_are_documented() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let said = |verb: ContextVerb| {
+            let (mut out, data, _) = captured(Format::Json);
+            run(&verb, Flags { controller: Some("http://a:1"), context: None }, &from, &mut out).unwrap();
+            serde_json::from_str::<serde_json::Value>(&data.text()).unwrap()
+        };
+        let add = AddArgs { name: "dev".into(), ..Default::default() };
+        documented("context add", &said(ContextVerb::Add(add)));
+        documented("context list", &said(ContextVerb::List)[0]);
+        documented("context show", &said(ContextVerb::Show(ShowArgs { name: None })));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Row<'_> {
 }
 
 /// The beginning of a payload on one line; what a terminal would obey is escaped.
-fn cut(payload: &[u8]) -> String {
+pub(super) fn cut(payload: &[u8]) -> String {
     // A character has four bytes at most; what is behind the cut need not be looked at.
     let head = &payload[..payload.len().min(PAYLOAD_CHARS_MAX * 4)];
     let text = String::from_utf8_lossy(head);

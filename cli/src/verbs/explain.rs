@@ -18,7 +18,7 @@ use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::{Explored, explore};
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{PartitionColumn, Problems, SourceKind, line_of};
+use streamctl_proto::spec::{Problems, SourceKind, line_of};
 
 /// Of `explain`.
 #[derive(Args, Debug)]
@@ -179,7 +179,7 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
 
 /// What is stored, and where.
 fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
-    let folders: String = spec.sink.partition_by.iter().map(|column| format!("{}=.../", partition(column))).collect();
+    let folders: String = spec.sink.partition_by.iter().map(|column| format!("{}=.../", column.name())).collect();
     let ending = spec.sink.extension(streamctl_proto::report::ObjectKind::Data);
     let below = format!("{}{}/", spec.checkpoint, spec.name);
     let dead = spec.dead_letter.as_ref().map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
@@ -192,16 +192,6 @@ fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
         stored.push(("lookup versions", format!("{below}lookups/<lookup>/<version>/")));
     }
     stored
-}
-
-fn partition(column: &PartitionColumn) -> &str {
-    match column {
-        PartitionColumn::IngestYear => "ingest_year",
-        PartitionColumn::IngestMonth => "ingest_month",
-        PartitionColumn::IngestDay => "ingest_day",
-        PartitionColumn::IngestHour => "ingest_hour",
-        PartitionColumn::Column(name) => name,
-    }
 }
 
 /// `90s`, `1m`, `250ms`, as a job file may say it.
@@ -218,7 +208,6 @@ pub(super) fn duration(duration: Duration) -> String {
 fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else { return vec![] };
     let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
-    let word = |value: &dyn erased::Word| value.word();
     let mut all: Vec<(&str, &str, String)> = vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
     match &spec.source.kind {
         SourceKind::Kinesis { poll_interval, max_records_per_read, compression, .. } => all.extend([
@@ -262,20 +251,11 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
 }
 
 /// The word of a value, as it stands in a job file.
-mod erased {
-    /// Has one.
-    pub trait Word {
-        fn word(&self) -> String;
-    }
-
-    impl<T: serde::Serialize> Word for T {
-        fn word(&self) -> String {
-            match serde_json::to_value(self) {
-                Ok(serde_json::Value::String(word)) => word,
-                Ok(other) => other.to_string(),
-                Err(_) => String::new(),
-            }
-        }
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
     }
 }
 

@@ -50,7 +50,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         }
     };
     let job = nodes::parse_get_job(&json).map_err(|reason| impossible(&what, reason))?;
-    let flow = if job.nodes.is_empty() {
+    let mut flow = if job.nodes.is_empty() {
         let location =
             job.script.clone().ok_or_else(|| impossible(&what, "it has neither nodes nor a script".into()))?;
         let mut known = job.args.clone();
@@ -62,6 +62,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
     } else {
         nodes::read(&job)
     };
+    job.note_settings(&mut flow);
     finish(&what, flow, &job.name, &args.made, out)
 }
 
@@ -172,6 +173,7 @@ mod tests {
         let (result, data, _) = import(ImportArgs::default(), SCRIPT, Format::Json);
         result.unwrap();
         let value: Value = serde_json::from_str(&data).unwrap();
+        crate::output::tests::documented("import", &value);
         assert!(value["job_file"].as_str().unwrap().contains("[sink]"));
         let notes = value["notes"].as_array().unwrap();
         assert!(notes.iter().any(|note| note["note"].as_str().unwrap().contains("--set s3_bucket=VALUE")), "{notes:?}");

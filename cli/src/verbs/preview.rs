@@ -3,6 +3,7 @@
 //! Owns: from where a sample is taken, what is shown. Does not own: reading and the query (`worker::preview`).
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
+use super::dead_letters::cut;
 use super::explain::{not_asked, spec_of};
 use super::{job_file_error, read};
 use crate::error::CliError;
@@ -34,8 +35,6 @@ const LOOK_BACK: [Duration; 5] = [
     Duration::from_secs(3_600),
     Duration::from_secs(86_400),
 ];
-/// Characters of a bad payload that the table shows.
-const BAD_CHARS_MAX: usize = 60;
 
 /// Which records are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,13 +221,8 @@ fn as_text(shown: &Shown) -> String {
             Err(error) => format!("the rows can not be shown: {error}"),
         },
     );
-    let bad: Vec<[String; 4]> = bad(shown)
-        .map(|(shard, sequence, reason, payload)| {
-            let text = String::from_utf8_lossy(payload);
-            let cut: String = text.chars().take(BAD_CHARS_MAX).flat_map(char::escape_debug).collect();
-            [shard, sequence, reason, cut]
-        })
-        .collect();
+    let bad: Vec<[String; 4]> =
+        bad(shown).map(|(shard, sequence, reason, payload)| [shard, sequence, reason, cut(payload)]).collect();
     if !bad.is_empty() {
         parts.push(format!("dead letters:\n{}", table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)));
     }
@@ -333,6 +327,7 @@ mod tests {
         let before = files_below(folder.path());
         let (text, _) = preview(file.clone(), 150, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
+        crate::output::tests::documented("preview", &json);
         assert_eq!((&json["records"], &json["shards_read"]), (&json!(150), &json!(2)));
         let rows = json["rows"].as_array().unwrap();
         assert!(rows.len() >= 145 && rows[0]["country_code"].as_str().unwrap().len() == 2, "{json:#}");

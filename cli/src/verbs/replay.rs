@@ -60,6 +60,7 @@ mod tests {
     fn the_answer_says_what_is_replayed_and_what_was() {
         let answer =
             |epochs, records, already| text(&ReplayDeadLettersResponse { epochs, records, already, next_epoch: 0 });
+        crate::output::tests::documented("dead-letters --replay", &json(&ReplayDeadLettersResponse::default()));
         assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
         assert_eq!(answer(0, 0, 12), "nothing to do: 12 epochs were replayed already");
         assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");

@@ -21,6 +21,9 @@ pub struct RunArgs {
     /// Where to keep what is needed to go on; beside the job file when left out
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// Where the state is that of another job file of this name: let this one take over after its last epoch
+    #[arg(long)]
+    pub change: bool,
     /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
     /// at most 16GiB
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
@@ -35,7 +38,8 @@ pub struct RunArgs {
 
 /// Runs it; progress goes to standard error, the last status to standard output.
 pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
-    let job = LocalJob { memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
+    let job =
+        LocalJob { change: args.change, memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
     let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
     // Only files end one after the other.
     let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
@@ -72,7 +76,7 @@ pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliErro
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
     };
-    Ok(LocalJob { spec_text, base_dir, state_dir, memory_limit: None })
+    Ok(LocalJob { spec_text, base_dir, state_dir, change: false, memory_limit: None })
 }
 
 #[cfg(test)]
@@ -87,7 +91,7 @@ mod tests {
     fn args() -> RunArgs {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
         let http_listen = "127.0.0.1:0".parse().unwrap();
-        RunArgs { file, state: None, memory_limit: None, http_listen, insecure: false }
+        RunArgs { file, state: None, change: false, memory_limit: None, http_listen, insecure: false }
     }
 
     #[tokio::test]

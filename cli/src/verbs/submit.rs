@@ -5,6 +5,7 @@ use crate::args::SubmitArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Output, table};
+use crate::views::change_json;
 use serde_json::{Value, json};
 use streamctl_proto::JobSpec;
 use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
@@ -13,7 +14,13 @@ use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
 pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, problems))?;
-    let request = SubmitRequest { spec_toml: text, dry_run: args.dry_run, base_dir: String::new() };
+    let request = SubmitRequest {
+        spec_toml: text,
+        dry_run: args.dry_run,
+        base_dir: String::new(),
+        change: args.change,
+        if_version: args.if_version.unwrap_or(0),
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).submit(request).await }
@@ -29,10 +36,16 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
 }
 
 fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
+    let version = answer.job_version;
     let what = match (dry_run, answer.created) {
-        (true, _) => "is correct; nothing was started",
-        (false, true) => "was started",
-        (false, false) => "was there already, unchanged",
+        (true, _) if answer.changed => format!("can take over as version {version}; nothing was changed"),
+        (false, _) if answer.changed && answer.after_epoch == 0 => format!("is at version {version} now"),
+        (false, _) if answer.changed => {
+            format!("is at version {version} now, from epoch {} on", answer.after_epoch + 1)
+        }
+        (true, _) => "is correct; nothing was started".to_owned(),
+        (false, true) => "was started".to_owned(),
+        (false, false) => "was there already, unchanged".to_owned(),
     };
     let whole = if answer.whole_window { "\nthe query needs whole windows: one task reads all shards" } else { "" };
     let rows = answer.output_columns.iter().map(|column| [column.name.clone(), column.r#type.clone()]);
@@ -46,6 +59,8 @@ fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
     };
     json!({
         "job": answer.job, "created": answer.created, "dry_run": dry_run, "whole_window": answer.whole_window,
+        "job_version": answer.job_version, "changed": answer.changed, "after_epoch": answer.after_epoch,
+        "changes": answer.changes.iter().map(change_json).collect::<Vec<_>>(),
         "source_columns": columns(&answer.source_columns), "output_columns": columns(&answer.output_columns),
     })
 }
@@ -55,7 +70,7 @@ mod tests {
     use super::*;
     use crate::client::tests::{FakeJobs, serve};
     use crate::output::Format;
-    use crate::output::tests::captured;
+    use crate::output::tests::{captured, documented};
     use std::sync::atomic::Ordering;
 
     const JOB: &str = include_str!("../../../deploy/jobs/sales-by-country.toml");
@@ -66,7 +81,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let controller = Controller::new(&serve(jobs).await).unwrap();
         let (mut out, data, _) = captured(Format::Table);
-        let result = run(&SubmitArgs { file, dry_run }, &controller, &mut out).await;
+        let result = run(&SubmitArgs { file, dry_run, change: false, if_version: None }, &controller, &mut out).await;
         (result, data.text())
     }
 
@@ -77,6 +92,33 @@ mod tests {
         assert_eq!(text, "job sales was started\n\nCOLUMN  TYPE\nuuid    string\n");
         let (_, text) = submit(JOB, true, FakeJobs::default()).await;
         assert!(text.starts_with("job sales is correct; nothing was started\n"));
+    }
+
+    #[test]
+    fn the_answer_as_json_has_the_keys_that_are_documented() {
+        let column = || vec![Column { name: "uuid".into(), r#type: "string".into() }];
+        let changes = vec![streamctl_proto::v1::FieldChange::default()];
+        let (source_columns, output_columns) = (column(), column());
+        documented(
+            "submit",
+            &as_json(&SubmitResponse { changes, source_columns, output_columns, ..Default::default() }, false),
+        );
+    }
+
+    #[test]
+    fn what_took_over_says_its_version_and_from_where() {
+        let answer = |changed, created| SubmitResponse {
+            job: "sales".into(),
+            changed,
+            created,
+            job_version: 4,
+            after_epoch: 17,
+            ..Default::default()
+        };
+        let first = |answer: &SubmitResponse, dry_run| as_text(answer, dry_run).lines().next().unwrap().to_owned();
+        assert_eq!(first(&answer(true, false), false), "job sales is at version 4 now, from epoch 18 on");
+        assert_eq!(first(&answer(true, false), true), "job sales can take over as version 4; nothing was changed");
+        assert_eq!(first(&answer(false, false), false), "job sales was there already, unchanged");
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! `streamctl validate`: checks a job file without any connection.
 
+use super::explain::{duration, word};
 use super::{job_file_error, read};
 use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::output::Output;
 use serde_json::json;
+use std::time::Duration;
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{SchemaFrom, SourceKind};
+use streamctl_proto::spec::{Compression, Location, SchemaFrom, SourceKind};
 
 /// Says what the job would do. Tables, columns and buckets are not looked at: `submit --dry-run` does that.
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
@@ -33,17 +35,20 @@ pub(super) fn what(spec: &JobSpec) -> String {
         0 => String::new(),
         count => format!(", {count} partition columns"),
     };
-    let dead = spec.dead_letter.as_ref().unwrap_or(&spec.checkpoint);
+    let dead = spec.dead_letter.as_ref().map_or("below the checkpoint", Location::as_str);
+    let compression = match spec.sink.compression {
+        Compression::None => "not compressed".to_owned(),
+        other => word(&other),
+    };
     format!(
-        "job:         {}\nsource:      {}\nwindow:      {} ms{}\nsink:        {} as {:?}, {:?}{partitions}\n\
+        "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {} as {}, {compression}{partitions}\n\
          dead letter: {dead}\ncheckpoint:  {}",
         spec.name,
         source(spec),
-        spec.window.ms(),
+        duration(Duration::from_millis(spec.window.ms().unsigned_abs())),
         lookups.collect::<String>(),
         spec.sink.path,
-        spec.sink.format,
-        spec.sink.compression,
+        word(&spec.sink.format),
         spec.checkpoint,
     )
 }
@@ -85,6 +90,10 @@ mod tests {
         let (data, notes) = validate("sales-by-country.toml", Format::Table);
         assert!(
             data.starts_with("job:         sales-by-country\nsource:      the Kinesis stream of the catalog table, ")
+        );
+        assert!(
+            data.contains("\nwindow:      1m\n") && data.contains(" as parquet, snappy, 4 partition columns\n"),
+            "{data}"
         );
         assert!(data.ends_with("The job file is correct.\n") && notes.is_empty());
     }

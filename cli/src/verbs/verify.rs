@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use crate::client::tests::{FakeJobs, serve};
     use crate::output::Format;
-    use crate::output::tests::captured;
+    use crate::output::tests::{captured, documented};
     use streamctl_proto::v1::verify_finding::Kind;
 
     fn summary(faults: u64, unchecked: u64) -> VerifyEvent {
@@ -257,6 +257,7 @@ mod tests {
         assert!(text.starts_with(expected), "{text}");
         let (_, text) = verify("sales", events, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
+        documented("verify", &json);
         assert_eq!((&json["proven"], &json["findings"][0]["kind"]), (&json!(false), &json!("object_missing")));
     }
 

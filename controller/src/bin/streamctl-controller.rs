@@ -8,6 +8,7 @@ use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
 use streamctl_controller::node::{self, Doors, Parts};
+use streamctl_controller::scaling::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{
     EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store,
@@ -59,6 +60,8 @@ struct Args {
     etcd: EtcdFlags,
     #[command(flatten)]
     seen: Seen,
+    #[command(flatten)]
+    scaling: ScalingFlags,
 }
 
 /// How etcd is reached. Files are read again when they change.
@@ -83,6 +86,7 @@ struct EtcdFlags {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     args.seen.log_to_stderr("info");
+    let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
     let listeners = [("--listen", args.listen), ("--http-listen", args.http_listen)];
     args.protection.check_listeners(&listeners, args.access.is_some())?;
@@ -102,7 +106,8 @@ async fn main() -> anyhow::Result<()> {
     let metrics = Metrics::tracing(traces.clone());
     let store = open(&args.store, &args.cluster, args.etcd, &args.protection).await?;
     let scheme = if security.has_tls() { "https" } else { "http" };
-    let parts = Parts { metrics, security, ..Parts::new(store, world, lister, CoreSettings::default()) };
+    let settings = CoreSettings { scaling, ..CoreSettings::default() };
+    let parts = Parts { metrics, security, ..Parts::new(store, world, lister, settings) };
     tracing::info!(id, address, dashboard = format!("{scheme}://{}/", http.local_addr()?), "controller serves");
     let doors = Doors { control, http: Some(http), health, beside: None };
     node::run(LeaderRecord { id, address }, doors, parts, asked_to_stop()).await?;

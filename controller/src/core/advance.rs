@@ -19,6 +19,7 @@ impl Core {
             self.assign(now, name, load, out);
         }
         self.open_windows(name, out);
+        self.record_change(name, out);
         self.commit(now, name, out);
         self.record_replays(name, out);
         self.sweep_when_due(now, name, out);
@@ -60,13 +61,15 @@ impl Core {
         if !job.runs() {
             return;
         }
+        let job_version = job.resolved.job_version;
         for spec in &job.resolved.spec.lookups {
             let lookup = job.lookups.entry(spec.name.clone()).or_default();
             if !lookup.checking && now >= lookup.check_at_ms {
                 lookup.checking = true;
                 lookup.check_at_ms = now + i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
                 let current = lookup.version.clone();
-                out.push(Effect::CheckLookup { job: name.clone(), lookup: spec.name.clone(), current });
+                let (job, lookup) = (name.clone(), spec.name.clone());
+                out.push(Effect::CheckLookup { job, job_version, lookup, current });
             }
         }
     }
@@ -184,5 +187,6 @@ fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>)
         });
     }
     job.add_task(id, worker.clone(), shards);
-    Effect::StartTask { worker, task: id, job: job.name().clone(), shards: given }
+    let (name, job_version) = (job.name().clone(), job.resolved.job_version);
+    Effect::StartTask { worker, task: id, job: name, job_version, shards: given }
 }

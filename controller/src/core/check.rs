@@ -9,7 +9,6 @@ use super::{Core, EndedShard, Event, Job, KnownShard, RunningTask};
 use crate::shards::SHARDS_MAX;
 use std::collections::BTreeSet;
 use streamctl_proto::convert::BadMessage;
-use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
 use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
@@ -88,7 +87,9 @@ impl Core {
         let mut ids = BTreeSet::new();
         for running in tasks {
             ensure(ids.insert(running.task), "tasks", format_args!("{} is there twice", running.task))?;
-            if let Some(job) = self.jobs.get(&running.job) {
+            // One of another version of the job is cancelled, whatever it says.
+            let same = |job: &&Job| job.resolved.job_version == running.job_version;
+            if let Some(job) = self.jobs.get(&running.job).filter(same) {
                 check_task(job, running)?;
             }
         }
@@ -264,13 +265,9 @@ fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Ch
 }
 
 fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
-    let spec = &job.spec;
-    match (kind, &spec.dead_letter) {
-        (ObjectKind::Data, _) => spec.sink.path.clone(),
-        (ObjectKind::DeadLetter, Some(path)) => path.clone(),
-        (ObjectKind::DeadLetter, None) => {
-            Location::folder(&spec.checkpoint.join(&CheckpointNames::new(&spec.name).dead_letters()))
-        }
+    match kind {
+        ObjectKind::Data => job.spec.sink.path.clone(),
+        ObjectKind::DeadLetter => job.spec.dead_letters(),
     }
 }
 

@@ -35,7 +35,9 @@ impl Core {
             | Event::PublishedRecorded { job, .. }
             | Event::WantedRecorded { job, .. }
             | Event::ReplayRequested { job, .. }
+            | Event::VersionRecorded { job, .. }
             | Event::ReplaysRecorded { job, .. } => Concern::Job(job.clone()),
+            Event::ChangeRequested { next } => Concern::Job(next.spec.name.clone()),
             Event::WindowRequested { task, .. }
             | Event::Progressed { task, .. }
             | Event::ShardEnded { task, .. }

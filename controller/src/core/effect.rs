@@ -4,7 +4,9 @@ use super::event::Wanted;
 use crate::store::Replays;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::ManifestRef;
-use streamctl_proto::{Epoch, JobName, LookupVersion, Manifest, Position, ShardId, TaskId, Window, WorkerId};
+use streamctl_proto::{
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+};
 
 /// A task that is drained until then goes on as if it were not.
 pub const NEVER_MS: i64 = i64::MAX;
@@ -39,6 +41,8 @@ pub enum Effect {
     CheckLookup {
         /// Of which job.
         job: JobName,
+        /// The version of the job that wants it.
+        job_version: JobVersion,
         /// Which lookup.
         lookup: String,
         /// The version in use, to do no work when it is still that.
@@ -52,6 +56,8 @@ pub enum Effect {
         task: TaskId,
         /// Of which job.
         job: JobName,
+        /// Of which version of it: the one that is current now.
+        job_version: JobVersion,
         /// What it reads.
         shards: Vec<TaskShard>,
     },
@@ -141,6 +147,13 @@ pub enum Effect {
         job: JobName,
         /// All that is wanted and done.
         replays: Replays,
+    },
+    /// Keep a version of a job in place of the one before. Answered by `VersionRecorded`; no epoch begins meanwhile.
+    RecordVersion {
+        /// Of which job.
+        job: JobName,
+        /// The version.
+        version: Box<ResolvedJob>,
     },
     /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
     RecordWanted {

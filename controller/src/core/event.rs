@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{
-    Epoch, JobName, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window,
+    WorkerId,
 };
 
 /// Which connection of a worker: a worker that dials again gets a new one, and what the old one says is stale.
@@ -61,6 +62,8 @@ pub struct RunningTask {
     pub task: TaskId,
     /// Of which job.
     pub job: JobName,
+    /// Of which version of it.
+    pub job_version: JobVersion,
     /// Where each shard stood before the first of `reports`.
     pub base: BTreeMap<ShardId, Position>,
     /// Reports that the worker does not know to be committed, oldest window first.
@@ -163,6 +166,18 @@ pub enum Event {
         /// What was written.
         replays: Replays,
     },
+    /// A user wants this version of a job to take over from the one before it.
+    ChangeRequested {
+        /// The version.
+        next: Box<ResolvedJob>,
+    },
+    /// The store holds a version of a job.
+    VersionRecorded {
+        /// Which job.
+        job: JobName,
+        /// Which version of it.
+        job_version: JobVersion,
+    },
     /// The source's shards, whole.
     ShardsListed {
         /// Of which job.
@@ -185,6 +200,8 @@ pub enum Event {
     LookupSeen {
         /// Of which job.
         job: JobName,
+        /// The version of the job that it was looked at for.
+        job_version: JobVersion,
         /// Which lookup.
         lookup: String,
         /// Its version.
@@ -196,6 +213,8 @@ pub enum Event {
     LookupFailed {
         /// Of which job.
         job: JobName,
+        /// The version of the job that it was looked at for.
+        job_version: JobVersion,
         /// Which lookup.
         lookup: String,
         /// What is wrong.
@@ -229,6 +248,8 @@ pub enum Event {
         session: SessionId,
         /// Memory that it uses.
         memory_bytes: u64,
+        /// How busy it was since it said so before, in thousandths.
+        busy_permille: Option<u32>,
     },
     /// A worker's connection broke.
     WorkerDisconnected {
@@ -268,6 +289,8 @@ pub enum Event {
         task: TaskId,
         /// Its watermark.
         watermark_ms: i64,
+        /// Time for which its windows were worked on, since it began.
+        work_us: u64,
         /// Figures per shard.
         shards: Vec<(ShardId, ShardStats)>,
     },

@@ -1,4 +1,4 @@
-//! I1-I8 as functions over the core: what must hold after every step.
+//! I1-I9 as functions over the core: what must hold after every step.
 //!
 //! Rule: a violation is a bug in the core, whatever came from outside.
 
@@ -11,7 +11,7 @@ use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// Which: `I1` ... `I8`.
+    /// Which: `I1` ... `I9`.
     pub rule: &'static str,
     /// Where and how.
     pub what: String,
@@ -21,7 +21,7 @@ fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { rule, what })
 }
 
-/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7.
+/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7, I9.
 pub fn check(core: &Core) -> Result<(), Violation> {
     for job in core.jobs.values() {
         no_later_term(core, job)?;
@@ -30,11 +30,12 @@ pub fn check(core: &Core) -> Result<(), Violation> {
         commit_is_covered(job)?;
         children_wait(job)?;
         bounded(job)?;
+        one_version(job)?;
     }
     Ok(())
 }
 
-/// Checks what only two states can show: I3, and that an epoch's number goes up by one (I2).
+/// Checks what only two states can show: I3, that an epoch's number goes up by one (I2), that versions follow one another (I9).
 pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
     for (name, new) in &after.jobs {
         let Some(old) = before.jobs.get(name) else { continue };
@@ -47,6 +48,7 @@ pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
                 return violation("I3", format!("shard {id}: {} after {}", shard.committed, previous.committed));
             }
         }
+        versions_follow(old, new)?;
     }
     Ok(())
 }
@@ -129,6 +131,40 @@ fn children_wait(job: &Job) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// I9: what runs, and what is being committed, is of the job's one version.
+fn one_version(job: &Job) -> Result<(), Violation> {
+    let version = job.resolved.job_version;
+    if let Some((id, task)) = job.tasks.iter().find(|(_, task)| task.job_version != version) {
+        return violation("I9", format!("task {id} is of version {}, the job of version {version}", task.job_version));
+    }
+    if let Some(committing) = &job.committing
+        && committing.manifest.job_version() != version
+    {
+        let (epoch, made_by) = (committing.manifest.epoch, committing.manifest.job_version());
+        return violation("I9", format!("epoch {epoch} is of version {made_by}, the job of version {version}"));
+    }
+    if job.changing.as_ref().is_some_and(|change| change.recording && job.committing.is_some()) {
+        return violation("I9", format!("job {} changes while an epoch is on its way", job.name()));
+    }
+    Ok(())
+}
+
+/// I9: a version takes over from the one before, where a head stands, and from nothing else.
+fn versions_follow(old: &Job, new: &Job) -> Result<(), Violation> {
+    let (was, is) = (old.resolved.job_version, new.resolved.job_version);
+    if is == was {
+        return Ok(());
+    }
+    if is != was.next() {
+        return violation("I9", format!("job {}: version {is} follows {was}", new.name()));
+    }
+    let clean = new.tasks.keys().all(|id| !old.tasks.contains_key(id))
+        && new.windows.values().all(|open| open.reports.is_empty())
+        && new.shards.values().all(|shard| shard.reached == shard.committed || shard.reached == Position::End)
+        && (&old.head, &old.committing.is_none()) == (&new.head, &true);
+    if clean { Ok(()) } else { violation("I9", format!("version {is} of {} has something of {was}", new.name())) }
 }
 
 /// I7: what can grow has a limit.

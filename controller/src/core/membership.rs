@@ -36,6 +36,7 @@ impl Core {
             leaving: false,
             lost: false,
             memory_bytes: 0,
+            busy: WorkerSeen::default(),
         };
         self.workers.insert(worker.clone(), joined);
         self.plan_all_anew();
@@ -48,6 +49,10 @@ impl Core {
                 out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
                 continue;
             };
+            if running.job_version != job.resolved.job_version {
+                self.cancel(&worker, running.task, out);
+                continue;
+            }
             let known = job.tasks.get(&running.task).is_some_and(|task| task.worker == worker);
             if known {
                 self.resume_task(&worker, &running, out);

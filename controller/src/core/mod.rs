@@ -15,10 +15,12 @@ pub mod job;
 mod membership;
 pub mod recover;
 mod replays;
+mod scale;
 pub mod standstill;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 
 pub use effect::{Effect, TaskShard};
 pub use event::{
@@ -27,10 +29,12 @@ pub use event::{
 pub use job::Job;
 pub use replays::{ReplayState, is_dead_letters};
 
+use crate::scaling::seen::WorkerSeen;
+use crate::scaling::{Scaler, ScalingSettings};
 use concern::Concern;
 use job::{Committing, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct CoreSettings {
     pub retry_waits_ms: [i64; 3],
     /// For how long a worker that could not reach what a task needs is passed over, if others are there.
     pub avoid_ms: i64,
+    /// How many workers there should be.
+    pub scaling: ScalingSettings,
 }
 
 impl Default for CoreSettings {
@@ -58,6 +64,7 @@ impl Default for CoreSettings {
             orphan_age: OrphanAge::OlderThanMs(6 * 3_600_000),
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
+            scaling: ScalingSettings::default(),
         }
     }
 }
@@ -88,6 +95,8 @@ pub struct Worker {
     pub lost: bool,
     /// Memory that it uses.
     pub memory_bytes: u64,
+    /// How busy it says that it is.
+    pub busy: WorkerSeen,
 }
 
 impl Worker {
@@ -116,6 +125,8 @@ pub struct Core {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
     pub jobs: BTreeMap<JobName, Job>,
+    /// How many workers there should be.
+    pub scaling: Scaler,
 }
 
 impl Core {
@@ -126,6 +137,7 @@ impl Core {
             began_ms: now,
             now_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
+            scaling: Scaler::new(term, now, settings.scaling.clone()),
             settings,
             tasks_given: 0,
             adopting: false,
@@ -160,6 +172,7 @@ impl Core {
         }
         if ticked {
             self.note_standstill(now);
+            self.scale(now);
         }
         out
     }
@@ -192,6 +205,8 @@ impl Core {
             Event::ResumeRequested { job } => self.resume(now, &job, out),
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
+            Event::ChangeRequested { next } => self.want_change(next),
+            Event::VersionRecorded { job, job_version } => self.version_recorded(now, &job, job_version, out),
             Event::ShardsListed { job, generation, shards } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if generation > job.listing.answered {
@@ -201,16 +216,16 @@ impl Core {
                 }
             }
             Event::ListingRefused { job, error, hint } => self.fail(&job, error, hint, out),
-            Event::LookupSeen { job, lookup, version, rows } => {
-                let Some(lookup) = self.jobs.get_mut(&job).and_then(|job| job.lookups.get_mut(&lookup)) else { return };
+            Event::LookupSeen { job, job_version, lookup, version, rows } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
                 lookup.checking = false;
                 lookup.seen_ms = now;
                 lookup.problem = None;
                 lookup.version = Some(version);
                 lookup.rows = rows.unwrap_or(lookup.rows);
             }
-            Event::LookupFailed { job, lookup, problem } => {
-                let Some(lookup) = self.jobs.get_mut(&job).and_then(|job| job.lookups.get_mut(&lookup)) else { return };
+            Event::LookupFailed { job, job_version, lookup, problem } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
                 lookup.checking = false;
                 lookup.problem = Some(problem);
             }
@@ -222,10 +237,11 @@ impl Core {
             Event::WorkerJoined { worker, session, flight_address, tasks } => {
                 self.join(now, worker, session, flight_address, tasks, out);
             }
-            Event::WorkerHeard { worker, session, memory_bytes } => {
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille } => {
                 let Some(worker) = self.current(&worker, session) else { return };
                 worker.heard_ms = now;
                 worker.memory_bytes = memory_bytes;
+                worker.busy.said(busy_permille);
                 if std::mem::take(&mut worker.lost) {
                     self.plan_all_anew();
                 }
@@ -247,9 +263,12 @@ impl Core {
                     self.cancel(&worker, report.task, out);
                 }
             }
-            Event::Progressed { worker, task, watermark_ms, shards } => {
+            Event::Progressed { worker, task, watermark_ms, work_us, shards } => {
                 let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 job.progress(task, watermark_ms);
+                if let Some(task) = job.tasks.get_mut(&task) {
+                    task.work_us = work_us;
+                }
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
                         shard.stats = stats;
@@ -300,6 +319,12 @@ impl Core {
             }
             Event::Ticked => {}
         }
+    }
+
+    /// A lookup of this version of a job; what was found out for an earlier one may be another lookup's (I9).
+    fn lookup_of(&mut self, job: &JobName, version: JobVersion, lookup: &str) -> Option<&mut job::Lookup> {
+        let job = self.jobs.get_mut(job).filter(|job| job.resolved.job_version == version)?;
+        job.lookups.get_mut(lookup)
     }
 
     /// The job of a live task of this worker; a stale task has none (I6).

@@ -40,6 +40,8 @@ impl Core {
             retries: job.retries,
             spec_digest: job.resolved.spec_digest.clone(),
             sink: job.resolved.spec.sink.path.to_string(),
+            job_version: job.resolved.job_version.0,
+            changed_ms: job.resolved.changed_ms,
         })
     }
 
@@ -85,6 +87,10 @@ impl Core {
         let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
         if unread > 0 && takers == 0 {
             waits.push("a worker: none is connected".to_owned());
+        }
+        if let Some(change) = &job.changing {
+            let version = change.next.job_version;
+            waits.push(format!("the store: version {version} of the job takes over when it is stored"));
         }
         waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
         waits.extend(job.standstill.words(self.now_ms, job));
@@ -163,6 +169,7 @@ pub fn summary_of(manifest: &Manifest, published: Epoch) -> v1::EpochSummary {
 fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
     v1::EpochSummary {
         epoch: figures.epoch.0,
+        job_version: figures.job_version.0,
         window: Some(figures.window.into()),
         counts: Some((&figures.counts).into()),
         objects: count(figures.objects),

@@ -21,16 +21,17 @@ use streamctl_engine::storage::Storages;
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
-use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::controller_message::Message;
-use streamctl_proto::{JobName, LookupVersion, Manifest, ResolvedJob, TaskId, Term, Window, v1};
+use streamctl_proto::{JobName, JobVersion, LookupVersion, Manifest, ResolvedJob, TaskId, Term, Window, v1};
 use tokio::sync::mpsc;
 
 /// The first wait before an effect is tried again.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait before an effect is tried again.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Versions of a job whose folders are swept of orphans: the last ones.
+const VERSIONS_SWEPT_MAX: usize = 16;
 
 /// What effects are performed with.
 pub struct Performer {
@@ -59,6 +60,7 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::RecordPublished { job, .. }
         | Effect::Sweep { job, .. }
         | Effect::RecordReplays { job, .. }
+        | Effect::RecordVersion { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
         Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(&manifest.job),
         Effect::StartTask { .. }
@@ -84,7 +86,7 @@ impl Performer {
     /// Says to a worker what the effect wants said; false when the effect is of another kind.
     pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
-            Effect::StartTask { worker, task, job, shards } => {
+            Effect::StartTask { worker, task, job, shards, .. } => {
                 let Some(resolved) = core.resolved(job) else { return true };
                 let job_json = serde_json::to_string(resolved).unwrap_or_default();
                 let shard = |shard: &crate::core::TaskShard| v1::TaskShard {
@@ -195,7 +197,9 @@ impl Performer {
     async fn attempt_once(&self, effect: &Effect, job: &ResolvedJob) -> Try {
         match effect {
             Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
-            Effect::CheckLookup { lookup, current, .. } => Try::Done(self.check_lookup(job, lookup, current).await),
+            Effect::CheckLookup { lookup, current, job_version, .. } => {
+                Try::Done(self.check_lookup(job, lookup, current, *job_version).await)
+            }
             Effect::WriteManifest { manifest } => self.write_manifest(job, manifest).await,
             Effect::MoveHead { job: name, previous, head } => {
                 match self.store.commit(self.term, name, previous.as_ref(), head).await {
@@ -221,6 +225,10 @@ impl Performer {
             Effect::RecordReplays { job: name, replays } => {
                 let written = self.store.set_replays(self.term, name, replays).await;
                 recorded(written, Event::ReplaysRecorded { job: name.clone(), replays: replays.clone() })
+            }
+            Effect::RecordVersion { job: name, version } => {
+                let written = self.store.change_job(self.term, version).await;
+                recorded(written, Event::VersionRecorded { job: name.clone(), job_version: version.job_version })
             }
             Effect::RecordWanted { job: name, wanted } => {
                 let written = self.store.set_wanted(self.term, name, wanted).await;
@@ -251,11 +259,17 @@ impl Performer {
     }
 
     /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it is named.
-    async fn check_lookup(&self, job: &ResolvedJob, name: &str, current: &Option<LookupVersion>) -> Event {
+    async fn check_lookup(
+        &self,
+        job: &ResolvedJob,
+        name: &str,
+        current: &Option<LookupVersion>,
+        job_version: JobVersion,
+    ) -> Event {
         let (job_name, lookup) = (job.spec.name.clone(), name.to_owned());
         match self.newest_lookup(job, name, current).boxed().await {
-            Ok((version, rows)) => Event::LookupSeen { job: job_name, lookup, version, rows },
-            Err(problem) => Event::LookupFailed { job: job_name, lookup, problem },
+            Ok((version, rows)) => Event::LookupSeen { job: job_name, job_version, lookup, version, rows },
+            Err(problem) => Event::LookupFailed { job: job_name, job_version, lookup, problem },
         }
     }
 
@@ -286,13 +300,27 @@ impl Performer {
         }
     }
 
+    /// Folders that this version of a job writes to, and some before it: a task of theirs may have died and left something.
+    async fn swept_folders(&self, job: &ResolvedJob) -> BTreeSet<Location> {
+        let checkpoints = Checkpoints::of(&self.storages, job);
+        let (mut folders, mut version) = (BTreeSet::new(), job.clone());
+        for _ in 0..VERSIONS_SWEPT_MAX {
+            folders.extend([version.spec.sink.path.clone(), version.spec.dead_letters()]);
+            let Some(before) = version.previous.take() else { break };
+            match checkpoints.read_version(&before).await {
+                Ok(before) => version = before,
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, %error, "folders of earlier versions can not be swept now");
+                    break;
+                }
+            }
+        }
+        folders
+    }
+
     /// Orphans do no harm but cost: what can not be swept now is left to the next sweep.
     async fn sweep(&self, job: &ResolvedJob, before_ms: i64, keep: &BTreeSet<String>) {
-        let dead = job.spec.dead_letter.clone().unwrap_or_else(|| {
-            let names = CheckpointNames::new(&job.spec.name);
-            Location::folder(&job.spec.checkpoint.join(&names.dead_letters()))
-        });
-        for folder in [&job.spec.sink.path, &dead] {
+        for folder in &self.swept_folders(job).await {
             let storage = self.storages.for_location(folder.as_str());
             let age_ms = (self.clock)() - before_ms;
             match storage.sweep(folder, job.spec.name.as_str(), age_ms, keep).await {
@@ -327,6 +355,7 @@ fn label(effect: &Effect) -> &'static str {
         Effect::RecordPublished { .. } => "record published",
         Effect::Sweep { .. } => "sweep",
         Effect::RecordReplays { .. } => "record replays",
+        Effect::RecordVersion { .. } => "record version",
         Effect::RecordWanted { .. } => "record wanted",
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }

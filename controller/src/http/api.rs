@@ -30,6 +30,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/epochs", get(epochs))
         .route("/workers", get(workers))
+        .route("/scaling", get(scaling))
         .fallback(async || Refused(Status::not_found("there is no such path below /api/v1")))
 }
 
@@ -93,6 +94,11 @@ async fn epochs(
 async fn workers(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
     let answer = shared.ask.workers(&by).await?;
     Ok(Json(json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() })))
+}
+
+async fn scaling(State(shared): State<Shared>) -> Result<Json<Value>, Refused> {
+    let answer = shared.ask.scaling(v1::GetScalingRequest::default()).await?;
+    Ok(Json(names::scaling(&answer)))
 }
 
 /// Why there is no answer: `{"error": ..., "hint": ...}`.

@@ -12,7 +12,7 @@ use crate::leading::{Leader, Who};
 use crate::metrics::Metrics;
 use crate::service::jobs::JobsService;
 use crate::store::LeaderRecord;
-use ask::Ask;
+pub use ask::Ask;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, extract};

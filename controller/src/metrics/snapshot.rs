@@ -75,6 +75,11 @@ const LOOKUP_SEEN: Metric = Metric::gauge(
 const LOOKUP_PROBLEM: Metric =
     Metric::gauge("streamctl_lookup_problem", &["job_name", "lookup"], "1 while a newer version can not be used");
 const WORKERS: Metric = Metric::gauge("streamctl_workers", &["state"], "Workers with a session: `ready`, `leaving`");
+const WORKERS_DESIRED: Metric = Metric::gauge(
+    "streamctl_workers_desired",
+    &[],
+    "How many workers there should be, for an autoscaler; absent in the first seconds of a leader",
+);
 
 /// What only a leader tells, as the documentation lists it.
 pub const METRICS: &[Metric] = &[
@@ -103,6 +108,7 @@ pub const METRICS: &[Metric] = &[
     LOOKUP_SEEN,
     LOOKUP_PROBLEM,
     WORKERS,
+    WORKERS_DESIRED,
 ];
 
 const STATES: [v1::JobState; 7] = [
@@ -128,6 +134,7 @@ pub struct Snapshot {
     jobs: Vec<JobFigures>,
     states: [usize; STATES.len()],
     workers: Vec<v1::WorkerStatus>,
+    workers_desired: Option<u32>,
 }
 
 impl Snapshot {
@@ -144,7 +151,7 @@ impl Snapshot {
                 jobs.extend(figures(core, name, status));
             }
         }
-        Self { jobs, states, workers: core.worker_status() }
+        Self { jobs, states, workers: core.worker_status(), workers_desired: core.scaling.desired() }
     }
 
     /// Writes it down.
@@ -155,6 +162,9 @@ impl Snapshot {
         let leaving = self.workers.iter().filter(|worker| worker.leaving).count();
         let workers = [("ready", self.workers.len() - leaving), ("leaving", leaving)];
         sheet.gauges(&WORKERS, workers.map(|(state, count)| (WORKERS.with([state]), count as f64)));
+        if let Some(workers) = self.workers_desired {
+            sheet.gauge(&WORKERS_DESIRED, workers.into());
+        }
         let of_states = |job: &JobFigures| {
             let (name, now) = (job.status.job.clone(), job.status.state());
             STATES.map(|state| (STATE.with([&name, word(state)]), f64::from(u8::from(state == now))))

@@ -97,6 +97,7 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         term: Term(1),
         created_ms: 0,
         previous,
+        made_by: None,
         query_digest: "q".into(),
         lookups: BTreeMap::new(),
         parts: vec![],
@@ -215,4 +216,36 @@ async fn a_chain_with_a_gap_is_broken() {
     let third = checkpoints.write_manifest(&manifest(3, Some(first), 1)).await.unwrap();
     let found = checkpoints.read_back(&third, Epoch(0)).await;
     assert!(matches!(found, Err(CheckpointError::Broken { epoch: Epoch(3), .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn every_earlier_version_is_found_from_the_last_one_and_one_that_was_changed_is_not_taken() {
+    let fake = Arc::new(Fake::default());
+    let first = crate::store::contract::job("sales");
+    let checkpoints = Checkpoints::new(
+        Arc::clone(&fake) as Arc<dyn Storage>,
+        Location::folder("memory://c"),
+        first.spec.name.clone(),
+    );
+    let mut versions = vec![first];
+    for number in 2..=4_u64 {
+        let before = versions.last().unwrap();
+        let previous = Some(checkpoints.write_version(before).await.unwrap());
+        // Written again, as after an answer that was lost, it is the same.
+        assert_eq!(Some(checkpoints.write_version(before).await.unwrap()), previous);
+        versions.push(ResolvedJob { job_version: JobVersion(number), previous, ..before.clone() });
+    }
+    let last = versions.last().unwrap().clone();
+    for version in &versions {
+        assert_eq!(checkpoints.version(&last, version.job_version).await.unwrap(), *version);
+    }
+    for unknown in [0, 5] {
+        let missing = checkpoints.version(&last, JobVersion(unknown)).await;
+        assert!(matches!(missing, Err(CheckpointError::NoVersion { .. })), "{unknown}: {missing:?}");
+    }
+    let second = format!("memory://c/{}", versions[2].previous.as_ref().unwrap().name);
+    fake.objects.lock().unwrap().insert(second, Bytes::from_static(b"{}"));
+    let changed = checkpoints.version(&last, JobVersion(1)).await;
+    assert!(matches!(changed, Err(CheckpointError::Version { .. })), "{changed:?}");
+    assert!(checkpoints.version(&last, JobVersion(3)).await.is_ok());
 }

@@ -1,7 +1,8 @@
 //! Where the results of a job are: Arrow Flight without data.
 //!
 //! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows (workers).
-//! Rule: only published epochs are named, in order, so that a subscriber can stop and go on at `next_epoch`.
+//! Rule: only published epochs are named, in order, so that a subscriber can stop and go on at `next_epoch`. One answer has
+//! one schema: it ends before the first epoch of another version of the job.
 
 use super::jobs::told;
 use crate::core::Core;
@@ -21,7 +22,7 @@ use std::ops::RangeInclusive;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
 use streamctl_engine::security::dial::flight_location;
-use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, TaskId, WorkerId};
+use streamctl_proto::{Epoch, JobName, JobVersion, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Epochs named per answer when the request does not say how many.
@@ -120,12 +121,13 @@ impl FlightLocations {
         let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT) as u64;
         let last = command.to.unwrap_or(u64::MAX).min(known.published.0).min(from.saturating_add(limit - 1));
         self.fetch_older(&mut known, from..=last).await?;
-        let wanted = known.recent.iter().filter(|figures| (from..=last).contains(&figures.epoch.0));
-        let epochs: Vec<&EpochFigures> = wanted.collect();
+        let (made_by, epochs) = of_one_version(&known, from..=last);
+        let made_by = self.history.version(&known.job, made_by).await;
+        let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
         let info = match command.dead_letters {
             true => describe_dead_letters(&known, &epochs, next_epoch)?,
-            false => describe_epochs(&known, &epochs, next_epoch)?,
+            false => describe_epochs(&known, &made_by, &epochs, next_epoch)?,
         };
         let info = info.with_descriptor(descriptor);
         Ok((info, Command { from: next_epoch, ..command }))
@@ -144,9 +146,21 @@ impl FlightLocations {
     }
 }
 
-/// One endpoint per task and epoch.
-fn describe_epochs(known: &Known, epochs: &[&EpochFigures], next_epoch: u64) -> Result<FlightInfo, Status> {
-    let schema = output_schema(&known.job).map_err(internal)?;
+/// Those of these epochs that are of the version of the first one, in order.
+fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Vec<&EpochFigures>) {
+    let wanted = || known.recent.iter().filter(|figures| epochs.contains(&figures.epoch.0));
+    let made_by = wanted().next().map_or(known.job.job_version, |figures| figures.job_version);
+    (made_by, wanted().take_while(|figures| figures.job_version == made_by).collect())
+}
+
+/// One endpoint per task and epoch, all of one version of the job.
+fn describe_epochs(
+    known: &Known,
+    made_by: &ResolvedJob,
+    epochs: &[&EpochFigures],
+    next_epoch: u64,
+) -> Result<FlightInfo, Status> {
+    let schema = output_schema(made_by).map_err(internal)?;
     let rows = epochs.iter().map(|figures| figures.counts.rows_out).sum();
     let mut info = describe(known, &schema, rows, next_epoch)?;
     for figures in epochs {

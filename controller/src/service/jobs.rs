@@ -52,8 +52,18 @@ impl v1::jobs_server::Jobs for JobsService {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
-        check_places(&request, &caller)?;
+        check_places(&request.spec_toml, &request.base_dir, &caller)?;
         self.submitter.submit(&handle, &request).await.map(Response::new)
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        let handle = self.leader.handle()?;
+        let from = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
+        let request = request.into_inner();
+        check_base_dir(&request.base_dir, from)?;
+        check_places(&request.spec_toml, &request.base_dir, &caller)?;
+        self.submitter.diff(&handle, &request).await.map(Response::new)
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
@@ -114,7 +124,9 @@ impl v1::jobs_server::Jobs for JobsService {
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
         let manifests = self.manifests(&resolved, &head, request.epoch..=request.epoch).await?;
         let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
-        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&resolved)? }))
+        let made_by = self.history.version(&resolved, manifest.job_version()).await;
+        let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&*made_by)? }))
     }
 
     async fn replay_dead_letters(
@@ -130,6 +142,17 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let workers = self.leader.handle()?.ask(Core::worker_status).await?;
         Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+
+    async fn get_scaling(
+        &self,
+        request: Request<v1::GetScalingRequest>,
+    ) -> Result<Response<v1::ScalingStatus>, Status> {
+        let v1::GetScalingRequest { job, limit } = request.into_inner();
+        let job = if job.is_empty() { None } else { Some(name(&job)?) };
+        let missing = job.as_ref().map(not_found);
+        let status = self.leader.handle()?.ask(move |core| core.scaling_status(job.as_ref(), limit)).await?;
+        status.map(Response::new).ok_or_else(|| missing.unwrap_or_else(|| Status::internal("there is no status")))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
@@ -200,11 +223,11 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
 
 /// Folders of the machines are read and written with the rights of our programs: that takes more than the right to run
 /// jobs.
-fn check_places(request: &v1::SubmitRequest, caller: &Caller) -> Result<(), Status> {
+fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), Status> {
     if caller.may(Role::Admin) {
         return Ok(());
     }
-    let spec = super::submit::parse(request)?;
+    let spec = super::submit::parse(spec_toml, base_dir)?;
     let Some(place) = spec.local_place() else { return Ok(()) };
     let name = caller.name.as_deref().unwrap_or_default();
     Err(Status::permission_denied(told(&format!(

@@ -2,9 +2,11 @@
 //!
 //! Rule: no decision is taken here.
 
+mod change;
 pub mod flight;
 pub mod jobs;
 mod replays;
+pub mod scaling;
 pub mod submit;
 pub mod workers;
 

@@ -1,10 +1,11 @@
 //! From the text of a job file to a stored job.
 //!
 //! Owns: the order of the checks. Does not own: any check (`JobSpec::parse`, `engine::resolve`).
-//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is refused.
+//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is its next version, where
+//! that is asked for (`change`).
 
+use super::change::{Standing, check_version, resumed, standing};
 use super::jobs::told;
-use super::recorded;
 use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
@@ -37,34 +38,31 @@ impl Submitter {
     /// Starts a job, or says everything that is wrong with it.
     pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
         let (text, dry_run) = (&request.spec_toml, request.dry_run);
-        let spec = parse(request)?;
+        let spec = parse(&request.spec_toml, &request.base_dir)?;
         let digest = sha256_hex(text.as_bytes());
-        let wanted = spec.name.clone();
-        let known = handle.ask(move |core| core.jobs.get(&wanted).map(|job| job.resolved.clone())).await?;
-        if let Some(job) = known.filter(|job| job.spec_digest == digest && !dry_run) {
-            handle.tell(Event::ResumeRequested { job: job.spec.name.clone() }).await?;
-            recorded(handle.clone(), &job.spec.name).await?;
-            return Ok(response(&job, false));
+        let name = spec.name.clone();
+        let standing = standing(handle, &name).await?;
+        check_version(&name, standing.as_ref(), request.if_version)?;
+        // The same text again: only a change asks whether the world says something else by now.
+        let same = |standing: &&Standing| standing.job.spec_digest == digest && !dry_run && !request.change;
+        if let Some(standing) = standing.as_ref().filter(same) {
+            resumed(handle, &name).await?;
+            return Ok(response(&standing.job, false));
         }
         let job = resolve(&self.world, spec, digest, (self.clock)()).await.map_err(|error| refused(error, text))?;
         self.lister.list(&job).await.map_err(unlisted)?;
-        if dry_run {
-            return Ok(response(&job, false));
+        match standing {
+            Some(standing) => self.change(handle, request, standing, job).await,
+            None if dry_run => Ok(response(&job, false)),
+            None => self.create(handle, job).await,
         }
-        self.create(handle, job).await
     }
 
     async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
         let name = job.spec.name.clone();
-        let stored = handle
-            .ask({
-                let name = name.clone();
-                move |core| core.jobs.contains_key(&name)
-            })
-            .await?;
         let checkpoints = Checkpoints::of(&self.world.storages, &job);
         let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
-        if !stored && !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
+        if !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
             return Err(Status::failed_precondition(format!(
                 "checkpoint.location: {} holds epochs of a job {name} that this cluster does not know\n  hint: give the \
                  job another name or another checkpoint location, or remove what is there",
@@ -86,15 +84,14 @@ impl Submitter {
         let name = &job.spec.name;
         if stored.job.spec_digest != job.spec_digest {
             return Err(Status::already_exists(format!(
-                "a job {name} is there, with another job file\n  hint: choose another name; the one that is there was \
-                 submitted with the digest {}",
+                "a job {name} was created meanwhile, with another job file (its digest is {})\n  hint: look at it with \
+                 `streamctl diff`, or choose another name",
                 stored.job.spec_digest
             )));
         }
         handle.tell(Event::JobCreated { job: Box::new(stored.job.clone()) }).await?;
         if stored.wanted != Wanted::Running {
-            handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
-            recorded(handle.clone(), name).await?;
+            resumed(handle, name).await?;
         }
         Ok(response(&stored.job, false))
     }
@@ -104,10 +101,10 @@ impl Submitter {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` with every problem that finds room.
-pub fn parse(request: &v1::SubmitRequest) -> Result<JobSpec, Status> {
-    let parsed = match request.base_dir.as_str() {
-        "" => JobSpec::parse(&request.spec_toml),
-        folder => JobSpec::parse_in(&request.spec_toml, Path::new(folder)),
+pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
+    let parsed = match base_dir {
+        "" => JobSpec::parse(spec_toml),
+        folder => JobSpec::parse_in(spec_toml, Path::new(folder)),
     };
     parsed.map_err(|problems| Status::invalid_argument(told(&problems.to_string())))
 }
@@ -115,11 +112,11 @@ pub fn parse(request: &v1::SubmitRequest) -> Result<JobSpec, Status> {
 fn unlisted(error: ListError) -> Status {
     match error {
         ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
-        ListError::Unavailable { .. } => Status::unavailable(format!("source: {}", describe(&error))),
+        ListError::Unavailable { .. } => Status::aborted(format!("source: {}", describe(&error))),
     }
 }
 
-fn refused(error: ResolveError, text: &str) -> Status {
+pub(super) fn refused(error: ResolveError, text: &str) -> Status {
     match error {
         ResolveError::Problems(mut problems) => {
             for problem in &mut problems.0 {
@@ -127,11 +124,11 @@ fn refused(error: ResolveError, text: &str) -> Status {
             }
             Status::invalid_argument(told(&problems.to_string()))
         }
-        ResolveError::Unavailable { .. } => Status::unavailable(told(&describe(&error))),
+        ResolveError::Unavailable { .. } => Status::aborted(told(&describe(&error))),
     }
 }
 
-fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
+pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
     let source = job.columns.iter().map(|c| v1::Column { name: c.name.clone(), r#type: c.type_name.clone() });
     let output = output_columns(job).into_iter().map(|(name, r#type)| v1::Column { name, r#type });
     v1::SubmitResponse {
@@ -140,5 +137,9 @@ fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         source_columns: source.collect(),
         output_columns: output.collect(),
         whole_window: job.whole_window,
+        job_version: job.job_version.0,
+        changed: false,
+        changes: vec![],
+        after_epoch: 0,
     }
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use streamctl_proto::convert::{self, BadMessage, required};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, Report, ShardId, WorkerId, v1};
+use streamctl_proto::{JobName, JobVersion, Report, ShardId, WorkerId, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -147,6 +147,7 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
     Ok(RunningTask {
         task: convert::task_id(task.task)?,
         job: job_name(task.job)?,
+        job_version: JobVersion(task.job_version.max(JobVersion::FIRST.0)),
         base: task.shards.into_iter().map(base).collect::<Result<_, BadMessage>>()?,
         reports: task.reports.into_iter().map(Report::try_from).collect::<Result<_, _>>()?,
         watermark_ms: task.watermark_ms,
@@ -184,7 +185,10 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
     let worker = worker.clone();
     Ok(match message {
         Message::Hello(_) => return required("hello", None::<Event>),
-        Message::Heartbeat(beat) => Event::WorkerHeard { worker, session, memory_bytes: beat.memory_bytes },
+        Message::Heartbeat(beat) => {
+            let (memory_bytes, busy_permille) = (beat.memory_bytes, beat.busy_permille);
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille }
+        }
         Message::WindowOpening(opening) => Event::WindowRequested {
             worker,
             task: convert::task_id(opening.task)?,
@@ -206,7 +210,8 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 (ShardId::new(s.shard), stats)
             };
             let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
-            Event::Progressed { worker, task, watermark_ms, shards: progress.shards.into_iter().map(stats).collect() }
+            let shards = progress.shards.into_iter().map(stats).collect();
+            Event::Progressed { worker, task, watermark_ms, work_us: progress.work_us, shards }
         }
         Message::ShardEnded(ended) => {
             let task = convert::task_id(ended.task)?;

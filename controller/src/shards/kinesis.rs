@@ -5,7 +5,7 @@
 
 use super::{ListError, ListedShard, SHARDS_MAX};
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput};
 use std::time::Duration;
 use streamctl_engine::hash_range::HashRange;
@@ -108,7 +108,7 @@ fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
     let code = error.code().unwrap_or_default();
     let reason = match error.message() {
         Some(message) => format!("{code}: {message}"),
-        None => DisplayErrorContext(error).to_string(),
+        None => streamctl_proto::describe(error),
     };
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,

@@ -159,7 +159,7 @@ pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] 
     ]
 }
 
-/// [`super::Store::set_wanted`], [`super::Store::set_replays`] and [`super::Store::set_published`].
+/// [`super::Store::change_job`], [`super::Store::set_wanted`], [`super::Store::set_replays`] and [`super::Store::set_published`].
 pub(super) fn write(
     cells: &mut dyn Cells,
     keys: &Keys,
@@ -236,7 +236,7 @@ mod tests {
     fn a_job_of_a_later_build_is_named_and_not_guessed_at() {
         let keys = Keys::new("c");
         let key = keys.of(&"a".parse().unwrap(), JobKey::Spec);
-        let error = jobs(&keys, vec![(key.clone(), br#"{"version":2}"#.to_vec())]).unwrap_err();
+        let error = jobs(&keys, vec![(key.clone(), br#"{"version":3}"#.to_vec())]).unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { key: named, .. } if named == key));
     }
 }

@@ -14,7 +14,9 @@ use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
     Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
 };
-use streamctl_proto::{DeadLetterShard, Epoch, JobSpec, ManifestRef, Position, ResolvedJob, Term, WindowSize};
+use streamctl_proto::{
+    DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term, WindowSize,
+};
 
 /// A shared store under test.
 #[async_trait]
@@ -90,6 +92,9 @@ pub fn job(name: &str) -> ResolvedJob {
         version: RESOLVED_VERSION,
         spec,
         spec_digest: "d".into(),
+        job_version: JobVersion::FIRST,
+        previous: None,
+        changed_ms: 0,
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
@@ -165,7 +170,15 @@ async fn jobs_are_loaded_as_they_were_stored(store: &dyn Store, term: Term) {
     let stored = |name: &str| StoredJob::new(job(name));
     let a = StoredJob { wanted: failed, ..stored("a") };
     let b = StoredJob { published: Epoch(4), replays: replays(), ..stored("b") };
-    assert_eq!(store.load().await.unwrap(), vec![a.clone(), stored("a-2"), b], "jobs, by name");
+    assert_eq!(store.load().await.unwrap(), vec![a.clone(), stored("a-2"), b.clone()], "jobs, by name");
+
+    let changed = ResolvedJob { job_version: JobVersion(2), ..job("b") };
+    for again in 0..2 {
+        let written = store.change_job(term, &changed).await.unwrap();
+        assert_eq!(written, WriteOutcome::Written, "a change, time {again}");
+    }
+    let expected = StoredJob { job: changed, ..b };
+    assert_eq!(store.load().await.unwrap()[2], expected, "the next version, and nothing else is another");
 
     let other = ResolvedJob { submitted_ms: 5, ..job("a") };
     let exists = store.create_job(term, &other).await.unwrap();
@@ -228,6 +241,7 @@ async fn fenced(store: &dyn Store, term: Term) {
     let name = job("a").spec.name;
     assert_eq!(store.create_job(term, &job("late")).await.unwrap(), CreateOutcome::Fenced);
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Fenced);
+    assert_eq!(store.change_job(term, &job("a")).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_wanted(term, &name, &Wanted::Stopped).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_published(term, &name, Epoch(99)).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_replays(term, &name, &replays()).await.unwrap(), WriteOutcome::Fenced);

@@ -214,6 +214,11 @@ impl Store for EmbeddedStore {
         self.change(move |all, keys| cells::create_job(all, keys, term, &job)).await
     }
 
+    async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
+        let (key, value) = (self.file.keys.of(&job.spec.name, JobKey::Spec), cells::encode(job));
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    }
+
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         let (key, value) = (self.file.keys.of(job, JobKey::Wanted), cells::encode(wanted));
         self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await

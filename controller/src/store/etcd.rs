@@ -277,6 +277,10 @@ impl Store for EtcdStore {
         }
     }
 
+    async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
+        self.write(term, TxnOp::put(self.keys.of(&job.spec.name, JobKey::Spec), cells::encode(job), None)).await
+    }
+
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         self.write(term, TxnOp::put(self.keys.of(job, JobKey::Wanted), cells::encode(wanted), None)).await
     }

@@ -161,6 +161,11 @@ impl Store for MemoryStore {
         self.run(|all, keys| cells::create_job(all, keys, term, job))
     }
 
+    async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
+        let name = &job.spec.name;
+        self.run(|all, keys| cells::write(all, keys, term, &keys.of(name, JobKey::Spec), &cells::encode(job)))
+    }
+
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
         self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Wanted), &cells::encode(wanted)))
     }

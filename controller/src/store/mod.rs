@@ -151,6 +151,8 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError>;
     /// Stores a new job, wanted running.
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError>;
+    /// Replaces a job by its next version; nothing else of it changes.
+    async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is wanted of a job.
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is wanted and known of a job's replays.

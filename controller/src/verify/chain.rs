@@ -41,8 +41,9 @@ impl<'j> Chain<'j> {
     }
 
     /// The next manifest: the one before the last that was given.
-    pub fn take(&mut self, manifest: Manifest) -> Vec<Finding> {
-        let mut found = alone(self.job, &manifest);
+    /// `made_by`: the version of the job that it names, where that could be read.
+    pub fn take(&mut self, manifest: Manifest, made_by: Option<&ResolvedJob>) -> Vec<Finding> {
+        let mut found = alone(made_by, &manifest);
         found.extend(self.step(Some(&manifest)));
         self.seen.epochs += 1;
         self.seen.counts.add(&manifest.counts);
@@ -88,7 +89,7 @@ impl<'j> Chain<'j> {
 }
 
 /// What one manifest says that can be judged without another.
-fn alone(job: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
+fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
     let previous = manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0);
@@ -96,22 +97,34 @@ fn alone(job: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
         let text = format!("it goes on from epoch {previous}, not from epoch {}", epoch.saturating_sub(1));
         found.push(Finding::new(Kind::EpochGap, epoch, "", text));
     }
-    let aligned = job.spec.window.window_of(manifest.window.start_ms);
+    found.extend(made_by.into_iter().flat_map(|made_by| version(made_by, manifest)));
+    found.extend(counts(manifest));
+    found.extend(objects(manifest));
+    found.extend(spans(manifest).1);
+    found
+}
+
+/// It is what this version of the job makes.
+fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
+    let (epoch, mut found) = (manifest.epoch.0, vec![]);
+    let aligned = made_by.spec.window.window_of(manifest.window.start_ms);
     if aligned != manifest.window {
         let text = format!(
             "its window is {} to {} ms, windows of this job begin at multiples of {} ms",
             manifest.window.start_ms,
             manifest.window.end_ms,
-            job.spec.window.ms()
+            made_by.spec.window.ms()
         );
         found.push(Finding::new(Kind::Window, epoch, "", text));
     }
-    if manifest.query_digest != job.query_digest {
-        found.push(Finding::new(Kind::Query, epoch, "", "its rows were made by another query than the job's"));
+    if manifest.query_digest != made_by.query_digest {
+        let text = format!("its rows were made by another query than that of version {}", made_by.job_version);
+        found.push(Finding::new(Kind::Query, epoch, "", text));
     }
-    found.extend(counts(manifest));
-    found.extend(objects(manifest));
-    found.extend(spans(manifest).1);
+    if manifest.made_by.as_ref().is_some_and(|said| said.spec_digest != made_by.spec_digest) {
+        let text = format!("version {} is of another job file than it says", made_by.job_version);
+        found.push(Finding::new(Kind::JobVersion, epoch, "", text));
+    }
     found
 }
 
@@ -219,6 +232,11 @@ fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Ve
     if let Some(before) = before.filter(|before| before.window.end_ms > manifest.window.start_ms) {
         let text = format!("its window {} is not after that of the epoch before, {}", manifest.window, before.window);
         found.push(Finding::new(Kind::Window, epoch, "", text));
+    }
+    if let Some(before) = before.filter(|before| before.job_version() > manifest.job_version()) {
+        let (version, was) = (manifest.job_version(), before.job_version());
+        let text = format!("version {version} of the job made it, and version {was} the epoch before");
+        found.push(Finding::new(Kind::JobVersion, epoch, "", text));
     }
     let mut totals = before.map(|before| before.totals).unwrap_or_default();
     totals.add(&manifest.counts);

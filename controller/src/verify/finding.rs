@@ -51,6 +51,9 @@ impl Finding {
             Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
                 "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"
             }
+            Kind::JobVersion => {
+                "restore the versions of the job from a copy; nothing of streamctl ever deletes or changes one"
+            }
             Kind::NotChecked => "verify again when that is mended",
             _ => "report it with the manifests of this epoch and the one before: it must never happen",
         }

@@ -11,6 +11,7 @@ mod replay;
 mod run;
 mod strays;
 mod teller;
+mod versions;
 
 pub use replay::{FlightReplayer, Replayer};
 

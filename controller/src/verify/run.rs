@@ -8,6 +8,7 @@ use super::finding::{Finding, Kind};
 use super::objects::Objects;
 use super::strays::{self, Names};
 use super::teller::Teller;
+use super::versions::Versions;
 use super::{Verifier, Wanted};
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::store::StoredJob;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestError;
 use streamctl_proto::verify::{Comparison, EpochOutcome};
-use streamctl_proto::{Epoch, Manifest, ManifestRef, describe, v1};
+use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob, describe, v1};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -33,6 +34,7 @@ pub(super) struct Run<'v> {
     chain: Chain<'v>,
     objects: Objects<'v>,
     names: Names,
+    versions: Versions,
     teller: Teller,
     /// Some manifest could not be read: what it names is not known.
     incomplete: bool,
@@ -59,6 +61,7 @@ impl<'v> Run<'v> {
             chain: Chain::new(&stored.job),
             objects: Objects::new(&verifier.storages, stored.published.0, wanted.deep),
             names: Names::default(),
+            versions: Versions::new(&stored.job),
             teller: Teller::new(sender),
             wanted,
             incomplete: false,
@@ -133,10 +136,12 @@ impl<'v> Run<'v> {
             }
             self.objects.add(epoch, object.staged.clone());
         }
+        let (made_by, wrong) = self.versions.of(&self.checkpoints, &manifest).await;
+        self.teller.find(wrong).await;
         if self.wanted.replay.contains(&epoch) {
-            self.replay(&manifest).await;
+            self.replay(&manifest, made_by.as_deref()).await;
         }
-        let found = self.chain.take(manifest);
+        let found = self.chain.take(manifest, made_by.as_deref());
         self.teller.find(found).await;
         if self.objects.is_full() {
             let found = self.objects.look().await;
@@ -175,7 +180,7 @@ impl<'v> Run<'v> {
     }
 
     /// Compares an epoch with its records.
-    async fn replay(&mut self, manifest: &Manifest) {
+    async fn replay(&mut self, manifest: &Manifest, made_by: Option<&ResolvedJob>) {
         let epoch = manifest.epoch.0;
         let doing = format!("reading epoch {epoch} from the source again");
         let (of, objects) = (self.wanted.to + 1 - self.wanted.from, self.objects.seen);
@@ -186,7 +191,12 @@ impl<'v> Run<'v> {
             self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
             return;
         }
-        let outcome = self.verifier.replayer.replay(&self.stored.job, manifest).await;
+        let Some(made_by) = made_by else {
+            let text = "it was not replayed: the version of the job that made it can not be read";
+            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            return;
+        };
+        let outcome = self.verifier.replayer.replay(made_by, manifest).await;
         if let EpochOutcome::Compared { rows, dead_letters, .. } = &outcome {
             self.summary.replayed += 1;
             self.summary.rows_replayed += rows.replayed + dead_letters.replayed;
@@ -197,8 +207,9 @@ impl<'v> Run<'v> {
     /// What is visible, and in no manifest.
     async fn compare_listing(&mut self) {
         let unchecked = |text: &str| Finding::new(Kind::NotChecked, 0, "", text);
-        if self.incomplete {
-            let text = "what is visible was not compared with what is committed: not all manifests can be read";
+        if self.incomplete || !self.versions.are_whole() {
+            let text = "what is visible was not compared with what is committed: not all manifests, or not all versions of \
+                        the job, can be read";
             return self.teller.find([unchecked(text)]).await;
         }
         if self.names.too_many() {
@@ -208,7 +219,8 @@ impl<'v> Run<'v> {
         let (of, objects) = (self.summary.to, self.objects.seen);
         let doing = "listing what is visible".to_owned();
         self.teller.progress(|| v1::VerifyProgress { epochs: of, of, objects, doing }).await;
-        let mut listed = match strays::list(&self.verifier.storages, &self.stored.job.spec, &self.names).await {
+        let (job, folders) = (&self.stored.job.spec.name, strays::folders(self.versions.specs()));
+        let mut listed = match strays::list(&self.verifier.storages, job, &folders, &self.names).await {
             Ok(listed) => listed,
             Err(finding) => return self.teller.find([finding]).await,
         };
@@ -245,7 +257,10 @@ fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
         CheckpointError::Storage(StorageError::NotFound { .. }) => Kind::ManifestMissing,
         CheckpointError::Manifest { source: ManifestError::Version(_), .. } => Kind::NotChecked,
         CheckpointError::Manifest { .. } | CheckpointError::Broken { .. } => Kind::ManifestChanged,
-        CheckpointError::Storage(_) | CheckpointError::Differs { .. } => Kind::NotChecked,
+        CheckpointError::Storage(_)
+        | CheckpointError::Differs { .. }
+        | CheckpointError::Version { .. }
+        | CheckpointError::NoVersion { .. } => Kind::NotChecked,
     };
     Finding::new(kind, reference.epoch.0, &reference.name, describe(error))
 }

@@ -9,9 +9,8 @@ use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use streamctl_engine::storage::{Storages, made_for_job};
-use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::spec::Location;
-use streamctl_proto::{JobSpec, describe};
+use streamctl_proto::{JobName, JobSpec, describe};
 
 /// Objects of a job whose names are compared with a listing: about 130 MiB.
 pub const NAMES_MAX: usize = 4_000_000;
@@ -58,26 +57,32 @@ pub struct Listed {
     pub foreign: u64,
 }
 
-/// The folders in which a job makes objects visible.
-pub fn folders(spec: &JobSpec) -> [Location; 2] {
-    let below_checkpoint = || {
-        let names = CheckpointNames::new(&spec.name);
-        Location::folder(&spec.checkpoint.join(&names.dead_letters()))
-    };
-    [spec.sink.path.clone(), spec.dead_letter.clone().unwrap_or_else(below_checkpoint)]
+/// The folders in which these versions of a job make objects visible, rows first; one that lies in another is listed with
+/// that.
+pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location> {
+    let (sinks, dead): (Vec<_>, Vec<_>) = versions.map(|spec| (spec.sink.path.clone(), spec.dead_letters())).unzip();
+    let all: Vec<Location> = sinks.into_iter().chain(dead).collect();
+    let inside = |folder: &Location| all.iter().any(|o| o != folder && folder.as_str().starts_with(o.as_str()));
+    let mut folders: Vec<Location> = vec![];
+    for folder in all.iter().filter(|folder| !inside(folder)) {
+        if !folders.contains(folder) {
+            folders.push(folder.clone());
+        }
+    }
+    folders
 }
 
 /// Lists a job's folders, page by page.
-pub async fn list(storages: &Storages, spec: &JobSpec, names: &Names) -> Result<Listed, Finding> {
+pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], names: &Names) -> Result<Listed, Finding> {
     let mut listed = Listed::default();
-    for folder in folders(spec) {
+    for folder in folders {
         let storage = storages.for_location(folder.as_str());
-        let mut pages = storage.pages(&folder);
+        let mut pages = storage.pages(folder);
         while let Some(page) = pages.next().await {
             let unlisted = |error| Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error));
             for object in page.map_err(unlisted)? {
                 let name = object.location.rsplit('/').next().unwrap_or_default();
-                if !made_for_job(name, spec.name.as_str()) {
+                if !made_for_job(name, job.as_str()) {
                     listed.foreign += 1;
                 } else if names.hashes.contains(&hash(&object.location)) {
                 } else if listed.strays.len() < STRAYS_MAX {

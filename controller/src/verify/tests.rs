@@ -7,13 +7,14 @@ use crate::store::{Leadership, MemoryStore, contract};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use streamctl_engine::storage::{MemoryStorage, Op, StorageError};
-use streamctl_proto::manifest::{Frontier, ManifestObject, ManifestPart};
+use streamctl_proto::manifest::{Frontier, MadeBy, ManifestObject, ManifestPart};
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::verify::{Comparison, EpochOutcome};
 use streamctl_proto::{
-    Counts, Epoch, Manifest, ManifestRef, Position, ResolvedJob, ShardRange, StagedObject, TaskId, Term, Window,
+    Counts, Epoch, JobVersion, Manifest, ManifestRef, Position, ResolvedJob, ShardRange, StagedObject, TaskId, Term,
+    Window,
 };
 
 const ROWS: u64 = 3;
@@ -73,6 +74,12 @@ impl Scene {
         self.epochs.last().map(|manifest| manifest.encode().1)
     }
 
+    /// Where the object of an epoch that is committed now goes.
+    fn location(&self, epoch: u64) -> String {
+        let name = location(epoch, 0);
+        self.job.spec.sink.path.join(name.rsplit('/').next().unwrap())
+    }
+
     async fn commit(&mut self) {
         let epoch = self.epochs.len() as u64 + 1;
         let counts =
@@ -83,20 +90,21 @@ impl Scene {
         let range = ShardRange { from, to: to.clone(), records: ROWS, bytes: 30 };
         let staged = StagedObject {
             kind: ObjectKind::Data,
-            location: location(epoch, 0),
+            location: self.location(epoch),
             size: TEXT.len() as u64,
             crc32c: 0x0b56_57bd,
             rows: ROWS,
             staging: Staging::File { staged_path: String::new() },
         };
         let manifest = Manifest {
-            version: 1,
+            version: 2,
             job: self.job.spec.name.clone(),
             epoch: Epoch(epoch),
             window: window(epoch),
             term: Term(1),
             created_ms: 0,
             previous: self.head(),
+            made_by: Some(MadeBy { job_version: self.job.job_version, spec_digest: self.job.spec_digest.clone() }),
             query_digest: self.job.query_digest.clone(),
             lookups: BTreeMap::new(),
             parts: vec![ManifestPart { task: TASK, ranges: BTreeMap::from([("a".into(), range)]), counts }],
@@ -117,6 +125,22 @@ impl Scene {
         let manifest = self.epochs.last().unwrap();
         self.storage.put(&manifest.objects[0].staged.location, TEXT);
         self.store.set_published(self.leadership.term, &self.job.spec.name, manifest.epoch).await.unwrap();
+    }
+
+    /// The job is changed: it goes on with another query, in another folder.
+    async fn change(&mut self) {
+        let previous = Checkpoints::of(&self.storages(), &self.job).write_version(&self.job).await.unwrap();
+        self.job.job_version = self.job.job_version.next();
+        self.job.previous = Some(previous);
+        self.job.query_digest = format!("q{}", self.job.job_version);
+        self.job.spec_digest = format!("d{}", self.job.job_version);
+        self.job.spec.sink.path = Location::folder(&format!("memory://out-{}", self.job.job_version));
+        self.store.change_job(self.leadership.term, &self.job).await.unwrap();
+    }
+
+    /// Where the version before the last one is.
+    fn version_location(&self) -> String {
+        self.job.spec.checkpoint.join(&self.job.previous.as_ref().unwrap().name)
     }
 
     fn manifest_location(&self, epoch: usize) -> String {
@@ -393,4 +417,68 @@ async fn more_findings_than_anybody_reads_are_only_counted() {
     let (found, summary) = scene.verify().await;
     assert_eq!((found.len() as u64, summary.faults), (teller::FINDINGS_MAX, strays::STRAYS_MAX as u64 + 2));
     assert_eq!(summary.findings_unsent, 2);
+}
+
+/// Two epochs of each of three versions.
+async fn changed_twice() -> Scene {
+    let mut scene = Scene::new(2).await;
+    for _ in 0..2 {
+        scene.change().await;
+        for _ in 0..2 {
+            scene.commit().await;
+            scene.publish().await;
+        }
+    }
+    scene
+}
+
+#[tokio::test]
+async fn a_job_that_was_changed_is_proven_by_the_versions_that_its_epochs_name() {
+    let scene = changed_twice().await;
+    let (found, summary) = scene.verify().await;
+    assert_eq!((found, summary.epochs, summary.objects, summary.listed), (vec![], 6, 6, true));
+    // Every version's folder is looked through.
+    let stray = "memory://out-2/20261124T000000Z-sales-t1.1-0000.json";
+    scene.storage.put(stray, "x");
+    assert_eq!(scene.verify().await.0, [(Kind::ObjectStray, 0, stray.to_owned())]);
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_not_what_its_version_makes_is_named() {
+    let mut scene = Scene::new(1).await;
+    scene.change().await;
+    let query = std::mem::replace(&mut scene.job.query_digest, "another".to_owned());
+    scene.commit().await;
+    scene.publish().await;
+    scene.job.query_digest = query;
+    assert_eq!(scene.verify().await.0, [(Kind::Query, 2, String::new())]);
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_or_another_is_named_once_and_what_hangs_on_it_is_not_called_right() {
+    for changed in [false, true] {
+        let scene = changed_twice().await;
+        let location = scene.version_location();
+        if changed {
+            scene.storage.put(&location, "{}")
+        } else {
+            scene.storage.delete(&location)
+        }
+        let (found, summary) = scene.verify().await;
+        let kinds: Vec<_> = found.iter().map(|(kind, epoch, _)| (*kind, *epoch)).collect();
+        // Version 2 names version 1, which can not be found without it.
+        assert_eq!(kinds, [(Kind::JobVersion, 4), (Kind::JobVersion, 2), (Kind::NotChecked, 0)], "{changed}");
+        assert_eq!((summary.epochs, summary.listed), (6, false));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_comes_back_is_named() {
+    let mut scene = changed_twice().await;
+    let last = scene.job.clone();
+    scene.job = Checkpoints::of(&scene.storages(), &last).version(&last, JobVersion(2)).await.unwrap();
+    scene.commit().await;
+    scene.publish().await;
+    scene.job = last;
+    assert_eq!(scene.verify().await.0, [(Kind::JobVersion, 7, String::new())]);
 }

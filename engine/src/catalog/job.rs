@@ -6,7 +6,7 @@
 use crate::aws::Aws;
 use aws_sdk_glue::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_glue::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_glue::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_glue::error::{BoxError, ProvideErrorMetadata};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A job of Glue can not be had.
@@ -66,7 +66,7 @@ pub async fn get_job_json(aws: &Aws, name: &str, region: Option<&str>) -> Result
         let words = error.as_service_error().map(|service| {
             format!("{}: {}", service.code().unwrap_or("error"), service.message().unwrap_or("no message"))
         });
-        failed(words.unwrap_or_else(|| DisplayErrorContext(&error).to_string()), missing)
+        failed(words.unwrap_or_else(|| streamctl_proto::describe(&error)), missing)
     })?;
     let text = kept.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     text.ok_or_else(|| failed("its answer is empty".to_owned(), false))

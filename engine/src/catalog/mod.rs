@@ -13,7 +13,7 @@ pub use stream::{region_of_endpoint, stream_of_arn};
 pub use types::arrow_schema;
 
 use crate::aws::Aws;
-use aws_sdk_glue::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::operation::get_table::GetTableError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -207,7 +207,7 @@ fn table_of(
 fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
     let (database, table) = (database.to_owned(), table.to_owned());
     let Some(service) = error.as_service_error() else {
-        let reason = DisplayErrorContext(error).to_string();
+        let reason = streamctl_proto::describe(error);
         if matches!(error, SdkError::ConstructionFailure(_)) {
             let hint = "set a region: in the job file's catalog, or AWS_REGION".to_owned();
             return CatalogError::Refused { database, table, reason, hint };

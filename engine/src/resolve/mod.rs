@@ -20,7 +20,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition};
-use streamctl_proto::{JobSpec, Position, ResolvedJob};
+use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
 /// Largest file in the form of GetTable's answer.
 pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -118,6 +118,9 @@ fn pinned(
     Ok(ResolvedJob {
         version: RESOLVED_VERSION,
         spec_digest,
+        job_version: JobVersion::FIRST,
+        previous: None,
+        changed_ms: 0,
         submitted_ms: now_ms,
         start,
         columns,
@@ -172,6 +175,12 @@ pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
 pub fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<QueryPlan, QueryError> {
     let schema = catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
     QueryPlan::new(schema, lookups, &job.spec.sql)
+}
+
+/// The plan of a job's query on its lookups as they are now, for people; none where it can not be made.
+pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
+    let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
+    plan_of(job, lookups).ok()?.describe().await.ok()
 }
 
 /// What went wrong so far.

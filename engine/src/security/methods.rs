@@ -34,6 +34,8 @@ const OPERATE: Need = Need::Least(Role::Operate);
 pub const METHODS: &[(&str, Need)] = &[
     // A job whose data lies in folders of the machines needs `admin`: `Submit` itself looks (`service::submit`).
     ("/streamctl.v1.Jobs/Submit", OPERATE),
+    // As a dry run of `Submit`, it looks at places that the caller names.
+    ("/streamctl.v1.Jobs/Diff", OPERATE),
     ("/streamctl.v1.Jobs/GetJob", VIEW),
     ("/streamctl.v1.Jobs/WatchJob", VIEW),
     ("/streamctl.v1.Jobs/ListJobs", VIEW),
@@ -42,9 +44,15 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/streamctl.v1.Jobs/GetEpoch", Need::WorkerOr(Role::View)),
     ("/streamctl.v1.Jobs/ReplayDeadLetters", OPERATE),
     ("/streamctl.v1.Jobs/ListWorkers", VIEW),
+    ("/streamctl.v1.Jobs/GetScaling", VIEW),
     // It changes nothing, but has everything read again.
     ("/streamctl.v1.Jobs/Verify", OPERATE),
     ("/streamctl.v1.Workers/Session", Need::Worker),
+    // What KEDA asks.
+    ("/externalscaler.ExternalScaler/IsActive", VIEW),
+    ("/externalscaler.ExternalScaler/StreamIsActive", VIEW),
+    ("/externalscaler.ExternalScaler/GetMetricSpec", VIEW),
+    ("/externalscaler.ExternalScaler/GetMetrics", VIEW),
     ("/arrow.flight.protocol.FlightService/Handshake", VIEW),
     ("/arrow.flight.protocol.FlightService/ListFlights", VIEW),
     ("/arrow.flight.protocol.FlightService/GetFlightInfo", VIEW),
@@ -91,7 +99,8 @@ mod tests {
         let served = paths(streamctl_proto::v1::FILE_DESCRIPTOR_SET);
         assert!(served.len() >= 11, "{served:?}");
         let known = METHODS.iter().map(|(path, _)| (*path).to_owned());
-        let known: BTreeSet<_> = known.filter(|path| path.starts_with("/streamctl.")).collect();
+        let ours = |path: &String| ["/streamctl.", "/externalscaler."].iter().any(|package| path.starts_with(package));
+        let known: BTreeSet<_> = known.filter(ours).collect();
         assert_eq!(known, served);
     }
 

@@ -1,20 +1,16 @@
 //! From the text of a job file to a checked [`JobSpec`].
 //!
-//! Owns: the tables of a job file except `[source]`, their defaults and limits. Does not own: how a value is read
-//! (`raw`), the source (`source`).
+//! Owns: the tables of a job file except `[source]`. Does not own: keys, limits and defaults (`keys`), how a value is
+//! read (`key`, `raw`), the source (`source`).
 //! Rule: every problem is found in one go; a [`JobSpec`] is made only when there is none.
 
+use super::key::{Key, Read, Special};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
-use super::source;
-use super::text::{duration_text, parse_bytes, parse_duration};
-use super::{
-    Compression, JobSpec, Location, LookupFormat, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat, SinkSpec,
-};
+use super::{Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat, SinkSpec};
+use super::{keys, source};
 use crate::{JobName, WindowSize};
-use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
 use toml::de::DeValue;
 
 /// Longest job file: it travels in one message and is kept in one key of the store.
@@ -23,15 +19,6 @@ pub const JOB_FILE_BYTES_MAX: usize = 1 << 20;
 pub const LOOKUPS_MAX: usize = 64;
 /// Most partition columns.
 pub const PARTITION_COLUMNS_MAX: usize = 16;
-
-const WINDOW_SIZES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
-const REFRESHES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-const REFRESH_DEFAULT: Duration = Duration::from_secs(60);
-const LOOKUP_SIZE_DEFAULT: u64 = 256 << 20;
-const TARGET_SIZE_DEFAULT: u64 = 128 << 20;
-const TARGET_SIZE_MIN: u64 = 1 << 20;
-const RETRIES_DEFAULT: u32 = 3;
-const RETRIES_MAX: u32 = 100;
 
 impl JobSpec {
     /// Reads and checks a job file; says everything that is wrong with it, not just the first thing.
@@ -93,31 +80,24 @@ fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
 
 fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     let mut places = Vec::new();
-    let name = root.require("name", "for example name = \"sales-by-country\"").and_then(|entry| name(&entry));
-    let source = required_table(&mut root, "source", "add a table [source] with type = \"kinesis\"");
-    let source = source.and_then(|table| source::source(table, base_dir, &mut places));
-    let window = required_table(&mut root, "window", "add a table [window] with size = \"60s\"").and_then(window);
-    let lookups = match root.get("lookup") {
+    let name = root.entry(&keys::NAME).and_then(|entry| name(&entry));
+    let source = table(&mut root, &keys::SOURCE_TABLE).and_then(|table| source::source(table, base_dir, &mut places));
+    let window = table(&mut root, &keys::WINDOW_TABLE).and_then(window);
+    let lookups = match root.entry(&keys::LOOKUPS) {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
-    let sql = required_table(&mut root, "transform", "add a table [transform] with sql = \"SELECT * FROM source\"");
-    let sql = sql.and_then(transform);
-    let sink = required_table(&mut root, "sink", "add a table [sink] with path = \"s3://my-bucket/output/\"");
-    let sink = sink.and_then(|table| sink_table(table, base_dir, &mut places));
-    let dead_letter = match root.get("dead_letter").map(|entry| entry.table()) {
-        Some(table) => written_folder(table?, "path", base_dir, &mut places).map(Some),
+    let sql = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
+    let sink = table(&mut root, &keys::SINK_TABLE).and_then(|table| sink_table(table, base_dir, &mut places));
+    let dead_letter = match root.entry(&keys::DEAD_LETTER_TABLE).map(|entry| entry.table()) {
+        Some(table) => written_folder(table?, &keys::DEAD_LETTER_PATH, base_dir, &mut places).map(Some),
         None => Some(None),
     };
-    let checkpoint = required_table(
-        &mut root,
-        "checkpoint",
-        "add a table [checkpoint] with location = \"s3://my-bucket/checkpoint/\"",
-    );
-    let checkpoint = checkpoint.and_then(|table| written_folder(table, "location", base_dir, &mut places));
-    let retries_max = match root.get("retry").map(|entry| entry.table()) {
+    let checkpoint = table(&mut root, &keys::CHECKPOINT_TABLE);
+    let checkpoint = checkpoint.and_then(|table| written_folder(table, &keys::LOCATION, base_dir, &mut places));
+    let retries_max = match root.entry(&keys::RETRY_TABLE).map(|entry| entry.table()) {
         Some(table) => retry(table?),
-        None => Some(RETRIES_DEFAULT),
+        None => keys::RETRIES.default(),
     };
     root.finish(|_| None);
     location::refuse_overlaps(&places);
@@ -130,12 +110,12 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         sink: sink?,
         dead_letter: dead_letter?,
         checkpoint: checkpoint?,
-        retries_max: retries_max?,
+        retries_max: u32::try_from(retries_max?).ok()?,
     })
 }
 
-fn required_table<'a>(root: &mut Table<'a>, key: &'static str, example: &str) -> Option<Table<'a>> {
-    root.require(key, example)?.table()
+fn table<'a>(root: &mut Table<'a>, key: &'static Key<Special>) -> Option<Table<'a>> {
+    root.entry(key)?.table()
 }
 
 fn name(entry: &Entry<'_>) -> Option<JobName> {
@@ -144,34 +124,30 @@ fn name(entry: &Entry<'_>) -> Option<JobName> {
 }
 
 fn window(mut table: Table<'_>) -> Option<WindowSize> {
-    let size = table.require("size", "for example size = \"60s\"").and_then(|entry| duration_in(&entry, WINDOW_SIZES));
+    let size = table.value(&keys::WINDOW_SIZE);
     table.finish(|_| None);
     WindowSize::from_ms(i64::try_from(size?.as_millis()).ok()?)
 }
 
 fn transform(mut table: Table<'_>) -> Option<String> {
-    let example = "for example sql = \"SELECT * FROM source\"";
-    let sql = table.require("sql", example).and_then(|entry| entry.text(example));
+    let sql = table.value(&keys::SQL);
     table.finish(|_| None);
-    sql.map(str::to_owned)
+    sql
 }
 
-fn retry(mut table: Table<'_>) -> Option<u32> {
-    let max = match table.get("max") {
-        Some(entry) => entry.integer(0..u64::from(RETRIES_MAX) + 1),
-        None => Some(u64::from(RETRIES_DEFAULT)),
-    };
+fn retry(mut table: Table<'_>) -> Option<u64> {
+    let max = table.value(&keys::RETRIES);
     table.finish(|_| None);
-    u32::try_from(max?).ok()
+    max
 }
 
 fn written_folder<'a>(
     mut table: Table<'a>,
-    key: &'static str,
+    key: &'static Key<Special>,
     base_dir: Option<&Path>,
     places: &mut Vec<Named<'a>>,
 ) -> Option<Location> {
-    let entry = table.require(key, &format!("for example {key} = \"s3://my-bucket/some/prefix/\""));
+    let entry = table.entry(key);
     table.finish(|_| None);
     let entry = entry?;
     let place = location::folder(&entry, base_dir)?;
@@ -197,23 +173,15 @@ fn lookup<'a>(
     places: &mut Vec<Named<'a>>,
     names: &mut Vec<String>,
 ) -> Option<LookupSpec> {
-    let name =
-        table.require("name", "for example name = \"country_lookup\"").and_then(|entry| lookup_name(&entry, names));
-    let path = table.require("path", "for example path = \"s3://my-bucket/country_lookup/\"");
-    let path = path.and_then(|entry| {
+    let name = table.entry(&keys::LOOKUP_NAME).and_then(|entry| lookup_name(&entry, names));
+    let path = table.entry(&keys::LOOKUP_PATH).and_then(|entry| {
         let place = location::input_folder(&entry, base_dir)?;
         places.push(Named { entry, place: place.clone(), written: false });
         Some(place)
     });
-    let format = match table.get("format") {
-        Some(entry) => entry.choice(&[("csv", LookupFormat::Csv), ("parquet", LookupFormat::Parquet)]),
-        None => Some(LookupFormat::Csv),
-    };
-    let refresh = match table.get("refresh") {
-        Some(entry) => duration_in(&entry, REFRESHES),
-        None => Some(REFRESH_DEFAULT),
-    };
-    let size_max = bytes(&mut table, "size_max", LOOKUP_SIZE_DEFAULT, 1);
+    let format = table.value(&keys::LOOKUP_FORMAT);
+    let refresh = table.value(&keys::REFRESH);
+    let size_max = table.value(&keys::SIZE_MAX);
     table.finish(|_| None);
     Some(LookupSpec { name: name?, path: path?, format: format?, refresh: refresh?, size_max: size_max? })
 }
@@ -239,23 +207,18 @@ fn lookup_name(entry: &Entry<'_>, names: &mut Vec<String>) -> Option<String> {
 }
 
 fn sink_table<'a>(mut table: Table<'a>, base_dir: Option<&Path>, places: &mut Vec<Named<'a>>) -> Option<SinkSpec> {
-    let path = table.require("path", "for example path = \"s3://my-bucket/output/\"");
-    let path = path.and_then(|entry| {
+    let path = table.entry(&keys::SINK_PATH).and_then(|entry| {
         let place = location::folder(&entry, base_dir)?;
         places.push(Named { entry, place: place.clone(), written: true });
         Some(place)
     });
-    let formats = [("parquet", SinkFormat::Parquet), ("json", SinkFormat::Json), ("csv", SinkFormat::Csv)];
-    let format = match table.get("format") {
-        Some(entry) => entry.choice(&formats),
-        None => Some(SinkFormat::Parquet),
-    };
+    let format = table.value(&keys::SINK_FORMAT);
     let compression = compression(&mut table, format);
-    let partition_by = match table.get("partition_by") {
+    let partition_by = match table.entry(&keys::PARTITION_BY) {
         Some(entry) => partition_by(&entry),
         None => Some(Vec::new()),
     };
-    let target_size = bytes(&mut table, "target_size", TARGET_SIZE_DEFAULT, TARGET_SIZE_MIN);
+    let target_size = table.value(&keys::TARGET_SIZE);
     table.finish(|_| None);
     Some(SinkSpec {
         path: path?,
@@ -267,16 +230,10 @@ fn sink_table<'a>(mut table: Table<'a>, base_dir: Option<&Path>, places: &mut Ve
 }
 
 fn compression(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<Compression> {
-    let words = [
-        ("none", Compression::None),
-        ("snappy", Compression::Snappy),
-        ("gzip", Compression::Gzip),
-        ("zstd", Compression::Zstd),
-    ];
-    let Some(entry) = table.get("compression") else {
+    let Some(entry) = table.entry(&keys::SINK_COMPRESSION) else {
         return Some(if format == Some(SinkFormat::Parquet) { Compression::Snappy } else { Compression::None });
     };
-    let compression = entry.choice(&words)?;
+    let compression = keys::SINK_COMPRESSION.kind.read(&entry)?;
     if compression == Compression::Snappy && format.is_some_and(|format| format != SinkFormat::Parquet) {
         entry.refuse("snappy is for format = \"parquet\" only", "use \"gzip\" or \"zstd\"");
     }
@@ -310,35 +267,4 @@ fn partition_by(entry: &Entry<'_>) -> Option<Vec<PartitionColumn>> {
         columns.push(column);
     }
     Some(columns)
-}
-
-fn bytes(table: &mut Table<'_>, key: &'static str, default: u64, least: u64) -> Option<u64> {
-    let Some(entry) = table.get(key) else { return Some(default) };
-    let text = entry.text("for example \"256MiB\"")?;
-    let Some(size) = parse_bytes(text) else {
-        entry.refuse(format_args!("{text:?} is not a size"), "a whole number and a unit: \"64MiB\", \"1GB\"");
-        return None;
-    };
-    if size < least {
-        entry.refuse(format_args!("{text} is less than {least} bytes"), "");
-    }
-    Some(size)
-}
-
-/// A duration between two others, both allowed.
-pub(super) fn duration_in(entry: &Entry<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
-    let text = entry.text("a duration such as \"60s\"")?;
-    let Some(duration) = parse_duration(text) else {
-        entry.refuse(
-            format_args!("{text:?} is not a duration"),
-            "a whole number and a unit: \"500ms\", \"60s\", \"1m\", \"2h\", \"1d\"",
-        );
-        return None;
-    };
-    if !range.contains(&duration) {
-        let (least, most) = (duration_text(*range.start()), duration_text(*range.end()));
-        entry.refuse(format_args!("{text} is out of range: {least} to {most}"), "");
-        return None;
-    }
-    Some(duration)
 }

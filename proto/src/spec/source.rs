@@ -1,18 +1,16 @@
 //! The `[source]` table of a job file.
 //!
-//! Owns: which keys belong to which type of source, and where the columns come from.
+//! Owns: what one key of it means for another, and where the columns come from. Does not own: keys, limits and defaults
+//! (`keys`).
 //! Rule: a key of another type is refused with its place, not ignored.
 
+use super::key::{Kind, Read};
+use super::keys;
 use super::location::{self, Named};
-use super::parse::duration_in;
 use super::raw::{Entry, Table, nearest_hint};
-use super::{
-    OnDataLoss, POLL_INTERVAL_MIN, PayloadCompression, RecordFormat, SchemaFrom, SourceKind, SourceSpec,
-    StartingPosition,
-};
+use super::{SchemaFrom, SourceKind, SourceSpec, StartingPosition};
 use crate::resolved::ColumnType;
 use std::path::Path;
-use std::time::Duration;
 
 /// Records that the service gives per call, at most; also the default.
 pub const RECORDS_PER_READ_MAX: u32 = 10_000;
@@ -21,25 +19,8 @@ pub const GENERATOR_SHARDS_MAX: u32 = 10_000;
 /// Records per second of a generator, at most.
 pub const GENERATOR_RATE_MAX: f64 = 10_000_000.0;
 
-const POLL_INTERVAL_DEFAULT: Duration = Duration::from_millis(250);
-const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
-
-const KINESIS_KEYS: [&str; 10] = [
-    "stream",
-    "arn",
-    "endpoint",
-    "region",
-    "role_arn",
-    "session_name",
-    "poll_interval",
-    "max_records_per_read",
-    "compression",
-    "starting_position",
-];
-const FILES_KEYS: [&str; 3] = ["path", "format", "arrival_time"];
-const GENERATOR_KEYS: [&str; 6] = ["seed", "shards", "rate", "records_per_shard", "bad_every", "unmatched_every"];
-
-const HIVE_TYPES: [&str; 19] = [
+/// Types that a column may have.
+pub(super) const HIVE_TYPES: [&str; 19] = [
     "string",
     "varchar",
     "char",
@@ -61,12 +42,20 @@ const HIVE_TYPES: [&str; 19] = [
     "struct",
 ];
 
+/// What kind of source; further keys depend on it.
 #[derive(Clone, Copy, PartialEq)]
-enum Type {
+pub(super) enum Type {
     Kinesis,
     Files,
     Generator,
 }
+
+/// The ARN of a stream.
+pub(super) struct Arn;
+/// Where a service answers.
+pub(super) struct Address;
+/// A place in time to begin at.
+pub(super) struct Start;
 
 /// Reads the table; a folder that is read goes to `places` as well.
 pub(super) fn source<'a>(
@@ -74,18 +63,11 @@ pub(super) fn source<'a>(
     base_dir: Option<&Path>,
     places: &mut Vec<Named<'a>>,
 ) -> Option<SourceSpec> {
-    let types = [("kinesis", Type::Kinesis), ("files", Type::Files), ("generator", Type::Generator)];
-    let kind = table.require("type", "for example type = \"kinesis\"; also: files, generator")?.choice(&types)?;
+    let kind = table.value(&keys::TYPE)?;
     let schema = schema(&mut table, base_dir, kind);
-    let on_data_loss = match table.get("on_data_loss") {
-        Some(entry) => entry.choice(&[("fail", OnDataLoss::Fail), ("continue", OnDataLoss::Continue)]),
-        None => Some(OnDataLoss::Fail),
-    };
+    let on_data_loss = table.value(&keys::ON_DATA_LOSS);
     let starting_position = match kind {
-        Type::Kinesis => match table.get("starting_position") {
-            Some(entry) => starting_position(&entry),
-            None => Some(StartingPosition::Latest),
-        },
+        Type::Kinesis => table.value(&keys::STARTING_POSITION),
         Type::Files | Type::Generator => Some(StartingPosition::TrimHorizon),
     };
     let kind = match kind {
@@ -106,74 +88,32 @@ fn belongs_elsewhere(key: &str) -> Option<String> {
     if ["secret", "access_key", "password", "token"].iter().any(|word| key.contains(word)) {
         return Some("credentials come from the environment of controller and workers, or from role_arn".to_owned());
     }
-    let types = [
-        ("kinesis", KINESIS_KEYS.as_slice()),
-        ("files", FILES_KEYS.as_slice()),
-        ("generator", GENERATOR_KEYS.as_slice()),
-    ];
-    let (name, _) = types.iter().find(|(_, keys)| keys.contains(&key))?;
+    let types = [("kinesis", &keys::KINESIS), ("files", &keys::FILES), ("generator", &keys::GENERATOR)];
+    let (name, _) = types.iter().find(|(_, part)| part.has(key))?;
     Some(format!("it is a key of type = {name:?}"))
 }
 
-fn optional_text(table: &mut Table<'_>, key: &'static str) -> Option<String> {
-    Some(table.get(key)?.text("")?.to_owned())
-}
-
 fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
-    let tables = ["catalog", "schema_file"].map(|key| table.has(key)).contains(&true);
-    let named = ["stream", "arn"].map(|key| table.has(key)).contains(&true);
+    let tables = [keys::CATALOG_KEY.name, keys::SCHEMA_FILE.name].map(|key| table.has(key)).contains(&true);
+    let named = [keys::STREAM.name, keys::ARN.name].map(|key| table.has(key)).contains(&true);
     if !tables && !named {
         table
             .refuse("says neither which stream to read nor which catalog table names it", "add stream = \"my-stream\"");
     }
-    if let Some(entry) = table.get("arn")
-        && let Some(arn) = entry.text("")
-        && (!arn.starts_with("arn:") || !arn.contains(":stream/"))
-    {
-        entry.refuse(
-            format_args!("{arn:?} is not the ARN of a stream"),
-            "arn:aws:kinesis:eu-central-1:123456789012:stream/my-stream",
-        );
-    }
-    if let Some(entry) = table.get("endpoint")
-        && let Some(url) = entry.text("")
-        && url.contains('@')
-    {
-        // Not shown: it would be logged with the job.
-        entry.refuse(
-            "holds a name or a password: a job file is stored and shown, and holds no secret",
-            "take it out; credentials are those of the programs, or of a role (role_arn)",
-        );
-    } else if let Some(entry) = table.get("endpoint")
-        && let Some(url) = entry.text("")
-        && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
-    {
-        entry.refuse(
-            format_args!("{url:?} is not an address"),
-            "for example \"https://kinesis.eu-central-1.amazonaws.com\"",
-        );
-    }
-    let poll_interval = match table.get("poll_interval") {
-        Some(entry) => duration_in(&entry, POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX),
-        None => Some(POLL_INTERVAL_DEFAULT),
-    };
-    let max_records_per_read = match table.get("max_records_per_read") {
-        Some(entry) => entry.integer(1..u64::from(RECORDS_PER_READ_MAX) + 1),
-        None => Some(u64::from(RECORDS_PER_READ_MAX)),
-    };
-    let compression = match table.get("compression") {
-        Some(entry) => entry.choice(&[("none", PayloadCompression::None), ("auto", PayloadCompression::Auto)]),
-        None => Some(PayloadCompression::None),
-    };
-    let [stream, arn, endpoint, region, role_arn, session_name] =
-        ["stream", "arn", "endpoint", "region", "role_arn", "session_name"].map(|key| optional_text(table, key));
+    let (stream, arn, endpoint) =
+        (table.optional(&keys::STREAM), table.optional(&keys::ARN), table.optional(&keys::ENDPOINT));
+    let (region, role_arn, session_name) =
+        (table.optional(&keys::REGION), table.optional(&keys::ROLE_ARN), table.optional(&keys::SESSION_NAME));
+    let (poll_interval, max_records_per_read) =
+        (table.value(&keys::POLL_INTERVAL), table.value(&keys::MAX_RECORDS_PER_READ));
+    let compression = table.value(&keys::PAYLOAD_COMPRESSION);
     Some(SourceKind::Kinesis {
-        stream,
-        arn,
-        endpoint,
-        region,
-        role_arn,
-        session_name,
+        stream: stream?,
+        arn: arn?,
+        endpoint: endpoint?,
+        region: region?,
+        role_arn: role_arn?,
+        session_name: session_name?,
         poll_interval: poll_interval?,
         max_records_per_read: u32::try_from(max_records_per_read?).ok()?,
         compression: compression?,
@@ -181,76 +121,119 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
 }
 
 fn files<'a>(table: &mut Table<'a>, base_dir: Option<&Path>, places: &mut Vec<Named<'a>>) -> Option<SourceKind> {
-    let path = table.require("path", "for example path = \"s3://my-bucket/events/\"");
-    let path = path.and_then(|entry| {
+    let path = table.entry(&keys::FILES_PATH).and_then(|entry| {
         let place = location::input_folder(&entry, base_dir)?;
         places.push(Named { entry, place: place.clone(), written: false });
         Some(place)
     });
-    let formats = [("json", RecordFormat::Json), ("csv", RecordFormat::Csv)];
-    let format =
-        table.require("format", "for example format = \"json\"; also: csv").and_then(|entry| entry.choice(&formats));
-    let arrival_time = optional_text(table, "arrival_time");
-    Some(SourceKind::Files { path: path?, format: format?, arrival_time })
+    let format = table.value(&keys::FILES_FORMAT);
+    let arrival_time = table.optional(&keys::ARRIVAL_TIME);
+    Some(SourceKind::Files { path: path?, format: format?, arrival_time: arrival_time? })
 }
 
 fn generator(table: &mut Table<'_>) -> Option<SourceKind> {
-    let mut count = |key, default, range: std::ops::Range<u64>| match table.get(key) {
-        Some(entry) => entry.integer(range),
-        None => Some(default),
-    };
-    let any = 0..i64::MAX as u64;
-    let seed = count("seed", 1, any.clone());
-    let shards = count("shards", 2, 1..u64::from(GENERATOR_SHARDS_MAX) + 1);
-    let (bad_every, unmatched_every) = (count("bad_every", 0, any.clone()), count("unmatched_every", 0, any.clone()));
-    let records_per_shard = table.get("records_per_shard").map(|entry| entry.integer(1..i64::MAX as u64));
-    let rate = match table.get("rate") {
-        Some(entry) => entry.number().filter(|rate| {
-            let good = *rate > 0.0 && *rate <= GENERATOR_RATE_MAX;
-            if !good {
-                entry.refuse(
-                    format_args!("{rate} is out of range: above 0, up to {GENERATOR_RATE_MAX} records a second"),
-                    "",
-                );
-            }
-            good
-        }),
-        None => Some(100.0),
-    };
+    let (seed, shards, rate) = (table.value(&keys::SEED), table.value(&keys::SHARDS), table.value(&keys::RATE));
+    let records_per_shard = table.optional(&keys::RECORDS_PER_SHARD);
+    let (bad_every, unmatched_every) = (table.value(&keys::BAD_EVERY), table.value(&keys::UNMATCHED_EVERY));
     Some(SourceKind::Generator {
         seed: seed?,
         shards: u32::try_from(shards?).ok()?,
         rate: rate?,
-        records_per_shard: match records_per_shard {
-            Some(records) => Some(records?),
-            None => None,
-        },
+        records_per_shard: records_per_shard?,
         bad_every: bad_every?,
         unmatched_every: unmatched_every?,
     })
 }
 
-fn starting_position(entry: &Entry<'_>) -> Option<StartingPosition> {
-    let example = "one of \"latest\", \"trim_horizon\", or a time such as \"2026-11-24T00:00:00Z\"";
-    let text = entry.text_or_time(example)?;
-    match text.as_str() {
-        "latest" => return Some(StartingPosition::Latest),
-        "trim_horizon" => return Some(StartingPosition::TrimHorizon),
-        _ => {}
+impl Kind for Arn {
+    type Value = String;
+    fn words(&self) -> String {
+        "the ARN of a stream".to_owned()
     }
-    match chrono::DateTime::parse_from_rfc3339(&text) {
-        Ok(time) => Some(StartingPosition::Timestamp(time.timestamp_millis())),
-        Err(_) => {
-            let likely = nearest_hint(&text, &["latest", "trim_horizon"]);
-            let hint = if likely.is_empty() { example.to_owned() } else { likely };
-            entry.refuse(format_args!("{text:?} is neither a known position nor a time with its zone"), hint);
-            None
+    fn shown(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Read for Arn {
+    fn read(&self, entry: &Entry<'_>) -> Option<String> {
+        let arn = entry.text("")?;
+        let good = arn.starts_with("arn:") && arn.contains(":stream/");
+        if !good {
+            let example = "arn:aws:kinesis:eu-central-1:123456789012:stream/my-stream";
+            entry.refuse(format_args!("{arn:?} is not the ARN of a stream"), example);
+        }
+        good.then(|| arn.to_owned())
+    }
+}
+
+impl Kind for Address {
+    type Value = String;
+    fn words(&self) -> String {
+        "an address with `http://` or `https://`".to_owned()
+    }
+    fn shown(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Read for Address {
+    fn read(&self, entry: &Entry<'_>) -> Option<String> {
+        let url = entry.text("")?;
+        if url.contains('@') {
+            // Not shown: it would be logged with the job.
+            let hint = "take it out; credentials are those of the programs, or of a role (role_arn)";
+            entry.refuse("holds a name or a password: a job file is stored and shown, and holds no secret", hint);
+            return None;
+        }
+        let good = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+        if !good {
+            let example = "for example \"https://kinesis.eu-central-1.amazonaws.com\"";
+            entry.refuse(format_args!("{url:?} is not an address"), example);
+        }
+        good.then(|| url.to_owned())
+    }
+}
+
+impl Kind for Start {
+    type Value = StartingPosition;
+    fn words(&self) -> String {
+        "`latest`, `trim_horizon`, or a time with its zone such as `2026-11-24T00:00:00Z`".to_owned()
+    }
+    fn shown(&self, value: &StartingPosition) -> String {
+        match value {
+            StartingPosition::Latest => "latest".to_owned(),
+            StartingPosition::TrimHorizon => "trim_horizon".to_owned(),
+            StartingPosition::Timestamp(ms) => {
+                chrono::DateTime::from_timestamp_millis(*ms).map_or_else(String::new, |time| time.to_rfc3339())
+            }
+        }
+    }
+}
+
+impl Read for Start {
+    fn read(&self, entry: &Entry<'_>) -> Option<StartingPosition> {
+        let example = "one of \"latest\", \"trim_horizon\", or a time such as \"2026-11-24T00:00:00Z\"";
+        let text = entry.text_or_time(example)?;
+        match text.as_str() {
+            "latest" => return Some(StartingPosition::Latest),
+            "trim_horizon" => return Some(StartingPosition::TrimHorizon),
+            _ => {}
+        }
+        match chrono::DateTime::parse_from_rfc3339(&text) {
+            Ok(time) => Some(StartingPosition::Timestamp(time.timestamp_millis())),
+            Err(_) => {
+                let likely = nearest_hint(&text, &["latest", "trim_horizon"]);
+                let hint = if likely.is_empty() { example.to_owned() } else { likely };
+                entry.refuse(format_args!("{text:?} is neither a known position nor a time with its zone"), hint);
+                None
+            }
         }
     }
 }
 
 fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: Type) -> Option<SchemaFrom> {
-    let entries = ["catalog", "schema_file", "schema"].map(|key| table.get(key));
+    let entries = [&keys::CATALOG_KEY, &keys::SCHEMA_FILE, &keys::SCHEMA_KEY].map(|key| table.entry(key));
     if let Some(second) = entries.iter().flatten().nth(1) {
         second.refuse(
             "the columns are already described by another key",
@@ -274,11 +257,10 @@ fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: Type) -> Option<
 }
 
 fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
-    let database = table.require("database", "for example database = \"my_database\"").and_then(|entry| entry.text(""));
-    let name = table.require("table", "for example table = \"my_table\"").and_then(|entry| entry.text(""));
-    let (catalog_id, region) = (optional_text(&mut table, "catalog_id"), optional_text(&mut table, "region"));
+    let (database, name) = (table.value(&keys::DATABASE), table.value(&keys::CATALOG_TABLE));
+    let (catalog_id, region) = (table.optional(&keys::CATALOG_ID), table.optional(&keys::CATALOG_REGION));
     table.finish(|_| None);
-    Some(SchemaFrom::Catalog { catalog_id, database: database?.to_owned(), table: name?.to_owned(), region })
+    Some(SchemaFrom::Catalog { catalog_id: catalog_id?, database: database?, table: name?, region: region? })
 }
 
 fn inline(table: &Table<'_>) -> Option<SchemaFrom> {

@@ -35,11 +35,19 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut off.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, factor) =
         DURATION_UNITS.iter().rev().find(|(_, f)| ms >= *f && ms % f == 0).unwrap_or(&DURATION_UNITS[0]);
     format!("{}{unit}", ms / factor)
+}
+
+/// The shortest text with a binary unit that [`parse_bytes`] reads back as this.
+pub fn bytes_text(bytes: u64) -> String {
+    let binary = BYTE_UNITS.iter().filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
+    let (unit, factor) =
+        binary.rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / factor)
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -74,6 +82,14 @@ mod tests {
         for bad in ["", "MiB", "1.5GB", "-1", "1XB", "99999999TiB"] {
             assert_eq!(parse_bytes(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_size_is_written_as_it_is_read() {
+        for bytes in [0, 1, 1_000, 1 << 20, 3 << 19, 128 << 20, 1 << 40] {
+            assert_eq!(parse_bytes(&bytes_text(bytes)), Some(bytes), "{bytes}");
+        }
+        assert_eq!(bytes_text(256 << 20), "256MiB");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn planning() -> Sheet {
         let crowd = Crowd::of(jobs, SHARDS_PER_JOB, shards / SHARDS_PER_WORKER);
         let tasks = crowd.core.jobs.values().map(|job| job.tasks.len()).sum::<usize>() as f64;
         sheet.add(
-            format!("{jobs} jobs: a window of {tasks} tasks, for each task"),
+            format!("{jobs} job(s) of 100 shards: a window of {tasks} tasks, for each task"),
             window_us(crowd) / tasks,
             "us",
             Mark::None,

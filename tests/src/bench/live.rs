@@ -8,8 +8,10 @@ use super::sheet::{Mark, Sheet, percentile};
 use crate::cluster::Cluster;
 use crate::places::binary;
 use crate::process::Launch;
+use crate::servers;
 use crate::wait::until;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use streamctl_proto::v1::JobStatus;
 
@@ -24,7 +26,7 @@ const SHARDS: u32 = 64;
 /// One controller with its own store, and so many workers.
 pub(super) fn local_cluster(folder: &Path, workers: usize, flags: &[&str]) -> Cluster {
     let store = format!("file://{}", folder.join("store.redb").display());
-    let mut cluster = Cluster::empty(vec![], folder, &store, None);
+    let mut cluster = Cluster::empty(servers::env(&[]), folder, &store, None);
     cluster.add_controller("controller-1");
     (1..=workers).for_each(|number| cluster.add_worker_with(&format!("worker-{number}"), flags));
     all_there(&cluster, workers);
@@ -124,9 +126,9 @@ pub fn memory(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// Records a second of one worker process with one thread for computing, and of two, far behind the same source.
+/// Records a second of one worker process on a core of its own, and of two, far behind the same source.
 pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new("scale-out: workers with one computing thread each, behind their source");
+    let mut sheet = Sheet::new("scale-out: workers on one core each, behind their source");
     let one = backlog_rate(root, 1, seconds);
     let two = backlog_rate(root, 2, seconds);
     sheet.add("1 worker", one * RECORD_BYTES / 1e6, "MB/s", Mark::None);
@@ -135,9 +137,19 @@ pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
+/// All threads of a process, and those that it begins, stay on this core: one worker alone must not use the second's.
+fn on_core(core: usize, pid: u32) {
+    let args = ["-a", "-p", "-c", &core.to_string(), &pid.to_string()].map(str::to_owned);
+    let done = Command::new("taskset").args(args).output().expect("util-linux is installed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 fn backlog_rate(root: &Path, workers: usize, seconds: u64) -> f64 {
     let (folder, lookup) = folder_with_lookup(root, &format!("scale-{workers}"));
-    let cluster = local_cluster(&folder, workers, &["--threads", "1"]);
+    let mut cluster = local_cluster(&folder, workers, &["--threads", "1"]);
+    for (core, worker) in cluster.worker_ids().iter().enumerate() {
+        on_core(core, cluster.process(worker).expect("it runs").pid());
+    }
     // More than any of them can read: they are behind from the first second on.
     let rate = 5_000_000;
     let job = JobText {

@@ -236,7 +236,7 @@ impl<'a> World<'a> {
         let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
         for (worker, session) in lives {
             if self.choices.below(4) != 3 {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 });
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None });
             }
         }
         self.tell(Event::Ticked);
@@ -271,8 +271,8 @@ impl<'a> World<'a> {
     fn perform(&mut self, effect: Effect) {
         let event = match effect {
             Effect::ListShards { job, generation } => Event::ShardsListed { job, generation, shards: listed() },
-            Effect::CheckLookup { job, lookup, .. } => {
-                Event::LookupSeen { job, lookup, version: LookupVersion::new("v1"), rows: Some(1) }
+            Effect::CheckLookup { job, job_version, lookup, .. } => {
+                Event::LookupSeen { job, job_version, lookup, version: LookupVersion::new("v1"), rows: Some(1) }
             }
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();

@@ -153,13 +153,15 @@ fn jump(world: &World) {
 }
 
 fn user(world: &World) {
-    let wish = match world.weather.roll(|rng| rng.u8(0..6)) {
+    let wish = match world.weather.roll(|rng| rng.u8(0..10)) {
         0 => UserWish::Stop { drain: false },
         1 | 2 => UserWish::Stop { drain: true },
-        _ => UserWish::Run,
+        3..6 => UserWish::Run,
+        _ => UserWish::Change,
     };
     world.weather.count(match wish {
         UserWish::Run => "user: resubmits",
+        UserWish::Change => "user: changes the job",
         UserWish::Stop { drain: true } => "user: drains",
         UserWish::Stop { drain: false } => "user: stops",
     });

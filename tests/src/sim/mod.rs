@@ -1,7 +1,7 @@
 //! The whole system in one thread, on clocks that stand still until they are moved, in a world that a seed decides.
 //!
 //! Owns: the world's services and network ([`weather`], [`store`], [`storage`], [`stream`], [`network`]), its processes
-//! ([`node`]), what goes wrong ([`chaos`]), the verdict ([`oracle`]). Does not own: anything of the system itself: core,
+//! ([`node`]), what its user wants ([`texts`]), what goes wrong ([`chaos`]), the verdict ([`oracle`]). Does not own: anything of the system itself: core,
 //! driver, sessions, tasks, decoding, queries and the Kinesis reader are the real ones.
 //! Rule: the same seed is the same story, event for event; whatever happens, every record is there exactly once.
 
@@ -13,6 +13,7 @@ pub mod storage;
 pub mod store;
 pub mod story;
 pub mod stream;
+pub mod texts;
 pub mod weather;
 pub mod witness;
 pub mod world;

@@ -5,6 +5,7 @@
 //! Rule: it asks the stored bytes, not the system.
 
 use super::stream::{Put, Stream};
+use super::texts::Text;
 use super::weather::BEGIN_MS;
 use super::world::{CHECKPOINT, SINK, World, job};
 use flate2::read::MultiGzDecoder;
@@ -18,7 +19,7 @@ use streamctl_engine::storage::Storage;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::spec::Location;
-use streamctl_proto::{Manifest, Position, ShardId, Window, WindowSize};
+use streamctl_proto::{JobVersion, Manifest, Position, ResolvedJob, ShardId, Window, WindowSize};
 
 /// Judges; what is wrong is told to the weather.
 pub fn judge(world: &World) {
@@ -29,11 +30,12 @@ pub fn judge(world: &World) {
 
 fn verdict(world: &World) -> Result<(), String> {
     let manifests = manifests(world)?;
+    let texts = texts(world, &manifests)?;
     let stream = world.stream.lock().unwrap_or_else(PoisonError::into_inner);
-    chain(world, &stream, &manifests)?;
+    chain(world, &stream, &manifests, &texts)?;
     let mut read = Found::default();
-    for manifest in &manifests {
-        objects(world, manifest, &mut read)?;
+    for (manifest, text) in manifests.iter().zip(&texts) {
+        objects(world, manifest, text, &mut read)?;
     }
     every_record_once(&stream, &read)?;
     nothing_else_is_visible(world, &read)?;
@@ -72,16 +74,44 @@ fn manifests(world: &World) -> Result<Vec<Manifest>, String> {
     Ok(found)
 }
 
+/// The text of the version that made each epoch, by what the store and the versions before its own say.
+fn texts(world: &World, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
+    let stored = world.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+    let mut job = stored.into_iter().next().ok_or("the job is gone")?.job;
+    let mut digests = BTreeMap::from([(job.job_version, job.spec_digest.clone())]);
+    while let Some(before) = job.previous.take() {
+        let bytes = get(world, &format!("{CHECKPOINT}{}", before.name))?;
+        job = ResolvedJob::decode(&bytes, &before).map_err(|error| error.to_string())?;
+        digests.insert(job.job_version, job.spec_digest.clone());
+    }
+    let mut last = JobVersion::FIRST;
+    let text = |manifest: &Manifest| {
+        let (epoch, version) = (manifest.epoch, manifest.job_version());
+        let said = manifest.made_by.as_ref().map(|made_by| &made_by.spec_digest);
+        if said != digests.get(&version) || said.is_none() || version < last {
+            return Err(format!("epoch {epoch} is of {:?}, after version {last}: {digests:?}", manifest.made_by));
+        }
+        last = version;
+        let text = said.and_then(|digest| world.setting.texts.of(digest));
+        text.ok_or_else(|| format!("epoch {epoch}: nobody submitted version {version}"))
+    };
+    manifests.iter().map(text).collect()
+}
+
 /// Every shard's ranges join from its first record to its last, each record in its window, children after parents.
-fn chain(world: &World, stream: &Stream, manifests: &[Manifest]) -> Result<(), String> {
-    let size = WindowSize::from_ms(world.setting.window_ms).ok_or("no window size")?;
-    let windows = stream.windows(size);
+fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text]) -> Result<(), String> {
+    let sizes: BTreeSet<i64> = texts.iter().map(|text| text.window_ms).collect();
+    // Where a change of the size cuts time is not known beforehand.
+    let exact = world.setting.exact && sizes.len() < 2;
+    let first = WindowSize::from_ms(sizes.first().copied().unwrap_or(1)).ok_or("no window size")?;
+    let windows = stream.windows(first);
     let mut at: BTreeMap<&ShardId, usize> = BTreeMap::new();
     let mut last: Option<Window> = None;
-    for manifest in manifests {
+    for (manifest, text) in manifests.iter().zip(texts) {
         let epoch = manifest.epoch;
-        if last.is_some_and(|last| last >= manifest.window) {
-            return Err(format!("epoch {epoch} has window {}, after {last:?}", manifest.window));
+        let size = WindowSize::from_ms(text.window_ms).ok_or("no window size")?;
+        if last.is_some_and(|last| last.end_ms > manifest.window.start_ms) || !size.has(manifest.window) {
+            return Err(format!("epoch {epoch} has window {:?} of {size:?}, after {last:?}", manifest.window));
         }
         last = Some(manifest.window);
         if !manifest.counts.balanced() {
@@ -99,7 +129,7 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest]) -> Result<(), S
             }
             for (put, expected) in shard.puts[from..to].iter().zip(&windows[id][from..to]) {
                 let own = size.window_of(put.record.arrival_ms);
-                let right = if world.setting.exact { *expected == manifest.window } else { own <= manifest.window };
+                let right = if exact { *expected == manifest.window } else { own.start_ms <= manifest.window.start_ms };
                 if !right {
                     let arrival_ms = put.record.arrival_ms - BEGIN_MS;
                     let sequence = &put.record.sequence;
@@ -151,7 +181,7 @@ struct Found {
     dead: BTreeMap<(String, String), u64>,
 }
 
-fn objects(world: &World, manifest: &Manifest, read: &mut Found) -> Result<(), String> {
+fn objects(world: &World, manifest: &Manifest, made_by: &Text, read: &mut Found) -> Result<(), String> {
     let epoch = manifest.epoch;
     let tag = lookup_tag(world, manifest)?;
     for object in &manifest.objects {
@@ -178,6 +208,9 @@ fn objects(world: &World, manifest: &Manifest, read: &mut Found) -> Result<(), S
             if object.staged.kind == ObjectKind::DeadLetter {
                 *read.dead.entry((text("shard"), text("sequence_number"))).or_default() += 1;
                 continue;
+            }
+            if line["made_by"].as_u64() != Some(made_by.number) {
+                return Err(format!("{location}: {line} is not of job file {}, epoch {epoch} is", made_by.number));
             }
             let id = text("id");
             *read.rows.entry(id.clone()).or_default() += 1;

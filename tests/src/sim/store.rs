@@ -17,7 +17,7 @@ use streamctl_controller::store::{
 };
 use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{Epoch, JobName, Manifest, ManifestRef, ResolvedJob, Term};
+use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
 use tokio::time::{sleep, timeout};
 
 /// Between two looks of a candidate at whether it reaches the store.
@@ -79,6 +79,11 @@ impl FaultyStore {
         }
     }
 
+    /// The version of the job that is stored.
+    async fn version(&self) -> Option<JobVersion> {
+        self.inner.load().await.ok()?.first().map(|stored| stored.job.job_version)
+    }
+
     /// What the oracle learns at the moment of a commit.
     async fn learn(&self, job: &JobName, head: &ManifestRef) {
         let known = {
@@ -102,6 +107,11 @@ impl FaultyStore {
         let Some(manifest) = manifest else {
             return self.weather.broken(format!("head of {job} is {head:?}, and there is no such manifest"));
         };
+        let version = self.version().await;
+        if version != Some(manifest.job_version()) {
+            let (epoch, made_by) = (manifest.epoch, manifest.job_version());
+            self.weather.broken(format!("epoch {epoch} is of version {made_by}, the store's is {version:?} (I9)"));
+        }
         let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         for object in manifest.objects {
             if !committed.insert(object.staged.location.clone()) {
@@ -141,6 +151,23 @@ impl Store for FaultyStore {
 
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError> {
         self.call("create", self.inner.create_job(term, job)).await
+    }
+
+    async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
+        let work = async {
+            let before = self.version().await;
+            let outcome = self.inner.change_job(term, job).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "a version of the job").await;
+                let (version, name) = (job.job_version, &job.spec.name);
+                // Written again, it is the same one.
+                if before != Some(version) && before.map(JobVersion::next) != Some(version) {
+                    self.weather.broken(format!("version {version} of {name} follows {before:?} (I9)"));
+                }
+            }
+            Ok(outcome)
+        };
+        self.call("change", work).await
     }
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {

@@ -1,6 +1,6 @@
 //! Watches every step of every core: the invariants, and that a calm core asks for nothing.
 //!
-//! Owns: I1-I8 during a story, the trace of events and effects. Does not own: the invariants themselves.
+//! Owns: I1-I9 during a story, the trace of events and effects. Does not own: the invariants themselves.
 //! Rule: the trace says nothing that depends on how fast this machine is.
 
 use super::weather::Weather;
@@ -46,17 +46,22 @@ fn event_label(event: &Event) -> String {
             format!("JobLoaded {job} {wanted:?} head {head:?} unpublished {} published {published}", unpublished.len())
         }
         Event::JobCreated { job } => format!("JobCreated {}", job.spec.name),
+        Event::ChangeRequested { next } => format!("ChangeRequested {} {}", next.spec.name, next.job_version),
         Event::WorkerJoined { worker, session, tasks, .. } => {
             let task = |task: &streamctl_controller::core::RunningTask| {
                 let reports: Vec<String> = task.reports.iter().map(|report| report.window.to_string()).collect();
                 let (base, released) = (&task.base, task.released);
-                format!("{} {base:?} reports {reports:?} to {} released {released}", task.task, task.watermark_ms)
+                let (id, version) = (task.task, task.job_version);
+                format!("{id} of {version} {base:?} reports {reports:?} to {} released {released}", task.watermark_ms)
             };
             format!("WorkerJoined {worker} {session} {:#?}", tasks.iter().map(task).collect::<Vec<_>>())
         }
         Event::WorkerHeard { worker, session, .. } => format!("WorkerHeard {worker} {session}"),
         Event::Reported { worker, report } => {
             format!("Reported {worker} {} {} {:?} {:?}", report.task, report.window, report.ranges, report.counts)
+        }
+        Event::Progressed { worker, task, watermark_ms, shards, .. } => {
+            format!("Progressed {worker} {task} {watermark_ms} {shards:?}")
         }
         Event::ManifestWritten { job, reference } => format!("ManifestWritten {job} {}", reference.epoch),
         other => format!("{other:?}"),
@@ -66,6 +71,7 @@ fn event_label(event: &Event) -> String {
 fn effect_label(effect: &Effect) -> String {
     match effect {
         Effect::WriteManifest { manifest } => format!("WriteManifest {} {}", manifest.epoch, manifest.window),
+        Effect::RecordVersion { job, version } => format!("RecordVersion {job} {}", version.job_version),
         Effect::Publish { manifest } => format!("Publish {}", manifest.epoch),
         Effect::MoveHead { head, .. } => format!("MoveHead {}", head.epoch),
         other => format!("{other:?}"),

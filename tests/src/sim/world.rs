@@ -10,6 +10,7 @@ use super::node::{Body, Process};
 use super::storage::{Committed, FaultyStorage};
 use super::store::{FaultyStore, Ledger};
 use super::stream::{SharedStream, Stream, StreamAt};
+use super::texts::{Common, Text, Texts};
 use super::weather::Weather;
 use super::witness::Watcher;
 use super::{oracle, story};
@@ -64,10 +65,8 @@ const LOOKUP: &str = "s3://sim/lookup/names.csv";
 
 /// What a seed decides once.
 pub struct Setting {
-    /// Its job file.
-    pub job_file: String,
-    /// Window size.
-    pub window_ms: i64,
+    /// Its job files.
+    pub texts: Arc<Texts>,
     /// Rows of an object are in the order of their shard; a join does not keep it.
     pub ordered: bool,
     /// Workers' clocks are within the reader's allowance: windows are then known beforehand.
@@ -503,8 +502,22 @@ impl World {
         }
     }
 
+    /// The job file that the store's version of the job was made of; before there is one, the first.
+    fn text(&self) -> Text {
+        let stored = self.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+        let known = stored.first().and_then(|stored| self.setting.texts.of(&stored.job.spec_digest));
+        known.unwrap_or_else(|| self.setting.texts.first())
+    }
+
     /// The user asks every controller, as the command line does.
     pub fn ask(&self, what: UserWish) {
+        let text = match what {
+            UserWish::Change => {
+                let last = self.text();
+                self.weather.roll(|rng| self.setting.texts.change(rng, &last))
+            }
+            UserWish::Run | UserWish::Stop { .. } => self.text(),
+        };
         for (name, place) in &self.places {
             let Some(process) = &place.process else { continue };
             let Body::Controller(node) = &process.body else { continue };
@@ -512,11 +525,12 @@ impl World {
                 continue;
             }
             let (jobs, weather, place) = (node.jobs(), Arc::clone(&self.weather), name.clone());
-            let (text, submitted) = (self.setting.job_file.clone(), Arc::clone(&self.submitted));
+            let (spec_toml, submitted) = (text.file.clone(), Arc::clone(&self.submitted));
             process.handle().spawn(async move {
                 let answer = match what {
-                    UserWish::Run => {
-                        let request = v1::SubmitRequest { spec_toml: text, ..v1::SubmitRequest::default() };
+                    UserWish::Run | UserWish::Change => {
+                        let change = what == UserWish::Change;
+                        let request = v1::SubmitRequest { spec_toml, change, ..v1::SubmitRequest::default() };
                         jobs.submit(Request::new(request)).await.map(drop)
                     }
                     UserWish::Stop { drain } => {
@@ -540,6 +554,8 @@ impl World {
 pub enum UserWish {
     /// Submit, or submit again.
     Run,
+    /// Submit a changed job file.
+    Change,
     /// Stop.
     Stop {
         /// Finish what was read first.
@@ -552,26 +568,12 @@ impl Setting {
         Self::polling(rng, "250ms")
     }
 
-    fn polling(rng: &mut fastrand::Rng, interval: &str) -> Self {
+    fn polling(rng: &mut fastrand::Rng, interval: &'static str) -> Self {
         let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
         let kind = rng.u8(0..6);
-        let sql = match kind {
-            0 => "SELECT s.id, s.k, n.v FROM source s LEFT JOIN names n ON s.k = n.k ORDER BY s.id",
-            1 => "SELECT id, k FROM source",
-            _ => "SELECT s.id, s.k, n.v FROM source s LEFT JOIN names n ON s.k = n.k",
-        };
-        let lookup = "[[lookup]]\nname = \"names\"\npath = \"s3://sim/lookup/\"\nformat = \"csv\"\nrefresh = \"2s\"\n";
-        let lookup = if kind == 1 { "" } else { lookup };
-        let (records, retries) = (rng.u32(3..200), 100);
-        let job_file = format!(
-            "name = \"{JOB}\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\nstarting_position = \"trim_horizon\"\n\
-             poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
-             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{SINK}\"\n\
-             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{CHECKPOINT}\"\n[retry]\nmax = {retries}\n"
-        );
+        let common = Common { joins: kind != 1, interval, records: rng.u32(3..200) };
         Self {
-            job_file,
-            window_ms,
+            texts: Arc::new(Texts::new(common, window_ms, kind == 0)),
             ordered: kind == 1,
             exact: rng.u8(0..3) > 0,
             wild_ms: rng.i64(8_000..40_000),

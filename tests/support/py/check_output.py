@@ -1,6 +1,6 @@
 """Compares what a reader sees with what was written to the stream.
 
-    check_output.py --sink FOLDER --dead FOLDER --oracle FILE [--oracle FILE...] [--code-column country_code]
+    check_output.py --sink FOLDER [--sink FOLDER...] --dead FOLDER --oracle FILE [--oracle FILE...] [--code-column country_code]
 
 A folder is s3://bucket/prefix/ or a local one. The sink is read with DuckDB, which lists the prefix as any user's reader
 does. Prints {"ok": bool, ...}: every record with a match exactly once and with its code, every bad record in the dead
@@ -17,13 +17,16 @@ PLACE = {"shard", "sequence_number", "sub_sequence", "arrival_ms", "reason", "ra
 
 
 def read_sink(files, code_column):
-    """[(uuid, code)] of every row, and names that are no Parquet file."""
-    paths = [path for name, path in files.items() if name.endswith(".parquet")]
-    foreign = [name for name in files if not name.endswith(".parquet") or pathlib.PurePath(name).name.startswith((".", "_"))]
-    if not paths:
-        return [], foreign
-    query = f'SELECT CAST(uuid AS VARCHAR), "{code_column}" FROM read_parquet(?, hive_partitioning = false)'
-    return duckdb.execute(query, [paths]).fetchall(), foreign
+    """[(uuid, code)] of every row, and names that are neither a Parquet file nor one of JSON lines."""
+    readers = {".parquet": "read_parquet(?, hive_partitioning = false)", ".json": "read_json(?, format = 'newline_delimited')"}
+    hidden = lambda name: pathlib.PurePath(name).name.startswith((".", "_"))
+    foreign = [name for name in files if not name.endswith(tuple(readers)) or hidden(name)]
+    rows = []
+    for ending, reader in readers.items():
+        paths = [path for name, path in files.items() if name.endswith(ending)]
+        if paths:
+            rows += duckdb.execute(f'SELECT CAST(uuid AS VARCHAR), "{code_column}" FROM {reader}', [paths]).fetchall()
+    return rows, foreign
 
 
 def read_dead(files):
@@ -52,7 +55,7 @@ def shorten(data):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sink", required=True)
+    parser.add_argument("--sink", action="append", required=True)
     parser.add_argument("--dead")
     parser.add_argument("--oracle", action="append", required=True)
     parser.add_argument("--code-column", default="country_code")
@@ -60,7 +63,10 @@ def main():
 
     oracle = [line for path in options.oracle if os.path.exists(path) for line in aws.json_lines(path)]
     kinds = collections.Counter(line["kind"] for line in oracle)
-    rows, foreign = read_sink(aws.fetch(options.sink), options.code_column)
+    rows, foreign = [], []
+    for folder in options.sink:
+        more, strange = read_sink(aws.fetch(folder), options.code_column)
+        rows, foreign = rows + more, foreign + strange
     expected = collections.Counter((line["uuid"], line["code"]) for line in oracle if line["kind"] == "match")
     verdict = {"sent": dict(kinds), "rows": len(rows), "sink": differences(expected, collections.Counter(rows)), "foreign": foreign}
     if options.dead:

@@ -8,7 +8,7 @@ use std::process::Command;
 use streamctl_tests::places::{binary, servers_folder};
 
 /// Each value that a user sets, and what must then be in the rendered text (`!`: must not).
-const VALUES: [(&str, &str); 39] = [
+const VALUES: &[(&str, &str)] = &[
     ("image.repository=registry/x", "image: \"registry/x:0.1.0\""),
     ("image.tag=v9", "image: \"streamctl:v9\""),
     ("image.pullPolicy=Always", "imagePullPolicy: Always"),
@@ -38,20 +38,36 @@ const VALUES: [(&str, &str); 39] = [
     ("worker.terminationGracePeriodSeconds=99", "terminationGracePeriodSeconds: 99"),
     ("worker.resources.limits.memory=9Gi", "memory: 9Gi"),
     ("worker.extraArgs={--threads=4}", "- \"--threads=4\""),
-    ("autoscaling.enabled=true", "kind: HorizontalPodAutoscaler"),
+    ("autoscaling.mode=hpa", "kind: HorizontalPodAutoscaler"),
+    ("autoscaling.mode=keda", "kind: ScaledObject"),
+    ("autoscaling.mode=keda", "!  replicas: 2\n  strategy:"),
     ("podDisruptionBudget.enabled=false", "!kind: PodDisruptionBudget"),
     ("networkPolicy.enabled=false", "!kind: NetworkPolicy"),
     ("networkPolicy.clients[0].podSelector.matchLabels.app=x", "app: x"),
     ("serviceMonitor.enabled=true", "kind: PodMonitor"),
     ("nodeSelector.disk=fast", "disk: fast"),
     ("tolerations[0].key=k,tolerations[0].operator=Exists", "operator: Exists"),
+    ("autoscaling.mode=hpa,autoscaling.minReplicas=3,autoscaling.maxReplicas=33", "minReplicas: 3\n  maxReplicas: 33"),
+    ("autoscaling.mode=hpa,autoscaling.minReplicas=3,autoscaling.maxReplicas=33", "--workers-min=3"),
+    ("autoscaling.mode=keda,autoscaling.minReplicas=0", "minReplicaCount: 0\n  maxReplicaCount: 10"),
+    ("autoscaling.mode=keda,autoscaling.maxReplicas=33", "--workers-max=33"),
+    ("autoscaling.mode=hpa,autoscaling.busyPercent=55", "--scale-busy=55"),
+    ("autoscaling.mode=hpa,autoscaling.scaleOutAfter=9s", "--scale-out-after=9s"),
+    ("autoscaling.mode=hpa,autoscaling.scaleInAfter=9m", "--scale-in-after=9m"),
+    ("autoscaling.mode=hpa,autoscaling.catchUp=9m", "--scale-catch-up=9m"),
     (
-        "autoscaling.enabled=true,autoscaling.minReplicas=3,autoscaling.maxReplicas=33",
-        "minReplicas: 3\n  maxReplicas: 33",
+        "autoscaling.mode=hpa,autoscaling.behavior.scaleDown.stabilizationWindowSeconds=77",
+        "stabilizationWindowSeconds: 77",
     ),
-    ("autoscaling.enabled=true,autoscaling.targetCPUUtilizationPercentage=55", "averageUtilization: 55"),
-    ("autoscaling.enabled=true,autoscaling.scaleDownStabilizationSeconds=77", "stabilizationWindowSeconds: 77"),
+    ("autoscaling.mode=hpa,autoscaling.hpa.metric=other", "name: other"),
+    ("autoscaling.mode=hpa,autoscaling.hpa.selector.cluster=sales", "cluster: sales"),
 ];
+
+/// Values that do something together only; looked at by tests of their own.
+const MONITORED: &str = "serviceMonitor.enabled=true,serviceMonitor.interval=7s,serviceMonitor.labels.release=prom";
+const FOR_KEDA: &str = "autoscaling.mode=keda,autoscaling.keda.pollingInterval=7,autoscaling.keda.cooldownPeriod=70,\
+    autoscaling.keda.authenticationRef=tls,autoscaling.keda.metadata.caCert=x,autoscaling.keda.namespace=scalers,\
+    autoscaling.behavior.scaleUp.stabilizationWindowSeconds=5";
 
 fn deploy(name: &str) -> String {
     format!("{}/../deploy/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -127,11 +143,15 @@ fn every_flag_of_the_chart_is_one_of_the_program() {
     }
 }
 
-/// Against the schemas of Kubernetes; what the Prometheus operator adds is not among them.
+fn added(part: &str) -> bool {
+    ["apiVersion: monitoring.coreos.com/", "apiVersion: keda.sh/"].iter().any(|api| part.contains(api))
+}
+
+/// Against the schemas of Kubernetes; what the Prometheus operator and KEDA add is not among them.
 fn validate(rendered: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rendered.yaml");
-    let known = rendered.split("\n---\n").filter(|part| !part.contains("monitoring.coreos.com")).collect::<Vec<_>>();
+    let known = rendered.split("\n---\n").filter(|part| !added(part)).collect::<Vec<_>>();
     std::fs::write(&file, known.join("\n---\n")).unwrap();
     run("deploy/bin/kubernetes-validate", &["-k", "1.32", "--strict", file.to_str().unwrap()]);
 }
@@ -172,8 +192,94 @@ fn every_value_of_the_chart_does_what_it_says() {
         }
         validate(&rendered);
     }
-    let monitored = render("serviceMonitor.enabled=true,serviceMonitor.interval=7s,serviceMonitor.labels.release=prom");
+    let monitored = render(MONITORED);
     assert!(monitored.contains("interval: 7s") && monitored.contains("release: prom"), "{monitored}");
+}
+
+/// A value that no test sets is one that nobody has seen to work. What Kubernetes takes as it is counts as one value.
+#[test]
+fn every_value_that_the_chart_has_is_set_by_a_test() {
+    const AS_IT_IS: [&str; 6] = ["resources", "behavior", "env", "selector", "labels", "metadata"];
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let values = run("deploy/bin/python", &["-c", script, &deploy("helm/streamctl/values.yaml")]);
+    let mut leaves = vec![];
+    collect(&serde_json::from_str(&values).unwrap(), "", &AS_IT_IS, &mut leaves);
+    assert!(leaves.len() > 40, "{leaves:?}");
+    let sets = VALUES.iter().map(|(set, _)| *set).chain([MONITORED, FOR_KEDA]);
+    let keys: Vec<&str> = sets.flat_map(|set| set.split(',')).filter_map(|pair| pair.split('=').next()).collect();
+    let is_set = |leaf: &String| {
+        keys.iter().any(|key| {
+            key.strip_prefix(leaf.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    };
+    let unset: Vec<_> = leaves.into_iter().filter(|leaf| !is_set(leaf)).collect();
+    assert!(unset.is_empty(), "no test sets {unset:?}");
+}
+
+fn collect(value: &serde_json::Value, path: &str, as_it_is: &[&str], leaves: &mut Vec<String>) {
+    let name = path.rsplit('.').next().unwrap();
+    match value.as_object().filter(|map| !map.is_empty() && !as_it_is.contains(&name)) {
+        None => leaves.push(path.to_owned()),
+        Some(map) => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                collect(value, &path, as_it_is, leaves);
+            }
+        }
+    }
+}
+
+/// What KEDA's own validation would refuse: a trigger without its address, keys that a ScaledObject does not have.
+#[test]
+fn what_is_rendered_for_keda_is_what_keda_takes() {
+    let rendered = render(FOR_KEDA);
+    validate(&rendered);
+    let object = rendered.split("\n---\n").find(|part| part.contains("kind: ScaledObject")).unwrap();
+    let keys = |indent: &str| -> Vec<&str> {
+        let lines = object.lines().filter_map(|line| line.strip_prefix(indent));
+        lines.filter(|line| !line.starts_with([' ', '-', '#'])).filter_map(|line| line.split(':').next()).collect()
+    };
+    let spec = &keys("  ")[keys("  ").iter().position(|key| *key == "scaleTargetRef").unwrap()..];
+    let known = [
+        "scaleTargetRef",
+        "minReplicaCount",
+        "maxReplicaCount",
+        "pollingInterval",
+        "cooldownPeriod",
+        "advanced",
+        "triggers",
+    ];
+    assert_eq!(spec, known);
+    for part in [
+        "apiVersion: keda.sh/v1alpha1",
+        "name: r-worker",
+        "type: external",
+        "scalerAddress: r-controller.default.svc:7070",
+        "pollingInterval: 7",
+        "cooldownPeriod: 70",
+        "authenticationRef: { name: tls }",
+        "caCert: x",
+        "stabilizationWindowSeconds: 5",
+    ] {
+        assert!(object.contains(part), "{part} is not in {object}");
+    }
+    let policy = rendered.split("\n---\n").find(|part| part.contains("kind: NetworkPolicy")).unwrap();
+    assert!(policy.contains("kubernetes.io/metadata.name: scalers"), "KEDA may ask the controllers: {policy}");
+    assert!(!render("autoscaling.mode=hpa").contains("kubernetes.io/metadata.name"), "nobody else is let in");
+}
+
+#[test]
+fn a_mode_that_is_none_and_values_that_can_not_be_are_refused_with_a_hint() {
+    for (set, hint) in [
+        ("autoscaling.mode=cpu", "hint: off, hpa or keda"),
+        ("autoscaling.mode=hpa,autoscaling.minReplicas=0", "hint: a HorizontalPodAutoscaler has at least 1"),
+    ] {
+        let chart = deploy("helm/streamctl");
+        let output = Command::new(tool("helm/helm")).args(["template", "r", &chart, "--set", set]).output().unwrap();
+        assert!(!output.status.success(), "{set}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(hint), "{set}: {output:?}");
+    }
+    assert_eq!(render("autoscaling.mode=off"), render(""), "without quotes it means the same");
 }
 
 #[test]

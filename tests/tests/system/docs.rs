@@ -1,27 +1,17 @@
 //! What the pages of this project name is there: a page that walks through the code by name is wrong as soon as a name
 //! changes.
 //!
-//! Owns: paths, functions, constants and values in backticks. Does not own: whether the words around them are true.
+//! Owns: paths, functions, constants and values in backticks; links (`links`); the reference of the job file
+//! (`job_file`). Does not own: whether the words around them are true; commands and job files that pages show
+//! (`cli/src/pages.rs`).
 //! Rule: it reads the checkout alone and starts nothing.
+
+mod job_file;
+mod links;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 13] = [
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "README.md",
-    "docs/README.md",
-    "docs/command-line.md",
-    "docs/comparison.md",
-    "docs/dead-letters.md",
-    "docs/from-glue.md",
-    "docs/guarantees.md",
-    "docs/job-file.md",
-    "docs/metrics.md",
-    "docs/operations.md",
-    "docs/security.md",
-];
 /// Those with Rust in them.
 const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/", "tests/"];
 /// Fewer rows in the table of limits, and it was not read as it was meant.
@@ -35,10 +25,23 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
 }
 
+/// All pages about the project, those in docs/ too.
+fn pages() -> Vec<String> {
+    let here = ["ARCHITECTURE.md", "BENCHMARKS.md", "CONTRIBUTING.md", "README.md"].map(str::to_owned);
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|page| format!("docs/{}", page.unwrap().file_name().into_string().unwrap()));
+    here.into_iter().chain(docs).collect()
+}
+
 /// What stands in backticks, outside of blocks.
 fn quoted(page: &str) -> Vec<&str> {
     let prose = page.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+/// What stands outside of backticks and blocks.
+fn prose(page: &str) -> String {
+    page.split("```").step_by(2).flat_map(|text| text.split('`').step_by(2)).collect()
 }
 
 fn is_path(words: &str) -> bool {
@@ -84,8 +87,8 @@ fn limit(line: &str) -> Option<[&str; 3]> {
 
 #[test]
 fn every_path_that_a_page_names_is_there() {
-    for name in PAGES {
-        let page = read(name);
+    for name in pages() {
+        let page = read(&name);
         let missing: Vec<_> =
             quoted(&page).into_iter().filter(|words| is_path(words) && !root().join(words).exists()).collect();
         assert!(missing.is_empty(), "{name} names what is not there: {missing:?}");

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod bad_input;
+mod changed_job;
 mod chaos;
 mod conformance;
 mod contracts;
@@ -14,12 +15,17 @@ mod dashboard;
 mod deploy;
 mod docs;
 mod from_glue;
+mod image;
 mod local_mode;
 mod memory;
 mod metrics;
 mod model_job;
+mod notebook;
+mod quick_start;
+mod scaling;
 mod security;
 mod simulation;
 mod support;
+mod top;
 mod traces;
 mod verify;

@@ -157,6 +157,10 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
     cluster.until_status("sales", "three published windows", SOON, |status| status.published >= 3);
 
     let controller: u16 = cluster.dashboard("controller-1").rsplit(':').next().unwrap().parse().unwrap();
+    // A leader waits some seconds before it says how many workers there should be.
+    until("the number of workers", SOON, || {
+        http_get(controller, "/metrics").filter(|answer| answer.contains("\nstreamctl_workers_desired "))
+    });
     let answers = [http_get(controller, "/metrics").unwrap(), http_get(worker, "/metrics").unwrap()];
     let told = told(&answers[0]).union(&told(&answers[1])).cloned().collect::<BTreeSet<_>>();
     let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();

@@ -13,7 +13,7 @@ use streamctl_tests::python::Python;
 use streamctl_tests::wait::until;
 use streamctl_tests::{Cluster, Servers};
 
-const JOB: &str = "sales-by-country";
+pub(super) const JOB: &str = "sales-by-country";
 const STREAM: &str = "glueworkshop";
 const SINK: &str = "s3://workshop/output/lab4/sales/";
 const DEAD: &str = "s3://workshop/output/lab4/dead/";
@@ -22,10 +22,10 @@ const WINDOW_MS: u64 = 2_000;
 /// Records per second that go on being written: the whole test stays below what kinesis-mock takes with ease.
 const RATE: &str = "12";
 /// A step is one or two windows, a lost worker or leader a few seconds more; the machine may be busy.
-const STEP: Duration = Duration::from_secs(60);
+pub(super) const STEP: Duration = Duration::from_secs(60);
 
 /// The example that users start from, with this test's bucket and a shorter window.
-fn job_file() -> String {
+pub(super) fn job_file() -> String {
     let example = include_str!("../../../deploy/jobs/sales-by-country.toml");
     let changed = example.replace("my-bucket", "workshop").replace("\"60s\"", &format!("\"{WINDOW_MS}ms\""));
     assert!(
@@ -36,26 +36,28 @@ fn job_file() -> String {
 }
 
 /// The system under test, and what was written to its stream.
-struct Scene {
-    cluster: Cluster,
-    python: Python,
+pub(super) struct Scene {
+    pub(super) cluster: Cluster,
+    pub(super) python: Python,
     /// Each writer has its own: two may run at once.
     oracles: Vec<PathBuf>,
-    servers: Servers,
+    /// Where rows may be.
+    pub(super) sinks: Vec<&'static str>,
+    pub(super) servers: Servers,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let servers = Servers::start();
         let python = Python::new(servers.env());
         python.ask("seed.py", &["prepare", "--stream", STREAM, "--shards", "4", "--bucket", "workshop"]);
         let mut cluster = Cluster::start(&servers);
         cluster.add_worker("worker-1");
-        Self { cluster, python, oracles: vec![], servers }
+        Self { cluster, python, oracles: vec![], sinks: vec![SINK], servers }
     }
 
     /// Writes so many records at once; 0: at [`RATE`] until asked to end.
-    fn writer(&mut self, name: &str, first: u64, records: u64) -> Process {
+    pub(super) fn writer(&mut self, name: &str, first: u64, records: u64) -> Process {
         let oracle = self.servers.folder().join(format!("{name}.jsonl"));
         let rate = if records == 0 { RATE } else { "0" };
         let (first, records) = (first.to_string(), records.to_string());
@@ -67,15 +69,20 @@ impl Scene {
         writer
     }
 
-    fn submit(&self) -> String {
-        let file = self.servers.folder().join("job.toml");
-        std::fs::write(&file, job_file()).expect("the test's folder takes files");
-        self.cluster.cli_ok(&["submit", file.to_str().expect("a temporary folder's path is text")])
+    pub(super) fn submit(&self) -> String {
+        self.cluster.cli_ok(&["submit", &self.file("job.toml", &job_file())])
+    }
+
+    /// A file of this text in the test's folder.
+    pub(super) fn file(&self, name: &str, text: &str) -> String {
+        let file = self.servers.folder().join(name);
+        std::fs::write(&file, text).expect("the test's folder takes files");
+        file.to_str().expect("a temporary folder's path is text").to_owned()
     }
 
     /// Waits until two more epochs than now are published: the job goes on after what was done to it.
     #[track_caller]
-    fn goes_on(&self, after: &str) -> JobStatus {
+    pub(super) fn goes_on(&self, after: &str) -> JobStatus {
         let now = self.cluster.until_status(JOB, "a status", STEP, |_| true).published;
         self.cluster.until_status(JOB, &format!("two epochs after {after}"), STEP, |status| status.published >= now + 2)
     }
@@ -94,7 +101,7 @@ impl Scene {
 
     /// Waits until all that was written is published, then compares what a foreign reader finds.
     #[track_caller]
-    fn everything_is_there_once(&self) -> JobStatus {
+    pub(super) fn everything_is_there_once(&self) -> JobStatus {
         let sent = self.sent();
         let all: u64 = sent.values().sum();
         let is_all = |status: &JobStatus| rows_in(status) >= all && status.published == status.epoch;
@@ -104,7 +111,8 @@ impl Scene {
         assert_eq!((totals.rows_in, totals.rows_out), (all, of("match")));
         assert_eq!((totals.rows_dead, totals.rows_unmatched), (of("bad"), of("unmatched")));
         assert_eq!(totals.rows_decoded + totals.rows_dead, totals.rows_in);
-        let mut flags = vec!["--sink", SINK, "--dead", DEAD];
+        let mut flags = vec!["--dead", DEAD];
+        self.sinks.iter().for_each(|sink| flags.extend(["--sink", sink]));
         for oracle in &self.oracles {
             flags.extend(["--oracle", oracle.to_str().expect("a temporary folder's path is text")]);
         }

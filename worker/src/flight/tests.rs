@@ -36,6 +36,9 @@ impl Jobs for Controller {
     async fn submit(&self, _: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         unknown()
     }
+    async fn diff(&self, _: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+        unknown()
+    }
     async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
         unknown()
     }
@@ -58,6 +61,9 @@ impl Jobs for Controller {
         unknown()
     }
     async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        unknown()
+    }
+    async fn get_scaling(&self, _: Request<v1::GetScalingRequest>) -> Result<Response<v1::ScalingStatus>, Status> {
         unknown()
     }
     async fn list_workers(

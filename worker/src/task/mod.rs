@@ -17,6 +17,7 @@ pub use error::TaskError;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::busy::Work;
 use crate::memory::WindowMemory;
 use crate::meter::{Held, Meter};
 use crate::registry::Registry;
@@ -142,6 +143,7 @@ struct Task {
     told_first_records: bool,
     until_ms: i64,
     releasing: bool,
+    counted: Work,
 }
 
 /// Runs a task to its end and tells the controller how it ended.
@@ -166,6 +168,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
         told_first_records: false,
         until_ms: i64::MAX,
         releasing: false,
+        counted: meter.work.begin(),
     };
     tracing::info!(%job, task = %id, shards = task.shards.len(), "task started");
     match task.run(received, commands).await {
@@ -402,6 +405,7 @@ impl Task {
         let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
         let (context, results) = (Arc::clone(&self.parts.context), Arc::clone(&self.parts.results));
         let work = async move { (window, window::run(context, which, memory, results, feeds).await) };
+        let work = self.counted.clone().count(work);
         let abort = self.work.spawn_on(work, &self.parts.compute);
         open.state = State::Open { feed, abort, lookups };
     }
@@ -539,7 +543,8 @@ impl Task {
             foreign_records: shard.stats.foreign_records,
             last_arrival_ms: shard.last_arrival_ms,
         };
-        self.parts.registry.progress(self.parts.id, watermark_ms, self.shards.iter().map(progress).collect());
+        let shards = self.shards.iter().map(progress).collect();
+        self.parts.registry.progress(self.parts.id, watermark_ms, self.counted.us(), shards);
     }
 
     /// Says which shards have ended, once each, and starts those that waited for them.

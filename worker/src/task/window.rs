@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, QueryError, QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
-use streamctl_proto::spec::Location;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
@@ -153,11 +152,7 @@ async fn work(
 
 fn dead_letters(context: &Context, which: &Which, memory: &WindowMemory) -> DeadLetterContext {
     let spec = &context.job.spec;
-    let below_checkpoint = || {
-        let names = streamctl_proto::manifest::CheckpointNames::new(&spec.name);
-        Location::folder(&spec.checkpoint.join(&names.dead_letters()))
-    };
-    let path = spec.dead_letter.clone().unwrap_or_else(below_checkpoint);
+    let path = spec.dead_letters();
     let storage = context.storages.for_location(path.as_str());
     let memory = Arc::clone(&memory.dead);
     DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage, memory }

@@ -55,6 +55,14 @@ EPOCH     SHARD      SEQUENCE NUMBER  ARRIVED                   REASON     PAYLO
 fn json_has_the_whole_payload_and_base64_where_it_is_no_text() {
     let (data, _) = printed(DeadLettersArgs::default(), Format::Json, &[batch(&[b"{\"a\": 1", b"\xFF"])]);
     let lines: Vec<Value> = data.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let mut whole = line.clone();
+        // Each line has one of the two.
+        for payload in ["payload", "payload_base64"] {
+            whole[payload] = "".into();
+        }
+        crate::output::tests::documented("dead-letters", &whole);
+    }
     assert_eq!((&lines[0]["payload"], &lines[0]["replayed_from"]), (&json!("{\"a\": 1"), &Value::Null));
     assert_eq!((&lines[1]["payload_base64"], &lines[1]["replayed_from"]), (&json!("/w=="), &json!(3)));
     assert_eq!(lines[0]["arrival_time"], "2026-11-24T00:45:01.250Z");

@@ -59,6 +59,7 @@ async fn what_is_wrong_is_named_after_what_is_known() {
     let error = result.unwrap_err();
     assert_eq!(error.exit_code(), 2, "{error}");
     let json: Value = serde_json::from_str(&text).unwrap();
+    crate::output::tests::documented("explain", &json);
     assert_eq!((&json["plan"], &json["problems"][0]["field"]), (&Value::Null, &"transform.sql".into()));
     assert_eq!(json["source_columns"].as_array().unwrap().len(), 14);
 }

@@ -127,3 +127,24 @@ fn i7_is_broken_by_epochs_that_pile_up_unpublished() {
     });
     assert_eq!(named(&core), "I7");
 }
+
+#[test]
+fn i9_is_broken_by_a_task_or_an_epoch_of_another_version() {
+    let task = broken(|job| job.tasks.values_mut().next().unwrap().job_version = JobVersion(2));
+    let epoch = broken(|job| {
+        let committing = job.committing.as_mut().unwrap();
+        committing.manifest.made_by.as_mut().unwrap().job_version = JobVersion(2);
+    });
+    assert_eq!((named(&task), named(&epoch)), ("I9", "I9"));
+}
+
+#[test]
+fn i9_is_broken_by_a_version_that_keeps_something_of_the_one_before() {
+    let before = good().core;
+    for to in [JobVersion(2), JobVersion(3)] {
+        let mut after = before.clone();
+        let job = after.jobs.values_mut().next().unwrap();
+        job.resolved.job_version = to;
+        assert_eq!(check_step(&before, &after).expect_err("it has its tasks").rule, "I9");
+    }
+}

@@ -5,13 +5,15 @@
 
 mod invariants;
 mod replays;
+mod scaling;
 mod sim;
 mod stories;
+mod versions;
 
 use super::*;
 use crate::store::contract;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
-use streamctl_proto::{Counts, Epoch, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize};
+use streamctl_proto::{Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize};
 
 /// Length of a window in every test.
 const WINDOW_MS: i64 = 1_000;
@@ -172,6 +174,7 @@ impl Story {
                 | Effect::Publish { .. }
                 | Effect::RecordPublished { .. }
                 | Effect::RecordReplays { .. }
+                | Effect::RecordVersion { .. }
                 | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
                 _ => self.said.push(effect.clone()),
             }
@@ -241,7 +244,7 @@ impl Story {
             let talks = self.core.workers.iter().filter(|(id, _)| !self.silent.contains(*id));
             let talking: Vec<(WorkerId, SessionId)> = talks.map(|(id, worker)| (id.clone(), worker.session)).collect();
             for (worker, session) in talking {
-                effects.extend(self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0 }));
+                effects.extend(self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None }));
             }
             effects.extend(self.tell(Event::Ticked));
         }
@@ -263,7 +266,7 @@ impl Story {
     /// The task that reads `name` is past everything before the n-th window.
     fn is_past(&mut self, name: &str, n: i64) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        self.tell(Event::Progressed { worker, task, watermark_ms: n * WINDOW_MS, shards: vec![] })
+        self.tell(Event::Progressed { worker, task, watermark_ms: n * WINDOW_MS, work_us: 0, shards: vec![] })
     }
 
     fn shard_ends(&mut self, name: &str, last: u64, window: i64, children: &[&str]) -> Vec<Effect> {
@@ -309,6 +312,9 @@ impl Story {
                 self.tell(Event::PublishedRecorded { job, epoch })
             }
             Effect::RecordReplays { replays, .. } => self.tell(Event::ReplaysRecorded { job, replays }),
+            Effect::RecordVersion { version, .. } => {
+                self.tell(Event::VersionRecorded { job, job_version: version.job_version })
+            }
             Effect::RecordWanted { wanted, .. } => self.tell(Event::WantedRecorded { job, wanted }),
             _ => vec![],
         }
@@ -321,8 +327,8 @@ impl Story {
     }
 
     fn sees_lookup(&mut self, version: &str) -> Vec<Effect> {
-        let (job, version) = (self.name(), LookupVersion::new(version));
-        self.tell(Event::LookupSeen { job, lookup: "country".into(), version, rows: Some(1) })
+        let (job, version, job_version) = (self.name(), LookupVersion::new(version), self.job().resolved.job_version);
+        self.tell(Event::LookupSeen { job, job_version, lookup: "country".into(), version, rows: Some(1) })
     }
 }
 
@@ -332,6 +338,7 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
     RunningTask {
         task,
         job: "sales".parse().unwrap(),
+        job_version: JobVersion::FIRST,
         base,
         reports: vec![],
         watermark_ms: i64::MIN,

@@ -128,7 +128,7 @@ function details(epoch) {
       f.stages(epoch).map(([name, ms]) => fact(`${name[0].toUpperCase()}${name.slice(1)}`, f.duration(ms)))),
     epoch.unmatched.length > 0 && h("p", { class: "keys" }, "Keys without a partner: ",
       epoch.unmatched.slice(0, 8).map((key) => h("span", { class: "key", title: `lookup ${key.lookup}` }, h("q", {}, key.key), ` ${f.count(key.rows)}`))),
-    h("p", { class: "path" }, h("code", {}, epoch.manifest)));
+    h("p", { class: "path" }, `Version ${epoch.job_version} of the job, `, h("code", {}, epoch.manifest)));
 }
 
 function table(epochs) {
@@ -216,6 +216,7 @@ function about(job) {
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   return h("section", { class: "card", "data-key": "about" }, h("h2", {}, "About"), h("dl", { class: "facts" },
     fact("Submitted", f.moment(job.submitted_ms)),
+    fact("Version", job.changed_ms ? `${job.job_version}, since ${f.moment(job.changed_ms)}` : `${job.job_version}`),
     fact("Job file", h("code", { title: job.spec_digest }, f.digest(job.spec_digest))),
     fact("Tasks that failed", f.count(job.retries))),
   h("p", { class: "path" }, "Writes to ", h("code", {}, job.sink)));

@@ -75,6 +75,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         term: Term(1),
         created_ms: 0,
         previous: before.map(|before| before.encode().1),
+        made_by: None,
         query_digest: contract::job("sales").query_digest,
         lookups: BTreeMap::new(),
         parts,
@@ -114,7 +115,7 @@ fn walk(manifests: &[Manifest]) -> Vec<(Kind, u64)> {
     let mut chain = Chain::new(&job);
     let mut found = vec![];
     for manifest in manifests.iter().rev() {
-        found.extend(chain.take(manifest.clone()));
+        found.extend(chain.take(manifest.clone(), Some(&job)));
     }
     found.extend(chain.begin());
     found.into_iter().map(|finding| (finding.kind, finding.epoch)).collect()
@@ -140,7 +141,7 @@ fn a_good_chain_has_no_finding_and_its_figures_are_summed() {
     assert_eq!(walk(&good()), []);
     let job = contract::job("sales");
     let mut chain = Chain::new(&job);
-    good().into_iter().rev().for_each(|manifest| assert_eq!(chain.take(manifest), []));
+    good().into_iter().rev().for_each(|manifest| assert_eq!(chain.take(manifest, Some(&job)), []));
     let seen = &chain.seen;
     assert_eq!((seen.epochs, seen.ranges, seen.shards.len(), seen.counts.rows_in), (4, 7, 3, 18));
 }
@@ -151,13 +152,13 @@ fn only_the_steps_that_were_asked_for_are_judged() {
     let mut manifests = good();
     manifests[0].totals.rows_in = 99;
     let mut chain = Chain::new(&job);
-    assert_eq!(chain.take(manifests[3].clone()), []);
+    assert_eq!(chain.take(manifests[3].clone(), Some(&job)), []);
     assert_eq!(chain.neighbour(&manifests[2]), [], "epochs before 4 were not asked for");
     assert_eq!(chain.seen.epochs, 1);
     let mut chain = Chain::new(&job);
-    assert_eq!(chain.take(manifests[3].clone()), []);
+    assert_eq!(chain.take(manifests[3].clone(), Some(&job)), []);
     chain.break_off();
-    assert_eq!(chain.take(manifests[1].clone()), [], "over a gap nothing can be judged");
+    assert_eq!(chain.take(manifests[1].clone(), Some(&job)), [], "over a gap nothing can be judged");
 }
 
 #[test]

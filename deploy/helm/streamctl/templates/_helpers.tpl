@@ -17,6 +17,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.serviceAccount.name | default (include "streamctl.name" .) }}
 {{- end }}
 
+{{/* Without quotes YAML takes off for false. */}}
+{{- define "streamctl.autoscaling" -}}
+{{- $mode := .Values.autoscaling.mode | toString }}
+{{- if eq $mode "false" }}{{ $mode = "off" }}{{ end }}
+{{- if not (has $mode (list "off" "hpa" "keda")) }}
+{{- fail (printf "autoscaling.mode is %q\n  hint: off, hpa or keda" $mode) }}
+{{- end }}
+{{- if and (eq $mode "hpa") (lt (int .Values.autoscaling.minReplicas) 1) }}
+{{- fail "autoscaling.minReplicas is 0\n  hint: a HorizontalPodAutoscaler has at least 1; mode keda can do with 0" }}
+{{- end }}
+{{- $mode }}
+{{- end }}
+
 {{/* Nothing is rendered that would not start. */}}
 {{- define "streamctl.check" -}}
 {{- $s := .Values.security }}

@@ -48,7 +48,10 @@ impl Said<'_, '_> {
                 Message::TaskEnded(v1::TaskEnded { task: Some(id.into()), why, error, hint })
             }
             14 => Message::Leaving(v1::Leaving {}),
-            _ => Message::Heartbeat(v1::Heartbeat { memory_bytes: self.choices.number() }),
+            _ => {
+                let number = self.choices.number();
+                Message::Heartbeat(v1::Heartbeat { memory_bytes: number, busy_permille: Some(number as u32) })
+            }
         };
         if self.choices.below(2) == 1 {
             self.lie(&mut message);
@@ -134,7 +137,12 @@ impl Said<'_, '_> {
             _ => window(self.choices.below(WINDOWS)).start_ms,
         };
         let stats = |shard: &&str| v1::ShardProgress { shard: (*shard).into(), lag_ms: 1, ..Default::default() };
-        v1::Progress { task: Some(id.into()), watermark_ms, shards: SHARDS.iter().map(stats).collect() }
+        v1::Progress {
+            task: Some(id.into()),
+            watermark_ms,
+            shards: SHARDS.iter().map(stats).collect(),
+            work_us: watermark_ms as u64,
+        }
     }
 
     fn shard_ended(&mut self, job: &Job, id: TaskId) -> v1::ShardEnded {
@@ -223,6 +231,7 @@ impl Said<'_, '_> {
             windows,
             ended,
             released: self.choices.below(8) == 0,
+            job_version: 0,
         }
     }
 

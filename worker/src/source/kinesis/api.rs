@@ -12,7 +12,7 @@ use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorConte
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{Builder, Config, ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_kinesis::error::{BoxError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::builders::GetRecordsFluentBuilder;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
@@ -176,7 +176,7 @@ impl Intercept for TakenBody {
 async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
     let hint = usize::try_from(body.size_hint().0).unwrap_or(ANSWER_BYTES_MAX);
     let mut bytes = Vec::with_capacity(hint.min(ANSWER_BYTES_MAX));
-    while let Some(part) = body.try_next().await.map_err(|error| failure(DisplayErrorContext(error).to_string()))? {
+    while let Some(part) = body.try_next().await.map_err(|error| failure(streamctl_proto::describe(&error)))? {
         if bytes.len() + part.len() > ANSWER_BYTES_MAX {
             return Err(failure(format!("an answer of more than {ANSWER_BYTES_MAX} bytes")));
         }
@@ -195,7 +195,7 @@ where
 {
     let message = match error.message() {
         Some(message) => message.to_owned(),
-        None => DisplayErrorContext(error).to_string(),
+        None => streamctl_proto::describe(error),
     };
     Failure {
         code: error.code().map(str::to_owned),

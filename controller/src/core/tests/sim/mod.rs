@@ -52,7 +52,9 @@ struct World {
     last_window: Option<Window>,
     log: Vec<String>,
     wild: bool,
-    /// Decides when dead letters are replayed; apart, so that it changes nothing else of a seed's story.
+    /// Decides when the job is changed; apart, so that it changes nothing else of a seed's story.
+    changing: Option<Rng>,
+    /// Decides when dead letters are replayed; apart, as above.
     replaying: Option<Rng>,
     /// Whose turn it is in quiet times: nobody is lost there because the dice forgot it.
     turn: usize,
@@ -107,6 +109,7 @@ impl World {
             last_window,
             log,
             wild: true,
+            changing: seed.is_multiple_of(3).then(|| Rng::with_seed(seed ^ 0x5eed)),
             replaying: seed.is_multiple_of(2).then(|| Rng::with_seed(!seed)),
             turn: 0,
         };
@@ -170,9 +173,10 @@ impl World {
                 let shards = if self.rng.bool() { self.lists[&generation].clone() } else { now };
                 Event::ShardsListed { job, generation, shards }
             }
-            Effect::CheckLookup { job, lookup, .. } => {
-                let version = LookupVersion::new(format!("v{}", self.lookup));
-                Event::LookupSeen { job, lookup, version, rows: None }
+            Effect::CheckLookup { job, job_version, lookup, .. } => {
+                // Each version of the job has another lookup of this name.
+                let version = LookupVersion::new(format!("v{}-{job_version}", self.lookup));
+                Event::LookupSeen { job, job_version, lookup, version, rows: None }
             }
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();
@@ -209,6 +213,12 @@ impl World {
                 self.store.replays = replays.clone();
                 Event::ReplaysRecorded { job: name, replays }
             }
+            Effect::RecordVersion { version, .. } => {
+                let job_version = version.job_version;
+                assert!(job_version == self.job.job_version || job_version == self.job.job_version.next());
+                self.job = *version;
+                Event::VersionRecorded { job: name, job_version }
+            }
             Effect::RecordWanted { wanted, .. } => {
                 let replays = !self.store.replays.wanted.is_empty();
                 let completed = self.store.wanted == Some(Wanted::Completed) && !replays;
@@ -224,6 +234,13 @@ impl World {
     fn judge(&mut self, manifest: &Manifest) {
         assert!(self.last_window.is_none_or(|last| last < manifest.window), "windows go up");
         self.last_window = Some(manifest.window);
+        // The store's version makes the epoch, whole, with lookups of its own (I9).
+        assert_eq!(manifest.job_version(), self.job.job_version, "epoch {}", manifest.epoch);
+        assert_eq!(manifest.query_digest, self.job.query_digest, "epoch {}", manifest.epoch);
+        let own = format!("-{}", self.job.job_version);
+        for version in manifest.lookups.values() {
+            assert!(version.as_str().ends_with(&own), "epoch {} joins with {version}", manifest.epoch);
+        }
         for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
             let read = self.read.entry(id.clone()).or_default();
             assert!(stands(&range.from, *read), "{id} in epoch {} from {}", manifest.epoch, range.from);
@@ -263,6 +280,7 @@ impl World {
                 Effect::MoveHead { .. }
                     | Effect::RecordPublished { .. }
                     | Effect::RecordReplays { .. }
+                    | Effect::RecordVersion { .. }
                     | Effect::RecordWanted { .. }
             );
             if store && self.rng.bool() {
@@ -329,6 +347,23 @@ impl World {
         self.tell(Event::ReplayRequested { job: self.job.spec.name.clone(), epochs });
     }
 
+    /// A user changes the job: its query, and which lookup it joins with.
+    fn change(&mut self) {
+        let Some(rng) = &mut self.changing else { return };
+        if rng.u8(0..80) > 0 {
+            return;
+        }
+        let Some(job) = self.core.jobs.values().next() else { return };
+        let mut next = job.resolved.clone();
+        // Now and then it is one that somebody else has made meanwhile.
+        next.job_version = JobVersion((next.job_version.0 + 1).saturating_sub(u64::from(rng.u8(0..8) == 0)));
+        next.query_digest = format!("q{}", rng.u32(..));
+        for lookup in &mut next.spec.lookups {
+            lookup.path = Location::folder(&format!("/lookup-{}", rng.u32(..)));
+        }
+        self.tell(Event::ChangeRequested { next: Box::new(next) });
+    }
+
     /// A closed shard that the head holds to its end disappears from the stream's list.
     fn expire(&mut self) {
         let Some(head) = &self.store.head else { return };
@@ -345,6 +380,7 @@ impl World {
         }
         if wild {
             self.replay();
+            self.change();
         }
         if self.rng.u8(0..60) == 0 {
             self.expire();

@@ -128,7 +128,7 @@ impl SimWorker {
     pub(super) fn beat(&mut self, now: i64) {
         if let Some(session) = self.line.filter(|_| now >= self.beat_at_ms) {
             self.beat_at_ms = now + super::BEAT_MS;
-            self.say(Event::WorkerHeard { worker: self.name(), session, memory_bytes: 0 });
+            self.say(Event::WorkerHeard { worker: self.name(), session, memory_bytes: 0, busy_permille: None });
         }
     }
 
@@ -136,7 +136,7 @@ impl SimWorker {
     pub(super) fn obey(&mut self) {
         let Some(effect) = self.down.pop_front() else { return };
         match effect {
-            Effect::StartTask { task, job, shards, .. } => self.start(task, job, shards),
+            Effect::StartTask { task, job, job_version, shards, .. } => self.start(task, (job, job_version), shards),
             Effect::ReleaseTask { task, .. } => self.release(task),
             Effect::DrainTask { task, until_ms, .. } => {
                 if let Some(task) = self.tasks.get_mut(&task) {
@@ -154,7 +154,7 @@ impl SimWorker {
         }
     }
 
-    fn start(&mut self, id: TaskId, job: JobName, shards: Vec<TaskShard>) {
+    fn start(&mut self, id: TaskId, (job, job_version): (JobName, JobVersion), shards: Vec<TaskShard>) {
         if self.entries.contains_key(&id) {
             return;
         }
@@ -181,7 +181,7 @@ impl SimWorker {
         let shards = shards.into_iter().map(reading).collect();
         let (windows, told_watermark_ms, until_ms) = (BTreeMap::new(), i64::MIN, i64::MAX);
         self.tasks.insert(id, Task { shards, windows, told_watermark_ms, until_ms, releasing: false });
-        let running = RunningTask { job, base, ..runs(id, "") };
+        let running = RunningTask { job, job_version, base, ..runs(id, "") };
         self.entries.insert(id, Entry { running, asked: vec![] });
     }
 
@@ -317,7 +317,7 @@ impl SimWorker {
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
             entry.watermark_ms = entry.watermark_ms.max(task.told_watermark_ms);
             let watermark_ms = entry.watermark_ms;
-            self.say(Event::Progressed { worker: self.name(), task: id, watermark_ms, shards: vec![] });
+            self.say(Event::Progressed { worker: self.name(), task: id, watermark_ms, work_us: 0, shards: vec![] });
         }
     }
 }

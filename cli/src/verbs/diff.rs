@@ -1,0 +1,245 @@
+//! `streamctl diff`: what a job file would change of the running job of its name.
+//!
+//! Owns: how differences are shown. Does not own: the comparison and its rules (the controller, `proto::change`).
+//! Rule: as diff does, it ends with 0 where nothing differs and with 1 where something does; what kept it from comparing has
+//! another code.
+
+use super::{job_file_error, read};
+use crate::client::{Controller, jobs};
+use crate::error::CliError;
+use crate::output::{Output, Paint, Tone};
+use crate::views::diff_json;
+use clap::Args;
+use std::path::PathBuf;
+use streamctl_proto::JobSpec;
+use streamctl_proto::v1::{DiffRequest, DiffResponse, FieldChange};
+
+/// Of `diff`.
+#[derive(Args, Debug)]
+#[command(after_help = "Exit codes: 0 nothing would change, 1 something would, 5 it could not be compared; \
+                        else 2 wrong usage or job file, 3 no such job, 4 no controller answers")]
+pub struct DiffArgs {
+    /// The job file
+    pub file: PathBuf,
+}
+
+/// Compares, and shows.
+pub async fn run(args: &DiffArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let text = read(&args.file)?;
+    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, problems))?;
+    let request = DiffRequest { spec_toml: text, base_dir: String::new() };
+    let ask = |channel| {
+        let request = request.clone();
+        async move { jobs(channel).diff(request).await }
+    };
+    let progress = out.progress("comparing source, columns, lookups and query");
+    let answer = controller.ask(ask).await.map_err(not_compared)?;
+    drop(progress);
+    let (paint, file) = (out.paint(), args.file.display().to_string());
+    out.either(|| as_text(&answer, &file, paint), || diff_json(&answer))?;
+    if answer.changes.is_empty() { Ok(()) } else { Err(CliError::Differs) }
+}
+
+/// A failure must not look like a difference.
+fn not_compared(error: CliError) -> CliError {
+    match error.exit_code() {
+        1 => CliError::Partly {
+            message: format!("not compared: {error}"),
+            hint: error.hint().unwrap_or_else(|| "the controller's log says more".to_owned()),
+        },
+        _ => error,
+    }
+}
+
+fn as_text(answer: &DiffResponse, file: &str, paint: Paint) -> String {
+    let DiffResponse { job, job_version, epoch, .. } = answer;
+    let mut lines = vec![format!("job {job}, version {job_version}, {epoch} epochs committed")];
+    if answer.changes.is_empty() {
+        lines.push("nothing would change".to_owned());
+        return lines.join("\n");
+    }
+    answer.changes.iter().for_each(|change| lines.extend(change_lines(change, paint)));
+    if !answer.plan_will_be.is_empty() {
+        lines.push("the query's plan (each operator reads those below it)".to_owned());
+        lines.extend(value_lines(Some(&answer.plan_was), Some(&answer.plan_will_be), paint));
+    }
+    lines.push(verdict(answer, file, paint));
+    lines.join("\n")
+}
+
+fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
+    let what = match (&change.was, &change.will_be) {
+        (None, Some(_)) => "added",
+        (Some(_), None) => "removed",
+        _ => "changed",
+    };
+    let head = if change.taken_over {
+        format!("{} ({what})", change.field)
+    } else {
+        format!("{} ({what}, {})", change.field, paint.word(Tone::Bad, "can not be taken over"))
+    };
+    let mut lines = vec![head];
+    lines.extend(value_lines(change.was.as_deref(), change.will_be.as_deref(), paint));
+    if !change.taken_over {
+        lines.push(format!("    {}", change.reason));
+        lines.push(format!("    hint: {}", change.hint));
+    }
+    lines
+}
+
+fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<String> {
+    let line = |(side, text): (Side, &str)| match side {
+        Side::Both => format!("      {text}"),
+        Side::Was => format!("    {}", paint.word(Tone::Bad, &format!("- {text}"))),
+        Side::WillBe => format!("    {}", paint.word(Tone::Good, &format!("+ {text}"))),
+    };
+    let lines = |text: Option<&str>| text.map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default();
+    let (was, will_be): (Vec<String>, Vec<String>) = (lines(was), lines(will_be));
+    line_diff(&was, &will_be).into_iter().map(line).collect()
+}
+
+fn verdict(answer: &DiffResponse, file: &str, paint: Paint) -> String {
+    let kept = answer.changes.iter().filter(|change| !change.taken_over).count();
+    if !answer.refused.is_empty() {
+        return paint.word(Tone::Bad, &format!("it can not take over: {}", answer.refused));
+    }
+    if kept > 0 {
+        let text = format!("it can not take over: {kept} of {} changes are refused", answer.changes.len());
+        return paint.word(Tone::Bad, &text);
+    }
+    format!(
+        "it can take over after the last epoch, as version {}: streamctl submit --change {file}",
+        answer.job_version + 1
+    )
+}
+
+/// Where a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Both,
+    Was,
+    WillBe,
+}
+
+/// Longest texts that are compared line by line; longer ones are shown one after the other.
+const DIFF_LINES_MAX: usize = 2_000;
+
+/// The lines of both, those that they share once: by their longest common subsequence.
+fn line_diff<'l>(was: &'l [String], will_be: &'l [String]) -> Vec<(Side, &'l str)> {
+    let mut common = vec![vec![0_u32; will_be.len() + 1]; was.len() + 1];
+    if was.len().max(will_be.len()) <= DIFF_LINES_MAX {
+        for (i, old) in was.iter().enumerate().rev() {
+            for (j, new) in will_be.iter().enumerate().rev() {
+                let skip = common[i + 1][j].max(common[i][j + 1]);
+                common[i][j] = if old == new { common[i + 1][j + 1] + 1 } else { skip };
+            }
+        }
+    }
+    let (mut lines, mut i, mut j) = (vec![], 0, 0);
+    while i < was.len() || j < will_be.len() {
+        let same = i < was.len() && j < will_be.len() && was[i] == will_be[j] && common[i][j] > 0;
+        if same {
+            lines.push((Side::Both, was[i].as_str()));
+            (i, j) = (i + 1, j + 1);
+        } else if i < was.len() && (j == will_be.len() || common[i + 1][j] >= common[i][j + 1]) {
+            lines.push((Side::Was, was[i].as_str()));
+            i += 1;
+        } else {
+            lines.push((Side::WillBe, will_be[j].as_str()));
+            j += 1;
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::{FakeJobs, serve};
+    use crate::output::Format;
+    use crate::output::tests::{captured, documented};
+    use streamctl_proto::v1;
+
+    const JOB: &str = include_str!("../../../deploy/jobs/sales-by-country.toml");
+
+    fn change(field: &str, was: &str, will_be: &str, taken_over: bool) -> FieldChange {
+        let (was, will_be) = (Some(was.into()), Some(will_be.into()));
+        let (reason, hint) = if taken_over { Default::default() } else { ("it depends".into(), "choose".into()) };
+        FieldChange { field: field.into(), was, will_be, taken_over, reason, hint }
+    }
+
+    fn answer(changes: Vec<FieldChange>) -> DiffResponse {
+        DiffResponse { job: "sales".into(), job_version: 3, epoch: 17, changes, ..DiffResponse::default() }
+    }
+
+    async fn diff(
+        answer: Result<DiffResponse, tonic::Status>,
+        format: Format,
+    ) -> (Result<(), CliError>, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.toml");
+        std::fs::write(&file, JOB).unwrap();
+        let jobs = FakeJobs { diff: Some(answer), ..FakeJobs::default() };
+        let controller = Controller::new(&serve(jobs).await).unwrap();
+        let (mut out, data, notes) = captured(format);
+        let result = run(&DiffArgs { file }, &controller, &mut out).await;
+        if let Err(error) = &result {
+            out.error(error);
+        }
+        (result, data.text(), notes.text())
+    }
+
+    #[tokio::test]
+    async fn nothing_that_differs_is_0_and_something_is_1_without_a_word_of_error() {
+        let (same, text, _) = diff(Ok(answer(vec![])), Format::Table).await;
+        assert!(same.is_ok() && text.ends_with("nothing would change\n"), "{text}");
+        let changes = vec![change("sink.format", "parquet", "csv", true)];
+        let (differs, text, notes) = diff(Ok(answer(changes)), Format::Table).await;
+        assert_eq!((differs.unwrap_err().exit_code(), notes.as_str()), (1, ""));
+        assert!(text.contains("sink.format (changed)\n    - parquet\n    + csv\n"), "{text}");
+        assert!(text.contains("as version 4: streamctl submit --change "), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_kept_it_from_comparing_is_never_taken_for_a_difference() {
+        for (status, code) in [
+            (tonic::Status::internal("x"), 5),
+            (tonic::Status::not_found("x"), 3),
+            (tonic::Status::invalid_argument("x"), 2),
+        ] {
+            let (result, ..) = diff(Err(status), Format::Table).await;
+            assert_eq!(result.unwrap_err().exit_code(), code);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_refused_says_why_and_what_to_do() {
+        let (_, text, _) = diff(Ok(answer(vec![change("source.stream", "a", "b", false)])), Format::Table).await;
+        let expected =
+            "source.stream (changed, can not be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.ends_with("it can not take over: 1 of 1 changes are refused\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn its_json_has_the_names_of_the_message() {
+        let changes = vec![change("sink.format", "parquet", "csv", true)];
+        let (_, text, _) =
+            diff(Ok(v1::DiffResponse { plan_was: "a\nb".into(), ..answer(changes) }), Format::Json).await;
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        documented("diff", &json);
+        assert_eq!((json["job_version"].as_u64(), json["plan_was"][1].as_str()), (Some(3), Some("b")));
+        assert_eq!(json["changes"][0]["will_be"], "csv");
+    }
+
+    #[test]
+    fn lines_that_are_the_same_are_shown_once() {
+        let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (was, will_be) = (lines("a b c d"), lines("a x c d e"));
+        let shown: String = line_diff(&was, &will_be)
+            .into_iter()
+            .map(|(side, line)| format!("{}{line} ", ["=", "-", "+"][side as usize]))
+            .collect();
+        assert_eq!(shown, "=a -b +x =c =d +e ");
+    }
+}

@@ -1,0 +1,60 @@
+//! `streamctl top`: jobs, their shards and the workers, live on the terminal.
+//!
+//! Owns: what may be asked for, the terminal's turn on and off. Does not own: the screen ([`crate::top`]).
+//! Rule: where standard output is no terminal nothing is drawn; programs get the same as JSON, once.
+
+use crate::client::Controller;
+use crate::error::CliError;
+use crate::output::{Format, Output};
+use crate::top::model::Model;
+use crate::top::{Keyboard, ask, show};
+use crate::views::{status_json, worker_json};
+use clap::Args;
+use serde_json::json;
+use std::io::IsTerminal;
+use std::time::Duration;
+use streamctl_engine::process::asked_to_stop;
+use streamctl_proto::spec::{duration_text, parse_duration};
+
+/// Questions are not asked more often.
+const INTERVAL_MIN: Duration = Duration::from_millis(200);
+
+/// Of `top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// How often the controllers are asked, at least 200ms
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).ok_or_else(|| format!("{text:?} is no duration, write 500ms or 2s"))?;
+    if duration < INTERVAL_MIN {
+        return Err(format!("at least {}", duration_text(INTERVAL_MIN)));
+    }
+    Ok(duration)
+}
+
+/// Shows it until it is left.
+pub async fn run(args: &TopArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    if out.format() == Format::Json {
+        let answer = ask(controller, None).await?;
+        let (jobs, workers): (Vec<_>, Vec<_>) =
+            (answer.jobs.iter().map(status_json).collect(), answer.workers.iter().map(worker_json).collect());
+        return out.text(&json!({"jobs": jobs, "workers": workers}).to_string());
+    }
+    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage {
+            message: "top draws on a terminal, and standard input or output is none".into(),
+            hint: "for programs: streamctl top -o json, or streamctl status JOB --watch -o json".into(),
+        });
+    }
+    let model = Model::new(controller.names(), duration_text(args.interval), out.paint().is_on());
+    // It also restores the terminal when something panics.
+    let mut terminal = ratatui::try_init()?;
+    let (keyboard, keys) = Keyboard::listen();
+    let shown = show(&mut terminal, controller, model, args.interval, keys, asked_to_stop()).await;
+    drop(keyboard);
+    ratatui::restore();
+    shown
+}

@@ -1,0 +1,263 @@
+//! From reported windows to epochs: what may be committed, its manifest, what is known once it is.
+//!
+//! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds the head, and only
+//! forward (I3).
+
+use super::{Job, OpenWindow, PUBLISH_BACKLOG_MAX, RECENT_EPOCHS_MAX, Shard};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef};
+use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
+use streamctl_proto::{Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window};
+
+/// An epoch on its way into the store.
+#[derive(Clone, Debug)]
+pub struct Committing {
+    /// What will be committed.
+    pub manifest: Manifest,
+    /// Once the manifest is durable.
+    pub reference: Option<ManifestRef>,
+    /// When it began.
+    pub since_ms: i64,
+}
+
+/// Figures of a committed epoch.
+#[derive(Clone, Debug)]
+pub struct EpochFigures {
+    /// The manifest without what is long.
+    pub epoch: Epoch,
+    /// The version of the job that made it.
+    pub job_version: JobVersion,
+    /// Its window.
+    pub window: Window,
+    /// Its counts.
+    pub counts: Counts,
+    /// Its objects.
+    pub objects: usize,
+    /// Their size.
+    pub bytes_out: u64,
+    /// Keys without a partner.
+    pub unmatched: Vec<UnmatchedKey>,
+    /// When it was committed.
+    pub committed_ms: i64,
+    /// Its manifest.
+    pub manifest: String,
+    /// Time per stage.
+    pub stages: StageTimes,
+    /// When this leader saw the head move; none for what an earlier one committed.
+    pub head_moved_ms: Option<i64>,
+    /// Who staged its objects, to ask for the rows.
+    pub tasks: Vec<TaskId>,
+}
+
+impl EpochFigures {
+    /// Of a manifest.
+    pub fn of(manifest: &Manifest, name: &str) -> Self {
+        Self {
+            epoch: manifest.epoch,
+            job_version: manifest.job_version(),
+            window: manifest.window,
+            counts: manifest.counts,
+            objects: manifest.objects.len(),
+            bytes_out: manifest.objects.iter().fold(0, |sum, object| object.staged.size.saturating_add(sum)),
+            unmatched: manifest.unmatched.clone(),
+            committed_ms: manifest.created_ms,
+            manifest: name.to_owned(),
+            stages: manifest.stages,
+            head_moved_ms: None,
+            tasks: manifest.parts.iter().map(|part| part.task).collect(),
+        }
+    }
+}
+
+impl Job {
+    /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
+    pub fn committable(&mut self) -> Option<Window> {
+        let blocked = self.committing.is_some()
+            || self.changing.is_some()
+            || self.publishing.len() >= PUBLISH_BACKLOG_MAX
+            || self.listing.answered < self.listing.needed;
+        if blocked {
+            return None;
+        }
+        let (window, _) = self.windows.iter().find(|(_, open)| !open.reports.is_empty())?;
+        let window = *window;
+        self.all_past(window.end_ms).then_some(window)
+    }
+
+    /// The manifest of the next epoch.
+    pub fn manifest(&self, window: Window, term: Term, now_ms: i64) -> Manifest {
+        let empty = OpenWindow::default();
+        let open = self.windows.get(&window).unwrap_or(&empty);
+        let mut counts = Counts::default();
+        let mut stages = StageTimes::default();
+        let mut last: BTreeMap<&ShardId, &Position> = BTreeMap::new();
+        for report in &open.reports {
+            counts.add(&report.counts);
+            stages.add(&report.stages);
+            last.extend(report.ranges.iter().map(|(id, range)| (id, &range.to)));
+        }
+        stages.report_us = micros(now_ms.saturating_sub(window.end_ms)).saturating_sub(stages.staged_us());
+        let mut totals = self.totals;
+        totals.add(&counts);
+        let part =
+            |report: &Report| ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts };
+        let objects = |report: &Report| {
+            let of = |staged| ManifestObject { task: report.task, staged };
+            report.objects.iter().cloned().map(of).collect::<Vec<_>>()
+        };
+        Manifest {
+            version: MANIFEST_VERSION,
+            job: self.name().clone(),
+            epoch: self.epoch().next(),
+            window,
+            term,
+            created_ms: now_ms,
+            previous: self.head.clone(),
+            made_by: Some(MadeBy {
+                job_version: self.resolved.job_version,
+                spec_digest: self.resolved.spec_digest.clone(),
+            }),
+            query_digest: self.resolved.query_digest.clone(),
+            lookups: open.lookups.clone(),
+            parts: open.reports.iter().map(part).collect(),
+            frontier: self.frontier(&last),
+            objects: open.reports.iter().flat_map(objects).collect(),
+            counts,
+            totals,
+            unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
+            stages,
+        }
+    }
+
+    /// Where every shard stands when `last` is read. One whose parents are not at their end is not at its end either,
+    /// even if nothing is in it: its own children would be read too early by the next leader.
+    fn frontier(&self, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
+        let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
+        let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
+        let stand = |(id, shard): (&ShardId, &Shard)| {
+            let position = shard.position_at(&at(id, shard));
+            // A file's detail is asked for again when it is read again.
+            let detail = if self.lists_again() { shard.detail.clone() } else { String::new() };
+            (id.clone(), Frontier { position, parents: shard.parents.clone(), detail })
+        };
+        let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
+        let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {
+            frontier.get(id).is_some_and(|parent| parent.position != Position::End)
+        };
+        loop {
+            let early = |each: &&ShardId| {
+                let stands = &frontier[*each];
+                stands.position == Position::End
+                    && self.shards[*each].committed != Position::End
+                    && stands.parents.iter().any(|parent| open(&frontier, parent))
+            };
+            let early: Vec<ShardId> = frontier.keys().filter(early).cloned().collect();
+            if early.is_empty() {
+                return frontier;
+            }
+            for id in early {
+                let position = at(&id, &self.shards[&id]);
+                frontier.entry(id).and_modify(|stands| stands.position = position);
+            }
+        }
+    }
+
+    /// Read to its end in a head, and no longer listed: it can never be taken for a new one.
+    fn forgettable(&self, shard: &Shard) -> bool {
+        self.lists_again() && self.listing.answered > 0 && !shard.listed && shard.committed == Position::End
+    }
+
+    /// The store holds the epoch that was on its way.
+    pub fn committed(&mut self, now_ms: i64) -> Option<Manifest> {
+        let Committing { manifest, reference, since_ms } = self.committing.take()?;
+        let reference = reference?;
+        self.not_past = None;
+        for (id, frontier) in &manifest.frontier {
+            if let Some(shard) = self.shards.get_mut(id) {
+                if frontier.position == Position::End && shard.committed != Position::End {
+                    self.plan_due = true;
+                    shard.reached = Position::End;
+                    shard.ended_at_listing = self.listing.asked;
+                    shard.listed = true;
+                }
+                shard.committed = frontier.position.clone();
+            }
+        }
+        for shard in self.shards.values_mut() {
+            shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
+        }
+        let forgotten: Vec<ShardId> =
+            self.shards.iter().filter(|(_, shard)| self.forgettable(shard)).map(|(id, _)| id.clone()).collect();
+        for id in forgotten {
+            self.shards.remove(&id);
+        }
+        self.windows.retain(|window, _| *window > manifest.window);
+        self.head_end_ms = manifest.window.end_ms;
+        self.totals = manifest.totals;
+        self.failures = 0;
+        let mut figures = EpochFigures::of(&manifest, &reference.name);
+        figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
+        figures.head_moved_ms = Some(now_ms);
+        self.recent.push_back(figures);
+        if self.recent.len() > RECENT_EPOCHS_MAX {
+            self.recent.pop_front();
+        }
+        self.head = Some(reference);
+        self.publishing.push_back(manifest.clone());
+        Some(manifest)
+    }
+
+    /// The store knows that the oldest unpublished epoch is published, and so do its figures.
+    pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
+        self.publishing.pop_front();
+        self.published = epoch;
+        self.delays.remove("record published");
+        let figures = self.recent.iter_mut().rev().find(|figures| figures.epoch == epoch);
+        let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms))) else { return };
+        figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
+    }
+
+    /// Locations of staged objects that may still become visible.
+    pub fn staged(&self) -> BTreeSet<String> {
+        let committing = self.committing.iter().map(|committing| &committing.manifest);
+        let manifests = self.publishing.iter().chain(committing).flat_map(|manifest| &manifest.objects);
+        let reports = self.windows.values().flat_map(|open| &open.reports).flat_map(|report| &report.objects);
+        let staged = manifests.map(|object| &object.staged).chain(reports);
+        staged.map(|object| object.location.clone()).collect()
+    }
+
+    /// A bounded source was read to its end, and all of it is published.
+    pub fn complete(&self) -> bool {
+        self.runs()
+            && !self.lists_again()
+            && self.listing.answered > 0
+            && self.tasks.is_empty()
+            && self.shards.values().all(Shard::done)
+            && self.windows.values().all(|open| open.reports.is_empty())
+            && self.settled()
+    }
+
+    /// Nothing is on its way into the store or to its readers.
+    pub fn settled(&self) -> bool {
+        self.committing.is_none() && self.publishing.is_empty()
+    }
+}
+
+/// Milliseconds as microseconds; none of a clock that went back.
+fn micros(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or(0).saturating_mul(1_000)
+}
+
+/// The most frequent keys, most frequent first; ties in the order of their names, so that it is the same every time.
+fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<UnmatchedKey> {
+    let mut rows: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for key in keys {
+        let known = rows.entry((&key.lookup, &key.key)).or_default();
+        *known = known.saturating_add(key.rows);
+    }
+    let mut sorted: Vec<_> = rows.into_iter().collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let key =
+        |((lookup, key), rows): ((&str, &str), u64)| UnmatchedKey { lookup: lookup.into(), key: key.into(), rows };
+    sorted.into_iter().take(UNMATCHED_KEYS_MAX).map(key).collect()
+}

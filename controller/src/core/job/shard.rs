@@ -1,0 +1,80 @@
+//! One shard of a job: where it stands, and what its end means.
+//!
+//! Does not own: how shards come from one another ([`super::lineage`]). Rule: a shard that has ended stays so, whoever reads
+//! its last records.
+
+use super::super::event::ShardStats;
+use streamctl_proto::{Position, ShardId, TaskId, WorkerId};
+
+/// A shard of a job.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Those that must be read to their end first; one that is not known counts as read.
+    pub parents: Vec<ShardId>,
+    /// What the reader needs beyond the name.
+    pub detail: String,
+    /// Where the head leaves it.
+    pub committed: Position,
+    /// Where the accepted reports leave it.
+    pub reached: Position,
+    /// The earliest window that may still take its records starts here.
+    pub floor_ms: i64,
+    /// Its last record, once a task has seen the end.
+    pub end: Option<Position>,
+    /// No child takes a record in a window before the one that starts here; known with `end`.
+    pub end_floor_ms: i64,
+    /// The last listing that was asked for when its end was committed: only a later one can say that it is gone.
+    pub ended_at_listing: u64,
+    /// Who reads it.
+    pub task: Option<TaskId>,
+    /// Who read it last: it goes back there when nothing speaks against it.
+    pub last_worker: Option<WorkerId>,
+    /// The source still lists it. One that is read and no longer listed is forgotten.
+    pub listed: bool,
+    /// The last figures.
+    pub stats: ShardStats,
+}
+
+impl Shard {
+    /// A shard that nothing was read of.
+    pub fn new(from: Position, parents: Vec<ShardId>, detail: String, floor_ms: i64) -> Self {
+        let (committed, reached) = (from.clone(), from);
+        let (end, task, last_worker, stats) = (None, None, None, ShardStats::default());
+        let (end_floor_ms, ended_at_listing, listed) = (i64::MIN, 0, true);
+        Self {
+            parents,
+            detail,
+            committed,
+            reached,
+            floor_ms,
+            end,
+            end_floor_ms,
+            ended_at_listing,
+            task,
+            last_worker,
+            listed,
+            stats,
+        }
+    }
+
+    /// Read to its end, and all of it reported.
+    pub fn done(&self) -> bool {
+        self.reached == Position::End || self.end.as_ref() == Some(&self.reached)
+    }
+
+    /// A task has seen its end; that stays true if the task is lost and its last records are read again.
+    pub fn ended(&self) -> bool {
+        self.end.is_some() || self.reached == Position::End
+    }
+
+    /// No more than the window of its last record, as long as that is not reported: its children go on there (I5).
+    pub(super) fn at_most(&self, watermark_ms: i64) -> i64 {
+        let waits = self.end.is_some() && !self.done();
+        if waits { watermark_ms.min(self.end_floor_ms) } else { watermark_ms }
+    }
+
+    /// Where the next manifest leaves it, when `to` is the last committed record.
+    pub(super) fn position_at(&self, to: &Position) -> Position {
+        if *to == Position::End || self.end.as_ref() == Some(to) { Position::End } else { to.clone() }
+    }
+}

@@ -1,0 +1,112 @@
+//! Tasks of a job, and workers that are passed over.
+//!
+//! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when it goes, what it did not
+//! is read again.
+
+use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
+
+/// What becomes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It reads.
+    Running,
+    /// It was asked to report what it has and end.
+    Releasing,
+    /// It finishes its windows up to this time.
+    Draining(i64),
+}
+
+impl TaskState {
+    /// It would end before this window, and never finish it.
+    pub fn is_drained_before(self, window: Window) -> bool {
+        matches!(self, Self::Draining(until_ms) if window.end_ms > until_ms)
+    }
+}
+
+/// Some shards of the job, given to one worker once.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Who has it.
+    pub worker: WorkerId,
+    /// Of which version of the job it is.
+    pub job_version: JobVersion,
+    /// What it reads.
+    pub shards: BTreeSet<ShardId>,
+    /// Every window that ends at or before this is reported.
+    pub watermark_ms: i64,
+    /// What becomes of it.
+    pub state: TaskState,
+    /// Time for which its windows were worked on.
+    pub work_us: u64,
+}
+
+impl Job {
+    /// Gives a task to a worker.
+    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) {
+        self.rearranged();
+        for shard in &shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.task = Some(id);
+            }
+        }
+        self.task_workers.insert(id, worker.clone());
+        if self.task_workers.len() > TASK_WORKERS_MAX {
+            self.task_workers.pop_first();
+        }
+        let (job_version, state) = (self.resolved.job_version, TaskState::Running);
+        self.tasks.insert(id, Task { worker, job_version, shards, watermark_ms: i64::MIN, state, work_us: 0 });
+    }
+
+    /// Workers that were avoided for long enough may take tasks again.
+    pub fn forgive_workers(&mut self, now: i64) {
+        let avoided = self.avoided.len();
+        self.avoided.retain(|_, until_ms| *until_ms > now);
+        self.plan_due |= self.avoided.len() < avoided;
+    }
+
+    /// The load without workers that are to be avoided, if there are any. When that leaves nobody, it is not the workers:
+    /// none is avoided then.
+    pub fn without_avoided(&mut self, load: &BTreeMap<WorkerId, usize>) -> Option<BTreeMap<WorkerId, usize>> {
+        if load.keys().all(|worker| self.avoided.contains_key(worker)) {
+            self.avoided.clear();
+        }
+        let others = load.iter().filter(|(worker, _)| !self.avoided.contains_key(*worker));
+        (!self.avoided.is_empty()).then(|| others.map(|(worker, shards)| (worker.clone(), *shards)).collect())
+    }
+
+    /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window
+    /// would be left to a shard that goes on.
+    pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let open = |id| self.shards.get(id).is_some_and(|shard| !shard.ended());
+        if watermark_ms > NEVER_MS && task.shards.iter().any(open) {
+            return;
+        }
+        task.watermark_ms = task.watermark_ms.max(watermark_ms);
+        for shard in &task.shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.floor_ms = shard.floor_ms.max(shard.at_most(watermark_ms));
+            }
+        }
+    }
+
+    /// Takes a task away: what it reported stays, what it did not is read again.
+    pub fn remove_task(&mut self, id: TaskId) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        self.rearranged();
+        for shard in &task.shards {
+            if let Some(shard) = self.shards.get_mut(shard) {
+                shard.task = None;
+                shard.last_worker = Some(task.worker.clone());
+            }
+        }
+        self.waiting.retain(|(_, waiting)| *waiting != id);
+        for open in self.windows.values_mut() {
+            open.readers.remove(&id);
+        }
+        self.windows.retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
+        Some(task)
+    }
+}

@@ -1,0 +1,103 @@
+//! What the scaler is shown of the core, and what is told of it.
+
+use super::*;
+use streamctl_proto::v1;
+
+/// What every shard has given so far.
+#[derive(Default)]
+struct Load {
+    bytes: u64,
+    lag_ms: u64,
+    work_us: u64,
+}
+
+impl Story {
+    /// So many seconds in which all workers have no time left, and all shards fall behind by half of it.
+    fn is_too_much(&mut self, load: &mut Load, seconds: u64) {
+        for _ in 0..seconds {
+            load.bytes += 1_000;
+            load.lag_ms += 500;
+            load.work_us += 1_000_000;
+            let sessions: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
+            for (worker, session) in sessions {
+                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: Some(1_000) });
+            }
+            let tasks: Vec<_> = self.job().tasks.iter().map(|(id, task)| (*id, task.clone())).collect();
+            for (id, task) in tasks {
+                let stats = ShardStats { bytes: load.bytes, lag_ms: load.lag_ms, ..ShardStats::default() };
+                let shards = task.shards.iter().map(|shard| (shard.clone(), stats.clone())).collect();
+                let (worker, work_us) = (task.worker, load.work_us);
+                self.tell(Event::Progressed { worker, task: id, watermark_ms: 0, work_us, shards });
+            }
+            self.after(1_000);
+        }
+    }
+
+    fn scaling(&self) -> v1::ScalingStatus {
+        self.core.scaling_status(None, 0).unwrap()
+    }
+}
+
+#[test]
+fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_part_is_told() {
+    let mut story = Story::running(kinesis(), "a b c d", "w1");
+    assert_eq!(story.scaling().desired, None, "nothing is said in the first seconds of a leader");
+    let mut load = Load::default();
+    story.is_too_much(&mut load, 50);
+    let status = story.scaling();
+    assert_eq!((status.desired, status.workers, status.active), (Some(2), 1, true), "{status:#?}");
+    assert!(status.doing.contains("1 more workers"), "{}", status.doing);
+    let numbers: Vec<_> = status.decisions.iter().map(|decision| (decision.from, decision.to)).collect();
+    assert_eq!(numbers, [(1, 1), (1, 2)]);
+    let part = &status.decisions[1].figures.as_ref().unwrap().jobs[0];
+    assert_eq!((part.places, part.bytes_per_second, part.arriving_bytes_per_second), (4, 4_000, 8_000));
+    assert!(part.work > 0.99 && part.work_needed > 2.0, "{part:?}");
+    let of_job = story.core.scaling_status(Some(&story.name()), 1).unwrap();
+    assert_eq!((of_job.decisions.len(), of_job.figures.unwrap().jobs[0].job.as_str()), (1, "sales"));
+    assert!(story.core.scaling_status(Some(&"other".parse().unwrap()), 0).is_none());
+
+    // The second worker comes, and shards move: what was measured across that counts for nothing.
+    story.joins("w2", vec![]);
+    story.after(1_000);
+    assert!(story.scaling().doing.contains("moved"), "{}", story.scaling().doing);
+}
+
+#[test]
+fn a_query_that_needs_the_whole_window_is_one_place_whatever_its_shards() {
+    let mut story = Story::running(whole(kinesis()), "a b c d", "w1");
+    story.is_too_much(&mut Load::default(), 90);
+    let status = story.scaling();
+    assert_eq!(status.desired, Some(1), "{status:#?}");
+    assert_eq!(status.figures.unwrap().jobs[0].places, 1);
+    assert!(status.doing.contains("no more shards for others"), "{}", status.doing);
+}
+
+#[test]
+fn without_a_worker_one_is_wanted_and_without_a_job_nothing_is_to_be_read() {
+    let mut story = Story::running(kinesis(), "a", "w1");
+    story.after(6_000);
+    story.falls_silent("w1");
+    story.breaks("w1");
+    story.after(10_000);
+    let status = story.scaling();
+    assert_eq!((status.desired, status.workers, status.active), (Some(1), 0, true));
+    assert_eq!(status.doing, "no worker is there");
+    story.tell(Event::StopRequested { job: story.name(), drain: false });
+    story.after(2_000);
+    assert!(!story.scaling().active);
+}
+
+#[test]
+fn a_new_leader_takes_over_as_many_workers_as_there_are() {
+    let story = Story::running(kinesis(), "a b c d", "w1 w2 w3");
+    let mut next = story.next_leader(2);
+    for name in ["w1", "w2", "w3"] {
+        next.joins(name, vec![]);
+    }
+    next.after(4_000);
+    assert_eq!(next.scaling().desired, None);
+    next.after(2_000);
+    let status = next.scaling();
+    assert_eq!(status.desired, Some(3));
+    assert_eq!((status.decisions.len(), status.decisions[0].term), (1, 2), "the list begins anew");
+}

@@ -1,0 +1,144 @@
+//! A job that changes: when its next version takes over, and from where.
+//!
+//! Owns: the moment, and what of the running version is dropped. Does not own: which fields may change
+//! ([`streamctl_proto::change`]), the stored form, old versions (the checkpoint location).
+//! Rule: the store knows first. While a change waits no epoch begins, so that a version ends where an epoch does: the next one
+//! goes on from that head, and nothing that was read beyond it counts (I9).
+
+use super::event::Wanted;
+use super::job::{Job, Lookup};
+use super::{Core, Effect};
+use streamctl_proto::change::{FieldChange, compare};
+use streamctl_proto::{JobName, JobVersion, Position, ResolvedJob};
+
+/// A version that waits to take over.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The version.
+    pub next: Box<ResolvedJob>,
+    /// It is being written to the store.
+    pub recording: bool,
+}
+
+/// Why a version can not take over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTakeOver {
+    /// The job is another than the one that was compared with.
+    #[error("the job is at version {is} by now")]
+    Moved {
+        /// Its version.
+        is: JobVersion,
+    },
+    /// It has nothing left to read.
+    #[error("the job has read its source to the end")]
+    Completed,
+    /// Where it stands is not known.
+    #[error("the job's head can not be read")]
+    Unreadable,
+    /// Something that is committed depends on these.
+    #[error("{} of its changes can not be taken over by a running job", .0.len())]
+    Fields(Vec<FieldChange>),
+}
+
+impl Job {
+    /// The end of the last window that is committed or on its way; none before the first.
+    pub fn boundary_ms(&self) -> Option<i64> {
+        Some(self.base_end_ms()).filter(|end_ms| *end_ms > i64::MIN)
+    }
+
+    /// Why no version can take over, whatever it changes.
+    pub fn closed_to_changes(&self) -> Option<NoTakeOver> {
+        match self.wanted {
+            _ if self.unreadable => Some(NoTakeOver::Unreadable),
+            Wanted::Completed => Some(NoTakeOver::Completed),
+            _ => None,
+        }
+    }
+
+    /// Whether this version could take over now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_change(&self, next: &ResolvedJob) -> Result<(), NoTakeOver> {
+        let is = self.resolved.job_version;
+        if let Some(closed) = self.closed_to_changes() {
+            return Err(closed);
+        }
+        if next.job_version != is.next() {
+            return Err(NoTakeOver::Moved { is });
+        }
+        let mut changes = compare(&self.resolved, next, self.boundary_ms());
+        changes.retain(|change| change.refused.is_some());
+        if changes.is_empty() { Ok(()) } else { Err(NoTakeOver::Fields(changes)) }
+    }
+
+    /// Ends that no head holds are found again, as under a new leader: until then they are told in windows of the version
+    /// before, which may be others.
+    fn forget_ends(&mut self) {
+        for shard in self.shards.values_mut().filter(|shard| shard.committed != Position::End) {
+            (shard.end, shard.end_floor_ms) = (None, i64::MIN);
+        }
+    }
+
+    /// The version makes the next epoch. What is known of lookups that are still the same stays.
+    fn take_over(&mut self, now: i64, next: ResolvedJob) {
+        let mut known = std::mem::take(&mut self.lookups);
+        for spec in &next.spec.lookups {
+            let before = self.resolved.spec.lookups.iter().find(|before| before.name == spec.name);
+            let same = before.is_some_and(|before| (&before.path, before.format) == (&spec.path, spec.format));
+            let lookup = known.remove(&spec.name).filter(|_| same).unwrap_or_default();
+            // An answer on its way is that of the version before, and does not count.
+            self.lookups.insert(spec.name.clone(), Lookup { checking: false, check_at_ms: now, ..lookup });
+        }
+        self.resolved = next;
+        self.took_over_after = self.epoch();
+        self.failures = 0;
+        self.delays.clear();
+        self.avoided.clear();
+        self.pause_until_ms = now;
+        self.plan_due = true;
+    }
+}
+
+impl Core {
+    /// A user wants a version to take over; nothing happens before the store knows. One that waits already gives way.
+    pub(super) fn want_change(&mut self, next: Box<ResolvedJob>) {
+        let Some(job) = self.jobs.get_mut(&next.spec.name) else { return };
+        let recording = job.changing.as_ref().is_some_and(|change| change.recording);
+        if !recording && job.may_change(&next).is_ok() {
+            job.changing = Some(Change { next, recording: false });
+        }
+    }
+
+    /// Has the store know the next version, once no epoch is on its way: it ends where the head is, and that may be no
+    /// boundary of its windows any more.
+    pub(super) fn record_change(&mut self, name: &JobName, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name).filter(|job| job.committing.is_none()) else { return };
+        let Some(change) = job.changing.take_if(|change| !change.recording) else { return };
+        if job.may_change(&change.next).is_ok() {
+            out.push(Effect::RecordVersion { job: name.clone(), version: change.next.clone() });
+            job.changing = Some(Change { recording: true, ..change });
+        }
+    }
+
+    /// The store knows: the version takes over. All tasks are those of the version before, and so is all that they reported
+    /// beyond the head.
+    pub(super) fn version_recorded(&mut self, now: i64, name: &JobName, version: JobVersion, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let recorded = job.changing.take_if(|change| change.recording && change.next.job_version == version);
+        let Some(Change { next, .. }) = recorded else { return };
+        for id in job.tasks.keys().copied().collect::<Vec<_>>() {
+            if let Some(task) = job.remove_task(id) {
+                out.push(Effect::CancelTask { worker: task.worker, task: id });
+            }
+        }
+        job.forget_ends();
+        job.drop_uncommitted();
+        job.take_over(now, *next);
+        for (worker, running) in self.offered.extract_if(.., |(_, running)| running.job == *name) {
+            self.held.retain(|(_, task, _)| *task != running.task);
+            out.push(Effect::CancelTask { worker, task: running.task });
+        }
+        self.resume(now, name, out);
+    }
+}

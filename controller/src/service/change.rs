@@ -1,0 +1,263 @@
+//! A job file against the job of its name: what would change, and the change.
+//!
+//! Owns: the comparison, what is said of it, waiting until the store knows. Does not own: which fields may change
+//! (`proto::change`), when a version takes over (`core::versions`).
+//! Rule: nothing takes over that was not asked for by `change`; what was answered is durable. The version before is in the
+//! checkpoint location before the store forgets it.
+
+use super::jobs::{not_found, told};
+use super::submit::{Submitter, parse, refused, response};
+use super::{RECORD_TIMEOUT, recorded};
+use crate::core::versions::NoTakeOver;
+use crate::core::{Core, Event};
+use crate::handle::Handle;
+use crate::publish::Checkpoints;
+use std::collections::BTreeMap;
+use streamctl_engine::resolve::{World, output_columns, plan_text, resolve};
+use streamctl_proto::change::{FieldChange, compare};
+use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
+use tonic::Status;
+
+/// A job as it stands.
+pub(super) struct Standing {
+    pub(super) job: ResolvedJob,
+    epoch: Epoch,
+    boundary_ms: Option<i64>,
+    closed: Option<NoTakeOver>,
+}
+
+/// What the core knows of the job of this name.
+pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
+    let name = name.clone();
+    let look = move |core: &Core| {
+        let job = core.jobs.get(&name)?;
+        let (resolved, closed) = (job.resolved.clone(), job.closed_to_changes());
+        Some(Standing { job: resolved, epoch: job.epoch(), boundary_ms: job.boundary_ms(), closed })
+    };
+    Ok(handle.ask(look).await?)
+}
+
+impl Submitter {
+    /// What a job file would change.
+    pub async fn diff(&self, handle: &Handle, request: &v1::DiffRequest) -> Result<v1::DiffResponse, Status> {
+        let v1::DiffRequest { spec_toml, base_dir } = request.clone();
+        let spec = parse(&spec_toml, &base_dir)?;
+        let name = spec.name.clone();
+        let standing = standing(handle, &name).await?.ok_or_else(|| not_found(&name))?;
+        let resolved = resolve(&self.world, spec, sha256_hex(spec_toml.as_bytes()), (self.clock)()).await;
+        let next = next_version(&standing.job, resolved.map_err(|error| refused(error, &spec_toml))?, 0);
+        let changes = changes(&standing, &next);
+        let (plan_was, plan_will_be) = match changes.is_empty() {
+            true => Default::default(),
+            false => plans(&self.world, &standing.job, &next).await,
+        };
+        Ok(v1::DiffResponse {
+            job: name.to_string(),
+            job_version: standing.job.job_version.0,
+            changes: changes.into_iter().map(Into::into).collect(),
+            plan_was,
+            plan_will_be,
+            refused: standing.closed.map(|closed| closed.to_string()).unwrap_or_default(),
+            epoch: standing.epoch.0,
+        })
+    }
+
+    /// Lets a job take over from the one that is there, where that is wanted and can be.
+    pub(super) async fn change(
+        &self,
+        handle: &Handle,
+        request: &v1::SubmitRequest,
+        standing: Standing,
+        job: ResolvedJob,
+    ) -> Result<v1::SubmitResponse, Status> {
+        let mut next = next_version(&standing.job, job, (self.clock)());
+        let changes = changes(&standing, &next);
+        if changes.is_empty() {
+            if !request.dry_run {
+                resumed(handle, &standing.job.spec.name).await?;
+            }
+            return Ok(response(&standing.job, false));
+        }
+        if request.dry_run && !request.change {
+            return Ok(response(&next, false));
+        }
+        may_take_over(&standing, &changes)?;
+        if !request.change {
+            return Err(not_asked_for(&standing, &changes));
+        }
+        let mut after = standing.epoch;
+        if !request.dry_run {
+            let checkpoints = Checkpoints::of(&self.world.storages, &standing.job);
+            let written = checkpoints.write_version(&standing.job).await;
+            next.previous = Some(written.map_err(|error| Status::unavailable(told(&describe(&error))))?);
+            after = take_over(handle.clone(), &next).await?;
+        }
+        let changes = changes.into_iter().map(Into::into).collect();
+        Ok(v1::SubmitResponse { changed: true, changes, after_epoch: after.0, ..response(&next, false) })
+    }
+}
+
+/// The version after this one. It reads on where that one stands: where new shards began at its submit stays so.
+fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob {
+    ResolvedJob {
+        job_version: old.job_version.next(),
+        previous: None,
+        changed_ms: now_ms,
+        submitted_ms: old.submitted_ms,
+        start: old.start.clone(),
+        ..job
+    }
+}
+
+/// All that would be other: keys of the file, columns, how it is spread.
+fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
+    let old = &standing.job;
+    let mut all = compare(old, next, standing.boundary_ms);
+    let (was, will_be): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (output_columns(old).into_iter().collect(), output_columns(next).into_iter().collect());
+    let gone = output_columns(old).into_iter().filter(|(name, _)| !will_be.contains_key(name));
+    for (name, _) in output_columns(next).into_iter().chain(gone) {
+        all.extend(derived(format!("result.{name}"), was.get(&name).cloned(), will_be.get(&name).cloned()));
+    }
+    all.extend(derived("spread".to_owned(), Some(spread(old)), Some(spread(next))));
+    all
+}
+
+fn derived(field: String, was: Option<String>, will_be: Option<String>) -> Option<FieldChange> {
+    (was != will_be).then_some(FieldChange { field, was, will_be, refused: None })
+}
+
+fn spread(job: &ResolvedJob) -> String {
+    let whole = "one task reads all shards: the query needs whole windows";
+    if job.whole_window { whole.to_owned() } else { "shards are spread over all workers".to_owned() }
+}
+
+/// Both plans, where both can be made and they differ.
+async fn plans(world: &World, old: &ResolvedJob, next: &ResolvedJob) -> (String, String) {
+    match (plan_text(world, old).await, plan_text(world, next).await) {
+        (Some(was), Some(will_be)) if was != will_be => (was, will_be),
+        _ => Default::default(),
+    }
+}
+
+fn may_take_over(standing: &Standing, changes: &[FieldChange]) -> Result<(), Status> {
+    if let Some(closed) = &standing.closed {
+        let hint = "give the new job another name";
+        return Err(Status::failed_precondition(format!("job {}: {closed}\n  hint: {hint}", standing.job.spec.name)));
+    }
+    match changes.iter().any(|change| change.refused.is_some()) {
+        true => Err(no_take_over(&standing.job.spec.name, changes)),
+        false => Ok(()),
+    }
+}
+
+fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
+    let mut text = format!("job {job} can not take over:");
+    let mut hints: Vec<&str> = vec![];
+    for (change, refusal) in changes.iter().filter_map(|change| Some((change, change.refused.as_ref()?))) {
+        text.push_str(&format!("\n  {change}: {}", refusal.reason));
+        if !hints.contains(&refusal.hint.as_str()) {
+            hints.push(&refusal.hint);
+        }
+    }
+    text.push_str(&format!("\n  hint: {}", hints.join("; ")));
+    Status::failed_precondition(told(&text))
+}
+
+fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
+    let (name, version) = (&standing.job.spec.name, standing.job.job_version);
+    let mut text = format!("a job {name} is there, at version {version}, and this job file would change it:");
+    changes.iter().for_each(|change| text.push_str(&format!("\n  {change}")));
+    text.push_str(
+        "\n  hint: `streamctl diff FILE` shows it whole; with `--change` it takes over after the last epoch; a job of its own \
+         needs another name",
+    );
+    Status::already_exists(told(&text))
+}
+
+/// What is seen of a change.
+struct Seen {
+    version: JobVersion,
+    is_this: bool,
+    after: Epoch,
+    waits: bool,
+    recording: bool,
+    refused: Option<NoTakeOver>,
+}
+
+/// Has the version take over; gives the last epoch of the one before once the store knows.
+async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
+    let name = next.spec.name.clone();
+    handle.tell(Event::ChangeRequested { next: Box::new(next.clone()) }).await?;
+    let stored = async {
+        loop {
+            let asked = next.clone();
+            let look = move |core: &Core| {
+                let job = core.jobs.get(&asked.spec.name)?;
+                let is_this = |other: &ResolvedJob| {
+                    (&other.spec_digest, other.changed_ms) == (&asked.spec_digest, asked.changed_ms)
+                };
+                Some(Seen {
+                    version: job.resolved.job_version,
+                    is_this: is_this(&job.resolved),
+                    after: job.took_over_after,
+                    waits: job.changing.as_ref().is_some_and(|change| is_this(&change.next)),
+                    recording: job.recording,
+                    refused: job.may_change(&asked).err(),
+                })
+            };
+            let Some(seen) = handle.ask(look).await? else { return Err(not_found(&name)) };
+            match (seen.is_this, seen.waits) {
+                (true, _) if !seen.recording => return Ok(seen.after),
+                (true, _) | (false, true) => handle.changed().await?,
+                (false, false) => return Err(overtaken(&name, seen)),
+            }
+        }
+    };
+    let late = |_| {
+        Status::unavailable(format!(
+            "version {} of job {name} waits for the store to take it, which it did not within {} s: it takes over when the \
+             store answers, unless the leader changes before\n  hint: see `streamctl status {name}`, and submit it again",
+            next.job_version,
+            RECORD_TIMEOUT.as_secs()
+        ))
+    };
+    tokio::time::timeout(RECORD_TIMEOUT, stored).await.map_err(late)?
+}
+
+/// Between the comparison and the change the job went on: an epoch ended elsewhere, or somebody else changed it.
+fn overtaken(name: &JobName, seen: Seen) -> Status {
+    match seen.refused {
+        Some(NoTakeOver::Fields(changes)) => no_take_over(name, &changes),
+        Some(refused) => Status::aborted(format!(
+            "job {name} changed meanwhile: {refused}\n  hint: look at it with `streamctl diff`, then submit again"
+        )),
+        None => Status::aborted(format!(
+            "another change of job {name}, at version {}, came first\n  hint: look at it with `streamctl diff`, then submit again",
+            seen.version
+        )),
+    }
+}
+
+/// Only if the job is at this version.
+///
+/// # Errors
+/// `NOT_FOUND` without a job, `ABORTED` at another version.
+pub(super) fn check_version(name: &JobName, standing: Option<&Standing>, if_version: u64) -> Result<(), Status> {
+    match standing {
+        _ if if_version == 0 => Ok(()),
+        None => Err(not_found(name)),
+        Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
+        Some(standing) => Err(Status::aborted(format!(
+            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now with `streamctl diff`",
+            standing.job.job_version
+        ))),
+    }
+}
+
+/// Waits until what is wanted of a job is stored.
+pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<(), Status> {
+    handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+    recorded(handle.clone(), name).await
+}

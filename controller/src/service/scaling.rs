@@ -1,0 +1,149 @@
+//! KEDA's external scaler: how many workers there should be, for an autoscaler of pods.
+//!
+//! Owns: KEDA's form of the answer. Does not own: the number (`scaling`), who leads.
+//! Rule: every controller answers what the leader says. While nobody knows, the answer is UNAVAILABLE and never a number:
+//! an autoscaler that is told nothing leaves the pods as they are.
+
+use crate::http::Ask;
+use futures::Stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_proto::externalscaler::{
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
+    ScaledObjectRef, external_scaler_server,
+};
+use streamctl_proto::v1;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// The one metric.
+const METRIC: &str = "workers_desired";
+/// Streams of one controller that tell whether there is work.
+const STREAMS_MAX: usize = 64;
+/// Between two looks whether there is work, for such a stream.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves `externalscaler.ExternalScaler`.
+#[derive(Clone)]
+pub struct ExternalScaler {
+    ask: Ask,
+    streams: Arc<Semaphore>,
+}
+
+impl ExternalScaler {
+    /// Answers what the leader says.
+    pub fn new(ask: Ask) -> Self {
+        Self { ask, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    }
+
+    async fn status(&self) -> Result<v1::ScalingStatus, Status> {
+        self.ask.scaling(v1::GetScalingRequest { job: String::new(), limit: 1 }).await
+    }
+}
+
+type Activity = Pin<Box<dyn Stream<Item = Result<IsActiveResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl external_scaler_server::ExternalScaler for ExternalScaler {
+    type StreamIsActiveStream = Activity;
+
+    async fn is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
+        let status = self.status().await?;
+        known(&status)?;
+        Ok(Response::new(IsActiveResponse { result: status.active }))
+    }
+
+    async fn stream_is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<Activity>, Status> {
+        let many = |_| Status::resource_exhausted(format!("{STREAMS_MAX} such streams are open already"));
+        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(many)?;
+        let (told, activity) = mpsc::channel(1);
+        let scaler = self.clone();
+        tokio::spawn(async move {
+            scaler.tell_activity(told).await;
+            drop(place);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(activity))))
+    }
+
+    async fn get_metric_spec(&self, _: Request<ScaledObjectRef>) -> Result<Response<GetMetricSpecResponse>, Status> {
+        let spec = MetricSpec { metric_name: METRIC.into(), target_size: 1, target_size_float: 1.0 };
+        Ok(Response::new(GetMetricSpecResponse { metric_specs: vec![spec] }))
+    }
+
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+        let name = request.into_inner().metric_name;
+        if !is_ours(&name) {
+            let words = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
+            return Err(Status::invalid_argument(super::jobs::told(&words)));
+        }
+        let desired = known(&self.status().await?)?;
+        let value = MetricValue {
+            metric_name: METRIC.into(),
+            metric_value: desired.into(),
+            metric_value_float: desired.into(),
+        };
+        Ok(Response::new(GetMetricsResponse { metric_values: vec![value] }))
+    }
+}
+
+impl ExternalScaler {
+    /// Now and at every change, until nobody listens. What can not be known for a while is not told.
+    async fn tell_activity(&self, told: mpsc::Sender<Result<IsActiveResponse, Status>>) {
+        let mut before = None;
+        while !told.is_closed() {
+            if let Ok(status) = self.status().await
+                && known(&status).is_ok()
+                && before != Some(status.active)
+            {
+                before = Some(status.active);
+                if told.send(Ok(IsActiveResponse { result: status.active })).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = told.closed() => return,
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+}
+
+/// The number, or that a new leader does not know it yet.
+fn known(status: &v1::ScalingStatus) -> Result<u32, Status> {
+    let words = "a leader has just begun and waits for the workers that are there; ask again within seconds";
+    status.desired.ok_or_else(|| Status::unavailable(words))
+}
+
+/// KEDA puts `s0-` in front, with the number of the trigger; newer versions take it off again.
+fn is_ours(name: &str) -> bool {
+    let bare = name.strip_prefix('s').and_then(|rest| rest.split_once('-'));
+    let bare = bare.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit())).map_or(name, |(_, bare)| bare);
+    bare.is_empty() || bare == METRIC
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_metric_is_known_by_its_name_with_and_without_the_number_of_its_trigger() {
+        for (name, ours) in [
+            ("workers_desired", true),
+            ("s0-workers_desired", true),
+            ("s12-workers_desired", true),
+            ("", true),
+            ("sx-workers_desired", false),
+            ("lag", false),
+        ] {
+            assert_eq!(is_ours(name), ours, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_unavailable() {
+        assert_eq!(known(&v1::ScalingStatus::default()).unwrap_err().code(), tonic::Code::Unavailable);
+        assert_eq!(known(&v1::ScalingStatus { desired: Some(0), ..Default::default() }).unwrap(), 0);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a changed job file changes, field by field, and whether a running job can take each of it over.
+//!
+//! Owns: the keys that are compared, the rules of a take-over. Does not own: columns of the result and plans (`engine`), when
+//! a version takes over (the controller's core), the text of a key ([`fields`]).
+//! Rule: pure; a field that no rule knows is refused. What may change is what no position, no committed window and no stored
+//! object depends on.
+
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use crate::json::time;
+use crate::resolved::StreamAddress;
+use crate::{JobSpec, ResolvedJob, WindowSize};
+use fields::fields;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One field that is another one in the next version of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The key in dots, as in a job file: `sink.format`, `lookup.country_lookup.path`.
+    pub field: String,
+    /// Its value in the running version; none where it has none.
+    pub was: Option<String>,
+    /// Its value in the next version; none where it has none.
+    pub will_be: Option<String>,
+    /// Why a running job can not take it over; none where it can.
+    pub refused: Option<Refusal>,
+}
+
+/// Why a running job can not take a change over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What depends on the old value.
+    pub reason: String,
+    /// What to do instead.
+    pub hint: String,
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<String>| value.as_ref().map_or_else(|| "nothing".to_owned(), |text| short(text));
+        write!(f, "{}: {} becomes {}", self.field, value(&self.was), value(&self.will_be))
+    }
+}
+
+/// Longest value in a message; what is longer is shown by `streamctl diff`.
+const SHORT_CHARS: usize = 60;
+
+/// A value on one line.
+fn short(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(SHORT_CHARS).collect();
+    if cut.len() < line.len() { format!("{cut}...") } else { cut }
+}
+
+/// What is other in `next` than in `old`, in the order of the job file. `boundary_ms`: the end of the last window that is
+/// committed or on its way; none before the first.
+pub fn compare(old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) -> Vec<FieldChange> {
+    let (was, will_be) = (fields(old), fields(next));
+    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (was.iter().cloned().collect(), will_be.iter().cloned().collect());
+    let gone = was.iter().filter(|(field, _)| !after.contains_key(field));
+    let all = will_be.iter().chain(gone).map(|(field, _)| field);
+    let change = |field: &String| {
+        let (was, will_be) = (before.get(field).cloned(), after.get(field).cloned());
+        let refused = (was != will_be).then(|| refused(field, old, next, boundary_ms));
+        refused.map(|refused| FieldChange { field: field.clone(), was, will_be, refused })
+    };
+    all.filter_map(change).collect()
+}
+
+const ANOTHER_NAME: &str = "give the new job another name, or take this change back";
+
+fn no(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
+    Some(Refusal { reason: reason.into(), hint: hint.into() })
+}
+
+/// Why this field can not be taken over, if so.
+fn refused(field: &str, old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) -> Option<Refusal> {
+    let (table, key) = field.split_once('.').unwrap_or((field, ""));
+    match (table, key) {
+        ("source", key) => source(key, old, next),
+        ("window", "size") => window(old.spec.window, next.spec.window, boundary_ms),
+        ("sink", "path") | ("dead_letter", "path") => places(&old.spec, &next.spec),
+        ("checkpoint", _) => no("manifests and positions of the running job lie there", ANOTHER_NAME),
+        ("columns" | "lookup" | "transform" | "sink" | "retry", _) => None,
+        _ => no("nothing is known of how to take this over", ANOTHER_NAME),
+    }
+}
+
+fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
+    match key {
+        // How it is read, typed and guarded; not what it is.
+        "catalog"
+        | "schema"
+        | "schema_file"
+        | "on_data_loss"
+        | "poll_interval"
+        | "max_records_per_read"
+        | "arrival_time"
+        | "session_name"
+        | "compression" => None,
+        "starting_position" => no(
+            "it has no effect on a job that is there: it goes on where its last epoch stands",
+            "leave it as it was, or give the new job another name",
+        ),
+        "role_arn" => role(old.stream.as_ref(), next.stream.as_ref()),
+        "rate" | "seed" | "shards" | "records_per_shard" | "bad_every" | "unmatched_every" => {
+            no("the records of a generator, and their times, follow from it", ANOTHER_NAME)
+        }
+        "format" => no("positions count the records of this format", ANOTHER_NAME),
+        _ => no("positions are those of the source that is read: another one has other records", ANOTHER_NAME),
+    }
+}
+
+/// Another role may reach a stream of the same name in another account.
+fn role(old: Option<&StreamAddress>, next: Option<&StreamAddress>) -> Option<Refusal> {
+    let named = |stream: Option<&StreamAddress>| stream.and_then(|stream| stream.arn.clone());
+    let account = |stream: Option<&StreamAddress>| {
+        let role = stream.and_then(|stream| stream.role_arn.clone())?;
+        role.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
+    };
+    let same_stream = named(old).is_some() && named(old) == named(next);
+    let same_account = account(old).is_some() && account(old) == account(next);
+    if same_stream || same_account {
+        return None;
+    }
+    no(
+        "a role of another account reads another account's stream of this name",
+        "name the stream by `arn` in a job of its own, or use a role of the same account",
+    )
+}
+
+/// Windows of the new size begin where those of the old one end, if that is a boundary of both.
+fn window(old: WindowSize, next: WindowSize, boundary_ms: Option<i64>) -> Option<Refusal> {
+    let boundary_ms = boundary_ms?;
+    if boundary_ms.rem_euclid(next.ms()) == 0 {
+        return None;
+    }
+    let text = fields::window_text;
+    let both_ms = least_common_multiple(old.ms(), next.ms());
+    let at_ms = both_ms.map(|both_ms| boundary_ms.div_euclid(both_ms).saturating_add(1).saturating_mul(both_ms));
+    let when = at_ms.map_or_else(String::new, |at_ms| format!("; the next one is {}", time(at_ms)));
+    no(
+        format!(
+            "the last committed window ends at {}, where no window of {} begins{when}",
+            time(boundary_ms),
+            text(next)
+        ),
+        format!(
+            "submit it again when a window that ends at such a time is the last one, or choose a size that {} is a multiple of",
+            text(old)
+        ),
+    )
+}
+
+fn least_common_multiple(a: i64, b: i64) -> Option<i64> {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x).checked_mul(b)
+}
+
+/// Rows must not lie among dead letters that are there, nor the other way round.
+fn places(old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
+    let clash = next.sink.path.overlaps(&old.dead_letters()) || next.dead_letters().overlaps(&old.sink.path);
+    if clash {
+        return no(
+            "rows and dead letters of two versions would lie in one folder",
+            "choose a folder that neither has used",
+        );
+    }
+    None
+}

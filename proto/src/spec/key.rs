@@ -1,0 +1,257 @@
+//! A key of a job file: its name, how its value is read, what holds without it, and what it is for.
+//!
+//! Owns: reading a value as its key is declared, and saying the same in words. Does not own: which keys there are
+//! (`keys`).
+//! Rule: a limit or a default is said once, where the key is declared; the parser and the reference of the job file
+//! take it from there.
+
+use super::raw::{Entry, Table};
+use super::text::{bytes_text, duration_text, parse_bytes, parse_duration};
+use std::time::Duration;
+
+/// A key, as it is declared.
+pub(super) struct Key<K: Kind> {
+    pub name: &'static str,
+    pub kind: K,
+    pub absent: Absent<K::Value>,
+    /// What it is for, in Markdown.
+    pub about: &'static str,
+}
+
+impl<K: Kind> Key<K> {
+    /// What holds when the table around it is not there either.
+    pub fn default(&self) -> Option<K::Value> {
+        match &self.absent {
+            Absent::Is(value) => Some(value.clone()),
+            Absent::Refused(_) | Absent::Means(_) => None,
+        }
+    }
+}
+
+/// What holds when a key is not there.
+pub(super) enum Absent<V> {
+    /// That is an error, with this hint.
+    Refused(&'static str),
+    /// It is as if this had been written.
+    Is(V),
+    /// What the code makes of it, in words.
+    Means(&'static str),
+}
+
+/// What a value looks like.
+pub(super) trait Kind {
+    type Value: Clone;
+    /// In words, with its limits; Markdown.
+    fn words(&self) -> String;
+    /// A value as it is written in a job file, without quotes.
+    fn shown(&self, value: &Self::Value) -> String;
+}
+
+/// A kind that needs no more than itself to be read.
+pub(super) trait Read: Kind {
+    fn read(&self, entry: &Entry<'_>) -> Option<Self::Value>;
+}
+
+/// What is read by code of its own; the text says what it looks like.
+pub(super) struct Special(pub fn() -> String);
+
+/// Any text but an empty one.
+pub(super) struct Text;
+
+/// A duration between two others, both allowed.
+pub(super) struct Span {
+    pub least: Duration,
+    pub most: Duration,
+}
+
+/// A number of bytes.
+pub(super) struct Size {
+    pub least: u64,
+}
+
+/// A whole number between two others, both allowed.
+pub(super) struct Whole {
+    pub least: u64,
+    pub most: u64,
+}
+
+/// A number above zero.
+pub(super) struct Rate {
+    pub most: f64,
+}
+
+/// One of a few words, each with what it stands for.
+pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
+
+/// More than this is no limit that anybody meets; [`Whole`] allows no more, so that a number fits TOML's.
+pub(super) const WHOLE_MAX: u64 = i64::MAX as u64 - 1;
+
+impl Kind for Special {
+    type Value = ();
+    fn words(&self) -> String {
+        (self.0)()
+    }
+    fn shown(&self, (): &()) -> String {
+        String::new()
+    }
+}
+
+impl Kind for Text {
+    type Value = String;
+    fn words(&self) -> String {
+        "text".to_owned()
+    }
+    fn shown(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Read for Text {
+    fn read(&self, entry: &Entry<'_>) -> Option<String> {
+        entry.text("").map(str::to_owned)
+    }
+}
+
+impl Kind for Span {
+    type Value = Duration;
+    fn words(&self) -> String {
+        format!("a duration, `{}` to `{}`", duration_text(self.least), duration_text(self.most))
+    }
+    fn shown(&self, value: &Duration) -> String {
+        duration_text(*value)
+    }
+}
+
+impl Read for Span {
+    fn read(&self, entry: &Entry<'_>) -> Option<Duration> {
+        let text = entry.text("a duration such as \"60s\"")?;
+        let Some(duration) = parse_duration(text) else {
+            entry.refuse(
+                format_args!("{text:?} is not a duration"),
+                "a whole number and a unit: \"500ms\", \"60s\", \"1m\", \"2h\", \"1d\"",
+            );
+            return None;
+        };
+        if !(self.least..=self.most).contains(&duration) {
+            let (least, most) = (duration_text(self.least), duration_text(self.most));
+            entry.refuse(format_args!("{text} is out of range: {least} to {most}"), "");
+            return None;
+        }
+        Some(duration)
+    }
+}
+
+impl Kind for Size {
+    type Value = u64;
+    fn words(&self) -> String {
+        match self.least {
+            0 | 1 => "a size".to_owned(),
+            least => format!("a size, at least `{}`", bytes_text(least)),
+        }
+    }
+    fn shown(&self, value: &u64) -> String {
+        bytes_text(*value)
+    }
+}
+
+impl Read for Size {
+    fn read(&self, entry: &Entry<'_>) -> Option<u64> {
+        let text = entry.text("for example \"256MiB\"")?;
+        let Some(size) = parse_bytes(text) else {
+            entry.refuse(format_args!("{text:?} is not a size"), "a whole number and a unit: \"64MiB\", \"1GB\"");
+            return None;
+        };
+        if size < self.least {
+            entry.refuse(format_args!("{text} is less than {} bytes", self.least), "");
+        }
+        Some(size)
+    }
+}
+
+impl Kind for Whole {
+    type Value = u64;
+    fn words(&self) -> String {
+        match (self.least, self.most) {
+            (0, WHOLE_MAX) => "a whole number".to_owned(),
+            (least, WHOLE_MAX) => format!("a whole number, at least {least}"),
+            (least, most) => format!("a whole number, {least} to {most}"),
+        }
+    }
+    fn shown(&self, value: &u64) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Whole {
+    fn read(&self, entry: &Entry<'_>) -> Option<u64> {
+        entry.integer(self.least..self.most + 1)
+    }
+}
+
+impl Kind for Rate {
+    type Value = f64;
+    fn words(&self) -> String {
+        format!("a number above 0, up to {}", self.most)
+    }
+    fn shown(&self, value: &f64) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Rate {
+    fn read(&self, entry: &Entry<'_>) -> Option<f64> {
+        let rate = entry.number()?;
+        let good = rate > 0.0 && rate <= self.most;
+        if !good {
+            let most = self.most;
+            entry.refuse(format_args!("{rate} is out of range: above 0, up to {most} records a second"), "");
+        }
+        good.then_some(rate)
+    }
+}
+
+impl<T: Copy + PartialEq> Kind for Word<T> {
+    type Value = T;
+    fn words(&self) -> String {
+        let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
+        match words.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            _ => words.concat(),
+        }
+    }
+    fn shown(&self, value: &T) -> String {
+        self.0.iter().find(|(_, meant)| meant == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
+    }
+}
+
+impl<T: Copy + PartialEq> Read for Word<T> {
+    fn read(&self, entry: &Entry<'_>) -> Option<T> {
+        entry.choice(self.0)
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The key as it stands; its absence is noted where it must be there.
+    pub fn entry<K: Kind>(&mut self, key: &Key<K>) -> Option<Entry<'a>> {
+        match key.absent {
+            Absent::Refused(hint) => self.require(key.name, hint),
+            Absent::Is(_) | Absent::Means(_) => self.get(key.name),
+        }
+    }
+
+    /// What the key says, or its default. `None`: something is wrong, and noted.
+    pub fn value<K: Read>(&mut self, key: &Key<K>) -> Option<K::Value> {
+        match self.entry(key) {
+            Some(entry) => key.kind.read(&entry),
+            None => key.default(),
+        }
+    }
+
+    /// What the key says, if it is there. `None`: something is wrong, and noted.
+    pub fn optional<K: Read>(&mut self, key: &Key<K>) -> Option<Option<K::Value>> {
+        match self.entry(key) {
+            Some(entry) => key.kind.read(&entry).map(Some),
+            None => Some(None),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The job files that a story's user submits: the first one, and those that change it.
+//!
+//! Owns: what of a job changes in a story, and which text is which. Does not own: when (`chaos`), the verdict (`oracle`).
+//! Rule: every row says which text made it, so that the verdict can compare it with what its manifest says.
+
+use super::world::{CHECKPOINT, JOB, SINK};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use streamctl_proto::manifest::sha256_hex;
+
+/// Window sizes of a story, in milliseconds.
+const WINDOWS_MS: [i64; 4] = [500, 1_000, 2_000, 3_000];
+
+/// What a job file of a story says.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Which one, from 1: its rows have this number.
+    pub number: u64,
+    /// The file.
+    pub file: String,
+    /// Its windows.
+    pub window_ms: i64,
+}
+
+/// What all texts of a story have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The query joins with a lookup.
+    pub joins: bool,
+    /// `poll_interval`.
+    pub interval: &'static str,
+    /// `max_records_per_read`.
+    pub records: u32,
+}
+
+/// All texts of a story, by the digest of the file.
+#[derive(Debug)]
+pub struct Texts {
+    common: Common,
+    made: Mutex<BTreeMap<String, Text>>,
+}
+
+impl Texts {
+    /// With the first one.
+    pub fn new(common: Common, window_ms: i64, whole_window: bool) -> Self {
+        let texts = Self { common, made: Mutex::default() };
+        texts.add(window_ms, whole_window, false);
+        texts
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Text>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Text {
+        let first = self.lock().values().find(|text| text.number == 1).cloned();
+        first.expect("it is made with the first one")
+    }
+
+    /// The text of this digest.
+    pub fn of(&self, digest: &str) -> Option<Text> {
+        self.lock().get(digest).cloned()
+    }
+
+    /// Another one, by the dice: another query, perhaps other windows, another folder.
+    pub fn change(&self, rng: &mut fastrand::Rng, last: &Text) -> Text {
+        let window_ms = if rng.u8(0..4) == 0 { WINDOWS_MS[rng.usize(0..WINDOWS_MS.len())] } else { last.window_ms };
+        self.add(window_ms, rng.u8(0..6) == 0, rng.bool())
+    }
+
+    fn add(&self, window_ms: i64, whole_window: bool, moves: bool) -> Text {
+        let Common { joins, interval, records } = &self.common;
+        let mut made = self.lock();
+        let number = made.len() as u64 + 1;
+        let order = if whole_window { " ORDER BY s.id" } else { "" };
+        let sql = match joins {
+            true => format!(
+                "SELECT s.id, s.k, n.v, {number} AS made_by FROM source s LEFT JOIN names n ON s.k = n.k{order}"
+            ),
+            false => format!("SELECT id, k, {number} AS made_by FROM source"),
+        };
+        let lookup = "[[lookup]]\nname = \"names\"\npath = \"s3://sim/lookup/\"\nformat = \"csv\"\nrefresh = \"2s\"\n";
+        let lookup = if *joins { lookup } else { "" };
+        let sink = if moves { format!("{SINK}{number}/") } else { SINK.to_owned() };
+        let retries = 100;
+        let file = format!(
+            "name = \"{JOB}\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\nstarting_position = \"trim_horizon\"\n\
+             poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
+             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
+             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{CHECKPOINT}\"\n[retry]\nmax = {retries}\n"
+        );
+        let text = Text { number, file, window_ms };
+        made.insert(sha256_hex(text.file.as_bytes()), text.clone());
+        text
+    }
+}

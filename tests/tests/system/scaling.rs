@@ -1,0 +1,280 @@
+//! An autoscaler that follows the controllers: more workers while one can not keep up, fewer when that is over, and
+//! nothing is lost by it.
+//!
+//! Owns: a follower of KEDA's contract that starts and stops worker processes. Does not own: KEDA, Kubernetes.
+//! Rule: what one worker can do is limited as a container's CPU limit does it, so that more workers are more work on any
+//! machine; nothing is waited for by time alone.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use streamctl_proto::externalscaler::external_scaler_client::ExternalScalerClient;
+use streamctl_proto::externalscaler::{GetMetricsRequest, IsActiveResponse, ScaledObjectRef};
+use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::v1::{GetScalingRequest, JobState, ScalingDecision};
+use streamctl_tests::Cluster;
+use streamctl_tests::places::one_system_at_a_time;
+use streamctl_tests::process::Process;
+use streamctl_tests::python::Python;
+use streamctl_tests::servers::Etcd;
+use streamctl_tests::wait::{http_get, until};
+use tonic::transport::Channel;
+use tonic::{Code, Streaming};
+
+/// As short as they may be.
+const FLAGS: [&str; 10] = [
+    "--workers-max",
+    "4",
+    "--scale-busy",
+    "60",
+    "--scale-out-after",
+    "2s",
+    "--scale-in-after",
+    "3s",
+    "--scale-catch-up",
+    "5s",
+];
+/// Of the time of one core that a worker has: all of them together have less than one.
+const WORKER_PERCENT: &str = "10";
+/// Records per second: several times what such a worker of an unoptimised build takes.
+const RATE: u32 = 50_000;
+const RECORDS: u32 = 320_000;
+const SHARDS: u32 = 8;
+const SOON: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn job(folder: &Path, name: &str, source: &str) -> String {
+    let (file, root) = (folder.join(format!("{name}.toml")), folder.join(name));
+    let root = root.display();
+    let text = format!(
+        r#"
+name = "{name}"
+[source]
+type = "generator"
+{source}
+[window]
+size = "1s"
+[transform]
+sql = "SELECT uuid, country, unitssold FROM source"
+[sink]
+path = "{root}/out/"
+[dead_letter]
+path = "{root}/dead/"
+[checkpoint]
+location = "{root}/checkpoint/"
+"#
+    );
+    std::fs::write(&file, text).unwrap();
+    for place in ["out", "dead", "checkpoint"] {
+        std::fs::create_dir_all(folder.join(name).join(place)).unwrap();
+    }
+    file.to_str().unwrap().to_owned()
+}
+
+/// What KEDA would ask, and do.
+struct Follower<'a> {
+    cluster: &'a mut Cluster,
+    python: Python,
+    logs: &'a Path,
+    runtime: tokio::runtime::Runtime,
+    /// In turn: the one that leads, the one that stands by.
+    controllers: Vec<String>,
+    asked: usize,
+    workers: Vec<(String, Process)>,
+    started: u32,
+    /// Every decision that was told, by term and time: a leader that is lost takes its list with it.
+    decisions: BTreeMap<(u64, i64), ScalingDecision>,
+}
+
+impl Follower<'_> {
+    fn client(&mut self) -> Option<ExternalScalerClient<Channel>> {
+        self.asked += 1;
+        let address = format!("http://{}", self.controllers[self.asked % self.controllers.len()]);
+        self.runtime.block_on(ExternalScalerClient::connect(address)).ok()
+    }
+
+    /// The metric, or none while nobody knows.
+    fn desired(&mut self) -> Option<usize> {
+        let mut client = self.client()?;
+        let scaled_object_ref = Some(ScaledObjectRef { name: "worker".into(), ..Default::default() });
+        let request = GetMetricsRequest { scaled_object_ref, metric_name: "workers_desired".into() };
+        match self.runtime.block_on(client.get_metrics(request)) {
+            Ok(answer) => {
+                let value = answer.into_inner().metric_values.remove(0);
+                assert_eq!(value.metric_value_float, value.metric_value as f64);
+                Some(usize::try_from(value.metric_value).unwrap())
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status}");
+                None
+            }
+        }
+    }
+
+    fn is_active(&mut self) -> bool {
+        until("an answer whether there is work", SOON, || {
+            let mut client = self.client()?;
+            let asked = self.runtime.block_on(client.is_active(ScaledObjectRef::default()));
+            asked.ok().map(|answer| answer.into_inner().result)
+        })
+    }
+
+    /// The one metric, and its target for each pod.
+    fn spec(&mut self) -> (String, f64) {
+        let mut client = self.client().expect("a controller answers");
+        let specs = self.runtime.block_on(client.get_metric_spec(ScaledObjectRef::default())).unwrap().into_inner();
+        let [spec] = &specs.metric_specs[..] else { panic!("{specs:?}") };
+        assert_eq!(spec.target_size as f64, spec.target_size_float);
+        (spec.metric_name.clone(), spec.target_size_float)
+    }
+
+    /// Whether there is work, as it is told at every change.
+    fn activity(&mut self) -> Streaming<IsActiveResponse> {
+        let mut client = self.client().expect("a controller answers");
+        self.runtime.block_on(client.stream_is_active(ScaledObjectRef::default())).unwrap().into_inner()
+    }
+
+    fn next(&self, activity: &mut Streaming<IsActiveResponse>) -> bool {
+        let told = self.runtime.block_on(async { tokio::time::timeout(SOON, activity.message()).await });
+        told.expect("something is told").unwrap().expect("the stream goes on").result
+    }
+
+    /// One step: as many processes as there should be.
+    fn follow(&mut self) -> Option<usize> {
+        let desired = self.desired()?;
+        while self.workers.len() < desired {
+            self.start_worker();
+        }
+        while self.workers.len() > desired {
+            let (id, throttle) = self.workers.pop().unwrap();
+            drop(throttle);
+            // The throttle may have left it stopped.
+            self.cluster.process(&id).unwrap().resume();
+            assert!(self.cluster.dismiss_worker(&id), "{id} hands its shards back and ends well");
+        }
+        self.hear();
+        Some(desired)
+    }
+
+    /// Keeps what was decided.
+    fn hear(&mut self) {
+        for address in self.controllers.clone() {
+            let asked = self.runtime.block_on(async {
+                let mut client = JobsClient::connect(format!("http://{address}")).await.ok()?;
+                client.get_scaling(GetScalingRequest::default()).await.ok()
+            });
+            let told = asked.map(|answer| answer.into_inner().decisions).unwrap_or_default();
+            self.decisions.extend(told.into_iter().map(|decision| ((decision.term, decision.at_ms), decision)));
+        }
+    }
+
+    /// The decisions, for a person who asks why a test failed.
+    fn told(&self) -> String {
+        self.decisions.values().map(|d| format!("t{} {} -> {}: {}\n", d.term, d.from, d.to, d.reason)).collect()
+    }
+
+    fn start_worker(&mut self) {
+        self.started += 1;
+        let id = format!("worker-{}", self.started);
+        self.cluster.add_worker_with(&id, &["--threads", "1", "--memory-limit", "256MiB"]);
+        let pid = self.cluster.process(&id).unwrap().pid().to_string();
+        let name = format!("throttle-{id}");
+        let throttle = self.python.start(&name, "throttle.py", &[&pid, WORKER_PERCENT], self.logs);
+        self.workers.push((id, throttle));
+    }
+}
+
+#[test]
+fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_is_lost() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let etcd = Etcd::start(folder.path());
+    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("etcd://{}", etcd.address()), None);
+    cluster.add_controller_with("controller-1", &FLAGS);
+    cluster.add_controller_with("controller-2", &FLAGS);
+    until("a leader", SOON, || cluster.leader());
+    let light = job(folder.path(), "light", "shards = 2\nrate = 20");
+    let heavy = job(
+        folder.path(),
+        "heavy",
+        &format!("shards = {SHARDS}\nrate = {RATE}\nrecords_per_shard = {}", RECORDS / SHARDS),
+    );
+    let controllers = cluster.controller_addresses().into_iter().map(|(_, address)| address).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let python = Python::new(vec![]);
+    let (logs, workers, decisions) = (folder.path(), vec![], BTreeMap::new());
+    let cluster = &mut cluster;
+    let mut follower =
+        Follower { cluster, python, logs, runtime, controllers, asked: 0, workers, started: 0, decisions };
+
+    until("one worker to be asked for", SOON, || follower.follow().filter(|desired| *desired == 1));
+    assert_eq!(follower.spec(), ("workers_desired".to_owned(), 1.0));
+    assert!(!follower.is_active(), "nothing is to be read yet");
+    let mut activities = [follower.activity(), follower.activity()];
+    assert!(activities.iter_mut().all(|activity| !follower.next(activity)), "both controllers say so");
+    follower.cluster.cli_ok(&["submit", &light]);
+    follower.cluster.cli_ok(&["submit", &heavy]);
+    follower
+        .cluster
+        .until_status("heavy", "its first records", SOON, |status| status.shards.iter().any(|shard| shard.records > 0));
+    assert!(follower.is_active());
+    assert!(activities.iter_mut().all(|activity| follower.next(activity)), "and tell it by themselves");
+
+    let (began, mut lag_max_ms) = (Instant::now(), 0);
+    loop {
+        follower.follow();
+        let status = follower.cluster.status("heavy");
+        if status.as_ref().is_some_and(|status| status.state() == JobState::Completed) {
+            break;
+        }
+        lag_max_ms = status.map_or(0, |status| status.lag_ms).max(lag_max_ms);
+        assert!(began.elapsed() < LIMIT, "{}", follower.told());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(lag_max_ms > 1_000, "one worker could keep up: {lag_max_ms} ms");
+    until("one worker again", LIMIT, || follower.follow().filter(|desired| *desired == 1));
+    assert_eq!(follower.workers.len(), 1);
+    follower.cluster.until_status("light", "no lag", SOON, |status| status.lag_ms < 2_000);
+
+    the_log_explains_each_step(&follower.decisions, &follower.told());
+    people_and_prometheus_are_told_the_same(follower.cluster);
+    for job in ["heavy", "light"] {
+        let proof: Value = serde_json::from_str(&follower.cluster.cli_ok(&["verify", job, "-o", "json"])).unwrap();
+        assert_eq!(proof["proven"], true, "{proof:#}");
+    }
+    let totals = follower.cluster.status("heavy").unwrap().totals.unwrap();
+    assert_eq!((totals.rows_in, totals.rows_out), (RECORDS.into(), RECORDS.into()));
+}
+
+fn the_log_explains_each_step(decisions: &BTreeMap<(u64, i64), ScalingDecision>, told: &str) {
+    let all: Vec<_> = decisions.values().collect();
+    for pair in all.windows(2).filter(|pair| pair[0].term == pair[1].term) {
+        assert_eq!(pair[0].to, pair[1].from, "{told}");
+    }
+    assert!(all.iter().all(|decision| !decision.reason.is_empty()), "{told}");
+    let first = all.iter().find(|decision| decision.to > decision.from).expect("more were asked for");
+    assert!(first.reason.contains("heavy"), "{told}");
+    let figures = first.figures.as_ref().unwrap();
+    assert_eq!((figures.jobs[0].job.as_str(), figures.jobs[0].places), ("heavy", SHARDS), "{told}");
+    assert!(figures.busy_permille > 600 && figures.jobs[0].work_needed > 0.6, "{told}");
+    let last = all.last().unwrap();
+    assert!(last.to == 1 && last.from > 1 && last.reason.contains("would have done"), "{told}");
+}
+
+fn people_and_prometheus_are_told_the_same(cluster: &Cluster) {
+    let said: Value = serde_json::from_str(&cluster.cli_ok(&["scaling", "light", "-o", "json"])).unwrap();
+    assert_eq!((&said["desired"], &said["max"]), (&1.into(), &4.into()), "{said:#}");
+    let text = cluster.cli_ok(&["scaling"]);
+    assert!(text.starts_with("workers:    1 there, 1 wanted (from 1 to 4)\n"), "{text}");
+    let leader = cluster.leader().unwrap();
+    for (id, _) in cluster.controller_addresses() {
+        let port = cluster.dashboard(&id).rsplit(':').next().unwrap().parse().unwrap();
+        let metrics = http_get(port, "/metrics").unwrap();
+        let told = metrics.lines().find(|line| line.starts_with("streamctl_workers_desired"));
+        assert_eq!(told, (id == leader).then_some("streamctl_workers_desired 1.0"));
+        // The page of any of them has it.
+        let answer = http_get(port, "/api/v1/scaling").unwrap();
+        assert!(answer.contains("\"desired\":1"), "{answer}");
+    }
+}
