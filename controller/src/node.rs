@@ -212,7 +212,9 @@ async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let (jobs, workers) = (node.jobs(), node.workers());
     let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
-    let scaler = ExternalScaler::new(Ask::new(node.jobs()));
+    let security = &node.parts.security;
+    let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
+    let scaler = ExternalScaler::new(ask);
     // Both versions of reflection: many clients, Python's among them, speak only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()

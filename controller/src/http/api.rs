@@ -96,8 +96,8 @@ async fn workers(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>,
     Ok(Json(json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() })))
 }
 
-async fn scaling(State(shared): State<Shared>) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.scaling(v1::GetScalingRequest::default()).await?;
+async fn scaling(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
+    let answer = shared.ask.scaling(&by, v1::GetScalingRequest::default()).await?;
     Ok(Json(names::scaling(&answer)))
 }
 

@@ -66,9 +66,9 @@ impl Ask {
     }
 
     /// How many workers there should be, and why.
-    pub async fn scaling(&self, asked: v1::GetScalingRequest) -> Result<v1::ScalingStatus, Status> {
+    pub async fn scaling(&self, by: &Asked, asked: v1::GetScalingRequest) -> Result<v1::ScalingStatus, Status> {
         let here = self.here.get_scaling(Request::new(asked.clone())).await;
-        self.or_there(here, async move |mut there| there.get_scaling(asked).await).await
+        self.or_there(by, here, async move |mut there| there.get_scaling(asked).await).await
     }
 
     async fn or_there<T>(

@@ -9,6 +9,7 @@ use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::security::gate::Asked;
 use streamctl_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef, external_scaler_server,
@@ -38,8 +39,8 @@ impl ExternalScaler {
         Self { ask, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
     }
 
-    async fn status(&self) -> Result<v1::ScalingStatus, Status> {
-        self.ask.scaling(v1::GetScalingRequest { job: String::new(), limit: 1 }).await
+    async fn status(&self, by: &Asked) -> Result<v1::ScalingStatus, Status> {
+        self.ask.scaling(by, v1::GetScalingRequest { job: String::new(), limit: 1 }).await
     }
 }
 
@@ -49,19 +50,19 @@ type Activity = Pin<Box<dyn Stream<Item = Result<IsActiveResponse, Status>> + Se
 impl external_scaler_server::ExternalScaler for ExternalScaler {
     type StreamIsActiveStream = Activity;
 
-    async fn is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
-        let status = self.status().await?;
+    async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
+        let status = self.status(&request.metadata().into()).await?;
         known(&status)?;
         Ok(Response::new(IsActiveResponse { result: status.active }))
     }
 
-    async fn stream_is_active(&self, _: Request<ScaledObjectRef>) -> Result<Response<Activity>, Status> {
+    async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Activity>, Status> {
         let many = |_| Status::resource_exhausted(format!("{STREAMS_MAX} such streams are open already"));
         let place = Arc::clone(&self.streams).try_acquire_owned().map_err(many)?;
         let (told, activity) = mpsc::channel(1);
-        let scaler = self.clone();
+        let (scaler, by) = (self.clone(), Asked::from(request.metadata()));
         tokio::spawn(async move {
-            scaler.tell_activity(told).await;
+            scaler.tell_activity(&by, told).await;
             drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(activity))))
@@ -73,12 +74,13 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+        let by = Asked::from(request.metadata());
         let name = request.into_inner().metric_name;
         if !is_ours(&name) {
             let words = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
             return Err(Status::invalid_argument(super::jobs::told(&words)));
         }
-        let desired = known(&self.status().await?)?;
+        let desired = known(&self.status(&by).await?)?;
         let value = MetricValue {
             metric_name: METRIC.into(),
             metric_value: desired.into(),
@@ -90,10 +92,10 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
 
 impl ExternalScaler {
     /// Now and at every change, until nobody listens. What can not be known for a while is not told.
-    async fn tell_activity(&self, told: mpsc::Sender<Result<IsActiveResponse, Status>>) {
+    async fn tell_activity(&self, by: &Asked, told: mpsc::Sender<Result<IsActiveResponse, Status>>) {
         let mut before = None;
         while !told.is_closed() {
-            if let Ok(status) = self.status().await
+            if let Ok(status) = self.status(by).await
                 && known(&status).is_ok()
                 && before != Some(status.active)
             {

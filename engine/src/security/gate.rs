@@ -21,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
@@ -44,6 +45,13 @@ impl Asked {
             Some(value)
         });
         Self(bearer)
+    }
+}
+
+impl From<&MetadataMap> for Asked {
+    /// Who asks over gRPC.
+    fn from(metadata: &MetadataMap) -> Self {
+        Self::of(metadata.as_ref())
     }
 }
 
