@@ -62,7 +62,7 @@ fn name(data: &[u8]) {
 
 fn submit(data: &[u8]) {
     let Ok(request) = v1::SubmitRequest::decode(data) else { return };
-    match controller_submit::parse(&request) {
+    match controller_submit::parse(&request.spec_toml, &request.base_dir) {
         Ok(spec) => assert!(!spec.name.as_str().is_empty()),
         Err(status) => refusal(&status),
     }
