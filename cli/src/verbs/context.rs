@@ -249,7 +249,13 @@ mod tests {
         let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
         let said = |verb: ContextVerb| {
             let (mut out, data, _) = captured(Format::Json);
-            run(&verb, Flags { controller: Some("http://a:1"), context: None }, &from, &mut out).unwrap();
+            run(
+                &verb,
+                Flags { controller: Some("http://a:1"), context: None, files: &Files::default() },
+                &from,
+                &mut out,
+            )
+            .unwrap();
             serde_json::from_str::<serde_json::Value>(&data.text()).unwrap()
         };
         let add = AddArgs { name: "dev".into(), ..Default::default() };

@@ -63,7 +63,7 @@ impl From<SecurityError> for CliError {
 mod tests {
     use super::*;
     use crate::output::Format;
-    use crate::output::tests::captured;
+    use crate::output::tests::{captured, documented};
     use std::os::unix::fs::PermissionsExt;
     use streamctl_engine::security::AccessTable;
 
@@ -79,6 +79,10 @@ mod tests {
         assert!(caller.may(Role::Operate) && !caller.may(Role::Admin));
         assert!(!data.text().contains(token.reveal()) && !notes.text().contains(token.reveal()));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (mut json, told, _) = captured(Format::Json);
+        let other = NewArgs { name: "x".into(), role: Role::View, out: Some(folder.path().join("x")) };
+        run(&TokenVerb::New(other), &mut json).unwrap();
+        documented("token new", &serde_json::from_str(&told.text()).unwrap());
         let error = run(&verb, &mut out).unwrap_err();
         assert!(error.hint().unwrap().contains("--out") && error.exit_code() == 1, "{error}");
         let bad = NewArgs { name: "a b".into(), role: Role::View, out: Some(path.clone()) };
