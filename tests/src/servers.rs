@@ -180,8 +180,7 @@ impl Etcd {
             ["--cert-file", &own.cert],
             ["--key-file", &own.key],
             ["--trusted-ca-file", &ca],
-            ["--client-cert-auth", "true"],
-            ["--log-level", "warn"],
+            ["--client-cert-auth=true", "--log-level=warn"],
         ];
         let launch = Launch::new("etcd", server_program("etcd"), flags.as_flattened(), folder);
         let mut etcd = Self { process: launch.start(), launch, port, health };
