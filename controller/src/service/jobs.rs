@@ -292,13 +292,12 @@ mod tests {
     fn a_job_on_folders_of_the_machines_needs_more_than_the_right_to_run_jobs() {
         let spec_toml = include_str!("../../../deploy/jobs/sales-by-country.toml").to_owned();
         let local = spec_toml.replace("s3://my-bucket/output/lab4/sales/", "/etc/");
-        let submit = |spec_toml: &str| v1::SubmitRequest { spec_toml: spec_toml.to_owned(), ..Default::default() };
         let of = |role| Caller { name: Some("ci".into()), role: Some(role) };
-        assert!(check_places(&submit(&spec_toml), &of(Role::Operate)).is_ok());
-        let refused = check_places(&submit(&local), &of(Role::Operate)).unwrap_err();
+        assert!(check_places(&spec_toml, "", &of(Role::Operate)).is_ok());
+        let refused = check_places(&local, "", &of(Role::Operate)).unwrap_err();
         assert!(refused.message().contains("/etc/ is a folder") && refused.message().contains("hint: "), "{refused}");
-        assert!(check_places(&submit(&local), &of(Role::Admin)).is_ok());
-        assert!(check_places(&submit(&local), &Caller::ANYBODY).is_ok());
+        assert!(check_places(&local, "", &of(Role::Admin)).is_ok());
+        assert!(check_places(&local, "", &Caller::ANYBODY).is_ok());
     }
 
     #[test]
