@@ -78,8 +78,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::field_reassign_with_default, reason = "its other fields are the engine's own")]
     fn a_worker_that_others_reach_is_not_opened_by_a_controller_that_asks_nobody() {
-        let security = Security { must_ask: true, ..Security::default() };
+        let mut security = Security::default();
+        security.must_ask = true;
         let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));
         [&exposed, &here].into_iter().for_each(|protection| protection.told(v1::Access::default()).unwrap());
         assert!(matches!(now(&exposed), Policy::Closed(NOBODY_ASKS)));
