@@ -293,6 +293,9 @@ async fn campaign(me: &LeaderRecord, parts: &Parts, leading: &watch::Sender<Lead
         loop {
             match parts.store.campaign(me).await {
                 Ok(leadership) => return leadership,
+                Err(StoreError::Refused { reason, hint }) => {
+                    tracing::warn!(error = reason, hint, "campaign failed, trying again");
+                }
                 Err(error) => tracing::warn!(error = describe(&error), "campaign failed, trying again"),
             }
             tokio::time::sleep(RETRY_WAIT).await;
