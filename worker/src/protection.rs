@@ -78,7 +78,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::field_reassign_with_default, reason = "its other fields are the engine's own")]
     fn a_worker_that_others_reach_is_not_opened_by_a_controller_that_asks_nobody() {
         let mut security = Security::default();
         security.must_ask = true;

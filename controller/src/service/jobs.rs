@@ -290,10 +290,10 @@ mod tests {
 
     #[test]
     fn a_job_on_folders_of_the_machines_needs_more_than_the_right_to_run_jobs() {
-        let spec_toml = include_str!("../../../deploy/jobs/sales-by-country.toml");
+        let spec_toml = include_str!("../../../deploy/jobs/sales-by-country.toml").to_owned();
         let local = spec_toml.replace("s3://my-bucket/output/lab4/sales/", "/etc/");
         let of = |role| Caller { name: Some("ci".into()), role: Some(role) };
-        assert!(check_places(spec_toml, "", &of(Role::Operate)).is_ok());
+        assert!(check_places(&spec_toml, "", &of(Role::Operate)).is_ok());
         let refused = check_places(&local, "", &of(Role::Operate)).unwrap_err();
         assert!(refused.message().contains("/etc/ is a folder") && refused.message().contains("hint: "), "{refused}");
         assert!(check_places(&local, "", &of(Role::Admin)).is_ok());

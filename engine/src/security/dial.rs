@@ -233,6 +233,8 @@ pub fn cause_of(status: Status) -> Status {
 fn trust_hint(text: &str) -> Option<&'static str> {
     let hints = [
         ("UnknownIssuer", "name the certificate of who signed it (--ca, or --tls-ca)"),
+        // An authority of the same name, with another key.
+        ("BadSignature", "name the certificate of who signed it (--ca, or --tls-ca)"),
         (
             "NotValidForName",
             "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",

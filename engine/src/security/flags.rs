@@ -13,7 +13,7 @@ use super::tls::{self, Pair, ServerTls};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -61,7 +61,7 @@ impl SecurityFlags {
     pub fn open(&self, access: Option<&PathBuf>, token: Option<&PathBuf>) -> Result<Security, SecurityError> {
         let pair = self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| Pair { cert, key });
         let tls = pair.as_ref().map(|pair| tls::server(pair, self.tls_client_ca.as_ref(), access.is_some()));
-        let (tls, access) = (tls.transpose()?, access.map(access_file).transpose()?);
+        let (tls, access) = (tls.transpose()?, access.map(|path| access_file(path)).transpose()?);
         if let Some(tls) = &tls {
             tls.keep_fresh();
         }
@@ -115,8 +115,8 @@ fn host_of(rest: &str) -> &str {
     }
 }
 
-fn access_file(path: &PathBuf) -> Result<Arc<Reloading<Policy>>, SecurityError> {
-    Reloading::load("access", vec![path.clone()], |contents| {
+fn access_file(path: &Path) -> Result<Arc<Reloading<Policy>>, SecurityError> {
+    Reloading::load("access", vec![path.to_owned()], |contents| {
         let text = std::str::from_utf8(&contents[0]);
         let text = text.map_err(|_| SecurityError::new("is not text", "it is a TOML file; see docs/security.md"))?;
         AccessTable::parse(text).map(Policy::Table)
