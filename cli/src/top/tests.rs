@@ -52,9 +52,9 @@ fn names(model: &Model) -> Vec<&str> {
 fn jobs_workers_and_keys_have_their_place_on_80_by_24() {
     let lines = screen(&three(), 80, 24);
     assert_eq!(lines[0], "streamctl top  3 jobs, 2 workers, every 1s  http://127.0.0.1:7070");
-    assert_eq!(lines[1], "JOB              STATE     EPOCH    LAG      ROWS/S    READ/S     DEAD    SHARDS");
-    assert_eq!(lines[2], "> clicks         running   0        50 ms    900       900 KiB    0       0");
-    assert_eq!(lines[3], "  orders         running   0        9.0 s    10        10 KiB     0       0");
+    assert_eq!(lines[1], "JOB                     STATE     EPOCH   LAG     ROWS/S  READ/S   DEAD   SHARDS");
+    assert_eq!(lines[2], "> clicks                running   0       50 ms   900     900 KiB  0      0");
+    assert_eq!(lines[3], "  orders                running   0       9.0 s   10      10 KiB   0      0");
     assert!(lines[20].starts_with("WORKER") && lines[21].starts_with("  w-1"), "{lines:#?}");
     assert!(lines[23].starts_with("q leave  j/k move  enter shards  s order: name"), "{lines:#?}");
 }

@@ -88,13 +88,13 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let [above, between, below] =
         Layout::vertical([Constraint::Min(3), Constraint::Length(1), Constraint::Length(rows)]).areas(area);
     let widths = [
-        Constraint::Min(16),
+        Constraint::Min(20),
         Constraint::Length(9),
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(10),
         Constraint::Length(7),
+        Constraint::Length(7),
+        Constraint::Length(7),
+        Constraint::Length(8),
+        Constraint::Length(6),
         Constraint::Length(6),
     ];
     let cells = vec!["JOB", "STATE", "EPOCH", "LAG", "ROWS/S", "READ/S", "DEAD", "SHARDS"];
