@@ -10,7 +10,7 @@ use std::time::Instant;
 use streamctl_proto::WorkerId;
 
 /// Shards of all jobs together, a hundred to a job, ten to a worker.
-pub(super) const CURVE: [usize; 3] = [100, 1_000, 10_000];
+const CURVE: [usize; 3] = [100, 1_000, 10_000];
 pub(super) const SHARDS_PER_JOB: usize = 100;
 pub(super) const SHARDS_PER_WORKER: usize = 10;
 /// Windows that are measured; the first is not.

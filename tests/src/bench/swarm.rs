@@ -3,7 +3,7 @@
 //! Owns: the workers in this process, what is measured of the controller. Does not own: its program ([`Cluster`]).
 //! Rule: CPU time, not wall time: the machine does other things too.
 
-use super::control::{CURVE, SHARDS_PER_JOB, SHARDS_PER_WORKER};
+use super::control::{SHARDS_PER_JOB, SHARDS_PER_WORKER};
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
 use super::sheet::{Mark, Sheet, percentile};
 use crate::cluster::Cluster;
@@ -19,7 +19,10 @@ use streamctl_worker::node::{self, Parts};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// In which a thousand workers are given ten thousand shards.
+/// Shards of all jobs together. Ten times as many are a thousand real workers, whose own work is more than two cores can
+/// do: what the core does with them is in [`super::control`].
+const CURVE: [usize; 2] = [100, 1_000];
+/// In which a hundred workers are given a thousand shards.
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
 
 /// Workers of the real kind, in this process, each with its own session and Flight service; they end with it.
