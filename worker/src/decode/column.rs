@@ -140,6 +140,7 @@ impl Column {
     /// Adds what [`Column::convert`] gave. The casts are within the range that it checked.
     pub fn append(&mut self, cell: &Cell, span: Span, text: &str) {
         match (self, cell) {
+            (Self::Text(builder), Cell::Text) if span.kind == Kind::Null => builder.append_null(),
             (Self::Text(builder), Cell::Text) if span.kind == Kind::Escaped => {
                 unescape(span.of(text), builder).expect("escapes were validated, and a builder takes any text");
                 builder.append_value("");

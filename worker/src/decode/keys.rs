@@ -12,16 +12,47 @@ const KEYS_REMEMBERED_MAX: usize = 1_024;
 const REMEMBERED_BYTES_MAX: usize = 256;
 /// How far ahead of the expected key to look, for records that leave some out.
 const LOOK_AHEAD: usize = 4;
+/// Bytes of a key that are compared at once.
+const HEAD: usize = 16;
 
 /// Which keys are columns.
 #[derive(Debug)]
 pub(super) struct Keys {
     columns: HashMap<String, usize>,
     /// Keys as written, in the order of the records; a record mostly has the keys of the one before it.
-    order: Vec<(Box<str>, Option<usize>)>,
+    order: Vec<(Written, Option<usize>)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
     scratch: String,
+}
+
+/// A key as it was written, from its opening quote to its colon: what is known of it holds wherever these bytes stand.
+#[derive(Debug)]
+struct Written {
+    bytes: Box<[u8]>,
+    /// The first of them as one number, and which of its bits count.
+    head: u128,
+    mask: u128,
+}
+
+impl Written {
+    fn new(bytes: &[u8]) -> Self {
+        let (mut head, mut mask) = ([0; HEAD], [0; HEAD]);
+        for ((head, mask), byte) in head.iter_mut().zip(&mut mask).zip(bytes) {
+            (*head, *mask) = (*byte, 0xFF);
+        }
+        Self { bytes: bytes.into(), head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask) }
+    }
+
+    /// Whether it stands at the front. Most keys are short, and most records go on behind them.
+    #[inline]
+    fn begins(&self, rest: &[u8]) -> bool {
+        match rest.first_chunk::<HEAD>() {
+            Some(head) if u128::from_le_bytes(*head) & self.mask != self.head => false,
+            Some(_) if self.bytes.len() <= HEAD => true,
+            _ => rest.starts_with(&self.bytes),
+        }
+    }
 }
 
 impl Keys {
@@ -35,15 +66,20 @@ impl Keys {
         self.cursor = 0;
     }
 
-    /// The column of a key, as it stands between its quotes. `None`: nobody wants it.
-    pub fn find(&mut self, raw: &str, escaped: bool) -> Option<usize> {
-        let ahead = self.order[self.cursor..].iter().take(LOOK_AHEAD).position(|(key, _)| **key == *raw);
-        if let Some(ahead) = ahead {
-            self.cursor += ahead + 1;
-            return self.order[self.cursor - 1].1;
-        }
+    /// The key that `rest` begins with, if it is one that was expected: its bytes with its colon, and its column.
+    #[inline]
+    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+        let ahead = self.order[self.cursor..].iter().take(LOOK_AHEAD).position(|(key, _)| key.begins(rest))?;
+        let (key, column) = &self.order[self.cursor + ahead];
+        self.cursor += ahead + 1;
+        Some((key.bytes.len(), *column))
+    }
+
+    /// The column of a key that was not expected; `raw` stands between its quotes, `written` goes to its colon. `None`:
+    /// nobody wants it.
+    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<usize> {
         let column = self.look_up(raw, escaped);
-        self.remember(raw, column);
+        self.remember(written, column);
         column
     }
 
@@ -62,11 +98,11 @@ impl Keys {
         self.columns.get(&self.scratch).copied()
     }
 
-    fn remember(&mut self, raw: &str, column: Option<usize>) {
-        if raw.len() > REMEMBERED_BYTES_MAX {
+    fn remember(&mut self, written: &[u8], column: Option<usize>) {
+        if written.len() > REMEMBERED_BYTES_MAX {
             return;
         }
-        if let Some(known) = self.order.iter().position(|(key, _)| **key == *raw) {
+        if let Some(known) = self.order.iter().position(|(key, _)| *key.bytes == *written) {
             self.cursor = known + 1;
             return;
         }
@@ -74,7 +110,7 @@ impl Keys {
             self.order.clear();
             self.cursor = 0;
         }
-        self.order.insert(self.cursor, (raw.into(), column));
+        self.order.insert(self.cursor, (Written::new(written), column));
         self.cursor += 1;
     }
 }

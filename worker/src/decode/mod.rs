@@ -19,7 +19,7 @@ pub mod unpack;
 
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use column::{Cell, Column, type_name};
 use keys::Keys;
 pub use scan::{JSON_DEPTH_MAX, Syntax};
@@ -97,6 +97,8 @@ pub struct Decoder {
     /// Of the row being read, one per wanted column.
     spans: Vec<Span>,
     cells: Vec<Cell>,
+    /// Wanted columns whose values are converted; text is taken as it is.
+    typed: Vec<usize>,
     scratch: String,
     /// Text bytes per column in the last batch: the next one will be like it.
     text_bytes: Vec<usize>,
@@ -124,7 +126,8 @@ impl Decoder {
         }
         Ok(Self {
             spans: vec![Span::NULL; fields.len()],
-            cells: vec![Cell::Null; fields.len()],
+            cells: fields.iter().map(|field| if is_text(field) { Cell::Text } else { Cell::Null }).collect(),
+            typed: (0..fields.len()).filter(|index| !is_text(&fields[*index])).collect(),
             text_bytes: vec![0; fields.len()],
             scratch: String::new(),
             keys: Keys::new(columns),
@@ -202,7 +205,7 @@ impl Decoder {
 
     fn columns(&self, rows: usize) -> Vec<Column> {
         let fields = self.schema.fields().iter().zip(&self.text_bytes);
-        let column = |(field, bytes): (&Arc<arrow::datatypes::Field>, &usize)| {
+        let column = |(field, bytes): (&Arc<Field>, &usize)| {
             Column::new(field.data_type(), rows, *bytes).expect("types were checked by `new`")
         };
         fields.map(column).collect()
@@ -211,10 +214,9 @@ impl Decoder {
     fn row(&mut self, payload: &[u8], columns: &mut [Column]) -> Result<(), Bad> {
         let text = std::str::from_utf8(payload).map_err(|error| Syntax::Utf8 { at: error.valid_up_to() })?;
         self.scan(text)?;
-        for (index, column) in columns.iter().enumerate() {
-            self.cells[index] = column
-                .convert(self.spans[index], text, &mut self.scratch)
-                .ok_or_else(|| self.bad_value(index, text))?;
+        for &index in &self.typed {
+            let cell = columns[index].convert(self.spans[index], text, &mut self.scratch);
+            self.cells[index] = cell.ok_or_else(|| self.bad_value(index, text))?;
         }
         for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
             column.append(cell, *span, text);
@@ -229,14 +231,29 @@ impl Decoder {
         let mut scanner = Scanner::new(text);
         let mut more = scanner.begin_object()?;
         while more {
-            let key = scanner.key()?;
+            let column = match self.keys.expected(scanner.rest()) {
+                Some((length, column)) => {
+                    scanner.known_key(length);
+                    column
+                }
+                None => self.unexpected_key(&mut scanner, text)?,
+            };
             let value = scanner.value()?;
-            if let Some(column) = self.keys.find(key.of(text), key.kind == scan::Kind::Escaped) {
+            if let Some(column) = column {
                 self.spans[column] = value;
             }
             more = scanner.more()?;
         }
         scanner.end()
+    }
+
+    /// Reads a key that is not the next of those that records had so far.
+    #[cold]
+    fn unexpected_key(&mut self, scanner: &mut Scanner<'_>, text: &str) -> Result<Option<usize>, Syntax> {
+        let rest = scanner.rest();
+        let key = scanner.key()?;
+        let written = &rest[..rest.len() - scanner.rest().len()];
+        Ok(self.keys.find(key.of(text), key.kind == scan::Kind::Escaped, written.trim_ascii_end()))
     }
 
     #[cold]
@@ -253,6 +270,10 @@ impl Decoder {
         }
         Bad::Value { column: field.name().clone(), type_name: type_name(field.data_type()), value }
     }
+}
+
+fn is_text(field: &Field) -> bool {
+    *field.data_type() == DataType::Utf8
 }
 
 /// How many of the first records fit; at least one.

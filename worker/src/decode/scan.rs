@@ -4,6 +4,7 @@
 //! Rule: everything is validated, also what nobody reads; a span that was handed out holds a whole, valid value.
 
 use std::fmt;
+use wide::u8x16;
 
 /// Objects and arrays inside each other, the record's own object counted.
 pub const JSON_DEPTH_MAX: usize = 64;
@@ -59,8 +60,10 @@ pub enum Syntax {
     },
 }
 
-/// What kind of value a span holds.
+/// What kind of value a span holds. As wide as a word, so that a span has no gaps: they are copied for every value, and a
+/// processor waits when it reads a word of which only a byte was just written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub(crate) enum Kind {
     /// `null`, or no value at all.
     Null,
@@ -122,6 +125,19 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
+    /// What is not read yet.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Takes a key and its colon, which are known to stand here and to be so long.
+    #[inline]
+    pub fn known_key(&mut self, length: usize) {
+        self.at += length;
+        self.white_space();
+    }
+
     /// A key and its colon.
     pub fn key(&mut self) -> Result<Span, Syntax> {
         if self.bytes.get(self.at) != Some(&b'"') {
@@ -138,6 +154,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// What comes after a value of the record's object: `true` when a key follows, `false` when the object is over.
+    #[inline]
     pub fn more(&mut self) -> Result<bool, Syntax> {
         self.white_space();
         match self.bytes.get(self.at) {
@@ -186,7 +203,25 @@ impl<'a> Scanner<'a> {
     }
 
     /// Any value of the record's object.
+    #[inline]
     pub fn value(&mut self) -> Result<Span, Syntax> {
+        self.short_string().map_or_else(|| self.any_value(), Ok)
+    }
+
+    /// A plain string that ends within a block, as most do. None: it is something else, and nothing was read.
+    #[inline]
+    fn short_string(&mut self) -> Option<Span> {
+        let block = self.rest().strip_prefix(b"\"")?.first_chunk::<BLOCK>()?;
+        let length = ends(block).trailing_zeros() as usize;
+        if block.get(length) != Some(&b'"') {
+            return None;
+        }
+        let start = self.at + 1;
+        self.at = start + length + 1;
+        Some(Span { kind: Kind::Plain, start, end: start + length })
+    }
+
+    fn any_value(&mut self) -> Result<Span, Syntax> {
         match self.bytes.get(self.at) {
             Some(b'{' | b'[') => {
                 let start = self.at;
@@ -378,49 +413,29 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Short strings are looked at in words, and what is behind them in blocks.
-const WORDS_FIRST: usize = 32;
-/// Bytes that the compiler compares at once.
-const BLOCK: usize = 32;
+/// Bytes that are compared with one instruction.
+const BLOCK: usize = 16;
 
 /// How many bytes from the front are neither a quote, a backslash nor a control character.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    let first = plain_words(&bytes[..bytes.len().min(WORDS_FIRST)]);
-    if first < WORDS_FIRST {
-        return first;
-    }
-    let (blocks, _) = bytes[WORDS_FIRST..].as_chunks::<BLOCK>();
-    let plain = blocks.iter().take_while(|block| is_plain(block)).count();
-    let at = WORDS_FIRST + plain * BLOCK;
-    at + plain_words(&bytes[at..])
-}
-
-/// One comparison for each byte, none of which decides what is done next: vector instructions do them all.
-fn is_plain(block: &[u8; BLOCK]) -> bool {
-    let ends = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20);
-    !block.iter().fold(false, |any, byte| any | ends(byte))
-}
-
-/// As [`plain_prefix`], eight bytes at a time. A lane's high bit is set when its byte is one of them; lanes above the
-/// first such one may be wrong, which is why only the lowest counts.
-fn plain_words(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let mut at = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes"));
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let hits = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        if hits & HIGHS != 0 {
-            return at + (hits & HIGHS).trailing_zeros() as usize / 8;
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    for (number, block) in blocks.iter().enumerate() {
+        let ends = ends(block);
+        if ends != 0 {
+            return number * BLOCK + ends.trailing_zeros() as usize;
         }
-        at += 8;
     }
-    let rest = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F));
-    rest.map_or(bytes.len(), |found| at + found)
+    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F));
+    bytes.len() - rest.len() + end.unwrap_or(rest.len())
+}
+
+/// A bit for each byte that ends plain text, that of the first one lowest.
+#[inline]
+fn ends(block: &[u8; BLOCK]) -> u32 {
+    let bytes = u8x16::from(*block);
+    let control = bytes.min(u8x16::splat(0x1F)).simd_eq(bytes);
+    let ends = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control;
+    ends.to_bitmask()
 }
 
 /// Writes a string's text without its escapes. `raw` must come from a span of kind [`Kind::Escaped`].
@@ -465,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_string_s_plain_part_ends_at_the_first_byte_that_is_not_plain_wherever_it_stands() {
-        for length in 0..=WORDS_FIRST + 3 * BLOCK {
+        for length in 0..=4 * BLOCK {
             let plain = "aé~".bytes().cycle().take(length).collect::<Vec<u8>>();
             assert_eq!(plain_prefix(&plain), length);
             for (at, end) in (0..length).flat_map(|at| [b'"', b'\\', 0x00, 0x1f].map(|end| (at, end))) {

@@ -238,6 +238,27 @@ fn keys_are_compared_without_regard_to_case_and_the_last_one_counts() {
 }
 
 #[test]
+fn keys_that_were_seen_are_known_again_however_they_are_written() {
+    let mut decoder = all(&text_schema(&["a", "ab", "a_key_of_more_than_sixteen_bytes"]));
+    let written = [
+        r#"{"a":"1","ab":"2","a_key_of_more_than_sixteen_bytes":"3"}"#,
+        r#"{"a": "1", "ab":   "2", "a_key_of_more_than_sixteen_bytes" : "3" }"#,
+        "{ \"a\"\n:\t\"1\",\"ab\" :\"2\",\r\n\"a_key_of_more_than_sixteen_bytes\":\"3\"}",
+        r#"{"ab":"2","a":"1","a_key_of_more_than_sixteen_bytes":"3"}"#,
+        r#"{"a_key_of_more_than_sixteen_bytez":"0","A":"1","\u0061b":"2","a_key_of_more_than_sixteen_byteS":"3"}"#,
+    ];
+    let payloads: Vec<&[u8]> = written.iter().chain(&written).map(|text| text.as_bytes()).collect();
+    let decoded = decode(&mut decoder, &payloads);
+    assert_eq!((decoded.batch.num_rows(), decoded.bad), (payloads.len(), vec![]));
+    for (column, value) in ["1", "2", "3"].into_iter().enumerate() {
+        assert_eq!(texts(&decoded.batch, column), vec![Some(value.to_owned()); payloads.len()]);
+    }
+    // A key that begins like one that is known, and a known one without its colon.
+    let others: [&[u8]; 2] = [br#"{"a""#, br#"{"a"#];
+    assert_eq!(decode(&mut decoder, &others).bad.len(), 2);
+}
+
+#[test]
 fn a_value_that_is_overwritten_need_not_fit() {
     assert_eq!(one(&DataType::Int32, "\"x\",\"C\":5"), "5");
     assert_eq!(one(&DataType::Int32, "5,\"C\":\"x\""), "bad");
