@@ -5,6 +5,8 @@
 //! A staged file lies in its object's own folder (a rename never crosses file systems) as `.<name>.<random>.staged`:
 //! no reader takes names that begin with a dot, nor that extension.
 
+mod writer;
+
 use super::staged_name::made_for_job;
 use super::{INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
 use crate::clock::now_ms;
@@ -15,9 +17,9 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
-use tokio::io::AsyncWriteExt;
+use writer::LocalWriter;
 
 /// What staged files end in.
 const STAGED_SUFFIX: &str = ".staged";
@@ -91,7 +93,7 @@ impl Storage for LocalStorage {
         });
         let (staged, file) = staged.await?;
         let (location, file) = (location.to_owned(), tokio::fs::File::from_std(file));
-        Ok(Box::new(LocalWriter { location, staged: Unfinished(Some(staged)), file, size: 0, crc32c: 0 }))
+        Ok(Box::new(LocalWriter::new(location, staged, file)))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
@@ -341,61 +343,6 @@ fn failed(path: &Path, error: &io::Error) -> StorageError {
         _ => return StorageError::Unavailable { location, reason },
     };
     StorageError::Refused { location, reason, hint: hint.to_owned() }
-}
-
-struct LocalWriter {
-    location: String,
-    staged: Unfinished,
-    file: tokio::fs::File,
-    size: u64,
-    crc32c: u32,
-}
-
-/// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that is full would be
-/// filled further by every try otherwise.
-struct Unfinished(Option<PathBuf>);
-
-impl Unfinished {
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new(""))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(staged) = self.0.take()
-            && let Err(error) = fs::remove_file(&staged)
-        {
-            tracing::warn!(staged = %staged.display(), %error, "staged file stays until a sweep");
-        }
-    }
-}
-
-#[async_trait]
-impl StagedWriter for LocalWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        self.file.write_all(&bytes).await.map_err(|error| failed(self.staged.path(), &error))?;
-        self.size += bytes.len() as u64;
-        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
-        Ok(())
-    }
-
-    async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
-        let Self { location, staged: mut unfinished, mut file, size, crc32c } = *self;
-        let done = async {
-            file.flush().await?;
-            file.sync_all().await
-        };
-        done.await.map_err(|error| failed(unfinished.path(), &error))?;
-        let folder = unfinished.path().to_owned();
-        // The staged name must survive as well: a report that was accepted is never read again.
-        blocking(&location, move |_| sync_folder_of(&folder).map_err(|error| failed(&folder, &error))).await?;
-        let staged = unfinished.0.take().unwrap_or_default();
-        let staging = Staging::File { staged_path: staged.to_string_lossy().into_owned() };
-        Ok(StagedObject { kind, location, size, crc32c, rows, staging })
-    }
-
-    async fn abort(self: Box<Self>) {}
 }
 
 #[cfg(test)]

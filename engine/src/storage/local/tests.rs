@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::storage::contract;
+use streamctl_proto::report::ObjectKind;
 
 /// A folder of its own, removed at the end.
 struct Scratch(PathBuf);
@@ -121,6 +122,21 @@ async fn a_writer_that_is_dropped_or_aborted_leaves_nothing() {
         }
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_the_disk_begins_with_early_is_all_there() {
+    let scratch = Scratch::new();
+    let location = scratch.location().join("large.bin");
+    let mut writer = LocalStorage.stage(&location).await.unwrap();
+    let chunks: Vec<Bytes> = (0..=u8::MAX).map(|n| Bytes::from(vec![n; 100_000])).collect();
+    for chunk in &chunks {
+        writer.write(chunk.clone()).await.unwrap();
+    }
+    let object = writer.finish(ObjectKind::Data, 1).await.unwrap();
+    LocalStorage.publish(&object).await.unwrap();
+    assert_eq!(LocalStorage.get(&location, 1 << 30).await.unwrap(), chunks.concat());
+    assert_eq!(LocalStorage.inspect(&location, Look::AtContent).await.unwrap().crc32c, Some(object.crc32c));
 }
 
 #[tokio::test]
