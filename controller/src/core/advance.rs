@@ -112,6 +112,7 @@ impl Core {
             }
             self.tasks_given += 1;
             let id = TaskId { term, counter: self.tasks_given };
+            self.homes.give(id, name);
             out.push(start(job, id, worker, shards));
         }
         // Planning again after a plan was carried out plans nothing (I8).

@@ -7,7 +7,7 @@
 use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
 use super::{Core, EndedShard, Event, Job, KnownShard, RunningTask};
 use crate::shards::SHARDS_MAX;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::convert::BadMessage;
 use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
 use streamctl_proto::spec::{Location, PartitionColumn};
@@ -32,6 +32,28 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 pub const CHILDREN_MAX: usize = 16;
 
 type Checked = Result<(), BadMessage>;
+
+/// The shards of a task.
+enum Shards<'a> {
+    Given(&'a BTreeSet<ShardId>),
+    Offered(&'a BTreeMap<ShardId, Position>),
+}
+
+impl Shards<'_> {
+    fn contains(&self, id: &ShardId) -> bool {
+        match self {
+            Self::Given(shards) => shards.contains(id),
+            Self::Offered(base) => base.contains_key(id),
+        }
+    }
+
+    fn all(&self, holds: impl Fn(&ShardId) -> bool) -> bool {
+        match self {
+            Self::Given(shards) => shards.iter().all(holds),
+            Self::Offered(base) => base.keys().all(holds),
+        }
+    }
+}
 
 fn bad<T>(field: &'static str, problem: impl ToString) -> Result<T, BadMessage> {
     Err(BadMessage { field, problem: problem.to_string() })
@@ -58,7 +80,7 @@ impl Core {
                 None => Ok(()),
             },
             Event::Progressed { worker, task, watermark_ms, .. } => match self.task_of(worker, *task) {
-                Some((job, shards)) => check_watermark(*watermark_ms, shards.iter().all(|id| has_ended(job, id))),
+                Some((job, shards)) => check_watermark(*watermark_ms, shards.all(|id| has_ended(job, id))),
                 None => Ok(()),
             },
             Event::ShardEnded { worker, task, ended } => match self.task_of(worker, *task) {
@@ -71,16 +93,17 @@ impl Core {
 
     /// A live task of this worker: its job and its shards. One that waits for its adoption was checked as it was offered,
     /// and what it says meanwhile is checked as if all its shards had ended.
-    fn task_of(&self, worker: &WorkerId, id: TaskId) -> Option<(&Job, BTreeSet<ShardId>)> {
-        let live = self.jobs.values().find_map(|job| {
+    fn task_of(&self, worker: &WorkerId, id: TaskId) -> Option<(&Job, Shards<'_>)> {
+        let live = || {
+            let job = self.jobs.get(self.homes.name_of(id)?)?;
             let task = job.tasks.get(&id).filter(|task| task.worker == *worker)?;
-            Some((job, task.shards.clone()))
-        });
-        let waiting = || {
-            let (_, running) = self.offered.iter().find(|(owner, running)| owner == worker && running.task == id)?;
-            Some((self.jobs.get(&running.job)?, running.base.keys().cloned().collect()))
+            Some((job, Shards::Given(&task.shards)))
         };
-        live.or_else(waiting)
+        let waiting = || {
+            let running = self.offers.get(worker, id)?;
+            Some((self.jobs.get(&running.job)?, Shards::Offered(&running.base)))
+        };
+        live().or_else(waiting)
     }
 
     fn check_tasks(&self, tasks: &[RunningTask]) -> Checked {
@@ -104,8 +127,8 @@ fn has_ended(job: &Job, id: &ShardId) -> bool {
 }
 
 /// The report has shards of its task only.
-fn own(shards: &BTreeSet<ShardId>, report: &Report) -> Checked {
-    match report.ranges.keys().find(|id| !shards.contains(*id)) {
+fn own(shards: &Shards<'_>, report: &Report) -> Checked {
+    match report.ranges.keys().find(|id| !shards.contains(id)) {
         Some(foreign) => bad("ranges", format_args!("shard {foreign:?} is not one of {}", report.task)),
         None => Ok(()),
     }
@@ -113,7 +136,7 @@ fn own(shards: &BTreeSet<ShardId>, report: &Report) -> Checked {
 
 /// Whether a task that a worker says it runs can be one of this job.
 fn check_task(job: &Job, running: &RunningTask) -> Checked {
-    let (resolved, shards) = (&job.resolved, running.base.keys().cloned().collect());
+    let (resolved, shards) = (&job.resolved, Shards::Offered(&running.base));
     ensure(!running.base.is_empty(), "tasks.shards", format_args!("{} has none", running.task))?;
     running.base.keys().try_for_each(check_shard)?;
     for report in &running.reports {
@@ -130,7 +153,7 @@ fn check_task(job: &Job, running: &RunningTask) -> Checked {
     for ended in &running.ended {
         check_ended(job, &shards, ended)?;
     }
-    let all_ended = shards.iter().all(|id| running.ended.iter().any(|ended| ended.shard == *id));
+    let all_ended = shards.all(|id| running.ended.iter().any(|ended| ended.shard == *id));
     check_watermark(running.watermark_ms, all_ended)
 }
 
@@ -181,7 +204,7 @@ fn is_text(text: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
 }
 
-fn check_ended(job: &Job, shards: &BTreeSet<ShardId>, ended: &EndedShard) -> Checked {
+fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
     ensure(shards.contains(&ended.shard), "ended.shard", format_args!("{:?} is not its task's", ended.shard))?;
     let floor_ms = ended.floor_ms;
     let begins = is_nameable(floor_ms) && floor_ms.rem_euclid(job.resolved.spec.window.ms()) == 0;

@@ -4,6 +4,17 @@
 
 use super::*;
 
+/// Between two times that all jobs are planned anew. The first worker that comes or goes is seen to at once; when a
+/// thousand do, planning for each of them would take longer than they may be silent.
+const PLAN_ALL_INTERVAL_MS: i64 = 250;
+
+/// When all jobs are planned anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plans {
+    due: bool,
+    not_before_ms: i64,
+}
+
 /// Which jobs to look at after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Concern {
@@ -44,26 +55,38 @@ impl Core {
             | Event::TaskEnded { task, .. } => self.job_with(*task),
             Event::Reported { report, .. } => self.job_with(report.task),
             Event::EffectDelayed { .. } => Concern::Nothing,
-            Event::WorkerHeard { worker, .. } => match self.workers.get(worker) {
-                Some(worker) if worker.lost => Concern::All,
-                _ => Concern::Nothing,
-            },
+            // What it goes on with may make a window whole; where shards belong is seen to on its own.
+            Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Concern::All,
             Event::WorkerJoined { .. }
+            | Event::WorkerHeard { .. }
             | Event::WorkerDisconnected { .. }
-            | Event::WorkerLeaving { .. }
-            | Event::Ticked => Concern::All,
+            | Event::WorkerLeaving { .. } => Concern::Nothing,
+            Event::Ticked => Concern::All,
         }
     }
 
     fn job_with(&self, task: TaskId) -> Concern {
-        let owner = self.jobs.values().find(|job| job.tasks.contains_key(&task));
-        owner.map_or(Concern::Nothing, |job| Concern::Job(job.name().clone()))
+        let home = self
+            .homes
+            .name_of(task)
+            .filter(|name| self.jobs.get(name).is_some_and(|job| job.tasks.contains_key(&task)));
+        home.map_or(Concern::Nothing, |name| Concern::Job(name.clone()))
     }
 
     /// Workers came, went, or take tasks again: every job's shards may belong elsewhere.
     pub(super) fn plan_all_anew(&mut self) {
+        self.plans.due = true;
+    }
+
+    /// Plans all jobs anew, if that is due; false when it is not.
+    pub(super) fn plan_all_when_due(&mut self, now: i64) -> bool {
+        if !self.plans.due || now < self.plans.not_before_ms {
+            return false;
+        }
+        self.plans = Plans { due: false, not_before_ms: now + PLAN_ALL_INTERVAL_MS };
         for job in self.jobs.values_mut() {
             job.plan_due = true;
         }
+        true
     }
 }

@@ -31,6 +31,7 @@ pub fn check(core: &Core) -> Result<(), Violation> {
         children_wait(job)?;
         bounded(job)?;
         one_version(job)?;
+        tasks_are_found(core, job)?;
     }
     Ok(())
 }
@@ -57,6 +58,14 @@ pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
 fn no_later_term(core: &Core, job: &Job) -> Result<(), Violation> {
     match job.tasks.keys().find(|task| task.term > core.term) {
         Some(task) => violation("I6", format!("task {task} is live in term {}", core.term)),
+        None => Ok(()),
+    }
+}
+
+/// I6: what a live task says is known to be of its job.
+fn tasks_are_found(core: &Core, job: &Job) -> Result<(), Violation> {
+    match job.tasks.keys().find(|task| core.homes.name_of(**task) != Some(job.name())) {
+        Some(task) => violation("I6", format!("task {task} is live and has no home")),
         None => Ok(()),
     }
 }

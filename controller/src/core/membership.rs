@@ -1,13 +1,10 @@
 //! Workers that come, go, fall silent and come back, and what becomes of their tasks.
 //!
 //! Owns: sessions, silence, adoption by a new leader. Does not own: where tasks go ([`super::assign`]), what a job makes
-//! of a report ([`super::job`]).
+//! of a report ([`super::job`]), what is held meanwhile ([`super::offers`]).
 //! Rule: what a worker says counts once its task is known to be live; until that is decided it is held (I6).
 
 use super::*;
-
-/// What tasks may say while they wait for their adoption, all together.
-pub const HELD_MAX: usize = 100_000;
 
 impl Core {
     /// The worker, when this is its newest connection.
@@ -42,8 +39,7 @@ impl Core {
         self.plan_all_anew();
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
-        self.offered.retain(|(other, _)| *other != worker);
-        self.held.retain(|(other, ..)| *other != worker);
+        self.offers.forget(&worker);
         for running in tasks {
             let Some(job) = self.jobs.get_mut(&running.job) else {
                 out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
@@ -57,7 +53,7 @@ impl Core {
             if known {
                 self.resume_task(&worker, &running, out);
             } else if self.adopting && running.task.term < self.term {
-                self.offered.push((worker.clone(), running));
+                self.offers.offer(&worker, running);
             } else if !(running.released && job.has_all_of(&running.reports)) {
                 self.cancel(&worker, running.task, out);
             }
@@ -86,35 +82,6 @@ impl Core {
             Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask { worker, task, until_ms }),
             Some(TaskState::Running) | None => {}
         }
-    }
-
-    /// Keeps what a task says that is offered and not yet adopted; everything else is given back.
-    pub(super) fn hold(&mut self, event: Event) -> Option<Event> {
-        let (worker, task) = match &event {
-            Event::WindowRequested { worker, task, .. }
-            | Event::Progressed { worker, task, .. }
-            | Event::ShardEnded { worker, task, .. }
-            | Event::TaskEnded { worker, task, .. } => (worker, *task),
-            Event::Reported { worker, report } => (worker, report.task),
-            _ => return Some(event),
-        };
-        let offered = self.offered.iter().any(|(owner, running)| owner == worker && running.task == task);
-        if !offered {
-            return Some(event);
-        }
-        let said = (worker.clone(), task, event);
-        if self.held.len() >= HELD_MAX {
-            // What it says is lost, so that what it reports later will not chain: it is read again.
-            self.offered.retain(|(owner, running)| owner != &said.0 || running.task != task);
-            self.held.retain(|(owner, other, _)| owner != &said.0 || *other != task);
-            return None;
-        }
-        if matches!(said.2, Event::Progressed { .. }) {
-            // Only the last one matters, and there is no end of them.
-            self.held.retain(|(_, other, event)| *other != task || !matches!(event, Event::Progressed { .. }));
-        }
-        self.held.push(said);
-        None
     }
 
     /// Takes a task away and tells its worker.
@@ -154,11 +121,8 @@ impl Core {
             self.plan_all_anew();
         }
         for worker in lost {
-            let offered = self.offered.iter().filter(|(other, _)| *other == worker).map(|(_, running)| running.task);
-            let mut tasks: Vec<TaskId> = offered.collect();
+            let mut tasks = self.offers.forget(&worker);
             tasks.extend(self.drop_tasks_of(&worker, |_| true));
-            self.offered.retain(|(other, _)| *other != worker);
-            self.held.retain(|(other, ..)| *other != worker);
             match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
                 Some(silent) => {
                     silent.lost = true;
@@ -189,21 +153,22 @@ impl Core {
             return;
         }
         self.adopting = false;
-        let mut offered = std::mem::take(&mut self.offered);
+        let (mut offered, said) = self.offers.take();
         for job in self.jobs.values_mut() {
             let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
             offered = others;
             let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
+            self.homes.settle(job);
             // An earlier leader may have drained them, for a stop that was taken back since.
             for (id, task) in &job.tasks {
                 out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: effect::NEVER_MS });
             }
         }
-        for (worker, task, event) in std::mem::take(&mut self.held) {
-            if self.job_of(&worker, task).is_some() {
-                self.apply(now, event, out);
+        for held in said {
+            if self.job_of(&held.worker, held.task).is_some() {
+                self.apply(now, held.event, out);
             }
         }
         let leaving = self.workers.iter().filter(|(_, worker)| worker.leaving).map(|(id, _)| id.clone());

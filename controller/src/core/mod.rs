@@ -10,9 +10,11 @@ pub mod check;
 mod concern;
 pub mod effect;
 pub mod event;
+mod homes;
 pub mod invariants;
 pub mod job;
 mod membership;
+mod offers;
 pub mod recover;
 mod replays;
 mod scale;
@@ -31,8 +33,10 @@ pub use replays::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
-use concern::Concern;
+use concern::{Concern, Plans};
+use homes::Homes;
 use job::{Committing, TaskState};
+use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
@@ -118,9 +122,9 @@ pub struct Core {
     now_ms: i64,
     adopt_at_ms: i64,
     adopting: bool,
-    offered: Vec<(WorkerId, RunningTask)>,
-    /// What offered tasks said since, in order: it counts once they are adopted.
-    held: Vec<(WorkerId, TaskId, Event)>,
+    offers: Offers,
+    homes: Homes,
+    plans: Plans,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -141,8 +145,9 @@ impl Core {
             settings,
             tasks_given: 0,
             adopting: false,
-            offered: vec![],
-            held: vec![],
+            offers: Offers::default(),
+            homes: Homes::default(),
+            plans: Plans::default(),
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -153,13 +158,14 @@ impl Core {
         let mut out = vec![];
         let (concern, ticked) = (self.concern(&event), matches!(event, Event::Ticked));
         self.now_ms = now;
-        if let Some(event) = self.hold(event) {
+        if let Some(event) = self.offers.hold(event) {
             self.apply(now, event, &mut out);
         }
         if ticked {
             self.lose_silent_workers(now, &mut out);
             self.adopt_when_due(now, &mut out);
         }
+        let concern = if self.plan_all_when_due(now) { Concern::All } else { concern };
         let mut load = None;
         match concern {
             Concern::Nothing => {}
@@ -171,6 +177,7 @@ impl Core {
             }
         }
         if ticked {
+            self.homes.forget(&self.jobs);
             self.note_standstill(now);
             self.scale(now);
         }
@@ -329,7 +336,8 @@ impl Core {
 
     /// The job of a live task of this worker; a stale task has none (I6).
     fn job_of(&mut self, worker: &WorkerId, task: TaskId) -> Option<&mut Job> {
-        self.jobs.values_mut().find(|job| job.tasks.get(&task).is_some_and(|task| task.worker == *worker))
+        let job = self.jobs.get_mut(self.homes.name_of(task)?)?;
+        job.tasks.get(&task).is_some_and(|task| task.worker == *worker).then_some(job)
     }
 
     fn is_committed(&self, job: &JobName, window: Window) -> bool {

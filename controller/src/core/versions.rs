@@ -135,10 +135,8 @@ impl Core {
         job.forget_ends();
         job.drop_uncommitted();
         job.take_over(now, *next);
-        for (worker, running) in self.offered.extract_if(.., |(_, running)| running.job == *name) {
-            self.held.retain(|(_, task, _)| *task != running.task);
-            out.push(Effect::CancelTask { worker, task: running.task });
-        }
+        let offered = self.offers.forget_job(name);
+        out.extend(offered.into_iter().map(|(worker, task)| Effect::CancelTask { worker, task }));
         self.resume(now, name, out);
     }
 }

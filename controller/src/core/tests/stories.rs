@@ -115,14 +115,30 @@ fn a_leaving_worker_hands_its_shards_on_where_they_stand() {
 fn three_workers_take_over_from_one_and_no_more_moves_than_must() {
     let mut story = Story::running(bounded(), "a b c d e f", "w1");
     let owner = story.owner("a");
+    story.after(300);
     let said = story.joins("w2", vec![]);
-    assert!(released(&said, owner.1));
-    story.joins("w3", vec![]);
+    assert!(released(&said, owner.1), "seen to at once");
+    assert_eq!(story.joins("w3", vec![]), []);
     let given = started(&story.task_ends(owner, TaskEnd::Released));
     for name in ["w1", "w2", "w3"] {
         assert_eq!(given.iter().filter(|(to, ..)| to == name).count(), 2, "{name} of {given:?}");
     }
     assert!(story.after(2_000).is_empty());
+}
+
+#[test]
+fn workers_that_come_and_go_together_are_planned_for_together() {
+    let mut story = Story::running(bounded(), "a b c d e f", "w1");
+    story.after(300);
+    assert_eq!(story.joins("w2", vec![]).len(), 1, "the first is seen to at once");
+    let owner = story.owner("a");
+    story.task_ends(owner, TaskEnd::Released);
+    for name in ["w3", "w4", "w5", "w6"] {
+        assert_eq!(story.joins(name, vec![]), []);
+    }
+    assert_eq!(story.after(100), []);
+    let said = story.after(200);
+    assert_eq!(said.len(), 2, "both that have shards are asked for some, once: {said:?}");
 }
 
 #[test]
@@ -776,6 +792,7 @@ fn a_worker_that_joins_after_the_others_were_balanced_gets_its_share_too() {
         ["a", "b", "c", "d"].iter().filter(|shard| story.owner(shard).0 == worker(name)).count()
     };
     assert_eq!((count(&story, "w1"), count(&story, "w2")), (2, 2));
+    story.after(1_000);
     let said = story.joins("w3", vec![]);
     let [Effect::ReleaseTask { worker: owner, task }] = &said[..] else { panic!("{said:?}") };
     story.task_ends((owner.clone(), *task), TaskEnd::Released);

@@ -1,0 +1,40 @@
+//! Which job a task is one of.
+//!
+//! Owns: the way from a task's id to its job. Does not own: tasks ([`Job`]).
+//! Rule: every task of every job is here; one that is no more may be, for a while.
+
+use super::Job;
+use std::collections::BTreeMap;
+use streamctl_proto::{JobName, TaskId};
+
+/// Tasks that are no more and may be remembered, beyond as many as there are.
+const SPARE_MAX: usize = 1_024;
+
+/// By task.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Homes(BTreeMap<TaskId, JobName>);
+
+impl Homes {
+    /// A task was given out.
+    pub fn give(&mut self, task: TaskId, job: &JobName) {
+        self.0.insert(task, job.clone());
+    }
+
+    /// A job has taken tasks.
+    pub fn settle(&mut self, job: &Job) {
+        self.0.extend(job.tasks.keys().map(|task| (*task, job.name().clone())));
+    }
+
+    /// The job that has the task, or had it.
+    pub fn name_of(&self, task: TaskId) -> Option<&JobName> {
+        self.0.get(&task)
+    }
+
+    /// Forgets tasks that are no more, once they are many.
+    pub fn forget(&mut self, jobs: &BTreeMap<JobName, Job>) {
+        let live = jobs.values().map(|job| job.tasks.len()).sum::<usize>();
+        if self.0.len() > live * 2 + SPARE_MAX {
+            self.0.retain(|task, name| jobs.get(name).is_some_and(|job| job.tasks.contains_key(task)));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Tasks that an earlier leader gave out and that wait until it is decided whether they go on.
+//!
+//! Owns: who offers which, and what they say meanwhile. Does not own: the decision ([`super::recover`]).
+//! Rule: a thousand workers come at the same time with all that they run, so that nothing here looks at all of it for one
+//! message.
+
+use super::{Event, RunningTask};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::{JobName, TaskId, WorkerId};
+
+/// What tasks may say while they wait for their adoption, all together.
+pub const HELD_MAX: usize = 100_000;
+
+/// What is offered, and what was said of it since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offers {
+    tasks: BTreeMap<WorkerId, BTreeMap<TaskId, RunningTask>>,
+    /// In the order in which it was said.
+    held: BTreeMap<u64, Held>,
+    /// Of each task, what it said last of its progress: only that matters, and there is no end of it.
+    progress: BTreeMap<(WorkerId, TaskId), u64>,
+    said: u64,
+}
+
+/// Something that a task said.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub worker: WorkerId,
+    pub task: TaskId,
+    pub event: Event,
+}
+
+impl Offers {
+    /// A worker runs a task.
+    pub fn offer(&mut self, worker: &WorkerId, running: RunningTask) {
+        self.tasks.entry(worker.clone()).or_default().insert(running.task, running);
+    }
+
+    /// The task, if this worker offers it.
+    pub fn get(&self, worker: &WorkerId, task: TaskId) -> Option<&RunningTask> {
+        self.tasks.get(worker)?.get(&task)
+    }
+
+    /// What a worker offered does not count; gives its tasks.
+    pub fn forget(&mut self, worker: &WorkerId) -> Vec<TaskId> {
+        let Some(tasks) = self.tasks.remove(worker) else { return vec![] };
+        self.forget_said(|held| held.worker == *worker);
+        tasks.into_keys().collect()
+    }
+
+    /// What is offered of a job does not count; gives it.
+    pub fn forget_job(&mut self, name: &JobName) -> Vec<(WorkerId, TaskId)> {
+        let mut forgotten = vec![];
+        for (worker, tasks) in &mut self.tasks {
+            let gone = tasks.extract_if(.., |_, running| running.job == *name);
+            forgotten.extend(gone.map(|(task, _)| (worker.clone(), task)));
+        }
+        let gone: BTreeSet<_> = forgotten.iter().cloned().collect();
+        self.forget_said(|held| gone.contains(&(held.worker.clone(), held.task)));
+        forgotten
+    }
+
+    /// Keeps what an offered task says; everything else is given back.
+    pub fn hold(&mut self, event: Event) -> Option<Event> {
+        let Some((worker, task)) = speaker(&event) else { return Some(event) };
+        if self.get(worker, task).is_none() {
+            return Some(event);
+        }
+        let worker = worker.clone();
+        if self.held.len() >= HELD_MAX {
+            // What it says is lost, so that what it reports later will not chain: it is read again.
+            self.tasks.entry(worker.clone()).or_default().remove(&task);
+            self.forget_said(|held| held.worker == worker && held.task == task);
+            return None;
+        }
+        self.said += 1;
+        if matches!(event, Event::Progressed { .. })
+            && let Some(before) = self.progress.insert((worker.clone(), task), self.said)
+        {
+            self.held.remove(&before);
+        }
+        self.held.insert(self.said, Held { worker, task, event });
+        None
+    }
+
+    /// Everything, once it is decided.
+    pub fn take(&mut self) -> (Vec<(WorkerId, RunningTask)>, impl Iterator<Item = Held> + use<>) {
+        let Self { tasks, held, .. } = std::mem::take(self);
+        let of = |(worker, tasks): (WorkerId, BTreeMap<TaskId, RunningTask>)| {
+            tasks.into_values().map(move |running| (worker.clone(), running))
+        };
+        (tasks.into_iter().flat_map(of).collect(), held.into_values())
+    }
+
+    fn forget_said(&mut self, which: impl Fn(&Held) -> bool) {
+        self.held.retain(|_, held| !which(held));
+        self.progress.retain(|_, number| self.held.contains_key(number));
+    }
+}
+
+/// Whose word it is, if it is a task's.
+fn speaker(event: &Event) -> Option<(&WorkerId, TaskId)> {
+    match event {
+        Event::WindowRequested { worker, task, .. }
+        | Event::Progressed { worker, task, .. }
+        | Event::ShardEnded { worker, task, .. }
+        | Event::TaskEnded { worker, task, .. } => Some((worker, *task)),
+        Event::Reported { worker, report } => Some((worker, report.task)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamctl_proto::{JobVersion, Term};
+
+    const TASK: TaskId = TaskId { term: Term(1), counter: 1 };
+
+    fn running() -> RunningTask {
+        RunningTask {
+            task: TASK,
+            job: "job".to_owned().try_into().unwrap(),
+            job_version: JobVersion::FIRST,
+            base: BTreeMap::new(),
+            reports: vec![],
+            watermark_ms: 0,
+            windows: vec![],
+            ended: vec![],
+            released: false,
+        }
+    }
+
+    fn progressed(worker: &str, watermark_ms: i64) -> Event {
+        Event::Progressed { worker: WorkerId::new(worker), task: TASK, watermark_ms, work_us: 0, shards: vec![] }
+    }
+
+    fn watermarks(offers: &mut Offers) -> Vec<i64> {
+        let watermark = |held: Held| match held.event {
+            Event::Progressed { watermark_ms, .. } => watermark_ms,
+            other => panic!("{other:?}"),
+        };
+        offers.take().1.map(watermark).collect()
+    }
+
+    #[test]
+    fn only_what_an_offered_task_says_is_held_and_of_its_progress_the_last() {
+        let (mut offers, one, other) = (Offers::default(), WorkerId::new("one"), WorkerId::new("other"));
+        offers.offer(&one, running());
+        offers.offer(&other, running());
+        assert!(offers.hold(Event::Ticked).is_some());
+        assert!(offers.hold(progressed("third", 1)).is_some());
+        for event in [progressed("one", 1), progressed("other", 2), progressed("one", 3)] {
+            assert!(offers.hold(event).is_none());
+        }
+        assert_eq!(watermarks(&mut offers), [2, 3]);
+        assert!(offers.hold(progressed("one", 4)).is_some(), "it is decided");
+    }
+
+    #[test]
+    fn what_a_worker_offered_and_said_is_forgotten_with_it_and_no_one_else_s() {
+        let (mut offers, one, other) = (Offers::default(), WorkerId::new("one"), WorkerId::new("other"));
+        offers.offer(&one, running());
+        offers.offer(&other, running());
+        for event in [progressed("one", 1), progressed("other", 2)] {
+            assert!(offers.hold(event).is_none());
+        }
+        assert_eq!(offers.forget(&one), [TASK]);
+        assert_eq!(offers.forget(&one), []);
+        assert!(offers.get(&one, TASK).is_none() && offers.get(&other, TASK).is_some());
+        offers.offer(&one, running());
+        assert!(offers.hold(progressed("one", 5)).is_none());
+        assert_eq!(watermarks(&mut offers), [2, 5]);
+    }
+}
