@@ -8,6 +8,7 @@ pub mod control;
 pub mod data;
 mod job;
 pub mod latency;
+mod light;
 pub mod live;
 pub mod peers;
 pub mod pipeline;

@@ -1,57 +1,65 @@
-//! A controller's program and its etcd with many real workers on the line.
+//! A controller's program and its etcd with a thousand workers on the line.
 //!
-//! Owns: the workers in this process, what is measured of the controller. Does not own: its program ([`Cluster`]).
-//! Rule: CPU time, not wall time: the machine does other things too.
+//! Owns: what is measured of the controller. Does not own: its program ([`Cluster`]), the workers ([`light`]).
+//! Rule: CPU time, not wall time: the workers are in this process, and it does not count.
 
 use super::control::{SHARDS_PER_JOB, SHARDS_PER_WORKER};
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
+use super::light;
 use super::sheet::{Mark, Sheet, percentile};
 use crate::cluster::Cluster;
 use crate::crowd::worker;
 use crate::servers::Etcd;
 use crate::wait::{http_get, until};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::storage::Storages;
-use streamctl_worker::meter::Meter;
-use streamctl_worker::node::{self, Parts};
-use tokio::net::TcpListener;
+use streamctl_proto::v1::EpochSummary;
 use tokio::runtime::Runtime;
+use tokio::task::{AbortHandle, JoinSet};
 
-/// Shards of all jobs together. Ten times as many are a thousand real workers, whose own work is more than two cores can
-/// do: what the core does with them is in [`super::control`].
-const CURVE: [usize; 2] = [100, 1_000];
-/// In which a hundred workers are given a thousand shards.
-const SETTLES_WITHIN: Duration = Duration::from_secs(180);
+/// Shards of all jobs together, a hundred to a job, ten to a worker.
+const CURVE: [usize; 3] = [100, 1_000, 10_000];
+/// In which a thousand workers are given ten thousand shards, or those of a tenth of them.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+/// One worker of so many is lost.
+const LOST_OF: usize = 10;
 
-/// Workers of the real kind, in this process, each with its own session and Flight service; they end with it.
-fn workers(count: usize, controller: &str) -> Runtime {
-    let runtime = Runtime::new().expect("a runtime starts");
-    let aws = Aws::new(AwsSettings::from_env());
-    let storages = Storages::new(aws.clone());
-    for n in 0..count {
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("there are ports");
-        let parts = Parts {
-            worker: worker(n).to_string(),
-            flight_address: listener.local_addr().expect("it listens").to_string(),
-            controllers: vec![controller.to_owned()],
-            aws: aws.clone(),
-            storages: storages.clone(),
-            memory_limit: "128MiB".parse().expect("it is a size"),
-            compute: runtime.handle().clone(),
-            meter: Meter::default(),
-            security: Default::default(),
-        };
-        runtime.spawn(node::run(listener, parts, std::future::pending()));
-    }
-    runtime
+/// Workers in this process, each with a line of its own; they end when these are dropped.
+struct Lines {
+    runtime: Runtime,
+    running: JoinSet<()>,
+    each: Vec<AbortHandle>,
 }
 
-/// A controller's program with real workers on the line: CPU time for each epoch and shard, writes of etcd for each epoch.
+impl Lines {
+    fn to(controller: &str, count: usize) -> Self {
+        let runtime = Runtime::new().expect("a runtime starts");
+        let mut running = JoinSet::new();
+        let mut run = |n| running.spawn_on(light::run(worker(n).to_string(), controller.to_owned()), runtime.handle());
+        let each = (0..count).map(&mut run).collect();
+        Self { runtime, running, each }
+    }
+
+    /// Ends a part of them without a word; gives their names.
+    fn lose(&self) -> BTreeSet<String> {
+        let lost = |n: usize| {
+            self.each[n].abort();
+            worker(n).to_string()
+        };
+        (0..self.each.len()).step_by(LOST_OF).map(lost).collect()
+    }
+
+    fn end(self) {
+        drop(self.running);
+        self.runtime.shutdown_background();
+    }
+}
+
+/// A controller's program with workers on the line: CPU time for each epoch and shard, writes of etcd for each epoch, and
+/// what becomes of the shards of workers that are lost.
 pub fn swarm(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet =
-        Sheet::new("control plane: a controller with workers over gRPC, windows of 10 s, an object for each task");
+    let mut sheet = Sheet::new("control plane: a controller with workers over gRPC, windows of 10 s");
     for shards in CURVE {
         one_swarm(&mut sheet, root, shards, seconds);
     }
@@ -73,7 +81,7 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
     let mut cluster = Cluster::empty(vec![], &folder, &format!("etcd://{}", etcd.address()), None);
     cluster.add_controller("controller-1");
     let (jobs, count) = (shards / SHARDS_PER_JOB, shards / SHARDS_PER_WORKER);
-    let running = workers(count, &cluster.controller_urls());
+    let lines = Lines::to(&cluster.controller_urls(), count);
     until("all workers on the line", SETTLES_WITHIN, || cluster.worker_list().filter(|list| list.len() == count));
     let names: Vec<String> = (0..jobs).map(|n| format!("{JOB}-{n:03}")).collect();
     for name in &names {
@@ -101,7 +109,6 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
     let before = look(&cluster);
     std::thread::sleep(Duration::from_secs(seconds));
     let after = look(&cluster);
-    running.shutdown_background();
     let (epochs, cpu) = ((after.epochs - before.epochs) as f64, after.cpu_s - before.cpu_s);
     let wall = (after.at - before.at).as_secs_f64();
     let mut commits: Vec<f64> = names.iter().filter_map(|name| cluster.epochs(name)).flat_map(commit_ms).collect();
@@ -113,9 +120,61 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
     // The commit, and the word that its objects are visible; the leader's lease is kept alive without a write.
     sheet.add(format!("{who}: writes of etcd for each epoch"), writes, "", Mark::AtMost(2.05));
     sheet.add(format!("{who}: commit p99"), percentile(&mut commits, 99.0), "ms", Mark::None);
+    if count > LOST_OF {
+        a_part_is_lost(sheet, &who, &cluster, &names, &lines);
+        the_leader_is_lost(sheet, &who, &mut cluster, &names);
+    }
+    lines.end();
 }
 
-fn commit_ms(epochs: Vec<streamctl_proto::v1::EpochSummary>) -> Vec<f64> {
+/// The shards of lost workers are read again by others, and those of others stay where they are.
+fn a_part_is_lost(sheet: &mut Sheet, who: &str, cluster: &Cluster, names: &[String], lines: &Lines) {
+    let before = until("the controller tells who reads what", SETTLES_WITHIN, || readers(cluster, names));
+    let (lost, began) = (lines.lose(), Instant::now());
+    let after = until("shards of lost workers are read again", SETTLES_WITHIN, || {
+        let now = readers(cluster, names)?;
+        now.values().all(|worker| !worker.is_empty() && !lost.contains(worker)).then_some(now)
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let moved = || after.iter().filter(|(shard, worker)| before.get(*shard) != Some(*worker));
+    let theirs = moved().filter(|(shard, _)| before.get(*shard).is_some_and(|worker| lost.contains(worker))).count();
+    let others = (moved().count() - theirs) as f64;
+    sheet.add(format!("{who}: a tenth is lost: read again after"), seconds, "s", Mark::AtMost(10.0));
+    sheet.add(format!("{who}: a tenth is lost: shards of theirs that moved"), theirs as f64, "", Mark::AtLeast(1.0));
+    sheet.add(format!("{who}: a tenth is lost: shards of others that moved"), others, "", Mark::AtMost(0.0));
+}
+
+/// A new leader adopts what runs: nobody reads anything else than before.
+fn the_leader_is_lost(sheet: &mut Sheet, who: &str, cluster: &mut Cluster, names: &[String]) {
+    let before = until("the controller tells who reads what", SETTLES_WITHIN, || readers(cluster, names));
+    let began = Instant::now();
+    cluster.kill("controller-1");
+    cluster.start_again("controller-1");
+    let after = until("a new leader has given out all shards", SETTLES_WITHIN, || {
+        readers(cluster, names).filter(|now| now.len() == before.len() && now.values().all(|worker| !worker.is_empty()))
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let moved = after.iter().filter(|(shard, worker)| before.get(*shard) != Some(*worker)).count() as f64;
+    sheet.add(format!("{who}: the leader is lost: all read under a new one after"), seconds, "s", Mark::AtMost(30.0));
+    sheet.add(format!("{who}: the leader is lost: shards that moved"), moved, "", Mark::AtMost(0.0));
+    let epochs = |cluster: &Cluster| names.iter().filter_map(|name| cluster.status(name)).map(|s| s.epoch).sum::<u64>();
+    let stood_at = epochs(cluster);
+    until("all jobs to commit again", SETTLES_WITHIN, || {
+        (epochs(cluster) >= stood_at + names.len() as u64).then_some(())
+    });
+}
+
+/// Who reads each shard of each job, nobody being an empty name; none while the controller does not answer.
+fn readers(cluster: &Cluster, names: &[String]) -> Option<BTreeMap<(String, String), String>> {
+    let mut readers = BTreeMap::new();
+    for name in names {
+        let shards = cluster.status(name)?.shards;
+        readers.extend(shards.into_iter().map(|shard| ((name.clone(), shard.shard), shard.worker)));
+    }
+    Some(readers)
+}
+
+fn commit_ms(epochs: Vec<EpochSummary>) -> Vec<f64> {
     epochs.iter().filter_map(|epoch| epoch.stages).map(|stages| stages.commit_us as f64 / 1e3).collect()
 }
 
