@@ -18,7 +18,7 @@ pub async fn run(args: &ScalingArgs, controller: &Controller, out: &mut Output) 
         let request = request.clone();
         async move { jobs(channel).get_scaling(request).await }
     };
-    let status = controller.ask(ask).await?;
+    let status = out.during("asking what was measured and decided", controller.ask(ask)).await?;
     out.either(|| text(&status, args.job.as_deref()), || scaling_json(&status))
 }
 
