@@ -7,7 +7,7 @@ use crate::args::ScalingArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Output, table};
-use crate::views::{bytes, milliseconds, time};
+use crate::views::{bytes, milliseconds, percent, time};
 use streamctl_proto::json::scaling as scaling_json;
 use streamctl_proto::v1::{GetScalingRequest, ScalingDecision, ScalingFigures, ScalingJob, ScalingStatus};
 
@@ -102,10 +102,6 @@ fn decisions_text(decisions: &[ScalingDecision], job: Option<&str>) -> String {
             table(["TIME", "FROM", "TO", "THERE", "WHY"], &rows)
         }
     }
-}
-
-fn percent(permille: u32) -> String {
-    format!("{} %", (permille + 5) / 10)
 }
 
 #[cfg(test)]
