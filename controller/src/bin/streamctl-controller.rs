@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
@@ -14,7 +15,7 @@ use streamctl_controller::store::{
     EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store,
 };
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop};
+use streamctl_engine::process::{Seen, asked_to_stop, ended};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::security::tls::Pair;
@@ -83,9 +84,13 @@ struct EtcdFlags {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     args.seen.log_to_stderr("info");
+    ended(run(args).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
     let listeners = [("--listen", args.listen), ("--http-listen", args.http_listen)];
