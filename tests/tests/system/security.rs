@@ -455,13 +455,18 @@ fn a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster: 
     until("the worker's next session", SOON, || workers().contains("worker-1").then_some(()));
 }
 
-/// Runs a program until it ends by itself, which must be soon and not well; what it said.
+/// Runs a program until it ends by itself, which must be soon and not well; what it said: what is wrong and what to do, and
+/// nothing of its source, also where somebody asks every program for that.
 #[track_caller]
 fn ends(program: &str, flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Launch::new(program, binary(program), flags, folder.path()).start();
+    let asks = [("RUST_BACKTRACE", "1")];
+    let mut process = Launch::new(program, binary(program), flags, folder.path()).env(asks).start();
     assert!(!process.wait(SOON).success(), "{program} {flags:?} ends well");
-    process.log()
+    let told = process.log();
+    assert!(told.contains("error: ") && told.contains("\nhint: "), "{told}");
+    assert!(!told.to_lowercase().contains("backtrace") && !told.contains("Caused by"), "{told}");
+    told
 }
 
 #[test]
