@@ -210,9 +210,18 @@ async fn submit(channel: Line, job: &LocalJob) -> Result<String, CliError> {
             Err(status) if not_yet(&status) && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(LEAD_LOOK).await;
             }
+            Err(status) if status.code() == Code::AlreadyExists => return Err(another_file(&status)),
             Err(status) => return Err(status.into()),
         }
     }
+}
+
+/// The state is that of another job file. The controller's hint names verbs that ask a cluster; nobody else can ask this one.
+fn another_file(status: &Status) -> CliError {
+    let message = status.message().split("\n  hint: ").next().unwrap_or_default().to_owned();
+    let hint =
+        "with `--change` it takes over after the last epoch; a job that begins anew needs another name and --state";
+    CliError::Local { message, hint: hint.into() }
 }
 
 /// The controller in this process does not lead yet.

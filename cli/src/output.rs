@@ -8,7 +8,10 @@ use crate::progress::Progress;
 use clap::{ColorChoice, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,6 +44,20 @@ impl Wishes {
             ColorChoice::Auto => terminal && !self.no_color,
         }
     }
+}
+
+impl Wishes {
+    /// Whether somebody looks on who wants to know that something takes its time: people at a terminal, and not where
+    /// another program reads along, whose own lines would mix with ours.
+    fn attended(&self, terminal: bool, piped: bool) -> bool {
+        terminal && !piped && !self.quiet && self.format == Format::Table
+    }
+}
+
+/// Whether what is written there goes to another program.
+fn is_pipe(out: BorrowedFd<'_>) -> bool {
+    let kind = out.try_clone_to_owned().and_then(|out| File::from(out).metadata()).map(|about| about.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }
 
 /// What a word says, for terminals with colours.
@@ -92,6 +109,9 @@ pub struct Output {
     bar: Option<ProgressBar>,
     data: Box<dyn Write + Send>,
     notes: Box<dyn Write + Send>,
+    /// What was said to take its time.
+    #[cfg(test)]
+    pub(crate) slow: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
 }
 
 impl Output {
@@ -100,13 +120,17 @@ impl Output {
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         let output = Self::to(wishes.format, wishes.colors(err), Box::new(io::stdout()), Box::new(io::stderr()));
         let paint = Paint { on: wishes.colors(out) };
-        Self { paint, quiet: wishes.quiet, attended: err && !wishes.quiet, ..output }
+        let attended = wishes.attended(err, is_pipe(io::stdout().as_fd()));
+        Self { paint, quiet: wishes.quiet, attended, ..output }
     }
 
     /// Anywhere.
     pub fn to(format: Format, color: bool, data: Box<dyn Write + Send>, notes: Box<dyn Write + Send>) -> Self {
         let (paint, quiet, attended, bar) = (Paint::default(), false, false, None);
-        Self { format, color, paint, quiet, attended, bar, data, notes }
+        #[cfg(not(test))]
+        return Self { format, color, paint, quiet, attended, bar, data, notes };
+        #[cfg(test)]
+        Self { format, color, paint, quiet, attended, bar, data, notes, slow: Default::default() }
     }
 
     /// How words of the data are coloured.
@@ -116,9 +140,19 @@ impl Output {
 
     /// Says on a terminal that something takes its time, until what is given back is dropped.
     pub fn progress(&mut self, message: &str) -> Progress {
+        #[cfg(test)]
+        self.slow.lock().expect("no test panics while it holds this").push(message.to_owned());
         let progress = if self.attended { Progress::on_terminal(message) } else { Progress::hidden() };
         self.bar = Some(progress.bar());
         progress
+    }
+
+    /// Waits for it; as [`Self::progress`] meanwhile.
+    pub async fn during<T>(&mut self, message: &str, work: impl Future<Output = T>) -> T {
+        let progress = self.progress(message);
+        let done = work.await;
+        drop(progress);
+        done
     }
 
     /// Does it while no progress is on the screen.
@@ -241,30 +275,50 @@ pub(crate) mod tests {
         let page = include_str!("../../docs/json.md");
         let part = page.split("\n## ").find(|part| part.lines().next() == Some(verb));
         let part = part.unwrap_or_else(|| panic!("docs/json.md has nothing on {verb}"));
-        let key =
-            |line: &str| line.strip_prefix("| `").and_then(|rest| rest.split_once('`')).map(|(key, _)| key.to_owned());
-        let written: std::collections::BTreeSet<String> = part.lines().filter_map(key).collect();
+        let row = |line: &str| {
+            let (key, text) = line.strip_prefix("| `")?.split_once("` |")?;
+            Some((key.to_owned(), text.trim().trim_end_matches('|').trim().to_owned()))
+        };
+        let rows: std::collections::BTreeMap<String, String> = part.lines().filter_map(row).collect();
+        let written: std::collections::BTreeSet<String> = rows.keys().cloned().collect();
         let mut found = std::collections::BTreeSet::new();
-        paths(json, "", &mut found);
+        // Rows have the columns of their job; some forms are nobody's business; some are those of another verb.
+        let own = |key: &str| {
+            let other = rows.get(key).map_or("", String::as_str);
+            !["a key for each column", "not fixed"].iter().any(|word| other.contains(word))
+                && other_verb(other).is_none()
+        };
+        paths(json, "", &own, &mut found);
+        for (key, text) in &rows {
+            if let (Some(verb), Some(values)) = (other_verb(text), json[key.as_str()].as_array()) {
+                assert!(!values.is_empty(), "{verb}: nothing stands for {key:?}");
+                values.iter().for_each(|value| documented(verb, value));
+            }
+        }
         let unwritten: Vec<_> = found.difference(&written).collect();
         assert!(unwritten.is_empty(), "{verb}: docs/json.md does not name {unwritten:?}");
         let gone: Vec<_> = written.difference(&found).filter(|key| !key.contains(['.', '['])).collect();
         assert!(gone.is_empty(), "{verb}: docs/json.md promises {gone:?}");
     }
 
-    /// `a`, `a.b`, `a[].b` of everything that is there.
-    fn paths(json: &Value, before: &str, found: &mut std::collections::BTreeSet<String>) {
+    /// "as `workers`": each of these has the keys of that part; `list` is an array of `status`.
+    fn other_verb(text: &str) -> Option<&str> {
+        let (verb, _) = text.strip_prefix("as `")?.split_once('`')?;
+        Some(if verb == "list" { "status" } else { verb })
+    }
+
+    /// `a`, `a.b`, `a[].b` of everything that is there, not below keys that are not this verb's `own`.
+    fn paths(json: &Value, before: &str, own: &impl Fn(&str) -> bool, found: &mut std::collections::BTreeSet<String>) {
         match json {
+            _ if !own(before) => {}
             Value::Object(all) => {
                 for (key, value) in all {
                     let path = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
                     found.insert(path.clone());
-                    paths(value, &path, found);
+                    paths(value, &path, own, found);
                 }
             }
-            // Rows have the columns of their job.
-            Value::Array(_) if before == "rows" => {}
-            Value::Array(all) => all.iter().for_each(|each| paths(each, &format!("{before}[]"), found)),
+            Value::Array(all) => all.iter().for_each(|each| paths(each, &format!("{before}[]"), own, found)),
             _ => {}
         }
     }
@@ -308,6 +362,20 @@ pub(crate) mod tests {
             (ColorChoice::Never, false, true, false),
         ] {
             assert_eq!(wishes(color, no_color).colors(terminal), expected, "{color:?} {no_color} {terminal}");
+        }
+    }
+
+    #[test]
+    fn progress_is_for_people_who_look_on() {
+        let wishes = |format, quiet| Wishes { format, color: ColorChoice::Auto, no_color: false, quiet };
+        assert!(wishes(Format::Table, false).attended(true, false));
+        for (format, quiet, terminal, piped) in [
+            (Format::Table, false, false, false),
+            (Format::Table, false, true, true),
+            (Format::Table, true, true, false),
+            (Format::Json, false, true, false),
+        ] {
+            assert!(!wishes(format, quiet).attended(terminal, piped), "{format:?} {quiet} {terminal} {piped}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: the line at the bottom of the terminal. Does not own: what is printed otherwise (`output`).
 //! Rule: on a terminal, on standard error, after a second, and gone when the work is done; anywhere else it is nothing.
+//! Every verb has decided (`decisions`): it shows progress, or it never takes a second.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -81,6 +82,9 @@ fn styled(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.tick_chars("|/-\\ ").progress_chars("=> ")
 }
+
+#[cfg(test)]
+mod decisions;
 
 #[cfg(test)]
 mod tests {

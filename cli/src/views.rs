@@ -229,10 +229,21 @@ pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
     let row = |worker: &v1::WorkerStatus| {
         let state = if worker.leaving { "leaving" } else { "ready" };
         let (name, address) = (worker.worker.clone(), worker.flight_address.clone());
-        [name, state.to_owned(), worker.tasks.to_string(), bytes(worker.memory_bytes), address]
+        let tasks = worker.tasks.to_string();
+        [name, state.to_owned(), tasks, busy(worker), bytes(worker.memory_bytes), address]
     };
     let rows = workers.iter().map(row).collect::<Vec<_>>();
-    table(["WORKER", "STATE", "TASKS", "MEMORY", "FLIGHT"], &rows)
+    table(["WORKER", "STATE", "TASKS", "BUSY", "MEMORY", "FLIGHT"], &rows)
+}
+
+/// How busy a worker said that it is.
+pub fn busy(worker: &v1::WorkerStatus) -> String {
+    worker.busy_permille.map_or_else(|| "-".to_owned(), percent)
+}
+
+/// `71 %`, of thousandths.
+pub fn percent(permille: u32) -> String {
+    format!("{} %", (permille + 5) / 10)
 }
 
 fn window(window: Option<&v1::Window>) -> String {
@@ -348,6 +359,25 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
         assert_eq!(json["shards"][0]["committed"], "after 41");
         assert_eq!(json["tasks"][0]["task"], "t3.7");
         assert_eq!(json["lookups"][0]["rows"], 249);
+    }
+
+    #[test]
+    fn a_worker_shows_how_busy_it_is() {
+        let worker = |name: &str, busy_permille| v1::WorkerStatus {
+            worker: name.into(),
+            flight_address: "h:1".into(),
+            tasks: 2,
+            busy_permille,
+            ..Default::default()
+        };
+        let text = workers_text(&[worker("w-1", Some(714)), worker("w-2", None)]);
+        let expected = "\
+WORKER  STATE  TASKS  BUSY  MEMORY  FLIGHT
+w-1     ready  2      71 %  0 B     h:1
+w-2     ready  2      -     0 B     h:1";
+        assert_eq!(text, expected);
+        assert_eq!(worker_json(&worker("w-1", Some(714)))["busy_permille"], 714);
+        assert_eq!(worker_json(&worker("w-2", None))["busy_permille"], serde_json::Value::Null);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 
 use crate::traces::{Traces, TracesError};
 use clap::{Args, ValueEnum};
-use std::io::IsTerminal as _;
+use std::error::Error;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use streamctl_proto::describe;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -55,6 +58,24 @@ pub fn log_to_stderr(json: bool, usual: &str) {
     if json { logs.json().flatten_event(true).init() } else { logs.init() }
 }
 
+/// The exit code of a program that ended so. What went wrong is told as the command line does it: on standard error, with its
+/// causes, and without the places in the source that a `RUST_BACKTRACE` asks for, which say nothing to users.
+pub fn ended<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Where even standard error is closed, nobody is left to be told.
+    let _closed = writeln!(std::io::stderr(), "{}", told(error.as_ref()));
+    ExitCode::FAILURE
+}
+
+fn told(error: &(dyn Error + 'static)) -> String {
+    let text = describe(error);
+    // A hint ends what is said, also where a cause follows its error.
+    match text.split_once("\n  hint: ") {
+        Some((what, hint)) => format!("error: {what}\nhint: {hint}"),
+        None => format!("error: {text}"),
+    }
+}
+
 /// Waits for SIGTERM or SIGINT.
 pub async fn asked_to_stop() {
     let terminated = async {
@@ -66,5 +87,25 @@ pub async fn asked_to_stop() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("--listen 127.0.0.1:1 can not be listened on")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn what_went_wrong_is_told_with_its_causes_and_its_hint() {
+        let cause = std::io::Error::other("address in use\n  hint: name another one");
+        let expected = "error: --listen 127.0.0.1:1 can not be listened on: address in use\nhint: name another one";
+        assert_eq!(told(&Outer(cause)), expected);
+        assert_eq!(
+            told(&Outer(std::io::Error::other("in use"))),
+            format!("error: {}: in use", Outer(std::io::Error::other("")))
+        );
     }
 }

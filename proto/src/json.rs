@@ -86,7 +86,7 @@ fn stage_times(stages: &v1::StageTimes) -> Value {
 pub fn worker(worker: &v1::WorkerStatus) -> Value {
     json!({
         "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
-        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes,
+        "leaving": worker.leaving, "memory_bytes": worker.memory_bytes, "busy_permille": worker.busy_permille,
     })
 }
 

@@ -32,15 +32,21 @@ impl Run {
         std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).expect("the folder takes files");
         let job = folder.join("job.toml");
         std::fs::write(&job, job_file(&folder, rate)).expect("the folder takes files");
-        let state = folder.join("state");
-        let args = [
-            "run",
-            job.to_str().expect("the folder's path is text"),
-            "--state",
-            state.to_str().expect("the folder's path is text"),
-        ];
-        let launch = Launch::new(name, binary("streamctl"), &args, root);
+        let launch = launch(&folder, name, &[], root);
         Self { folder, launch }
+    }
+    /// The same run with `--change`.
+    pub fn changing(&self) -> Self {
+        let launch = launch(&self.folder, &format!("{}-changing", self.launch.name), &["--change"], &self.launch.logs);
+        Self { folder: self.folder.clone(), launch }
+    }
+    /// Rewrites its job file.
+    pub fn rewrite(&self, change: impl FnOnce(&str) -> String) {
+        let job = self.folder.join("job.toml");
+        let before = std::fs::read_to_string(&job).expect("the run has a job file");
+        let after = change(&before);
+        assert_ne!(before, after, "nothing was changed");
+        std::fs::write(&job, after).expect("the folder takes files");
     }
     /// Its log goes there instead.
     pub fn logging_to(mut self, folder: &Path) -> Self {
@@ -63,6 +69,13 @@ impl Run {
     pub fn place(&self, name: &str) -> String {
         format!("{}/{name}/", self.folder.display())
     }
+}
+
+fn launch(folder: &Path, name: &str, more: &[&str], logs: &Path) -> Launch {
+    let (job, state) = (folder.join("job.toml"), folder.join("state"));
+    let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
+    let (job, state) = (text(&job), text(&state));
+    Launch::new(name, binary("streamctl"), &[&["run", &job, "--state", &state], more].concat(), logs)
 }
 
 fn job_file(folder: &Path, rate: u64) -> String {

@@ -17,7 +17,13 @@ fn job(name: &str, lag_ms: u64, rows: u64) -> JobStatus {
 }
 
 fn answer(jobs: Vec<JobStatus>) -> Answer {
-    let worker = |n| WorkerStatus { worker: format!("w-{n}"), tasks: n, memory_bytes: 1 << 28, ..Default::default() };
+    let worker = |n| WorkerStatus {
+        worker: format!("w-{n}"),
+        tasks: n,
+        memory_bytes: 1 << 28,
+        busy_permille: Some(350),
+        ..Default::default()
+    };
     Answer { at: Instant::now(), jobs, workers: vec![worker(1), worker(2)], one: None }
 }
 
@@ -56,6 +62,7 @@ fn jobs_workers_and_keys_have_their_place_on_80_by_24() {
     assert_eq!(lines[2], "> clicks                running   0       50 ms   900     900 KiB  0      0");
     assert_eq!(lines[3], "  orders                running   0       9.0 s   10      10 KiB   0      0");
     assert!(lines[20].starts_with("WORKER") && lines[21].starts_with("  w-1"), "{lines:#?}");
+    assert!(lines[20].contains("BUSY") && lines[21].contains("35 %"), "{lines:#?}");
     assert!(lines[23].starts_with("q leave  j/k move  enter shards  s order: name"), "{lines:#?}");
 }
 

@@ -5,7 +5,7 @@
 
 use super::model::{Model, Rate, job_rate};
 use crate::output::Tone;
-use crate::views::{bytes, milliseconds, position, state, time, tone};
+use crate::views::{busy, bytes, milliseconds, position, state, time, tone};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -147,17 +147,19 @@ fn draw_workers(frame: &mut Frame<'_>, workers: &[WorkerStatus], area: Rect) {
     let row = |worker: &WorkerStatus| {
         let state = if worker.leaving { "leaving" } else { "ready" };
         let (tasks, memory) = (worker.tasks.to_string(), bytes(worker.memory_bytes));
-        Row::new([format!("  {}", worker.worker), state.to_owned(), tasks, memory, worker.flight_address.clone()])
+        let (name, address) = (format!("  {}", worker.worker), worker.flight_address.clone());
+        Row::new([name, state.to_owned(), tasks, busy(worker), memory, address])
     };
     let widths = [
         Constraint::Min(24),
         Constraint::Length(8),
         Constraint::Length(6),
+        Constraint::Length(6),
         Constraint::Length(9),
         Constraint::Length(22),
     ];
     let table = Table::new(workers.iter().map(row), widths);
-    frame.render_widget(table.header(heading(vec!["WORKER", "STATE", "TASKS", "MEMORY", "FLIGHT"])), area);
+    frame.render_widget(table.header(heading(vec!["WORKER", "STATE", "TASKS", "BUSY", "MEMORY", "FLIGHT"])), area);
 }
 
 fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {

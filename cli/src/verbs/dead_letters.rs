@@ -35,8 +35,10 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         return super::replay::run(args, controller, out).await;
     }
     let (mut from, to) = args.range();
+    let progress = out.progress("looking for dead letters");
     let mut printer = Printer::new(args, out);
     while to.is_none_or(|to| from <= to) {
+        progress.say(format!("looking for dead letters, from epoch {from} on"));
         let (info, line) = page(args, from, to, controller).await?;
         let next: Next = serde_json::from_slice(&info.app_metadata)
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;

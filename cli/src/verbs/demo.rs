@@ -4,7 +4,7 @@ use crate::demo::{WINDOWS, prepare, sample};
 use crate::error::CliError;
 use crate::local::{LocalJob, Runner, Wish};
 use crate::output::Output;
-use crate::views::{progress_line, status_json};
+use crate::views::{now_line, progress_line, status_json};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
@@ -36,7 +36,9 @@ pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Resu
     out.note(&format!("the job: {}", demo.job_file.display()));
     let mut first = None;
     let mut shown = 0;
+    let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
+        progress.say(now_line(status));
         let first = *first.get_or_insert(status.published);
         if status.published > shown.max(first) {
             shown = status.published;
@@ -45,6 +47,7 @@ pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Resu
         if status.published >= first + WINDOWS { Wish::Stop } else { Wish::GoOn }
     };
     let last = runner(LocalJob { memory_limit: args.memory_limit, ..demo.job.clone() }, &mut listener).await?;
+    drop(progress);
     if !last.error.is_empty() {
         return Err(CliError::Local { message: last.error, hint: last.hint });
     }

@@ -14,6 +14,6 @@ pub async fn run(args: &EpochsArgs, controller: &Controller, out: &mut Output) -
         let request = request.clone();
         async move { jobs(channel).list_epochs(request).await }
     };
-    let answer = controller.ask(ask).await?;
+    let answer = out.during("asking for the epochs", controller.ask(ask)).await?;
     out.either(|| epochs_text(&answer.epochs), || answer.epochs.iter().map(epoch_json).collect())
 }

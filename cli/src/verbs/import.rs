@@ -41,7 +41,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         (Some(file), _) => (file.display().to_string(), super::read(file)?),
         (None, name) => {
             let name = name.clone().unwrap_or_default();
-            let answer = get_job_json(aws, &name, args.region.as_deref()).await;
+            let answer = out.during("asking Glue for the job", get_job_json(aws, &name, args.region.as_deref())).await;
             let json = answer.map_err(|error| {
                 let (message, hint) = (error.to_string(), error.hint().to_owned());
                 if error.missing { CliError::NotThere { message, hint } } else { CliError::Local { message, hint } }
@@ -56,7 +56,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         let mut known = job.args.clone();
         known.insert("JOB_NAME".to_owned(), job.name.clone());
         known.extend(arguments(&args.made)?);
-        let text = fetch(aws, &location).await?;
+        let text = out.during("reading its script", fetch(aws, &location)).await?;
         out.note(&format!("it has no nodes of the visual editor: its script {location} was read"));
         script::read(&text, &known).map_err(|reason| impossible(&location, reason))?
     } else {

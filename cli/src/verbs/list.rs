@@ -9,7 +9,8 @@ use streamctl_proto::v1::ListJobsRequest;
 
 /// Lists the jobs.
 pub async fn run(args: &ListArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let answer = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await }).await?;
+    let ask = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
+    let answer = out.during("asking for the jobs", ask).await?;
     if args.names {
         let names: Vec<_> = answer.jobs.iter().map(|job| job.job.as_str()).collect();
         return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };

@@ -7,7 +7,7 @@ use crate::args::ScalingArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Output, table};
-use crate::views::{bytes, milliseconds, time};
+use crate::views::{bytes, milliseconds, percent, time};
 use streamctl_proto::json::scaling as scaling_json;
 use streamctl_proto::v1::{GetScalingRequest, ScalingDecision, ScalingFigures, ScalingJob, ScalingStatus};
 
@@ -18,7 +18,7 @@ pub async fn run(args: &ScalingArgs, controller: &Controller, out: &mut Output) 
         let request = request.clone();
         async move { jobs(channel).get_scaling(request).await }
     };
-    let status = controller.ask(ask).await?;
+    let status = out.during("asking what was measured and decided", controller.ask(ask)).await?;
     out.either(|| text(&status, args.job.as_deref()), || scaling_json(&status))
 }
 
@@ -102,10 +102,6 @@ fn decisions_text(decisions: &[ScalingDecision], job: Option<&str>) -> String {
             table(["TIME", "FROM", "TO", "THERE", "WHY"], &rows)
         }
     }
-}
-
-fn percent(permille: u32) -> String {
-    format!("{} %", (permille + 5) / 10)
 }
 
 #[cfg(test)]

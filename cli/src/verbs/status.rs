@@ -4,7 +4,8 @@ use crate::args::{ListArgs, StatusArgs};
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
-use crate::views::{has_ended, status_json, status_text};
+use crate::progress::Progress;
+use crate::views::{has_ended, now_line, status_json, status_text};
 use std::time::Duration;
 use streamctl_proto::v1::{GetJobRequest, JobStatus};
 use tonic::Streaming;
@@ -26,7 +27,7 @@ pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
     };
-    let status = controller.ask(ask).await?;
+    let status = out.during("asking for the job", controller.ask(ask)).await?;
     let paint = out.paint();
     out.either(|| status_text(&status, paint), || status_json(&status))
 }
@@ -38,9 +39,10 @@ async fn watch(request: &GetJobRequest, controller: &Controller, out: &mut Outpu
         async move { jobs(channel).watch_job(request).await }
     };
     let mut lost = 0;
+    let progress = out.progress("asking for the job");
     loop {
         let error = match controller.ask(ask).await {
-            Ok(mut changes) => match follow(&mut changes, &mut lost, out).await? {
+            Ok(mut changes) => match follow(&mut changes, &mut lost, &progress, out).await? {
                 Followed::ToTheEnd => return Ok(()),
                 Followed::Lost(error) => error,
             },
@@ -50,6 +52,7 @@ async fn watch(request: &GetJobRequest, controller: &Controller, out: &mut Outpu
         if error.exit_code() != UNREACHABLE || lost > RECONNECTS_MAX {
             return Err(error);
         }
+        progress.say("asking the controllers again");
         out.note(&format!("the controller was lost ({error}); asking again"));
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
@@ -60,7 +63,12 @@ enum Followed {
     Lost(CliError),
 }
 
-async fn follow(changes: &mut Streaming<JobStatus>, lost: &mut u32, out: &mut Output) -> Result<Followed, CliError> {
+async fn follow(
+    changes: &mut Streaming<JobStatus>,
+    lost: &mut u32,
+    progress: &Progress,
+    out: &mut Output,
+) -> Result<Followed, CliError> {
     loop {
         let status = match changes.message().await {
             Ok(Some(status)) => status,
@@ -68,6 +76,7 @@ async fn follow(changes: &mut Streaming<JobStatus>, lost: &mut u32, out: &mut Ou
             Err(status) => return Ok(Followed::Lost(status.into())),
         };
         *lost = 0;
+        progress.say(format!("waiting for the next change; {}", now_line(&status)));
         let paint = out.paint();
         out.either(|| status_text(&status, paint), || status_json(&status))?;
         if has_ended(&status) {

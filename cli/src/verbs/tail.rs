@@ -36,16 +36,19 @@ pub(super) struct Next {
 
 /// Prints epochs until the last one wanted, or until the job ends.
 pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let progress = out.progress("asking for the job");
     let mut from = match args.from {
         Some(epoch) => epoch.max(1),
         None => newest(args, controller).await?,
     };
     while args.to.is_none_or(|to| from <= to) {
+        progress.say(format!("waiting for epoch {from}"));
         let (info, line) = endpoints(args, from, controller).await?;
         let next: Next = serde_json::from_slice(&info.app_metadata)
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
         let count = info.endpoint.len();
         for endpoint in info.endpoint {
+            progress.say(format!("reading the rows of epoch {}", epoch_of(&endpoint).unwrap_or(from)));
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
             let _all = for_each_batch(&endpoint, controller, &line, print).await.map_err(|error| match error {
                 CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },

@@ -6,11 +6,11 @@
 use crate::client::Controller;
 use crate::error::CliError;
 use crate::output::{Format, Output};
-use crate::top::model::Model;
+use crate::top::model::{Answer, Model};
 use crate::top::{Keyboard, ask, show};
 use crate::views::{status_json, worker_json};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::time::Duration;
 use streamctl_engine::process::asked_to_stop;
@@ -39,9 +39,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub async fn run(args: &TopArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     if out.format() == Format::Json {
         let answer = ask(controller, None).await?;
-        let (jobs, workers): (Vec<_>, Vec<_>) =
-            (answer.jobs.iter().map(status_json).collect(), answer.workers.iter().map(worker_json).collect());
-        return out.text(&json!({"jobs": jobs, "workers": workers}).to_string());
+        return out.text(&as_json(&answer).to_string());
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(CliError::Usage {
@@ -57,4 +55,25 @@ pub async fn run(args: &TopArgs, controller: &Controller, out: &mut Output) -> R
     drop(keyboard);
     ratatui::restore();
     shown
+}
+
+fn as_json(answer: &Answer) -> Value {
+    let jobs: Vec<_> = answer.jobs.iter().map(status_json).collect();
+    let workers: Vec<_> = answer.workers.iter().map(worker_json).collect();
+    json!({"jobs": jobs, "workers": workers})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::{FakeJobs, serve};
+    use crate::output::tests::{captured, documented};
+
+    #[tokio::test]
+    async fn programs_get_the_keys_that_are_documented() {
+        let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
+        let (mut out, data, _) = captured(Format::Json);
+        run(&TopArgs { interval: INTERVAL_MIN }, &controller, &mut out).await.unwrap();
+        documented("top", &serde_json::from_str(&data.text()).unwrap());
+    }
 }

@@ -27,7 +27,7 @@ pub async fn run(args: &VerifyArgs, controller: &Controller, out: &mut Output) -
         let request = request.clone();
         async move { jobs(channel).verify(request).await }
     };
-    let events = controller.ask(ask).await.map_err(unproven)?;
+    let events = out.during("asking for the proof", controller.ask(ask)).await.map_err(unproven)?;
     show(events, out).await
 }
 
@@ -41,7 +41,8 @@ pub async fn run_local(
     let local = job(&file, args.state.as_deref())?;
     let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
     let spec = spec.map_err(|problems| super::job_file_error(&file, problems))?;
-    let events = verify(local, request(args, spec.name.to_string())).await.map_err(unproven)?;
+    let verifies = verify(local, request(args, spec.name.to_string()));
+    let events = out.during("opening the state folder", verifies).await.map_err(unproven)?;
     show(ReceiverStream::new(events), out).await
 }
 

@@ -8,7 +8,7 @@ use streamctl_proto::v1::ListWorkersRequest;
 
 /// Lists the workers.
 pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let answer =
-        controller.ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await }).await?;
+    let ask = controller.ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await });
+    let answer = out.during("asking for the workers", ask).await?;
     out.either(|| workers_text(&answer.workers), || answer.workers.iter().map(worker_json).collect())
 }

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
@@ -11,10 +12,10 @@ use streamctl_controller::node::{self, Doors, Parts};
 use streamctl_controller::scaling::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{
-    EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store,
+    EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store, StoreError,
 };
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop};
+use streamctl_engine::process::{Seen, asked_to_stop, ended};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::security::tls::Pair;
@@ -83,9 +84,13 @@ struct EtcdFlags {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     args.seen.log_to_stderr("info");
+    ended(run(args).await)
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
     let listeners = [("--listen", args.listen), ("--http-listen", args.http_listen)];
@@ -116,6 +121,14 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What to do stands beside a refusal, not in its text.
+fn with_hint(error: StoreError) -> anyhow::Error {
+    match &error {
+        StoreError::Refused { reason, hint } => anyhow::anyhow!("{reason}\n  hint: {hint}"),
+        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => error.into(),
+    }
+}
+
 async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address} can not be listened on"))
 }
@@ -137,10 +150,10 @@ async fn open(
         let dialer = Dialer::new(DialerFiles { ca: flags.etcd_ca, pair, ..DialerFiles::default() })?;
         let login = flags.etcd_login_file.map(EtcdLogin::open).transpose()?;
         let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S, dialer, login };
-        return Ok(Arc::new(EtcdStore::connect(settings).await?));
+        return Ok(Arc::new(EtcdStore::connect(settings).await.map_err(with_hint)?));
     }
     if let Some(path) = store.strip_prefix("file://") {
-        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path))?));
+        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path)).map_err(with_hint)?));
     }
     anyhow::bail!("--store is etcd://host:port[,host:port...], etcds://... or file:///path, not {store:?}")
 }

@@ -34,6 +34,7 @@ impl Core {
             lost: false,
             memory_bytes: 0,
             busy: WorkerSeen::default(),
+            busy_permille: None,
         };
         self.workers.insert(worker.clone(), joined);
         self.plan_all_anew();

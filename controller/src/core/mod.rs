@@ -99,8 +99,10 @@ pub struct Worker {
     pub lost: bool,
     /// Memory that it uses.
     pub memory_bytes: u64,
-    /// How busy it says that it is.
+    /// How busy it says that it is, added up.
     pub busy: WorkerSeen,
+    /// How busy it said last that it was, in thousandths; none: it never did.
+    pub busy_permille: Option<u32>,
 }
 
 impl Worker {
@@ -249,6 +251,7 @@ impl Core {
                 worker.heard_ms = now;
                 worker.memory_bytes = memory_bytes;
                 worker.busy.said(busy_permille);
+                worker.busy_permille = busy_permille.map(|permille| permille.min(1_000)).or(worker.busy_permille);
                 if std::mem::take(&mut worker.lost) {
                     self.plan_all_anew();
                 }

@@ -62,6 +62,7 @@ impl Core {
             tasks: count(tasks(id)),
             leaving: worker.leaving,
             memory_bytes: worker.memory_bytes,
+            busy_permille: worker.busy_permille,
         };
         self.workers.iter().map(status).collect()
     }

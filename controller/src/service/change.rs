@@ -5,9 +5,9 @@
 //! Rule: nothing takes over that was not asked for by `change`; what was answered is durable. The version before is in the
 //! checkpoint location before the store forgets it.
 
-use super::jobs::{not_found, told};
+use super::jobs::told;
 use super::submit::{Submitter, parse, refused, response};
-use super::{RECORD_TIMEOUT, recorded};
+use super::{RECORD_TIMEOUT, not_found, recorded};
 use crate::core::versions::NoTakeOver;
 use crate::core::{Core, Event};
 use crate::handle::Handle;

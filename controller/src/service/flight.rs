@@ -5,6 +5,7 @@
 //! one schema: it ends before the first epoch of another version of the job.
 
 use super::jobs::told;
+use super::not_found;
 use crate::core::Core;
 use crate::core::job::EpochFigures;
 use crate::history::History;
@@ -97,7 +98,7 @@ struct Known {
 
 /// What the core knows of the job that the command wants.
 fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
-    let job = core.jobs.get(name).ok_or_else(|| Status::not_found(format!("there is no job {name}")))?;
+    let job = core.jobs.get(name).ok_or_else(|| not_found(name))?;
     let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
     let address = |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));
     let state = core.status(name, true).map(|status| status.state().as_str_name().to_owned()).unwrap_or_default();

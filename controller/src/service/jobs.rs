@@ -1,7 +1,7 @@
 //! What people and programs ask of the control plane.
 
-use super::recorded;
 use super::submit::Submitter;
+use super::{not_found, recorded};
 use crate::core::{Core, Event};
 use crate::history::History;
 use crate::leading::Leader;
@@ -120,7 +120,12 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         let job = name(&request.job)?;
         let (resolved, head, _) = self.head(&job).await?;
-        let missing = || Status::not_found(format!("job {job} has no epoch {}", request.epoch));
+        let missing = || {
+            let epoch = request.epoch;
+            Status::not_found(format!(
+                "job {job} has no epoch {epoch}\n  hint: `streamctl epochs {job}` shows those there are"
+            ))
+        };
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
         let manifests = self.manifests(&resolved, &head, request.epoch..=request.epoch).await?;
         let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
@@ -247,10 +252,6 @@ pub(super) fn told(text: &str) -> String {
     };
     let end = text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at + c.len_utf8());
     if end == text.len() { text.to_owned() } else { format!("{}\nand more", &text[..end]) }
-}
-
-pub(super) fn not_found(job: &JobName) -> Status {
-    Status::not_found(format!("there is no job {job}; `streamctl list` shows those there are"))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Status> {

@@ -18,6 +18,11 @@ use tonic::Status;
 /// Time in which the store must take what a user wants of a job.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// There is no job of this name. The text brings its hint, so that no client adds another one.
+pub(crate) fn not_found(job: &JobName) -> Status {
+    Status::not_found(format!("there is no job {job}\n  hint: `streamctl list` shows those there are"))
+}
+
 /// Waits until the store holds what is wanted of a job: what was answered survives this leader.
 async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
     let stored = async {

@@ -3,7 +3,8 @@
 //! Owns: which epochs have any, that their objects are there. Does not own: that it happens once (`core::replays`).
 //! Rule: what was answered is durable; a page of manifests is in memory, however many epochs there are.
 
-use super::jobs::{JobsService, name, not_found};
+use super::jobs::{JobsService, name};
+use super::not_found;
 use crate::core::{Core, Event};
 use crate::history::History;
 use crate::store::{Replays, WantedReplay};

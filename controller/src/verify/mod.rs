@@ -15,6 +15,7 @@ mod versions;
 
 pub use replay::{FlightReplayer, Replayer};
 
+use crate::service::not_found;
 use crate::store::{Store, StoreError, StoredJob};
 use run::Run;
 use std::collections::BTreeSet;
@@ -81,8 +82,7 @@ impl Verifier {
             StoreError::Unavailable { .. } => Status::unavailable(describe(&error)),
             error => Status::internal(describe(&error)),
         })?;
-        let missing = || Status::not_found(format!("there is no job {job}; `streamctl list` shows those there are"));
-        jobs.into_iter().find(|stored| stored.job.spec.name == *job).ok_or_else(missing)
+        jobs.into_iter().find(|stored| stored.job.spec.name == *job).ok_or_else(|| not_found(job))
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +31,8 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 pub const CALL_HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Time in which a TLS handshake must be done.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time in which whoever was not let in can take in why.
+pub const PARTING_TIMEOUT: Duration = Duration::from_millis(500);
 /// Wait after a connection could not be taken, for want of file descriptors perhaps.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Connections that are ready and not yet served.
@@ -167,11 +169,26 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, most: usize) -> Receiv
 async fn shake_hands(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<(Stream, Vec<String>)> {
     let Some(config) = config else { return Ok((Stream::Plain(stream), vec![])) };
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
-    let stream =
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await.map_err(late)??;
+    let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(late)? {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            part(stream).await;
+            return Err(error);
+        }
+    };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let names = shown.map(tls::dns_names).unwrap_or_default();
     Ok((Stream::Tls(Box::new(stream)), names))
+}
+
+/// Closes a connection whose handshake failed so that the other side learns why: with words of theirs unread the kernel resets
+/// it, and takes back the alert that is on its way.
+async fn part(mut stream: TcpStream) {
+    let _said = stream.shutdown().await;
+    let mut words = [0; 1 << 10];
+    let hear_out = async { while stream.read(&mut words).await.is_ok_and(|bytes| bytes > 0) {} };
+    let _late = tokio::time::timeout(PARTING_TIMEOUT, hear_out).await;
 }
 
 impl Connected for Connection {

@@ -4,9 +4,10 @@
 //! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
 
 use super::accept::Peer;
-use super::access::{Caller, Policy, Role};
+use super::access::{AccessTable, Caller, Policy, Role};
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
+use super::revoked::{End, Pass};
 use super::token::{TOKEN_CHARS_MAX, TokenDigest};
 use axum::Router;
 use axum::body::Body;
@@ -101,21 +102,22 @@ impl Gate {
             Policy::Closed(why) => return Err(Status::unavailable(*why)),
             Policy::Table(table) => table,
         };
-        let caller = match presented(headers, basic) {
-            Some(digest) => table.by_token(&digest).ok_or_else(|| {
-                unauthenticated("this token is not known here", "ask for a new one; it may have been replaced")
-            })?,
-            None => peer.and_then(|peer| table.by_certificate(&peer.names)).ok_or_else(|| {
-                unauthenticated(
-                    "who asks is not known",
-                    "ask with a token (--token-file), or with a certificate that has a role here",
-                )
-            })?,
-        };
-        if need.met_by(&caller) {
-            return Ok(caller);
+        if let Some(digest) = presented(headers, basic) {
+            return judge_token(table, &digest, need);
         }
-        Err(forbidden(&caller, need))
+        let caller = peer.and_then(|peer| table.by_certificate(&peer.names)).ok_or_else(|| {
+            unauthenticated(
+                "who asks is not known",
+                "ask with a token (--token-file), or with a certificate that has a role here",
+            )
+        })?;
+        permitted(caller, need)
+    }
+
+    /// What keeps an eye on a call that was let in, where a token did it.
+    fn pass(&self, headers: &HeaderMap, need: Need, basic: bool) -> Option<Pass> {
+        let token = presented(headers, basic)?;
+        Some(Pass { policy: self.policy.clone(), token, need })
     }
 
     /// Notes a refusal; whether its connection should be closed.
@@ -137,6 +139,18 @@ impl Gate {
             }
         }
     }
+}
+
+/// Who has this token, if they may.
+pub(super) fn judge_token(table: &AccessTable, token: &TokenDigest, need: Need) -> Result<Caller, Status> {
+    let caller = table.by_token(token).ok_or_else(|| {
+        unauthenticated("this token is not known here", "ask for a new one; it may have been replaced")
+    })?;
+    permitted(caller, need)
+}
+
+fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
+    if need.met_by(&caller) { Ok(caller) } else { Err(forbidden(&caller, need)) }
 }
 
 fn unauthenticated(what: &str, hint: &str) -> Status {
@@ -180,13 +194,16 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     let peer = request.extensions().get::<Peer>().cloned();
     let path = request.uri().path();
     let checked = match methods::need(path) {
-        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false),
+        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|caller| (caller, need)),
         None => Err(Status::unimplemented("there is no such method")),
     };
     match checked {
-        Ok(caller) => {
+        Ok((caller, need)) => {
+            let pass = gate.pass(request.headers(), need, false);
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let Some(pass) = pass else { return next.run(request).await };
+            let request = request.map(|says| pass.watched(says, End::Error));
+            next.run(request).await.map(|answer| pass.watched(answer, End::Trailers))
         }
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
@@ -203,8 +220,16 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().cloned();
-    let status = match gate.check(request.headers(), peer.as_ref(), Need::Least(Role::View), true) {
-        Ok(_) => return next.run(request).await,
+    let need = Need::Least(Role::View);
+    let status = match gate.check(request.headers(), peer.as_ref(), need, true) {
+        Ok(_) => {
+            let pass = gate.pass(request.headers(), need, true);
+            let answer = next.run(request).await;
+            return match pass {
+                Some(pass) => answer.map(|body| pass.watched(body, End::Silence)),
+                None => answer,
+            };
+        }
         Err(status) => status,
     };
     let path = request.uri().path().to_owned();
@@ -294,6 +319,14 @@ mod tests {
         assert!(gate.check(&HeaderMap::new(), Some(&viewer), view, false).is_ok());
         assert!(gate.check(&HeaderMap::new(), Some(&other), view, false).is_err());
         assert!(gate.check(&with("Bearer wrong"), Some(&viewer), view, false).is_err());
+    }
+
+    #[test]
+    fn only_what_a_token_opened_is_watched() {
+        let (gate, token) = guarded(Role::View);
+        let view = Need::Least(Role::View);
+        assert!(gate.pass(&with(&token.header()), view, false).is_some());
+        assert!(gate.pass(&HeaderMap::new(), view, false).is_none(), "a certificate stays");
     }
 
     #[test]

@@ -199,6 +199,37 @@ fn what_is_missing_is_refused_at_submit_by_its_name() {
         assert!(words.contains("hint"), "no hint in: {words}");
     }
     assert!(scene.cluster.status("edges").is_none(), "a refused job leaves nothing behind");
+    an_unknown_job_is_told_with_one_hint_by_every_verb(&scene);
+}
+
+fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {
+    let file = scene.servers.folder().join("job.toml");
+    std::fs::write(&file, Job { name: "nope", ..JOB }.file()).unwrap();
+    let file = file.to_str().unwrap();
+    let change = ["submit", file, "--change", "--if-version", "3"];
+    let verbs: [&[&str]; 13] = [
+        &["status", "nope"],
+        &["status", "nope", "--watch"],
+        &["stop", "nope"],
+        &["stop", "nope", "--drain"],
+        &["epochs", "nope"],
+        &["dead-letters", "nope"],
+        &["dead-letters", "nope", "--replay"],
+        &["scaling", "nope"],
+        &["tail", "nope"],
+        &["tail", "nope", "--from", "1"],
+        &["verify", "nope"],
+        &["diff", file],
+        &change,
+    ];
+    for verb in verbs {
+        let output = scene.cluster.cli(verb);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{verb:?}: {words}");
+        assert!(words.contains("there is no job nope") && output.stdout.is_empty(), "{verb:?}: {words}");
+        let said = ["hint: ", "streamctl list"].map(|part| words.matches(part).count());
+        assert_eq!(said, [1, 1], "{verb:?}: {words}");
+    }
 }
 
 #[test]

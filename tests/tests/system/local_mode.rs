@@ -1,9 +1,11 @@
 //! Exactly once in local mode: `streamctl run`, killed again and again, gives what the generator's seed says.
 
+use serde_json::Value;
 use std::time::Duration;
 use streamctl_tests::local_run::{Run, oracle_lines};
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
+use streamctl_tests::wait::until;
 
 const KILLS: u32 = 20;
 /// Shortest and longest life between two kills: from "still starting" to "several windows committed".
@@ -43,6 +45,85 @@ fn twenty_kills_of_a_local_run_lose_nothing_and_double_nothing() {
     assert_eq!(same["ok"], true, "{same:#}");
     let mut verify = killed.verify();
     assert!(verify.wait(REST).success(), "{}", verify.log());
+}
+
+#[test]
+fn a_changed_job_is_refused_until_it_is_asked_to_take_over_and_then_reads_on_where_it_stood() {
+    let _alone = one_system_at_a_time();
+    let root = tempfile::tempdir().unwrap();
+    // Slow enough that most of the records are read by the version that takes over.
+    let run = Run::new(root.path(), "changed", RATE);
+    let mut process = run.start();
+    until("some epochs of the first version", REST, || (epochs(&run).len() >= 4).then_some(()));
+    process.kill();
+
+    run.rewrite(|job| {
+        job.replace("SELECT s.uuid,", "SELECT s.uuid, upper(s.region) AS continent,").replace("/out/", "/changed/")
+    });
+    let mut refused = run.start();
+    assert_eq!(refused.wait(REST).code(), Some(1), "{}", refused.log());
+    let words = refused.log();
+    for said in ["at version 1", "result.continent: nothing becomes", "sink.path: ", "hint: with `--change`"] {
+        assert!(words.contains(said), "{said}: {words}");
+    }
+    assert!(!words.contains("streamctl diff"), "no cluster has this job: {words}");
+    assert_eq!(words.matches("hint: ").count(), 1, "{words}");
+    assert!(epochs(&run).iter().all(|epoch| version(epoch) == 1), "what was refused makes no epoch");
+
+    let mut process = run.changing().start();
+    assert!(process.wait(REST).success(), "{}", process.log());
+    let after = epochs(&run);
+    let versions: Vec<u64> = after.iter().map(version).collect();
+    assert!(versions.is_sorted() && versions.contains(&1) && versions.last() == Some(&2), "{versions:?}");
+    it_reads_on_where_it_stood(&after);
+    // The same file again changes nothing, with the flag and without.
+    for run in [&run, &run.changing()] {
+        let mut again = run.start();
+        assert!(again.wait(REST).success(), "{}", again.log());
+    }
+    assert_eq!(epochs(&run).len(), after.len());
+
+    let oracle = root.path().join("oracle.jsonl");
+    std::fs::write(&oracle, oracle_lines()).unwrap();
+    let (old, new, dead) = (run.place("out"), run.place("changed"), run.place("dead"));
+    let flags = ["--sink", &old, "--sink", &new, "--dead", &dead, "--oracle", oracle.to_str().unwrap()];
+    let verdict = Python::new(vec![]).ask("check_output.py", &flags);
+    assert_eq!(verdict["ok"], true, "{verdict:#}");
+    let mut verify = run.verify();
+    assert!(verify.wait(REST).success(), "{}", verify.log());
+}
+
+/// The first window of version 2 begins, shard by shard, after the record at which the last one of version 1 ended.
+fn it_reads_on_where_it_stood(epochs: &[Value]) {
+    let first = epochs.iter().position(|epoch| version(epoch) == 2).expect("version 2 made one");
+    let stood = &epochs[first - 1]["frontier"];
+    let parts = epochs[first]["parts"].as_array().expect("a manifest has parts");
+    let ranges: Vec<_> = parts.iter().flat_map(|part| part["ranges"].as_object().expect("by shard")).collect();
+    assert!(!ranges.is_empty(), "{:#}", epochs[first]);
+    for (shard, range) in ranges {
+        assert_eq!(range["from"], stood[shard]["position"], "{shard}");
+        assert_ne!(range["from"], "start", "{shard}: nothing is read again from its beginning");
+    }
+}
+
+fn version(epoch: &Value) -> u64 {
+    epoch["made_by"]["job_version"].as_u64().expect("a manifest names its version")
+}
+
+/// Its manifests, from the first to the newest. One that a killed run left uncommitted is in no chain.
+fn epochs(run: &Run) -> Vec<Value> {
+    let folder = run.folder.join("checkpoint/sales/epochs");
+    let Ok(files) = std::fs::read_dir(&folder) else { return vec![] };
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut next = names.filter(|name| name.ends_with(".json") && !name.starts_with('.')).max();
+    let mut chain = vec![];
+    while let Some(name) = next {
+        let text = std::fs::read_to_string(folder.join(&name)).unwrap();
+        let manifest: Value = serde_json::from_str(&text).unwrap();
+        next = manifest["previous"]["name"].as_str().and_then(|name| name.rsplit('/').next()).map(str::to_owned);
+        chain.insert(0, manifest);
+    }
+    chain
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Owns: a follower of KEDA's contract that starts and stops worker processes. Does not own: KEDA, Kubernetes.
 //! Rule: what one worker can do is limited as a container's CPU limit does it, so that more workers are more work on any
-//! machine; nothing is waited for by time alone.
+//! machine, and the load is a multiple of what one was seen to do there; nothing is waited for by time alone.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,10 +37,18 @@ const FLAGS: [&str; 10] = [
 ];
 /// Of the time of one core that a worker has: all of them together have less than one.
 const WORKER_PERCENT: &str = "10";
-/// Records per second: several times what such a worker of an unoptimised build takes.
-const RATE: u32 = 50_000;
-const RECORDS: u32 = 320_000;
 const SHARDS: u32 = 8;
+/// Of what one such worker was seen to take, so much comes in: too much for one, also on a machine that was half as fast when
+/// that was seen; and what four take, or will have taken soon after it came in.
+const TIMES_TOO_MUCH: u64 = 4;
+/// For so long.
+const SECONDS: u64 = 10;
+/// A job of fewer seconds says little of what a worker takes: most of it would be its beginning and its end.
+const GAUGED: Duration = Duration::from_secs(4);
+/// Records of the first such job.
+const GAUGED_RECORDS: u64 = 10_000;
+/// Faster than a share of a core of any machine.
+const GAUGED_RATE: u64 = 5_000_000;
 const SOON: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -70,6 +78,44 @@ location = "{root}/checkpoint/"
         std::fs::create_dir_all(folder.join(name).join(place)).unwrap();
     }
     file.to_str().unwrap().to_owned()
+}
+
+fn worker_flags() -> [&'static str; 4] {
+    ["--threads", "1", "--memory-limit", "256MiB"]
+}
+
+/// Limits what a worker of this cluster can do, as long as what is given back runs.
+fn throttle(python: &Python, cluster: &mut Cluster, id: &str, logs: &Path) -> Process {
+    let pid = cluster.process(id).unwrap().pid().to_string();
+    python.start(&format!("throttle-{id}"), "throttle.py", &[&pid, WORKER_PERCENT], logs)
+}
+
+/// Records per second that one worker takes here, of this build: as fast as it works off what lies there, in a cluster of its
+/// own. What its jobs need to begin and to end is in it, so that it is rather too low.
+fn one_workers_rate(python: &Python, folder: &Path) -> u64 {
+    let store = format!("file://{}", folder.join("gauge-store").display());
+    let mut cluster = Cluster::empty(vec![], folder, &store, None);
+    cluster.add_controller("gauge-controller");
+    until("a leader", SOON, || cluster.leader());
+    cluster.add_worker_with("gauge-worker", &worker_flags());
+    until("its worker", SOON, || cluster.worker_list().filter(|workers| !workers.is_empty()));
+    let _limited = throttle(python, &mut cluster, "gauge-worker", folder);
+    let mut records = GAUGED_RECORDS;
+    loop {
+        let (name, each) = (format!("gauge-{records}"), records / u64::from(SHARDS));
+        let source = format!("shards = {SHARDS}\nrate = {GAUGED_RATE}\nrecords_per_shard = {each}");
+        let file = job(folder, &name, &source);
+        cluster.cli_ok(&["submit", &file]);
+        let began = Instant::now();
+        cluster.until_status(&name, "its end", LIMIT, |status| status.state() == JobState::Completed);
+        let took = began.elapsed();
+        if took >= GAUGED {
+            return (records as f64 / took.as_secs_f64()) as u64;
+        }
+        // As many as would take long enough if none of it were beginning and end, and a little more.
+        let longer = GAUGED.as_secs_f64() / took.as_secs_f64() * 1.2;
+        records = (records as f64 * longer.clamp(1.5, 8.0)) as u64;
+    }
 }
 
 /// What KEDA would ask, and do.
@@ -177,11 +223,9 @@ impl Follower<'_> {
     fn start_worker(&mut self) {
         self.started += 1;
         let id = format!("worker-{}", self.started);
-        self.cluster.add_worker_with(&id, &["--threads", "1", "--memory-limit", "256MiB"]);
-        let pid = self.cluster.process(&id).unwrap().pid().to_string();
-        let name = format!("throttle-{id}");
-        let throttle = self.python.start(&name, "throttle.py", &[&pid, WORKER_PERCENT], self.logs);
-        self.workers.push((id, throttle));
+        self.cluster.add_worker_with(&id, &worker_flags());
+        let limited = throttle(&self.python, self.cluster, &id, self.logs);
+        self.workers.push((id, limited));
     }
 }
 
@@ -189,6 +233,10 @@ impl Follower<'_> {
 fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_is_lost() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
+    let python = Python::new(vec![]);
+    let each = one_workers_rate(&python, folder.path());
+    let rate = (each * TIMES_TOO_MUCH).max(u64::from(SHARDS));
+    let records = rate * SECONDS / u64::from(SHARDS) * u64::from(SHARDS);
     let etcd = Etcd::start(folder.path());
     let mut cluster = Cluster::empty(vec![], folder.path(), &format!("etcd://{}", etcd.address()), None);
     cluster.add_controller_with("controller-1", &FLAGS);
@@ -198,11 +246,10 @@ fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_i
     let heavy = job(
         folder.path(),
         "heavy",
-        &format!("shards = {SHARDS}\nrate = {RATE}\nrecords_per_shard = {}", RECORDS / SHARDS),
+        &format!("shards = {SHARDS}\nrate = {rate}\nrecords_per_shard = {}", records / u64::from(SHARDS)),
     );
     let controllers = cluster.controller_addresses().into_iter().map(|(_, address)| address).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let python = Python::new(vec![]);
     let (logs, workers, decisions) = (folder.path(), vec![], BTreeMap::new());
     let cluster = &mut cluster;
     let mut follower =
@@ -230,10 +277,10 @@ fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_i
             break;
         }
         lag_max_ms = status.map_or(0, |status| status.lag_ms).max(lag_max_ms);
-        assert!(began.elapsed() < LIMIT, "{}", follower.told());
+        assert!(began.elapsed() < LIMIT, "one worker took {each} a second\n{}", follower.told());
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(lag_max_ms > 1_000, "one worker could keep up: {lag_max_ms} ms");
+    assert!(lag_max_ms > 1_000, "one worker could keep up, of which {each} a second was seen: {lag_max_ms} ms");
     until("one worker again", LIMIT, || follower.follow().filter(|desired| *desired == 1));
     assert_eq!(follower.workers.len(), 1);
     follower.cluster.until_status("light", "no lag", SOON, |status| status.lag_ms < 2_000);
@@ -245,7 +292,7 @@ fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_i
         assert_eq!(proof["proven"], true, "{proof:#}");
     }
     let totals = follower.cluster.status("heavy").unwrap().totals.unwrap();
-    assert_eq!((totals.rows_in, totals.rows_out), (RECORDS.into(), RECORDS.into()));
+    assert_eq!((totals.rows_in, totals.rows_out), (records, records));
 }
 
 fn the_log_explains_each_step(decisions: &BTreeMap<(u64, i64), ScalingDecision>, told: &str) {

@@ -178,6 +178,15 @@ impl Secured {
         self.streamctl(&[&all[..], words].concat())
     }
 
+    /// The job's status at every change, as long as that is told.
+    fn watch(&self, token: &str) -> Process {
+        let (urls, ca, file) = (self.urls(), self.authority.file(), self.path(&format!("{token}.token")));
+        let who = ["--controller", &urls, "--ca", &ca, "--cert", &self.me.cert, "--key", &self.me.key];
+        let words = ["--token-file", &file, "status", "sales", "--watch", "-o", "json"];
+        Launch::new(&format!("watch-{token}"), binary("streamctl"), &[&who[..], &words].concat(), self.folder.path())
+            .start()
+    }
+
     #[track_caller]
     fn ok(&self, token: &str, words: &[&str]) -> String {
         let output = self.as_somebody(Some(token), words);
@@ -412,24 +421,52 @@ fn certificates_are_replaced_while_it_runs(cluster: &Secured) {
 
 fn a_token_that_is_taken_back_opens_nothing(cluster: &Secured) {
     cluster.ok("viewer", &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"]);
+    let mut watches = ["viewer", "operator"].map(|name| cluster.watch(name));
+    let both = || watches.iter().all(|watch| watch.log().contains("\"job\":\"sales\"")).then_some(());
+    until("both watches to see the job", SOON, both);
     // The viewer's is the first entry.
     cluster.forbid_first();
+    assert!(!watches[0].wait(SOON).success(), "{}", watches[0].log());
+    assert!(watches[0].log().contains("error: this token is not known here"), "{}", watches[0].log());
+    assert!(watches[1].is_running(), "others go on: {}", watches[1].log());
     until("the end of the token", SOON, || {
         let output = cluster.as_somebody(Some("viewer"), &["list"]);
         err(&output).contains("this token is not known here").then_some(())
     });
     let rows = cluster.ok("operator", &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"]);
     assert!(!rows.is_empty(), "others go on");
+    a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster);
     cluster.ok("operator", &["stop", "sales"]);
+    assert!(watches[1].wait(SOON).success(), "{}", watches[1].log());
 }
 
-/// Runs a program until it ends by itself, which must be soon and not well; what it said.
+/// And has one again, by itself, when the token is good again.
+fn a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster: &Secured) {
+    let workers = || cluster.ok("operator", &["workers", "-o", "json"]);
+    assert!(workers().contains("worker-1"));
+    let path = cluster.path("access.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    assert!(good.contains("role = \"worker\""), "{good}");
+    replace(Path::new(&path), &good.replace("role = \"worker\"", "role = \"view\""));
+    until("the end of the session", SOON, || (!workers().contains("worker-1")).then_some(()));
+    let logs = cluster.logs();
+    assert!(logs.contains("this needs the role worker, and workers has view"), "it was told why");
+    replace(Path::new(&path), &good);
+    until("the worker's next session", SOON, || workers().contains("worker-1").then_some(()));
+}
+
+/// Runs a program until it ends by itself, which must be soon and not well; what it said: what is wrong and what to do, and
+/// nothing of its source, also where somebody asks every program for that.
 #[track_caller]
 fn ends(program: &str, flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Launch::new(program, binary(program), flags, folder.path()).start();
+    let asks = [("RUST_BACKTRACE", "1")];
+    let mut process = Launch::new(program, binary(program), flags, folder.path()).env(asks).start();
     assert!(!process.wait(SOON).success(), "{program} {flags:?} ends well");
-    process.log()
+    let told = process.log();
+    assert!(told.contains("error: ") && told.contains("\nhint: "), "{told}");
+    assert!(!told.to_lowercase().contains("backtrace") && !told.contains("Caused by"), "{told}");
+    told
 }
 
 #[test]

@@ -4,8 +4,9 @@ use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop};
+use streamctl_engine::process::{Seen, asked_to_stop, ended};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::memory::MemoryLimit;
@@ -54,10 +55,13 @@ struct Args {
     seen: Seen,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     args.seen.log_to_stderr("info");
+    ended(on_its_threads(args))
+}
 
+fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let compute = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.threads.unwrap_or(cores).max(1))

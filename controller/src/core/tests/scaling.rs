@@ -101,3 +101,19 @@ fn a_new_leader_takes_over_as_many_workers_as_there_are() {
     assert_eq!(status.desired, Some(3));
     assert_eq!((status.decisions.len(), status.decisions[0].term), (1, 2), "the list begins anew");
 }
+
+#[test]
+fn a_worker_is_as_busy_as_it_said_last() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let says = |story: &mut Story, name: &str, busy_permille| {
+        let session = story.session(name);
+        story.tell(Event::WorkerHeard { worker: worker(name), session, memory_bytes: 0, busy_permille });
+    };
+    for busy in [Some(900), Some(714), None] {
+        says(&mut story, "w1", busy);
+    }
+    let busy: Vec<_> = story.core.worker_status().into_iter().map(|worker| worker.busy_permille).collect();
+    assert_eq!(busy, [Some(714), None], "a worker that never said so has no share");
+    says(&mut story, "w2", Some(70_000));
+    assert_eq!(story.core.worker_status()[1].busy_permille, Some(1_000), "no share is more than all");
+}

@@ -30,6 +30,9 @@ export function bytes(n) {
   return `${at === 0 || n >= 100 ? Math.round(n) : Math.round(n * 10) / 10} ${units[at]}`;
 }
 
+/** `71 %`, of thousandths. */
+export const share = (permille) => (permille === undefined || permille === null ? "–" : `${Math.round(permille / 10)} %`);
+
 /** `14:03:20`, of the reader's zone. */
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 /** `2026-11-24 14:03:20`, of the reader's zone. */

@@ -71,11 +71,12 @@ export function workersPage({ workers }) {
     workers.length === 0
       ? h("section", { class: "card empty" }, h("h2", {}, "No worker is connected"), h("p", {}, "Jobs wait until one is:"), h("pre", {}, h("code", {}, "streamctl-worker --controller http://…")))
       : h("section", { class: "card", "aria-label": "All workers" }, h("table", { class: "list" },
-        h("thead", {}, h("tr", {}, ["Worker", "State", "Tasks", "Memory", "Flight address"].map((name, at) => h("th", { scope: "col", class: at > 1 && at < 4 ? "number" : "" }, name)))),
+        h("thead", {}, h("tr", {}, ["Worker", "State", "Tasks", "Busy", "Memory", "Flight address"].map((name, at) => h("th", { scope: "col", class: at > 1 && at < 5 ? "number" : "" }, name)))),
         h("tbody", {}, workers.map((worker) => h("tr", { "data-key": worker.worker },
           h("th", { scope: "row" }, worker.worker),
           h("td", { "data-name": "State" }, h("span", { class: worker.leaving ? "state draining" : "state running" }, worker.leaving ? "leaving" : "ready")),
           h("td", { class: "number", "data-name": "Tasks" }, f.count(worker.tasks)),
+          h("td", { class: "number", "data-name": "Busy" }, f.share(worker.busy_permille)),
           h("td", { class: "number", "data-name": "Memory" }, f.bytes(worker.memory_bytes)),
           h("td", { "data-name": "Flight" }, h("code", {}, worker.flight_address))))))),
   ];

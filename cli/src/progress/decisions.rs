@@ -1,0 +1,166 @@
+//! What every verb decided about progress, and that it does so.
+//!
+//! Rule: the verbs are those of the command line, so that a new one without a decision fails here.
+
+use crate::args::{Cli, Verb};
+use crate::context::Environment;
+use crate::error::CliError;
+use crate::local::{Listener, LocalJob};
+use crate::output::tests::captured;
+use crate::output::{Format, Output};
+use clap::{Command, CommandFactory, Parser};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How somebody at a terminal sees that a verb is at work.
+enum Decision {
+    /// It asks others: the line at the bottom, for each of these words; what it says first.
+    Line(&'static [(&'static str, &'static str)]),
+    /// It draws all of the screen, and what it waits for is on it.
+    Screen,
+    /// It never takes a second, and why.
+    Short(&'static str),
+}
+use Decision::{Line, Screen, Short};
+
+const OWN_FILES: &str = "it reads and writes small files of this machine";
+
+const DECISIONS: &[(&str, Decision)] = &[
+    ("run", Line(&[("run JOB --state STATE", "starting")])),
+    ("demo", Line(&[("demo --dir STATE", "starting")])),
+    ("submit", Line(&[("submit JOB", "checking source, lookups, query and places")])),
+    ("diff", Line(&[("diff JOB", "comparing source, columns, lookups and query")])),
+    ("validate", Short("it parses one file of at most 1 MiB")),
+    ("import glue-job", Line(&[("import glue-job nightly --region us-east-1", "asking Glue for the job")])),
+    ("import glue-script", Short("it parses one file of bounded size")),
+    ("catalog show", Line(&[("catalog show d.t --region us-east-1", "asking the Data Catalog")])),
+    (
+        "status",
+        Line(&[
+            ("status", "asking for the jobs"),
+            ("status sales", "asking for the job"),
+            ("status sales --watch", "asking for the job"),
+        ]),
+    ),
+    ("top", Screen),
+    ("list", Line(&[("list", "asking for the jobs")])),
+    ("explain", Line(&[("explain JOB", "asking for columns, lookups, shards and places")])),
+    ("preview", Line(&[("preview JOB", "asking for columns and lookups")])),
+    ("stop", Line(&[("stop sales", "stopping"), ("stop sales --drain", "stopping")])),
+    ("epochs", Line(&[("epochs sales", "asking for the epochs")])),
+    (
+        "dead-letters",
+        Line(&[
+            ("dead-letters sales", "looking for dead letters"),
+            ("dead-letters sales --replay", "looking for dead letters"),
+        ]),
+    ),
+    ("workers", Line(&[("workers", "asking for the workers")])),
+    ("scaling", Line(&[("scaling", "asking what was measured and decided")])),
+    ("tail", Line(&[("tail sales", "asking for the job"), ("tail sales --from 3", "asking for the job")])),
+    (
+        "verify",
+        Line(&[
+            ("verify sales", "asking for the proof"),
+            ("verify --local JOB --state STATE", "opening the state folder"),
+        ]),
+    ),
+    ("context add", Short(OWN_FILES)),
+    ("context use", Short(OWN_FILES)),
+    ("context list", Short(OWN_FILES)),
+    ("context show", Short(OWN_FILES)),
+    ("context remove", Short(OWN_FILES)),
+    ("token new", Short(OWN_FILES)),
+    ("completions", Short("it prints what is made of the words of the command line")),
+    ("man", Short("it writes some dozen pages that are made of the words of the command line")),
+];
+
+/// The verbs below a command that have none below them: `context add`.
+fn leaves(command: &Command, before: &str, found: &mut BTreeSet<String>) {
+    for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+        let name = format!("{before}{}", child.get_name());
+        if child.has_subcommands() {
+            leaves(child, &format!("{name} "), found);
+        } else {
+            found.insert(name);
+        }
+    }
+}
+
+#[test]
+fn every_verb_has_decided_how_it_shows_that_it_is_at_work() {
+    let mut verbs = BTreeSet::new();
+    leaves(&Cli::command(), "", &mut verbs);
+    let decided: BTreeSet<String> = DECISIONS.iter().map(|(verb, _)| (*verb).to_owned()).collect();
+    assert_eq!(decided.len(), DECISIONS.len(), "a verb has decided twice");
+    assert_eq!(verbs, decided);
+    for (verb, decision) in DECISIONS {
+        match decision {
+            Line(words) => {
+                assert!(words.iter().all(|(line, _)| line.starts_with(verb)), "{verb}: {words:?}");
+            }
+            Screen => assert_eq!(*verb, "top", "only one verb draws"),
+            Short(why) => assert!(!why.is_empty(), "{verb}"),
+        }
+    }
+}
+
+/// A controller that takes connections and never answers.
+async fn silent() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut held = vec![];
+        while let Ok((line, _)) = listener.accept().await {
+            held.push(line);
+        }
+    });
+    address
+}
+
+/// Does what the command line says; a job in this process is none that could be left in the middle.
+async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
+    let never = async |_: LocalJob, _: &mut Listener<'_>| std::future::pending().await;
+    match cli.verb {
+        Verb::Run(args) => crate::verbs::run::run(&args, never, out).await,
+        Verb::Demo(args) => crate::verbs::demo::run(&args, never, out).await,
+        _ => crate::run(cli, environment, out).await,
+    }
+}
+
+#[tokio::test]
+async fn a_verb_that_asks_others_says_so_before_it_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = folder.path().join("job.toml");
+    std::fs::write(&job, include_str!("../../../deploy/jobs/sales-by-country.toml")).unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let environment = Environment { controller: Some(silent().await), context: None, config: None };
+    let lines = DECISIONS.iter().flat_map(|(_, decision)| match decision {
+        Line(words) => *words,
+        Screen | Short(_) => &[],
+    });
+    for (line, says) in lines {
+        let words = line.split(' ').map(|word| match word {
+            "JOB" => job.to_str().unwrap(),
+            "STATE" => state.to_str().unwrap(),
+            word => word,
+        });
+        let cli = Cli::try_parse_from(std::iter::once("streamctl").chain(words)).unwrap();
+        let (mut out, data, _) = captured(Format::Table);
+        let slow = std::sync::Arc::clone(&out.slow);
+        let said = async {
+            while slow.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // What it waits for is another test's: it is left as soon as it has spoken.
+        tokio::select! {
+            biased;
+            () = said => {}
+            ended = ask(cli, &environment, &mut out) => { let _ended = ended; }
+        }
+        assert_eq!(slow.lock().unwrap().first().map(String::as_str), Some(*says), "{line}");
+        assert_eq!(data.text(), "", "{line}");
+    }
+}
