@@ -3,6 +3,7 @@
 //! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling. Does not own: time-outs
 //! and windows (who dials). Rule: a token goes to nobody over a line that others can read.
 
+use super::fate::{Fate, Watched};
 use super::files::Reloading;
 use super::gate::Asked;
 use super::tls::{self, ClientTls};
@@ -10,6 +11,7 @@ use super::{SecurityError, Token};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -23,8 +25,15 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
-use tonic::transport::channel::ResponseFuture;
 use tonic::transport::{Channel, Endpoint};
+
+/// What a line is made of.
+struct Prepared {
+    endpoint: Endpoint,
+    secured: Option<Secured>,
+    token: Option<HeaderValue>,
+    fate: Fate,
+}
 
 /// What is shown to whoever is dialled, and whom to trust.
 #[derive(Clone, Default)]
@@ -51,6 +60,7 @@ enum TokenSource {
 pub struct Line {
     channel: Channel,
     token: Option<HeaderValue>,
+    fate: Fate,
 }
 
 /// What a dialler is made of.
@@ -95,13 +105,13 @@ impl Dialer {
     /// # Errors
     /// `INVALID_ARGUMENT` when there is no such address, or it must not be given the token.
     pub fn line(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
-        let (endpoint, secured, token) = self.prepare(url)?;
+        let Prepared { endpoint, secured, token, fate } = self.prepare(url)?;
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector_lazy(secured),
             None => endpoint.connect_lazy(),
         };
-        Ok(Line { channel, token })
+        Ok(Line { channel, token, fate })
     }
 
     /// A line that is connected.
@@ -109,14 +119,14 @@ impl Dialer {
     /// # Errors
     /// As [`Self::line`]; `UNAVAILABLE` when nobody answers there, or somebody who is not trusted.
     pub async fn connect(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
-        let (endpoint, secured, token) = self.prepare(url)?;
+        let Prepared { endpoint, secured, token, fate } = self.prepare(url)?;
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector(secured).await,
             None => endpoint.connect().await,
         };
         let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
-        Ok(Line { channel, token })
+        Ok(Line { channel, token, fate })
     }
 
     /// The channel alone, for clients that bring their own way to say who they are.
@@ -127,7 +137,7 @@ impl Dialer {
         self.line(url, tune).map(|line| line.channel)
     }
 
-    fn prepare(&self, url: &str) -> Result<(Endpoint, Option<Secured>, Option<HeaderValue>), Status> {
+    fn prepare(&self, url: &str) -> Result<Prepared, Status> {
         let wrong = |why: String| Status::invalid_argument(why);
         let (https, rest) = match url.split_once("://") {
             Some(("http", rest)) => (false, rest),
@@ -146,11 +156,12 @@ impl Dialer {
             value.set_sensitive(true);
             Some(value)
         };
-        let secured = if https { Some(self.secured(&host)?) } else { None };
-        Ok((endpoint, secured, token.and_then(header)))
+        let fate = Fate::default();
+        let secured = if https { Some(self.secured(&host, fate.clone())?) } else { None };
+        Ok(Prepared { endpoint, secured, token: token.and_then(header), fate })
     }
 
-    fn secured(&self, host: &str) -> Result<Secured, Status> {
+    fn secured(&self, host: &str, fate: Fate) -> Result<Secured, Status> {
         let name = self.0.peer_name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
         let bad = |_| Status::invalid_argument(format!("{name:?} can not stand in a certificate"));
         let name = ServerName::try_from(name.to_owned()).map_err(bad)?;
@@ -158,7 +169,7 @@ impl Dialer {
             Some(files) => Trust::Files(Arc::clone(files)),
             None => Trust::System(tls::system_client().map_err(|error| Status::invalid_argument(error.to_string()))?),
         };
-        Ok(Secured { trust, name })
+        Ok(Secured { trust, name, fate })
     }
 
     fn token(&self) -> Option<Token> {
@@ -208,12 +219,16 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// The last cause of an error, and what to do where it is about trust.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
+fn told(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    let text = cause.to_string();
+    hinted(cause.to_string())
+}
+
+/// An error of TLS, and what to do.
+fn hinted(text: String) -> String {
     match trust_hint(&text) {
         Some(hint) => format!("{text}\n  hint: {hint}"),
         None => text,
@@ -223,14 +238,14 @@ fn told(error: &(dyn std::error::Error + 'static)) -> String {
 /// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler hears only then that it
 /// was not let in. What the other side said is left as it is.
 pub fn cause_of(status: Status) -> Status {
-    match std::error::Error::source(&status) {
+    match Error::source(&status) {
         Some(source) => Status::unavailable(told(source)),
         None => status,
     }
 }
 
 /// What to do about an error of TLS.
-fn trust_hint(text: &str) -> Option<&'static str> {
+pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
     let hints = [
         ("UnknownIssuer", "name the certificate of who signed it (--ca, or --tls-ca)"),
         // An authority of the same name, with another key.
@@ -275,10 +290,11 @@ impl Trust {
 pub struct Secured {
     trust: Trust,
     name: ServerName<'static>,
+    fate: Fate,
 }
 
 impl Service<Uri> for Secured {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Watched<TlsStream<TcpStream>>>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -287,12 +303,12 @@ impl Service<Uri> for Secured {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (config, name) = (self.trust.now(), self.name.clone());
+        let (config, name, fate) = (self.trust.now(), self.name.clone(), self.fate.clone());
         Box::pin(async move {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
             stream.set_nodelay(true)?;
-            Ok(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+            Ok(TokioIo::new(fate.watch(TlsConnector::from(config).connect(name, stream).await?)))
         })
     }
 }
@@ -307,18 +323,27 @@ impl Line {
 
 impl Service<Request<Body>> for Line {
     type Response = Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = ResponseFuture;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(context)
+        self.channel.poll_ready(context).map_err(|error| failed(error, &self.fate))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        self.channel.call(request)
+        let (answer, fate) = (self.channel.call(request), self.fate.clone());
+        Box::pin(async move { answer.await.map_err(|error| failed(error, &fate)) })
+    }
+}
+
+/// Why a call was not answered: what the connection was told by the other side says more than that there is none.
+fn failed(error: tonic::transport::Error, fate: &Fate) -> Box<dyn Error + Send + Sync> {
+    match fate.words() {
+        Some(words) => Box::new(Status::unavailable(hinted(words))),
+        None => Box::new(error),
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod access;
 pub mod dial;
+mod fate;
 pub mod files;
 pub mod flags;
 pub mod gate;

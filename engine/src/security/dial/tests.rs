@@ -6,6 +6,8 @@ use super::*;
 use futures::StreamExt;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::net::SocketAddr;
+use streamctl_proto::v1::ListJobsRequest;
+use streamctl_proto::v1::jobs_client::JobsClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -49,8 +51,8 @@ async fn listening(tls: &ServerTls) -> (SocketAddr, Connections) {
 }
 
 async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut secured = dialer.secured("127.0.0.1").unwrap();
-    secured.call(format!("http://{at}").parse().unwrap()).await.map(TokioIo::into_inner)
+    let mut secured = dialer.secured("127.0.0.1", Fate::default()).unwrap();
+    secured.call(format!("http://{at}").parse().unwrap()).await.map(|line| line.into_inner().into_inner())
 }
 
 /// The certificate that was shown.
@@ -111,6 +113,16 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
             told.contains("CertificateRequired") || told.contains("UnknownCA") || told.contains("DecryptError"),
             "{told}"
         );
+    }
+
+    // A call that comes too late to be sent is told so too.
+    let line = ours.dialer(None).line(&format!("https://{at}"), |endpoint| endpoint).unwrap();
+    let fate = line.fate.clone();
+    let mut client = JobsClient::new(line);
+    for _ in 0..2 {
+        let told = cause_of(client.list_jobs(ListJobsRequest::default()).await.unwrap_err()).to_string();
+        assert!(told.contains("CertificateRequired") && told.contains("hint: "), "{told}");
+        assert!(fate.words().is_some());
     }
 
     // The right authority, for another address.
