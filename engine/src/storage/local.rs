@@ -19,7 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
-use writer::LocalWriter;
+use writer::{LocalWriter, Unfinished};
 
 /// What staged files end in.
 const STAGED_SUFFIX: &str = ".staged";
@@ -85,15 +85,15 @@ impl Storage for LocalStorage {
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
-        let staged = blocking(location, |path| {
+        let (staged, file) = blocking(location, |path| {
             let staged = staged_path(path);
             create_folder_of(path).map_err(|error| failed(path, &error))?;
             let file = File::create_new(&staged).map_err(|error| failed(&staged, &error))?;
-            Ok((staged, file))
-        });
-        let (staged, file) = staged.await?;
-        let (location, file) = (location.to_owned(), tokio::fs::File::from_std(file));
-        Ok(Box::new(LocalWriter::new(location, staged, file)))
+            // From here on, and not when somebody takes it: whoever asked may be gone by then.
+            Ok((Unfinished::new(staged), file))
+        })
+        .await?;
+        Ok(Box::new(LocalWriter::new(location.to_owned(), staged, tokio::fs::File::from_std(file))))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {

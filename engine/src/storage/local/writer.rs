@@ -31,8 +31,7 @@ pub(super) struct LocalWriter {
 
 impl LocalWriter {
     /// `staged` is new and empty, and `file` it.
-    pub fn new(location: String, staged: PathBuf, file: tokio::fs::File) -> Self {
-        let staged = Unfinished(Some(staged));
+    pub fn new(location: String, staged: Unfinished, file: tokio::fs::File) -> Self {
         Self { location, staged, file, size: 0, crc32c: 0, behind: 0, writing_back: None }
     }
 
@@ -67,9 +66,14 @@ impl LocalWriter {
 
 /// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that is full would be
 /// filled further by every try otherwise.
-struct Unfinished(Option<PathBuf>);
+pub(super) struct Unfinished(Option<PathBuf>);
 
 impl Unfinished {
+    /// The file was just made.
+    pub fn new(staged: PathBuf) -> Self {
+        Self(Some(staged))
+    }
+
     fn path(&self) -> &Path {
         self.0.as_deref().unwrap_or(Path::new(""))
     }
