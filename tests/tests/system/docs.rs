@@ -109,6 +109,24 @@ fn every_function_and_constant_that_the_architecture_names_is_in_the_source() {
 }
 
 #[test]
+fn every_line_that_is_broken_on_purpose_stands_in_its_file_once() {
+    let list = read("tests/mutations/list.toml");
+    let value = |part: &str, key: &str| {
+        let line = part.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'));
+        line.unwrap_or_else(|| panic!("{key} in {part}"))
+            .replace("\\n", "\n")
+            .replace("\\\"", "\"")
+            .replace("\\\\", "\\")
+    };
+    let mutations: Vec<_> = list.split("[[mutation]]").skip(1).collect();
+    assert!(mutations.len() >= 20, "{}", mutations.len());
+    for mutation in mutations {
+        let (file, old) = (value(mutation, "file"), value(mutation, "old"));
+        assert_eq!(read(&file).matches(&old).count(), 1, "{file}: {old:?}");
+    }
+}
+
+#[test]
 fn every_limit_has_the_value_that_the_architecture_says() {
     let page = read("ARCHITECTURE.md");
     let limits: Vec<_> = page.lines().filter_map(limit).collect();
