@@ -40,9 +40,6 @@ pub struct Cli {
     /// The context to use, instead of the one in use (`streamctl context`)
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// How the controllers are reached and who asks
-    #[command(flatten)]
-    pub files: Files,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -52,6 +49,10 @@ pub struct Cli {
     /// No progress and no notes: only data and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    // Behind the others: its heading is that of all that follows.
+    /// How the controllers are reached and who asks
+    #[command(flatten)]
+    pub files: Files,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,

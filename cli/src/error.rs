@@ -71,6 +71,8 @@ pub enum CliError {
     Unproven {
         /// What was not looked at.
         reason: String,
+        /// What to do.
+        hint: String,
     },
     /// There is no context of this name.
     #[error("there is no context {name:?}")]
@@ -125,11 +127,12 @@ impl CliError {
         let same_version = "are streamctl and the controller of the same version?";
         let hint = match self {
             Self::Usage { hint, .. }
+            | Self::Unproven { hint, .. }
             | Self::Local { hint, .. }
             | Self::NotThere { hint, .. }
             | Self::Partly { hint, .. } => hint.clone(),
             Self::File { .. } => "check that the path is right and may be read and written".into(),
-            Self::JobFile { path, .. } => format!("mend these lines, and check them with: streamctl validate {path}"),
+            Self::JobFile { path, .. } => format!("mend these lines, and look again: streamctl explain {path}"),
             Self::Unreachable(text) if text.contains("hint: ") => return None,
             Self::Unreachable(_) => {
                 "start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)"
@@ -142,7 +145,6 @@ impl CliError {
             }
             Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
             Self::Faults { .. } => "each fault above says what to do".into(),
-            Self::Unproven { .. } => "run it again when what is named above answers".into(),
             // What the controller refuses may bring its own hint.
             Self::Refused(status) if status.message().contains("hint: ") => return None,
             Self::Refused(status) => match status.code() {
@@ -205,7 +207,7 @@ mod tests {
             CliError::Partly { message: text(), hint: text() },
             CliError::NotThere { message: text(), hint: text() },
             CliError::Faults { faults: 1 },
-            CliError::Unproven { reason: text() },
+            CliError::Unproven { reason: text(), hint: text() },
             CliError::NoContext { name: text(), known: vec![] },
             CliError::NoContext { name: text(), known: vec![text()] },
             CliError::Answer(text()),

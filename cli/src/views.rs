@@ -85,7 +85,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             line("unmatched", format!("{:?} in {}, {} rows", key.key, key.lookup, key.rows));
         }
     }
-    for lookup in &job.lookups {
+    // One that was never looked at, as in a job that had ended before, has no version.
+    for lookup in job.lookups.iter().filter(|lookup| !(lookup.version.is_empty() && lookup.problem.is_empty())) {
         let short = lookup.version.get(..12).unwrap_or(&lookup.version);
         let problem = if lookup.problem.is_empty() { String::new() } else { format!("; {}", lookup.problem) };
         line("lookup", format!("{} {} rows, version {short}{problem}", lookup.name, lookup.rows));

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How a program is seen from outside while it runs.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Logs and traces")]
 pub struct Seen {
     /// Logs as text, or as JSON lines.
     #[arg(long, env = "STREAMCTL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

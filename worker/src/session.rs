@@ -121,6 +121,7 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
                 connected = session.connect(&address) => connected,
             };
             let began = tokio::time::Instant::now();
+            let joined = connected.is_ok();
             let end = match connected {
                 Ok(incoming) => {
                     session.world.meter.set_connected(true);
@@ -144,6 +145,8 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
                     if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
                         tracing::error!(address, reason, "this controller does not take this worker");
                         told = Some(reason);
+                    } else if joined {
+                        tracing::warn!(address, reason, "the line to the leader broke, dialling again");
                     } else {
                         tracing::debug!(address, reason, "no line to this controller");
                     }

@@ -45,7 +45,7 @@ fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
         }
         (true, _) => "is correct; nothing was started".to_owned(),
         (false, true) => "was started".to_owned(),
-        (false, false) => "was there already, unchanged".to_owned(),
+        (false, false) => "was there already, unchanged; if it had stopped or failed, it goes on".to_owned(),
     };
     let whole = if answer.whole_window { "\nthe query needs whole windows: one task reads all shards" } else { "" };
     let rows = answer.output_columns.iter().map(|column| [column.name.clone(), column.r#type.clone()]);
@@ -118,7 +118,10 @@ mod tests {
         let first = |answer: &SubmitResponse, dry_run| as_text(answer, dry_run).lines().next().unwrap().to_owned();
         assert_eq!(first(&answer(true, false), false), "job sales is at version 4 now, from epoch 18 on");
         assert_eq!(first(&answer(true, false), true), "job sales can take over as version 4; nothing was changed");
-        assert_eq!(first(&answer(false, false), false), "job sales was there already, unchanged");
+        assert_eq!(
+            first(&answer(false, false), false),
+            "job sales was there already, unchanged; if it had stopped or failed, it goes on"
+        );
     }
 
     #[tokio::test]

@@ -25,7 +25,10 @@ pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
 }
 
 fn summary(spec: &JobSpec) -> String {
-    format!("{}\nThe job file is correct.", what(spec))
+    format!(
+        "{}\nThe job file is well formed. `streamctl explain` looks at its query, tables and places too.",
+        what(spec)
+    )
 }
 
 /// What a job is, in a few lines.
@@ -95,7 +98,7 @@ mod tests {
             data.contains("\nwindow:      1m\n") && data.contains(" as parquet, snappy, 4 partition columns\n"),
             "{data}"
         );
-        assert!(data.ends_with("The job file is correct.\n") && notes.is_empty());
+        assert!(data.contains("\nThe job file is well formed. `streamctl explain` ") && notes.is_empty());
     }
 
     #[test]

@@ -51,18 +51,22 @@ fn request(args: &VerifyArgs, job: String) -> VerifyRequest {
     VerifyRequest { job, from, to, replay: args.replay.clone(), deep: args.deep }
 }
 
-/// Exit code 1 is kept for what was found: a verification that failed has found nothing.
+/// What to do when the service that holds what is to be proven did not answer.
+const AGAIN: &str = "run it again when what is named above answers";
+
+/// Exit code 1 is kept for what was found, and for who may not ask: a verification that failed has found nothing.
 fn unproven(error: CliError) -> CliError {
+    let said = [Code::InvalidArgument, Code::NotFound, Code::Unauthenticated, Code::PermissionDenied];
     match error {
-        CliError::Refused(status) if !matches!(status.code(), Code::InvalidArgument | Code::NotFound) => {
+        CliError::Refused(status) if !said.contains(&status.code()) => {
             let reason = format!("the verification failed: {}", status.message());
             if status.code() == Code::Unavailable {
                 CliError::Unreachable(reason)
             } else {
-                CliError::Unproven { reason }
+                CliError::Unproven { reason, hint: AGAIN.to_owned() }
             }
         }
-        CliError::Local { message, hint } => CliError::Unproven { reason: format!("{message}; {hint}") },
+        CliError::Local { message, hint } => CliError::Unproven { reason: message, hint },
         error => error,
     }
 }
@@ -87,13 +91,14 @@ async fn show(
     }
     drop(progress);
     let Some(summary) = summary else {
-        return Err(CliError::Unproven { reason: "the verification broke off".to_owned() });
+        return Err(CliError::Unproven { reason: "the verification broke off".to_owned(), hint: AGAIN.to_owned() });
     };
     out.either(|| text(&findings, &summary), || document(&findings, &summary))?;
     match &summary {
         VerifySummary { faults: 1.., .. } => Err(CliError::Faults { faults: summary.faults }),
         VerifySummary { unchecked: 1.., .. } => Err(CliError::Unproven {
             reason: format!("{} could not be checked; no fault in the rest", summary.unchecked),
+            hint: AGAIN.to_owned(),
         }),
         _ => Ok(()),
     }

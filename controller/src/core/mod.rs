@@ -381,7 +381,7 @@ impl Core {
                 job.pause_until_ms = if round { now + wait } else { job.pause_until_ms };
                 job.delays.insert("task", error.clone());
                 if job.failures > job.resolved.spec.retries_max {
-                    let hint = "it goes on from its last epoch once this is mended: submit it again".to_owned();
+                    let hint = "it goes on from its last epoch once this is mended: submit it again, a changed file with --change".to_owned();
                     self.fail(&name, error, hint, out);
                 }
             }

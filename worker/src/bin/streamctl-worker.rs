@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where the controllers answer.
+    /// Where the controllers answer: all of them, separated by commas, so that another one can take over.
     #[arg(long, env = "STREAMCTL_CONTROLLER", default_value = "http://127.0.0.1:7070", value_delimiter = ',')]
     controller: Vec<String>,
     /// Where its Flight service listens.

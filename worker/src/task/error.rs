@@ -107,8 +107,8 @@ impl TaskError {
             Self::Query(QueryError::Memory { .. }) | Self::QueryWaits(_) => {
                 "start the workers with a larger --memory-limit; until then the job goes on from its last epoch".into()
             }
-            Self::Query(_) => "the job goes on from its last epoch once the query or the data is mended".into(),
-            _ => "the job goes on from its last epoch once this is mended: submit it again".into(),
+            Self::Query(_) => "mend the query (TRY_CAST gives NULL where CAST fails) and submit it with --change: the job goes on from its last epoch".into(),
+            _ => "the job goes on from its last epoch once this is mended: submit it again, a changed file with --change".into(),
         }
     }
 
