@@ -45,7 +45,8 @@ fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
         }
         (true, _) => "is correct; nothing was started".to_owned(),
         (false, true) => "was started".to_owned(),
-        (false, false) => "was there already, unchanged; if it had stopped or failed, it goes on".to_owned(),
+        (false, false) if answer.resumed => "was there and had ended: it goes on from its last epoch".to_owned(),
+        (false, false) => "was there already, unchanged".to_owned(),
     };
     let whole = if answer.whole_window { "\nthe query needs whole windows: one task reads all shards" } else { "" };
     let rows = answer.output_columns.iter().map(|column| [column.name.clone(), column.r#type.clone()]);
@@ -59,7 +60,7 @@ fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
     };
     json!({
         "job": answer.job, "created": answer.created, "dry_run": dry_run, "whole_window": answer.whole_window,
-        "job_version": answer.job_version, "changed": answer.changed, "after_epoch": answer.after_epoch,
+        "job_version": answer.job_version, "changed": answer.changed, "resumed": answer.resumed, "after_epoch": answer.after_epoch,
         "changes": answer.changes.iter().map(change_json).collect::<Vec<_>>(),
         "source_columns": columns(&answer.source_columns), "output_columns": columns(&answer.output_columns),
     })
@@ -118,10 +119,9 @@ mod tests {
         let first = |answer: &SubmitResponse, dry_run| as_text(answer, dry_run).lines().next().unwrap().to_owned();
         assert_eq!(first(&answer(true, false), false), "job sales is at version 4 now, from epoch 18 on");
         assert_eq!(first(&answer(true, false), true), "job sales can take over as version 4; nothing was changed");
-        assert_eq!(
-            first(&answer(false, false), false),
-            "job sales was there already, unchanged; if it had stopped or failed, it goes on"
-        );
+        assert_eq!(first(&answer(false, false), false), "job sales was there already, unchanged");
+        let resumed = SubmitResponse { resumed: true, ..answer(false, false) };
+        assert_eq!(first(&resumed, false), "job sales was there and had ended: it goes on from its last epoch");
     }
 
     #[tokio::test]

@@ -74,10 +74,8 @@ impl Submitter {
         let mut next = next_version(&standing.job, job, (self.clock)());
         let changes = changes(&standing, &next);
         if changes.is_empty() {
-            if !request.dry_run {
-                resumed(handle, &standing.job.spec.name).await?;
-            }
-            return Ok(response(&standing.job, false));
+            let resumed = !request.dry_run && resumed(handle, &standing.job.spec.name).await?;
+            return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
         }
         if request.dry_run && !request.change {
             return Ok(response(&next, false));
@@ -256,8 +254,11 @@ pub(super) fn check_version(name: &JobName, standing: Option<&Standing>, if_vers
     }
 }
 
-/// Waits until what is wanted of a job is stored.
-pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<(), Status> {
+/// Lets a job go on, and waits until that is stored; false: it runs, or has completed.
+pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
+    let asked = name.clone();
+    let stands = handle.ask(move |core| core.jobs.get(&asked).is_some_and(|job| job.wanted.can_go_on())).await?;
     handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
-    recorded(handle.clone(), name).await
+    recorded(handle.clone(), name).await?;
+    Ok(stands)
 }

@@ -46,8 +46,8 @@ impl Submitter {
         // The same text again: only a change asks whether the world says something else by now.
         let same = |standing: &&Standing| standing.job.spec_digest == digest && !dry_run && !request.change;
         if let Some(standing) = standing.as_ref().filter(same) {
-            resumed(handle, &name).await?;
-            return Ok(response(&standing.job, false));
+            let resumed = resumed(handle, &name).await?;
+            return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
         }
         let job = resolve(&self.world, spec, digest, (self.clock)()).await.map_err(|error| refused(error, text))?;
         self.lister.list(&job).await.map_err(unlisted)?;
@@ -90,10 +90,8 @@ impl Submitter {
             )));
         }
         handle.tell(Event::JobCreated { job: Box::new(stored.job.clone()) }).await?;
-        if stored.wanted != Wanted::Running {
-            resumed(handle, name).await?;
-        }
-        Ok(response(&stored.job, false))
+        let resumed = stored.wanted != Wanted::Running && resumed(handle, name).await?;
+        Ok(v1::SubmitResponse { resumed, ..response(&stored.job, false) })
     }
 }
 
@@ -141,5 +139,6 @@ pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         changed: false,
         changes: vec![],
         after_epoch: 0,
+        resumed: false,
     }
 }

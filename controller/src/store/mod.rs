@@ -46,6 +46,13 @@ pub enum Wanted {
     },
 }
 
+impl Wanted {
+    /// It ended, or is about to, and goes on when it is asked to.
+    pub fn can_go_on(&self) -> bool {
+        matches!(self, Self::Draining | Self::Stopped | Self::Failed { .. })
+    }
+}
+
 /// A job as the store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredJob {

@@ -256,7 +256,8 @@ fn stop_and_submit_again_goes_on(scene: &mut Scene) {
     scene.cluster.until_status(JOB, "the stop", STEP, |status| status.state() == JobState::Stopped);
     let mut more = scene.writer("more", 90_000, 40);
     assert!(more.wait(STEP).success(), "{}", more.log());
-    scene.submit();
+    let said = scene.submit();
+    assert!(said.contains("it goes on from its last epoch"), "{said}");
     scene.everything_is_there_once();
 }
 
