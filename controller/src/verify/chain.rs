@@ -5,6 +5,7 @@
 //! job of any age is walked once, in the memory of two.
 
 use super::finding::{Finding, Kind};
+use crate::core::is_dead_letters;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::report::ObjectKind;
@@ -28,7 +29,7 @@ pub struct Seen {
     pub epochs: u64,
     /// Ranges of shards.
     pub ranges: u64,
-    /// Shards with a range.
+    /// Shards of the source with a range; what was replayed is not one.
     pub shards: BTreeSet<ShardId>,
     /// Sum of their counts.
     pub counts: Counts,
@@ -49,7 +50,7 @@ impl<'j> Chain<'j> {
         self.seen.counts.add(&manifest.counts);
         for part in &manifest.parts {
             self.seen.ranges += part.ranges.len() as u64;
-            self.seen.shards.extend(part.ranges.keys().cloned());
+            self.seen.shards.extend(part.ranges.keys().filter(|id| !is_dead_letters(id)).cloned());
         }
         self.later = Some(manifest);
         found
