@@ -131,16 +131,35 @@ impl Browser {
         }
     }
 
-    /// Asserts that nothing was asked of any place but this one, and that the browser has complained of nothing but lost
-    /// lines.
+    /// Asserts that nothing was asked of any place but this one, and that the browser has complained of nothing.
     #[track_caller]
     pub fn kept_to(&mut self, origin: &str) {
-        let heard = self.order(&json!({"do": "heard"}));
-        assert_eq!(heard["origins"], json!([origin]), "the page asks only where it came from");
-        let complaints = heard["complaints"].as_array().cloned().unwrap_or_default();
-        let others: Vec<_> = complaints.iter().filter(|text| !text.to_string().contains("ERR_CONNECTION")).collect();
-        assert!(others.is_empty(), "{others:?}");
+        let complaints = self.complaints(origin);
+        assert!(complaints.is_empty(), "{complaints:?}");
     }
+
+    /// The same after the controller was away and came back: of that the browser may have complained.
+    #[track_caller]
+    pub fn kept_to_while_away(&mut self, origin: &str) {
+        let mut complaints = self.complaints(origin);
+        complaints.retain(|text| !is_of_the_line(text));
+        assert!(complaints.is_empty(), "{complaints:?}");
+    }
+
+    /// What the browser has complained of since this was asked last.
+    #[track_caller]
+    fn complaints(&mut self, origin: &str) -> Vec<String> {
+        let mut heard = self.order(&json!({"do": "heard"}));
+        assert_eq!(heard["origins"], json!([origin]), "the page asks only where it came from");
+        serde_json::from_value(heard["complaints"].take()).expect("complaints are texts")
+    }
+}
+
+/// Whether it says that there was no answer (at any moment of a request the controller may have gone), or that the
+/// controller is back and does not lead yet, which is answered with 503.
+fn is_of_the_line(complaint: &str) -> bool {
+    let failed = complaint.strip_prefix("Failed to load resource: ");
+    failed.is_some_and(|why| why.starts_with("net::ERR_") || why.contains("status of 503"))
 }
 
 impl Drop for Browser {

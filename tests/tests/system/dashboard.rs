@@ -126,7 +126,7 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     browser.see("#connection", "live");
     browser.order(&json!({"do": "gone", "selector": "#lost"}));
     assert_eq!(browser.evaluate("document.body.dataset.mark"), "same page");
-    browser.kept_to(&origin);
+    browser.kept_to_while_away(&origin);
 }
 
 #[test]
