@@ -6,7 +6,6 @@
 use crate::client::{connect, jobs};
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
-use crate::output::Output;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,11 +44,11 @@ pub fn world() -> World {
     World { storages: Storages::new(aws.clone()), aws }
 }
 
-/// Opens the door of the dashboard, and says where it is.
+/// Opens the door of the dashboard; gives its address too, as a browser takes it.
 ///
 /// # Errors
 /// When it can not be opened, or others could reach it and nobody has said that they may.
-pub async fn open_dashboard(address: SocketAddr, insecure: bool, out: &mut Output) -> Result<TcpListener, CliError> {
+pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpListener, String), CliError> {
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
             message: format!(
@@ -63,8 +62,8 @@ pub async fn open_dashboard(address: SocketAddr, insecure: bool, out: &mut Outpu
         hint: "name another address with --http-listen; port 0 takes one that is free".into(),
     };
     let door = TcpListener::bind(address).await.map_err(refused)?;
-    out.note(&format!("dashboard: http://{}/", door.local_addr()?));
-    Ok(door)
+    let url = format!("http://{}/", door.local_addr()?);
+    Ok((door, url))
 }
 
 /// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.

@@ -1,6 +1,6 @@
 //! What can go wrong on the command line, what to do about it, and the exit code.
 
-use streamctl_proto::spec::Problems;
+use std::path::Path;
 use tonic::{Code, Status};
 
 /// A command did not do what it was asked.
@@ -27,8 +27,8 @@ pub enum CliError {
     JobFile {
         /// Which file.
         path: String,
-        /// All that is wrong.
-        problems: Problems,
+        /// All that is wrong, each with its line and what to do.
+        problems: String,
     },
     /// No controller answers.
     #[error("no controller answers: {0}")]
@@ -122,6 +122,16 @@ impl CliError {
         }
     }
 
+    /// What a controller finds wrong with a job file is said as what was found here.
+    pub fn of_job_file(self, file: &Path) -> Self {
+        match self {
+            Self::Refused(status) if status.code() == Code::InvalidArgument => {
+                Self::JobFile { path: file.display().to_string(), problems: status.message().to_owned() }
+            }
+            other => other,
+        }
+    }
+
     /// What to do; none where the text says it, or nobody is left to be told.
     pub fn hint(&self) -> Option<String> {
         let same_version = "are streamctl and the controller of the same version?";
@@ -176,7 +186,6 @@ impl From<Status> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use streamctl_proto::spec::Problem;
 
     #[test]
     fn exit_codes_tell_the_kinds_of_failure_apart() {
@@ -196,11 +205,10 @@ mod tests {
     fn every_error_says_what_to_do() {
         let text = || "x".to_owned();
         let io = || std::io::Error::other("x");
-        let problem = Problem { line: None, field: text(), message: text(), hint: None };
         let mut errors = vec![
             CliError::Usage { message: text(), hint: text() },
             CliError::File { path: text(), source: io() },
-            CliError::JobFile { path: text(), problems: Problems(vec![problem]) },
+            CliError::JobFile { path: text(), problems: text() },
             CliError::Unreachable(text()),
             CliError::Rows { epoch: 7, reason: text() },
             CliError::Local { message: text(), hint: text() },

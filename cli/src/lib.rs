@@ -36,14 +36,14 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
     };
     match cli.verb {
         Verb::Run(args) => {
-            let dashboard = embed::open_dashboard(args.http_listen, args.insecure, out).await?;
-            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
-            verbs::run::run(&args, runner, out).await
+            let (door, dashboard) = embed::open_dashboard(args.http_listen, args.insecure).await?;
+            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(door, job, listener).await;
+            verbs::run::run(&args, &dashboard, runner, out).await
         }
         Verb::Demo(args) => {
-            let dashboard = embed::open_dashboard(args.http_listen, args.insecure, out).await?;
-            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(dashboard, job, listener).await;
-            verbs::demo::run(&args, runner, out).await
+            let (door, dashboard) = embed::open_dashboard(args.http_listen, args.insecure).await?;
+            let runner = async |job, listener: &mut Listener<'_>| embed::run_here(door, job, listener).await;
+            verbs::demo::run(&args, &dashboard, runner, out).await
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
         Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,

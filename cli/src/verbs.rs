@@ -26,6 +26,7 @@ pub mod workers;
 
 use crate::error::CliError;
 use std::path::Path;
+use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
 
 /// Reads a job file.
@@ -33,6 +34,14 @@ fn read(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
 }
 
-fn job_file_error(path: &Path, problems: Problems) -> CliError {
-    CliError::JobFile { path: path.display().to_string(), problems }
+/// The job of a file whose relative paths count from its own folder.
+fn spec_of(file: &Path, text: &str) -> Result<JobSpec, CliError> {
+    let path =
+        std::path::absolute(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
+    let spec = JobSpec::parse_in(text, path.parent().unwrap_or(&path));
+    spec.map_err(|problems| job_file_error(file, &problems))
+}
+
+fn job_file_error(path: &Path, problems: &Problems) -> CliError {
+    CliError::JobFile { path: path.display().to_string(), problems: problems.to_string() }
 }

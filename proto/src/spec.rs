@@ -6,6 +6,7 @@
 
 mod key;
 mod keys;
+mod locate;
 mod location;
 mod parse;
 mod problem;
@@ -16,9 +17,9 @@ mod source;
 mod tests;
 mod text;
 
-pub use parse::line_of;
+pub use locate::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
-pub use problem::{Problem, Problems};
+pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};

@@ -122,8 +122,8 @@ async fn silent() -> String {
 async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
     let never = async |_: LocalJob, _: &mut Listener<'_>| std::future::pending().await;
     match cli.verb {
-        Verb::Run(args) => crate::verbs::run::run(&args, never, out).await,
-        Verb::Demo(args) => crate::verbs::demo::run(&args, never, out).await,
+        Verb::Run(args) => crate::verbs::run::run(&args, "http://x/", never, out).await,
+        Verb::Demo(args) => crate::verbs::demo::run(&args, "http://x/", never, out).await,
         _ => crate::run(cli, environment, out).await,
     }
 }

@@ -30,10 +30,10 @@ pub struct DemoArgs {
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
-pub async fn run(args: &DemoArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(args: &DemoArgs, dashboard: &str, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
     let failed = |source| CliError::File { path: args.dir.display().to_string(), source };
     let demo = std::path::absolute(&args.dir).and_then(|root| prepare(&root)).map_err(failed)?;
-    out.note(&format!("the job: {}", demo.job_file.display()));
+    out.note(&format!("the job: {}\ndashboard: {dashboard}", demo.job_file.display()));
     let mut first = None;
     let mut shown = 0;
     let progress = out.progress("starting");
@@ -80,7 +80,7 @@ mod tests {
         };
         let http_listen = "127.0.0.1:0".parse().unwrap();
         let args = DemoArgs { dir: folder.path().join("demo"), memory_limit: None, http_listen, insecure: false };
-        run(&args, runner, &mut out).await.unwrap();
+        run(&args, "http://x/", runner, &mut out).await.unwrap();
         assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
     }
 }

@@ -26,14 +26,14 @@ pub struct DiffArgs {
 /// Compares, and shows.
 pub async fn run(args: &DiffArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
-    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, problems))?;
+    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
     let request = DiffRequest { spec_toml: text, base_dir: String::new() };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).diff(request).await }
     };
     let progress = out.progress("comparing source, columns, lookups and query");
-    let answer = controller.ask(ask).await.map_err(not_compared)?;
+    let answer = controller.ask(ask).await.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
     drop(progress);
     let (paint, file) = (out.paint(), args.file.display().to_string());
     out.either(|| as_text(&answer, &file, paint), || diff_json(&answer))?;

@@ -3,22 +3,21 @@
 //! Owns: what is shown. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan (`engine::query`).
 //! Rule: nothing is started and nothing written; what could not be asked is named, never guessed.
 
-use super::{job_file_error, read};
+use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use streamctl_controller::core::assign::TASKS_PER_WORKER_MAX;
 use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
-use streamctl_controller::shards::{ListError, ShardLister, SourceShards};
-use streamctl_engine::clock::system_clock;
+use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
-use streamctl_engine::resolve::explore::{Explored, explore};
+use streamctl_engine::resolve::explore::Explored;
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{Problems, SourceKind, line_of};
+use streamctl_proto::spec::{Problems, SourceKind};
 
 /// Of `explain`.
 #[derive(Args, Debug)]
@@ -43,22 +42,21 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
-    let mut found = explore(&world, &spec, true).await;
-    let shards = list(&world, &spec, &mut found).await;
+    let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
+    let (mut found, shards) = look(&world, &lister, &spec, true).await;
+    let shards = shards.map(|shards| shards.len());
     let plan = match &found.plan {
         Some(plan) => plan.describe().await.ok(),
         None => None,
     };
     drop(progress);
-    for problem in &mut found.problems {
-        problem.line = problem.line.or_else(|| line_of(&text, &problem.field));
-    }
+    found.problems = Problems(found.problems).located(&text).0;
     let defaults = defaults(&text, &spec);
     let explained = Explained { spec, found, plan, shards, defaults };
     out.either(|| as_text(&explained), || as_json(&explained))?;
     let Explored { problems, unavailable, .. } = explained.found;
     if !problems.is_empty() {
-        return Err(job_file_error(&args.file, Problems(problems)));
+        return Err(job_file_error(&args.file, &Problems(problems)));
     }
     not_asked(&unavailable)
 }
@@ -73,34 +71,6 @@ pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError
     })
 }
 
-/// A job file whose relative paths count from its own folder.
-pub(super) fn spec_of(file: &Path, text: &str) -> Result<JobSpec, CliError> {
-    let path =
-        std::path::absolute(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
-    JobSpec::parse_in(text, path.parent().unwrap_or(&path)).map_err(|problems| job_file_error(file, problems))
-}
-
-async fn list(world: &World, spec: &JobSpec, found: &mut Explored) -> Option<usize> {
-    let job = found.job(spec.clone(), system_clock()()).ok()??;
-    match SourceShards::new(world.aws.clone(), world.storages.clone()).list(&job).await {
-        Ok(shards) => Some(shards.len()),
-        Err(ListError::Refused { reason, hint }) => {
-            let problem = streamctl_proto::spec::Problem {
-                line: None,
-                field: "source".into(),
-                message: reason,
-                hint: Some(hint),
-            };
-            found.problems.push(problem);
-            None
-        }
-        Err(error @ ListError::Unavailable { .. }) => {
-            found.unavailable.push(("source".into(), error.to_string()));
-            None
-        }
-    }
-}
-
 fn as_text(job: &Explained) -> String {
     let Explained { spec, found, plan, shards, defaults } = job;
     let mut parts = vec![super::validate::what(spec)];
@@ -110,7 +80,7 @@ fn as_text(job: &Explained) -> String {
         part("STREAM", format!("{} in {region}", stream.arn.as_ref().unwrap_or(&stream.name)));
     }
     if let Some(columns) = columns(found) {
-        let read = |read: bool| if read { "yes" } else { "no" }.to_owned();
+        let read = |read: Option<bool>| read.map_or("unknown", |read| if read { "yes" } else { "no" }).to_owned();
         let rows: Vec<_> = columns.into_iter().map(|(name, kind, is_read)| [name, kind, read(is_read)]).collect();
         part("COLUMNS OF THE SOURCE", table(["COLUMN", "TYPE", "READ"], &rows));
     }
@@ -146,10 +116,10 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Name, type, and whether the query reads it; all are read where there is no plan to say so.
-fn columns(found: &Explored) -> Option<Vec<(String, String, bool)>> {
+/// Name, type, and whether the query reads it, which only a plan says.
+fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
     let columns = found.columns.as_ref()?;
-    let is_read = |index| found.plan.as_ref().is_none_or(|plan| plan.source_columns().contains(&index));
+    let is_read = |index| found.plan.as_ref().map(|plan| plan.source_columns().contains(&index));
     let column = columns.iter().enumerate();
     Some(column.map(|(index, column)| (column.name.clone(), column.type_name.clone(), is_read(index))).collect())
 }

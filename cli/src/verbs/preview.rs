@@ -4,8 +4,8 @@
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
 use super::dead_letters::cut;
-use super::explain::{not_asked, spec_of};
-use super::{job_file_error, read};
+use super::explain::not_asked;
+use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use arrow::record_batch::RecordBatch;
@@ -16,11 +16,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{ListError, ListedShard, ShardLister, SourceShards};
+use streamctl_controller::shards::{ListedShard, SourceShards, look};
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
-use streamctl_engine::resolve::explore::explore;
-use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, line_of, parse_duration};
+use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, parse_duration};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::preview::{End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample};
@@ -80,28 +79,25 @@ struct Shown {
 pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
-    let progress = out.progress("asking for columns and lookups");
-    let mut found = explore(&world, &spec, false).await;
+    let progress = out.progress("asking for columns, lookups and shards");
+    let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
+    let (found, listed) = look(&world, &lister, &spec, false).await;
     if !found.problems.is_empty() {
-        for problem in &mut found.problems {
-            problem.line = problem.line.or_else(|| line_of(&text, &problem.field));
-        }
-        return Err(job_file_error(&args.file, Problems(found.problems)));
+        return Err(job_file_error(&args.file, &Problems(found.problems).located(&text)));
     }
     not_asked(&found.unavailable)?;
     let now_ms = system_clock()();
-    let job = found.job(spec, now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
-    let (Some(job), Some(plan)) = (job, found.plan) else {
+    let (lookups, plan) = (found.lookups.clone(), found.plan.clone());
+    let job = found.job(spec, String::new(), now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
+    let (Some(plan), Some(listed)) = (plan, listed) else {
         return Err(failed("the job can not be planned".into(), "streamctl explain says more".into()));
     };
-    progress.say("listing shards");
-    let listed = SourceShards::new(world.aws.clone(), world.storages.clone()).list(&job).await.map_err(unlisted)?;
     progress.say("reading records");
     let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
     let reader = Reader { world: &world, job, shards: &listed, wanted, within: args.timeout };
     let (sample, read, context) = reader.read(args.from, now_ms).await?;
     let lookups: BTreeMap<String, RecordBatch> =
-        found.lookups.into_iter().map(|(name, lookup)| (name, lookup.rows)).collect();
+        lookups.into_iter().map(|(name, lookup)| (name, lookup.rows)).collect();
     let outcome = compute(&context, &plan, &lookups, &sample).await;
     let outcome =
         outcome.map_err(|error| failed(error.to_string(), "streamctl explain shows columns and plan".into()))?;
@@ -116,16 +112,6 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
 
 fn failed(message: String, hint: String) -> CliError {
     CliError::Local { message, hint }
-}
-
-fn unlisted(error: ListError) -> CliError {
-    match error {
-        ListError::Refused { reason, hint } => CliError::Usage { message: format!("source: {reason}"), hint },
-        ListError::Unavailable { reason } => CliError::Partly {
-            message: format!("the source's shards can not be listed: {reason}"),
-            hint: "check network, region and credentials, and try again".into(),
-        },
-    }
 }
 
 /// Takes a sample of a source.

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::SourceKind;
+use streamctl_proto::v1::JobState;
 use streamctl_worker::memory::MemoryLimit;
 
 /// Of `run`.
@@ -36,16 +37,22 @@ pub struct RunArgs {
     pub insecure: bool,
 }
 
-/// Runs it; progress goes to standard error, the last status to standard output.
-pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
+/// Runs it; progress goes to standard error, the last status to standard output. Where the dashboard is, is said when the
+/// job was taken: of one that was not, there is nothing to see.
+pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
     let job =
         LocalJob { change: args.change, memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
     let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
     // Only files end one after the other.
     let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
     let mut epoch_shown = 0;
+    let mut was_over = None;
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
+        if was_over.is_none() {
+            was_over = Some(status.state() == JobState::Completed);
+            out.note(&format!("dashboard: {dashboard}"));
+        }
         progress.say(now_line(status));
         let shards = u64::from(status.shards_open) + u64::from(status.shards_ended);
         if bounded {
@@ -57,8 +64,14 @@ pub async fn run(args: &RunArgs, runner: impl Runner, out: &mut Output) -> Resul
         }
         Wish::GoOn
     };
-    let last = runner(job, &mut listener).await?;
+    let last = runner(job, &mut listener).await.map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
+    if was_over == Some(true) {
+        out.note(
+            "note: the job had read its files before and is completed; files that came since are not read by it: give a \
+             job that reads them all another name",
+        );
+    }
     let paint = out.paint();
     out.either(|| status_text(&last, paint), || status_json(&last))?;
     if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
@@ -71,7 +84,7 @@ pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliErro
     };
     let file = absolute(path)?;
     let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(path, problems))?;
+    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(path, &problems))?;
     let state_dir = match state {
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
@@ -104,8 +117,9 @@ mod tests {
             }
             Ok(status())
         };
-        run(&args(), runner, &mut out).await.unwrap();
-        assert_eq!(notes.text().lines().count(), 2);
+        run(&args(), "http://x/", runner, &mut out).await.unwrap();
+        assert_eq!(notes.text().lines().count(), 3);
+        assert!(notes.text().starts_with("dashboard: http://x/\nepoch 6 "), "{}", notes.text());
         assert!(data.text().contains("\"published\":7"));
     }
 
@@ -113,7 +127,29 @@ mod tests {
     async fn a_job_that_failed_is_an_error() {
         let (mut out, ..) = captured(Format::Table);
         let failed = JobStatus { error: "no".into(), hint: "mend it".into(), ..status() };
-        let error = run(&args(), async |_: LocalJob, _: &mut Listener<'_>| Ok(failed), &mut out).await.unwrap_err();
+        let runner = async |_: LocalJob, _: &mut Listener<'_>| Ok(failed);
+        let error = run(&args(), "http://x/", runner, &mut out).await.unwrap_err();
         assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "mend it"));
+    }
+    #[tokio::test]
+    async fn a_job_that_was_over_before_says_that_it_has_read_nothing() {
+        let (mut out, _, notes) = captured(Format::Table);
+        let over = || JobStatus { state: JobState::Completed.into(), ..status() };
+        let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
+            listener(&over());
+            Ok(over())
+        };
+        run(&args(), "http://x/", runner, &mut out).await.unwrap();
+        assert!(notes.text().contains("files that came since are not read"), "{}", notes.text());
+    }
+
+    #[tokio::test]
+    async fn what_the_controller_finds_in_the_job_file_is_told_as_what_is_found_here() {
+        let (mut out, ..) = captured(Format::Table);
+        let refused = tonic::Status::invalid_argument("line 7: sink.path: is not there\n  hint: make it");
+        let runner = async |_: LocalJob, _: &mut Listener<'_>| Err(refused.into());
+        let error = run(&args(), "http://x/", runner, &mut out).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("generator.toml is not a correct job file\nline 7: sink.path"), "{error}");
     }
 }

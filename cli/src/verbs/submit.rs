@@ -13,7 +13,7 @@ use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
 /// Checks the job file here, then sends it: what is wrong is told even where no controller answers.
 pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
-    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, problems))?;
+    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
     let request = SubmitRequest {
         spec_toml: text,
         dry_run: args.dry_run,
@@ -26,7 +26,7 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
         async move { jobs(channel).submit(request).await }
     };
     let progress = out.progress("checking source, lookups, query and places");
-    let answer = controller.ask(ask).await?;
+    let answer = controller.ask(ask).await.map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
     out.either(|| as_text(&answer, args.dry_run), || as_json(&answer, args.dry_run))?;
     if !args.dry_run {

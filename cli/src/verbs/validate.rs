@@ -1,22 +1,24 @@
 //! `streamctl validate`: checks a job file without any connection.
 
 use super::explain::{duration, word};
-use super::{job_file_error, read};
+use super::{job_file_error, read, spec_of};
 use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::output::Output;
 use serde_json::json;
 use std::time::Duration;
+use streamctl_engine::resolve::check_text;
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{Compression, Location, SchemaFrom, SourceKind};
+use streamctl_proto::spec::{Compression, Location, Problems, SchemaFrom, SourceKind};
 
-/// Says what the job would do. Tables, columns and buckets are not looked at: `submit --dry-run` does that.
+/// Says what the job would do. What only the world knows (columns, lookups, buckets) is not looked at: `explain` does that.
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
-    let folder = std::path::absolute(&args.file)
-        .map_err(|source| CliError::File { path: args.file.display().to_string(), source })?;
-    let folder = folder.parent().unwrap_or(&folder);
-    let spec = JobSpec::parse_in(&text, folder).map_err(|problems| job_file_error(&args.file, problems))?;
+    let spec = spec_of(&args.file, &text)?;
+    let problems = check_text(&spec);
+    if !problems.is_empty() {
+        return Err(job_file_error(&args.file, &Problems(problems).located(&text)));
+    }
     out.either(|| summary(&spec), || json!({"valid": true, "job": spec}))?;
     if JobSpec::parse(&text).is_err() {
         out.note("note: it has relative paths, which a cluster can not take: they only work in the local mode");
@@ -26,7 +28,7 @@ pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
 
 fn summary(spec: &JobSpec) -> String {
     format!(
-        "{}\nThe job file is well formed. `streamctl explain` looks at its query, tables and places too.",
+        "{}\nThe job file is well formed. `streamctl explain` looks at its columns, lookups and places too.",
         what(spec)
     )
 }
@@ -108,6 +110,19 @@ mod tests {
         assert_eq!((&json["valid"], &json["job"]["name"]), (&true.into(), &"generated-sales".into()));
         documented("validate", &json);
         assert!(notes.starts_with("note: it has relative paths"));
+    }
+
+    #[test]
+    fn a_query_that_is_none_is_told_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.toml");
+        let text = include_str!("../../../deploy/jobs/generator.toml").replace("FROM source", "FORM source");
+        std::fs::write(&file, &text).unwrap();
+        let (mut out, ..) = captured(Format::Table);
+        let error = run(&ValidateArgs { file }, &mut out).unwrap_err();
+        let line = text.lines().position(|line| line.contains("FORM source")).unwrap() + 1;
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(&format!("\nline {line}: transform.sql: Expected: ")), "{error}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub async fn run_local(
     let file = args.local.clone().unwrap_or_default();
     let local = job(&file, args.state.as_deref())?;
     let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
-    let spec = spec.map_err(|problems| super::job_file_error(&file, problems))?;
+    let spec = spec.map_err(|problems| super::job_file_error(&file, &problems))?;
     let verifies = verify(local, request(args, spec.name.to_string()));
     let events = out.during("opening the state folder", verifies).await.map_err(unproven)?;
     show(ReceiverStream::new(events), out).await

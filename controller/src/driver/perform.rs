@@ -245,7 +245,7 @@ impl Performer {
 
     async fn list_shards(&self, job: &ResolvedJob, generation: u64) -> Try {
         let name = job.spec.name.clone();
-        match self.lister.list(job).await {
+        match self.lister.list(&job.spec.source.kind, job.stream.as_ref()).await {
             Ok(listed) => {
                 let known = |s: ListedShard| KnownShard { shard: s.id, parents: s.parents, detail: s.detail };
                 let shards = listed.into_iter().map(known).collect();

@@ -9,15 +9,14 @@ use super::jobs::told;
 use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
-use crate::shards::{ListError, ShardLister};
+use crate::shards::{ShardLister, look};
 use crate::store::{CreateOutcome, Store, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
-use streamctl_engine::resolve::{ResolveError, World, output_columns, resolve};
+use streamctl_engine::resolve::{ResolveError, World, output_columns};
 use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
-use streamctl_proto::spec::line_of;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
 
@@ -49,8 +48,8 @@ impl Submitter {
             let resumed = resumed(handle, &name).await?;
             return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
         }
-        let job = resolve(&self.world, spec, digest, (self.clock)()).await.map_err(|error| refused(error, text))?;
-        self.lister.list(&job).await.map_err(unlisted)?;
+        let (found, _) = look(&self.world, &*self.lister, &spec, true).await;
+        let job = found.job(spec, digest, (self.clock)()).map_err(|error| refused(error, text))?;
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
             None if dry_run => Ok(response(&job, false)),
@@ -107,21 +106,9 @@ pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
     parsed.map_err(|problems| Status::invalid_argument(told(&problems.to_string())))
 }
 
-fn unlisted(error: ListError) -> Status {
-    match error {
-        ListError::Refused { reason, hint } => Status::invalid_argument(format!("source: {reason}\n  hint: {hint}")),
-        ListError::Unavailable { .. } => Status::aborted(format!("source: {}", describe(&error))),
-    }
-}
-
 pub(super) fn refused(error: ResolveError, text: &str) -> Status {
     match error {
-        ResolveError::Problems(mut problems) => {
-            for problem in &mut problems.0 {
-                problem.line = problem.line.or_else(|| line_of(text, &problem.field));
-            }
-            Status::invalid_argument(told(&problems.to_string()))
-        }
+        ResolveError::Problems(problems) => Status::invalid_argument(told(&problems.located(text).to_string())),
         ResolveError::Unavailable { .. } => Status::aborted(told(&describe(&error))),
     }
 }

@@ -6,7 +6,9 @@ use super::{ListError, ListedShard, ShardLister};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_proto::{ResolvedJob, ShardId};
+use streamctl_proto::ShardId;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::SourceKind;
 
 /// The fake.
 #[derive(Clone, Default)]
@@ -52,7 +54,7 @@ impl MemoryShards {
 
 #[async_trait]
 impl ShardLister for MemoryShards {
-    async fn list(&self, _job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
         self.with(|s| s.failures.pop_front().map_or_else(|| Ok(s.shards.clone()), Err))
     }
 }

@@ -1,19 +1,22 @@
 //! Which shards a job's source has.
 //!
-//! Owns: the trait, the listing of each kind of source, the fake. Does not own: lineage and assignment (`core`).
+//! Owns: the trait, the listing of each kind of source, the fake, the look at all that a job needs ([`look`]). Does not own: lineage and assignment (`core`).
 //! Rule: a listing is whole or an error; a partial one would lose shards.
 
 mod kinesis;
+mod look;
 mod memory;
 
+pub use look::look;
 pub use memory::MemoryShards;
 
 use async_trait::async_trait;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::storage::{StorageError, Storages};
+use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::{Location, SourceKind};
-use streamctl_proto::{DeadLetterShard, ResolvedJob, ShardId};
+use streamctl_proto::{DeadLetterShard, ShardId};
 
 /// Most shards of one source: far beyond what one job can read, and what a message of 16 MiB holds.
 pub const SHARDS_MAX: usize = 100_000;
@@ -53,8 +56,9 @@ pub enum ListError {
 /// Lists the shards of a job's source.
 #[async_trait]
 pub trait ShardLister: Send + Sync {
-    /// All shards that the source still has, closed ones too, by name. Transient failures were retried a few times.
-    async fn list(&self, job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError>;
+    /// All shards that the source still has, closed ones too, by name. `stream` is that of a Kinesis source. Transient
+    /// failures were retried a few times.
+    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError>;
 }
 
 /// Lists real sources.
@@ -112,8 +116,8 @@ fn of_storage(error: StorageError) -> ListError {
 
 #[async_trait]
 impl ShardLister for SourceShards {
-    async fn list(&self, job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
-        let mut shards = match (&job.spec.source.kind, &job.stream) {
+    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
+        let mut shards = match (source, stream) {
             (SourceKind::Generator { shards, .. }, _) => generated(*shards),
             (SourceKind::Files { path, .. }, _) => self.files(path).await?,
             (SourceKind::Kinesis { .. }, Some(stream)) => {

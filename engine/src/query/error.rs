@@ -4,7 +4,7 @@
 //! epoch; [`QueryError::Memory`] names the limit.
 
 use datafusion::error::DataFusionError;
-use streamctl_proto::spec::Problem;
+use streamctl_proto::spec::{Part, Problem};
 
 /// A query can not be planned or executed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,8 @@ pub enum QueryError {
         message: String,
         /// What to do.
         hint: Option<String>,
+        /// The line of the text, from 1, where it is known.
+        line: Option<usize>,
     },
     /// A lookup's rows are missing, or lack columns that the query was planned with.
     #[error("lookup {name}: {reason}")]
@@ -47,15 +49,23 @@ pub enum QueryError {
 impl QueryError {
     /// As a problem of the job file.
     pub fn problem(&self) -> Problem {
-        let (message, hint) = match self {
-            Self::Sql { message, hint } => (message.clone(), hint.clone()),
-            other => (other.to_string(), None),
+        let (message, hint, line) = match self {
+            Self::Sql { message, hint, line } => (message.clone(), hint.clone(), *line),
+            other => (other.to_string(), None, None),
         };
-        Problem { line: None, field: "transform.sql".into(), message, hint }
+        Problem { part: line.map(Part::Line), ..Problem::new("transform.sql", message, hint) }
     }
 
     pub(super) fn sql(message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::Sql { message: message.into(), hint }
+        Self::Sql { message: message.into(), hint, line: None }
+    }
+
+    /// The same with the line, where none is known yet.
+    pub(super) fn on_line(self, at: Option<usize>) -> Self {
+        match self {
+            Self::Sql { message, hint, line } => Self::Sql { message, hint, line: line.or(at) },
+            other => other,
+        }
     }
 
     /// Of an error that came before the first row.

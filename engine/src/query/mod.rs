@@ -1,11 +1,13 @@
 //! The query: what a job does with the rows of a window.
 //!
-//! Owns: what SQL is allowed ([`sql`]), whether it needs the whole window ([`rule`]), its execution over a stream of
-//! batches ([`open`]), the count of rows without a partner ([`unmatched`]).
+//! Owns: what SQL is allowed ([`sql`]) and what is said of it ([`words`], [`functions`]), whether it needs the whole
+//! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without a partner
+//! ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
 mod error;
+mod functions;
 mod open;
 mod pool;
 mod probe;
@@ -15,10 +17,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod unmatched;
+mod words;
 
 pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pool::QueryMemory;
+pub use sql::check;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;

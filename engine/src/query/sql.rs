@@ -1,15 +1,16 @@
 //! From SQL text to an optimized plan, or to words that say what to write instead.
 //!
-//! Owns: what SQL is allowed, its settings, the messages. Rule: one SELECT over `source` and the lookups, whose result
+//! Owns: what SQL is allowed, its settings. Does not own: the words for what the planner refuses (`words`). Rule: one SELECT over `source` and the lookups, whose result
 //! depends on their rows alone, so that a replay next week gives the same rows.
 
 use super::error::{QueryError, closest};
 use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
-use super::{BATCH_ROWS, SOURCE};
+use super::words::Written;
+use super::{BATCH_ROWS, SOURCE, functions};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, SchemaError, TableReference};
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
@@ -19,9 +20,10 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, TableFactor, Visit, Visitor};
 use futures::FutureExt;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The settings under which every query is planned and executed.
@@ -36,6 +38,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(ProbeWithSource));
     SessionStateBuilder::new_with_default_features()
@@ -49,19 +52,54 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
 /// Checks and plans a query.
 pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &str) -> Result<LogicalPlan, QueryError> {
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
-    let statement = one_select(sql)?;
     let mut tables = vec![(SOURCE, source)];
     tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));
-    check_tables(&state, &statement, &tables)?;
-    let plan = logical(&state, statement, &tables).map_err(|error| explain(&error, &tables))?;
+    let written = Written { sql, tables: &tables, functions: functions::names(&state) };
+    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    let statement = read(&state, &written, &names)?;
+    let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
     let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    forbid.verify_plan(&plan).map_err(|error| QueryError::sql(words(&error), None))?;
-    check_repeatable(&plan)?;
+    forbid.verify_plan(&plan).map_err(|error| written.explain(&error))?;
+    check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
-    let plan = state.optimize(&plan).map_err(|error| explain(&error, &tables))?;
-    check_executable(&state, &plan).map_err(|error| explain(&error, &tables))?;
+    let plan = state.optimize(&plan).map_err(|error| written.explain(&error))?;
+    check_executable(&state, &plan).map_err(|error| written.explain(&error))?;
     Ok(plan)
+}
+
+/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and these lookups. Gives
+/// the names of the result's columns, where the text says them all.
+///
+/// # Errors
+/// [`QueryError::Sql`], with a hint where one can be given.
+pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
+    let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+    let written = Written { sql, tables: &[], functions: vec![] };
+    let statement = read(&state, &written, &[&[SOURCE], lookups].concat())?;
+    Ok(written_names(&statement))
+}
+
+fn written_names(statement: &Statement) -> Option<Vec<String>> {
+    let Statement::Statement(statement) = statement else { return None };
+    let ast::Statement::Query(query) = &**statement else { return None };
+    let ast::SetExpr::Select(select) = &*query.body else { return None };
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(ast::Expr::Identifier(name)) => Some(name.clone()),
+        SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
+        _ => None,
+    };
+    let folded = |name: Ident| if name.quote_style.is_some() { name.value } else { name.value.to_ascii_lowercase() };
+    select.projection.iter().map(|item| name(item).map(folded)).collect()
+}
+
+/// The statement, where it is one SELECT over these tables, and says nothing that would be passed over.
+fn read(state: &SessionState, written: &Written<'_>, tables: &[&str]) -> Result<Statement, QueryError> {
+    let statement = one_select(written)?;
+    check_tables(state, &statement, tables, written)?;
+    refuse_ignored(&statement)?;
+    Ok(statement)
 }
 
 /// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen: better at submit.
@@ -70,9 +108,9 @@ fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), Data
     chosen.map_or(Ok(()), |chosen| chosen.map(|_| ()))
 }
 
-fn one_select(sql: &str) -> Result<Statement, QueryError> {
+fn one_select(written: &Written<'_>) -> Result<Statement, QueryError> {
     let only = || Some("write one SELECT over `source` and the lookups".to_owned());
-    let parsed = DFParser::parse_sql(sql).map_err(|error| QueryError::sql(words(&error), None))?;
+    let parsed = DFParser::parse_sql(written.sql).map_err(|error| written.explain(&error))?;
     let mut statements = parsed.into_iter();
     let (Some(statement), None) = (statements.next(), statements.next()) else {
         return Err(QueryError::sql("the query must be exactly one statement", only()));
@@ -83,10 +121,13 @@ fn one_select(sql: &str) -> Result<Statement, QueryError> {
     }
 }
 
-fn check_tables(state: &SessionState, statement: &Statement, tables: &[(&str, &SchemaRef)]) -> Result<(), QueryError> {
-    let wrong = |error: DataFusionError| QueryError::sql(words(&error), None);
-    let used = state.resolve_table_references(statement).map_err(wrong)?;
-    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+fn check_tables(
+    state: &SessionState,
+    statement: &Statement,
+    names: &[&str],
+    written: &Written<'_>,
+) -> Result<(), QueryError> {
+    let used = state.resolve_table_references(statement).map_err(|error| written.explain(&error))?;
     for table in &used {
         if table.schema().is_none() && names.contains(&table.table()) {
             continue;
@@ -95,13 +136,42 @@ fn check_tables(state: &SessionState, statement: &Statement, tables: &[(&str, &S
             Some(name) => format!("did you mean {name}?"),
             None => format!("the tables are: {}", names.join(", ")),
         };
-        return Err(QueryError::sql(format!("there is no table {table}"), Some(hint)));
+        let line = written.line_with(table.table());
+        return Err(QueryError::sql(format!("there is no table {table}"), Some(hint)).on_line(line));
     }
     if used.iter().any(|table| table.table() == SOURCE) {
         return Ok(());
     }
     let hint = "select FROM source: its rows are the stream's records".to_owned();
     Err(QueryError::sql("the query does not read the stream", Some(hint)))
+}
+
+/// Refuses what the planner would pass over without a word: a sample that is none would be a wrong result.
+fn refuse_ignored(statement: &Statement) -> Result<(), QueryError> {
+    let Statement::Statement(statement) = statement else { return Ok(()) };
+    match statement.visit(&mut Ignored) {
+        ControlFlow::Break(what) => {
+            Err(QueryError::sql(format!("{what} is not supported"), Some("leave it out".into())))
+        }
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Finds what follows a table's name and means nothing to the planner.
+struct Ignored;
+
+impl Visitor for Ignored {
+    type Break = &'static str;
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<&'static str> {
+        let found = match table {
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => "TABLESAMPLE",
+            TableFactor::Table { version: Some(_), .. } => "a table's version (AS OF)",
+            TableFactor::Table { partitions, .. } if !partitions.is_empty() => "PARTITION after a table's name",
+            _ => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(found)
+    }
 }
 
 /// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the first poll.
@@ -120,7 +190,7 @@ fn logical(
 }
 
 /// Refuses functions that answer differently each time: an epoch that is read again must give the same rows.
-fn check_repeatable(plan: &LogicalPlan) -> Result<(), QueryError> {
+fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
     let mut found = None;
     let visited = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
@@ -140,7 +210,7 @@ fn check_repeatable(plan: &LogicalPlan) -> Result<(), QueryError> {
     let message =
         format!("{name}() answers differently each time, and a window that is read again must give the same rows");
     let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
-    Err(QueryError::sql(message, Some(hint.into())))
+    Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
 }
 
 /// Results have plain strings and bytes, whatever a function returned inside.
@@ -180,64 +250,6 @@ fn check_output(plan: &LogicalPlan) -> Result<(), QueryError> {
         }
     }
     Ok(())
-}
-
-/// Without prefix and backtrace.
-fn words(error: &DataFusionError) -> String {
-    if let DataFusionError::SQL(parser, _) = error.find_root() {
-        let text = parser.to_string();
-        return text.strip_prefix("sql parser error: ").unwrap_or(&text).to_owned();
-    }
-    let message = error.message();
-    message.split("\n\nbacktrace:").next().unwrap_or_default().to_owned()
-}
-
-/// An error of the planner in the words of the job file.
-fn explain(error: &DataFusionError, tables: &[(&str, &SchemaRef)]) -> QueryError {
-    if let DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) = error {
-        return explain(inner, tables);
-    }
-    if let DataFusionError::Collection(errors) = error
-        && let Some(first) = errors.first()
-    {
-        return explain(first, tables);
-    }
-    let root = error.find_root();
-    let hint = match root {
-        DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
-            SchemaError::FieldNotFound { field, valid_fields } => return unknown_column(field, valid_fields, tables),
-            SchemaError::AmbiguousReference { field } => {
-                Some(format!("several tables have it: write the table's name before it, as in {SOURCE}.{}", field.name))
-            }
-            _ => None,
-        },
-        _ if words(root).contains("logical expression ScalarSubquery") => {
-            Some("this kind of subquery cannot be executed; write it as a join".to_owned())
-        }
-        _ => None,
-    };
-    QueryError::sql(words(root), hint)
-}
-
-fn unknown_column(field: &Column, valid: &[Column], tables: &[(&str, &SchemaRef)]) -> QueryError {
-    let of = field.relation.as_ref().map(|table| format!(" in {table}")).unwrap_or_default();
-    let message = format!("there is no column {:?}{of}", field.name);
-    let mut names: Vec<&str> = valid
-        .iter()
-        .filter(|column| field.relation.is_none() || column.relation == field.relation)
-        .map(|column| column.name.as_str())
-        .collect();
-    if names.is_empty() {
-        names = tables.iter().flat_map(|(_, schema)| schema.fields().iter().map(|f| f.name().as_str())).collect();
-    }
-    let hint = match closest(&field.name, names.iter().copied()) {
-        Some(name) if name != name.to_lowercase() => {
-            format!("did you mean \"{name}\"? Names with capitals are written in double quotes")
-        }
-        Some(name) => format!("did you mean {name}?"),
-        None => format!("the columns are: {}", names.join(", ")),
-    };
-    QueryError::sql(message, Some(hint))
 }
 
 /// The plan with the rows of one window in the place of its tables.

@@ -10,7 +10,7 @@ use crate::query::{QueryError, QueryPlan};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
-use streamctl_proto::spec::Problem;
+use streamctl_proto::spec::{Problem, Problems};
 use streamctl_proto::{JobSpec, ResolvedJob};
 
 /// What is known of a job: each part that could be had.
@@ -42,13 +42,22 @@ pub struct ExploredLookup {
 }
 
 impl Explored {
-    /// The job as a submit at `now_ms` would pin it; `None` when something is missing for that.
+    /// The job as a submit at `now_ms` pins it. `spec_digest` is the SHA-256 of the job file's text.
     ///
     /// # Errors
-    /// When the result's columns can not be written down.
-    pub fn job(&self, spec: JobSpec, now_ms: i64) -> Result<Option<ResolvedJob>, ResolveError> {
-        let (Some(columns), Some(plan)) = (&self.columns, &self.plan) else { return Ok(None) };
-        pinned(spec, String::new(), now_ms, columns.clone(), self.stream.clone(), plan).map(Some)
+    /// Every problem; where there is none, what did not answer.
+    pub fn job(self, spec: JobSpec, spec_digest: String, now_ms: i64) -> Result<ResolvedJob, ResolveError> {
+        // A problem stays one however often it is tried, so problems go before what may pass.
+        if !self.problems.is_empty() {
+            return Err(Problems(self.problems).into());
+        }
+        if let Some((field, reason)) = self.unavailable.into_iter().next() {
+            return Err(ResolveError::Unavailable { field, reason });
+        }
+        let (Some(columns), Some(plan)) = (self.columns, self.plan) else {
+            return Err(Problems(vec![Problem::new("", "it can not be planned, and nothing says why", None)]).into());
+        };
+        pinned(spec, spec_digest, now_ms, columns, self.stream, &plan)
     }
 }
 
@@ -62,11 +71,13 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     });
     let stream = stream_address(spec, table.as_ref(), &mut log);
     let mut lookups = BTreeMap::new();
-    for lookup in &spec.lookups {
+    for (index, lookup) in spec.lookups.iter().enumerate() {
+        let before = log.failures.len();
         if let Some((listed, rows)) = lookup_rows(&world.storages, lookup, &mut log).await {
             let explored = ExploredLookup { files: listed.objects.len(), bytes: listed.bytes, rows };
             lookups.insert(lookup.name.clone(), explored);
         }
+        log.of_element(before, index);
     }
     let all = lookups.len() == spec.lookups.len();
     let plan = schema.filter(|_| all).and_then(|schema| {
@@ -80,12 +91,6 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     if places {
         check_places(world, spec, &mut log).await;
     }
-    let (mut problems, mut unavailable) = (vec![], vec![]);
-    for failure in log.failures {
-        match failure {
-            Failure::Problem(problem) => problems.push(problem),
-            Failure::Unavailable { field, reason } => unavailable.push((field, reason)),
-        }
-    }
+    let (problems, unavailable) = log.apart();
     Explored { columns: table.map(|table| table.columns), stream, lookups, plan, problems, unavailable }
 }

@@ -10,16 +10,19 @@ pub mod explore;
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
-use crate::query::{QueryError, QueryPlan};
+use crate::query::{self, QueryError, QueryPlan};
 use crate::storage::{StorageError, Storages};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use explore::explore;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
-use streamctl_proto::spec::{LookupSpec, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition};
+use streamctl_proto::spec::{
+    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition,
+};
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
 /// Largest file in the form of GetTable's answer.
@@ -78,27 +81,22 @@ pub async fn resolve(
     spec_digest: String,
     now_ms: i64,
 ) -> Result<ResolvedJob, ResolveError> {
+    explore(world, &spec, true).await.job(spec, spec_digest, now_ms)
+}
+
+/// What is wrong with a job as far as its file alone says: nothing is asked.
+pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
+    let lookups: Vec<&str> = spec.lookups.iter().map(|lookup| lookup.name.as_str()).collect();
+    let names = match query::check(&spec.sql, &lookups) {
+        Ok(Some(names)) => names,
+        Ok(None) => return vec![],
+        Err(error) => return vec![error.problem()],
+    };
     let mut log = Log::default();
-    let table = source_table(world, &spec, &mut log).await;
-    let schema = table.as_ref().and_then(|table| {
-        log.ok(catalog::arrow_schema(&table.columns), |error| {
-            Failure::of_catalog(schema_field(&spec.source.schema), &error)
-        })
-    });
-    let stream = stream_address(&spec, table.as_ref(), &mut log);
-    let lookups = lookup_schemas(world, &spec.lookups, &mut log).await;
-    let plan = schema.zip(lookups).and_then(|(schema, lookups)| {
-        log.ok(QueryPlan::new(schema, lookups, &spec.sql), |error: QueryError| Failure::Problem(error.problem()))
-    });
-    if let Some(plan) = &plan {
-        check_partitions(&spec, plan.output_schema(), &mut log);
-    }
-    check_places(world, &spec, &mut log).await;
-    let (Some(table), Some(plan)) = (table, plan) else { return Err(log.into_error()) };
-    if !log.failures.is_empty() {
-        return Err(log.into_error());
-    }
-    pinned(spec, spec_digest, now_ms, table.columns, stream, &plan)
+    // Of partitions only the names are looked at: text names a folder whatever it says.
+    let text = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
+    check_partitions(spec, &SchemaRef::new(Schema::new(text.collect::<Vec<_>>())), &mut log);
+    log.apart().0
 }
 
 /// The job with what the world said.
@@ -129,8 +127,8 @@ fn pinned(
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: encode_schema(plan.output_schema()).map_err(|error| {
             let message = format!("its result can not be written down: {error}");
-            let hint = Some("give every column a type that Arrow's file form has".to_owned());
-            Problems(vec![Problem { line: None, field: "transform.sql".into(), message, hint }])
+            let hint = "give every column a type that Arrow's file form has".to_owned();
+            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
         })?,
         spec,
     })
@@ -164,7 +162,7 @@ pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
 
 /// Name and Arrow type of each column of a job's result.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
-    let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(arrow::datatypes::Schema::empty()));
+    let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
     schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
 }
 
@@ -203,27 +201,31 @@ impl Log {
         self.failures.push(Failure::problem(field, message, hint));
     }
 
-    /// A problem stays one however often it is tried, so problems go before what may pass.
-    fn into_error(self) -> ResolveError {
-        let (mut problems, mut unavailable) = (Vec::new(), None);
+    /// What the user must mend, and what did not answer: the key it was asked for, and why.
+    fn apart(self) -> (Vec<Problem>, Vec<(String, String)>) {
+        let (mut problems, mut unavailable) = (vec![], vec![]);
         for failure in self.failures {
             match failure {
                 Failure::Problem(problem) => problems.push(problem),
-                Failure::Unavailable { field, reason } => {
-                    unavailable = Some(ResolveError::Unavailable { field, reason })
-                }
+                Failure::Unavailable { field, reason } => unavailable.push((field, reason)),
             }
         }
-        match unavailable {
-            Some(unavailable) if problems.is_empty() => unavailable,
-            _ => ResolveError::Problems(Problems(problems)),
+        (problems, unavailable)
+    }
+
+    /// What was noted since `from` is about one of several tables of one name.
+    fn of_element(&mut self, from: usize, index: usize) {
+        for failure in self.failures.iter_mut().skip(from) {
+            if let Failure::Problem(problem) = failure {
+                problem.part = Some(Part::Element(index));
+            }
         }
     }
 }
 
 impl Failure {
     fn problem(field: &str, message: String, hint: Option<String>) -> Self {
-        Self::Problem(Problem { line: None, field: field.to_owned(), message, hint })
+        Self::Problem(Problem::new(field, message, hint))
     }
 
     fn of_catalog(field: &str, error: &CatalogError) -> Self {
@@ -317,13 +319,10 @@ fn stream_address(spec: &JobSpec, table: Option<&CatalogTable>, log: &mut Log) -
 async fn lookup_schemas(world: &World, specs: &[LookupSpec], log: &mut Log) -> Option<Vec<(String, SchemaRef)>> {
     let mut schemas = Vec::with_capacity(specs.len());
     for spec in specs {
-        schemas.extend(lookup_schema(&world.storages, spec, log).await.map(|schema| (spec.name.clone(), schema)));
+        let rows = lookup_rows(&world.storages, spec, log).await;
+        schemas.extend(rows.map(|(_, rows)| (spec.name.clone(), rows.schema())));
     }
     (schemas.len() == specs.len()).then_some(schemas)
-}
-
-async fn lookup_schema(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<SchemaRef> {
-    lookup_rows(storages, spec, log).await.map(|(_, rows)| rows.schema())
 }
 
 async fn lookup_rows(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<(Listed, RecordBatch)> {

@@ -143,3 +143,27 @@ async fn a_broken_lookup_is_named_by_file_and_line() {
     assert_eq!(found[0].field, "lookup.path");
     assert!(found[0].message.contains("c.csv, line 2"), "{}", found[0]);
 }
+
+#[tokio::test]
+async fn of_several_lookups_the_broken_one_is_named() {
+    let mut spec = job(generator(), SQL, vec![]);
+    let path = Location::folder("memory://in/nothing/");
+    spec.lookups.push(LookupSpec { name: "second".into(), path, ..spec.lookups[0].clone() });
+    let found = problems(spec, &[COUNTRIES]).await;
+    assert_eq!((found[0].field.as_str(), found[0].part), ("lookup.path", Some(Part::Element(1))));
+}
+
+#[test]
+fn what_the_file_alone_says_is_wrong_is_found_without_a_world() {
+    let wrong = |sql: &str, partition_by: &[PartitionColumn]| {
+        let found = check_text(&job(generator(), sql, partition_by.to_vec()));
+        found.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let column = |name: &str| PartitionColumn::Column(name.into());
+    assert_eq!(wrong(SQL, &[column("region"), PartitionColumn::IngestDay]), "");
+    assert!(wrong(SQL, &[column("ingest_minute")]).contains("no column \"ingest_minute\""));
+    assert!(wrong("SELECT uuid AS ingest_day, region FROM source", &[PartitionColumn::IngestDay]).contains("at once"));
+    assert!(wrong("SELECT 1", &[]).contains("does not read the stream"));
+    // Which columns there are is not written there.
+    assert_eq!(wrong("SELECT * FROM source", &[column("ingest_minute")]), "");
+}

@@ -11,7 +11,6 @@ use super::{Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem
 use super::{keys, source};
 use crate::{JobName, WindowSize};
 use std::path::Path;
-use toml::de::DeValue;
 
 /// Longest job file: it travels in one message and is kept in one key of the store.
 pub const JOB_FILE_BYTES_MAX: usize = 1 << 20;
@@ -31,24 +30,6 @@ impl JobSpec {
     pub fn parse_in(text: &str, base_dir: &Path) -> Result<JobSpec, Problems> {
         parse(text, Some(base_dir))
     }
-}
-
-/// The line of a key in a job file, from 1: what is found out later, by asking the world, is told with its line too.
-/// `field` is in dots; of several tables of one name (`lookup`) the first that has it counts.
-pub fn line_of(text: &str, field: &str) -> Option<usize> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let (mut table, mut found) = (document.get_ref(), None);
-    for part in field.split('.') {
-        let (key, value) = table.get_key_value(part)?;
-        found = Some(Log::new(text).line(&key.span()));
-        let value = match value.get_ref() {
-            DeValue::Array(values) => values.iter().next()?.get_ref(),
-            other => other,
-        };
-        let DeValue::Table(inner) = value else { break };
-        table = inner;
-    }
-    found
 }
 
 fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
@@ -71,8 +52,8 @@ fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
     match spec {
         Some(spec) if problems.is_empty() => Ok(spec),
         _ if problems.is_empty() => {
-            let message = "can not be read, and nothing says why: this is a defect of streamctl".to_owned();
-            Err(Problems(vec![Problem { line: None, field: String::new(), message, hint: None }]))
+            let message = "can not be read, and nothing says why: this is a defect of streamctl";
+            Err(Problems(vec![Problem::new("", message, None)]))
         }
         _ => Err(Problems(problems)),
     }

@@ -1,5 +1,6 @@
 //! What is wrong with a job file: every problem at once, each with its line and what to do.
 
+use super::locate::line_of;
 use std::fmt;
 
 /// One thing that is wrong.
@@ -9,10 +10,28 @@ pub struct Problem {
     pub line: Option<usize>,
     /// The key, in dots: `sink.format`.
     pub field: String,
+    /// Where in the value of the key; none when it is about all of it.
+    pub part: Option<Part>,
     /// What is wrong.
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+}
+
+/// A part of a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A line of a text, from 1.
+    Line(usize),
+    /// One of several tables of one name (`[[lookup]]`), from 0.
+    Element(usize),
+}
+
+impl Problem {
+    /// One that was found without looking at the file: [`Problems::located`] finds its line.
+    pub fn new(field: impl Into<String>, message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { line: None, field: field.into(), part: None, message: message.into(), hint }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -34,6 +53,18 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with a job file; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// The same in the order of the file, with their lines: what is found out by asking the world is told as what the
+    /// file alone says. Those about keys that are not there come last.
+    pub fn located(mut self, text: &str) -> Self {
+        for problem in &mut self.0 {
+            problem.line = problem.line.or_else(|| line_of(text, &problem.field, problem.part));
+        }
+        self.0.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        self
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

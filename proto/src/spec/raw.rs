@@ -32,8 +32,7 @@ impl<'t> Log<'t> {
         1 + self.lines.partition_point(|begin| *begin <= at)
     }
     pub fn add(&self, line: Option<usize>, field: &str, message: impl Display, hint: Option<String>) {
-        let problem = Problem { line, field: field.to_owned(), message: message.to_string(), hint };
-        self.problems.borrow_mut().push(problem);
+        self.problems.borrow_mut().push(Problem { line, ..Problem::new(field, message.to_string(), hint) });
     }
     /// All of them in the order of the file; those without a line last.
     pub fn into_problems(self) -> Vec<Problem> {

@@ -246,10 +246,40 @@ fn a_job_file_has_a_largest_size() {
 
 #[test]
 fn a_key_is_found_again_by_its_name() {
-    let text = "name = \"a\"\n\n[sink]\npath = \"/x\"\n\n[[lookup]]\nname = \"c\"\npath = \"/l\"\n";
-    assert_eq!(super::line_of(text, "sink.path"), Some(4));
-    assert_eq!(super::line_of(text, "lookup.path"), Some(8));
-    assert_eq!(super::line_of(text, "sink.format"), None);
+    let text =
+        "name = \"a\"\n\n[sink]\npath = \"/x\"\n\n[[lookup]]\nname = \"c\"\npath = \"/l\"\n[[lookup]]\npath = \"/m\"\n";
+    let line = |field, part| super::line_of(text, field, part);
+    assert_eq!(line("sink.path", None), Some(4));
+    assert_eq!(line("lookup.path", None), Some(8));
+    assert_eq!(line("lookup.path", Some(Part::Element(1))), Some(10));
+    assert_eq!((line("sink.format", None), line("lookup.path", Some(Part::Element(2)))), (None, None));
+}
+
+#[test]
+fn a_line_of_a_text_is_found_where_it_stands_in_the_file() {
+    for (value, line, found) in [
+        ("\"\"\"\nSELECT a\nFROM b\n\"\"\"", 2, 4),
+        ("\"\"\"SELECT a\nFROM b\"\"\"", 2, 3),
+        ("'''\r\nSELECT '\\'\r\nFROM b\r\n'''", 1, 3),
+        // More lines than it has.
+        ("\"\"\"\nSELECT a\n\"\"\"", 9, 4),
+        // Lines that are not lines of the file: that of the key.
+        ("\"SELECT a\\nFROM b\"", 2, 2),
+        ("\"\"\"\nSELECT \\\n  a\nFROM b\"\"\"", 2, 2),
+        ("7", 2, 2),
+    ] {
+        let text = format!("[transform]\nsql = {value}\n");
+        assert_eq!(super::line_of(&text, "transform.sql", Some(Part::Line(line))), Some(found), "{value}");
+    }
+}
+
+#[test]
+fn problems_are_told_in_the_order_of_the_file() {
+    let text = "name = \"a\"\n[source]\ntype = \"files\"\n[sink]\npath = \"/x\"\n";
+    let problem = |field| Problem::new(field, "is wrong", None);
+    let found = Problems(vec![problem("checkpoint.location"), problem("sink.path"), problem("source")]).located(text);
+    let lines = "line 2: source: is wrong\nline 5: sink.path: is wrong\ncheckpoint.location: is wrong";
+    assert_eq!(found.to_string(), lines);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub fn job_file(data: &[u8]) {
         let stored = serde_json::to_string(&spec).expect("a job has only text keys");
         let read: JobSpec = serde_json::from_str(&stored).expect("what was stored is read");
         assert_eq!(read, spec, "what is stored is what was read");
-        assert!(line_of(text, "name").is_some(), "a key that is there has a line");
+        assert!(line_of(text, "name", None).is_some(), "a key that is there has a line");
     }
 }
 
@@ -30,7 +30,7 @@ fn judge(text: &str, Problems(problems): &Problems) {
     let lines = text.split('\n').count();
     for problem in problems {
         assert!(problem.line.is_none_or(|line| (1..=lines).contains(&line)), "line {:?} of {lines}", problem.line);
-        let found = line_of(text, &problem.field);
+        let found = line_of(text, &problem.field, problem.part);
         assert!(found.is_none_or(|line| (1..=lines).contains(&line)), "line {found:?} of {lines}");
         let told = problem.to_string();
         assert!(!told.contains("defect of streamctl"), "nothing says why");

@@ -10,7 +10,9 @@ use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_controller::shards::{ListError, ListedShard, ShardLister};
-use streamctl_proto::{Clamp, ResolvedJob, ShardId, Window, WindowSize};
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::SourceKind;
+use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
 use streamctl_worker::source::kinesis::{Answer, Calls, Failure, IteratorKind};
 use streamctl_worker::source::{Child, Record};
 use tokio::time::sleep;
@@ -280,7 +282,7 @@ impl Calls for StreamAt {
 
 #[async_trait]
 impl ShardLister for StreamAt {
-    async fn list(&self, _job: &ResolvedJob) -> Result<Vec<ListedShard>, ListError> {
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
         let listed = self.call(|stream, _| Ok(stream.listing())).await;
         listed.map_err(|failure| ListError::Unavailable { reason: failure.message })
     }

@@ -199,7 +199,40 @@ fn what_is_missing_is_refused_at_submit_by_its_name() {
         assert!(words.contains("hint"), "no hint in: {words}");
     }
     assert!(scene.cluster.status("edges").is_none(), "a refused job leaves nothing behind");
+    every_verb_finds_the_same_in_a_job_file(&scene);
     an_unknown_job_is_told_with_one_hint_by_every_verb(&scene);
+}
+
+/// All at once, with their lines, in the order of the file.
+fn every_verb_finds_the_same_in_a_job_file(scene: &Scene) {
+    let job = Job { stream: "no-such-stream", sink: "s3://no-such-bucket/out/", column: "unitsold", ..JOB }.file();
+    let file = scene.servers.folder().join("wrong.toml");
+    std::fs::write(&file, &job).unwrap();
+    let file = file.to_str().unwrap();
+    let line = |part: &str| 1 + job.lines().position(|line| line.contains(part)).unwrap();
+    let problem = |part: &str, field: &str| format!("line {}: {field}: ", line(part));
+    let source = problem("[source]", "source");
+    let query = problem("s.unitsold", "transform.sql") + "there is no column \"unitsold\" in s";
+    let sink = problem("s3://no-such-bucket", "sink.path");
+    let all = [&source, &query, &sink];
+    let verbs: [(&[&str], &[&String]); 5] = [
+        (&["explain", file], &all),
+        (&["submit", file], &all),
+        (&["submit", "--dry-run", file], &all),
+        (&["run", file], &all),
+        (&["preview", file], &all[..2]),
+    ];
+    for (verb, problems) in verbs {
+        let output = scene.cluster.cli(verb);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{verb:?}: {words}");
+        assert!(words.starts_with(&format!("error: {file} is not a correct job file\n")), "{verb:?}: {words}");
+        let told: Vec<&str> = words.lines().filter(|line| line.starts_with("line ")).collect();
+        assert_eq!(told.len(), problems.len(), "{verb:?}: {words}");
+        for (told, problem) in told.iter().zip(problems) {
+            assert!(told.starts_with(problem.as_str()), "{verb:?}: {problem} is not {told}");
+        }
+    }
 }
 
 fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {

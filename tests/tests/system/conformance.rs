@@ -95,7 +95,8 @@ impl Scene {
     }
 
     async fn list(&self) -> Result<Vec<ListedShard>, ListError> {
-        SourceShards::new(self.aws.clone(), Storages::new(self.aws.clone())).list(&self.job).await
+        let lister = SourceShards::new(self.aws.clone(), Storages::new(self.aws.clone()));
+        lister.list(&self.job.spec.source.kind, self.job.stream.as_ref()).await
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::output::Format;
 use crate::output::tests::captured;
+use std::path::Path;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::storage::Storages;
 

@@ -1,0 +1,210 @@
+//! The planner's errors in the words of somebody who writes a job file.
+//!
+//! Owns: what is said, what to do, on which line of the query. Does not own: what is refused (`sql`).
+//! Rule: nothing of the planner's inside comes through: no prefixes, no dumps of its trees, no reports of its bugs.
+
+use super::error::{QueryError, closest};
+use super::{SOURCE, functions};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+
+/// Where SQL's functions, types and operators are described.
+pub(super) const REFERENCE: &str = "https://datafusion.apache.org/user-guide/sql/";
+
+const TYPES: &str =
+    "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
+
+/// What the query was written with.
+pub(super) struct Written<'a> {
+    /// The text.
+    pub sql: &'a str,
+    /// Name and columns of each table.
+    pub tables: &'a [(&'a str, &'a SchemaRef)],
+    /// The names of all functions.
+    pub functions: Vec<String>,
+}
+
+impl Written<'_> {
+    /// An error of the parser or the planner.
+    pub(super) fn explain(&self, error: &DataFusionError) -> QueryError {
+        if let DataFusionError::Collection(errors) = error
+            && let Some(first) = errors.first()
+        {
+            return self.explain(first);
+        }
+        let told = match error.find_root() {
+            DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
+                SchemaError::FieldNotFound { field, valid_fields } => self.unknown_column(field, valid_fields),
+                SchemaError::AmbiguousReference { field } => ambiguous(field),
+                other => QueryError::sql(other.to_string(), None),
+            },
+            DataFusionError::SQL(parser, _) => self.unreadable(&parser.to_string()),
+            root => self.translated(root.message().split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default()),
+        };
+        told.on_line(spot(error))
+    }
+
+    /// The only line that has this word.
+    pub(super) fn line_with(&self, word: &str) -> Option<usize> {
+        let word = word.to_lowercase();
+        let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        let has = |line: &str| {
+            let line = line.to_lowercase();
+            line.match_indices(&word).any(|(at, _)| {
+                let after = line[at + word.len()..].chars().next();
+                !line[..at].ends_with(part_of_word) && !after.is_some_and(part_of_word)
+            })
+        };
+        let mut lines = self.sql.lines().enumerate().filter(|(_, line)| has(line)).map(|(index, _)| index + 1);
+        let line = lines.next()?;
+        lines.next().is_none().then_some(line)
+    }
+
+    /// What is no SQL. The parser says where, in its text.
+    fn unreadable(&self, text: &str) -> QueryError {
+        let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
+        let (said, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+        let line = place.split(',').next().and_then(|line| line.parse().ok());
+        if let Some(before) = said.strip_suffix(", found: EOF") {
+            let message = format!("{before}, but the query ends");
+            return QueryError::sql(message, None).on_line(Some(self.sql.trim_end().lines().count().max(1)));
+        }
+        QueryError::sql(said, None).on_line(line)
+    }
+
+    /// What the planner says only in a text.
+    fn translated(&self, text: &str) -> QueryError {
+        if let Some(call) = between(text, "given name and argument types '", "'") {
+            return self.no_such_call(call, text);
+        }
+        let text = plain(text);
+        if let Some(name) = between(text, "Invalid function '", "'") {
+            let hint = functions::instead(name, &self.functions);
+            return QueryError::sql(format!("there is no function {name}()"), Some(hint)).on_line(self.line_with(name));
+        }
+        if let Some(name) = text.strip_prefix("Unsupported SQL type ") {
+            return QueryError::sql(format!("there is no type {name}"), Some(format!("the types are: {TYPES}")))
+                .on_line(self.line_with(name));
+        }
+        if let Some(column) = between(text, "expanding wildcard, column \"", "\"") {
+            let message = format!("{column} is neither in GROUP BY nor inside an aggregate function");
+            return QueryError::sql(message, Some(format!("add it to GROUP BY, or write max({column})")));
+        }
+        if let Some((condition, kind)) = text
+            .strip_prefix("Cannot create filter with non-boolean predicate '")
+            .and_then(|rest| rest.split_once("' returning "))
+        {
+            let message = format!("{condition} is no condition: it is {kind}, and not true or false");
+            return QueryError::sql(message, Some("compare it with something, as in country = 'Peru'".into()));
+        }
+        QueryError::sql(text, hint(text).map(Into::into))
+    }
+
+    /// The function is there, and does not take what it is given.
+    fn no_such_call(&self, call: &str, text: &str) -> QueryError {
+        let (name, given) = call.split_once('(').unwrap_or((call, ")"));
+        let takes: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| line.contains('(')).collect();
+        let cast =
+            "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)";
+        let hint = match takes.is_empty() {
+            true => cast.to_owned(),
+            false => format!("it takes {}; {cast}", takes.join(" or ")),
+        };
+        QueryError::sql(format!("{name}() does not take ({given}"), Some(hint)).on_line(self.line_with(name))
+    }
+
+    fn unknown_column(&self, field: &Column, valid: &[Column]) -> QueryError {
+        let line = field.spans().first().and_then(|span| usize::try_from(span.start.line).ok());
+        self.unknown(field, valid).on_line(line).on_line(self.line_with(&field.name))
+    }
+
+    fn unknown(&self, field: &Column, valid: &[Column]) -> QueryError {
+        if let Some(table) = &field.relation
+            && !valid.is_empty()
+            && !valid.iter().any(|column| column.relation.as_ref() == Some(table))
+        {
+            let mut names: Vec<String> =
+                valid.iter().filter_map(|column| Some(column.relation.as_ref()?.to_string())).collect();
+            names.dedup();
+            let hint = format!(
+                "the tables there are: {}; one that was given another name has only that one",
+                names.join(", ")
+            );
+            return QueryError::sql(
+                format!("there is no table {table} where {table}.{} is written", field.name),
+                Some(hint),
+            );
+        }
+        let of = field.relation.as_ref().map(|table| format!(" in {table}")).unwrap_or_default();
+        let message = format!("there is no column {:?}{of}", field.name);
+        let of_table = |column: &&Column| field.relation.is_none() || column.relation == field.relation;
+        let mut names: Vec<&str> = valid.iter().filter(of_table).map(|column| column.name.as_str()).collect();
+        if names.is_empty() {
+            let all = self.tables.iter().flat_map(|(_, schema)| schema.fields());
+            names = all.map(|field| field.name().as_str()).collect();
+        }
+        let hint = match closest(&field.name, names.iter().copied()) {
+            Some(name) if name != name.to_lowercase() => {
+                format!("did you mean \"{name}\"? Names with capitals are written in double quotes")
+            }
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("the columns are: {}", names.join(", ")),
+        };
+        QueryError::sql(message, Some(hint))
+    }
+}
+
+fn ambiguous(field: &Column) -> QueryError {
+    let hint = format!("write the table's name before it, as in {SOURCE}.{}", field.name);
+    QueryError::sql(format!("several tables have a column {:?}", field.name), Some(hint))
+}
+
+/// The line that the planner points to.
+fn spot(error: &DataFusionError) -> Option<usize> {
+    let mut here = Some(error);
+    while let Some(error) = here {
+        if let DataFusionError::Diagnostic(diagnostic, _) = error {
+            let notes = diagnostic.notes.iter().filter_map(|note| note.span);
+            if let Some(span) = diagnostic.span.into_iter().chain(notes).next() {
+                return usize::try_from(span.start.line).ok();
+            }
+        }
+        here = match error {
+            DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => Some(inner),
+            DataFusionError::Shared(inner) => Some(inner),
+            DataFusionError::Collection(errors) => errors.first(),
+            _ => None,
+        };
+    }
+    None
+}
+
+/// Without what is of no use to a user.
+fn plain(text: &str) -> &str {
+    let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
+    for prefix in ["Internal error: ", "Error during planning: ", "Cast error: ", "Parser error: "] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    // From there on it is a tree as a programmer sees it.
+    text.split(" { ").next().unwrap_or(text)
+}
+
+/// What to do about some that are told as they are.
+fn hint(text: &str) -> Option<&'static str> {
+    let hints = [
+        ("logical expression ScalarSubquery", "this kind of subquery cannot be executed; write it as a join"),
+        ("coerce arithmetic expression", "make numbers of texts first: TRY_CAST(column AS DOUBLE)"),
+        ("common type to coerce", "cast one of them: CAST(column AS VARCHAR)"),
+        ("common argument type for comparison", "cast one of them: CAST(column AS VARCHAR)"),
+        ("compatible types to compare", "cast some of them: CAST(column AS VARCHAR)"),
+        ("HAVING clause references", "conditions on single rows are written after WHERE; HAVING is for groups"),
+        ("was not provided a value", "write the value itself into the query"),
+    ];
+    hints.into_iter().find(|(part, _)| text.contains(part)).map(|(_, hint)| hint)
+}
+
+fn between<'t>(text: &'t str, begin: &str, end: &str) -> Option<&'t str> {
+    text.split_once(begin)?.1.split_once(end).map(|(inner, _)| inner)
+}
