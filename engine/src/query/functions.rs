@@ -51,7 +51,7 @@ pub(super) fn names(state: &SessionState) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::typed;
+    use super::super::words::tests::typed;
     use super::*;
 
     #[test]

@@ -78,7 +78,7 @@ impl Written<'_> {
         if let Some(call) = between(text, "given name and argument types '", "'") {
             return self.no_such_call(call, text);
         }
-        let text = plain(text);
+        let text = &*plain(text);
         if let Some(name) = between(text, "Invalid function '", "'") {
             let hint = functions::instead(name, &self.functions);
             return QueryError::sql(format!("there is no function {name}()"), Some(hint)).on_line(self.line_with(name));
@@ -182,13 +182,14 @@ fn spot(error: &DataFusionError) -> Option<usize> {
 }
 
 /// Without what is of no use to a user.
-fn plain(text: &str) -> &str {
+fn plain(text: &str) -> String {
     let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
-    for prefix in ["Internal error: ", "Error during planning: ", "Cast error: ", "Parser error: "] {
+    for prefix in ["Internal error: ", "Error during planning: ", "Execution error: ", "Cast error: ", "Parser error: "] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     // From there on it is a tree as a programmer sees it.
-    text.split(" { ").next().unwrap_or(text)
+    let text = text.split(" { ").next().unwrap_or(text);
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// What to do about some that are told as they are.
@@ -208,3 +209,6 @@ fn hint(text: &str) -> Option<&'static str> {
 fn between<'t>(text: &'t str, begin: &str, end: &str) -> Option<&'t str> {
     text.split_once(begin)?.1.split_once(end).map(|(inner, _)| inner)
 }
+
+#[cfg(test)]
+pub(super) mod tests;
