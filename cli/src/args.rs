@@ -384,6 +384,7 @@ mod tests {
             "verify sales --replay 3,4 --deep",
             "verify sales --from 2 --to 9 -o json",
             "verify --local job.toml --state s --replay 1",
+            "diff job.toml --local --state s -o json",
             "import glue-job nightly --region eu-west-1 --to job.toml",
             "import glue-job --file get-job.json",
             "import glue-script job.py --set s3_bucket=b --set x=y --catalog d.t --job-name sales",
@@ -410,7 +411,13 @@ mod tests {
         for line in
             ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
                 .into_iter()
-                .chain(["verify", "verify sales --local job.toml", "verify sales --state s", "verify sales --replay x"])
+                .chain([
+                    "verify",
+                    "verify sales --local job.toml",
+                    "verify sales --state s",
+                    "verify sales --replay x",
+                    "diff job.toml --state s",
+                ])
                 .chain(["stop sales --no-wait", "list --names -o json", "context", "completions cmd.exe", "man"])
         {
             assert!(parse(line).is_err(), "{line}");

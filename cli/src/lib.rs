@@ -46,6 +46,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
             verbs::demo::run(&args, &dashboard, runner, out).await
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
+        Verb::Diff(args) if args.local => verbs::diff::run_local(&args, embed::diff_here, out).await,
         Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,

@@ -184,7 +184,8 @@ fn spot(error: &DataFusionError) -> Option<usize> {
 /// Without what is of no use to a user.
 fn plain(text: &str) -> String {
     let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
-    for prefix in ["Internal error: ", "Error during planning: ", "Execution error: ", "Cast error: ", "Parser error: "] {
+    for prefix in ["Internal error: ", "Error during planning: ", "Execution error: ", "Cast error: ", "Parser error: "]
+    {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     // From there on it is a tree as a programmer sees it.
