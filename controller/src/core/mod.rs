@@ -452,7 +452,8 @@ impl Core {
         if job.publishing.len() == 1 {
             out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
         }
-        for worker in self.workers.iter().filter(|(_, worker)| worker.connected).map(|(id, _)| id) {
+        job.hearers.retain(|worker| self.workers.contains_key(worker));
+        for worker in job.hearers.iter().filter(|worker| self.workers[*worker].connected) {
             let (job, window) = (name.clone(), manifest.window);
             out.push(Effect::AnnounceCommit { worker: worker.clone(), job, epoch, window });
         }

@@ -25,6 +25,30 @@ fn a_job_is_listed_assigned_reported_committed_and_published() {
 }
 
 #[test]
+fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let commit = |story: &mut Story, n: i64, range: &str| {
+        story.asks("a", n);
+        story.reports(n, range);
+        story.is_past("a", n + 1);
+        let mut heard = vec![];
+        for effect in story.store_works() {
+            if let Effect::AnnounceCommit { worker, .. } = effect {
+                heard.push(worker);
+            }
+        }
+        heard
+    };
+    let (first, _) = story.owner("a");
+    assert_eq!(commit(&mut story, 0, "a 0..5"), [first.clone()]);
+    // Its line stands, and it may still hold a report that was refused.
+    story.falls_silent(first.as_str());
+    story.after(3_100);
+    assert_ne!(story.owner("a").0, first);
+    assert_eq!(commit(&mut story, 1, "a 5..7"), [worker("w1"), worker("w2")]);
+}
+
+#[test]
 fn a_window_waits_for_the_task_that_is_behind() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     story.asks("a", 0);
