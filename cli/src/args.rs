@@ -4,6 +4,7 @@ use crate::context::Files;
 use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
+use crate::verbs::delete::DeleteArgs;
 use crate::verbs::demo::DemoArgs;
 use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
@@ -89,6 +90,8 @@ pub enum Verb {
     Preview(PreviewArgs),
     /// Stop a job; its position is kept
     Stop(StopArgs),
+    /// Forget a job that does not run; what it wrote stays
+    Delete(DeleteArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
     /// List what could not be decoded, or put it through the job again
@@ -372,6 +375,7 @@ mod tests {
             "status sales --watch",
             "list -o json",
             "stop sales --drain",
+            "delete sales",
             "epochs sales --from 3 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
@@ -418,7 +422,14 @@ mod tests {
                     "verify sales --replay x",
                     "diff job.toml --state s",
                 ])
-                .chain(["stop sales --no-wait", "list --names -o json", "context", "completions cmd.exe", "man"])
+                .chain([
+                    "stop sales --no-wait",
+                    "delete",
+                    "list --names -o json",
+                    "context",
+                    "completions cmd.exe",
+                    "man",
+                ])
         {
             assert!(parse(line).is_err(), "{line}");
         }
