@@ -42,7 +42,7 @@ fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
         heard
     };
     let (first, _) = story.owner("a");
-    assert_eq!(commit(&mut story, 0, "a 0..5"), [first.clone()]);
+    assert_eq!(commit(&mut story, 0, "a 0..5"), std::slice::from_ref(&first));
     // Its line stands, and it may still hold a report that was refused.
     story.falls_silent(first.as_str());
     story.after(3_100);
