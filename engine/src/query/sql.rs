@@ -52,6 +52,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .with_runtime_env(runtime)
         .with_table_function_list(vec![])
         .with_physical_optimizer_rules(rules)
+        .with_scalar_functions(functions::all())
         .build()
 }
 

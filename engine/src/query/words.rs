@@ -210,6 +210,7 @@ fn hint(text: &str) -> Option<&'static str> {
         ("common argument type for comparison", "cast one of them: CAST(column AS VARCHAR)"),
         ("compatible types to compare", "cast some of them: CAST(column AS VARCHAR)"),
         ("HAVING clause references", "conditions on single rows are written after WHERE; HAVING is for groups"),
+        ("Operator ->", "read JSON by functions: json_get_str(column, 'key', 'inner key')"),
         ("was not provided a value", "write the value itself into the query"),
     ];
     hints.into_iter().find(|(part, _)| text.contains(part)).map(|(_, hint)| hint)
