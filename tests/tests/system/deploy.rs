@@ -124,6 +124,20 @@ fn a_chart_whose_pods_would_not_start_is_not_rendered() {
     validate(&open);
 }
 
+#[test]
+fn a_kubernetes_that_does_not_have_its_kinds_is_refused() {
+    let chart = deploy("helm/streamctl");
+    let on = |version| {
+        let args = ["template", "r", &chart, "--set", "security.insecure=true", "--kube-version", version];
+        Command::new(tool("helm/helm")).args(args).output().unwrap()
+    };
+    let told = on("1.22.17");
+    assert!(!told.status.success(), "1.22 has no autoscaling/v2");
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("requires kubeVersion: >=1.23"), "{told}");
+    assert!(on("v1.30.5-eks-4096722").status.success(), "versions of EKS have a suffix");
+}
+
 /// What the chart gives our programs, they know: each flag stands in the program's own help.
 #[test]
 fn every_flag_of_the_chart_is_one_of_the_program() {
