@@ -4,6 +4,7 @@ use crate::context::Files;
 use crate::output::Format;
 use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
+use crate::verbs::delete::DeleteArgs;
 use crate::verbs::demo::DemoArgs;
 use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
@@ -89,6 +90,8 @@ pub enum Verb {
     Preview(PreviewArgs),
     /// Stop a job; its position is kept
     Stop(StopArgs),
+    /// Forget a job that does not run; what it wrote stays
+    Delete(DeleteArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
     /// List what could not be decoded, or put it through the job again
@@ -372,6 +375,7 @@ mod tests {
             "status sales --watch",
             "list -o json",
             "stop sales --drain",
+            "delete sales",
             "epochs sales --from 3 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
@@ -384,6 +388,7 @@ mod tests {
             "verify sales --replay 3,4 --deep",
             "verify sales --from 2 --to 9 -o json",
             "verify --local job.toml --state s --replay 1",
+            "diff job.toml --local --state s -o json",
             "import glue-job nightly --region eu-west-1 --to job.toml",
             "import glue-job --file get-job.json",
             "import glue-script job.py --set s3_bucket=b --set x=y --catalog d.t --job-name sales",
@@ -410,8 +415,21 @@ mod tests {
         for line in
             ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
                 .into_iter()
-                .chain(["verify", "verify sales --local job.toml", "verify sales --state s", "verify sales --replay x"])
-                .chain(["stop sales --no-wait", "list --names -o json", "context", "completions cmd.exe", "man"])
+                .chain([
+                    "verify",
+                    "verify sales --local job.toml",
+                    "verify sales --state s",
+                    "verify sales --replay x",
+                    "diff job.toml --state s",
+                ])
+                .chain([
+                    "stop sales --no-wait",
+                    "delete",
+                    "list --names -o json",
+                    "context",
+                    "completions cmd.exe",
+                    "man",
+                ])
         {
             assert!(parse(line).is_err(), "{line}");
         }

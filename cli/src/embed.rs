@@ -20,7 +20,8 @@ use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::{Dialer, Line};
 use streamctl_engine::storage::Storages;
-use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest, SubmitRequest, VerifyRequest};
+use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
+use streamctl_proto::v1::{StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
@@ -31,6 +32,7 @@ use streamctl_worker::task::Context;
 use streamctl_worker::verify::verify_epoch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 /// Time in which the controller in this process leads.
@@ -66,64 +68,108 @@ pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpL
     Ok((door, url))
 }
 
+/// A controller in this process.
+struct Control {
+    /// Where it is asked.
+    address: String,
+    aws: Aws,
+    storages: Storages,
+    stop: watch::Sender<bool>,
+    ended: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Control {
+    /// Over the state folder of a job.
+    async fn start(job: &LocalJob, http: Option<TcpListener>, beside: Option<MoreFigures>) -> Result<Self, CliError> {
+        let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(job, error))?);
+        let control = TcpListener::bind("127.0.0.1:0").await?;
+        let address = control.local_addr()?.to_string();
+        let World { aws, storages } = world();
+        // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
+        let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
+        let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
+        let parts = controller::Parts::new(store, World { aws: aws.clone(), storages: storages.clone() }, lister, core);
+        let me = LeaderRecord { id: "local".into(), address: address.clone() };
+        let doors = controller::Doors { control, http, health: None, beside };
+        let (stop, stopped) = watch::channel(false);
+        let ended = tokio::spawn(controller::run(me, doors, parts, wait(stopped)));
+        Ok(Self { address: format!("http://{address}"), aws, storages, stop, ended })
+    }
+
+    /// Asks it, as soon as it leads.
+    async fn ask<T>(&self, ask: impl AsyncFn(Line) -> Result<tonic::Response<T>, Status>) -> Result<T, Status> {
+        let channel = connect(&Dialer::default(), &self.address).await?;
+        let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
+        loop {
+            match ask(channel.clone()).await {
+                Err(status) if not_yet(&status) && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LEAD_LOOK).await;
+                }
+                answer => return answer.map(tonic::Response::into_inner),
+            }
+        }
+    }
+}
+
 /// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.
 pub async fn run_here(
     dashboard: TcpListener,
     job: LocalJob,
     listener: &mut Listener<'_>,
 ) -> Result<JobStatus, CliError> {
-    let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
-    let control = TcpListener::bind("127.0.0.1:0").await?;
-    let flight = TcpListener::bind("127.0.0.1:0").await?;
-    let (address, flight_address) = (control.local_addr()?.to_string(), flight.local_addr()?.to_string());
-    let aws = Aws::new(AwsSettings::from_env());
-    let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
-    let (stop, stopped) = watch::channel(false);
     let meter = Meter::default();
-
-    // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
-    let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
-    let lister = Arc::new(SourceShards::new(aws.clone(), world.storages.clone()));
-    let parts = controller::Parts::new(store, world.clone(), lister, core);
-    let me = LeaderRecord { id: "local".into(), address: address.clone() };
-    let doors =
-        controller::Doors { control, http: Some(dashboard), health: None, beside: Some(figures(meter.clone())) };
-    let controls = tokio::spawn(controller::run(me, doors, parts, wait(stopped.clone())));
-
+    let control = Control::start(&job, Some(dashboard), Some(figures(meter.clone()))).await?;
+    let flight = TcpListener::bind("127.0.0.1:0").await?;
     let compute = compute_runtime()?;
     let parts = worker::Parts {
         worker: "local".into(),
-        flight_address,
-        controllers: vec![format!("http://{address}")],
-        aws,
-        storages: world.storages,
+        flight_address: flight.local_addr()?.to_string(),
+        controllers: vec![control.address.clone()],
+        aws: control.aws.clone(),
+        storages: control.storages.clone(),
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute: compute.handle().clone(),
         meter,
         security: Default::default(),
     };
+    let stopped = control.stop.subscribe();
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
 
-    let watched = follow(&format!("http://{address}"), &job, listener).await;
-    stop.send_replace(true);
-    let ended = tokio::join!(works, controls);
+    let watched = follow(&control, &job, listener).await;
+    control.stop.send_replace(true);
+    let ended = tokio::join!(works, control.ended);
     compute.shutdown_background();
     tracing::debug!(?ended, "local mode ended");
     watched
 }
 
+/// What a job file would change of a job that ran here. Refused while another process runs it.
+pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffResponse, CliError> {
+    check_state(&job)?;
+    let control = Control::start(&job, None, None).await?;
+    let answer = control.ask(async |channel| jobs(channel).diff(request.clone()).await).await;
+    control.stop.send_replace(true);
+    let ended = control.ended.await;
+    tracing::debug!(?ended, "compared");
+    Ok(answer?)
+}
+
 /// Verifies a job that ran here: nothing is started and nothing written, its epochs are read again in this process.
 /// Refused while another process runs it.
 pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events, CliError> {
-    if !job.state_dir.is_dir() {
-        let message = format!("{} is no state folder", job.state_dir.display());
-        return Err(CliError::Local { message, hint: "name the one that `streamctl run` used with --state".into() });
-    }
+    check_state(&job)?;
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
-    let aws = Aws::new(AwsSettings::from_env());
-    let storages = Storages::new(aws.clone());
+    let World { aws, storages } = world();
     let replayer = HereReplayer { sources: Sources::new(aws, storages.clone()), storages: storages.clone() };
     Ok(Verifier::new(store, storages, Arc::new(replayer)).verify(&request).await?)
+}
+
+fn check_state(job: &LocalJob) -> Result<(), CliError> {
+    if job.state_dir.is_dir() {
+        return Ok(());
+    }
+    let message = format!("{} is no state folder", job.state_dir.display());
+    Err(CliError::Local { message, hint: "name the one that `streamctl run` used with --state".into() })
 }
 
 /// Reads epochs again in this process.
@@ -156,10 +202,10 @@ fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Submits the job and follows it to its end.
-async fn follow(address: &str, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
-    let line = connect(&Dialer::default(), address).await;
+async fn follow(control: &Control, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+    let name = submit(control, job).await?;
+    let line = connect(&Dialer::default(), &control.address).await;
     let channel = line.map_err(|status| CliError::Unreachable(status.message().to_owned()))?;
-    let name = submit(channel.clone(), job).await?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
     let signal = asked_to_stop();
@@ -194,7 +240,7 @@ async fn ask_to_stop(channel: Line, name: &str) -> Result<JobStatus, Status> {
     jobs(channel).stop_job(request).await.map(tonic::Response::into_inner)
 }
 
-async fn submit(channel: Line, job: &LocalJob) -> Result<String, CliError> {
+async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
     let request = SubmitRequest {
         spec_toml: job.spec_text.clone(),
         dry_run: false,
@@ -202,24 +248,18 @@ async fn submit(channel: Line, job: &LocalJob) -> Result<String, CliError> {
         change: job.change,
         if_version: 0,
     };
-    let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
-    loop {
-        match jobs(channel.clone()).submit(request.clone()).await {
-            Ok(response) => return Ok(response.into_inner().job),
-            Err(status) if not_yet(&status) && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(LEAD_LOOK).await;
-            }
-            Err(status) if status.code() == Code::AlreadyExists => return Err(another_file(&status)),
-            Err(status) => return Err(status.into()),
-        }
+    match control.ask(async |channel| jobs(channel).submit(request.clone()).await).await {
+        Ok(response) => Ok(response.job),
+        Err(status) if status.code() == Code::AlreadyExists => Err(another_file(&status)),
+        Err(status) => Err(status.into()),
     }
 }
 
 /// The state is that of another job file. The controller's hint names verbs that ask a cluster; nobody else can ask this one.
 fn another_file(status: &Status) -> CliError {
     let message = status.message().split("\n  hint: ").next().unwrap_or_default().to_owned();
-    let hint =
-        "with `--change` it takes over after the last epoch; a job that begins anew needs another name and --state";
+    let hint = "`streamctl diff FILE --local` shows it whole; with `--change` it takes over after the last epoch; a job that begins \
+         anew needs another name and --state";
     CliError::Local { message, hint: hint.into() }
 }
 

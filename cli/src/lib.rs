@@ -46,6 +46,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
             verbs::demo::run(&args, &dashboard, runner, out).await
         }
         Verb::Submit(args) => verbs::submit::run(&args, &controller()?, out).await,
+        Verb::Diff(args) if args.local => verbs::diff::run_local(&args, embed::diff_here, out).await,
         Verb::Diff(args) => verbs::diff::run(&args, &controller()?, out).await,
         Verb::Validate(args) => verbs::validate::run(&args, out),
         Verb::Import(verb) => verbs::import::run(&verb, &embed::world().aws, out).await,
@@ -56,6 +57,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Explain(args) => verbs::explain::run(&args, embed::world(), out).await,
         Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
+        Verb::Delete(args) => verbs::delete::run(&args, &controller()?, out).await,
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
         Verb::Workers => verbs::workers::run(&controller()?, out).await,

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod completions;
 pub mod context;
 pub mod dead_letters;
+pub mod delete;
 pub mod demo;
 pub mod diff;
 pub mod epochs;

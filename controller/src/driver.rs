@@ -5,17 +5,21 @@
 //! commits.
 
 mod perform;
+#[cfg(test)]
+mod tests;
 
 pub use perform::Performer;
 
-use crate::core::{Core, CoreSettings, Effect, Event};
+use crate::core::{Core, CoreSettings, Effect, Event, Wanted};
 use crate::handle::{Handle, Input};
 use crate::metrics::window_of;
 use crate::store::Leadership;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::clock::steady;
+use streamctl_proto::JobName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -49,6 +53,8 @@ pub struct Driver {
     witness: Option<Arc<dyn Witness>>,
     /// How much stood still after the last step.
     standing: usize,
+    /// Dropped with its job: what is still being tried for it ends.
+    lives: BTreeMap<JobName, watch::Sender<()>>,
     /// Decisions about the number of workers that were logged.
     decisions_told: u64,
 }
@@ -69,6 +75,7 @@ impl Driver {
                 changed,
                 witness: None,
                 standing: 0,
+                lives: BTreeMap::new(),
                 decisions_told: 0,
             },
             handle,
@@ -96,7 +103,8 @@ impl Driver {
                 biased;
                 () = &mut stop => return Ended::Stopped,
                 () = &mut lost => return Ended::Deposed("leadership can no longer be proven".into()),
-                Some(outcome) = finished.recv() => match outcome {
+                Some(outcome) = finished.recv() => match outcome.result {
+                    Ok(_) if !self.is_there(&outcome.job, outcome.submitted_ms) => {}
                     Ok(event) => self.step(event, &mut running, &outcomes),
                     Err(reason) => return Ended::Deposed(reason),
                 },
@@ -113,6 +121,7 @@ impl Driver {
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
         let ticked = matches!(event, Event::Ticked);
+        let forgets = matches!(event, Event::WantedRecorded { wanted: Wanted::Deleted, .. });
         let now_ms = (self.performer.clock)();
         let effects = match &self.witness {
             None => self.core.step(now_ms, event),
@@ -135,6 +144,14 @@ impl Driver {
         for effect in effects {
             self.perform(effect, running, outcomes);
         }
+        if forgets {
+            self.lives.retain(|name, _| self.core.jobs.contains_key(name));
+        }
+    }
+
+    /// What is answered for a job that was deleted is no answer for the next one of its name.
+    fn is_there(&self, name: &JobName, submitted_ms: i64) -> bool {
+        self.core.resolved(name).is_some_and(|job| job.submitted_ms == submitted_ms)
     }
 
     /// Another number of workers is worth a line in the log.
@@ -149,7 +166,7 @@ impl Driver {
         }
     }
 
-    fn perform(&self, effect: Effect, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
+    fn perform(&mut self, effect: Effect, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         if self.performer.say(&self.core, &effect) {
             return;
         }
@@ -157,9 +174,28 @@ impl Driver {
         let Some(resolved) = resolved else { return };
         let window = window_of(&self.core, &effect);
         let (performer, outcomes) = (Arc::clone(&self.performer), outcomes.clone());
-        running.spawn(async move { performer.perform(effect, resolved, window, outcomes).await });
+        let life = self.lives.entry(resolved.spec.name.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        running.spawn(async move {
+            tokio::select! {
+                biased;
+                () = forgotten(life) => {}
+                () = performer.perform(effect, resolved, window, outcomes) => {}
+            }
+        });
     }
 }
 
-/// An event, or why this term must end.
-pub type Outcome = Result<Event, String>;
+/// What came of an effect.
+pub struct Outcome {
+    /// Of which job.
+    job: JobName,
+    /// Which one of this name: one that was deleted may have a successor.
+    submitted_ms: i64,
+    /// An event, or why this term must end.
+    result: Result<Event, String>,
+}
+
+/// Over when the job is forgotten.
+async fn forgotten(mut life: watch::Receiver<()>) {
+    while life.changed().await.is_ok() {}
+}

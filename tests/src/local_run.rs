@@ -65,6 +65,13 @@ impl Run {
         let args = ["verify", "--local", &job, "--state", &state, "--replay", "1,2"];
         Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
     }
+    /// What its job file would change.
+    pub fn diff(&self) -> Process {
+        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
+        let args = ["diff", &text(&job), "--local", "--state", &text(&state)];
+        Launch::new("diff", binary("streamctl"), &args, &self.folder).start()
+    }
     /// One of its folders, as a location.
     pub fn place(&self, name: &str) -> String {
         format!("{}/{name}/", self.folder.display())

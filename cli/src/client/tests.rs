@@ -72,6 +72,16 @@ impl Jobs for FakeJobs {
     async fn stop_job(&self, request: Request<StopJobRequest>) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))
     }
+    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
+        let job = Self::job(&request.into_inner().job);
+        self.lead(job.map(|job| DeleteJobResponse {
+            job: job.job,
+            epoch: job.epoch,
+            sink: job.sink,
+            dead_letters: "s3://b/dead/".into(),
+            checkpoint: "s3://b/checkpoint/".into(),
+        }))
+    }
     async fn list_epochs(&self, _: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {
         self.lead(Ok(ListEpochsResponse { epochs: crate::views::tests::status().last_epoch.into_iter().collect() }))
     }

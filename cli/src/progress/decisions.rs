@@ -29,7 +29,13 @@ const DECISIONS: &[(&str, Decision)] = &[
     ("run", Line(&[("run JOB --state STATE", "starting")])),
     ("demo", Line(&[("demo --dir STATE", "starting")])),
     ("submit", Line(&[("submit JOB", "checking source, lookups, query and places")])),
-    ("diff", Line(&[("diff JOB", "comparing source, columns, lookups and query")])),
+    (
+        "diff",
+        Line(&[
+            ("diff JOB", "comparing source, columns, lookups and query"),
+            ("diff JOB --local --state STATE", "comparing columns, lookups and query"),
+        ]),
+    ),
     ("validate", Short("it parses one file of at most 1 MiB")),
     ("import glue-job", Line(&[("import glue-job nightly --region us-east-1", "asking Glue for the job")])),
     ("import glue-script", Short("it parses one file of bounded size")),
@@ -45,8 +51,9 @@ const DECISIONS: &[(&str, Decision)] = &[
     ("top", Screen),
     ("list", Line(&[("list", "asking for the jobs")])),
     ("explain", Line(&[("explain JOB", "asking for columns, lookups, shards and places")])),
-    ("preview", Line(&[("preview JOB", "asking for columns and lookups")])),
+    ("preview", Line(&[("preview JOB", "asking for columns, lookups and shards")])),
     ("stop", Line(&[("stop sales", "stopping"), ("stop sales --drain", "stopping")])),
+    ("delete", Line(&[("delete sales", "deleting")])),
     ("epochs", Line(&[("epochs sales", "asking for the epochs")])),
     (
         "dead-letters",
@@ -123,6 +130,9 @@ async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<()
     let never = async |_: LocalJob, _: &mut Listener<'_>| std::future::pending().await;
     match cli.verb {
         Verb::Run(args) => crate::verbs::run::run(&args, "http://x/", never, out).await,
+        Verb::Diff(args) if args.local => {
+            crate::verbs::diff::run_local(&args, async |_, _| std::future::pending().await, out).await
+        }
         Verb::Demo(args) => crate::verbs::demo::run(&args, "http://x/", never, out).await,
         _ => crate::run(cli, environment, out).await,
     }

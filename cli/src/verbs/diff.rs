@@ -4,9 +4,11 @@
 //! Rule: as diff does, it ends with 0 where nothing differs and with 1 where something does; what kept it from comparing has
 //! another code.
 
+use super::run::job;
 use super::{job_file_error, read};
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
+use crate::local::LocalJob;
 use crate::output::{Output, Paint, Tone};
 use crate::views::diff_json;
 use clap::Args;
@@ -21,6 +23,12 @@ use streamctl_proto::v1::{DiffRequest, DiffResponse, FieldChange};
 pub struct DiffArgs {
     /// The job file
     pub file: PathBuf,
+    /// Compare with the job of this name as `streamctl run` left it: without a cluster, and without running it
+    #[arg(long)]
+    pub local: bool,
+    /// The state folder of that run; beside the job file when left out
+    #[arg(long, value_name = "DIR", requires = "local")]
+    pub state: Option<PathBuf>,
 }
 
 /// Compares, and shows.
@@ -33,10 +41,35 @@ pub async fn run(args: &DiffArgs, controller: &Controller, out: &mut Output) -> 
         async move { jobs(channel).diff(request).await }
     };
     let progress = out.progress("comparing source, columns, lookups and query");
-    let answer = controller.ask(ask).await.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
+    let answer = controller.ask(ask).await;
     drop(progress);
-    let (paint, file) = (out.paint(), args.file.display().to_string());
-    out.either(|| as_text(&answer, &file, paint), || diff_json(&answer))?;
+    show(args, answer, "submit", out)
+}
+
+/// Compares with a job that ran in a process like this one.
+pub async fn run_local(
+    args: &DiffArgs,
+    diff: impl AsyncFnOnce(LocalJob, DiffRequest) -> Result<DiffResponse, CliError>,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let local = job(&args.file, args.state.as_deref())?;
+    let request = DiffRequest { spec_toml: local.spec_text.clone(), base_dir: local.base_dir.display().to_string() };
+    let answer = out.during("comparing columns, lookups and query", diff(local, request)).await;
+    show(args, answer, "run", out)
+}
+
+/// `taken_by` is the verb that lets the file take over.
+fn show(
+    args: &DiffArgs,
+    answer: Result<DiffResponse, CliError>,
+    taken_by: &str,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let answer = answer.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
+    let state = args.state.as_ref().map(|state| format!(" --state {}", state.display())).unwrap_or_default();
+    let take_over = format!("streamctl {taken_by} --change {}{state}", args.file.display());
+    let paint = out.paint();
+    out.either(|| as_text(&answer, &take_over, paint), || diff_json(&answer))?;
     if answer.changes.is_empty() { Ok(()) } else { Err(CliError::Differs) }
 }
 
@@ -51,7 +84,7 @@ fn not_compared(error: CliError) -> CliError {
     }
 }
 
-fn as_text(answer: &DiffResponse, file: &str, paint: Paint) -> String {
+fn as_text(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
     let DiffResponse { job, job_version, epoch, .. } = answer;
     let mut lines = vec![format!("job {job}, version {job_version}, {epoch} epochs committed")];
     if answer.changes.is_empty() {
@@ -63,7 +96,7 @@ fn as_text(answer: &DiffResponse, file: &str, paint: Paint) -> String {
         lines.push("the query's plan (each operator reads those below it)".to_owned());
         lines.extend(value_lines(Some(&answer.plan_was), Some(&answer.plan_will_be), paint));
     }
-    lines.push(verdict(answer, file, paint));
+    lines.push(verdict(answer, take_over, paint));
     lines.join("\n")
 }
 
@@ -98,7 +131,7 @@ fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<St
     line_diff(&was, &will_be).into_iter().map(line).collect()
 }
 
-fn verdict(answer: &DiffResponse, file: &str, paint: Paint) -> String {
+fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
     let kept = answer.changes.iter().filter(|change| !change.taken_over).count();
     if !answer.refused.is_empty() {
         return paint.word(Tone::Bad, &format!("it can not take over: {}", answer.refused));
@@ -107,10 +140,7 @@ fn verdict(answer: &DiffResponse, file: &str, paint: Paint) -> String {
         let text = format!("it can not take over: {kept} of {} changes are refused", answer.changes.len());
         return paint.word(Tone::Bad, &text);
     }
-    format!(
-        "it can take over after the last epoch, as version {}: streamctl submit --change {file}",
-        answer.job_version + 1
-    )
+    format!("it can take over after the last epoch, as version {}: {take_over}", answer.job_version + 1)
 }
 
 /// Where a line is.
@@ -182,7 +212,7 @@ mod tests {
         let jobs = FakeJobs { diff: Some(answer), ..FakeJobs::default() };
         let controller = Controller::new(&serve(jobs).await).unwrap();
         let (mut out, data, notes) = captured(format);
-        let result = run(&DiffArgs { file }, &controller, &mut out).await;
+        let result = run(&DiffArgs { file, local: false, state: None }, &controller, &mut out).await;
         if let Err(error) = &result {
             out.error(error);
         }

@@ -34,6 +34,7 @@ impl Core {
                 Concern::Job(job.spec.name.clone())
             }
             Event::StopRequested { job, .. }
+            | Event::DeleteRequested { job }
             | Event::ResumeRequested { job }
             | Event::ShardsListed { job, .. }
             | Event::ListingRefused { job, .. }

@@ -147,6 +147,11 @@ pub enum Event {
         /// Finish open windows first.
         drain: bool,
     },
+    /// A user wants a job forgotten.
+    DeleteRequested {
+        /// Which.
+        job: JobName,
+    },
     /// A user submitted a stopped or failed job again.
     ResumeRequested {
         /// Which.

@@ -93,6 +93,8 @@ pub struct Job {
     pub shards: BTreeMap<ShardId, Shard>,
     /// Live tasks.
     pub tasks: BTreeMap<TaskId, Task>,
+    /// Workers that had a task of it: they may hold reports, and hear of commits.
+    pub hearers: BTreeSet<WorkerId>,
     /// Windows after the head that a task has opened.
     pub windows: BTreeMap<Window, OpenWindow>,
     /// Tasks that wait for a window to open.
@@ -151,6 +153,7 @@ impl Job {
             totals: Counts::default(),
             shards: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            hearers: BTreeSet::new(),
             windows: BTreeMap::new(),
             waiting: BTreeSet::new(),
             committing: None,

@@ -8,6 +8,7 @@ mod advance;
 pub mod assign;
 pub mod check;
 mod concern;
+pub mod deletion;
 pub mod effect;
 pub mod event;
 mod homes;
@@ -211,6 +212,7 @@ impl Core {
                 self.jobs.entry(job.name().clone()).or_insert(job);
             }
             Event::StopRequested { job, drain } => self.stop(&job, drain, out),
+            Event::DeleteRequested { job } => self.delete(&job, out),
             Event::ResumeRequested { job } => self.resume(now, &job, out),
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
@@ -320,6 +322,7 @@ impl Core {
                     }
                 }
             }
+            Event::WantedRecorded { job, wanted: Wanted::Deleted } => drop(self.jobs.remove(&job)),
             Event::WantedRecorded { job, wanted } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 job.recording = false;
@@ -452,7 +455,8 @@ impl Core {
         if job.publishing.len() == 1 {
             out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
         }
-        for worker in self.workers.iter().filter(|(_, worker)| worker.connected).map(|(id, _)| id) {
+        job.hearers.retain(|worker| self.workers.contains_key(worker));
+        for worker in job.hearers.iter().filter(|worker| self.workers[*worker].connected) {
             let (job, window) = (name.clone(), manifest.window);
             out.push(Effect::AnnounceCommit { worker: worker.clone(), job, epoch, window });
         }

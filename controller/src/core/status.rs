@@ -155,7 +155,8 @@ fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
         Wanted::Running if !waiting_on.is_empty() => v1::JobState::Waiting,
         Wanted::Running => v1::JobState::Running,
         Wanted::Draining => v1::JobState::Draining,
-        Wanted::Stopped => v1::JobState::Stopped,
+        // It was, until it is gone.
+        Wanted::Stopped | Wanted::Deleted => v1::JobState::Stopped,
         Wanted::Completed => v1::JobState::Completed,
         Wanted::Failed { .. } => v1::JobState::Failed,
     }

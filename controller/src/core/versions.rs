@@ -32,6 +32,9 @@ pub enum NoTakeOver {
     /// It has nothing left to read.
     #[error("the job has read its source to the end")]
     Completed,
+    /// It is being forgotten.
+    #[error("the job is being deleted")]
+    Deleted,
     /// Where it stands is not known.
     #[error("the job's head can not be read")]
     Unreadable,
@@ -51,6 +54,7 @@ impl Job {
         match self.wanted {
             _ if self.unreadable => Some(NoTakeOver::Unreadable),
             Wanted::Completed => Some(NoTakeOver::Completed),
+            Wanted::Deleted => Some(NoTakeOver::Deleted),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 //! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
 
 use super::Outcome;
-use crate::core::{Core, Effect, Event, KnownShard};
+use crate::core::{Core, Effect, Event, KnownShard, Wanted};
 use crate::metrics::Metrics;
 use crate::publish::{Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
@@ -141,6 +141,7 @@ impl Performer {
         outcomes: mpsc::Sender<Outcome>,
     ) {
         let (name, what) = (job.spec.name.clone(), label(&effect));
+        let of = |result| Outcome { job: name.clone(), submitted_ms: job.submitted_ms, result };
         let mut wait = BACKOFF_MIN;
         loop {
             let (began, begin) = (Instant::now(), now());
@@ -153,13 +154,13 @@ impl Performer {
                 Try::Again(reason) => {
                     tracing::warn!(job = %name, effect = what, reason, "effect failed, trying again");
                     let delayed = Event::EffectDelayed { job: name.clone(), what, reason };
-                    let _over = outcomes.send(Ok(delayed)).await;
+                    let _over = outcomes.send(of(Ok(delayed))).await;
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     wait = (wait * 2).min(BACKOFF_MAX);
                     continue;
                 }
             };
-            let _over = outcomes.send(outcome).await;
+            let _over = outcomes.send(of(outcome)).await;
             return;
         }
     }
@@ -231,7 +232,10 @@ impl Performer {
                 recorded(written, Event::VersionRecorded { job: name.clone(), job_version: version.job_version })
             }
             Effect::RecordWanted { job: name, wanted } => {
-                let written = self.store.set_wanted(self.term, name, wanted).await;
+                let written = match wanted {
+                    Wanted::Deleted => self.store.delete_job(self.term, name).await,
+                    wanted => self.store.set_wanted(self.term, name, wanted).await,
+                };
                 recorded(written, Event::WantedRecorded { job: name.clone(), wanted: wanted.clone() })
             }
             Effect::StartTask { .. }

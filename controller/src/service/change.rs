@@ -28,14 +28,21 @@ pub(super) struct Standing {
 }
 
 /// What the core knows of the job of this name.
+///
+/// # Errors
+/// `ABORTED` while it is being deleted: what is asked for now is meant for what comes after it.
 pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
     let name = name.clone();
+    let being_deleted = Status::aborted(format!("job {name} is being deleted\n  hint: try again in a moment"));
     let look = move |core: &Core| {
         let job = core.jobs.get(&name)?;
         let (resolved, closed) = (job.resolved.clone(), job.closed_to_changes());
         Some(Standing { job: resolved, epoch: job.epoch(), boundary_ms: job.boundary_ms(), closed })
     };
-    Ok(handle.ask(look).await?)
+    match handle.ask(look).await? {
+        Some(Standing { closed: Some(NoTakeOver::Deleted), .. }) => Err(being_deleted),
+        standing => Ok(standing),
+    }
 }
 
 impl Submitter {

@@ -106,6 +106,13 @@ impl v1::jobs_server::Jobs for JobsService {
         self.status(job, true).await.map(Response::new)
     }
 
+    async fn delete_job(
+        &self,
+        request: Request<v1::DeleteJobRequest>,
+    ) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        self.delete(name(&request.into_inner().job)?).await.map(Response::new)
+    }
+
     async fn list_epochs(
         &self,
         request: Request<v1::ListEpochsRequest>,

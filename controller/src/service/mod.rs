@@ -3,6 +3,7 @@
 //! Rule: no decision is taken here.
 
 mod change;
+mod delete;
 pub mod flight;
 pub mod jobs;
 mod replays;

@@ -44,6 +44,8 @@ pub enum Wanted {
         /// What to do.
         hint: String,
     },
+    /// Gone. Never stored: [`Store::delete_job`] is what is done about it.
+    Deleted,
 }
 
 impl Wanted {

@@ -3,6 +3,7 @@
 //! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's data and stops the
 //! epoch; [`QueryError::Memory`] names the limit.
 
+use super::words::plain;
 use datafusion::error::DataFusionError;
 use streamctl_proto::spec::{Part, Problem};
 
@@ -72,7 +73,7 @@ impl QueryError {
     pub(super) fn at_start(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
-            _ => Self::Plan(error.strip_backtrace()),
+            root => Self::Plan(plain(&root.message())),
         }
     }
 
@@ -81,7 +82,7 @@ impl QueryError {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
             DataFusionError::Internal(detail) | DataFusionError::NotImplemented(detail) => Self::Plan(detail.clone()),
-            root => Self::Rows(root.strip_backtrace()),
+            root => Self::Rows(plain(&root.message())),
         }
     }
 }

@@ -182,13 +182,22 @@ fn spot(error: &DataFusionError) -> Option<usize> {
 }
 
 /// Without what is of no use to a user.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
     let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
-    for prefix in ["Internal error: ", "Error during planning: ", "Execution error: ", "Cast error: ", "Parser error: "] {
+    for prefix in [
+        "Internal error: ",
+        "Error during planning: ",
+        "Execution error: ",
+        "Cast error: ",
+        "Parser error: ",
+        "Compute error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     // From there on it is a tree as a programmer sees it.
-    let text = text.split(" { ").next().unwrap_or(text);
+    let tree = text.contains("Span(").then(|| text.find(" { ")).flatten();
+    let text = tree.map_or(text, |at| &text[..at]);
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 

@@ -40,6 +40,7 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/streamctl.v1.Jobs/WatchJob", VIEW),
     ("/streamctl.v1.Jobs/ListJobs", VIEW),
     ("/streamctl.v1.Jobs/StopJob", OPERATE),
+    ("/streamctl.v1.Jobs/DeleteJob", OPERATE),
     ("/streamctl.v1.Jobs/ListEpochs", VIEW),
     ("/streamctl.v1.Jobs/GetEpoch", Need::WorkerOr(Role::View)),
     ("/streamctl.v1.Jobs/ReplayDeadLetters", OPERATE),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use streamctl_proto::v1::JobState;
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
+use streamctl_tests::wait::until;
 use streamctl_tests::{Cluster, Servers};
 
 const STEP: Duration = Duration::from_secs(60);
@@ -90,8 +91,12 @@ impl Scene {
     }
 
     fn submit(&self, job: &Job) -> Result<(), String> {
+        self.submit_text(&job.file())
+    }
+
+    fn submit_text(&self, text: &str) -> Result<(), String> {
         let file = self.servers.folder().join("job.toml");
-        std::fs::write(&file, job.file()).unwrap();
+        std::fs::write(&file, text).unwrap();
         let output = self.cluster.cli(&["submit", file.to_str().unwrap()]);
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
@@ -143,6 +148,45 @@ fn they_are_replayed_once_whatever_is_killed(scene: &mut Scene, last_epoch: u64)
     let refused = scene.cluster.cli(&["dead-letters", "edges", "--replay"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && words.contains("submit its job file again"), "{words}");
+    it_is_deleted_and_the_next_of_its_name_begins_anew(scene);
+}
+
+/// What it wrote stays, and its name is free where no manifests of it are.
+fn it_is_deleted_and_the_next_of_its_name_begins_anew(scene: &mut Scene) {
+    let oracle = scene.servers.folder().join("oracle.jsonl");
+    let oracle = oracle.to_str().unwrap();
+    let verdict = |scene: &Scene, sink: &str, dead: &str| {
+        scene.python.ask("check_output.py", &["--sink", sink, "--dead", dead, "--oracle", oracle])
+    };
+    let before = verdict(scene, JOB.sink, "s3://workshop/dead/");
+    scene.submit(&JOB).unwrap();
+    let refused = scene.cluster.cli(&["delete", "edges"]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && words.contains("hint: stop it first"), "{words}");
+    scene.cluster.cli_ok(&["stop", "edges"]);
+    let deleted = scene.cluster.cli_ok(&["delete", "edges"]);
+    assert!(
+        deleted.starts_with("job edges is deleted, ") && deleted.contains("s3://workshop/checkpoint/"),
+        "{deleted}"
+    );
+
+    scene.cluster.kill_all();
+    scene.cluster.start_all_again();
+    until("a leader", STEP, || scene.cluster.leader());
+    assert_eq!(scene.cluster.cli(&["status", "edges"]).status.code(), Some(3), "the next leader does not know it");
+    assert_eq!(verdict(scene, JOB.sink, "s3://workshop/dead/"), before, "what it wrote stays");
+    let refused = scene.submit(&JOB).expect_err("its manifests are there");
+    assert!(refused.contains("holds epochs of a job edges that this cluster does not know"), "{refused}");
+
+    let elsewhere = ["out/", "dead/", "checkpoint/"].into_iter().fold(JOB.file(), |text, folder| {
+        text.replace(&format!("s3://workshop/{folder}"), &format!("s3://workshop/second/{folder}"))
+    });
+    scene.submit_text(&elsewhere).unwrap();
+    scene.cluster.until_status("edges", "all records read anew", STEP, |status| {
+        status.totals.unwrap_or_default().rows_in >= 20 && status.published == status.epoch
+    });
+    let anew = verdict(scene, "s3://workshop/second/out/", "s3://workshop/second/dead/");
+    assert_eq!(anew["ok"], true, "{anew:#}");
 }
 
 /// Every bad record of the oracle, whole, with its place in the stream and a reason.

@@ -63,11 +63,19 @@ fn a_changed_job_is_refused_until_it_is_asked_to_take_over_and_then_reads_on_whe
     let mut refused = run.start();
     assert_eq!(refused.wait(REST).code(), Some(1), "{}", refused.log());
     let words = refused.log();
-    for said in ["at version 1", "result.continent: nothing becomes", "sink.path: ", "hint: with `--change`"] {
+    for said in ["at version 1", "result.continent: nothing becomes", "sink.path: ", "with `--change` it takes over"] {
         assert!(words.contains(said), "{said}: {words}");
     }
-    assert!(!words.contains("streamctl diff"), "no cluster has this job: {words}");
+    assert!(words.contains("streamctl diff FILE --local"), "no cluster has this job: {words}");
     assert_eq!(words.matches("hint: ").count(), 1, "{words}");
+    let mut differs = run.diff();
+    assert_eq!(differs.wait(REST).code(), Some(1), "{}", differs.log());
+    let words = differs.log();
+    for said in
+        ["version 1, ", "result.continent (added)", "sink.path (changed)", "as version 2: streamctl run --change "]
+    {
+        assert!(words.contains(said), "{said}: {words}");
+    }
     assert!(epochs(&run).iter().all(|epoch| version(epoch) == 1), "what was refused makes no epoch");
 
     let mut process = run.changing().start();
@@ -82,6 +90,8 @@ fn a_changed_job_is_refused_until_it_is_asked_to_take_over_and_then_reads_on_whe
         assert!(again.wait(REST).success(), "{}", again.log());
     }
     assert_eq!(epochs(&run).len(), after.len());
+    let mut same = run.diff();
+    assert_eq!(same.wait(REST).code(), Some(0), "{}", same.log());
 
     let oracle = root.path().join("oracle.jsonl");
     std::fs::write(&oracle, oracle_lines()).unwrap();

@@ -51,6 +51,9 @@ impl Jobs for Controller {
     async fn stop_job(&self, _: Request<v1::StopJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
         unknown()
     }
+    async fn delete_job(&self, _: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        unknown()
+    }
     async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {
         unknown()
     }

@@ -51,6 +51,7 @@ impl Job {
                 shard.task = Some(id);
             }
         }
+        self.hearers.insert(worker.clone());
         self.task_workers.insert(id, worker.clone());
         if self.task_workers.len() > TASK_WORKERS_MAX {
             self.task_workers.pop_first();

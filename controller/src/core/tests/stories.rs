@@ -1,6 +1,8 @@
 //! Stories: what happens to one job, told in its words.
 
 use super::*;
+use crate::core::deletion::NoDeletion;
+use crate::core::versions::NoTakeOver;
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 
 const FROM_THE_START: i64 = i64::MIN;
@@ -22,6 +24,62 @@ fn a_job_is_listed_assigned_reported_committed_and_published() {
     assert!(said.iter().any(|effect| matches!(effect, Effect::AnnounceCommit { window, .. } if *window == w(3))));
     assert_eq!((story.committed(), story.job().published), (vec![3], Epoch(1)));
     assert_eq!(story.manifests[0].frontier[&shard("a")].position, at(5));
+}
+
+#[test]
+fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let commit = |story: &mut Story, n: i64, range: &str| {
+        story.asks("a", n);
+        story.reports(n, range);
+        story.is_past("a", n + 1);
+        let mut heard = vec![];
+        for effect in story.store_works() {
+            if let Effect::AnnounceCommit { worker, .. } = effect {
+                heard.push(worker);
+            }
+        }
+        heard
+    };
+    let (first, _) = story.owner("a");
+    assert_eq!(commit(&mut story, 0, "a 0..5"), std::slice::from_ref(&first));
+    // Its line stands, and it may still hold a report that was refused.
+    story.falls_silent(first.as_str());
+    story.after(3_100);
+    assert_ne!(story.owner("a").0, first);
+    assert_eq!(commit(&mut story, 1, "a 5..7"), [worker("w1"), worker("w2")]);
+}
+
+#[test]
+fn a_job_is_forgotten_when_it_has_ended_and_the_store_has_forgotten_it() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let name = story.name();
+    let delete = || Event::DeleteRequested { job: name.clone() };
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    assert!(story.tell(delete()).is_empty(), "it is running");
+    let task = story.task("a");
+    story.is_past("a", 1);
+    story.tell(Event::StopRequested { job: name.clone(), drain: false });
+    assert_eq!(story.job().closed_to_deletion(), Some(NoDeletion::Unpublished));
+    assert!(story.tell(delete()).is_empty(), "an epoch is on its way");
+    story.store_works();
+    assert_eq!((story.committed(), story.job().published), (vec![0], Epoch(1)));
+
+    let told = story.tell(delete());
+    assert!(matches!(&told[..], [Effect::RecordWanted { wanted: Wanted::Deleted, .. }]), "{told:?}");
+    assert!(story.tell(delete()).is_empty(), "once is enough");
+    assert!(story.tell(Event::ResumeRequested { job: name.clone() }).is_empty(), "it is too late");
+    assert_eq!(story.job().closed_to_changes(), Some(NoTakeOver::Deleted));
+    let next = story.next_leader(2);
+    assert_eq!(next.job().epoch(), Epoch(1), "until the store has forgotten it, it is there");
+
+    story.store_works();
+    assert!(story.core.jobs.is_empty());
+    let answer = story.tell(Event::Reported { worker: worker("w1"), report: Box::new(report(task, w(1), "a 5..9")) });
+    assert!(cancelled(&answer, task), "what is still said of it counts no more");
+    story.tell(Event::JobCreated { job: Box::new(bounded()) });
+    assert_eq!(story.job().epoch(), Epoch(0), "the next of its name begins anew");
 }
 
 #[test]

@@ -50,7 +50,11 @@ fn what_the_planner_refuses_is_said_in_words_for_users() {
         ("SELECT list = 1 AS r FROM source", "Cannot infer common argument type", "CAST(column AS VARCHAR)"),
         ("SELECT date_trunc('dya', ts) AS r FROM source", "Unsupported date_trunc granularity: 'dya'", ""),
         ("SELECT extract(foo FROM ts) AS r FROM source", "Date part 'foo' not supported", ""),
-        ("SELECT x FROM source s JOIN c ON s.x = c.\"Code\" WHERE regexp_like(x, '(')", "regex parse error: ( ^ error: unclosed", ""),
+        (
+            "SELECT x FROM source s JOIN c ON s.x = c.\"Code\" WHERE regexp_like(x, '(')",
+            "regex parse error: ( ^ error: unclosed",
+            "",
+        ),
         ("SELECT substr(x) AS r FROM source", "Substring without for/from is not valid Substring", ""),
         ("SELECT x FROM source PIVOT (sum(n) FOR x IN ('a'))", "Unsupported ast node Pivot", ""),
         ("SELECT x FROM source TABLESAMPLE (10)", "TABLESAMPLE is not supported", "leave it out"),

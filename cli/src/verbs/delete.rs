@@ -1,0 +1,67 @@
+//! `streamctl delete`: forgets a job that does not run.
+
+use crate::client::{Controller, jobs};
+use crate::error::CliError;
+use crate::output::Output;
+use clap::Args;
+use serde_json::{Value, json};
+use streamctl_proto::v1::{DeleteJobRequest, DeleteJobResponse};
+
+/// Of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// The job
+    pub job: String,
+}
+
+/// Has it forgotten, and says what stays.
+pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let request = DeleteJobRequest { job: args.job.clone() };
+    let ask = |channel| {
+        let request = request.clone();
+        async move { jobs(channel).delete_job(request).await }
+    };
+    let answer = out.during("deleting", controller.ask(ask)).await?;
+    out.either(|| as_text(&answer), || as_json(&answer))?;
+    out.note(
+        "a job of this name begins anew where no manifests of it are: remove them, or name another checkpoint location",
+    );
+    Ok(())
+}
+
+fn as_text(answer: &DeleteJobResponse) -> String {
+    let DeleteJobResponse { job, epoch, sink, dead_letters, checkpoint } = answer;
+    format!(
+        "job {job} is deleted, {epoch} epochs committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
+         checkpoint:  {checkpoint}"
+    )
+}
+
+fn as_json(answer: &DeleteJobResponse) -> Value {
+    json!({
+        "job": answer.job, "epoch": answer.epoch, "sink": answer.sink, "dead_letters": answer.dead_letters,
+        "checkpoint": answer.checkpoint,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::{FakeJobs, serve};
+    use crate::output::Format;
+    use crate::output::tests::{captured, documented};
+
+    #[tokio::test]
+    async fn what_is_deleted_says_what_stays() {
+        let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
+        let args = DeleteArgs { job: "sales".into() };
+        let (mut out, data, notes) = captured(Format::Table);
+        run(&args, &controller, &mut out).await.unwrap();
+        assert!(data.text().starts_with("job sales is deleted, "), "{}", data.text());
+        assert!(data.text().contains("\ncheckpoint:  s3://b/checkpoint/\n"), "{}", data.text());
+        assert!(notes.text().contains("begins anew"), "{}", notes.text());
+        let (mut out, data, _) = captured(Format::Json);
+        run(&args, &controller, &mut out).await.unwrap();
+        documented("delete", &serde_json::from_str(&data.text()).unwrap());
+    }
+}

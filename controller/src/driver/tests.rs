@@ -1,0 +1,94 @@
+//! What is still on its way when a job is deleted.
+
+use super::*;
+use crate::shards::{ListError, ListedShard, ShardLister};
+use crate::store::{LeaderRecord, MemoryStore, Store, contract};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use streamctl_engine::clock::system_clock;
+use streamctl_engine::storage::{MemoryStorage, Storages};
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::SourceKind;
+use streamctl_proto::{ResolvedJob, ShardId};
+
+/// Never answers the first request, and counts how many wait for it.
+#[derive(Default)]
+struct Stuck {
+    asked: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
+}
+
+struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait::async_trait]
+impl ShardLister for Stuck {
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let _waiting = Waiting(Arc::clone(&self.waiting));
+            std::future::pending::<()>().await;
+        }
+        Ok(vec![ListedShard { id: ShardId::new("next"), parents: vec![], detail: String::new(), closed: false }])
+    }
+}
+
+async fn until(handle: &mut Handle, holds: impl Fn(&Core) -> bool + Clone + Send + 'static) {
+    while !handle.ask(holds.clone()).await.unwrap() {
+        handle.changed().await.unwrap();
+    }
+}
+
+async fn begins(store: &MemoryStore, handle: &Handle, job: &ResolvedJob) {
+    store.create_job(handle.term, job).await.unwrap();
+    handle.tell(Event::JobCreated { job: Box::new(job.clone()) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew() {
+    let store = MemoryStore::new();
+    let me = LeaderRecord { id: "c".into(), address: "a:1".into() };
+    let leadership = store.campaign(&me).await.unwrap();
+    let lister = Arc::new(Stuck::default());
+    let performer = Performer {
+        term: leadership.term,
+        store: Arc::new(store.clone()),
+        storages: Storages::memory(MemoryStorage::default()),
+        lister: lister.clone(),
+        sessions: Arc::default(),
+        clock: system_clock(),
+        metrics: Default::default(),
+    };
+    let (driver, mut handle) = Driver::new(performer, CoreSettings::default());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let runs = tokio::spawn(async move { driver.run(&leadership, vec![], async { drop(stopped.await) }).await });
+
+    let first = ResolvedJob { submitted_ms: 1, ..contract::job("sales") };
+    let name = first.spec.name.clone();
+    begins(&store, &handle, &first).await;
+    while lister.waiting.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.tell(Event::StopRequested { job: name.clone(), drain: false }).await.unwrap();
+    handle.tell(Event::DeleteRequested { job: name.clone() }).await.unwrap();
+    until(&mut handle, |core| core.jobs.is_empty()).await;
+    assert!(store.load().await.unwrap().is_empty());
+    while lister.waiting.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let second = ResolvedJob { submitted_ms: 2, ..first };
+    begins(&store, &handle, &second).await;
+    let shards = |core: &Core| core.jobs.values().flat_map(|job| job.shards.keys().cloned()).collect::<Vec<_>>();
+    until(&mut handle, move |core| shards(core) == [ShardId::new("next")]).await;
+    let (of, other) = (name.clone(), name);
+    let told = handle.ask(move |core| core.resolved(&of).map(|job| job.submitted_ms)).await.unwrap();
+    assert_eq!(told, Some(2));
+    assert_eq!(handle.ask(move |core| core.jobs[&other].epoch()).await.unwrap(), streamctl_proto::Epoch(0));
+    stop.send(()).unwrap();
+    assert_eq!(runs.await.unwrap(), Ended::Stopped);
+}

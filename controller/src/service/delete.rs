@@ -1,0 +1,63 @@
+//! A job that its user wants forgotten.
+//!
+//! Owns: waiting until it may be, and until it is. Does not own: when it may be (`core::deletion`).
+//! Rule: answered when the store has forgotten it. Results, dead letters and manifests stay where they are.
+
+use super::jobs::JobsService;
+use super::{RECORD_TIMEOUT, not_found, recorded};
+use crate::core::deletion::NoDeletion;
+use crate::core::{Core, Event};
+use crate::handle::Handle;
+use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
+use tonic::Status;
+
+impl JobsService {
+    pub(super) async fn delete(&self, job: JobName) -> Result<v1::DeleteJobResponse, Status> {
+        let handle = self.leader.handle()?;
+        let (resolved, epoch) = settled(handle.clone(), &job).await?;
+        handle.tell(Event::DeleteRequested { job: job.clone() }).await?;
+        recorded(handle.clone(), &job).await?;
+        let asked = job.clone();
+        if handle.ask(move |core| core.jobs.contains_key(&asked)).await? {
+            return Err(refused(&job, NoDeletion::Runs));
+        }
+        let spec = resolved.spec;
+        Ok(v1::DeleteJobResponse {
+            job: job.to_string(),
+            epoch: epoch.0,
+            sink: spec.sink.path.to_string(),
+            dead_letters: spec.dead_letters().to_string(),
+            checkpoint: spec.checkpoint.to_string(),
+        })
+    }
+}
+
+/// The job, when it can be forgotten; what is on its way is waited for.
+async fn settled(mut handle: Handle, job: &JobName) -> Result<(ResolvedJob, Epoch), Status> {
+    let deadline = tokio::time::Instant::now() + RECORD_TIMEOUT;
+    loop {
+        let asked = job.clone();
+        let look = move |core: &Core| {
+            let job = core.jobs.get(&asked)?;
+            Some((job.resolved.clone(), job.epoch(), job.closed_to_deletion()))
+        };
+        let (resolved, epoch, closed) = handle.ask(look).await?.ok_or_else(|| not_found(job))?;
+        match closed {
+            None => return Ok((resolved, epoch)),
+            Some(NoDeletion::Runs) => return Err(refused(job, NoDeletion::Runs)),
+            Some(closed) => {
+                let changed = tokio::time::timeout_at(deadline, handle.changed()).await;
+                changed.map_err(|_| refused(job, closed))??;
+            }
+        }
+    }
+}
+
+fn refused(job: &JobName, closed: NoDeletion) -> Status {
+    let hint = match closed {
+        NoDeletion::Runs => format!("stop it first: streamctl stop {job}"),
+        NoDeletion::Unpublished => format!("`streamctl status {job}` says why; its rows would never be seen"),
+        NoDeletion::Recording => "ask again when the store answers".to_owned(),
+    };
+    Status::failed_precondition(format!("job {job} can not be deleted: {closed}\n  hint: {hint}"))
+}

@@ -1,0 +1,146 @@
+//! What a task says: reports, how far it is, spans.
+//!
+//! Owns: the words to the controller and to the traces. Does not own: when they are said (the task), that they arrive
+//! ([`crate::registry`]).
+//! Rule: what is reported holds exactly the records that were read.
+
+use super::shards::ShardState;
+use super::window::Finished;
+use super::{Task, TaskError};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+use streamctl_engine::metrics::stages_named;
+use streamctl_engine::traces::{Place, Span, WindowTrace, now};
+use streamctl_proto::report::StageTimes;
+use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Window, v1};
+
+/// When the last shard of a task had seen a window's end.
+#[derive(Clone, Copy)]
+pub(super) struct Closed {
+    at: Instant,
+    /// How long after that end.
+    after_us: u64,
+}
+
+impl Closed {
+    /// At this moment, which the wall clock calls `now_ms`.
+    pub(super) fn now(window: Window, now_ms: i64) -> Self {
+        let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
+        Self { at: Instant::now(), after_us: after_ms.saturating_mul(1_000) }
+    }
+
+    /// What the window waited for since, stage by stage.
+    pub(super) fn stages(self, finished: &Finished) -> StageTimes {
+        let mut before = self.at;
+        let stage = |end: Instant| {
+            let spent = end.saturating_duration_since(before);
+            before = before.max(end);
+            u64::try_from(spent.as_micros()).unwrap_or(u64::MAX)
+        };
+        let [last_decode_us, last_transform_us, last_stage_us] = finished.over.map(stage);
+        let last_read_us = self.after_us;
+        StageTimes { last_read_us, last_decode_us, last_transform_us, last_stage_us, ..finished.stages }
+    }
+}
+
+/// When a window met its first record, and when it took its last: for its spans.
+pub(super) struct Times {
+    pub begin: SystemTime,
+    pub closed: Option<SystemTime>,
+}
+
+impl Task {
+    /// Reports a finished window.
+    pub(super) fn report_window(
+        &self,
+        window: Window,
+        ranges: BTreeMap<ShardId, ShardRange>,
+        lookups: BTreeMap<String, LookupVersion>,
+        finished: Finished,
+    ) -> Result<(), TaskError> {
+        let Finished { objects, counts, unmatched, stages, rows, .. } = finished;
+        let read = ranges.values().map(|range| range.records).sum::<u64>();
+        if counts.rows_in != read {
+            // A bug; said, it would lose the difference for good.
+            let what = format!("window {window} holds {} of the {read} records that were read", counts.rows_in);
+            return Err(TaskError::Panicked(what));
+        }
+        let (task, job) = (self.parts.id, self.parts.context.job.spec.name.clone());
+        self.parts.meter.reported(&job, counts.rows_dead, counts.rows_out, &stages);
+        let trace_id = self.window_trace(window).id();
+        let (rows_in, rows_out) = (counts.rows_in, counts.rows_out);
+        tracing::debug!(%job, %task, %window, trace_id, rows_in, rows_out, "window reported");
+        self.parts.results.add(&job, window, task, rows);
+        let counts: Counts = counts;
+        self.parts.registry.report(Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages });
+        Ok(())
+    }
+
+    fn window_trace(&self, window: Window) -> WindowTrace {
+        let job = &self.parts.context.job;
+        WindowTrace::of(&job.spec.name, job.submitted_ms, window)
+    }
+
+    /// The spans of a window's work here. A stage's span is as long as the stage computed; the window's rows went
+    /// through all of them at the same time.
+    pub(super) fn trace(&self, window: Window, times: &Times, finished: &Finished) {
+        let traces = &self.parts.meter.traces;
+        if !traces.is_on() {
+            return;
+        }
+        let (trace, begin, end) = (self.window_trace(window), times.begin, now());
+        let task = Span::new(trace, Place::Below, "task", begin, end)
+            .with("streamctl.job", self.parts.context.job.spec.name.to_string())
+            .with("streamctl.task", self.parts.id.to_string())
+            .with("streamctl.window", window.to_string())
+            .with("streamctl.rows_in", i64::try_from(finished.counts.rows_in).unwrap_or(i64::MAX))
+            .with("streamctl.rows_out", i64::try_from(finished.counts.rows_out).unwrap_or(i64::MAX));
+        let place = Place::Under(traces.record(task));
+        traces.record(Span::new(trace, place, "read", begin, times.closed.unwrap_or(end)));
+        for (stage, micros) in stages_named(&finished.stages) {
+            traces.record(Span::new(trace, place, stage, begin, begin + Duration::from_micros(micros)));
+        }
+    }
+
+    /// Says up to when every window is reported, and where each shard is.
+    pub(super) fn tell_progress(&mut self, watermark_ms: i64) {
+        self.told_watermark_ms = watermark_ms;
+        let progress = |shard: &ShardState| v1::ShardProgress {
+            shard: shard.id.to_string(),
+            lag_ms: shard.lag_ms,
+            records: shard.records,
+            bytes: shard.bytes,
+            throttles: shard.stats.throttles,
+            iterator_renewals: shard.stats.iterator_renewals,
+            data_losses: shard.stats.data_losses,
+            foreign_records: shard.stats.foreign_records,
+            last_arrival_ms: shard.last_arrival_ms,
+        };
+        let shards = self.shards.iter().map(progress).collect();
+        self.parts.registry.progress(self.parts.id, watermark_ms, self.counted.us(), shards);
+    }
+
+    /// Says which shards have ended, once each, and starts those that waited for them.
+    pub(super) fn tell_ended(&mut self) {
+        for index in 0..self.shards.len() {
+            let shard = &self.shards[index];
+            let Some(children) = shard.ended().filter(|_| !self.told_ended[index]) else { continue };
+            let (id, registry) = (shard.id.clone(), &self.parts.registry);
+            registry.shard_ended(self.parts.id, &id, &shard.at, shard.floor_ms(), children);
+            let floor_ms = shard.floor_ms();
+            self.told_ended[index] = true;
+            for child in 0..self.shards.len() {
+                let after = &mut self.shards[child].after;
+                let waited = after.contains(&id);
+                after.retain(|parent| *parent != id);
+                let starts = waited && after.is_empty();
+                if waited {
+                    self.shards[child].close_before(floor_ms);
+                }
+                if starts {
+                    self.start_reader(child);
+                }
+            }
+        }
+    }
+}
