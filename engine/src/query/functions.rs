@@ -4,8 +4,7 @@
 //! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and `->>` are left out: they bind
 //! weaker than `=` and `||` here, and would give NULL without a word.
 
-use super::error::closest;
-use super::words::REFERENCE;
+use super::phrase::{REFERENCE, closest};
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_functions_json::udfs;
