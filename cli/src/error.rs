@@ -144,6 +144,13 @@ impl CliError {
             Self::File { .. } => "check that the path is right and may be read and written".into(),
             Self::JobFile { path, .. } => format!("mend these lines, and look again: streamctl explain {path}"),
             Self::Unreachable(text) if text.contains("hint: ") => return None,
+            Self::Unreachable(text) if text.contains("no controller leads at the moment") => {
+                "try again in some seconds; if it stays so, look at etcd and at the controllers' logs".into()
+            }
+            Self::Unreachable(text) if text.contains("this controller stands by; ") => {
+                "the leader must be reached from here by the address that it tells (its --advertise), or by one more --controller"
+                    .into()
+            }
             Self::Unreachable(_) => {
                 "start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)"
                     .into()
@@ -244,6 +251,17 @@ mod tests {
             (1, None),
             "as diff does, without a word"
         );
+    }
+
+    #[test]
+    fn what_keeps_from_a_leader_is_told_apart() {
+        let hint = |text: &str| CliError::Unreachable(text.to_owned()).hint().unwrap();
+        assert!(hint("http://a:1: connection refused").starts_with("start streamctl-controller"));
+        assert!(
+            hint("http://a:1: no controller leads at the moment; one will").starts_with("try again in some seconds")
+        );
+        let named = hint("http://a:1: this controller stands by; c-2:1 leads; http://c-2:1: no such host");
+        assert!(named.contains("--advertise"), "{named}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
+pub mod spec;
+
 use crate::output::{Paint, Tone, table};
 pub use streamctl_proto::json::{
     change as change_json, diff as diff_json, epoch as epoch_json, position, state, status as status_json, task, time,

@@ -43,7 +43,11 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         let next: Next = serde_json::from_slice(&info.app_metadata)
             .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
         for endpoint in &info.endpoint {
-            let flow = for_each_batch(endpoint, controller, &line, |batch| printer.batch(&batch)).await?;
+            let read = for_each_batch(endpoint, controller, &line, |batch| printer.batch(&batch)).await;
+            let flow = read.map_err(|error| match error {
+                CliError::Answer(reason) => CliError::Rows { epoch: from, reason },
+                error => error,
+            })?;
             if flow.is_break() {
                 return printer.end();
             }

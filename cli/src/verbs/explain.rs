@@ -7,6 +7,7 @@ use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
+use crate::views::spec::{duration, what, word};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError
 
 fn as_text(job: &Explained) -> String {
     let Explained { spec, found, plan, shards, defaults } = job;
-    let mut parts = vec![super::validate::what(spec)];
+    let mut parts = vec![what(spec)];
     let mut part = |heading: &str, text: String| parts.push(format!("{heading}\n{}", indented(&text)));
     if let Some(stream) = &found.stream {
         let region = stream.region.as_deref().unwrap_or("the environment's region");
@@ -164,16 +165,6 @@ fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
     stored
 }
 
-/// `90s`, `1m`, `250ms`, as a job file may say it.
-pub(super) fn duration(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
-        ms => format!("{ms}ms"),
-    }
-}
-
 /// Keys that the file leaves out and that have a value all the same.
 fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else { return vec![] };
@@ -218,15 +209,6 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
         defaults.extend(left_out.map(|(key, value)| (format!("lookup.{}.{key}", lookup.name), value)));
     }
     defaults
-}
-
-/// The word of a value, as it stands in a job file.
-pub(super) fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(Value::String(word)) => word,
-        Ok(other) => other.to_string(),
-        Err(_) => String::new(),
-    }
 }
 
 fn as_json(job: &Explained) -> Value {

@@ -1,15 +1,14 @@
 //! `streamctl validate`: checks a job file without any connection.
 
-use super::explain::{duration, word};
 use super::{job_file_error, read, spec_of};
 use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::views::spec::what;
 use serde_json::json;
-use std::time::Duration;
 use streamctl_engine::resolve::check_text;
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{Compression, Location, Problems, SchemaFrom, SourceKind};
+use streamctl_proto::spec::Problems;
 
 /// Says what the job would do. What only the world knows (columns, lookups, buckets) is not looked at: `explain` does that.
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
@@ -31,49 +30,6 @@ fn summary(spec: &JobSpec) -> String {
         "{}\nThe job file is well formed. `streamctl explain` looks at its columns, lookups and places too.",
         what(spec)
     )
-}
-
-/// What a job is, in a few lines.
-pub(super) fn what(spec: &JobSpec) -> String {
-    let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
-    let partitions = match spec.sink.partition_by.len() {
-        0 => String::new(),
-        count => format!(", {count} partition columns"),
-    };
-    let dead = spec.dead_letter.as_ref().map_or("below the checkpoint", Location::as_str);
-    let compression = match spec.sink.compression {
-        Compression::None => "not compressed".to_owned(),
-        other => word(&other),
-    };
-    format!(
-        "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {} as {}, {compression}{partitions}\n\
-         dead letter: {dead}\ncheckpoint:  {}",
-        spec.name,
-        source(spec),
-        duration(Duration::from_millis(spec.window.ms().unsigned_abs())),
-        lookups.collect::<String>(),
-        spec.sink.path,
-        word(&spec.sink.format),
-        spec.checkpoint,
-    )
-}
-
-fn source(spec: &JobSpec) -> String {
-    let columns = match &spec.source.schema {
-        SchemaFrom::Catalog { database, table, .. } => format!("columns of {database}.{table}"),
-        SchemaFrom::File(path) => format!("columns of {path}"),
-        SchemaFrom::Inline(columns) => format!("{} columns", columns.len()),
-        SchemaFrom::BuiltIn => "its own columns".to_owned(),
-    };
-    let place = match &spec.source.kind {
-        SourceKind::Kinesis { stream, arn, .. } => match arn.as_ref().or(stream.as_ref()) {
-            Some(stream) => format!("Kinesis stream {stream}"),
-            None => "the Kinesis stream of the catalog table".to_owned(),
-        },
-        SourceKind::Files { path, .. } => format!("files below {path}"),
-        SourceKind::Generator { shards, rate, .. } => format!("generator, {shards} shards, {rate} records a second"),
-    };
-    format!("{place}, {columns}")
 }
 
 #[cfg(test)]

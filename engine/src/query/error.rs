@@ -3,7 +3,7 @@
 //! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's data and stops the
 //! epoch; [`QueryError::Memory`] names the limit.
 
-use super::words::plain;
+use super::phrase::plain;
 use datafusion::error::DataFusionError;
 use streamctl_proto::spec::{Part, Problem};
 
@@ -85,12 +85,4 @@ impl QueryError {
             root => Self::Rows(plain(&root.message())),
         }
     }
-}
-
-/// The name that is meant, where one is close to what was written.
-pub(super) fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    use datafusion::common::utils::datafusion_strsim::levenshtein;
-    let lower = written.to_lowercase();
-    let near = |name: &&str| levenshtein(&lower, &name.to_lowercase()) <= (written.chars().count() / 3).max(1);
-    names.into_iter().filter(near).min_by_key(|name| levenshtein(&lower, &name.to_lowercase()))
 }

@@ -1,13 +1,35 @@
-//! Functions that are not there, and what is written instead.
+//! Which functions a query may use, and what is written in place of those that are not there.
 //!
-//! Owns: the names that people bring from Spark and Glue. Does not own: which functions there are (DataFusion).
+//! Owns: the choice, the names that people bring from Spark and Athena. Does not own: what a function does (DataFusion).
+//! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and `->>` are left out: they bind
+//! weaker than `=` and `||` here, and would give NULL without a word.
 
-use super::error::closest;
-use super::words::REFERENCE;
-use datafusion::execution::SessionState;
+use super::phrase::{REFERENCE, closest};
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion_functions_json::udfs;
+use std::sync::Arc;
 
-/// What Spark has and DataFusion has not, and what does the same.
-const FROM_SPARK: [(&str, &str); 16] = [
+/// All functions of rows: DataFusion's, and those that read JSON, as a column of objects or lists holds it.
+pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
+    let mut all = SessionStateDefaults::default_scalar_functions();
+    all.extend([
+        udfs::json_as_text_udf(),
+        udfs::json_contains_udf(),
+        udfs::json_get_array_udf(),
+        udfs::json_get_bool_udf(),
+        udfs::json_get_float_udf(),
+        udfs::json_get_int_udf(),
+        udfs::json_get_json_udf(),
+        udfs::json_get_str_udf(),
+        udfs::json_length_udf(),
+        udfs::json_object_keys_udf(),
+    ]);
+    all
+}
+
+/// What Spark or Athena have and DataFusion has not, and what does the same.
+const FROM_ELSEWHERE: [(&str, &str); 20] = [
     ("add_months", "ts + INTERVAL '1' MONTH"),
     ("collect_list", "array_agg(x)"),
     ("collect_set", "array_agg(DISTINCT x)"),
@@ -15,10 +37,14 @@ const FROM_SPARK: [(&str, &str); 16] = [
     ("date_sub", "ts - INTERVAL '1' DAY"),
     ("dayofmonth", "date_part('day', ts)"),
     ("explode", "unnest(list)"),
+    ("from_json", "json_get_str(x, 'key', 'inner key')"),
+    ("get_json_object", "json_get_str(x, 'key', 'inner key')"),
     ("hour", "date_part('hour', ts)"),
     ("if", "CASE WHEN a THEN b ELSE c END"),
     ("isnull", "x IS NULL"),
     ("isnotnull", "x IS NOT NULL"),
+    ("json_extract", "json_get_json(x, 'key')"),
+    ("json_extract_scalar", "json_as_text(x, 'key')"),
     ("month", "date_part('month', ts)"),
     ("rlike", "regexp_like(x, 'pattern')"),
     ("size", "cardinality(list)"),
@@ -28,7 +54,7 @@ const FROM_SPARK: [(&str, &str); 16] = [
 
 /// What to write instead of a function that is not there.
 pub(super) fn instead(name: &str, known: &[String]) -> String {
-    if let Some((_, instead)) = FROM_SPARK.iter().find(|(spark, _)| *spark == name) {
+    if let Some((_, instead)) = FROM_ELSEWHERE.iter().find(|(other, _)| *other == name) {
         return format!("write {instead}");
     }
     if known.iter().any(|known| known == name) {
@@ -51,16 +77,46 @@ pub(super) fn names(state: &SessionState) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::QueryPlan;
     use super::super::words::tests::typed;
     use super::*;
+    use crate::resolve::GENERATOR_COLUMNS;
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
     #[test]
-    fn what_stands_for_a_function_of_spark_works_and_the_function_is_not_there() {
-        for (name, instead) in FROM_SPARK {
+    fn what_stands_for_a_function_from_elsewhere_works_and_the_function_is_not_there() {
+        for (name, instead) in FROM_ELSEWHERE {
             let refused = typed(&format!("SELECT {name}(x) AS r FROM source")).expect_err(name).problem();
             assert_eq!(refused.message, format!("there is no function {name}()"));
             assert_eq!(refused.hint, Some(format!("write {instead}")));
             typed(&format!("SELECT {instead} AS r FROM source")).unwrap_or_else(|error| panic!("{instead}: {error}"));
+        }
+    }
+
+    const PAGE: &str = include_str!("../../../docs/query.md");
+
+    #[test]
+    fn the_page_of_the_query_names_what_stands_for_functions_from_elsewhere() {
+        let table = PAGE.split("<!-- functions -->").nth(1).and_then(|rest| rest.split("<!-- end -->").next()).unwrap();
+        let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows, FROM_ELSEWHERE.map(|(there, here)| format!("| `{there}` | `{here}` |")));
+    }
+
+    #[test]
+    fn every_query_of_the_page_works() {
+        let text = |name: &&str| Field::new(*name, DataType::Utf8, true);
+        let mut columns: Vec<Field> = GENERATOR_COLUMNS.iter().chain(&["payload"]).map(text).collect();
+        columns.push(Field::new("sold_at", DataType::Timestamp(TimeUnit::Microsecond, None), true));
+        let lookup = Schema::new(["CountryName", "Code"].iter().map(text).collect::<Vec<_>>());
+        let queries: Vec<&str> = PAGE.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(queries.len() >= 4);
+        for sql in queries {
+            let lookups = vec![("country_lookup".to_owned(), Arc::new(lookup.clone()))];
+            let planned = QueryPlan::new(Arc::new(Schema::new(columns.clone())), lookups, sql);
+            assert_eq!(
+                planned.unwrap_or_else(|error| panic!("{sql}: {error}")).whole_window(),
+                sql.contains("GROUP BY")
+            );
         }
     }
 }

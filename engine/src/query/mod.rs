@@ -9,6 +9,7 @@
 mod error;
 mod functions;
 mod open;
+mod phrase;
 mod pool;
 mod probe;
 mod rule;

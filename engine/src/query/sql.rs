@@ -3,7 +3,8 @@
 //! Owns: what SQL is allowed, its settings. Does not own: the words for what the planner refuses (`words`). Rule: one SELECT over `source` and the lookups, whose result
 //! depends on their rows alone, so that a replay next week gives the same rows.
 
-use super::error::{QueryError, closest};
+use super::error::QueryError;
+use super::phrase::closest;
 use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
 use super::words::Written;
@@ -52,6 +53,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .with_runtime_env(runtime)
         .with_table_function_list(vec![])
         .with_physical_optimizer_rules(rules)
+        .with_scalar_functions(functions::all())
         .build()
 }
 

@@ -467,3 +467,43 @@ async fn every_lookup_of_a_chain_has_its_own_keys() {
         open.unmatched.top().into_iter().map(|key| format!("{} {} {}", key.lookup, key.key, key.rows)).collect();
     assert_eq!(top, ["c Russia 1", "r b 1"]);
 }
+
+#[tokio::test]
+async fn what_is_inside_of_text_that_is_json_can_be_read() {
+    let json = r#"{"a":"d\u00e9\"","b":{"c":"x","e":null},"n":7,"f":1.5,"t":true,"l":[1,"two",{"z":1}]}"#;
+    for (expression, text) in [
+        ("json_get_str(uuid, 'a')", "dé\""),
+        ("json_get_str(uuid, 'b', 'c')", "x"),
+        ("json_get_str(uuid, 'b', 'e')", ""),
+        ("json_get_str(uuid, 'nothing', 'c')", ""),
+        ("json_get_str(uuid, 'n')", ""),
+        ("json_get_int(uuid, 'n') + 1", "8"),
+        ("json_get_float(uuid, 'f')", "1.5"),
+        ("json_get_bool(uuid, 't')", "true"),
+        ("json_get_json(uuid, 'b')", r#"{"c":"x","e":null}"#),
+        ("json_as_text(uuid, 'l', 1)", "two"),
+        ("json_as_text(uuid, 'n') || '!'", "7!"),
+        ("json_length(uuid, 'l')", "3"),
+        ("json_contains(uuid, 'b', 'c')", "true"),
+        ("array_to_string(json_object_keys(uuid, 'b'), ' ')", "c e"),
+        ("array_to_string(json_get_array(uuid, 'l'), ' ')", r#"1 "two" {"z":1}"#),
+    ] {
+        let plan = plan(&format!("SELECT {expression} AS r, region FROM source")).unwrap();
+        assert!(!plan.whole_window(), "{expression}");
+        let rows = batch(&[
+            ("uuid", &[Some(json), Some("{\"a\":"), None]),
+            ("country", &[None, None, None]),
+            ("region", &[Some("1 json"), Some("2 broken"), Some("3 null")]),
+        ]);
+        let (mut rows, _) = run(&plan, vec![rows]).await;
+        rows.sort_by_key(|row| row.find("1 json").is_none());
+        assert_eq!(rows[0], format!("|{text}|1 json|"), "{expression}");
+        assert_eq!(rows.len(), 3, "{expression}: what is no JSON is no error");
+    }
+    let nested = plan("SELECT country FROM source WHERE json_get_str(uuid, 'b', 'c') = 'x' AND region = '1'").unwrap();
+    let rows = batch(&[("uuid", &[Some(json)]), ("country", &[Some("Peru")]), ("region", &[Some("1")])]);
+    assert_eq!(run(&nested, vec![rows]).await.0, ["|Peru|"]);
+    let unnested = plan("SELECT unnest(json_get_array(uuid, 'l')) AS r FROM source").unwrap();
+    let rows = batch(&[("uuid", &[Some(json)]), ("country", &[None]), ("region", &[None])]);
+    assert_eq!(run(&unnested, vec![rows]).await.0.len(), 3);
+}

@@ -3,14 +3,12 @@
 //! Owns: what is said, what to do, on which line of the query. Does not own: what is refused (`sql`).
 //! Rule: nothing of the planner's inside comes through: no prefixes, no dumps of its trees, no reports of its bugs.
 
-use super::error::{QueryError, closest};
+use super::error::QueryError;
+use super::phrase::{closest, plain};
 use super::{SOURCE, functions};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
-
-/// Where SQL's functions, types and operators are described.
-pub(super) const REFERENCE: &str = "https://datafusion.apache.org/user-guide/sql/";
 
 const TYPES: &str =
     "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
@@ -181,26 +179,6 @@ fn spot(error: &DataFusionError) -> Option<usize> {
     None
 }
 
-/// Without what is of no use to a user.
-pub(super) fn plain(text: &str) -> String {
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
-    let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
-    for prefix in [
-        "Internal error: ",
-        "Error during planning: ",
-        "Execution error: ",
-        "Cast error: ",
-        "Parser error: ",
-        "Compute error: ",
-    ] {
-        text = text.strip_prefix(prefix).unwrap_or(text);
-    }
-    // From there on it is a tree as a programmer sees it.
-    let tree = text.contains("Span(").then(|| text.find(" { ")).flatten();
-    let text = tree.map_or(text, |at| &text[..at]);
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
-}
-
 /// What to do about some that are told as they are.
 fn hint(text: &str) -> Option<&'static str> {
     let hints = [
@@ -210,6 +188,7 @@ fn hint(text: &str) -> Option<&'static str> {
         ("common argument type for comparison", "cast one of them: CAST(column AS VARCHAR)"),
         ("compatible types to compare", "cast some of them: CAST(column AS VARCHAR)"),
         ("HAVING clause references", "conditions on single rows are written after WHERE; HAVING is for groups"),
+        ("Operator ->", "read JSON by functions: json_get_str(column, 'key', 'inner key')"),
         ("was not provided a value", "write the value itself into the query"),
     ];
     hints.into_iter().find(|(part, _)| text.contains(part)).map(|(_, hint)| hint)

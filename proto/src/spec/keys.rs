@@ -335,9 +335,9 @@ pub(super) static SQL: Key<Text> = key(
 );
 static TRANSFORM: Part = Part {
     title: "[transform]",
-    about: "The dialect is [DataFusion's](https://datafusion.apache.org/user-guide/sql/index.html). A name with capitals needs double \
-            quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the whole window \
-            (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
+    about: "[The query](query.md) has types, JSON, lookups, what is refused, and what stands for functions of Spark. A name with capitals \
+            needs double quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the \
+            whole window (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
     keys: &[&SQL],
 };
 

@@ -1,6 +1,8 @@
-//! What is deployed is what is meant: the chart as helm renders it, the CloudFormation template as cfn-lint reads it.
+//! What is deployed is what is meant: the chart as helm renders it, the CloudFormation template as cfn-lint reads it, the
+//! compose file as YAML.
 //!
-//! Owns: every value of the chart that `deploy/helm/streamctl/values.yaml` has. Does not own: a cluster; there is none.
+//! Owns: every value of the chart that `deploy/helm/streamctl/values.yaml` has. Does not own: a cluster, a container engine;
+//! there is none.
 //! Rule: each rendering is checked against the schemas of Kubernetes; a value that changes nothing fails.
 
 use std::path::PathBuf;
@@ -122,6 +124,20 @@ fn a_chart_whose_pods_would_not_start_is_not_rendered() {
     validate(&open);
 }
 
+#[test]
+fn a_kubernetes_that_does_not_have_its_kinds_is_refused() {
+    let chart = deploy("helm/streamctl");
+    let on = |version| {
+        let args = ["template", "r", &chart, "--set", "security.insecure=true", "--kube-version", version];
+        Command::new(tool("helm/helm")).args(args).output().unwrap()
+    };
+    let told = on("1.22.17");
+    assert!(!told.status.success(), "1.22 has no autoscaling/v2");
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("requires kubeVersion: >=1.23"), "{told}");
+    assert!(on("v1.30.5-eks-4096722").status.success(), "versions of EKS have a suffix");
+}
+
 /// What the chart gives our programs, they know: each flag stands in the program's own help.
 #[test]
 fn every_flag_of_the_chart_is_one_of_the_program() {
@@ -200,10 +216,8 @@ fn every_value_of_the_chart_does_what_it_says() {
 #[test]
 fn every_value_that_the_chart_has_is_set_by_a_test() {
     const AS_IT_IS: [&str; 6] = ["resources", "behavior", "env", "selector", "labels", "metadata"];
-    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
-    let values = run("deploy/bin/python", &["-c", script, &deploy("helm/streamctl/values.yaml")]);
     let mut leaves = vec![];
-    collect(&serde_json::from_str(&values).unwrap(), "", &AS_IT_IS, &mut leaves);
+    collect(&yaml("helm/streamctl/values.yaml"), "", &AS_IT_IS, &mut leaves);
     assert!(leaves.len() > 40, "{leaves:?}");
     let sets = VALUES.iter().map(|(set, _)| *set).chain([MONITORED, FOR_KEDA]);
     let keys: Vec<&str> = sets.flat_map(|set| set.split(',')).filter_map(|pair| pair.split('=').next()).collect();
@@ -214,6 +228,12 @@ fn every_value_that_the_chart_has_is_set_by_a_test() {
     };
     let unset: Vec<_> = leaves.into_iter().filter(|leaf| !is_set(leaf)).collect();
     assert!(unset.is_empty(), "no test sets {unset:?}");
+}
+
+/// A file of YAML, its anchors followed.
+fn yaml(name: &str) -> serde_json::Value {
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    serde_json::from_str(&run("deploy/bin/python", &["-c", script, &deploy(name)])).unwrap()
 }
 
 fn collect(value: &serde_json::Value, path: &str, as_it_is: &[&str], leaves: &mut Vec<String>) {
@@ -280,6 +300,67 @@ fn a_mode_that_is_none_and_values_that_can_not_be_are_refused_with_a_hint() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(hint), "{set}: {output:?}");
     }
     assert_eq!(render("autoscaling.mode=off"), render(""), "without quotes it means the same");
+}
+
+/// The services of the compose file that run our programs.
+fn ours() -> Vec<(String, serde_json::Value)> {
+    let compose = yaml("compose.yaml");
+    let services = compose["services"].as_object().unwrap().clone();
+    services.into_iter().filter(|(_, service)| service["image"] == "streamctl").collect()
+}
+
+/// The words of a command, which YAML has as text or as a list.
+fn words(command: &serde_json::Value) -> Vec<String> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let joined = match command.as_array() {
+        Some(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
+        None => text(command),
+    };
+    joined.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_and_variable_of_the_compose_file_is_one_of_the_program() {
+    for (name, service) in ours() {
+        let words = words(&service["command"]);
+        let program = words.iter().find(|word| word.starts_with("streamctl-")).unwrap();
+        let help = Command::new(binary(program)).arg("--help").output().unwrap();
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let flags: Vec<_> = words.iter().filter(|word| word.starts_with("--")).collect();
+        assert!(flags.len() >= 3, "{name}: {words:?}");
+        for flag in flags {
+            assert!(help.contains(&format!("{flag} <")), "{name}: {program} has no {flag}");
+        }
+        let variables: Vec<_> = service["environment"].as_object().unwrap().keys().collect();
+        assert!(variables.iter().any(|name| *name == "STREAMCTL_INSECURE"), "{name}: {variables:?}");
+        for variable in variables.iter().filter(|name| name.starts_with("STREAMCTL_")) {
+            assert!(help.contains(&format!("[env: {variable}=")), "{name}: {program} does not know {variable}");
+        }
+    }
+}
+
+/// What engines differ in: some build for every service that says how, look for the image in a registry where one does not,
+/// start one of what has no mode.
+#[test]
+fn the_compose_file_says_what_engines_would_else_each_do_in_their_way() {
+    let ours = ours();
+    assert_eq!(ours.len(), 3, "two controllers and the workers");
+    assert_eq!(ours.iter().filter(|(_, service)| service.get("build").is_some()).count(), 1, "built once");
+    for (name, service) in &ours {
+        assert_eq!(service["pull_policy"], "never", "{name}");
+        // Nobody is asked who he is.
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert!(
+                port.as_str().unwrap().starts_with("127.0.0.1:"),
+                "{name} is reached from beyond this host: {port}"
+            );
+        }
+    }
+    let worker = &ours.iter().find(|(name, _)| name == "worker").unwrap().1;
+    assert_eq!(worker["deploy"]["mode"], "replicated");
+    let grace = worker["stop_grace_period"].as_str().unwrap().trim_end_matches('s').parse::<u64>().unwrap();
+    // `RELEASE_TIMEOUT` of the worker.
+    assert!(grace > 20, "a worker may take 20 s to hand its shards back, its container has {grace} s");
 }
 
 #[test]

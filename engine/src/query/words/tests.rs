@@ -47,6 +47,7 @@ fn what_the_planner_refuses_is_said_in_words_for_users() {
         ("SELECT x FROM source WHERE n", "source.n is no condition: it is Int64", "compare it"),
         ("SELECT x FROM source WHERE n = 'many'", "Cannot cast string 'many' to value of Int64 type", ""),
         ("SELECT x FROM source WHERE x = $1", "Placeholder '$1' was not", "write the value itself"),
+        ("SELECT x->>'a' AS r FROM source", "Operator ->> is not yet supported", "json_get_str(column, 'key'"),
         ("SELECT list = 1 AS r FROM source", "Cannot infer common argument type", "CAST(column AS VARCHAR)"),
         ("SELECT date_trunc('dya', ts) AS r FROM source", "Unsupported date_trunc granularity: 'dya'", ""),
         ("SELECT extract(foo FROM ts) AS r FROM source", "Date part 'foo' not supported", ""),

@@ -1,0 +1,68 @@
+//! A job file in words.
+
+use serde_json::Value;
+use std::time::Duration;
+use streamctl_proto::JobSpec;
+use streamctl_proto::spec::{Compression, Location, SchemaFrom, SourceKind};
+
+/// What a job is, in a few lines.
+pub fn what(spec: &JobSpec) -> String {
+    let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
+    let partitions = match spec.sink.partition_by.len() {
+        0 => String::new(),
+        count => format!(", {count} partition columns"),
+    };
+    let dead = spec.dead_letter.as_ref().map_or("below the checkpoint", Location::as_str);
+    let compression = match spec.sink.compression {
+        Compression::None => "not compressed".to_owned(),
+        other => word(&other),
+    };
+    format!(
+        "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {} as {}, {compression}{partitions}\n\
+         dead letter: {dead}\ncheckpoint:  {}",
+        spec.name,
+        source(spec),
+        duration(Duration::from_millis(spec.window.ms().unsigned_abs())),
+        lookups.collect::<String>(),
+        spec.sink.path,
+        word(&spec.sink.format),
+        spec.checkpoint,
+    )
+}
+
+fn source(spec: &JobSpec) -> String {
+    let columns = match &spec.source.schema {
+        SchemaFrom::Catalog { database, table, .. } => format!("columns of {database}.{table}"),
+        SchemaFrom::File(path) => format!("columns of {path}"),
+        SchemaFrom::Inline(columns) => format!("{} columns", columns.len()),
+        SchemaFrom::BuiltIn => "its own columns".to_owned(),
+    };
+    let place = match &spec.source.kind {
+        SourceKind::Kinesis { stream, arn, .. } => match arn.as_ref().or(stream.as_ref()) {
+            Some(stream) => format!("Kinesis stream {stream}"),
+            None => "the Kinesis stream of the catalog table".to_owned(),
+        },
+        SourceKind::Files { path, .. } => format!("files below {path}"),
+        SourceKind::Generator { shards, rate, .. } => format!("generator, {shards} shards, {rate} records a second"),
+    };
+    format!("{place}, {columns}")
+}
+
+/// `90s`, `1m`, `250ms`, as a job file may say it.
+pub fn duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// The word of a value, as it stands in a job file.
+pub fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
