@@ -249,10 +249,13 @@ pub struct StopArgs {
 pub struct EpochsArgs {
     /// The job
     pub job: String,
-    /// The first epoch wanted; the newest ones when left out
+    /// The first epoch wanted; the newest ones, up to --to, when left out
     #[arg(long, value_name = "EPOCH")]
     pub from: Option<u64>,
-    /// How many
+    /// The last epoch wanted; the last committed one when left out
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(1..))]
+    pub to: Option<u64>,
+    /// At most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
@@ -324,7 +327,7 @@ pub struct TailArgs {
 /// Of `verify`.
 #[derive(Args, Debug)]
 #[command(after_help = "Exit codes: 0 proven, 1 something is not as promised, 5 something could not be checked; \
-                        else 2 wrong usage, 3 no such job, 4 no controller answers")]
+                        else 2 wrong usage, 3 no such job or epoch, 4 no controller answers")]
 pub struct VerifyArgs {
     /// The job
     #[arg(required_unless_present = "local", conflicts_with = "local")]
@@ -376,7 +379,7 @@ mod tests {
             "list -o json",
             "stop sales --drain",
             "delete sales",
-            "epochs sales --from 3 --limit 5",
+            "epochs sales --from 3 --to 9 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
             "scaling",
@@ -401,6 +404,7 @@ mod tests {
             "context add prod --controller https://a:7070 --ca ca.pem --use",
             "context use prod",
             "context list -o json",
+            "context list --names",
             "token new --name ci --role operate",
             "--ca ca.pem --cert me.pem --key me.key --token-file t --server-name streamctl list",
             "completions bash",
@@ -412,25 +416,31 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in
-            ["", "submit", "status --watch", "epochs sales --limit 1001", "tail sales --from 1 -n 2", "list -o xml"]
-                .into_iter()
-                .chain([
-                    "verify",
-                    "verify sales --local job.toml",
-                    "verify sales --state s",
-                    "verify sales --replay x",
-                    "diff job.toml --state s",
-                ])
-                .chain([
-                    "stop sales --no-wait",
-                    "delete",
-                    "list --names -o json",
-                    "context",
-                    "completions cmd.exe",
-                    "man",
-                ])
-        {
+        for line in [
+            "",
+            "submit",
+            "status --watch",
+            "epochs sales --limit 1001",
+            "epochs sales --to 0",
+            "tail sales --from 1 -n 2",
+            "list -o xml",
+        ]
+        .into_iter()
+        .chain([
+            "verify",
+            "verify sales --local job.toml",
+            "verify sales --state s",
+            "verify sales --replay x",
+            "diff job.toml --state s",
+        ])
+        .chain([
+            "stop sales --no-wait",
+            "delete",
+            "list --names -o json",
+            "context",
+            "completions cmd.exe",
+            "man",
+        ]) {
             assert!(parse(line).is_err(), "{line}");
         }
         for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {

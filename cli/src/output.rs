@@ -176,6 +176,21 @@ impl Output {
         }
     }
 
+    /// Prints a list; where nothing is in it, a table has not even headings, and `none` is said beside the data.
+    pub fn list<T>(
+        &mut self,
+        items: &[T],
+        none: &str,
+        text: impl FnOnce(&[T]) -> String,
+        json: impl FnOnce(&[T]) -> Value,
+    ) -> Result<(), CliError> {
+        if items.is_empty() && self.format == Format::Table {
+            self.note(none);
+            return Ok(());
+        }
+        self.either(|| text(items), || json(items))
+    }
+
     /// Prints data as it is, and ends the line.
     pub fn text(&mut self, text: &str) -> Result<(), CliError> {
         let data = &mut self.data;
@@ -340,6 +355,20 @@ pub(crate) mod tests {
             "error: no controller answers: http://x: refused\n\
              hint: start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)\n"
         );
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_said_beside_the_data() {
+        let text = |items: &[u32]| format!("N: {}", items.len());
+        let json = |items: &[u32]| Value::from(items);
+        let listed = |format, items: &[u32]| {
+            let (mut out, data, notes) = captured(format);
+            out.list(items, "no numbers yet", text, json).unwrap();
+            (data.text(), notes.text())
+        };
+        assert_eq!(listed(Format::Table, &[7]), ("N: 1\n".to_owned(), String::new()));
+        assert_eq!(listed(Format::Table, &[]), (String::new(), "no numbers yet\n".to_owned()));
+        assert_eq!(listed(Format::Json, &[]), ("[]\n".to_owned(), String::new()));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod verify;
 pub mod workers;
 
 use crate::error::CliError;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
@@ -33,6 +35,18 @@ use streamctl_proto::spec::Problems;
 /// Reads a job file.
 fn read(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
+}
+
+/// Writes a new file, for those whom `mode` lets read it; one that is there is left alone, and `flag` names another one.
+fn create(path: &Path, text: &str, mode: u32, flag: &str) -> Result<(), CliError> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| CliError::Usage {
+        message: match error.kind() {
+            ErrorKind::AlreadyExists => format!("{} is there already: it is not overwritten", path.display()),
+            _ => format!("{} can not be written: {error}", path.display()),
+        },
+        hint: format!("name another file with {flag}"),
+    })
 }
 
 /// The job of a file whose relative paths count from its own folder.

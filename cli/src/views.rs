@@ -10,7 +10,7 @@ pub use streamctl_proto::json::{
     worker as worker_json,
 };
 use streamctl_proto::report::StageTimes;
-use streamctl_proto::v1;
+use streamctl_proto::{count, v1};
 
 /// Whether a job in such a state is as it should be.
 pub fn tone(status: &v1::JobStatus) -> Tone {
@@ -76,22 +76,27 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     let losses: u64 = job.shards.iter().map(|shard| shard.data_losses).sum();
     line(
         "losses",
-        if losses > 0 { format!("{losses} times records were gone before they were read") } else { String::new() },
+        if losses > 0 {
+            format!("{} records were gone before they were read", count(losses, "time"))
+        } else {
+            String::new()
+        },
     );
     line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
     line("sink", job.sink.clone());
     if let Some(epoch) = &job.last_epoch {
-        line("last", epoch_line(epoch));
-        line("way out", epoch.stages.filter(|stages| stages.publish_us > 0).map(way_out_line).unwrap_or_default());
+        line("last epoch", epoch_line(epoch));
+        line("latency", epoch.stages.filter(|stages| stages.publish_us > 0).map(latency_line).unwrap_or_default());
         for key in &epoch.unmatched {
-            line("unmatched", format!("{:?} in {}, {} rows", key.key, key.lookup, key.rows));
+            let rows = count(key.rows, "row");
+            line("unmatched", format!("in the last epoch: {:?} is not in {}, {rows}", key.key, key.lookup));
         }
     }
     // One that was never looked at, as in a job that had ended before, has no version.
     for lookup in job.lookups.iter().filter(|lookup| !(lookup.version.is_empty() && lookup.problem.is_empty())) {
         let short = lookup.version.get(..12).unwrap_or(&lookup.version);
         let problem = if lookup.problem.is_empty() { String::new() } else { format!("; {}", lookup.problem) };
-        line("lookup", format!("{} {} rows, version {short}{problem}", lookup.name, lookup.rows));
+        line("lookup", format!("{} {}, version {short}{problem}", lookup.name, count(lookup.rows, "row")));
     }
     for part in [shards_text(&job.shards), tasks_text(&job.tasks)].into_iter().flatten() {
         lines.extend([String::new(), part]);
@@ -109,10 +114,10 @@ pub fn now_line(job: &v1::JobStatus) -> String {
     let totals = job.totals.unwrap_or_default();
     let waits = if job.waiting_on.is_empty() { String::new() } else { format!("; waiting on {}", job.waiting_on[0]) };
     format!(
-        "{}: epoch {}, {} rows out, lag {}{waits}",
+        "{}: epoch {}, {} out, lag {}{waits}",
         state(job),
         job.published,
-        totals.rows_out,
+        count(totals.rows_out, "row"),
         milliseconds(job.lag_ms)
     )
 }
@@ -121,9 +126,9 @@ pub fn now_line(job: &v1::JobStatus) -> String {
 pub fn progress_line(job: &v1::JobStatus) -> String {
     let totals = job.totals.unwrap_or_default();
     format!(
-        "epoch {} published: {} rows in, {} out, {} dead, {} unmatched since the job began; lag {}",
+        "epoch {} published: {} in, {} out, {} dead, {} unmatched since the job began; lag {}",
         job.published,
-        totals.rows_in,
+        count(totals.rows_in, "row"),
         totals.rows_out,
         totals.rows_dead,
         totals.rows_unmatched,
@@ -134,22 +139,26 @@ pub fn progress_line(job: &v1::JobStatus) -> String {
 fn epoch_line(epoch: &v1::EpochSummary) -> String {
     let counts = epoch.counts.unwrap_or_default();
     format!(
-        "epoch {}, window {}, {} rows in, {} out, {} objects, {}",
+        "{}, window {}, {} in, {} out, {}, {}",
         epoch.epoch,
         window(epoch.window.as_ref()),
-        counts.rows_in,
+        count(counts.rows_in, "row"),
         counts.rows_out,
-        epoch.objects,
+        count(epoch.objects, "object"),
         bytes(epoch.bytes_out)
     )
 }
 
-/// What a window waited for from its end until it was published.
-fn way_out_line(stages: v1::StageTimes) -> String {
+/// What a window waited for from being closed until it was published.
+fn latency_line(stages: v1::StageTimes) -> String {
     let ms = |us: u64| us as f64 / 1_000.0;
+    let read = match stages.last_read_us {
+        0 => String::new(),
+        us => format!("; closed {} after the window's end", milliseconds(us / 1_000)),
+    };
     format!(
-        "{:.1} ms from closed to published: decode {:.1}, transform {:.1}, stage {:.1}, report {:.1}, commit {:.1}, \
-         publish {:.1}; closed {:.1} ms after its end",
+        "{:.1} ms from closed to visible: decode {:.1}, transform {:.1}, stage {:.1}, report {:.1}, commit {:.1}, \
+         publish {:.1}{read}",
         ms(StageTimes::from(stages).closed_to_published_us()),
         ms(stages.last_decode_us),
         ms(stages.last_transform_us),
@@ -157,7 +166,6 @@ fn way_out_line(stages: v1::StageTimes) -> String {
         ms(stages.report_us),
         ms(stages.commit_us),
         ms(stages.publish_us),
-        ms(stages.last_read_us),
     )
 }
 
@@ -338,8 +346,8 @@ rows:       100 in, 95 out, 2 dead, 3 unmatched
 lag:        1.2 s
 shards:     1 open, 0 ended
 sink:       s3://b/out/
-last:       epoch 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
-unmatched:  \"Russia\" in country_lookup, 3 rows
+last epoch: 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
+unmatched:  in the last epoch: \"Russia\" is not in country_lookup, 3 rows
 lookup:     country_lookup 249 rows, version abc
 
 SHARD      WORKER  TASK  LAG   RECORDS  BYTES   THROTTLES  COMMITTED
@@ -348,6 +356,16 @@ shardId-0  w-1     t3.7  0 ms  100      29 KiB  0          after 41
 TASK  WORKER  SHARDS  REPORTED UP TO
 t3.7  w-1     1       2026-11-24T00:46:00Z";
         assert_eq!(status_text(&status(), Paint::default()), expected);
+    }
+
+    #[test]
+    fn a_latency_is_told_stage_by_stage_and_how_late_the_window_was_closed_where_that_is_known() {
+        let stages =
+            v1::StageTimes { last_read_us: 250_000, publish_us: 4_000, commit_us: 2_500, ..Default::default() };
+        let expected =
+            "6.5 ms from closed to visible: decode 0.0, transform 0.0, stage 0.0, report 0.0, commit 2.5, publish 4.0";
+        assert_eq!(latency_line(stages), format!("{expected}; closed 250 ms after the window's end"));
+        assert_eq!(latency_line(v1::StageTimes { last_read_us: 0, ..stages }), expected);
     }
 
     #[test]

@@ -67,6 +67,16 @@ pub fn health(ready: Ready) -> Router {
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
 }
 
+/// What there is, for who asks for `/`: a program that has no page for people.
+pub fn index(text: &'static str) -> Router {
+    Router::new().route("/", get(async move || text))
+}
+
+/// What a port for probes answers: [`health`], and that it is all.
+pub fn health_alone(ready: Ready) -> Router {
+    health(ready).merge(index("here is for probes\n/healthz  the process answers\n/readyz   it can do its work\n"))
+}
+
 /// The answer of `/metrics`.
 pub fn metrics_answer(text: String) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
@@ -144,7 +154,7 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
 /// The app with the time limit, the checks of who asks and of `Host`, and the headers of every answer. `local`: it
 /// listens on loopback.
 fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
-    let app = app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /\n"));
+    let app = app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path; / says what there is\n"));
     let app = match gate {
         Some(gate) => gate.before_pages(app),
         None => app,
@@ -234,6 +244,17 @@ mod tests {
         assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("no line to a controller\n"), "{ready}");
         let nothing = ask(address, &request("/etc/passwd", "[::1]:80", "")).await;
         assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_nothing_in_particular_is_told_what_there_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, health_alone(Arc::new(|| Ok(()))), std::future::pending()));
+        let index = ask(address, &request("/", "localhost", "")).await;
+        assert!(index.starts_with("HTTP/1.1 200") && index.contains("\n/readyz "), "{index}");
+        let nothing = ask(address, &request("/metrics", "localhost", "")).await;
+        assert!(nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("; / says what there is\n"), "{nothing}");
     }
 
     #[tokio::test]

@@ -85,15 +85,16 @@ pub fn stages_named(stages: &StageTimes) -> [(&'static str, u64); 3] {
 }
 
 /// What a window waited for on its way out, stage by stage, until the controller knew that nothing was missing:
-/// microseconds.
-pub fn waits_named(stages: &StageTimes) -> [(&'static str, u64); 5] {
-    [
-        ("read", stages.last_read_us),
+/// microseconds. Without what was not measured.
+pub fn waits_named(stages: &StageTimes) -> impl Iterator<Item = (&'static str, u64)> {
+    let read = Some(("read", stages.last_read_us)).filter(|(_, us)| *us > 0);
+    let rest = [
         ("decode", stages.last_decode_us),
         ("transform", stages.last_transform_us),
         ("stage", stages.last_stage_us),
         ("report", stages.report_us),
-    ]
+    ];
+    read.into_iter().chain(rest)
 }
 
 /// Names and values.

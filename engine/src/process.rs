@@ -5,9 +5,11 @@
 use crate::traces::{Traces, TracesError};
 use clap::{Args, ValueEnum};
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use streamctl_proto::describe;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -77,6 +79,44 @@ fn told(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// An address can not be listened on; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} {address} can not be listened on: {reason}\n  hint: {}", self.hint())]
+pub struct ListenError {
+    flag: &'static str,
+    address: SocketAddr,
+    reason: io::Error,
+}
+
+impl ListenError {
+    fn hint(&self) -> String {
+        let Self { flag, address, reason } = self;
+        match reason.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "another program has this port (`ss -ltnp 'sport = :{}'` says which): end it, or name another port with {flag}",
+                address.port()
+            ),
+            io::ErrorKind::AddrNotAvailable => format!(
+                "{} is no address of this machine: name one that is with {flag} (`ip address` lists them), or {} for all of them",
+                address.ip(),
+                if address.is_ipv4() { "0.0.0.0" } else { "[::]" }
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "ports below 1024 take a right of their own (CAP_NET_BIND_SERVICE): name a higher port with {flag}"
+            ),
+            _ => format!("name another address with {flag}"),
+        }
+    }
+}
+
+/// Listens on the address of a flag.
+///
+/// # Errors
+/// When another program does, the address is none of this machine, or its port may not be taken.
+pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|reason| ListenError { flag, address, reason })
+}
+
 /// Waits for SIGTERM or SIGINT.
 pub async fn asked_to_stop() {
     let terminated = async {
@@ -108,5 +148,22 @@ mod tests {
             told(&Outer(std::io::Error::other("in use"))),
             format!("error: {}: in use", Outer(std::io::Error::other("")))
         );
+    }
+    #[tokio::test]
+    async fn an_address_that_can_not_be_listened_on_says_what_to_do() {
+        let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = held.local_addr().unwrap();
+        let text = told(&listen(address, "--listen").await.unwrap_err());
+        let first = format!("error: --listen {address} can not be listened on: ");
+        assert!(text.starts_with(&first), "{text}");
+        let hint = format!("`ss -ltnp 'sport = :{}'` says which", address.port());
+        assert!(text.contains("\nhint: ") && text.contains(&hint), "{text}");
+        // TEST-NET-1 is nobody's.
+        let elsewhere = "192.0.2.1:7070".parse().unwrap();
+        let text = told(&listen(elsewhere, "--http-listen").await.unwrap_err());
+        assert!(text.contains("\nhint: 192.0.2.1 is no address of this machine") && text.contains("0.0.0.0"), "{text}");
+        let address = "127.0.0.1:80".parse().unwrap();
+        let refused = ListenError { flag: "--listen", address, reason: io::ErrorKind::PermissionDenied.into() };
+        assert!(told(&refused).contains("below 1024"), "{refused}");
     }
 }

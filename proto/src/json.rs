@@ -75,7 +75,7 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
 fn stage_times(stages: &v1::StageTimes) -> Value {
     json!({
         "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
-        "last_read_us": stages.last_read_us, "last_decode_us": stages.last_decode_us,
+        "last_read_us": (stages.last_read_us > 0).then_some(stages.last_read_us), "last_decode_us": stages.last_decode_us,
         "last_transform_us": stages.last_transform_us, "last_stage_us": stages.last_stage_us,
         "report_us": stages.report_us, "commit_us": stages.commit_us, "publish_us": stages.publish_us,
         "closed_to_published_us": StageTimes::from(*stages).closed_to_published_us(),

@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod convert;
+pub mod count;
 pub mod dead_letter_shard;
 pub mod describe;
 pub mod id;
@@ -18,6 +19,7 @@ pub mod spec;
 pub mod verify;
 pub mod window;
 
+pub use count::count;
 pub use dead_letter_shard::DeadLetterShard;
 pub use describe::describe;
 pub use id::{Epoch, JobName, JobVersion, LookupVersion, ShardId, TaskId, Term, WorkerId};

@@ -63,7 +63,8 @@ pub struct StageTimes {
     pub transform_us: u64,
     /// Encoding and writing.
     pub stage_us: u64,
-    /// From the window's end until its last shard has seen it: then it is closed. A source that is polled takes its time.
+    /// From the window's end until its last shard has seen it: then it is closed. A source that is polled takes its time;
+    /// of a backlog it is its age. 0: not measured, as where a column of old files holds the arrival time.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_read_us: u64,
     /// From there until the last record is decoded.

@@ -189,6 +189,11 @@ pub enum PayloadCompression {
 }
 
 impl SourceKind {
+    /// Whether a record can be read at its arrival time; not where a column of files holds that: they may be years old.
+    pub fn arrives_as_it_says(&self) -> bool {
+        !matches!(self, Self::Files { arrival_time: Some(_), .. })
+    }
+
     /// Whether payloads may be compressed; files are unpacked as a whole, by their reader.
     pub fn payload_compression(&self) -> PayloadCompression {
         match self {

@@ -287,7 +287,7 @@ impl Cluster {
     /// Every committed epoch of a job, up to 1,000.
     pub fn epochs(&self, job: &str) -> Option<Vec<EpochSummary>> {
         self.ask(|mut client| async move {
-            let request = ListEpochsRequest { job: job.to_owned(), from: 1, limit: 1_000 };
+            let request = ListEpochsRequest { job: job.to_owned(), from: 1, limit: 1_000, to: 0 };
             client.list_epochs(request).await.ok().map(|answer| answer.into_inner().epochs)
         })
         .map(|(_, epochs)| epochs)

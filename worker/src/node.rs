@@ -15,7 +15,7 @@ use axum::routing::get;
 use std::future::Future;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
-use streamctl_engine::http::{Door, Ready, health, metrics_answer};
+use streamctl_engine::http::{Door, Ready, health, health_alone, index, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
@@ -29,6 +29,13 @@ use tonic::service::Routes;
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle Flight.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// What its HTTP port has.
+const INDEX: &str = "a worker of streamctl; the dashboard is at the controllers' HTTP port
+/metrics  figures for Prometheus
+/healthz  the process answers
+/readyz   it has a session with the leading controller
+";
 
 /// What a worker runs on.
 pub struct Parts {
@@ -99,7 +106,7 @@ pub async fn run(
         .add_routes(gate.before_services(routes))
         .serve_with_incoming(incoming(listener, security.grpc_tls(), GRPC_CONNECTIONS_MAX));
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
-    let probed = health(ready).merge(Routes::new(alive).into_axum_router());
+    let probed = health_alone(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
     tokio::select! {
         served = server => served,
@@ -132,5 +139,5 @@ pub fn shown(meter: Meter) -> Router {
         meter.sheet(&mut sheet);
         async move { metrics_answer(sheet.text()) }
     };
-    health(ready).route("/metrics", get(metrics))
+    health(ready).merge(index(INDEX)).route("/metrics", get(metrics))
 }

@@ -82,8 +82,10 @@ impl Jobs for FakeJobs {
             checkpoint: "s3://b/checkpoint/".into(),
         }))
     }
-    async fn list_epochs(&self, _: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {
-        self.lead(Ok(ListEpochsResponse { epochs: crate::views::tests::status().last_epoch.into_iter().collect() }))
+    async fn list_epochs(&self, request: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {
+        let from = request.into_inner().from;
+        let epochs = crate::views::tests::status().last_epoch.into_iter().filter(|epoch| epoch.epoch >= from);
+        self.lead(Ok(ListEpochsResponse { epochs: epochs.collect() }))
     }
     async fn get_epoch(&self, _: Request<GetEpochRequest>) -> Result<Response<GetEpochResponse>, Status> {
         self.lead(Ok(GetEpochResponse::default()))

@@ -4,7 +4,7 @@
 //! from (`script`, `nodes`), the job file (`write`).
 //! Rule: a step names only steps before it, so a flow has no circle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A step of a flow, by its place.
 pub type StepId = usize;
@@ -25,6 +25,8 @@ pub struct Flow {
     pub checkpoint: Option<String>,
     /// `batchMaxRetries`.
     pub retries: Option<String>,
+    /// The job's arguments that its steps use, whether they are known or not.
+    pub asked: BTreeSet<String>,
     /// What a person must look at.
     pub notes: Vec<Note>,
 }

@@ -278,6 +278,7 @@ impl Script<'_> {
     }
 
     fn argument(&mut self, key: &str) -> Value {
+        self.flow.asked.insert(key.trim_start_matches('-').to_owned());
         if let Some(value) = self.args.get(key).or_else(|| self.args.get(&format!("--{key}"))) {
             return Value::Text(value.clone());
         }

@@ -9,7 +9,7 @@ use super::query::Query;
 use std::fmt::Write as _;
 use streamctl_engine::catalog::region_of_endpoint;
 use streamctl_proto::spec::Location;
-use streamctl_proto::{JobName, JobSpec};
+use streamctl_proto::{JobName, JobSpec, count};
 
 /// `windowSize` of Glue's console.
 const WINDOW_DEFAULT: &str = "100s";
@@ -61,9 +61,9 @@ pub fn job_file(mut flow: Flow, name: &str, table: Option<(String, String)>) -> 
 }
 
 fn head(flow: &Flow, name: &str) -> String {
-    let steps = flow.steps.len();
+    let steps = count(flow.steps.len(), "step");
     format!(
-        "# Imported from AWS Glue ({steps} steps). `streamctl submit --dry-run` checks tables, columns and buckets.\nname = {}\n",
+        "# Imported from AWS Glue ({steps}). `streamctl submit --dry-run` checks tables, columns and buckets.\nname = {}\n",
         text_toml(name)
     )
 }

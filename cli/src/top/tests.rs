@@ -67,6 +67,35 @@ fn jobs_workers_and_keys_have_their_place_on_80_by_24() {
 }
 
 #[test]
+fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
+    let lines = screen(&three(), 60, 24);
+    assert_eq!(lines[0], "streamctl top  3 jobs, 2 workers, every 1s");
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["JOB", "STATE", "EPOCH", "LAG", "ROWS/S", "DEAD"]);
+    assert_eq!(
+        lines[2].split_whitespace().collect::<Vec<_>>(),
+        [">", "clicks", "running", "0", "50", "ms", "900", "0"]
+    );
+    let headings: Vec<_> = lines[20].split_whitespace().collect();
+    assert_eq!(headings, ["WORKER", "STATE", "TASKS", "BUSY", "MEMORY"]);
+    assert_eq!(lines[23], "q leave  j/k move  enter shards  s order: name  ? keys");
+    // The name of a job is worth more than the figures of others.
+    let mut model = model(false);
+    let name = "orders-of-the-northern-warehouses";
+    model.take(told(answer(vec![job(name, 50, 9_000)])));
+    for width in [60, 80] {
+        let lines = screen(&model, width, 24);
+        assert!(lines[2].contains(name) && lines[1].contains("LAG"), "{lines:#?}");
+    }
+    model.take(Input::Pressed(Key::Enter));
+    let one = JobStatus { job: name.into(), ..status() };
+    model.take(told(Answer { one: Some(one), ..answer(vec![job(name, 50, 9_000)]) }));
+    let lines = screen(&model, 60, 24);
+    assert!(lines[2].ends_with(", 2 dead,") && lines[3] == "3 unmatched", "{lines:#?}");
+    let headings = lines.iter().find(|line| line.starts_with("SHARD")).unwrap();
+    assert_eq!(headings.split_whitespace().collect::<Vec<_>>(), ["SHARD", "WORKER", "LAG", "ROWS/S"]);
+}
+
+#[test]
 fn a_screen_of_any_size_is_drawn() {
     let mut model = three();
     for inside in [false, true] {

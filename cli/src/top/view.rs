@@ -1,7 +1,7 @@
 //! What the live screen looks like: pure, from what is known to what is drawn.
 //!
-//! Rule: everything has its place on 80 columns and 24 lines; a larger screen shows more of the same. Without colours nothing
-//! is said by colour alone.
+//! Rule: everything has its place on 80 columns and 24 lines; a larger screen shows more of the same, a narrower one leaves out
+//! whole columns and cuts no word. Without colours nothing is said by colour alone.
 
 use super::model::{Model, Rate, job_rate};
 use crate::output::Tone;
@@ -11,10 +11,16 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table};
+use streamctl_proto::count;
 use streamctl_proto::v1::{JobStatus, WorkerStatus};
 
 /// Rows of workers below the jobs, at most, with their heading.
 const WORKER_ROWS_MAX: u16 = 7;
+
+/// Widest column of names.
+const NAME_COLUMN_MAX: usize = 40;
+/// Lines that a text of a job takes, at most.
+const LINES_OF_A_TEXT_MAX: usize = 4;
 
 const KEYS: [(&str, &str); 8] = [
     ("q, Ctrl-C", "leave"),
@@ -31,12 +37,12 @@ const KEYS: [(&str, &str); 8] = [
 pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     let [title, body, foot] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
-    frame.render_widget(title_line(model), title);
+    frame.render_widget(title_line(model, title.width), title);
     match model.job() {
         Some(name) => draw_job(frame, model, name, body),
         None => draw_jobs(frame, model, body),
     }
-    frame.render_widget(foot_line(model), foot);
+    frame.render_widget(foot_line(model, foot.width), foot);
     if model.help {
         draw_help(frame, frame.area());
     }
@@ -58,24 +64,112 @@ fn style(model: &Model, tone: Tone) -> Style {
     }
 }
 
-fn title_line(model: &Model) -> Line<'static> {
-    let mut spans = vec![Span::styled("streamctl top", Style::default().add_modifier(Modifier::BOLD))];
-    match (&model.problem, &model.last) {
-        (Some(problem), _) => spans.push(Span::styled(format!("  {problem}"), style(model, Tone::Bad))),
+fn title_line(model: &Model, width: u16) -> Line<'static> {
+    const NAME: &str = "streamctl top";
+    let room = width.saturating_sub(NAME.len() as u16 + 2);
+    let (text, style) = match (&model.problem, &model.last) {
+        (Some(problem), _) => (cut(problem, room), style(model, Tone::Bad)),
         (None, Some(answer)) => {
-            let (jobs, workers) = (answer.jobs.len(), answer.workers.len());
-            let text = format!("  {jobs} jobs, {workers} workers, every {}  {}", model.interval, model.controllers);
-            spans.push(Span::styled(text, dim(model)));
+            let (jobs, workers) = (count(answer.jobs.len(), "job"), count(answer.workers.len(), "worker"));
+            let parts = [(format!("{jobs}, {workers}, every {}", model.interval), 0), (model.controllers.clone(), 1)];
+            (fitting(&parts, room), dim(model))
         }
-        (None, None) => spans.push(Span::styled(format!("  asking {} ...", model.controllers), dim(model))),
-    }
-    Line::from(spans)
+        (None, None) => (cut(&format!("asking {} ...", model.controllers), room), dim(model)),
+    };
+    Line::from(vec![
+        Span::styled(NAME, Style::default().add_modifier(Modifier::BOLD)),
+        Span::raw("  "),
+        Span::styled(text, style),
+    ])
 }
 
-fn foot_line(model: &Model) -> Line<'static> {
+fn foot_line(model: &Model, width: u16) -> Line<'static> {
     let what = if model.job().is_some() { "esc back" } else { "enter shards" };
-    let text = format!("q leave  j/k move  {what}  s order: {}  r now  ? keys", model.sort.word());
-    Line::from(Span::styled(text, dim(model)))
+    let order = format!("s order: {}", model.sort.word());
+    let parts = [("q leave", 0), ("j/k move", 2), (what, 0), (&order, 1), ("r now", 3), ("? keys", 0)];
+    let parts = parts.map(|(text, spare)| (text.to_owned(), spare));
+    Line::from(Span::styled(fitting(&parts, width), dim(model)))
+}
+
+/// As many of the parts as have room, those with the highest number left out first; 0: never.
+fn fitting(parts: &[(String, u8)], width: u16) -> String {
+    let widths: Vec<_> = parts.iter().map(|(text, spare)| (text.chars().count(), *spare)).collect();
+    let shown = with_room(&widths, 2, width).into_iter().map(|index| parts[index].0.as_str());
+    shown.collect::<Vec<_>>().join("  ")
+}
+
+/// Which of these, each with its width and how soon it is left out, have room together.
+fn with_room(parts: &[(usize, u8)], between: usize, width: u16) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..parts.len()).collect();
+    loop {
+        let taken = shown.iter().map(|index| parts[*index].0 + between).sum::<usize>().saturating_sub(between);
+        // Of two as important as each other, the one behind goes first.
+        let least =
+            shown.iter().copied().max_by_key(|index| (parts[*index].1, *index)).filter(|index| parts[*index].1 > 0);
+        match least {
+            Some(least) if taken > usize::from(width) => shown.retain(|index| *index != least),
+            _ => return shown,
+        }
+    }
+}
+
+/// A column of a table.
+struct Column {
+    heading: &'static str,
+    /// The first column has at least this and takes what is left.
+    width: u16,
+    /// Left out where there is no room, the highest first; 0: never.
+    spare: u8,
+}
+
+const fn column(heading: &'static str, width: u16, spare: u8) -> Column {
+    Column { heading, width, spare }
+}
+
+const JOB_COLUMNS: [Column; 8] = [
+    column("JOB", 18, 0),
+    column("STATE", 9, 0),
+    column("EPOCH", 7, 2),
+    column("LAG", 7, 0),
+    column("ROWS/S", 7, 1),
+    column("READ/S", 8, 3),
+    column("DEAD", 6, 1),
+    column("SHARDS", 6, 4),
+];
+const WORKER_COLUMNS: [Column; 6] = [
+    column("WORKER", 24, 0),
+    column("STATE", 8, 0),
+    column("TASKS", 6, 2),
+    column("BUSY", 6, 0),
+    column("MEMORY", 9, 1),
+    column("FLIGHT", 22, 3),
+];
+const SHARD_COLUMNS: [Column; 6] = [
+    column("SHARD", 22, 0),
+    column("WORKER", 14, 1),
+    column("LAG", 8, 0),
+    column("ROWS/S", 9, 0),
+    column("READ/S", 10, 2),
+    column("COMMITTED", 12, 3),
+];
+
+/// Draws the columns that have room; names, which stand in the first one, have it before the others.
+fn draw_table(frame: &mut Frame<'_>, area: Rect, columns: &[Column], rows: Vec<(Vec<String>, Style)>) {
+    let longest = rows.iter().filter_map(|(cells, _)| cells.first()).map(|name| name.chars().count()).max();
+    let first = longest.unwrap_or(0).clamp(usize::from(columns[0].width), NAME_COLUMN_MAX);
+    let mut widths: Vec<_> = columns.iter().map(|column| (usize::from(column.width), column.spare)).collect();
+    widths[0].0 = first;
+    let shown = with_room(&widths, 1, area.width);
+    let constraint = |index: &usize| match *index {
+        0 => Constraint::Min(first as u16),
+        index => Constraint::Length(columns[index].width),
+    };
+    let constraints: Vec<_> = shown.iter().map(constraint).collect();
+    let headings = heading(shown.iter().map(|index| columns[*index].heading).collect());
+    let row = |(cells, style): (Vec<String>, Style)| {
+        Row::new(shown.iter().map(|index| cells[*index].clone()).collect::<Vec<_>>()).style(style)
+    };
+    frame.render_widget(Table::new(rows.into_iter().map(row), constraints).header(headings), area);
 }
 
 fn heading(cells: Vec<&'static str>) -> Row<'static> {
@@ -87,17 +181,6 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let rows = u16::try_from(workers.len()).unwrap_or(u16::MAX).saturating_add(1).min(WORKER_ROWS_MAX);
     let [above, between, below] =
         Layout::vertical([Constraint::Min(3), Constraint::Length(1), Constraint::Length(rows)]).areas(area);
-    let widths = [
-        Constraint::Min(20),
-        Constraint::Length(9),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(6),
-    ];
-    let cells = vec!["JOB", "STATE", "EPOCH", "LAG", "ROWS/S", "READ/S", "DEAD", "SHARDS"];
     let jobs = model.jobs();
     let selected = model.row();
     // Heading apart, the selected row is always in sight.
@@ -105,12 +188,13 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let first = selected.unwrap_or(0).saturating_sub(room - 1);
     let row = |(index, job): (usize, &&JobStatus)| job_row(model, job, selected == Some(index));
     let shown = jobs.iter().enumerate().skip(first).take(room).map(row);
-    frame.render_widget(Table::new(shown, widths).header(heading(cells)), above);
+    draw_table(frame, above, &JOB_COLUMNS, shown.collect());
     if jobs.is_empty() && model.last.is_some() {
         let [_, line] = Layout::vertical([Constraint::Length(1), Constraint::Length(1)]).areas(above);
         frame.render_widget("there is no job: start one with streamctl submit job.toml", line);
     }
-    frame.render_widget(Line::from(Span::styled(remark(model, &jobs), style(model, Tone::Waiting))), between);
+    let remark = cut(&remark(model, &jobs), between.width);
+    frame.render_widget(Line::from(Span::styled(remark, style(model, Tone::Waiting))), between);
     draw_workers(frame, workers, below);
 }
 
@@ -123,9 +207,9 @@ fn remark(model: &Model, jobs: &[&JobStatus]) -> String {
     })
 }
 
-fn job_row(model: &Model, job: &JobStatus, selected: bool) -> Row<'static> {
+fn job_row(model: &Model, job: &JobStatus, selected: bool) -> (Vec<String>, Style) {
     let (Rate { records, bytes: read }, totals) = (job_rate(job), job.totals.unwrap_or_default());
-    let cells = [
+    let cells = vec![
         format!("{}{}", if selected { "> " } else { "  " }, job.job),
         state(job).to_owned(),
         job.published.to_string(),
@@ -135,8 +219,8 @@ fn job_row(model: &Model, job: &JobStatus, selected: bool) -> Row<'static> {
         totals.rows_dead.to_string(),
         job.shards_open.to_string(),
     ];
-    let row = Row::new(cells).style(style(model, tone(job)));
-    if selected { row.style(style(model, tone(job)).add_modifier(Modifier::REVERSED)) } else { row }
+    let toned = style(model, tone(job));
+    (cells, if selected { toned.add_modifier(Modifier::REVERSED) } else { toned })
 }
 
 fn per_second(rate: f64) -> String {
@@ -148,51 +232,33 @@ fn draw_workers(frame: &mut Frame<'_>, workers: &[WorkerStatus], area: Rect) {
         let state = if worker.leaving { "leaving" } else { "ready" };
         let (tasks, memory) = (worker.tasks.to_string(), bytes(worker.memory_bytes));
         let (name, address) = (format!("  {}", worker.worker), worker.flight_address.clone());
-        Row::new([name, state.to_owned(), tasks, busy(worker), memory, address])
+        (vec![name, state.to_owned(), tasks, busy(worker), memory, address], Style::default())
     };
-    let widths = [
-        Constraint::Min(24),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(6),
-        Constraint::Length(9),
-        Constraint::Length(22),
-    ];
-    let table = Table::new(workers.iter().map(row), widths);
-    frame.render_widget(table.header(heading(vec!["WORKER", "STATE", "TASKS", "BUSY", "MEMORY", "FLIGHT"])), area);
+    draw_table(frame, area, &WORKER_COLUMNS, workers.iter().map(row).collect());
 }
 
 fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
     let Some(job) = model.inside() else {
         return frame.render_widget(format!("asking for {name} ..."), area);
     };
-    let lines = job_lines(model, job);
+    let lines = job_lines(model, job, area.width);
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     let [above, below] = Layout::vertical([Constraint::Length(height), Constraint::Min(2)]).areas(area);
     frame.render_widget(Paragraph::new(lines), above);
-    let widths = [
-        Constraint::Min(22),
-        Constraint::Length(14),
-        Constraint::Length(8),
-        Constraint::Length(9),
-        Constraint::Length(10),
-        Constraint::Length(12),
-    ];
     let room = usize::from(below.height.saturating_sub(1));
     let row = |(shard, rate): &(&streamctl_proto::v1::ShardStatus, Rate)| {
-        Row::new([
+        let cells = vec![
             format!("  {}", shard.shard),
             if shard.ended { "ended".to_owned() } else { shard.worker.clone() },
             milliseconds(shard.lag_ms),
             per_second(rate.records),
             bytes(rate.bytes as u64),
             tail(&position(shard.committed.as_ref()), 12),
-        ])
+        ];
+        (cells, Style::default())
     };
     let shards = model.shards();
-    let shown: Vec<_> = shards.iter().skip(model.scroll).take(room).map(row).collect();
-    let cells = vec!["SHARD", "WORKER", "LAG", "ROWS/S", "READ/S", "COMMITTED"];
-    frame.render_widget(Table::new(shown, widths).header(heading(cells)), below);
+    draw_table(frame, below, &SHARD_COLUMNS, shards.iter().skip(model.scroll).take(room).map(row).collect());
 }
 
 /// The end of a text: what changes of a position stands there.
@@ -204,33 +270,68 @@ fn tail(text: &str, chars: usize) -> String {
     format!("..{}", text.chars().skip(count - chars + 2).collect::<String>())
 }
 
-fn job_lines(model: &Model, job: &JobStatus) -> Vec<Line<'static>> {
+fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
     let totals = job.totals.unwrap_or_default();
-    let plain = |text: String| Line::from(text);
     let mut lines = vec![Line::from(vec![
         Span::styled(job.job.clone(), Style::default().add_modifier(Modifier::BOLD)),
         Span::raw("  "),
         Span::styled(state(job), style(model, tone(job))),
         Span::raw(format!("  version {}  lag {}", job.job_version.max(1), milliseconds(job.lag_ms))),
     ])];
-    let (rows_in, rows_out, dead) = (totals.rows_in, totals.rows_out, totals.rows_dead);
+    let mut say = |text: &str, style: Style| {
+        let wrapped = wrapped(text, width).into_iter().take(LINES_OF_A_TEXT_MAX);
+        lines.extend(wrapped.map(|line| Line::from(Span::styled(line, style))));
+    };
     let Rate { records, bytes: read } = job_rate(job);
-    lines.push(plain(format!(
-        "epoch {} committed, {} published; {rows_in} rows in, {rows_out} out, {dead} dead, {} unmatched",
-        job.epoch, job.published, totals.rows_unmatched
-    )));
+    let text = format!(
+        "epoch {} committed, {} published; {} in, {} out, {} dead, {} unmatched",
+        job.epoch,
+        job.published,
+        count(totals.rows_in, "row"),
+        totals.rows_out,
+        totals.rows_dead,
+        totals.rows_unmatched
+    );
+    say(&text, Style::default());
     if let Some(window) = job.last_epoch.as_ref().and_then(|epoch| epoch.window) {
         let (start, rate) = (time(window.start_ms), per_second(records));
-        lines.push(plain(format!("last window {start}: {rate} rows/s, {}/s", bytes(read as u64))));
+        say(&format!("last window {start}: {rate} rows/s, {}/s", bytes(read as u64)), Style::default());
     }
     let tones = [(Tone::Bad, "error", &job.error), (Tone::Waiting, "hint", &job.hint)];
     for (tone, what, text) in tones.into_iter().filter(|(.., text)| !text.is_empty()) {
-        lines.push(Line::from(Span::styled(format!("{what}: {text}"), style(model, tone))));
+        say(&format!("{what}: {text}"), style(model, tone));
     }
     for what in job.waiting_on.iter().take(3) {
-        lines.push(Line::from(Span::styled(format!("waits on {what}"), style(model, Tone::Waiting))));
+        say(&format!("waits on {what}"), style(model, Tone::Waiting));
     }
     lines
+}
+
+/// A text on as many lines as it takes, cut between its words.
+fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let width = usize::from(width.max(1));
+    let mut lines: Vec<String> = vec![];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The beginning of a text, and a sign where that is not all of it.
+fn cut(text: &str, width: u16) -> String {
+    let width = usize::from(width);
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut shown: String = text.chars().take(width.saturating_sub(1)).collect();
+    shown.push('…');
+    shown
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {

@@ -1,14 +1,16 @@
 //! `streamctl completions` and `streamctl man`: what shells and `man` are given.
 //!
-//! Owns: names of jobs as completions, which no generator knows of. Does not own: the words (`args`).
+//! Owns: names of jobs and contexts as completions, which no generator knows of. Does not own: the words (`args`).
 //! Rule: both are made from the words of the command line, so that no verb can be missing.
 
 use crate::args::Cli;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::verbs::context::KNOWN_CONTEXT;
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
+use streamctl_proto::count;
 
 /// Of `completions`.
 #[derive(Args, Debug)]
@@ -43,7 +45,7 @@ pub fn man(args: &ManArgs, out: &mut Output) -> Result<(), CliError> {
     let mut names = vec![];
     pages(&command, &args.out, &mut names).map_err(failed)?;
     let folder = args.out.display().to_string();
-    let text = || format!("{} pages are in {folder}; read one with: man -l {folder}/streamctl.1", names.len());
+    let text = || format!("{folder} has {}; read one with: man -l {folder}/streamctl.1", count(names.len(), "page"));
     out.either(text, || serde_json::json!({"folder": folder, "pages": names}))
 }
 
@@ -77,40 +79,70 @@ fn verbs_of_jobs() -> Vec<String> {
     command.get_subcommands().filter(takes).map(|verb| verb.get_name().to_owned()).collect()
 }
 
-/// The generated function knows no jobs: they are added to what it found.
+/// The verbs of `context` whose first word is the name of one that is there.
+fn verbs_of_contexts() -> Vec<String> {
+    let command = Cli::command();
+    let context = command.find_subcommand("context").expect("it is one of the verbs");
+    let takes = |verb: &&Command| verb.get_positionals().any(|word| word.get_id() == KNOWN_CONTEXT);
+    context.get_subcommands().filter(takes).map(|verb| verb.get_name().to_owned()).collect()
+}
+
+/// Prints the names of jobs, of contexts.
+const JOBS: &str = "streamctl --quiet list --names 2>/dev/null";
+const CONTEXTS: &str = "streamctl --quiet context list --names 2>/dev/null";
+
+/// The generated function knows no jobs and no contexts: they are added to what it found.
 fn bash() -> String {
     format!(
         r#"
-_streamctl_with_jobs() {{
+_streamctl_with_names() {{
     _streamctl "$@"
-    local word="${{COMP_WORDS[COMP_CWORD]}}"
-    if [[ "$word" != -* && "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" =~ (^| )({verbs})( |$) ]]; then
-        COMPREPLY+=( $(compgen -W "$(streamctl --quiet list --names 2>/dev/null)" -- "$word") )
+    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[*]:1:COMP_CWORD-1}}"
+    if [[ "${{COMP_WORDS[COMP_CWORD-1]}}" == --context ]]; then
+        COMPREPLY=( $(compgen -W "$({CONTEXTS})" -- "$word") )
+    elif [[ "$word" == -* ]]; then
+        return
+    elif [[ "$before" =~ (^| )context\ ({contexts})$ ]]; then
+        COMPREPLY+=( $(compgen -W "$({CONTEXTS})" -- "$word") )
+    elif [[ "$before" =~ (^| )({jobs})( |$) ]]; then
+        COMPREPLY+=( $(compgen -W "$({JOBS})" -- "$word") )
     fi
 }}
-complete -F _streamctl_with_jobs -o nosort -o bashdefault -o default streamctl
+complete -F _streamctl_with_names -o nosort -o bashdefault -o default streamctl
 "#,
-        verbs = verbs_of_jobs().join("|")
+        jobs = verbs_of_jobs().join("|"),
+        contexts = verbs_of_contexts().join("|")
     )
 }
 
 fn zsh(made: &str) -> String {
-    let with_jobs = |line: &str| {
-        let of_a_job = [":job -- ", "::job -- "].iter().any(|word| line.contains(word));
-        if of_a_job { line.replace(":_default'", ":_streamctl_jobs'") } else { line.to_owned() }
+    let of =
+        |line: &str, id: &str| [format!("':{id} -- "), format!("'::{id} -- ")].iter().any(|word| line.contains(word));
+    let named = |line: &str| {
+        if of(line, "job") {
+            line.replace(":_default'", ":_streamctl_jobs'")
+        } else if of(line, KNOWN_CONTEXT) || line.starts_with("'--context=[") {
+            line.replace(":_default'", ":_streamctl_contexts'")
+        } else {
+            line.to_owned()
+        }
     };
-    let lines: Vec<String> = made.lines().map(with_jobs).collect();
-    let jobs = "_streamctl_jobs() {\n    compadd -- ${(f)\"$(streamctl --quiet list --names 2>/dev/null)\"}\n}\n";
+    let lines: Vec<String> = made.lines().map(named).collect();
+    let function = |name: &str, asks: &str| format!("{name}() {{\n    compadd -- ${{(f)\"$({asks})\"}}\n}}\n");
+    let functions = format!("{}{}", function("_streamctl_jobs", JOBS), function("_streamctl_contexts", CONTEXTS));
     // The generated text ends by calling or registering the main function: ours must be there before.
     let at = lines.iter().rposition(|line| line.starts_with("if [ \"$funcstack[1]\""));
     let (before, after) = lines.split_at(at.unwrap_or(lines.len()));
-    format!("{}\n{jobs}\n{}\n", before.join("\n"), after.join("\n"))
+    format!("{}\n{functions}\n{}\n", before.join("\n"), after.join("\n"))
 }
 
 fn fish() -> String {
+    let (jobs, contexts) = (verbs_of_jobs().join(" "), verbs_of_contexts().join(" "));
     format!(
-        "complete -c streamctl -n \"__fish_seen_subcommand_from {}\" -f -a \"(streamctl --quiet list --names 2>/dev/null)\"\n",
-        verbs_of_jobs().join(" ")
+        "complete -c streamctl -n \"__fish_seen_subcommand_from {jobs}\" -f -a \"({JOBS})\"\n\
+         complete -c streamctl -n \"__fish_seen_subcommand_from context; and __fish_seen_subcommand_from {contexts}\" -f -a \
+         \"({CONTEXTS})\"\n\
+         complete -c streamctl -l context -x -a \"({CONTEXTS})\"\n"
     )
 }
 
@@ -142,9 +174,47 @@ mod tests {
             assert!(verbs.iter().any(|known| known == verb), "{verb} is not in {verbs:?}");
         }
         assert!(!verbs.contains(&"submit".to_owned()));
-        assert!(completions(Shell::Bash).contains("complete -F _streamctl_with_jobs"));
+        assert!(completions(Shell::Bash).contains("complete -F _streamctl_with_names"));
         assert!(completions(Shell::Zsh).contains(":_streamctl_jobs'"), "{}", completions(Shell::Zsh));
         assert!(completions(Shell::Fish).contains("list --names"));
+    }
+
+    #[test]
+    fn names_of_contexts_are_completed_where_one_is_wanted() {
+        assert_eq!(verbs_of_contexts(), ["use", "remove", "show"]);
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            assert!(completions(shell).contains("context list --names"), "{shell}");
+        }
+        let zsh = completions(Shell::Zsh);
+        let lines: Vec<_> = zsh.lines().filter(|line| line.contains(":_streamctl_contexts'")).collect();
+        assert!(lines.iter().any(|line| line.contains("known-context")), "{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("'--context=[")), "{lines:?}");
+    }
+
+    /// A bash that has the completions, and a `streamctl` that knows these names.
+    fn completed_by_bash(words: &str) -> Vec<String> {
+        let script = format!(
+            r#"streamctl() {{ case "$*" in *context*) echo dev; echo prod;; *) echo sales;; esac; }}
+{}
+COMP_WORDS=({words} "") COMP_CWORD=$(({count}))
+_streamctl_with_names streamctl "" ""
+printf '%s\n' "${{COMPREPLY[@]}}""#,
+            completions(Shell::Bash),
+            count = words.split_whitespace().count()
+        );
+        let ran = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8_lossy(&ran.stdout).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_shell_completes_contexts_and_jobs_where_they_belong() {
+        let has = |words: &str, name: &str| completed_by_bash(words).iter().any(|word| word == name);
+        for words in ["streamctl context use", "streamctl context show", "streamctl --context"] {
+            assert!(has(words, "prod") && !has(words, "sales"), "{words}");
+        }
+        assert!(has("streamctl status", "sales") && !has("streamctl status", "prod"));
+        assert!(!has("streamctl context add", "prod") && !has("streamctl submit", "sales"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub enum ContextVerb {
     /// Ask this cluster from now on
     Use(NameArgs),
     /// List the contexts
-    List,
+    List(ListArgs),
     /// Forget a context
     Remove(NameArgs),
     /// Show a context, or which controller would be asked and why
@@ -35,10 +35,22 @@ pub struct AddArgs {
     pub in_use: bool,
 }
 
+/// Of `context list`.
+#[derive(Args, Debug, Default)]
+pub struct ListArgs {
+    /// The names only, one a line
+    #[arg(long, conflicts_with = "output")]
+    pub names: bool,
+}
+
+/// How an argument is called that is the name of a context there is: shells complete it.
+pub const KNOWN_CONTEXT: &str = "known-context";
+
 /// Of `context use` and `context remove`.
 #[derive(Args, Debug)]
 pub struct NameArgs {
     /// Its name
+    #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: String,
 }
 
@@ -46,6 +58,7 @@ pub struct NameArgs {
 #[derive(Args, Debug)]
 pub struct ShowArgs {
     /// Its name; the one that would be asked when left out
+    #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: Option<String>,
 }
 
@@ -71,7 +84,7 @@ pub fn run(verb: &ContextVerb, flags: Flags<'_>, from: &Environment, out: &mut O
             config.write(path)?;
             done(&args.name, &config, "is in use", out)
         }
-        ContextVerb::List => list(&read(from)?.1, out),
+        ContextVerb::List(args) => list(args, &read(from)?.1, out),
         ContextVerb::Remove(args) => {
             let (path, mut config) = read(from)?;
             config.find(&args.name)?;
@@ -128,30 +141,44 @@ fn done(name: &str, config: &Config, what: &str, out: &mut Output) -> Result<(),
     out.either(|| format!("context {name} {what}"), || json!({"context": name, "current": current}))
 }
 
-fn list(config: &Config, out: &mut Output) -> Result<(), CliError> {
-    let mark = |name: &String| if config.current.as_ref() == Some(name) { "*" } else { "" };
-    let row = |(name, context): (&String, &Context)| {
-        [mark(name).to_owned(), name.clone(), context.controller.clone(), secured(context).to_owned()]
+fn list(args: &ListArgs, config: &Config, out: &mut Output) -> Result<(), CliError> {
+    let all: Vec<(&String, &Context)> = config.contexts.iter().collect();
+    if args.names {
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };
+    }
+    let in_use = |name: &String| config.current.as_ref() == Some(name);
+    let row = |(name, context): &(&String, &Context)| {
+        let mark = if in_use(name) { "*" } else { "" };
+        let [ca, cert, token] = [trusts(context), path_text(&context.cert), path_text(&context.token_file)];
+        [mark.to_owned(), (*name).clone(), context.controller.clone(), ca, cert, token]
     };
-    let rows: Vec<_> = config.contexts.iter().map(row).collect();
-    let json = || {
-        let all = config.contexts.iter().map(|(name, context)| {
+    let json = |all: &[(&String, &Context)]| {
+        let all = all.iter().map(|(name, context)| {
             let mut json = document(context);
             json["context"] = name.as_str().into();
-            json["in_use"] = (config.current.as_ref() == Some(name)).into();
+            json["in_use"] = in_use(name).into();
             json
         });
         Value::Array(all.collect())
     };
-    out.either(|| table(["", "CONTEXT", "CONTROLLER", "WITH"], &rows), json)
+    let text = |all: &[(&String, &Context)]| {
+        let rows: Vec<_> = all.iter().map(row).collect();
+        table(["", "CONTEXT", "CONTROLLER", "CA", "CERTIFICATE", "TOKEN"], &rows)
+    };
+    out.list(&all, "no contexts yet: add one with `streamctl context add NAME --controller URL`", text, json)
 }
 
-fn secured(context: &Context) -> &'static str {
-    match (&context.cert, &context.token_file) {
-        (Some(_), Some(_)) => "certificate, token",
-        (Some(_), None) => "certificate",
-        (None, Some(_)) => "token",
-        (None, None) => "",
+/// Where something is, never what it is: a token stays in its file.
+fn path_text(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+}
+
+/// Whose signature on the controllers' certificates is believed.
+fn trusts(context: &Context) -> String {
+    match &context.ca {
+        None if context.controller.contains("https://") => "the system's".to_owned(),
+        ca => path_text(ca),
     }
 }
 
@@ -230,8 +257,14 @@ mod tests {
         assert_eq!(add("dev", Some("http://dev:1")).unwrap(), "context dev was added and is in use\n");
         assert_eq!(add("prod", Some("http://prod:1")).unwrap(), "context prod was added\n");
         assert_eq!(say(ContextVerb::Use(name("prod")), None, &from).unwrap(), "context prod is in use\n");
-        let listed = say(ContextVerb::List, None, &from).unwrap();
-        assert_eq!(listed, "   CONTEXT  CONTROLLER     WITH\n   dev      http://dev:1\n*  prod     http://prod:1\n");
+        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        let expected = "   CONTEXT  CONTROLLER     CA  CERTIFICATE  TOKEN
+   dev      http://dev:1   -   -            -
+*  prod     http://prod:1  -   -            -
+";
+        assert_eq!(listed, expected);
+        let names = say(ContextVerb::List(ListArgs { names: true }), None, &from).unwrap();
+        assert_eq!(names, "dev\nprod\n");
         let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
         assert_eq!(shown, "controller: http://prod:1\ncontext:    prod\nchosen by:  in use\n");
         say(ContextVerb::Remove(name("prod")), None, &from).unwrap();
@@ -260,7 +293,7 @@ mod tests {
         };
         let add = AddArgs { name: "dev".into(), ..Default::default() };
         documented("context add", &said(ContextVerb::Add(add)));
-        documented("context list", &said(ContextVerb::List)[0]);
+        documented("context list", &said(ContextVerb::List(ListArgs::default()))[0]);
         documented("context show", &said(ContextVerb::Show(ShowArgs { name: None })));
     }
 
@@ -281,6 +314,25 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         std::fs::write(&ca, made.cert.pem()).unwrap();
         add().unwrap();
-        assert_eq!(Config::read(&from.config.clone().unwrap()).unwrap().contexts["prod"].ca, Some(ca));
+        assert_eq!(Config::read(&from.config.clone().unwrap()).unwrap().contexts["prod"].ca, Some(ca.clone()));
+        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        assert!(listed.contains(&ca.display().to_string()), "{listed}");
+    }
+
+    #[test]
+    fn a_list_says_whom_a_context_trusts_and_where_its_token_is_and_not_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let none = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        assert_eq!(none, "", "nothing is in no table");
+        let token = streamctl_engine::security::Token::generate().unwrap();
+        let file = folder.path().join("me.token");
+        std::fs::write(&file, token.reveal()).unwrap();
+        let files = Files { token_file: Some(file.clone()), ..Files::default() };
+        let args = AddArgs { name: "prod".into(), ..Default::default() };
+        say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files).unwrap();
+        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        assert!(listed.contains("the system's") && listed.contains(&file.display().to_string()), "{listed}");
+        assert!(!listed.contains(token.reveal()), "{listed}");
     }
 }

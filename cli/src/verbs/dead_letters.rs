@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use streamctl_engine::security::Line;
-use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
 /// Epochs that are looked at per question.
 const EPOCHS_PER_ASK: u64 = 100;
@@ -235,12 +235,16 @@ impl<'a> Printer<'a> {
         if let Some(epoch) = self.left_out {
             self.out.note(&format!("there are more: go on with --from {epoch}, or raise --limit"));
         }
-        self.out.note(&format!("{} dead letters", self.letters));
+        self.out.note(&match self.letters {
+            0 => "no dead letters".to_owned(),
+            letters => count(letters, "dead letter"),
+        });
         let mut reasons: Vec<(String, u64)> = self.reasons.into_iter().collect();
         reasons.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let unnamed = reasons.iter().skip(REASONS_SHOWN_MAX).map(|(_, count)| count).sum::<u64>() + self.other_reasons;
-        for (reason, count) in reasons.into_iter().take(REASONS_SHOWN_MAX) {
-            self.out.note(&format!("{count:>8}  {reason}"));
+        let unnamed =
+            reasons.iter().skip(REASONS_SHOWN_MAX).map(|(_, letters)| letters).sum::<u64>() + self.other_reasons;
+        for (reason, letters) in reasons.into_iter().take(REASONS_SHOWN_MAX) {
+            self.out.note(&format!("{letters:>8}  {reason}"));
         }
         if unnamed > 0 {
             self.out.note(&format!("{unnamed:>8}  for other reasons"));

@@ -5,6 +5,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use clap::Args;
 use serde_json::{Value, json};
+use streamctl_proto::count;
 use streamctl_proto::v1::{DeleteJobRequest, DeleteJobResponse};
 
 /// Of `delete`.
@@ -32,8 +33,9 @@ pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -
 fn as_text(answer: &DeleteJobResponse) -> String {
     let DeleteJobResponse { job, epoch, sink, dead_letters, checkpoint } = answer;
     format!(
-        "job {job} is deleted, {epoch} epochs committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
-         checkpoint:  {checkpoint}"
+        "job {job} is deleted, {} committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
+         checkpoint:  {checkpoint}",
+        count(epoch, "epoch")
     )
 }
 

@@ -13,8 +13,8 @@ use crate::output::{Output, Paint, Tone};
 use crate::views::diff_json;
 use clap::Args;
 use std::path::PathBuf;
-use streamctl_proto::JobSpec;
 use streamctl_proto::v1::{DiffRequest, DiffResponse, FieldChange};
+use streamctl_proto::{JobSpec, count};
 
 /// Of `diff`.
 #[derive(Args, Debug)]
@@ -86,7 +86,7 @@ fn not_compared(error: CliError) -> CliError {
 
 fn as_text(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
     let DiffResponse { job, job_version, epoch, .. } = answer;
-    let mut lines = vec![format!("job {job}, version {job_version}, {epoch} epochs committed")];
+    let mut lines = vec![format!("job {job}, version {job_version}, {} committed", count(epoch, "epoch"))];
     if answer.changes.is_empty() {
         lines.push("nothing would change".to_owned());
         return lines.join("\n");
@@ -137,7 +137,7 @@ fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
         return paint.word(Tone::Bad, &format!("it can not take over: {}", answer.refused));
     }
     if kept > 0 {
-        let text = format!("it can not take over: {kept} of {} changes are refused", answer.changes.len());
+        let text = format!("it can not take over: {kept} of {} refused", count(answer.changes.len(), "change"));
         return paint.word(Tone::Bad, &text);
     }
     format!("it can take over after the last epoch, as version {}: {take_over}", answer.job_version + 1)
@@ -248,7 +248,7 @@ mod tests {
         let expected =
             "source.stream (changed, can not be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
         assert!(text.contains(expected), "{text}");
-        assert!(text.ends_with("it can not take over: 1 of 1 changes are refused\n"), "{text}");
+        assert!(text.ends_with("it can not take over: 1 of 1 change refused\n"), "{text}");
     }
 
     #[tokio::test]

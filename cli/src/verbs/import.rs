@@ -12,11 +12,12 @@ use crate::import::{SCRIPT_BYTES_MAX, nodes, script, write};
 use crate::output::Output;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::catalog::get_job_json;
 use streamctl_engine::storage::Storages;
+
+/// Who may read a job file, as far as the user lets them.
+const FOR_ALL: u32 = 0o666;
 
 /// Makes the job file, and says what could not be carried over.
 pub async fn run(verb: &ImportVerb, aws: &Aws, out: &mut Output) -> Result<(), CliError> {
@@ -99,12 +100,27 @@ fn impossible(what: &str, reason: String) -> CliError {
     CliError::Usage { message: format!("{what} can not be imported: {reason}"), hint }
 }
 
-fn finish(what: &str, flow: Flow, name: &str, args: &ImportArgs, out: &mut Output) -> Result<(), CliError> {
+/// What was set and makes no difference: a slip of the pen, or not needed.
+fn note_unused(flow: &mut Flow, made: &ImportArgs) -> Result<(), CliError> {
+    let asked: Vec<_> = flow.asked.iter().map(String::as_str).collect();
+    let used = match asked.is_empty() {
+        true => "it uses no arguments".to_owned(),
+        false => format!("it uses: {}", asked.join(", ")),
+    };
+    let unused: Vec<_> = arguments(made)?.into_keys().filter(|name| !flow.asked.contains(name)).collect();
+    for name in unused {
+        flow.note(None, format!("--set {name} changes nothing: what is imported does not use it; {used}"));
+    }
+    Ok(())
+}
+
+fn finish(what: &str, mut flow: Flow, name: &str, args: &ImportArgs, out: &mut Output) -> Result<(), CliError> {
     let table = args.catalog.as_deref().map(table_name).transpose()?;
     let name = args.job_name.as_deref().unwrap_or(name);
+    note_unused(&mut flow, args)?;
     let written = write::job_file(flow, name, table).map_err(|reason| impossible(what, reason))?;
     if let Some(path) = &args.to {
-        create(path, &written.toml)?;
+        super::create(path, &written.toml, FOR_ALL, "--to")?;
     }
     let shown = if args.to.is_some() { String::new() } else { written.toml.clone() };
     match out.format() {
@@ -119,21 +135,17 @@ fn finish(what: &str, flow: Flow, name: &str, args: &ImportArgs, out: &mut Outpu
     Ok(())
 }
 
-fn create(path: &Path, text: &str) -> Result<(), CliError> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| CliError::Usage {
-        message: format!("{} can not be written: {error}", path.display()),
-        hint: "name another file with --to: one that is there is not overwritten".into(),
-    })
-}
-
 fn as_json(written: &write::Written) -> Value {
     let note = |note: &Note| json!({"place": note.place, "note": note.text});
     json!({"job_file": written.toml, "notes": written.notes.iter().map(note).collect::<Vec<_>>()})
 }
 
 fn tell(notes: &[Note], out: &mut Output) {
-    out.note(&format!("{} things to look at:", notes.len()));
+    match notes.len() {
+        0 => {}
+        1 => out.note("1 thing to look at:"),
+        several => out.note(&format!("{several} things to look at:")),
+    }
     for note in notes {
         match &note.place {
             Some(place) => out.note(&format!("- {place}: {}", note.text)),
@@ -188,6 +200,19 @@ mod tests {
         let before = std::fs::read_to_string(&to).unwrap();
         let error = import(made(), SCRIPT, Format::Table).0.unwrap_err();
         assert_eq!((error.exit_code(), std::fs::read_to_string(&to).unwrap()), (2, before));
+        assert_eq!(error.to_string(), format!("{} is there already: it is not overwritten", to.display()));
+        assert_eq!(error.hint().unwrap(), "name another file with --to");
+    }
+
+    #[test]
+    fn an_argument_that_nothing_uses_is_told_with_those_that_are_used() {
+        let set = ["s3_bucket=b", "s3_buckett=c"].map(str::to_owned).to_vec();
+        let (result, _, notes) = import(ImportArgs { set, ..Default::default() }, SCRIPT, Format::Table);
+        result.unwrap();
+        let told: Vec<_> = notes.lines().filter(|line| line.contains("changes nothing")).collect();
+        assert_eq!(told.len(), 1, "{notes}");
+        assert!(told[0].starts_with("- --set s3_buckett ") && told[0].contains("it uses: "), "{notes}");
+        assert!(told[0].contains("s3_bucket"), "{notes}");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::output::Output;
 use crate::views::{jobs_text, status_json};
 use streamctl_proto::v1::ListJobsRequest;
 
+/// Said where there is none.
+const NONE: &str = "no jobs yet: start one with `streamctl submit job.toml`";
+
 /// Lists the jobs.
 pub async fn run(args: &ListArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
     let ask = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
@@ -16,5 +19,5 @@ pub async fn run(args: &ListArgs, controller: &Controller, out: &mut Output) -> 
         return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };
     }
     let paint = out.paint();
-    out.either(|| jobs_text(&answer.jobs, paint), || answer.jobs.iter().map(status_json).collect())
+    out.list(&answer.jobs, NONE, |jobs| jobs_text(jobs, paint), |jobs| jobs.iter().map(status_json).collect())
 }

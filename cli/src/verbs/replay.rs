@@ -7,6 +7,7 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::Output;
 use serde_json::json;
+use streamctl_proto::count;
 use streamctl_proto::v1::{ReplayDeadLettersRequest, ReplayDeadLettersResponse};
 
 /// Asks for it, and says what will be replayed and what was before.
@@ -35,16 +36,13 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
 fn text(answer: &ReplayDeadLettersResponse) -> String {
     let ReplayDeadLettersResponse { epochs, records, already, .. } = answer;
     let will = format!("{} of {} will be replayed", count(*records, "dead letter"), count(*epochs, "epoch"));
+    let was = format!("{} {}", count(*already, "epoch"), if *already == 1 { "was" } else { "were" });
     match (epochs, already) {
         (0, 0) => "there are no dead letters in these epochs".to_owned(),
-        (0, _) => format!("nothing to do: {} were replayed already", count(*already, "epoch")),
+        (0, _) => format!("nothing to do: {was} replayed already"),
         (_, 0) => will,
-        _ => format!("{will}; {} were replayed already", count(*already, "epoch")),
+        _ => format!("{will}; {was} replayed already"),
     }
-}
-
-fn count(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn json(answer: &ReplayDeadLettersResponse) -> serde_json::Value {
@@ -63,6 +61,7 @@ mod tests {
         crate::output::tests::documented("dead-letters --replay", &json(&ReplayDeadLettersResponse::default()));
         assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
         assert_eq!(answer(0, 0, 12), "nothing to do: 12 epochs were replayed already");
+        assert_eq!(answer(0, 0, 1), "nothing to do: 1 epoch was replayed already");
         assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");
         assert_eq!(answer(2, 30, 12), "30 dead letters of 2 epochs will be replayed; 12 epochs were replayed already");
     }

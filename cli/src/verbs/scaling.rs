@@ -8,6 +8,7 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::{bytes, milliseconds, percent, time};
+use streamctl_proto::count;
 use streamctl_proto::json::scaling as scaling_json;
 use streamctl_proto::v1::{GetScalingRequest, ScalingDecision, ScalingFigures, ScalingJob, ScalingStatus};
 
@@ -34,7 +35,7 @@ fn text(status: &ScalingStatus, job: Option<&str>) -> String {
             lines.extend([String::new(), jobs_text(&figures.jobs)]);
         }
         if figures.jobs_omitted > 0 {
-            lines.push(format!("and {} jobs that need less", figures.jobs_omitted));
+            lines.push(format!("and {} with less need", count(figures.jobs_omitted, "job")));
         }
     }
     if !status.decisions.is_empty() {
@@ -49,10 +50,7 @@ fn figures_line(figures: &ScalingFigures) -> String {
         time(figures.measured_ms),
         percent(figures.busy_permille),
         percent(figures.busiest_permille),
-        match figures.needed {
-            1 => "1 worker".to_owned(),
-            needed => format!("{needed} workers"),
-        }
+        count(figures.needed, "worker")
     )
 }
 
@@ -153,7 +151,7 @@ pub(crate) mod tests {
             workers: 1,
             min: 1,
             max: 10,
-            doing: "waiting for 1 more workers to come".into(),
+            doing: "waiting for 1 more worker to come".into(),
             figures: Some(figures),
             decisions: vec![began, more],
             active: true,
@@ -172,7 +170,7 @@ pub(crate) mod tests {
         let (_, text) = shown(Some("sales"), Format::Table).await;
         let expected = "\
 workers:    1 there, 2 wanted (from 1 to 10)
-now:        waiting for 1 more workers to come
+now:        waiting for 1 more worker to come
 measured:   2026-11-24T00:45:15Z: 96 % busy, the busiest 96 %; 2 workers would be right
 
 JOB    WORK  NEEDED  READ     COMES IN  ONE WORKER  LAG     PLACES  REMARK

@@ -6,6 +6,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::views::{has_ended, now_line, state, status_json};
 use std::time::Duration;
+use streamctl_proto::count;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest};
 
 /// Between two looks at a job that drains.
@@ -26,7 +27,7 @@ pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> 
         status = brief(&args.job, controller).await?;
     }
     drop(progress);
-    let text = || format!("job {} is {}, {} epochs committed", status.job, state(&status), status.epoch);
+    let text = || format!("job {} is {}, {} committed", status.job, state(&status), count(status.epoch, "epoch"));
     out.either(text, || status_json(&status))?;
     if status.state() == JobState::Failed {
         return Err(CliError::Local { message: status.error, hint: status.hint });

@@ -6,8 +6,6 @@ use crate::error::CliError;
 use crate::output::Output;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use streamctl_engine::security::access::line_for;
 use streamctl_engine::security::{Role, SecurityError, Token};
@@ -33,23 +31,24 @@ pub struct NewArgs {
     pub out: Option<PathBuf>,
 }
 
+/// Who may read a token.
+const FOR_ITS_OWNER: u32 = 0o600;
+
 /// Makes it.
 pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
     let TokenVerb::New(args) = verb;
     let token = Token::generate()?;
     let line = line_for(&args.name, args.role, token.digest())?;
     let path = args.out.clone().unwrap_or_else(|| format!("{}.token", args.name).into());
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let written = written.and_then(|mut file| file.write_all(format!("{}\n", token.reveal()).as_bytes()));
-    written.map_err(|error| CliError::Local {
-        message: format!("{} can not be written: {error}", path.display()),
-        hint: "--out names another file; one that is there is not written over".into(),
-    })?;
+    super::create(&path, &format!("{}\n", token.reveal()), FOR_ITS_OWNER, "--out")?;
     let file = path.display().to_string();
     let json = || json!({"name": args.name, "role": args.role.as_str(), "sha256": token.digest().to_hex(), "file": file, "line": line});
     out.either(|| line.trim_end().to_owned(), json)?;
     out.note(&format!("the token is in {file}: give it to {} (--token-file); it is nowhere else", args.name));
-    out.note("add the lines above to the file that the controllers have as --access: they read it by themselves");
+    // Where standard output goes into a file, nothing of it is to be seen.
+    out.note(
+        "the lines on standard output belong in the file that the controllers have as --access: they read it by themselves",
+    );
     Ok(())
 }
 
@@ -84,7 +83,9 @@ mod tests {
         run(&TokenVerb::New(other), &mut json).unwrap();
         documented("token new", &serde_json::from_str(&told.text()).unwrap());
         let error = run(&verb, &mut out).unwrap_err();
-        assert!(error.hint().unwrap().contains("--out") && error.exit_code() == 1, "{error}");
+        assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (2, "name another file with --out"));
+        assert_eq!(error.to_string(), format!("{} is there already: it is not overwritten", path.display()));
+        assert!(notes.text().contains("standard output") && !notes.text().contains("above"), "{}", notes.text());
         let bad = NewArgs { name: "a b".into(), role: Role::View, out: Some(path.clone()) };
         assert_eq!(run(&TokenVerb::New(bad), &mut out).unwrap_err().exit_code(), 2);
         assert_eq!(Token::parse(&std::fs::read_to_string(&path).unwrap()).unwrap(), token, "it was not written over");

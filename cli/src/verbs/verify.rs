@@ -13,10 +13,10 @@ use crate::views::bytes;
 use futures::{Stream, TryStreamExt};
 use serde_json::{Value, json};
 use streamctl_controller::verify::Events;
-use streamctl_proto::JobSpec;
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::v1::verify_finding::Severity;
 use streamctl_proto::v1::{VerifyEvent, VerifyFinding, VerifyProgress, VerifyRequest, VerifySummary};
+use streamctl_proto::{JobSpec, count};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -106,7 +106,7 @@ async fn show(
 
 fn progress_line(progress: &VerifyProgress) -> String {
     let VerifyProgress { objects, doing, .. } = progress;
-    format!("epochs, {objects} objects: {doing}")
+    format!("epochs, {}: {doing}", count(*objects, "object"))
 }
 
 /// `object_missing`, from `KIND_OBJECT_MISSING`.
@@ -146,7 +146,7 @@ fn finding_text(finding: &VerifyFinding) -> String {
 fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     let mut lines: Vec<String> = findings.iter().map(finding_text).collect();
     if summary.findings_unsent > 0 {
-        lines.push(format!("and {} more findings", summary.findings_unsent));
+        lines.push(format!("and {}", count(summary.findings_unsent, "more finding")));
     }
     if !lines.is_empty() {
         lines.push(String::new());
@@ -155,12 +155,16 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     let counts = summary.counts.unwrap_or_default();
     line("job", summary.job.clone());
     line("epochs", format!("{} of {} to {}", summary.epochs, summary.from, summary.to));
-    line("ranges", format!("{} of {} shards", summary.ranges, summary.shards));
+    line("ranges", format!("{} of {}", summary.ranges, count(summary.shards, "shard")));
     line(
         "records",
         format!(
-            "{} in = {} decoded + {} dead; {} rows out, {} unmatched",
-            counts.rows_in, counts.rows_decoded, counts.rows_dead, counts.rows_out, counts.rows_unmatched
+            "{} in = {} decoded + {} dead; {} out, {} unmatched",
+            counts.rows_in,
+            counts.rows_decoded,
+            counts.rows_dead,
+            count(counts.rows_out, "row"),
+            counts.rows_unmatched
         ),
     );
     let VerifySummary { objects, objects_read, foreign_objects, .. } = summary;
@@ -168,12 +172,15 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     line(
         "listing",
         match summary.listed {
-            true => format!("compared with every manifest; {foreign_objects} objects of others"),
+            true => format!("compared with every manifest; {} of others", count(*foreign_objects, "object")),
             false => "not compared".to_owned(),
         },
     );
     if summary.replayed > 0 {
-        line("replayed", format!("{} epochs, {} rows and dead letters", summary.replayed, summary.rows_replayed));
+        line(
+            "replayed",
+            format!("{}, {} rows and dead letters", count(summary.replayed, "epoch"), summary.rows_replayed),
+        );
     }
     line("verdict", verdict(summary).to_owned());
     lines.join("\n")

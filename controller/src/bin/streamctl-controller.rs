@@ -1,6 +1,5 @@
 //! The controller's program: settings, build, run, drain.
 
-use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,13 +14,12 @@ use streamctl_controller::store::{
     EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store, StoreError,
 };
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended};
+use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::security::tls::Pair;
 use streamctl_engine::security::{Dialer, SecurityFlags};
 use streamctl_engine::storage::Storages;
-use tokio::net::TcpListener;
 
 /// The control plane of streamctl: assigns shards to workers and commits their windows.
 ///
@@ -127,10 +125,6 @@ fn with_hint(error: StoreError) -> anyhow::Error {
         StoreError::Refused { reason, hint } => anyhow::anyhow!("{reason}\n  hint: {hint}"),
         StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => error.into(),
     }
-}
-
-async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} can not be listened on"))
 }
 
 async fn open(

@@ -5,10 +5,11 @@
 
 use super::State as Shared;
 use crate::leading::Who;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,15 +24,36 @@ pub const EPOCHS_SHOWN_MAX: u32 = 200;
 /// Epochs when the request does not say how many.
 const EPOCHS_SHOWN: u32 = 20;
 
+/// Where all of it is.
+const ROOT: &str = "/api/v1";
+/// What there is, for who asks for something else.
+const PATHS: &str = "there are /cluster, /jobs, /jobs/JOB, /jobs/JOB/epochs, /workers and /scaling below /api/v1";
+
 pub(super) fn routes() -> Router<Shared> {
-    Router::new()
+    let routes = Router::new()
         .route("/cluster", get(cluster))
         .route("/jobs", get(jobs))
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/epochs", get(epochs))
         .route("/workers", get(workers))
-        .route("/scaling", get(scaling))
-        .fallback(async || Refused(Status::not_found("there is no such path below /api/v1")))
+        .route("/scaling", get(scaling));
+    below_root(routes)
+}
+
+/// The paths where they belong; whatever else is asked for there is refused in the same form.
+fn below_root<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    let routes = routes.fallback(nothing).method_not_allowed_fallback(only_read);
+    // Nesting leaves out the root with a slash.
+    Router::new().nest(ROOT, routes).route(&format!("{ROOT}/"), any(nothing))
+}
+
+async fn nothing() -> Refused {
+    Refused(Status::not_found(format!("there is no such path in the API\n  hint: {PATHS}")))
+}
+
+async fn only_read() -> Response {
+    let told = json!({ "error": "the API is read-only", "hint": "ask with GET; `streamctl` and gRPC change jobs" });
+    (StatusCode::METHOD_NOT_ALLOWED, Json(told)).into_response()
 }
 
 /// Who answers, and who leads.
@@ -76,6 +98,8 @@ fn keep_farthest(shards: &mut Vec<v1::ShardStatus>) -> usize {
 struct Wanted {
     #[serde(default)]
     from: u64,
+    #[serde(default)]
+    to: u64,
     limit: Option<u32>,
 }
 
@@ -83,11 +107,15 @@ async fn epochs(
     State(shared): State<Shared>,
     by: Asked,
     Path(job): Path<String>,
-    Query(wanted): Query<Wanted>,
+    query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Refused> {
+    let Query(wanted) = query.map_err(|refused| {
+        let hint = "from, to and limit are numbers";
+        Status::invalid_argument(format!("{}\n  hint: {hint}", refused.body_text()))
+    })?;
     let _room = shared.epoch_reads.acquire().await;
     let limit = wanted.limit.unwrap_or(EPOCHS_SHOWN).clamp(1, EPOCHS_SHOWN_MAX);
-    let answer = shared.ask.epochs(&by, v1::ListEpochsRequest { job, from: wanted.from, limit }).await?;
+    let answer = shared.ask.epochs(&by, v1::ListEpochsRequest { job, from: wanted.from, limit, to: wanted.to }).await?;
     Ok(Json(json!({ "epochs": answer.epochs.iter().map(names::epoch).collect::<Vec<_>>() })))
 }
 
@@ -127,6 +155,7 @@ impl IntoResponse for Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[test]
     fn of_too_many_shards_those_that_are_farthest_behind_are_shown() {
@@ -142,6 +171,35 @@ mod tests {
         assert_eq!(shards.last().unwrap().shard, "s-09999");
         let mut few: Vec<_> = (0..3).rev().map(shard).collect();
         assert_eq!((keep_farthest(&mut few), few[0].shard.as_str()), (0, "s-00002"), "few are left as they are");
+    }
+
+    async fn asked(address: std::net::SocketAddr, request: &str) -> (String, Value) {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(format!("{request} {head}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("{request}: {answer}"));
+        (head.split(' ').nth(1).unwrap().to_owned(), body)
+    }
+
+    #[tokio::test]
+    async fn whatever_is_not_there_is_refused_as_json() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let pages = Router::new().route("/", get(async || "a page"));
+        let one = Router::new().route("/jobs", get(async || Json(json!({"jobs": []}))));
+        let app = pages.merge(below_root(one)).merge(Router::new().route("/metrics", get(async || "figures")));
+        tokio::spawn(streamctl_engine::http::serve(listener, app, std::future::pending()));
+        assert_eq!(asked(address, "GET /api/v1/jobs").await.1, json!({"jobs": []}));
+        for path in ["/api/v1", "/api/v1/", "/api/v1/job", "/api/v1/jobs/", "/api/v1/a/b/c"] {
+            let (code, told) = asked(address, &format!("GET {path}")).await;
+            assert_eq!(code, "404", "{path}");
+            assert!(told["hint"].as_str().unwrap().contains("/jobs/JOB/epochs"), "{path}: {told}");
+        }
+        let (code, told) = asked(address, "POST /api/v1/jobs").await;
+        assert_eq!((code.as_str(), &told["error"]), ("405", &json!("the API is read-only")));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub fn router(shown: Shown) -> Router {
     let state = State { me, leader: leader.clone(), ask: Ask::new(jobs, dialer, tls), clock, epoch_reads };
     let api = api::routes().with_state(state);
     let figures = Router::new().route("/metrics", get(figures)).with_state((metrics, leader, beside));
-    page::routes().nest("/api/v1", api).merge(figures).merge(health(ready))
+    page::routes().merge(api).merge(figures).merge(health(ready))
 }
 
 type Figures = (Metrics, Leader, Option<MoreFigures>);

@@ -161,7 +161,7 @@ impl Metrics {
         delay.observe(seconds(now_ms - manifest.window.end_ms));
         let last =
             ("commit and publish", u64::try_from(now_ms - manifest.created_ms).unwrap_or(0).saturating_mul(1_000));
-        for (stage, micros) in waits_named(&manifest.stages).into_iter().chain([last]) {
+        for (stage, micros) in waits_named(&manifest.stages).chain([last]) {
             sums.waits.get_or_create(&WAITS.with([&job, stage])).observe(micros as f64 / 1e6);
         }
         let bytes: u64 = manifest.objects.iter().map(|object| object.staged.size).sum();

@@ -22,7 +22,7 @@ use measure::{Measured, Unmeasured, measure};
 use need::{fewer_workers_for, fullest, workers_for};
 use seen::Seen;
 use std::collections::{BTreeSet, VecDeque};
-use streamctl_proto::{Term, WorkerId};
+use streamctl_proto::{Term, WorkerId, count};
 
 /// Measurements without a move in between that must agree before more workers are asked for.
 const AGREEING: u32 = 2;
@@ -129,7 +129,7 @@ impl Scaler {
             let nobody = there == 0 && self.active;
             self.disturb(now, if nobody { "no worker is there" } else { "waiting until shards have moved" });
         } else if let Some(missing) = self.missing(now, there) {
-            self.disturb(now, &format!("waiting for {missing} more workers to come"));
+            self.disturb(now, &format!("waiting for {} to come", count(missing, "more worker")));
         } else {
             self.measure_on(now, seen, there);
         }
@@ -142,7 +142,7 @@ impl Scaler {
         }
         let (low, high) = self.limits();
         let to = there.clamp(low, high);
-        let reason = format!("a leader began, {there} workers are there");
+        let reason = format!("a leader began with {}", count(there, "worker"));
         self.decide(now, to, there, reason, None);
     }
 
@@ -280,7 +280,7 @@ impl Scaler {
 
     fn decide(&mut self, now: i64, to: u32, workers: u32, reason: String, figures: Option<Figures>) {
         let from = self.desired.unwrap_or(to);
-        self.doing = format!("{to} workers are asked for");
+        self.doing = format!("asking for {}", count(to, "worker"));
         self.log.note(Decision { at_ms: now, term: self.term, from, to, workers, reason, figures });
         (self.desired, self.changed_ms, self.short_since_ms) = (Some(to), now, None);
         // What was wanted for more workers is answered; the next wish is measured anew.
@@ -293,19 +293,22 @@ impl Scaler {
     fn words(&self, now: i64, desired: u32, wish: u32, high: u32, measured: &Measured) -> String {
         if wish > desired && desired >= high {
             let (_, max) = self.limits();
-            return format!("{wish} workers would be needed; --workers-max allows {max}");
+            return format!("{} would be needed; --workers-max allows {max}", count(wish, "worker"));
         }
         if let Some((name, job)) = measured.jobs.iter().find(|(_, job)| job.short_of_places) {
-            return format!("{name} has more to read than {} workers can, and no more shards for others", job.places);
+            return format!(
+                "{name} has more to read than {} can, and no more shards for others",
+                count(job.places, "worker")
+            );
         }
         if wish > desired {
-            return format!("{wish} workers seem to be needed; asked for when the next measurement agrees");
+            return format!("{} may be needed; asked for when the next measurement agrees", count(wish, "worker"));
         }
         if wish < desired {
             let left_ms = (self.changed_ms.max(self.began_ms) + self.in_after_ms() - now).max(0);
             return format!(
-                "{} workers would do; fewer are asked for when that is so for {}{}",
-                wish,
+                "{} would do; fewer are asked for when that is so for {}{}",
+                count(wish, "worker"),
                 seconds(self.in_after_ms()),
                 if left_ms > 0 { format!(", {} from now at the earliest", seconds(left_ms)) } else { String::new() }
             );

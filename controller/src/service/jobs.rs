@@ -119,7 +119,9 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::ListEpochsResponse>, Status> {
         let request = request.into_inner();
         let limit = if request.limit == 0 { EPOCHS_DEFAULT } else { request.limit.min(EPOCHS_MAX) };
-        let epochs = self.epochs(name(&request.job)?, request.from, u64::from(limit)).await?;
+        let job = name(&request.job)?;
+        check_range(request.from, request.to)?;
+        let epochs = self.epochs(job, request.from, request.to, u64::from(limit)).await?;
         Ok(Response::new(v1::ListEpochsResponse { epochs }))
     }
 
@@ -189,21 +191,20 @@ impl JobsService {
         found.await?.ok_or_else(|| not_found(job))
     }
 
-    async fn epochs(&self, job: JobName, from: u64, limit: u64) -> Result<Vec<v1::EpochSummary>, Status> {
+    async fn epochs(&self, job: JobName, from: u64, to: u64, limit: u64) -> Result<Vec<v1::EpochSummary>, Status> {
         let (resolved, head, published) = self.head(&job).await?;
         let Some(head) = head else { return Ok(vec![]) };
-        let first = if from == 0 { head.epoch.0.saturating_sub(limit - 1).max(1) } else { from };
+        let epochs = epochs_wanted(from, to, limit, head.epoch.0);
+        let first = *epochs.start();
         let asked = job.clone();
         let recent = self.leader.handle()?.ask(move |core| core.recent_epochs(&asked)).await?;
         let in_memory = recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
         let mut all = recent;
         if !in_memory {
-            let last = first.saturating_add(limit - 1);
-            let manifests = self.manifests(&resolved, &head, first..=last).await?;
+            let manifests = self.manifests(&resolved, &head, epochs.clone()).await?;
             all = manifests.iter().map(|manifest| crate::core::status::summary_of(manifest, published)).collect();
         }
-        let wanted = all.into_iter().filter(|epoch| epoch.epoch >= first);
-        Ok(wanted.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
+        Ok(all.into_iter().filter(|epoch| epochs.contains(&epoch.epoch)).collect())
     }
 
     /// The manifests of these epochs, oldest first.
@@ -216,6 +217,24 @@ impl JobsService {
         let read = self.history.read(job, head, epochs).await;
         read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))
     }
+}
+
+/// The epochs that are listed: those from `from` on, or the newest ones, none behind `to`; 0 says nothing of either.
+fn epochs_wanted(from: u64, to: u64, limit: u64, head: u64) -> RangeInclusive<u64> {
+    let end = if to == 0 { head } else { to.min(head) };
+    match from {
+        0 => end.saturating_sub(limit - 1).max(1)..=end,
+        from => from..=end.min(from.saturating_add(limit - 1)),
+    }
+}
+
+fn check_range(from: u64, to: u64) -> Result<(), Status> {
+    if to == 0 || from <= to {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "the last epoch wanted, {to}, is before the first one, {from}\n  hint: epochs are listed from the older to the newer one"
+    )))
 }
 
 pub(super) fn name(text: &str) -> Result<JobName, Status> {
@@ -280,6 +299,27 @@ fn until_error<T: Send + Sync>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epochs_are_listed_from_the_first_wanted_or_the_newest_and_none_behind_the_last() {
+        for (from, to, expected) in [
+            (0, 0, 6..=10),
+            (3, 0, 3..=7),
+            (8, 0, 8..=10),
+            (0, 8, 4..=8),
+            (0, 3, 1..=3),
+            (0, 99, 6..=10),
+            (3, 5, 3..=5),
+            (3, 9, 3..=7),
+            (9, 99, 9..=10),
+            (7, 7, 7..=7),
+        ] {
+            assert_eq!(epochs_wanted(from, to, 5, 10), expected, "{from} {to}");
+        }
+        assert!(epochs_wanted(11, 0, 5, 10).is_empty());
+        assert!(check_range(3, 3).is_ok() && check_range(3, 0).is_ok() && check_range(0, 3).is_ok());
+        assert!(check_range(4, 3).unwrap_err().message().contains("hint: "));
+    }
 
     #[test]
     fn a_folder_of_this_machine_is_named_by_who_is_on_it() {

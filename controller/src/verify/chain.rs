@@ -9,7 +9,7 @@ use crate::core::is_dead_letters;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::report::ObjectKind;
-use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId};
+use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId, count};
 
 /// Walks a job's manifests from the last one wanted back to the first.
 pub struct Chain<'j> {
@@ -142,14 +142,20 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
             let Counts { rows_in, rows_decoded, rows_dead, .. } = counts;
             tell(
                 task.to_string(),
-                format!("{rows_in} records in are not {rows_decoded} rows and {rows_dead} dead letters"),
+                format!(
+                    "{} in are not {} and {}",
+                    count(rows_in, "record"),
+                    count(rows_decoded, "row"),
+                    count(rows_dead, "dead letter")
+                ),
             );
         }
         let records: u64 = ranges.values().map(|range| range.records).sum();
         let bytes: u64 = ranges.values().map(|range| range.bytes).sum();
         if (records, bytes) != (counts.rows_in, counts.bytes_in) {
             let Counts { rows_in, bytes_in, .. } = counts;
-            let text = format!("its ranges have {records} records of {bytes} bytes, it counts {rows_in} of {bytes_in}");
+            let (records, bytes) = (count(records, "record"), count(bytes, "byte"));
+            let text = format!("its ranges have {records} of {bytes}, it counts {rows_in} of {bytes_in}");
             tell(task.to_string(), text);
         }
     }
@@ -179,8 +185,10 @@ fn objects(manifest: &Manifest) -> Vec<Finding> {
     let judge = |task: TaskId| {
         let of = |map: &BTreeMap<TaskId, (u64, u64)>| map.get(&task).copied().unwrap_or_default();
         let ((data, dead), (rows_out, rows_dead)) = (of(&rows), of(&counted));
-        let text =
-            || format!("its objects hold {data} rows and {dead} dead letters, it counts {rows_out} and {rows_dead}");
+        let text = || {
+            let (data, dead) = (count(data, "row"), count(dead, "dead letter"));
+            format!("its objects hold {data} and {dead}, it counts {rows_out} and {rows_dead}")
+        };
         let differs = (data, dead) != (rows_out, rows_dead);
         differs.then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
     };

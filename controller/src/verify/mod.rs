@@ -101,13 +101,22 @@ impl Wanted {
         let from = request.from.max(1);
         let to = if request.to == 0 { head } else { request.to };
         let refused = |text: String| Err(Status::invalid_argument(text));
-        if to > head {
-            return refused(format!("the last committed epoch is {head}, not {to}"));
+        let job = &stored.job.spec.name;
+        let missing = |epoch: u64| {
+            let there = match head {
+                0 => "none is committed yet".to_owned(),
+                head => format!("epochs 1 to {head} are committed"),
+            };
+            Err(Status::not_found(format!("job {job} has no epoch {epoch}\n  hint: {there}")))
+        };
+        let replay: BTreeSet<u64> = request.replay.iter().copied().collect();
+        let named = [request.from, request.to].into_iter().filter(|epoch| *epoch > 0).chain(replay.iter().copied());
+        if let Some(epoch) = named.into_iter().find(|epoch| !(1..=head).contains(epoch)) {
+            return missing(epoch);
         }
         if from > to && request.from > 0 {
-            return refused(format!("there is no epoch from {from} to {to}"));
+            return refused(format!("the last epoch to verify, {to}, is before the first one, {from}"));
         }
-        let replay: BTreeSet<u64> = request.replay.iter().copied().collect();
         if let Some(epoch) = replay.iter().find(|epoch| !(from..=to).contains(epoch)) {
             return refused(format!("epoch {epoch} can not be replayed: epochs {from} to {to} are verified"));
         }

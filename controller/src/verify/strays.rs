@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use streamctl_engine::storage::{Storages, made_for_job};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{JobName, JobSpec, describe};
+use streamctl_proto::{JobName, JobSpec, count, describe};
 
 /// Objects of a job whose names are compared with a listing: about 130 MiB.
 pub const NAMES_MAX: usize = 4_000_000;
@@ -103,7 +103,12 @@ pub fn findings(listed: &Listed) -> Vec<Finding> {
     };
     let mut found: Vec<Finding> = listed.strays.iter().map(stray).collect();
     if listed.more > 0 {
-        found.push(Finding::new(Kind::ObjectStray, 0, "", format!("and {} more objects like these", listed.more)));
+        found.push(Finding::new(
+            Kind::ObjectStray,
+            0,
+            "",
+            format!("and {} like these", count(listed.more, "more object")),
+        ));
     }
     found
 }

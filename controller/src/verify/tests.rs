@@ -328,9 +328,12 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
     use tonic::Code::{InvalidArgument, NotFound};
     assert_eq!(ask(v1::VerifyRequest { job: "other".into(), ..Default::default() }).await, NotFound);
     assert_eq!(ask(v1::VerifyRequest { job: "../x".into(), ..Default::default() }).await, InvalidArgument);
-    assert_eq!(ask(v1::VerifyRequest { job: job(), to: 4, ..Default::default() }).await, InvalidArgument);
+    assert_eq!(ask(v1::VerifyRequest { job: job(), to: 4, ..Default::default() }).await, NotFound);
     assert_eq!(ask(v1::VerifyRequest { job: job(), from: 3, to: 2, ..Default::default() }).await, InvalidArgument);
-    assert_eq!(ask(v1::VerifyRequest { job: job(), replay: vec![4], ..Default::default() }).await, InvalidArgument);
+    assert_eq!(ask(v1::VerifyRequest { job: job(), replay: vec![4], ..Default::default() }).await, NotFound);
+    let missing = v1::VerifyRequest { job: job(), replay: vec![999], ..Default::default() };
+    let refused = scene.verifier().verify(&missing).await.err().unwrap();
+    assert_eq!(refused.message(), "job sales has no epoch 999\n  hint: epochs 1 to 3 are committed");
     let outside = v1::VerifyRequest { job: job(), to: 2, replay: vec![3], ..Default::default() };
     assert_eq!(ask(outside).await, InvalidArgument);
 }

@@ -3,7 +3,7 @@
 //! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling. Does not own: time-outs
 //! and windows (who dials). Rule: a token goes to nobody over a line that others can read.
 
-use super::fate::{Fate, Watched};
+use super::fate::{Fate, SPEAKS_TLS, Watched};
 use super::files::Reloading;
 use super::gate::Asked;
 use super::tls::{self, ClientTls};
@@ -30,6 +30,7 @@ use tonic::transport::{Channel, Endpoint};
 /// What a line is made of.
 struct Prepared {
     endpoint: Endpoint,
+    /// Connects with TLS; none: plain.
     secured: Option<Secured>,
     token: Option<HeaderValue>,
     fate: Fate,
@@ -109,7 +110,7 @@ impl Dialer {
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector_lazy(secured),
-            None => endpoint.connect_lazy(),
+            None => endpoint.connect_with_connector_lazy(Plain(fate.clone())),
         };
         Ok(Line { channel, token, fate })
     }
@@ -123,7 +124,7 @@ impl Dialer {
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector(secured).await,
-            None => endpoint.connect().await,
+            None => endpoint.connect_with_connector(Plain(fate.clone())).await,
         };
         let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
         Ok(Line { channel, token, fate })
@@ -264,7 +265,8 @@ pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
         ),
         ("UnknownCA", "it does not know who signed this certificate"),
         ("Expired", "a certificate is past its time: replace it"),
-        ("InvalidContentType", "it does not speak TLS: write http:// if it is meant to be so"),
+        ("InvalidContentType", "it does not speak TLS there: write http:// if it is meant to be so"),
+        (SPEAKS_TLS, "write https:// instead of http://"),
     ];
     hints.into_iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| hint)
 }
@@ -305,12 +307,35 @@ impl Service<Uri> for Secured {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (config, name, fate) = (self.trust.now(), self.name.clone(), self.fate.clone());
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-            stream.set_nodelay(true)?;
+            let stream = connected(&uri, 443).await?;
             Ok(TokioIo::new(fate.watch(TlsConnector::from(config).connect(name, stream).await?)))
         })
     }
+}
+
+/// Connects without TLS, and hears when the other side speaks it.
+struct Plain(Fate);
+
+impl Service<Uri> for Plain {
+    type Response = TokioIo<Watched<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let fate = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(fate.watch_plain(connected(&uri, 80).await?))) })
+    }
+}
+
+async fn connected(uri: &Uri, port: u16) -> std::io::Result<TcpStream> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(port))).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Line {

@@ -1,4 +1,4 @@
-//! What ended a connection, in the words of who ended it.
+//! What ended a connection, in the words of who ended it, and whether it speaks what was expected of it.
 //!
 //! Owns: listening for it. Does not own: connecting ([`super::dial`]).
 //! Rule: with TLS 1.3 a dialler is told that it was not let in after it believes to be connected, and a call that was not
@@ -10,6 +10,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a plain connection begins with where the other side speaks TLS and did not understand what was said: an alert, of
+/// whatever version. HTTP/2 begins with the length of its settings, whose first byte is 0.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+/// What is told then.
+pub(super) const SPEAKS_TLS: &str = "it speaks TLS there";
 
 /// Why the newest connection of a line ended, as far as it is about trust.
 #[derive(Clone, Default)]
@@ -24,7 +30,12 @@ impl Fate {
     /// A connection of which nothing is known yet.
     pub fn watch<S>(&self, stream: S) -> Watched<S> {
         self.set(None);
-        Watched { stream, fate: self.clone() }
+        Watched { stream, fate: self.clone(), unread: false }
+    }
+
+    /// The same without TLS: its first words are looked at.
+    pub fn watch_plain<S>(&self, stream: S) -> Watched<S> {
+        Watched { unread: true, ..self.watch(stream) }
     }
 
     fn set(&self, words: Option<String>) {
@@ -46,6 +57,8 @@ impl Fate {
 pub struct Watched<S> {
     stream: S,
     fate: Fate,
+    /// It is plain, and said nothing yet.
+    unread: bool,
 }
 
 #[cfg(test)]
@@ -62,7 +75,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let said = &buffer.filled()[before..];
+        if self.unread && !said.is_empty() {
+            self.unread = false;
+            if said.starts_with(&TLS_ALERT) {
+                self.fate.set(Some(SPEAKS_TLS.to_owned()));
+            }
+        }
         self.fate.heard(result)
     }
 }

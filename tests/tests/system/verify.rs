@@ -237,8 +237,8 @@ fn what_can_not_be_verified_is_no_finding() {
     let missing = root.path().join("no-such-state");
     assert_eq!(verify(&["--state", missing.to_str().unwrap()]), Some(5));
     assert!(!missing.exists(), "a verification makes nothing");
-    assert_eq!(verify(&["--replay", "999"]), Some(2));
-    assert_eq!(verify(&["--to", "999"]), Some(2));
+    assert_eq!(verify(&["--replay", "999"]), Some(3));
+    assert_eq!(verify(&["--to", "999"]), Some(3));
     let lookups = run.folder.join("checkpoint/sales/lookups");
     std::fs::rename(&lookups, run.folder.join("away")).unwrap();
     assert_eq!(verify(&[]), Some(0));

@@ -1,18 +1,16 @@
 //! The worker's program: settings, build, run, hand back.
 
-use anyhow::Context;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended};
+use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Doors, Parts};
-use tokio::net::TcpListener;
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -109,8 +107,4 @@ async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> 
     traces.close();
     tracing::info!("worker stopped");
     Ok(())
-}
-
-async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} can not be listened on"))
 }

@@ -394,7 +394,9 @@ impl Task {
         let Some(open) = self.windows.get_mut(&window) else { return false };
         let State::Open { lookups, .. } = &mut open.state else { return false };
         open.times.closed = Some(now());
-        let closed = Closed::now(window, self.parts.context.sources.now_ms());
+        let context = &self.parts.context;
+        let live = context.job.spec.source.kind.arrives_as_it_says();
+        let closed = Closed::now(window, live.then(|| context.sources.now_ms()));
         open.state = State::Closing { lookups: std::mem::take(lookups), closed, done: None };
         true
     }

@@ -18,15 +18,20 @@ use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Window
 #[derive(Clone, Copy)]
 pub(super) struct Closed {
     at: Instant,
-    /// How long after that end.
+    /// How long after that end; 0: the window's time is not that of the clock.
     after_us: u64,
 }
 
 impl Closed {
-    /// At this moment, which the wall clock calls `now_ms`.
-    pub(super) fn now(window: Window, now_ms: i64) -> Self {
-        let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
-        Self { at: Instant::now(), after_us: after_ms.saturating_mul(1_000) }
+    /// At this moment, which the wall clock calls `now_ms`; `None`: windows are of times that say nothing of when their
+    /// records could be read.
+    pub(super) fn now(window: Window, now_ms: Option<i64>) -> Self {
+        let after_us = |now_ms: i64| {
+            let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
+            // 0 says that it was not measured.
+            after_ms.saturating_mul(1_000).max(1)
+        };
+        Self { at: Instant::now(), after_us: now_ms.map_or(0, after_us) }
     }
 
     /// What the window waited for since, stage by stage.

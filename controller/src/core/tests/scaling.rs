@@ -46,7 +46,7 @@ fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_part_is_told() {
     story.is_too_much(&mut load, 50);
     let status = story.scaling();
     assert_eq!((status.desired, status.workers, status.active), (Some(2), 1, true), "{status:#?}");
-    assert!(status.doing.contains("1 more workers"), "{}", status.doing);
+    assert!(status.doing.contains("1 more worker to come"), "{}", status.doing);
     let numbers: Vec<_> = status.decisions.iter().map(|decision| (decision.from, decision.to)).collect();
     assert_eq!(numbers, [(1, 1), (1, 2)]);
     let part = &status.decisions[1].figures.as_ref().unwrap().jobs[0];

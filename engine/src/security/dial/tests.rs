@@ -135,6 +135,32 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
 }
 
 #[tokio::test]
+async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_address_to_write() {
+    let authority = Authority::new();
+    let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
+    let (secured, _connections) = listening(&tls).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder().add_routes(tonic::service::Routes::default());
+    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    let asked = async |url: String| {
+        let line = match authority.dialer(None).connect(&url, |endpoint| endpoint).await {
+            Ok(line) => line,
+            Err(status) => return status.message().to_owned(),
+        };
+        cause_of(JobsClient::new(line).list_jobs(ListJobsRequest::default()).await.unwrap_err()).message().to_owned()
+    };
+    assert_eq!(
+        asked(format!("http://{secured}")).await,
+        "it speaks TLS there\n  hint: write https:// instead of http://"
+    );
+    let told = asked(format!("https://{plain}")).await;
+    assert!(told.contains("it does not speak TLS there: write http://"), "{told}");
+    // Plainly to a plain one, and the other way round.
+    assert!(!asked(format!("http://{plain}")).await.contains("TLS"));
+}
+
+#[tokio::test]
 async fn who_does_not_shake_hands_is_gone_and_holds_up_nobody() {
     let authority = Authority::new();
     let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
