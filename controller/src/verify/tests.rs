@@ -469,7 +469,7 @@ async fn a_version_that_is_gone_or_another_is_named_once_and_what_hangs_on_it_is
         }
         let (found, summary) = scene.verify().await;
         let kinds: Vec<_> = found.iter().map(|(kind, epoch, _)| (*kind, *epoch)).collect();
-        // Version 2 names version 1, which can not be found without it.
+        // Version 2 names version 1, which cannot be found without it.
         assert_eq!(kinds, [(Kind::JobVersion, 4), (Kind::JobVersion, 2), (Kind::NotChecked, 0)], "{changed}");
         assert_eq!((summary.epochs, summary.listed), (6, false));
     }

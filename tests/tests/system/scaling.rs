@@ -1,4 +1,4 @@
-//! An autoscaler that follows the controllers: more workers while one can not keep up, fewer when that is over, and
+//! An autoscaler that follows the controllers: more workers while one cannot keep up, fewer when that is over, and
 //! nothing is lost by it.
 //!
 //! Owns: a follower of KEDA's contract that starts and stops worker processes. Does not own: KEDA, Kubernetes.

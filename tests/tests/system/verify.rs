@@ -242,7 +242,7 @@ fn what_can_not_be_verified_is_no_finding() {
     let lookups = run.folder.join("checkpoint/sales/lookups");
     std::fs::rename(&lookups, run.folder.join("away")).unwrap();
     assert_eq!(verify(&[]), Some(0));
-    assert_eq!(verify(&["--replay", "1"]), Some(5), "without its lookup an epoch can not be replayed");
+    assert_eq!(verify(&["--replay", "1"]), Some(5), "without its lookup an epoch cannot be replayed");
 }
 
 fn file_name(path: &Path) -> &str {

@@ -163,7 +163,7 @@ async fn an_object_that_can_not_be_read_back_is_named() {
         let location = first(&manifest, ObjectKind::Data);
         bed.storage.put(&location, "PAR1 or gzip, it is neither");
         let EpochOutcome::Failed { reason, .. } = verify(&bed, &manifest).await else { panic!("{format:?}") };
-        assert!(reason.starts_with(&format!("{location} can not be read back")), "{reason}");
+        assert!(reason.starts_with(&format!("{location} cannot be read back")), "{reason}");
     }
 }
 
