@@ -43,6 +43,13 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 /// A line that stands this long was a good one: the next is dialled without a wait. Shorter ones are dialled ever more
 /// slowly, such as those of two workers of one name that take the line from each other.
 const GOOD_LINE: Duration = Duration::from_secs(5);
+/// Patience with a controller that has just fallen silent, where there are others: one of them may lead already, and
+/// takes over what runs only for a short time.
+const SILENT_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait between two rounds meanwhile.
+const SILENT_WAIT_MAX: Duration = Duration::from_millis(300);
+/// So long is it that impatient: by then another leads, or nobody can. A slow line must not be given up for ever.
+const SILENT_FOR_MAX: Duration = Duration::from_secs(10);
 /// Between two heartbeats until the controller names its own.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -87,6 +94,12 @@ struct Session {
     busy: Sampler,
 }
 
+/// A controller whose line broke, until one answers.
+struct Silent {
+    address: String,
+    since: tokio::time::Instant,
+}
+
 /// Why a line ended.
 enum LineEnd {
     Broken(String),
@@ -111,19 +124,23 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     let mut told = None;
+    let mut silent: Option<Silent> = None;
     tokio::pin!(stop);
     loop {
         for address in std::mem::take(&mut next) {
+            let fell = silent.as_ref().is_some_and(|silent| silent.address == address);
+            let patience = if fell && session.hurries(silent.as_ref()) { SILENT_DIAL_TIMEOUT } else { Duration::MAX };
             let connected = tokio::select! {
                 biased;
                 // Without a line there is nobody to hand shards back to.
                 () = &mut stop => return,
-                connected = session.connect(&address) => connected,
+                connected = session.connect(&address, patience) => connected,
             };
             let began = tokio::time::Instant::now();
             let joined = connected.is_ok();
             let end = match connected {
                 Ok(incoming) => {
+                    silent = None;
                     session.world.meter.set_connected(true);
                     session.talk(incoming, stop.as_mut()).await
                 }
@@ -137,10 +154,18 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
             match end {
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
-                    next = vec![like(&address, &leader)];
-                    break;
+                    let leader = like(&address, &leader);
+                    // Who stands by may not know yet that the leader has fallen silent: it is the last of this round.
+                    let is_last = session.settings.controllers.contains(&leader);
+                    if !(is_last && silent.as_ref().is_some_and(|silent| silent.address == leader)) {
+                        next = vec![leader];
+                        break;
+                    }
                 }
                 LineEnd::Broken(reason) => {
+                    if joined {
+                        silent = Some(Silent { address: address.clone(), since: tokio::time::Instant::now() });
+                    }
                     // What has a hint will not go away by itself: it is told once, and again when it is another.
                     if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
                         tracing::error!(address, reason, "this controller does not take this worker");
@@ -150,31 +175,43 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
                     } else {
                         tracing::debug!(address, reason, "no line to this controller");
                     }
+                    if joined {
+                        break;
+                    }
                 }
             }
         }
         if next.is_empty() {
             next.clone_from(&session.settings.controllers);
+            next.sort_by_key(|address| silent.as_ref().is_some_and(|silent| silent.address == *address));
         }
         tokio::select! {
             biased;
             () = &mut stop => return,
             () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
         }
-        wait = (wait * 2).min(DIAL_WAIT_MAX);
+        wait = (wait * 2).min(if session.hurries(silent.as_ref()) { SILENT_WAIT_MAX } else { DIAL_WAIT_MAX });
     }
 }
 
 impl Session {
+    /// Another controller may lead by now.
+    fn hurries(&self, silent: Option<&Silent>) -> bool {
+        self.settings.controllers.len() > 1 && silent.is_some_and(|silent| silent.since.elapsed() < SILENT_FOR_MAX)
+    }
+
     /// Dials, and says Hello; gives what the controller says from then on.
-    async fn connect(&self, address: &str) -> Result<Incoming, LineEnd> {
+    async fn connect(&self, address: &str, patience: Duration) -> Result<Incoming, LineEnd> {
         let (registry, settings) = (Arc::clone(&self.registry), self.settings.clone());
         let begin = move || {
             let (hello, said) = registry.connect(&settings.worker, &settings.flight_address);
             let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
             futures::stream::once(async { hello }).chain(ReceiverStream::new(said)).boxed()
         };
-        self.dial.dial(address, Box::new(begin)).await.map_err(|status| refused(&status))
+        match tokio::time::timeout(patience, self.dial.dial(address, Box::new(begin))).await {
+            Ok(dialled) => dialled.map_err(|status| refused(&status)),
+            Err(_) => Err(LineEnd::Broken(format!("no answer within {patience:?}"))),
+        }
     }
 
     /// Does what the controller says until the line ends.

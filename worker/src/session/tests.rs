@@ -89,25 +89,32 @@ struct Worker {
     source: MemorySource,
 }
 
+/// Of a worker, whose records are in memory.
+fn means(controllers: &[&str]) -> (Settings, World) {
+    let storages = Storages::memory(MemoryStorage::default());
+    let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone());
+    let world = World {
+        storages,
+        sources,
+        results: Arc::default(),
+        budget: MemoryBudget::default(),
+        compute: tokio::runtime::Handle::current(),
+        meter: Default::default(),
+    };
+    let settings = Settings {
+        worker: "w".into(),
+        flight_address: "here:1".into(),
+        controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
+        protection: Default::default(),
+    };
+    (settings, world)
+}
+
 impl Worker {
     fn start(controllers: &[&str]) -> Self {
         let source = MemorySource::default();
-        let storages = Storages::memory(MemoryStorage::default());
-        let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source.clone());
-        let world = World {
-            storages,
-            sources,
-            results: Arc::default(),
-            budget: MemoryBudget::default(),
-            compute: tokio::runtime::Handle::current(),
-            meter: Default::default(),
-        };
-        let settings = Settings {
-            worker: "w".into(),
-            flight_address: "here:1".into(),
-            controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
-            protection: Default::default(),
-        };
+        let (settings, mut world) = means(controllers);
+        world.sources = world.sources.with_memory(source.clone());
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };
         Self { stop, ran: tokio::spawn(run(settings, world, stopped)), source }
@@ -242,4 +249,55 @@ async fn a_controller_that_never_answers_is_passed_over_for_the_next() {
     let worker = Worker::start(&[&silent, &address]);
     next(&mut lines).await.hello().await;
     worker.stops().await;
+}
+
+/// `a` leads until it stands still; `b` stands by, and leads from some time on.
+struct Stopped {
+    began: tokio::time::Instant,
+    leads_after: Duration,
+    dialled: std::sync::atomic::AtomicUsize,
+    joined: mpsc::Sender<Duration>,
+}
+
+#[async_trait::async_trait]
+impl Dial for Stopped {
+    async fn dial(&self, address: &str, begin: crate::line::Begin) -> Result<Incoming, Status> {
+        let welcome = Message::Welcome(v1::Welcome { term: 1, heartbeat_ms: 500 });
+        let welcome = futures::stream::iter([Ok(v1::ControllerMessage { message: Some(welcome) })]);
+        if address == "http://a:1" {
+            if self.dialled.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+                std::future::pending::<()>().await;
+            }
+            let said = begin();
+            let broken = futures::stream::once(async move {
+                tokio::time::sleep(Duration::from_millis(2_700)).await;
+                drop(said);
+                Err(Status::unavailable("nothing was heard"))
+            });
+            return Ok(welcome.chain(broken).boxed());
+        }
+        if self.began.elapsed() < self.leads_after {
+            let mut status = Status::failed_precondition("this controller stands by; a:1 leads");
+            status.metadata_mut().insert("streamctl-leader", MetadataValue::from_static("a:1"));
+            return Err(status);
+        }
+        self.joined.send(self.began.elapsed()).await.map_err(|_| Status::unavailable("over"))?;
+        Ok(welcome.chain(futures::stream::pending()).boxed())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leads_after_a_controller_stood_still_is_found_while_it_takes_over_what_runs() {
+    // A new leader waits that long for the workers of the one before (`adoption_ms`).
+    let waits = Duration::from_millis(1_500);
+    for ms in (2_800..9_000).step_by(100) {
+        let (joined, mut joins) = mpsc::channel(1);
+        let (began, leads_after) = (tokio::time::Instant::now(), Duration::from_millis(ms));
+        let dial = Stopped { began, leads_after, dialled: Default::default(), joined };
+        let (settings, world) = means(&["a:1", "b:1"]);
+        let worker = tokio::spawn(run_over(Arc::new(dial), settings, world, std::future::pending()));
+        let after = joins.recv().await.unwrap();
+        assert!(after < leads_after + waits, "{after:?}, and it leads after {leads_after:?}");
+        worker.abort();
+    }
 }
