@@ -141,7 +141,7 @@ impl Config {
     /// Reads the file; one that is not there is empty.
     ///
     /// # Errors
-    /// When it can not be read, or is not what [`Self::write`] wrote.
+    /// When it cannot be read, or is not what [`Self::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let failed = |reason: String| CliError::Usage {
             message: format!("{}: {reason}", path.display()),
@@ -164,7 +164,7 @@ impl Config {
     /// When the folder takes no file.
     pub fn write(&self, path: &Path) -> Result<(), CliError> {
         let failed = |reason: String| CliError::Local {
-            message: format!("{} can not be written: {reason}", path.display()),
+            message: format!("{} cannot be written: {reason}", path.display()),
             hint: "STREAMCTL_CONFIG names another file".into(),
         };
         let text = toml::to_string(self).map_err(|error| failed(error.to_string()))?;
@@ -220,7 +220,7 @@ pub struct Chosen {
 /// Chooses who is asked: flag before environment before the context in use before the default.
 ///
 /// # Errors
-/// When a context is named that is not there, or the file is needed and can not be read.
+/// When a context is named that is not there, or the file is needed and cannot be read.
 pub fn choose(controller: Option<&str>, context: Option<&str>, from: &Environment) -> Result<Chosen, CliError> {
     let address = |address: &str, by| {
         let context = Context { controller: address.to_owned(), ..Context::default() };

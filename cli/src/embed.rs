@@ -49,7 +49,7 @@ pub fn world() -> World {
 /// Opens the door of the dashboard; gives its address too, as a browser takes it.
 ///
 /// # Errors
-/// When it can not be opened, or others could reach it and nobody has said that they may.
+/// When it cannot be opened, or others could reach it and nobody has said that they may.
 pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpListener, String), CliError> {
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
@@ -60,7 +60,7 @@ pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpL
         });
     }
     let refused = |error: std::io::Error| CliError::Local {
-        message: format!("{address} can not be listened on: {error}"),
+        message: format!("{address} cannot be listened on: {error}"),
         hint: "name another address with --http-listen; port 0 takes one that is free".into(),
     };
     let door = TcpListener::bind(address).await.map_err(refused)?;

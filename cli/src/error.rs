@@ -14,8 +14,8 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
-    /// A file can not be read.
-    #[error("{path}: can not be read: {source}")]
+    /// A file cannot be read.
+    #[error("{path}: cannot be read: {source}")]
     File {
         /// Which file.
         path: String,
@@ -37,14 +37,14 @@ pub enum CliError {
     #[error("{}", .0.message())]
     Refused(Box<Status>),
     /// A worker does not give the rows of an epoch.
-    #[error("the rows from epoch {epoch} on can not be read: {reason}")]
+    #[error("the rows from epoch {epoch} on cannot be read: {reason}")]
     Rows {
         /// Where to go on.
         epoch: u64,
         /// Why.
         reason: String,
     },
-    /// The local mode can not go on.
+    /// The local mode cannot go on.
     #[error("{message}")]
     Local {
         /// What happened.

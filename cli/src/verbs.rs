@@ -43,7 +43,7 @@ fn create(path: &Path, text: &str, mode: u32, flag: &str) -> Result<(), CliError
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| CliError::Usage {
         message: match error.kind() {
             ErrorKind::AlreadyExists => format!("{} is there already: it is not overwritten", path.display()),
-            _ => format!("{} can not be written: {error}", path.display()),
+            _ => format!("{} cannot be written: {error}", path.display()),
         },
         hint: format!("name another file with {flag}"),
     })

@@ -319,7 +319,7 @@ async fn lead(
         match load(parts).await {
             Ok(loaded) => break loaded,
             Err(error) if leadership.is_lost() => return Ended::Deposed(error),
-            Err(error) => tracing::error!(error, "jobs can not be loaded, trying again"),
+            Err(error) => tracing::error!(error, "jobs cannot be loaded, trying again"),
         }
         tokio::time::sleep(RETRY_WAIT).await;
     };
@@ -351,7 +351,7 @@ async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
                 // The other jobs must not wait for this one to be mended.
                 let (error, hint) =
                     (describe(&error), "restore the checkpoint location, then restart the leader".into());
-                tracing::error!(job = %job.spec.name, error, "the job's head can not be read");
+                tracing::error!(job = %job.spec.name, error, "the job's head cannot be read");
                 Event::JobUnreadable { job: Box::new(job), error, hint }
             }
         };

@@ -55,7 +55,7 @@ impl Sessions {
         }
     }
 
-    /// Says something to a worker. What can not be said ends the session.
+    /// Says something to a worker. What cannot be said ends the session.
     pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
         let mut open = self.lock();
         let Some((_, sender)) = open.get(worker) else { return };

@@ -1,7 +1,7 @@
 //! The hash keys of a Kinesis shard: what the controller's listing tells the worker that reads it.
 //!
 //! Owns: the text form of such a shard's detail. Does not own: which record has which key.
-//! Rule: a range that can not be read is not known, and what is not known excludes nothing.
+//! Rule: a range that cannot be read is not known, and what is not known excludes nothing.
 
 /// First and last hash key of a shard, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

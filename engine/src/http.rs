@@ -50,7 +50,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// The text format of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Says whether the program can do its work, or why it can not.
+/// Says whether the program can do its work, or why it cannot.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// `/healthz`: the process answers. `/readyz`: it can do its work; else 503 and why not.

@@ -79,9 +79,9 @@ fn told(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// An address can not be listened on; the text says what to do.
+/// An address cannot be listened on; the text says what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address} can not be listened on: {reason}\n  hint: {}", self.hint())]
+#[error("{flag} {address} cannot be listened on: {reason}\n  hint: {}", self.hint())]
 pub struct ListenError {
     flag: &'static str,
     address: SocketAddr,
@@ -136,13 +136,13 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("--listen 127.0.0.1:1 can not be listened on")]
+    #[error("--listen 127.0.0.1:1 cannot be listened on")]
     struct Outer(#[source] std::io::Error);
 
     #[test]
     fn what_went_wrong_is_told_with_its_causes_and_its_hint() {
         let cause = std::io::Error::other("address in use\n  hint: name another one");
-        let expected = "error: --listen 127.0.0.1:1 can not be listened on: address in use\nhint: name another one";
+        let expected = "error: --listen 127.0.0.1:1 cannot be listened on: address in use\nhint: name another one";
         assert_eq!(told(&Outer(cause)), expected);
         assert_eq!(
             told(&Outer(std::io::Error::other("in use"))),
@@ -150,11 +150,11 @@ mod tests {
         );
     }
     #[tokio::test]
-    async fn an_address_that_can_not_be_listened_on_says_what_to_do() {
+    async fn an_address_that_cannot_be_listened_on_says_what_to_do() {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = held.local_addr().unwrap();
         let text = told(&listen(address, "--listen").await.unwrap_err());
-        let first = format!("error: --listen {address} can not be listened on: ");
+        let first = format!("error: --listen {address} cannot be listened on: ");
         assert!(text.starts_with(&first), "{text}");
         let hint = format!("`ss -ltnp 'sport = :{}'` says which", address.port());
         assert!(text.contains("\nhint: ") && text.contains(&hint), "{text}");

@@ -2,7 +2,7 @@
 //!
 //! Owns: the ids, the way to a collector (OTLP over gRPC). Does not own: what is worth a span.
 //! Rule: both sides derive a window's trace from what they know of it, so that a new leader, or a worker that it adopts,
-//! goes on in the same trace; what can not be sent is dropped, and nothing waits for it.
+//! goes on in the same trace; what cannot be sent is dropped, and nothing waits for it.
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
@@ -99,8 +99,8 @@ pub struct Traces(Option<Arc<BatchSpanProcessor>>);
 /// There is no way to the collector.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// The address can not be used.
-    #[error("traces can not be sent to {endpoint}: {reason}")]
+    /// The address cannot be used.
+    #[error("traces cannot be sent to {endpoint}: {reason}")]
     Endpoint {
         /// As it was given.
         endpoint: String,

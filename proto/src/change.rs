@@ -25,11 +25,11 @@ pub struct FieldChange {
     pub was: Option<String>,
     /// Its value in the next version; none where it has none.
     pub will_be: Option<String>,
-    /// Why a running job can not take it over; none where it can.
+    /// Why a running job cannot take it over; none where it can.
     pub refused: Option<Refusal>,
 }
 
-/// Why a running job can not take a change over.
+/// Why a running job cannot take a change over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What depends on the old value.
@@ -77,7 +77,7 @@ fn no(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
     Some(Refusal { reason: reason.into(), hint: hint.into() })
 }
 
-/// Why this field can not be taken over, if so.
+/// Why this field cannot be taken over, if so.
 fn refused(field: &str, old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) -> Option<Refusal> {
     let (table, key) = field.split_once('.').unwrap_or((field, ""));
     match (table, key) {

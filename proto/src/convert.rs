@@ -1,6 +1,6 @@
 //! Messages to and from domain types.
 //!
-//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way can not fail.
+//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way cannot fail.
 
 use crate::change::FieldChange;
 use crate::report::{Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey};

@@ -36,7 +36,7 @@ pub struct Frontier {
     /// Shards that must be read to their end first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<ShardId>,
-    /// What its reader needs beyond the name, where a replay can not ask for it again (Kinesis: the hash range).
+    /// What its reader needs beyond the name, where a replay cannot ask for it again (Kinesis: the hash range).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -111,7 +111,7 @@ pub struct ManifestPart {
     pub counts: Counts,
 }
 
-/// A stored manifest can not be used.
+/// A stored manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Not JSON, or not of this form.

@@ -85,7 +85,7 @@ pub struct VersionRef {
     pub digest: String,
 }
 
-/// A stored version of a job can not be used.
+/// A stored version of a job cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
     /// Not JSON, or not of this form.

@@ -46,7 +46,7 @@ pub struct JobSpec {
     pub sql: String,
     /// Where results go.
     pub sink: SinkSpec,
-    /// Where records go that can not be decoded; `None`: below the checkpoint location.
+    /// Where records go that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
     /// Where manifests and lookup versions are kept.
     pub checkpoint: Location,

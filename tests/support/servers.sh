@@ -117,7 +117,7 @@ prometheus() {
   package=$(mktemp -d)
   chmod 777 "$package"
   (cd "$package" && { apt-get -qq download prometheus || { apt_update && apt-get -qq download prometheus; }; }) </dev/null >&2 ||
-    fail "the Debian package prometheus can not be downloaded: run 'apt-get update' as root, then try again"
+    fail "the Debian package prometheus cannot be downloaded: run 'apt-get update' as root, then try again"
   dpkg-deb --fsys-tarfile "$package"/prometheus_*.deb | tar -x -C "$folder" --strip-components=3 ./usr/bin/prometheus ./usr/bin/promtool
   rm -rf "$package"
   done_with "$folder" prometheus

@@ -1,4 +1,4 @@
-//! Records that can not be decoded, kept where somebody can look at them and put them in again.
+//! Records that cannot be decoded, kept where somebody can look at them and put them in again.
 //!
 //! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become visible (the commit),
 //! reading them back ([`read`]).

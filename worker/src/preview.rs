@@ -70,7 +70,7 @@ pub struct Outcome {
 /// Reads up to `wanted` records, about as many from each shard, for at most `within`.
 ///
 /// # Errors
-/// What a reader can not wait out.
+/// What a reader cannot wait out.
 pub async fn sample(
     context: &Context,
     shards: &[ShardToRead],

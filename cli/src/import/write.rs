@@ -389,7 +389,7 @@ fn push_checkpoint(toml: &mut String, flow: &mut Flow, sink: &Sink, name: &str, 
     };
     let apart = |path: &str| places.iter().all(|other| !Location::folder(path).overlaps(&Location::folder(other)));
     let location = if apart(&wanted) { wanted } else { beside };
-    flow.note(None, format!("Glue's checkpoint can not be read; ours is another form and lies in {location}"));
+    flow.note(None, format!("Glue's checkpoint cannot be read; ours is another form and lies in {location}"));
     let _ = write!(toml, "\n[checkpoint]\nlocation = {}\n", text_toml(&location));
     if let Some(text) = flow.retries.clone() {
         match text.parse::<u32>() {

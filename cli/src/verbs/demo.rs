@@ -52,7 +52,7 @@ pub async fn run(args: &DemoArgs, dashboard: &str, runner: impl Runner, out: &mu
         return Err(CliError::Local { message: last.error, hint: last.hint });
     }
     let rows = sample(&demo.sink).map_err(|error| CliError::Local {
-        message: format!("the result can not be read: {error}"),
+        message: format!("the result cannot be read: {error}"),
         hint: String::new(),
     })?;
     out.either(|| rows, || status_json(&last))?;

@@ -109,7 +109,7 @@ fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
     let head = if change.taken_over {
         format!("{} ({what})", change.field)
     } else {
-        format!("{} ({what}, {})", change.field, paint.word(Tone::Bad, "can not be taken over"))
+        format!("{} ({what}, {})", change.field, paint.word(Tone::Bad, "cannot be taken over"))
     };
     let mut lines = vec![head];
     lines.extend(value_lines(change.was.as_deref(), change.will_be.as_deref(), paint));
@@ -134,10 +134,10 @@ fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<St
 fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
     let kept = answer.changes.iter().filter(|change| !change.taken_over).count();
     if !answer.refused.is_empty() {
-        return paint.word(Tone::Bad, &format!("it can not take over: {}", answer.refused));
+        return paint.word(Tone::Bad, &format!("it cannot take over: {}", answer.refused));
     }
     if kept > 0 {
-        let text = format!("it can not take over: {kept} of {} refused", count(answer.changes.len(), "change"));
+        let text = format!("it cannot take over: {kept} of {} refused", count(answer.changes.len(), "change"));
         return paint.word(Tone::Bad, &text);
     }
     format!("it can take over after the last epoch, as version {}: {take_over}", answer.job_version + 1)
@@ -246,9 +246,9 @@ mod tests {
     async fn a_change_that_is_refused_says_why_and_what_to_do() {
         let (_, text, _) = diff(Ok(answer(vec![change("source.stream", "a", "b", false)])), Format::Table).await;
         let expected =
-            "source.stream (changed, can not be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
+            "source.stream (changed, cannot be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
         assert!(text.contains(expected), "{text}");
-        assert!(text.ends_with("it can not take over: 1 of 1 change refused\n"), "{text}");
+        assert!(text.ends_with("it cannot take over: 1 of 1 change refused\n"), "{text}");
     }
 
     #[tokio::test]

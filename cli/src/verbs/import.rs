@@ -70,7 +70,7 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
 /// The script of a job, from S3.
 async fn fetch(aws: &Aws, location: &str) -> Result<String, CliError> {
     let failed = |reason: String| CliError::Local {
-        message: format!("the script {location} can not be read: {reason}"),
+        message: format!("the script {location} cannot be read: {reason}"),
         hint: "copy it here, then: streamctl import glue-script FILE".into(),
     };
     if !location.starts_with("s3://") {
@@ -97,7 +97,7 @@ fn impossible(what: &str, reason: String) -> CliError {
         true => "for example --catalog my_database.my_table; `streamctl catalog show` prints it".to_owned(),
         false => "write the job file by hand: deploy/jobs/sales-by-country.toml is an example".to_owned(),
     };
-    CliError::Usage { message: format!("{what} can not be imported: {reason}"), hint }
+    CliError::Usage { message: format!("{what} cannot be imported: {reason}"), hint }
 }
 
 /// What was set and makes no difference: a slip of the pen, or not needed.

@@ -90,7 +90,7 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let (lookups, plan) = (found.lookups.clone(), found.plan.clone());
     let job = found.job(spec, String::new(), now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
     let (Some(plan), Some(listed)) = (plan, listed) else {
-        return Err(failed("the job can not be planned".into(), "streamctl explain says more".into()));
+        return Err(failed("the job cannot be planned".into(), "streamctl explain says more".into()));
     };
     progress.say("reading records");
     let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
@@ -204,7 +204,7 @@ fn as_text(shown: &Shown) -> String {
             &shown.outcome.batches,
         ) {
             Ok(rows) => rows.to_string(),
-            Err(error) => format!("the rows can not be shown: {error}"),
+            Err(error) => format!("the rows cannot be shown: {error}"),
         },
     );
     let bad: Vec<[String; 4]> =

@@ -20,7 +20,7 @@ pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
     }
     out.either(|| summary(&spec), || json!({"valid": true, "job": spec}))?;
     if JobSpec::parse(&text).is_err() {
-        out.note("note: it has relative paths, which a cluster can not take: they only work in the local mode");
+        out.note("note: it has relative paths, which a cluster cannot take: they only work in the local mode");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::job::Job;
 use super::{Core, Effect, want};
 use streamctl_proto::JobName;
 
-/// Why a job can not be forgotten now.
+/// Why a job cannot be forgotten now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoDeletion {
     /// It reads.
@@ -23,7 +23,7 @@ pub enum NoDeletion {
 }
 
 impl Job {
-    /// Why it can not be forgotten now.
+    /// Why it cannot be forgotten now.
     pub fn closed_to_deletion(&self) -> Option<NoDeletion> {
         match self.wanted {
             Wanted::Running | Wanted::Draining => Some(NoDeletion::Runs),

@@ -132,7 +132,7 @@ pub enum Effect {
         /// Which epoch.
         epoch: Epoch,
     },
-    /// Throw away what was staged before `before_ms` and can not become visible any more. Not answered.
+    /// Throw away what was staged before `before_ms` and cannot become visible any more. Not answered.
     Sweep {
         /// Of which job.
         job: JobName,

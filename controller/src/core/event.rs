@@ -126,7 +126,7 @@ pub enum Event {
         /// Dead letters that are to be read again, and which were.
         replays: Replays,
     },
-    /// What a job's head names can not be read, and never will be.
+    /// What a job's head names cannot be read, and never will be.
     JobUnreadable {
         /// The job.
         job: Box<ResolvedJob>,
@@ -338,7 +338,7 @@ pub enum Event {
         /// Which epoch.
         epoch: Epoch,
     },
-    /// An epoch's objects can not be made visible.
+    /// An epoch's objects cannot be made visible.
     PublishRefused {
         /// Of which job.
         job: JobName,

@@ -111,7 +111,7 @@ pub struct Job {
     pub failures: u32,
     /// Tasks that failed since this term began.
     pub retries: u64,
-    /// Its head can not be read: it must not run before a later leader can.
+    /// Its head cannot be read: it must not run before a later leader can.
     pub unreadable: bool,
     /// When to look for orphans again.
     pub sweep_at_ms: i64,

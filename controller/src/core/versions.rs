@@ -20,7 +20,7 @@ pub struct Change {
     pub recording: bool,
 }
 
-/// Why a version can not take over.
+/// Why a version cannot take over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTakeOver {
     /// The job is another than the one that was compared with.
@@ -36,10 +36,10 @@ pub enum NoTakeOver {
     #[error("the job is being deleted")]
     Deleted,
     /// Where it stands is not known.
-    #[error("the job's head can not be read")]
+    #[error("the job's head cannot be read")]
     Unreadable,
     /// Something that is committed depends on these.
-    #[error("{} of its changes can not be taken over by a running job", .0.len())]
+    #[error("{} of its changes cannot be taken over by a running job", .0.len())]
     Fields(Vec<FieldChange>),
 }
 

@@ -314,7 +314,7 @@ impl Performer {
             match checkpoints.read_version(&before).await {
                 Ok(before) => version = before,
                 Err(error) => {
-                    tracing::warn!(job = %job.spec.name, %error, "folders of earlier versions can not be swept now");
+                    tracing::warn!(job = %job.spec.name, %error, "folders of earlier versions cannot be swept now");
                     break;
                 }
             }
@@ -322,7 +322,7 @@ impl Performer {
         folders
     }
 
-    /// Orphans do no harm but cost: what can not be swept now is left to the next sweep.
+    /// Orphans do no harm but cost: what cannot be swept now is left to the next sweep.
     async fn sweep(&self, job: &ResolvedJob, before_ms: i64, keep: &BTreeSet<String>) {
         for folder in &self.swept_folders(job).await {
             let storage = self.storages.for_location(folder.as_str());
@@ -330,7 +330,7 @@ impl Performer {
             match storage.sweep(folder, job.spec.name.as_str(), age_ms, keep).await {
                 Ok(0) => {}
                 Ok(swept) => tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away"),
-                Err(error) => tracing::warn!(job = %job.spec.name, %folder, %error, "orphans can not be swept now"),
+                Err(error) => tracing::warn!(job = %job.spec.name, %folder, %error, "orphans cannot be swept now"),
             }
         }
     }

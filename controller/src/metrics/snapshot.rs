@@ -73,7 +73,7 @@ const LOOKUP_SEEN: Metric = Metric::gauge(
     "When this version was last seen to be the newest, since the Unix epoch",
 );
 const LOOKUP_PROBLEM: Metric =
-    Metric::gauge("streamctl_lookup_problem", &["job_name", "lookup"], "1 while a newer version can not be used");
+    Metric::gauge("streamctl_lookup_problem", &["job_name", "lookup"], "1 while a newer version cannot be used");
 const WORKERS: Metric = Metric::gauge("streamctl_workers", &["state"], "Workers with a session: `ready`, `leaving`");
 const WORKERS_DESIRED: Metric = Metric::gauge(
     "streamctl_workers_desired",

@@ -101,7 +101,7 @@ pub fn measure(from: &Seen, to: &Seen, passed_ms: i64, settings: &ScalingSetting
             sum.add(&part);
         }
         sum.lag_ms = job.lag_ms();
-        // More than all of its places can not be had.
+        // More than all of its places cannot be had.
         sum.short_of_places = sum.needed > job.places as f64;
         sum.needed = sum.needed.min(job.places as f64 * settings.busy);
         measured.jobs.insert(name.clone(), sum);

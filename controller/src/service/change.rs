@@ -158,7 +158,7 @@ fn may_take_over(standing: &Standing, changes: &[FieldChange]) -> Result<(), Sta
 }
 
 fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
-    let mut text = format!("job {job} can not take over:");
+    let mut text = format!("job {job} cannot take over:");
     let mut hints: Vec<&str> = vec![];
     for (change, refusal) in changes.iter().filter_map(|change| Some((change, change.refused.as_ref()?))) {
         text.push_str(&format!("\n  {change}: {}", refusal.reason));

@@ -59,5 +59,5 @@ fn refused(job: &JobName, closed: NoDeletion) -> Status {
         NoDeletion::Unpublished => format!("`streamctl status {job}` says why; its rows would never be seen"),
         NoDeletion::Recording => "ask again when the store answers".to_owned(),
     };
-    Status::failed_precondition(format!("job {job} can not be deleted: {closed}\n  hint: {hint}"))
+    Status::failed_precondition(format!("job {job} cannot be deleted: {closed}\n  hint: {hint}"))
 }

@@ -123,7 +123,7 @@ async fn look(history: &History, manifest: &Manifest) -> Result<(), Status> {
             Ok(info) if info.size == object.size => {}
             Ok(_) | Err(StorageError::NotFound { .. }) => {
                 return Err(Status::failed_precondition(format!(
-                    "the dead letters of epoch {} can not be replayed: {} was removed or changed\n  hint: put it \
+                    "the dead letters of epoch {} cannot be replayed: {} was removed or changed\n  hint: put it \
                      back, or leave this epoch out with --from and --to",
                     manifest.epoch, object.location
                 )));

@@ -91,7 +91,7 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
 }
 
 impl ExternalScaler {
-    /// Now and at every change, until nobody listens. What can not be known for a while is not told.
+    /// Now and at every change, until nobody listens. What cannot be known for a while is not told.
     async fn tell_activity(&self, by: &Asked, told: mpsc::Sender<Result<IsActiveResponse, Status>>) {
         let mut before = None;
         while !told.is_closed() {

@@ -83,7 +83,7 @@ async fn page(
         tries += 1;
         match classify(&error, &stream.name) {
             PageError::List(ListError::Unavailable { reason }) if tries < retry.tries_max => {
-                tracing::warn!(stream = stream.name, reason, tries, "shards can not be listed now");
+                tracing::warn!(stream = stream.name, reason, tries, "shards cannot be listed now");
                 tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait *= 2;
             }

@@ -34,17 +34,17 @@ pub struct ListedShard {
     pub closed: bool,
 }
 
-/// The shards can not be listed.
+/// The shards cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// It may work if tried again later.
-    #[error("shards can not be listed now: {reason}")]
+    #[error("shards cannot be listed now: {reason}")]
     Unavailable {
         /// What happened.
         reason: String,
     },
     /// Trying again will not help.
-    #[error("shards can not be listed: {reason}")]
+    #[error("shards cannot be listed: {reason}")]
     Refused {
         /// The service's words.
         reason: String,

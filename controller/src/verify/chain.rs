@@ -66,7 +66,7 @@ impl<'j> Chain<'j> {
         self.step(None)
     }
 
-    /// The manifest before the last that was given can not be read: the step from it can not be judged.
+    /// The manifest before the last that was given cannot be read: the step from it cannot be judged.
     pub fn break_off(&mut self) {
         self.later = None;
     }

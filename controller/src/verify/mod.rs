@@ -118,7 +118,7 @@ impl Wanted {
             return refused(format!("the last epoch to verify, {to}, is before the first one, {from}"));
         }
         if let Some(epoch) = replay.iter().find(|epoch| !(from..=to).contains(epoch)) {
-            return refused(format!("epoch {epoch} can not be replayed: epochs {from} to {to} are verified"));
+            return refused(format!("epoch {epoch} cannot be replayed: epochs {from} to {to} are verified"));
         }
         if replay.len() > REPLAYS_MAX {
             return refused(format!("at most {REPLAYS_MAX} epochs are replayed at once"));

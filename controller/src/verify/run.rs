@@ -160,7 +160,7 @@ impl<'v> Run<'v> {
         self.checkpoints.read_manifest(reference).await
     }
 
-    /// A manifest that can not be read names no other: the one before is looked for by its name. Nobody vouches for
+    /// A manifest that cannot be read names no other: the one before is looked for by its name. Nobody vouches for
     /// it, but it can be judged; where there are several, nobody can say which of them was committed.
     async fn around(&mut self, epoch: u64) -> Option<ManifestRef> {
         let before = Epoch(epoch - 1);
@@ -170,7 +170,7 @@ impl<'v> Run<'v> {
             Ok([]) => format!("epochs 1 to {before} were not checked: no manifest of epoch {before} is there"),
             Ok(several) => format!(
                 "epochs 1 to {before} were not checked: {} manifests of epoch {before} are there, and the one that \
-                 says which of them was committed can not be read",
+                 says which of them was committed cannot be read",
                 several.len()
             ),
             Err(error) => format!("epochs 1 to {before} were not checked: {}", describe(error)),
@@ -192,7 +192,7 @@ impl<'v> Run<'v> {
             return;
         }
         let Some(made_by) = made_by else {
-            let text = "it was not replayed: the version of the job that made it can not be read";
+            let text = "it was not replayed: the version of the job that made it cannot be read";
             self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
             return;
         };

@@ -220,7 +220,7 @@ async fn an_object_that_is_gone_or_another_is_named() {
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_looked_at_is_not_called_lost() {
+async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
     let scene = Scene::new(1).await;
     let location = location(1, 0);
     // The first read is that of the manifest, the others are tried until the fourth.
@@ -469,7 +469,7 @@ async fn a_version_that_is_gone_or_another_is_named_once_and_what_hangs_on_it_is
         }
         let (found, summary) = scene.verify().await;
         let kinds: Vec<_> = found.iter().map(|(kind, epoch, _)| (*kind, *epoch)).collect();
-        // Version 2 names version 1, which can not be found without it.
+        // Version 2 names version 1, which cannot be found without it.
         assert_eq!(kinds, [(Kind::JobVersion, 4), (Kind::JobVersion, 2), (Kind::NotChecked, 0)], "{changed}");
         assert_eq!((summary.epochs, summary.listed), (6, false));
     }

@@ -1,6 +1,6 @@
 //! The versions of a job that its epochs name.
 //!
-//! Owns: reading each once, and saying once which can not be read. Does not own: what a manifest must say of its version
+//! Owns: reading each once, and saying once which cannot be read. Does not own: what a manifest must say of its version
 //! (`chain`). Rule: the store vouches for the last version, and each for the one before it.
 
 use super::finding::{Finding, Kind};
@@ -58,6 +58,6 @@ impl Versions {
 
 fn unreadable(manifest: &Manifest, version: JobVersion, error: &CheckpointError) -> Finding {
     let kind = if error.is_transient() { Kind::NotChecked } else { Kind::JobVersion };
-    let text = format!("version {version} of the job, which made it, can not be read: {}", describe(error));
+    let text = format!("version {version} of the job, which made it, cannot be read: {}", describe(error));
     Finding::new(kind, manifest.epoch.0, "", text)
 }

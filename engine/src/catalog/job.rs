@@ -9,7 +9,7 @@ use aws_sdk_glue::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_glue::error::{BoxError, ProvideErrorMetadata};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A job of Glue can not be had.
+/// A job of Glue cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("Glue does not give the job {name:?}: {reason}")]
 pub struct GlueJobError {

@@ -30,7 +30,7 @@ pub struct CatalogTable {
     pub classification: Option<String>,
 }
 
-/// A table can not be had, or can not be used.
+/// A table cannot be had, or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// A column's type is none that is known.

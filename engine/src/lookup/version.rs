@@ -35,7 +35,7 @@ pub struct Listed {
     pub bytes: u64,
 }
 
-/// Why a version can not be had.
+/// Why a version cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// Nothing is below its path.
@@ -80,7 +80,7 @@ pub enum LookupError {
     },
     /// The version was never kept, or its files were deleted since.
     #[error(
-        "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it can not be computed again"
+        "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it cannot be computed again"
     )]
     NotKept {
         /// Its name.

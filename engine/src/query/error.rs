@@ -7,7 +7,7 @@ use super::phrase::plain;
 use datafusion::error::DataFusionError;
 use streamctl_proto::spec::{Part, Problem};
 
-/// A query can not be planned or executed.
+/// A query cannot be planned or executed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The text of the query is wrong: for the user, at submit.
@@ -31,7 +31,7 @@ pub enum QueryError {
     /// A batch that was pushed has other columns than the query reads: a fault of the caller.
     #[error("a batch of the source has other columns than the query reads: {0}")]
     Input(String),
-    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row can not be named.
+    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row cannot be named.
     #[error("the query failed on a row's data: {0}")]
     Rows(String),
     /// More memory was needed than allowed.
@@ -43,7 +43,7 @@ pub enum QueryError {
         detail: String,
     },
     /// The planner failed on a query that it had taken: a fault in this program.
-    #[error("the query can not be executed: {0}")]
+    #[error("the query cannot be executed: {0}")]
     Plan(String),
 }
 

@@ -55,7 +55,7 @@ impl Explored {
             return Err(ResolveError::Unavailable { field, reason });
         }
         let (Some(columns), Some(plan)) = (self.columns, self.plan) else {
-            return Err(Problems(vec![Problem::new("", "it can not be planned, and nothing says why", None)]).into());
+            return Err(Problems(vec![Problem::new("", "it cannot be planned, and nothing says why", None)]).into());
         };
         pinned(spec, spec_digest, now_ms, columns, self.stream, &plan)
     }

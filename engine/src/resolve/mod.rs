@@ -126,7 +126,7 @@ fn pinned(
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: encode_schema(plan.output_schema()).map_err(|error| {
-            let message = format!("its result can not be written down: {error}");
+            let message = format!("its result cannot be written down: {error}");
             let hint = "give every column a type that Arrow's file form has".to_owned();
             Problems(vec![Problem::new("transform.sql", message, Some(hint))])
         })?,
@@ -175,7 +175,7 @@ pub fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<Q
     QueryPlan::new(schema, lookups, &job.spec.sql)
 }
 
-/// The plan of a job's query on its lookups as they are now, for people; none where it can not be made.
+/// The plan of a job's query on its lookups as they are now, for people; none where it cannot be made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
     let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
     plan_of(job, lookups).ok()?.describe().await.ok()

@@ -273,7 +273,7 @@ fn caller(entry: &Entry) -> Caller {
 /// The line of a new token, as it stands in the file.
 ///
 /// # Errors
-/// When the name can not be one.
+/// When the name cannot be one.
 pub fn line_for(name: &str, role: Role, digest: TokenDigest) -> Result<String, SecurityError> {
     entry(name.to_owned(), role.as_str(), Proof::Token(digest))?;
     Ok(format!("[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{}\"\n", digest.to_hex()))

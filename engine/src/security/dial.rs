@@ -164,7 +164,7 @@ impl Dialer {
 
     fn secured(&self, host: &str, fate: Fate) -> Result<Secured, Status> {
         let name = self.0.peer_name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
-        let bad = |_| Status::invalid_argument(format!("{name:?} can not stand in a certificate"));
+        let bad = |_| Status::invalid_argument(format!("{name:?} cannot stand in a certificate"));
         let name = ServerName::try_from(name.to_owned()).map_err(bad)?;
         let trust = match &self.0.tls {
             Some(files) => Trust::Files(Arc::clone(files)),

@@ -33,7 +33,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// When one of them can not be read, or `make` refuses them.
+    /// When one of them cannot be read, or `make` refuses them.
     pub fn load(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -95,11 +95,11 @@ impl<T: Send + Sync + 'static> Reloading<T> {
 /// Reads one small file.
 ///
 /// # Errors
-/// When it can not be read or is too large; never with what it says.
+/// When it cannot be read or is too large; never with what it says.
 pub fn read_small(path: &Path) -> Result<Vec<u8>, SecurityError> {
     let failed = |error: std::io::Error| {
         let hint = "check that the path is right and that this user may read it";
-        SecurityError::new(format!("{}: can not be read: {error}", path.display()), hint)
+        SecurityError::new(format!("{}: cannot be read: {error}", path.display()), hint)
     };
     let mut content = vec![];
     let file = std::fs::File::open(path).map_err(failed)?;

@@ -24,7 +24,7 @@ pub use flags::{Security, SecurityFlags};
 pub use gate::Gate;
 pub use token::Token;
 
-/// Why a file with certificates, a token or roles can not be used, or a program does not start with them.
+/// Why a file with certificates, a token or roles cannot be used, or a program does not start with them.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}\n  hint: {hint}")]
 pub struct SecurityError {

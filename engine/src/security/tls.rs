@@ -150,10 +150,10 @@ fn system_roots() -> Result<Arc<RootCertStore>, SecurityError> {
 
 fn refused(error: impl std::fmt::Display) -> SecurityError {
     let hint = "is it the key of this certificate, and is the certificate whole and within its time?";
-    SecurityError::new(format!("can not be used: {error}"), hint)
+    SecurityError::new(format!("cannot be used: {error}"), hint)
 }
 
-/// The DNS names that a certificate carries; none when it can not be read.
+/// The DNS names that a certificate carries; none when it cannot be read.
 pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return vec![] };
     parsed.valid_dns_names().map(str::to_owned).collect()

@@ -296,7 +296,7 @@ enum Stands {
 }
 
 /// Compares what is there with what was staged: by size, then by the service's checksum of the whole. Where it keeps
-/// none, the object is read back if its completion is `in_doubt`: the controller can not read all output.
+/// none, the object is read back if its completion is `in_doubt`: the controller cannot read all output.
 async fn look(
     client: &Client,
     place: Place<'_>,

@@ -32,7 +32,7 @@ pub fn line_of(text: &str, field: &str, part: Option<Part>) -> Option<usize> {
     found
 }
 
-/// The line of the file on which a line of a text of several lines stands; none where that can not be said: in a text
+/// The line of the file on which a line of a text of several lines stands; none where that cannot be said: in a text
 /// of one line, and where a backslash makes or takes away a line.
 fn line_of_text(text: &str, value: &Range<usize>, line: usize, log: &Log<'_>) -> Option<usize> {
     let raw = text.get(value.clone())?;

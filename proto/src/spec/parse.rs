@@ -52,7 +52,7 @@ fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
     match spec {
         Some(spec) if problems.is_empty() => Ok(spec),
         _ if problems.is_empty() => {
-            let message = "can not be read, and nothing says why: this is a defect of streamctl";
+            let message = "cannot be read, and nothing says why: this is a defect of streamctl";
             Err(Problems(vec![Problem::new("", message, None)]))
         }
         _ => Err(Problems(problems)),
@@ -236,8 +236,7 @@ fn partition_by(entry: &Entry<'_>) -> Option<Vec<PartitionColumn>> {
             "ingest_day" => PartitionColumn::IngestDay,
             "ingest_hour" => PartitionColumn::IngestHour,
             name if name.contains(['/', '=']) || name.chars().any(char::is_control) => {
-                element
-                    .refuse(format_args!("{name:?} can not name a folder"), "rename the column in the query with AS");
+                element.refuse(format_args!("{name:?} cannot name a folder"), "rename the column in the query with AS");
                 continue;
             }
             name => PartitionColumn::Column(name.to_owned()),

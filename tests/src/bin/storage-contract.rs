@@ -1,6 +1,6 @@
 //! Runs the storage's contract against the S3 server that the environment names, below the folder given.
 //!
-//! A program of its own, because the SDK reads addresses and keys from its process's environment, which a test can not
+//! A program of its own, because the SDK reads addresses and keys from its process's environment, which a test cannot
 //! change for itself.
 
 use streamctl_engine::aws::{Aws, AwsSettings};

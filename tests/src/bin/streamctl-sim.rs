@@ -80,7 +80,7 @@ fn many(from: u64, to: u64, json_path: Option<&str>) -> ExitCode {
             "failed": failed.iter().map(|(seed, broken)| serde_json::json!({ "seed": seed, "broken": broken })).collect::<Vec<_>>(),
         });
         if let Err(error) = std::fs::write(path, format!("{json:#}\n")) {
-            println!("{path} can not be written: {error}");
+            println!("{path} cannot be written: {error}");
             return ExitCode::from(2);
         }
     }

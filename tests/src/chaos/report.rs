@@ -98,7 +98,7 @@ impl Row {
         Self { fault: fault.to_owned(), notes: vec![words], ..Self::default() }
     }
 
-    /// A fault that this machine can not have.
+    /// A fault that this machine cannot have.
     pub fn skipped(fault: &str, words: &str) -> Self {
         Self { fault: fault.to_owned(), notes: vec![format!("skipped: {words}")], ok: true, ..Self::default() }
     }

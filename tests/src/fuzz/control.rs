@@ -29,7 +29,7 @@ pub fn control(mut data: &[u8]) {
     }
     let (hello, _said) = registry.connect("w", "127.0.0.1:1");
     assert_eq!(hello.tasks.len(), tasks.len());
-    let (_, _, told) = read_hello(hello).expect("a worker says nothing that can not be read");
+    let (_, _, told) = read_hello(hello).expect("a worker says nothing that cannot be read");
     for running in &told {
         assert!(tasks.contains_key(&running.task));
     }

@@ -31,7 +31,7 @@ pub struct Put {
     pub record: Record,
     /// From when on.
     pub visible_ms: i64,
-    /// What is in it; `None`: it can not be decoded.
+    /// What is in it; `None`: it cannot be decoded.
     pub id: Option<String>,
 }
 

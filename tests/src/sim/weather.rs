@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// When the world begins, milliseconds since the Unix epoch: a whole hour.
 pub const BEGIN_MS: i64 = 1_795_485_600_000;
-/// How long a call to a service that can not be reached takes until it is given up.
+/// How long a call to a service that cannot be reached takes until it is given up.
 const UNREACHABLE: Duration = Duration::from_millis(1_500);
 
 /// How one call to a service goes.

@@ -1,7 +1,7 @@
 // Drives one page of a headless Chromium: an order per line comes in, an answer per line goes out, both JSON.
 //
 // Owns: the browser, what it asked for and what it complained of. Does not own: what is looked for (the tests).
-// Rule: an order that can not be carried out within its time is answered with `error`; the browser ends with the input.
+// Rule: an order that cannot be carried out within its time is answered with `error`; the browser ends with the input.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";

@@ -41,7 +41,7 @@ impl Letter {
     }
 }
 
-/// Dead letters can not be read.
+/// Dead letters cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LettersError {
     /// An object was deleted.

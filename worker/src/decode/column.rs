@@ -1,7 +1,7 @@
 //! One column while its batch is being built: JSON values into its type.
 //!
 //! Owns: which JSON value can become which type. Does not own: which record is bad, batches.
-//! Rule: [`Column::convert`] decides and changes nothing; [`Column::append`] can not fail. A row is appended whole or
+//! Rule: [`Column::convert`] decides and changes nothing; [`Column::append`] cannot fail. A row is appended whole or
 //! not at all.
 //!
 //! - text: strings; numbers, booleans, objects and arrays as their JSON text exactly as written.
@@ -80,7 +80,7 @@ impl Column {
         })
     }
 
-    /// What the value becomes; `None` when it can not. `scratch` is for strings with escapes.
+    /// What the value becomes; `None` when it cannot. `scratch` is for strings with escapes.
     pub fn convert(&self, span: Span, text: &str, scratch: &mut String) -> Option<Cell> {
         if span.kind == Kind::Null {
             return Some(Cell::Null);

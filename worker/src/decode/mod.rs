@@ -34,7 +34,7 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Characters of a bad value that its reason shows.
 const VALUE_CHARS_MAX: usize = 80;
 
-/// A schema can not be decoded into.
+/// A schema cannot be decoded into.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Of this type there are no JSON values.
@@ -84,7 +84,7 @@ pub struct Decoded {
 enum Bad {
     #[error(transparent)]
     Syntax(#[from] Syntax),
-    #[error("column {column}: {value} can not become {type_name}")]
+    #[error("column {column}: {value} cannot become {type_name}")]
     Value { column: String, type_name: String, value: String },
 }
 

@@ -70,7 +70,7 @@ fn a_bad_record_never_costs_its_neighbours() {
     assert_eq!(
         bad,
         [
-            (1, "column n: \"two\" can not become int"),
+            (1, "column n: \"two\" cannot become int"),
             (2, "not JSON: ends at byte 21 where the end of a string was expected"),
             (3, "record is empty"),
         ]
@@ -277,7 +277,7 @@ fn columns_that_nobody_wants_are_skipped_but_must_be_json() {
 }
 
 #[test]
-fn a_schema_that_can_not_be_decoded_into_is_refused() {
+fn a_schema_that_cannot_be_decoded_into_is_refused() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
     assert!(matches!(Decoder::new(schema(&[("a", list)]), &[0]), Err(DecodeError::Type { .. })));
     assert!(matches!(Decoder::new(text_schema(&["a", "A"]), &[0, 1]), Err(DecodeError::Twice { .. })));
@@ -288,7 +288,7 @@ fn a_schema_that_can_not_be_decoded_into_is_refused() {
 fn a_bad_value_is_shown_shortened() {
     let mut decoder = all(&schema(&[("n", DataType::Int64)]));
     let decoded = decode(&mut decoder, &[format!("{{\"n\":\"{}\"}}", "é".repeat(10_000)).as_bytes()]);
-    assert_eq!(decoded.bad[0].reason, format!("column n: \"{}…\" can not become bigint", "é".repeat(VALUE_CHARS_MAX)));
+    assert_eq!(decoded.bad[0].reason, format!("column n: \"{}…\" cannot become bigint", "é".repeat(VALUE_CHARS_MAX)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns: telling the format by its magic, taking it off. Does not own: whether a job wants that (`[source]
 //! compression`).
-//! Rule: what has no known magic is left as it is; what has one and can not be unpacked within the limit is no row.
+//! Rule: what has no known magic is left as it is; what has one and cannot be unpacked within the limit is no row.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -17,11 +17,11 @@ const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 /// A stream identifier chunk of the framing format.
 const SNAPPY_MAGIC: &[u8] = &[0xFF, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'p', b'Y'];
 
-/// Why a payload can not be unpacked.
+/// Why a payload cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// It begins like one, and is none.
-    #[error("a {format} payload that can not be unpacked: {source}")]
+    #[error("a {format} payload that cannot be unpacked: {source}")]
     Broken {
         /// By its magic.
         format: &'static str,

@@ -17,17 +17,17 @@ use streamctl_proto::spec::{Compression, SinkFormat};
 /// An object that takes no more is never refused: the least memory limit leaves as much to each sink.
 pub(crate) const OBJECT_BYTES_ALWAYS: usize = 4 << 20;
 
-/// Rows can not be written in the sink's format.
+/// Rows cannot be written in the sink's format.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// JSON or CSV.
-    #[error("rows can not be written")]
+    #[error("rows cannot be written")]
     Arrow(#[from] ArrowError),
     /// Parquet.
-    #[error("rows can not be written as parquet")]
+    #[error("rows cannot be written as parquet")]
     Parquet(#[from] ParquetError),
     /// The compressor.
-    #[error("rows can not be compressed")]
+    #[error("rows cannot be compressed")]
     Compress(#[from] std::io::Error),
 }
 

@@ -52,7 +52,7 @@ pub enum SinkError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Finding the rows of each folder.
-    #[error("rows can not be split into partitions")]
+    #[error("rows cannot be split into partitions")]
     Split(#[source] ArrowError),
     /// Each value would be an object.
     #[error(
@@ -239,7 +239,7 @@ impl WindowSink {
         let Self { context, partitioner, folders, memory, done } = self;
         let chosen: Vec<_> = folders.iter_mut().filter(|(name, _)| names.contains(*name)).map(|each| each.1).collect();
         *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
-        // Boxed, or the compiler can not tell that what they borrow may be sent.
+        // Boxed, or the compiler cannot tell that what they borrow may be sent.
         let schema = partitioner.schema();
         let all: Vec<_> = chosen.into_iter().map(|folder| folder.finish(context, schema).boxed()).collect();
         let mut failed = None;

@@ -112,7 +112,7 @@ impl DeadLetterReader {
     async fn problem(&mut self, problem: Problem) -> Result<Chunk, ReadError> {
         match problem {
             Problem::Letters(LettersError::Storage(StorageError::Unavailable { location, reason })) => {
-                tracing::warn!(shard = %self.shard, location, reason, "dead letters can not be read now");
+                tracing::warn!(shard = %self.shard, location, reason, "dead letters cannot be read now");
                 tokio::time::sleep(RETRY).await;
                 Ok(Chunk { complete_to_ms: Some((self.clock)()), ..Chunk::default() })
             }

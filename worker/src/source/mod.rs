@@ -100,7 +100,7 @@ pub struct ReaderStats {
     pub foreign_records: u64,
 }
 
-/// Reading can not go on. What can be waited out never becomes one of these.
+/// Reading cannot go on. What can be waited out never becomes one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Records between the position and the oldest one left are gone.

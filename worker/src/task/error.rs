@@ -1,4 +1,4 @@
-//! Why a task can not go on, and what that means for the job.
+//! Why a task cannot go on, and what that means for the job.
 
 use crate::decode::DecodeError;
 use crate::memory::{MemoryLimit, mib};
@@ -11,7 +11,7 @@ use streamctl_engine::query::QueryError;
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::v1::task_ended::Why;
 
-/// Why a task can not go on.
+/// Why a task cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// The source.
@@ -23,7 +23,7 @@ pub enum TaskError {
     /// The output.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// Types that can not be decoded.
+    /// Types that cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// A kept lookup version.

@@ -3,7 +3,7 @@
 //! Owns: which windows are open, when they close, the order of reports. Does not own: placing records ([`shards`]),
 //! the work on a window ([`window`]), the words of a report ([`telling`]), what the controller was told ([`crate::registry`]).
 //! Rule: the loop never waits for anything but its next message; slow work is spawned and comes back as one. When the
-//! worker's memory is short it drops what it can not use yet, and reads it again when it can.
+//! worker's memory is short it drops what it cannot use yet, and reads it again when it can.
 
 mod context;
 mod error;
@@ -271,7 +271,7 @@ impl Task {
         Ok(())
     }
 
-    /// Lets go of what was read and can not be taken yet, as others wait for room. Each of it is dropped once: it is read
+    /// Lets go of what was read and cannot be taken yet, as others wait for room. Each of it is dropped once: it is read
     /// again when its window takes records. So what holds room is always on its way through an open window.
     fn park(&mut self) {
         for index in 0..self.shards.len() {

@@ -1,7 +1,7 @@
 //! The loop that reads one shard into its task's queue.
 //!
 //! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and all of them have room in the worker's budget
-//! before they are read; then the reader waits (back-pressure). What is read and can not be used yet is dropped when
+//! before they are read; then the reader waits (back-pressure). What is read and cannot be used yet is dropped when
 //! others wait (`park()` of the task).
 
 use super::{Context, TaskError, shards::ShardState};

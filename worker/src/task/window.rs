@@ -124,7 +124,7 @@ pub async fn run(
 type Fed = (Counts, StageTimes, Instant);
 type Drained = (WindowSink, Rows, StageTimes, Instant);
 
-/// Feeds and drains at the same time. When the result can not be written the input is not waited for: it ends with the
+/// Feeds and drains at the same time. When the result cannot be written the input is not waited for: it ends with the
 /// window, which may be an hour away.
 async fn work(
     feed: impl Future<Output = Result<Fed, TaskError>>,

@@ -42,14 +42,14 @@ pub async fn verify_epoch(context: Arc<Context>, compute: &Handle, manifest: Man
     }
 }
 
-/// An epoch can not be compared.
+/// An epoch cannot be compared.
 #[derive(Debug, thiserror::Error)]
 enum VerifyError {
-    /// It can not be read from its source, or its query can not be run.
+    /// It cannot be read from its source, or its query cannot be run.
     #[error(transparent)]
     Task(#[from] TaskError),
     /// An object is there and is not what it should be.
-    #[error("{location} can not be read back: {reason}")]
+    #[error("{location} cannot be read back: {reason}")]
     Object {
         /// Which one.
         location: String,

@@ -187,7 +187,7 @@ fn json(rows: &RecordBatch) -> String {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     match writer.write(rows).and_then(|()| writer.finish()) {
         Ok(()) => String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned(),
-        Err(error) => format!("a row that can not be shown: {error}"),
+        Err(error) => format!("a row that cannot be shown: {error}"),
     }
 }
 

@@ -157,13 +157,13 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_read_back_is_named() {
+async fn an_object_that_cannot_be_read_back_is_named() {
     for format in [SinkFormat::Json, SinkFormat::Parquet] {
         let (bed, manifest) = run(format, Compression::Gzip, vec![]).await;
         let location = first(&manifest, ObjectKind::Data);
         bed.storage.put(&location, "PAR1 or gzip, it is neither");
         let EpochOutcome::Failed { reason, .. } = verify(&bed, &manifest).await else { panic!("{format:?}") };
-        assert!(reason.starts_with(&format!("{location} can not be read back")), "{reason}");
+        assert!(reason.starts_with(&format!("{location} cannot be read back")), "{reason}");
     }
 }
 

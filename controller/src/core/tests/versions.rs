@@ -1,4 +1,4 @@
-//! A job that changes: stories of a version that takes over, and of one that can not.
+//! A job that changes: stories of a version that takes over, and of one that cannot.
 
 use super::*;
 use crate::core::versions::NoTakeOver;

@@ -201,7 +201,7 @@ fn line_04_a_merged_shard_waits_for_both_of_its_parents() {
     scene.put_all(&parents, 5);
     life.submit(&scene.whole_job());
     life.until_published("sales", 10, STEP);
-    // One parent can not be read to its end for a while.
+    // One parent cannot be read to its end for a while.
     scene.fake.fault("GetRecords", Some(&parents[1]), Fault::throttle(), 6);
     scene.put_all(&parents, 5);
     let child = scene.stream.merge(&parents[0], &parents[1]).expect("they are neighbours");

@@ -137,7 +137,7 @@ impl FileReader {
             )),
             Ok((bytes, _)) => Ok(Some(bytes)),
             Err(StorageError::Unavailable { location, reason }) => {
-                tracing::warn!(shard = %self.shard, location, reason, "file can not be read now");
+                tracing::warn!(shard = %self.shard, location, reason, "file cannot be read now");
                 tokio::time::sleep(RETRY).await;
                 Ok(None)
             }
@@ -179,7 +179,7 @@ impl FileReader {
                 }
                 Ok(None) => self.ended = true,
                 Err(error) => {
-                    let reason = format!("{} can not be read: {error}", self.file.location);
+                    let reason = format!("{} cannot be read: {error}", self.file.location);
                     return Err(self.refused(reason, "the file is damaged; write it again and submit the job again"));
                 }
             }

@@ -27,7 +27,7 @@ pub enum Malformed {
     #[error("an answer that is not text: {0}")]
     Utf8(#[from] std::str::Utf8Error),
     /// Not JSON.
-    #[error("an answer that can not be read: {0}")]
+    #[error("an answer that cannot be read: {0}")]
     Json(#[from] Syntax),
     /// Without something that every answer has.
     #[error("an answer without {0}")]
@@ -281,7 +281,7 @@ mod tests {
             (with("ApproximateArrivalTimestamp", json!(-1)), "an answer with a time of arrival that is none"),
             (json!({"Records": [], "MillisBehindLatest": 1.5}), "an answer with a lag that is none"),
             (json!({"Records": [], "ChildShards": [{}]}), "an answer with a list of child shards that is none"),
-            (json!({"Records": null}), "an answer that can not be read: not JSON at byte 11: expected an array"),
+            (json!({"Records": null}), "an answer that cannot be read: not JSON at byte 11: expected an array"),
         ];
         for (answer, message) in bad {
             assert_eq!(of(&answer).unwrap_err().to_string(), message, "{answer}");

@@ -133,7 +133,7 @@ fn denied_hint(code: &str) -> Option<&'static str> {
         }
         "KMSAccessDeniedException" => "allow kms:Decrypt on the stream's key to the worker's role",
         "KMSDisabledException" | "KMSInvalidStateException" | "KMSNotFoundException" | "KMSOptInRequired" => {
-            "the stream's KMS key can not be used; enable or restore it"
+            "the stream's KMS key cannot be used; enable or restore it"
         }
         "ExpiredTokenException"
         | "ExpiredToken"
