@@ -149,7 +149,9 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
 /// The app with the time limit, the checks of who asks and of `Host`, and the headers of every answer. `local`: it
 /// listens on loopback.
 fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
-    let app = app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path; /healthz and /readyz are at every port\n"));
+    let app = app.fallback(async || {
+        (StatusCode::NOT_FOUND, "there is nothing at this path; /healthz and /readyz are at every port\n")
+    });
     let app = match gate {
         Some(gate) => gate.before_pages(app),
         None => app,

@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use streamctl_engine::clock::system_clock;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::v1::JobState;
@@ -47,11 +48,17 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
     let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
     let mut epoch_shown = 0;
     let mut was_over = None;
+    let began_ms = system_clock()();
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
         if was_over.is_none() {
             was_over = Some(status.state() == JobState::Completed);
             out.note(&format!("dashboard: {dashboard}"));
+            if status.published > 0 && status.submitted_ms < began_ms {
+                // What an earlier run has published is not published again.
+                epoch_shown = status.published;
+                out.note(&format!("going on after epoch {epoch_shown}"));
+            }
         }
         progress.say(now_line(status));
         let shards = u64::from(status.shards_open) + u64::from(status.shards_ended);
@@ -118,8 +125,8 @@ mod tests {
             Ok(status())
         };
         run(&args(), "http://x/", runner, &mut out).await.unwrap();
+        assert!(notes.text().starts_with("dashboard: http://x/\ngoing on after epoch 6\nepoch 7 "), "{}", notes.text());
         assert_eq!(notes.text().lines().count(), 3);
-        assert!(notes.text().starts_with("dashboard: http://x/\nepoch 6 "), "{}", notes.text());
         assert!(data.text().contains("\"published\":7"));
     }
 
