@@ -25,7 +25,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::clock::{Clock, system_clock};
-use streamctl_engine::http::{Door, health_alone};
+use streamctl_engine::http::{Door, health};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
@@ -176,7 +176,7 @@ pub async fn run(
     let alive = health_service().await;
     let probed = async {
         if let Some(probes) = probes {
-            let app = health_alone(http::ready(node.leader())).merge(Routes::new(alive.clone()).into_axum_router());
+            let app = health(http::ready(node.leader())).merge(Routes::new(alive.clone()).into_axum_router());
             streamctl_engine::http::serve(Door::for_probes(probes), app, wait(stopped.clone())).await;
         }
     };

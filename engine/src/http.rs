@@ -72,11 +72,6 @@ pub fn index(text: &'static str) -> Router {
     Router::new().route("/", get(async move || text))
 }
 
-/// What a port for probes answers: [`health`], and that it is all.
-pub fn health_alone(ready: Ready) -> Router {
-    health(ready).merge(index("here is for probes\n/healthz  the process answers\n/readyz   it can do its work\n"))
-}
-
 /// The answer of `/metrics`.
 pub fn metrics_answer(text: String) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
@@ -154,7 +149,9 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
 /// The app with the time limit, the checks of who asks and of `Host`, and the headers of every answer. `local`: it
 /// listens on loopback.
 fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
-    let app = app.fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path; / says what there is\n"));
+    let app = app.fallback(async || {
+        (StatusCode::NOT_FOUND, "there is nothing at this path; /healthz and /readyz are at every port\n")
+    });
     let app = match gate {
         Some(gate) => gate.before_pages(app),
         None => app,
@@ -250,11 +247,12 @@ mod tests {
     async fn who_asks_for_nothing_in_particular_is_told_what_there_is() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, health_alone(Arc::new(|| Ok(()))), std::future::pending()));
+        let app = health(Arc::new(|| Ok(()))).merge(index("/healthz  the process answers\n"));
+        tokio::spawn(serve(listener, app, std::future::pending()));
         let index = ask(address, &request("/", "localhost", "")).await;
-        assert!(index.starts_with("HTTP/1.1 200") && index.contains("\n/readyz "), "{index}");
+        assert!(index.starts_with("HTTP/1.1 200") && index.ends_with("\n/healthz  the process answers\n"), "{index}");
         let nothing = ask(address, &request("/metrics", "localhost", "")).await;
-        assert!(nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("; / says what there is\n"), "{nothing}");
+        assert!(nothing.starts_with("HTTP/1.1 404") && nothing.contains("/readyz are at every port"), "{nothing}");
     }
 
     #[tokio::test]

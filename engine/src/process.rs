@@ -150,7 +150,7 @@ mod tests {
         );
     }
     #[tokio::test]
-    async fn an_address_that_can_not_be_listened_on_says_what_to_do() {
+    async fn an_address_that_cannot_be_listened_on_says_what_to_do() {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = held.local_addr().unwrap();
         let text = told(&listen(address, "--listen").await.unwrap_err());

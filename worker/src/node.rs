@@ -15,7 +15,7 @@ use axum::routing::get;
 use std::future::Future;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
-use streamctl_engine::http::{Door, Ready, health, health_alone, index, metrics_answer};
+use streamctl_engine::http::{Door, Ready, health, index, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
@@ -106,7 +106,7 @@ pub async fn run(
         .add_routes(gate.before_services(routes))
         .serve_with_incoming(incoming(listener, security.grpc_tls(), GRPC_CONNECTIONS_MAX));
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
-    let probed = health_alone(ready).merge(Routes::new(alive).into_axum_router());
+    let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
     tokio::select! {
         served = server => served,

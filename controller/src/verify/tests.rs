@@ -220,7 +220,7 @@ async fn an_object_that_is_gone_or_another_is_named() {
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_looked_at_is_not_called_lost() {
+async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
     let scene = Scene::new(1).await;
     let location = location(1, 0);
     // The first read is that of the manifest, the others are tried until the fourth.

@@ -44,7 +44,7 @@ fn a_job_that_is_changed_under_load_loses_and_doubles_nothing_and_can_be_proven(
     let second = scene.file("changed.toml", &changed());
     a_changed_file_is_compared_and_not_taken_by_mistake(&scene, &second);
     the_change_takes_over_while_a_worker_is_killed(&mut scene, &second);
-    what_can_not_take_over_is_refused(&scene);
+    what_cannot_take_over_is_refused(&scene);
     the_leader_is_killed_after_the_next_change(&mut scene);
 
     assert!(writer.terminate(STEP).success(), "{}", writer.log());
@@ -95,7 +95,7 @@ fn the_change_takes_over_while_a_worker_is_killed(scene: &mut Scene, file: &str)
     scene.cluster.add_worker("worker-3");
 }
 
-fn what_can_not_take_over_is_refused(scene: &Scene) {
+fn what_cannot_take_over_is_refused(scene: &Scene) {
     let elsewhere = changed().replace("lab4/checkpoint/", "lab4/elsewhere/");
     let file = scene.file("elsewhere.toml", &elsewhere);
     let (code, _, error) = said(&scene.cluster.cli(&["submit", "--change", &file]));

@@ -289,7 +289,7 @@ fn what_is_rendered_for_keda_is_what_keda_takes() {
 }
 
 #[test]
-fn a_mode_that_is_none_and_values_that_can_not_be_are_refused_with_a_hint() {
+fn a_mode_that_is_none_and_values_that_cannot_be_are_refused_with_a_hint() {
     for (set, hint) in [
         ("autoscaling.mode=cpu", "hint: off, hpa or keda"),
         ("autoscaling.mode=hpa,autoscaling.minReplicas=0", "hint: a HorizontalPodAutoscaler has at least 1"),

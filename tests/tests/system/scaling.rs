@@ -230,7 +230,7 @@ impl Follower<'_> {
 }
 
 #[test]
-fn workers_come_while_one_can_not_keep_up_and_go_when_that_is_over_and_nothing_is_lost() {
+fn workers_come_while_one_cannot_keep_up_and_go_when_that_is_over_and_nothing_is_lost() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let python = Python::new(vec![]);

@@ -362,7 +362,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
     // The controller asks the worker to read an epoch again, with a token of its own.
     refused(&cluster.as_somebody(Some("viewer"), &["verify", "sales"]), "needs the role operate");
     let proven = cluster.ok("operator", &["verify", "sales", "--replay", "1", "--to", "2"]);
-    assert!(proven.contains("proven") && proven.contains("1 epochs"), "{proven}");
+    assert!(proven.contains("proven") && proven.contains("1 epoch, "), "{proven}");
 
     // A context holds the paths; then nothing is to be said.
     let (urls, ca) = (cluster.urls(), cluster.authority.file());

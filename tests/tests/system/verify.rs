@@ -228,7 +228,7 @@ fn a_row_that_was_changed_with_care_is_found_by_a_replay() {
 }
 
 #[test]
-fn what_can_not_be_verified_is_no_finding() {
+fn what_cannot_be_verified_is_no_finding() {
     let _alone = one_system_at_a_time();
     let root = tempfile::tempdir().unwrap();
     let run = Run::new(root.path(), "job", "format = \"csv\"");

@@ -277,7 +277,7 @@ fn columns_that_nobody_wants_are_skipped_but_must_be_json() {
 }
 
 #[test]
-fn a_schema_that_can_not_be_decoded_into_is_refused() {
+fn a_schema_that_cannot_be_decoded_into_is_refused() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
     assert!(matches!(Decoder::new(schema(&[("a", list)]), &[0]), Err(DecodeError::Type { .. })));
     assert!(matches!(Decoder::new(text_schema(&["a", "A"]), &[0, 1]), Err(DecodeError::Twice { .. })));

@@ -157,7 +157,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_read_back_is_named() {
+async fn an_object_that_cannot_be_read_back_is_named() {
     for format in [SinkFormat::Json, SinkFormat::Parquet] {
         let (bed, manifest) = run(format, Compression::Gzip, vec![]).await;
         let location = first(&manifest, ObjectKind::Data);

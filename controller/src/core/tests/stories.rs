@@ -827,7 +827,7 @@ fn a_worker_keeps_the_reports_of_a_released_task_when_it_dials_again() {
 }
 
 #[test]
-fn a_job_whose_head_can_not_be_read_stands_still_and_the_others_go_on() {
+fn a_job_whose_head_cannot_be_read_stands_still_and_the_others_go_on() {
     let mut story = Story::running(bounded(), "a", "w1");
     let mut broken = bounded();
     broken.spec.name = "zz-broken".parse().unwrap();
