@@ -17,8 +17,8 @@ use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::Explored;
-use streamctl_proto::JobSpec;
 use streamctl_proto::spec::{Problems, SourceKind};
+use streamctl_proto::{JobSpec, count};
 
 /// Of `explain`.
 #[derive(Args, Debug)]
@@ -88,7 +88,7 @@ fn as_text(job: &Explained) -> String {
     for (name, lookup) in &found.lookups {
         let schema = lookup.rows.schema();
         let rows: Vec<_> = schema.fields().iter().map(|f| [f.name().clone(), f.data_type().to_string()]).collect();
-        let size = format!("{} rows, {} files, {}", lookup.rows.num_rows(), lookup.files, bytes(lookup.bytes));
+        let size = [count(lookup.rows.num_rows(), "row"), count(lookup.files, "file"), bytes(lookup.bytes)].join(", ");
         part(&format!("LOOKUP {name} ({size})"), table(["COLUMN", "TYPE"], &rows));
     }
     if let Some(query) = &found.plan {
@@ -127,9 +127,8 @@ fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
 
 fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
     let shards = match (shards, &spec.source.kind) {
-        (Some(1), _) => "1 shard".to_owned(),
-        (Some(count), SourceKind::Files { .. }) => format!("{count} files, each a shard"),
-        (Some(count), _) => format!("{count} shards"),
+        (Some(files), SourceKind::Files { .. }) if files != 1 => format!("{files} files, each a shard"),
+        (Some(shards), _) => count(shards, "shard"),
         (None, _) => "an unknown number of shards".to_owned(),
     };
     let tasks = match found.plan.as_ref().map(|plan| plan.whole_window()) {

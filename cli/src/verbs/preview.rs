@@ -20,7 +20,7 @@ use streamctl_controller::shards::{ListedShard, SourceShards, look};
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, parse_duration};
-use streamctl_proto::{Position, ResolvedJob, ShardId};
+use streamctl_proto::{Position, ResolvedJob, ShardId, count};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::preview::{End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample};
 use streamctl_worker::source::{ShardToRead, Sources};
@@ -241,9 +241,10 @@ fn summary(shown: &Shown) -> String {
         false => "",
     };
     format!(
-        "{} records of {read} of {shards} shards: {} rows out, {} dead, {} unmatched{short}; nothing was written{whole}",
-        sample.records.len(),
-        rows_out(outcome),
+        "{} of {read} of {}: {} out, {} dead, {} unmatched{short}; nothing was written{whole}",
+        count(sample.records.len(), "record"),
+        count(shards, "shard"),
+        count(rows_out(outcome), "row"),
         outcome.bad.len(),
         outcome.unmatched
     )

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 use std::time::Duration;
-use streamctl_proto::JobSpec;
 use streamctl_proto::spec::{Compression, Location, SchemaFrom, SourceKind};
+use streamctl_proto::{JobSpec, count};
 
 /// What a job is, in a few lines.
 pub fn what(spec: &JobSpec) -> String {
     let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
     let partitions = match spec.sink.partition_by.len() {
         0 => String::new(),
-        count => format!(", {count} partition columns"),
+        columns => format!(", {}", count(columns, "partition column")),
     };
     let dead = spec.dead_letter.as_ref().map_or("below the checkpoint", Location::as_str);
     let compression = match spec.sink.compression {
@@ -34,7 +34,7 @@ fn source(spec: &JobSpec) -> String {
     let columns = match &spec.source.schema {
         SchemaFrom::Catalog { database, table, .. } => format!("columns of {database}.{table}"),
         SchemaFrom::File(path) => format!("columns of {path}"),
-        SchemaFrom::Inline(columns) => format!("{} columns", columns.len()),
+        SchemaFrom::Inline(columns) => count(columns.len(), "column"),
         SchemaFrom::BuiltIn => "its own columns".to_owned(),
     };
     let place = match &spec.source.kind {
@@ -43,7 +43,9 @@ fn source(spec: &JobSpec) -> String {
             None => "the Kinesis stream of the catalog table".to_owned(),
         },
         SourceKind::Files { path, .. } => format!("files below {path}"),
-        SourceKind::Generator { shards, rate, .. } => format!("generator, {shards} shards, {rate} records a second"),
+        SourceKind::Generator { shards, rate, .. } => {
+            format!("generator, {}, {rate} records a second", count(shards, "shard"))
+        }
     };
     format!("{place}, {columns}")
 }

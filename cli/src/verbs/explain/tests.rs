@@ -37,7 +37,7 @@ async fn all_that_a_job_would_do_is_told() {
     result.unwrap();
     for expected in [
         "COLUMNS OF THE SOURCE\n  COLUMN         TYPE    READ\n  uuid           string  yes\n",
-        "LOOKUP country_lookup (249 rows, 1 files, ",
+        "LOOKUP country_lookup (249 rows, 1 file, ",
         "RESULT\n  COLUMN        TYPE\n  uuid          Utf8\n",
         "HashJoinExec",
         "  2 shards, over all workers, in at most 4 tasks on each: rows are handled alone\n  windows of 5s by arrival",
