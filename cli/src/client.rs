@@ -99,8 +99,8 @@ impl Controller {
                     hops += 1;
                     waiting.push_front(like(&address, &leader));
                 }
-                (_, Code::Unavailable | Code::FailedPrecondition) if !waiting.is_empty() => {}
-                (_, Code::Unavailable) => {}
+                // It stands by, or nobody answers: another may lead.
+                (Some(_), _) | (None, Code::Unavailable) => {}
                 _ => return Err(status.into()),
             }
             failures.push(format!("{address}: {}", status.message()));

@@ -149,6 +149,15 @@ async fn an_address_where_nobody_answers_is_passed_over() {
 }
 
 #[tokio::test]
+async fn what_the_leader_refuses_is_its_word_also_where_another_controller_is_gone() {
+    let refused = Status::failed_precondition("it is running\n  hint: stop it first");
+    let leader = serve(FakeJobs { diff: Some(Err(refused)), ..Default::default() }).await;
+    let ask = |channel| async move { jobs(channel).diff(DiffRequest::default()).await };
+    let error = Controller::new(&format!("{leader},{}", deserted().await)).unwrap().ask(ask).await.unwrap_err();
+    assert!(error.to_string().starts_with("it is running") && error.exit_code() == 1, "{error}");
+}
+
+#[tokio::test]
 async fn where_nobody_answers_at_all_the_exit_code_is_4() {
     let error = list(&deserted().await).await.unwrap_err();
     assert_eq!(error.exit_code(), 4, "{error}");

@@ -25,7 +25,8 @@ pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -
     let answer = out.during("deleting", controller.ask(ask)).await?;
     out.either(|| as_text(&answer), || as_json(&answer))?;
     out.note(
-        "a job of this name begins anew where no manifests of it are: remove them, or name another checkpoint location",
+        "a job of this name begins anew with another checkpoint location and sink; or when its folder below the checkpoint \
+         location and its rows in the sink were removed",
     );
     Ok(())
 }

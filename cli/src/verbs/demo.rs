@@ -8,14 +8,17 @@ use crate::views::{now_line, progress_line, status_json};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use streamctl_worker::memory::MemoryLimit;
+
+/// Where it is when nothing is said.
+const DIR: &str = "streamctl-demo";
 
 /// Of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
     /// Where the demo's job file, lookup and results go
-    #[arg(long, value_name = "DIR", default_value = "streamctl-demo")]
+    #[arg(long, value_name = "DIR", default_value = DIR)]
     pub dir: PathBuf,
     /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
     /// at most 16GiB
@@ -56,7 +59,8 @@ pub async fn run(args: &DemoArgs, dashboard: &str, runner: impl Runner, out: &mu
         hint: String::new(),
     })?;
     out.either(|| rows, || status_json(&last))?;
-    out.note(&format!("the files: {}\nagain, going on where it stopped: streamctl demo", demo.sink.display()));
+    let dir = if args.dir == Path::new(DIR) { String::new() } else { format!(" --dir {}", args.dir.display()) };
+    out.note(&format!("the files: {}\nagain, going on where it stopped: streamctl demo{dir}", demo.sink.display()));
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
         if was_over.is_none() {
-            was_over = Some(status.state() == JobState::Completed);
+            was_over = Some(status.state() == JobState::Completed && status.submitted_ms < began_ms);
             out.note(&format!("dashboard: {dashboard}"));
             if status.published > 0 && status.submitted_ms < began_ms {
                 // What an earlier run has published is not published again.

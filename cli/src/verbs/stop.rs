@@ -32,7 +32,11 @@ pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> 
     if status.state() == JobState::Failed {
         return Err(CliError::Local { message: status.error, hint: status.hint });
     }
-    out.note("submitting the same file again goes on from there");
+    if status.state() == JobState::Completed {
+        out.note("it had read its source to the end: there is nothing to go on with");
+    } else {
+        out.note("submitting the same file again goes on from there");
+    }
     Ok(())
 }
 

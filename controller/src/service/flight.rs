@@ -126,6 +126,10 @@ impl FlightLocations {
         let made_by = self.history.version(&known.job, made_by).await;
         let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
+        if known.addresses.is_empty() && !epochs.is_empty() {
+            let hint = "start one: workers have the rows, or compute them again";
+            return Err(Status::failed_precondition(format!("no worker is connected\n  hint: {hint}")));
+        }
         let info = match command.dead_letters {
             true => describe_dead_letters(&known, &epochs, next_epoch)?,
             false => describe_epochs(&known, &made_by, &epochs, next_epoch)?,

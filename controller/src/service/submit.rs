@@ -52,22 +52,30 @@ impl Submitter {
         let job = found.job(spec, digest, (self.clock)()).map_err(|error| refused(error, text))?;
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
-            None if dry_run => Ok(response(&job, false)),
-            None => self.create(handle, job).await,
+            None => {
+                self.check_unused(&job).await?;
+                if dry_run { Ok(response(&job, false)) } else { self.create(handle, job).await }
+            }
         }
     }
 
-    async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
-        let name = job.spec.name.clone();
-        let checkpoints = Checkpoints::of(&self.world.storages, &job);
-        let failed = |error: &dyn std::error::Error| Status::failed_precondition(describe(error));
-        if !checkpoints.list_epochs().await.map_err(|e| failed(&e))?.is_empty() {
-            return Err(Status::failed_precondition(format!(
-                "checkpoint.location: {} holds epochs of a job {name} that this cluster does not know\n  hint: give the \
-                 job another name or another checkpoint location, or remove what is there",
-                job.spec.checkpoint
-            )));
+    /// Epochs that are there are those of a job that this cluster has forgotten, or never knew.
+    async fn check_unused(&self, job: &ResolvedJob) -> Result<(), Status> {
+        let name = &job.spec.name;
+        let checkpoints = Checkpoints::of(&self.world.storages, job);
+        let listed = checkpoints.list_epochs().await;
+        if listed.map_err(|error| Status::failed_precondition(describe(&error)))?.is_empty() {
+            return Ok(());
         }
+        let (checkpoint, sink) = (&job.spec.checkpoint, &job.spec.sink.path);
+        Err(Status::failed_precondition(format!(
+            "checkpoint.location: {checkpoint} holds epochs of a job {name} that this cluster does not know\n  hint: give the job \
+             another name, or another checkpoint location and sink; or remove {checkpoint}{name}/, and what its job wrote \
+             below {sink}: those rows would be there twice",
+        )))
+    }
+
+    async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
                 handle.tell(Event::JobCreated { job: Box::new(job.clone()) }).await?;

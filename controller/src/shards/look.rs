@@ -23,7 +23,17 @@ pub async fn look(
         return (found, None);
     }
     let shards = match lister.list(&spec.source.kind, found.stream.as_ref()).await {
-        Ok(shards) => Some(shards),
+        Ok(shards) => {
+            if let SourceKind::Files { path, .. } = &spec.source.kind
+                && shards.is_empty()
+            {
+                let hint =
+                    "write the files first, or mend the path: a job reads those that are there when it is started";
+                let problem = Problem::new("source.path", format!("there is no file below {path}"), Some(hint.into()));
+                found.problems.push(problem);
+            }
+            Some(shards)
+        }
         Err(ListError::Refused { reason, hint }) => {
             found.problems.push(Problem::new("source", reason, Some(hint)));
             None

@@ -82,7 +82,12 @@ impl QueryError {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
             DataFusionError::Internal(detail) | DataFusionError::NotImplemented(detail) => Self::Plan(detail.clone()),
-            root => Self::Rows(plain(&root.message())),
+            root => Self::Rows(with_advice(plain(&root.message()))),
         }
     }
+}
+
+/// A cast is what fails most.
+fn with_advice(text: String) -> String {
+    if text.starts_with("Cannot cast") { format!("{text}; TRY_CAST gives NULL in place of it") } else { text }
 }

@@ -96,7 +96,8 @@ impl Written<'_> {
             let message = format!("{condition} is no condition: it is {kind}, and not true or false");
             return QueryError::sql(message, Some("compare it with something, as in country = 'Peru'".into()));
         }
-        QueryError::sql(text, hint(text).map(Into::into))
+        let said = if text.starts_with("Dot access") { "fields of a struct are not reached by a dot" } else { text };
+        QueryError::sql(said, hint(text).map(Into::into))
     }
 
     /// The function is there, and does not take what it is given.
@@ -188,6 +189,12 @@ fn hint(text: &str) -> Option<&'static str> {
         ("common argument type for comparison", "cast one of them: CAST(column AS VARCHAR)"),
         ("compatible types to compare", "cast some of them: CAST(column AS VARCHAR)"),
         ("HAVING clause references", "conditions on single rows are written after WHERE; HAVING is for groups"),
+        ("Dot access", "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')"),
+        ("Cannot access field", "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')"),
+        ("LATERAL VIEW", "write unnest(list) AS element in the SELECT"),
+        ("unnest() can only", "a list is text with its JSON: unnest(json_get_array(column))"),
+        ("unique expression names", "give one of them another name: ... AS other_name"),
+        ("Unexpected argument type to 'json", "they read text: CAST(column AS VARCHAR)"),
         ("Operator ->", "read JSON by functions: json_get_str(column, 'key', 'inner key')"),
         ("was not provided a value", "write the value itself into the query"),
     ];

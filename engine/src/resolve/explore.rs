@@ -3,7 +3,10 @@
 //! Owns: asking on after a failure, and telling what could not be had. Does not own: any check (`resolve`).
 //! Rule: it asks what a submit asks, in the same words, and changes nothing.
 
-use super::{Failure, Log, ResolveError, World, check_partitions, check_places, pinned, schema_field, source_table};
+use super::{
+    Failure, Log, ResolveError, World, check_arrival_time, check_partitions, check_places, check_types, pinned,
+    schema_field, source_table,
+};
 use super::{lookup_rows, stream_address};
 use crate::catalog;
 use crate::query::{QueryError, QueryPlan};
@@ -70,6 +73,9 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         log.ok(catalog::arrow_schema(&table.columns), |error| Failure::of_catalog(field, &error))
     });
     let stream = stream_address(spec, table.as_ref(), &mut log);
+    if let Some(table) = &table {
+        check_arrival_time(spec, &table.columns, &mut log);
+    }
     let mut lookups = BTreeMap::new();
     for (index, lookup) in spec.lookups.iter().enumerate() {
         let before = log.failures.len();
@@ -87,6 +93,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     });
     if let Some(plan) = &plan {
         check_partitions(spec, plan.output_schema(), &mut log);
+        check_types(spec, plan.output_schema(), &mut log);
     }
     if places {
         check_places(world, spec, &mut log).await;

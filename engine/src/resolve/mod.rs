@@ -21,7 +21,7 @@ use explore::explore;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
-    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SourceKind, StartingPosition,
+    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, SourceKind, StartingPosition,
 };
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
@@ -335,6 +335,37 @@ async fn lookup_rows(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> O
     }
     let rows = log.ok(rows::parse(spec, &files), |error| Failure::problem("lookup.path", error.to_string(), None))?;
     Some((listed, rows))
+}
+
+/// The column of arrival times must be one, or every record would be of the time of reading.
+fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
+    let SourceKind::Files { arrival_time: Some(name), .. } = &spec.source.kind else { return };
+    if columns.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
+        return;
+    }
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let hint = format!("the columns are: {}", names.join(", "));
+    log.problem("source.arrival_time", format!("the source has no column {name:?}"), Some(hint));
+}
+
+/// Whether the sink's files can hold the result.
+fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
+    let flat = spec.sink.format == SinkFormat::Csv;
+    for field in output.fields() {
+        let kind = field.data_type();
+        let no_form = matches!(kind, DataType::Interval(_) | DataType::Union(..));
+        if no_form || (flat && kind.is_nested()) {
+            let format = match spec.sink.format {
+                SinkFormat::Csv => "csv",
+                SinkFormat::Parquet => "parquet",
+                SinkFormat::Json => "json",
+            };
+            let message =
+                format!("column {:?} of the result is {kind}, which {format} files cannot hold", field.name());
+            let hint = format!("cast it: CAST({} AS VARCHAR), or leave it out", field.name());
+            log.problem("sink.format", message, Some(hint));
+        }
+    }
 }
 
 fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {

@@ -167,3 +167,41 @@ fn what_the_file_alone_says_is_wrong_is_found_without_a_world() {
     // Which columns there are is not written there.
     assert_eq!(wrong("SELECT * FROM source", &[column("ingest_minute")]), "");
 }
+
+#[tokio::test]
+async fn a_result_that_the_files_cannot_hold_is_refused_before_it_is_computed() {
+    for (sql, format, wrong) in [
+        ("SELECT uuid, [1, 2] AS l FROM source", SinkFormat::Csv, Some("which csv files cannot hold")),
+        ("SELECT uuid, [1, 2] AS l FROM source", SinkFormat::Json, None),
+        (
+            "SELECT uuid, INTERVAL '1' DAY AS l FROM source",
+            SinkFormat::Parquet,
+            Some("which parquet files cannot hold"),
+        ),
+    ] {
+        let mut spec = job(generator(), sql, vec![]);
+        spec.sink.format = format;
+        let resolved = resolve(&world(&[COUNTRIES]).await, spec, "d".into(), 7).await;
+        match (resolved, wrong) {
+            (Ok(_), None) => {}
+            (Err(error), Some(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (resolved, _) => panic!("{sql} {format:?}: {resolved:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_column_of_arrival_times_must_be_one() {
+    let kind = SourceKind::Files {
+        path: Location::folder("memory://in/"),
+        format: streamctl_proto::spec::RecordFormat::Json,
+        arrival_time: Some("when".into()),
+    };
+    let columns = vec![ColumnType { name: "uuid".into(), type_name: "string".into() }];
+    let source = SourceSpec { kind, schema: SchemaFrom::Inline(columns), ..generator() };
+    let found = problems(job(source, "SELECT uuid FROM source", vec![]), &[COUNTRIES]).await;
+    assert_eq!(
+        found[0].to_string(),
+        "source.arrival_time: the source has no column \"when\"\n  hint: the columns are: uuid"
+    );
+}

@@ -254,8 +254,12 @@ pub(super) static FILES_FORMAT: Key<Word<RecordFormat>> = key(
     Absent::Refused("for example format = \"json\"; also: csv"),
     "one JSON object per line, or CSV with a header; either may be compressed by gzip or zstd",
 );
-pub(super) static ARRIVAL_TIME: Key<Text> =
-    key("arrival_time", Text, Absent::Means("the time of reading"), "the column that holds a record's arrival time");
+pub(super) static ARRIVAL_TIME: Key<Text> = key(
+    "arrival_time",
+    Text,
+    Absent::Means("the time of reading"),
+    "the column that holds a record's arrival time; a record without one, or with one that is no time, has that of the record before it",
+);
 pub(super) static FILES: Part = Part {
     title: "[source] with type = \"files\"",
     about: "The job ends when all files are read.",
