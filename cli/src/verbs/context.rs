@@ -295,6 +295,8 @@ mod tests {
         documented("context add", &said(ContextVerb::Add(add)));
         documented("context list", &said(ContextVerb::List(ListArgs::default()))[0]);
         documented("context show", &said(ContextVerb::Show(ShowArgs { name: None })));
+        documented("context use", &said(ContextVerb::Use(NameArgs { name: "dev".into() })));
+        documented("context remove", &said(ContextVerb::Remove(NameArgs { name: "dev".into() })));
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::client::tests::{FakeJobs, serve};
     use crate::output::Format;
-    use crate::output::tests::captured;
+    use crate::output::tests::{captured, documented};
 
     /// Of a cluster that has just asked for one more worker.
     pub fn status() -> ScalingStatus {
@@ -191,6 +191,7 @@ TIME                  FROM  TO  THERE  JOB NEEDS  WHY
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&json["desired"], &json["decisions"][1]["to"]), (&2.into(), &2.into()));
         assert_eq!(json["decisions"][1]["figures"]["jobs"][0]["places"], 4);
+        documented("scaling", &json);
     }
 
     #[tokio::test]
