@@ -4,7 +4,6 @@
 //! Rule: whatever begins here ends at the latest when the world calms down.
 
 use super::world::{Place, UserWish, World};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Shards that a story has at most.
@@ -49,7 +48,8 @@ impl Chaos {
             26 | 27 => jump(world),
             28 | 29 => {
                 world.weather.count("lookup: changed");
-                world.change_lookup();
+                let job = pick_job(world);
+                world.change_lookup(job);
             }
             30 | 31 => user(world),
             32 => add_worker(world),
@@ -86,6 +86,11 @@ fn pick(world: &World, fits: impl Fn(&str, &Place) -> bool) -> Option<String> {
     let names: Vec<&String> =
         world.places.iter().filter(|(name, place)| fits(name, place)).map(|(name, _)| name).collect();
     if names.is_empty() { None } else { Some(world.weather.roll(|rng| names[rng.usize(0..names.len())].clone())) }
+}
+
+/// The index of some job.
+fn pick_job(world: &World) -> usize {
+    world.weather.roll(|rng| rng.usize(0..world.jobs.len()))
 }
 
 fn running(kind: char) -> impl Fn(&str, &Place) -> bool {
@@ -165,7 +170,7 @@ fn user(world: &World) {
         UserWish::Stop { drain: true } => "user: drains",
         UserWish::Stop { drain: false } => "user: stops",
     });
-    world.ask(wish);
+    world.ask(&world.jobs[pick_job(world)], wish);
 }
 
 fn add_worker(world: &mut World) {
@@ -196,10 +201,11 @@ fn ask_to_stop(world: &mut World, kind: char) {
 }
 
 fn reshard(world: &World) {
-    let mut stream = world.stream.lock().unwrap_or_else(PoisonError::into_inner);
+    let job = &world.jobs[pick_job(world)];
+    let mut stream = job.stream();
     if stream.shards.len() < SHARDS_MAX {
         let what = world.weather.roll(|rng| stream.reshard(rng));
-        world.weather.note(|| format!("{what}: {:?}", stream.shards.keys().last()));
+        world.weather.note(|| format!("{} {what}: {:?}", job.name, stream.shards.keys().last()));
         world.weather.count(what);
     }
 }

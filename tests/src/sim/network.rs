@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// As the real line has it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -240,6 +240,12 @@ impl Network {
     }
 
     fn send_down(&self, id: u64, item: Down) {
+        if let Down::Refused(status) = &item
+            && status.code() == Code::InvalidArgument
+        {
+            // Whatever a worker reports, it costs a task at most: a session is what all jobs share.
+            self.weather.broken(format!("a worker is banned: {}", status.message()));
+        }
         let due_ms = self.due_ms();
         if let Some(line) = self.state().lines.get_mut(&id) {
             line.down.send(due_ms, item);

@@ -1,45 +1,57 @@
-//! The verdict at the end of a story: every record exactly once, in order, in its window; nothing else visible.
+//! The verdict at the end of a story, for each job by itself: every record exactly once, in order, in its window; nothing else visible.
 //!
 //! Owns: reading back what a reader of the sink would see. Does not own: what must hold on the way (`witness`, `store`,
 //! `storage`).
 //! Rule: it asks the stored bytes, not the system.
 
+use super::job::{self, SimJob};
 use super::stream::{Put, Stream};
 use super::texts::Text;
 use super::weather::BEGIN_MS;
-use super::world::{CHECKPOINT, SINK, World, job};
+use super::world::World;
 use flate2::read::MultiGzDecoder;
 use futures::FutureExt;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::sync::PoisonError;
-use streamctl_controller::store::{Store, Wanted};
+use streamctl_controller::store::Wanted;
 use streamctl_engine::storage::Storage;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::spec::Location;
 use streamctl_proto::{JobVersion, Manifest, Position, ResolvedJob, ShardId, Window, WindowSize};
 
-/// Judges; what is wrong is told to the weather.
+/// Judges; what is wrong is reported to the weather.
 pub fn judge(world: &World) {
-    if let Err(wrong) = verdict(world) {
+    for job in &world.jobs {
+        if let Err(wrong) = verdict(world, job) {
+            world.weather.broken(format!("{}: {wrong}", job.name));
+        }
+    }
+    if let Err(wrong) = nothing_is_left_staged(world) {
         world.weather.broken(wrong);
     }
 }
 
-fn verdict(world: &World) -> Result<(), String> {
-    let manifests = manifests(world)?;
-    let texts = texts(world, &manifests)?;
-    let stream = world.stream.lock().unwrap_or_else(PoisonError::into_inner);
-    chain(world, &stream, &manifests, &texts)?;
+fn verdict(world: &World, job: &SimJob) -> Result<(), String> {
+    let manifests = manifests(world, job)?;
+    let texts = texts(world, job, &manifests)?;
+    let stream = job.stream();
+    let committed = chain(world, &stream, &manifests, &texts)?;
     let mut read = Found::default();
     for (manifest, text) in manifests.iter().zip(&texts) {
-        objects(world, manifest, text, &mut read)?;
+        objects(world, job, manifest, text, &mut read)?;
     }
-    every_record_once(&stream, &read)?;
-    nothing_else_is_visible(world, &read)?;
-    match world.objects.staged_locations().first() {
+    every_record_once(&stream, &committed, &read)?;
+    nothing_else_is_visible(world, job, &read)
+}
+
+fn nothing_is_left_staged(world: &World) -> Result<(), String> {
+    // Orphans are swept while their job runs.
+    let doomed: Vec<String> =
+        world.jobs.iter().filter(|job| job.is_doomed()).map(|job| format!("s3://sim/{}/", job.name)).collect();
+    let of_failed = |location: &String| doomed.iter().any(|folder| location.starts_with(folder));
+    match world.objects.staged_locations().iter().find(|location| !of_failed(location)) {
         Some(orphan) => Err(format!("{orphan} is staged and nobody's, and never swept")),
         None => Ok(()),
     }
@@ -51,10 +63,13 @@ fn get(world: &World, location: &str) -> Result<Vec<u8>, String> {
 }
 
 /// From the first epoch to the head.
-fn manifests(world: &World) -> Result<Vec<Manifest>, String> {
-    let stored = world.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
-    let stored = stored.into_iter().next().ok_or("the job is gone")?;
-    if stored.wanted != Wanted::Running {
+fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
+    let stored = world.stored(&job.name).ok_or("the job is gone")?;
+    let ends_right = match &stored.wanted {
+        Wanted::Failed { .. } => job.is_doomed(),
+        wanted => *wanted == Wanted::Running && !job.is_doomed(),
+    };
+    if !ends_right {
         return Err(format!("the job is wanted {:?}", stored.wanted));
     }
     let (mut found, mut next) = (vec![], stored.head.clone());
@@ -62,7 +77,7 @@ fn manifests(world: &World) -> Result<Vec<Manifest>, String> {
         return Err(format!("published is {}, the head is {:?}", stored.published, stored.head));
     }
     while let Some(reference) = next {
-        let bytes = get(world, &format!("{CHECKPOINT}{}", reference.name))?;
+        let bytes = get(world, &job::checkpoint(&job.name).join(&reference.name))?;
         let manifest = Manifest::decode(&bytes, &reference).map_err(|error| error.to_string())?;
         if manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0) + 1 != manifest.epoch.0 {
             return Err(format!("epoch {} follows {:?}", manifest.epoch, manifest.previous));
@@ -75,14 +90,13 @@ fn manifests(world: &World) -> Result<Vec<Manifest>, String> {
 }
 
 /// The text of the version that made each epoch, by what the store and the versions before its own say.
-fn texts(world: &World, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
-    let stored = world.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
-    let mut job = stored.into_iter().next().ok_or("the job is gone")?.job;
-    let mut digests = BTreeMap::from([(job.job_version, job.spec_digest.clone())]);
-    while let Some(before) = job.previous.take() {
-        let bytes = get(world, &format!("{CHECKPOINT}{}", before.name))?;
-        job = ResolvedJob::decode(&bytes, &before).map_err(|error| error.to_string())?;
-        digests.insert(job.job_version, job.spec_digest.clone());
+fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
+    let mut version = world.stored(&job.name).ok_or("the job is gone")?.job;
+    let mut digests = BTreeMap::from([(version.job_version, version.spec_digest.clone())]);
+    while let Some(before) = version.previous.take() {
+        let bytes = get(world, &job::checkpoint(&job.name).join(&before.name))?;
+        version = ResolvedJob::decode(&bytes, &before).map_err(|error| error.to_string())?;
+        digests.insert(version.job_version, version.spec_digest.clone());
     }
     let mut last = JobVersion::FIRST;
     let text = |manifest: &Manifest| {
@@ -92,14 +106,18 @@ fn texts(world: &World, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
             return Err(format!("epoch {epoch} is of {:?}, after version {last}: {digests:?}", manifest.made_by));
         }
         last = version;
-        let text = said.and_then(|digest| world.setting.texts.of(digest));
+        let text = said.and_then(|digest| job.texts.of(digest));
         text.ok_or_else(|| format!("epoch {epoch}: nobody submitted version {version}"))
     };
     manifests.iter().map(text).collect()
 }
 
-/// Every shard's ranges join from its first record to its last, each record in its window, children after parents.
-fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text]) -> Result<(), String> {
+/// How many records of each shard are committed.
+type Committed = BTreeMap<ShardId, usize>;
+
+/// Every shard's ranges join from its first record to its last, each record in its window, children after parents. What
+/// a failed job has not committed is not looked at.
+fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text]) -> Result<Committed, String> {
     let sizes: BTreeSet<i64> = texts.iter().map(|text| text.window_ms).collect();
     // Where a change of the size cuts time is not known beforehand.
     let exact = world.setting.exact && sizes.len() < 2;
@@ -158,9 +176,10 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text])
             }
         }
     }
-    match stream.shards.iter().find(|(id, shard)| at.get(id).copied().unwrap_or(0) != shard.puts.len()) {
+    let unread = stream.shards.iter().find(|(id, shard)| at.get(id).copied().unwrap_or(0) != shard.puts.len());
+    match unread.filter(|_| !stream.has_bad_record()) {
         Some((id, shard)) => Err(format!("{:?} of {} records of {id} are in", at.get(id), shard.puts.len())),
-        None => Ok(()),
+        None => Ok(at.into_iter().map(|(id, records)| (id.clone(), records)).collect()),
     }
 }
 
@@ -181,9 +200,9 @@ struct Found {
     dead: BTreeMap<(String, String), u64>,
 }
 
-fn objects(world: &World, manifest: &Manifest, made_by: &Text, read: &mut Found) -> Result<(), String> {
+fn objects(world: &World, job: &SimJob, manifest: &Manifest, made_by: &Text, read: &mut Found) -> Result<(), String> {
     let epoch = manifest.epoch;
-    let tag = lookup_tag(world, manifest)?;
+    let tag = lookup_tag(world, job, manifest)?;
     for object in &manifest.objects {
         let location = &object.staged.location;
         if !read.visible.insert(location.clone()) {
@@ -214,10 +233,9 @@ fn objects(world: &World, manifest: &Manifest, made_by: &Text, read: &mut Found)
             }
             let id = text("id");
             *read.rows.entry(id.clone()).or_default() += 1;
-            let (shard, sequence) = id.split_once('/').ok_or_else(|| format!("{location}: {line}"))?;
+            let (shard, sequence) = id.rsplit_once('/').ok_or_else(|| format!("{location}: {line}"))?;
             let sequence: u64 = sequence.parse().map_err(|_| format!("{location}: {line}"))?;
-            if last.insert(shard.to_owned(), sequence).is_some_and(|before| before >= sequence) && world.setting.ordered
-            {
+            if last.insert(shard.to_owned(), sequence).is_some_and(|before| before >= sequence) && job.ordered {
                 return Err(format!("{location}: {id} is out of order"));
             }
             let expected = tag.as_ref().filter(|_| text("k") != "nobody");
@@ -234,9 +252,9 @@ fn objects(world: &World, manifest: &Manifest, made_by: &Text, read: &mut Found)
 }
 
 /// What is written in the lookup version that an epoch says it was joined with.
-fn lookup_tag(world: &World, manifest: &Manifest) -> Result<Option<String>, String> {
+fn lookup_tag(world: &World, job: &SimJob, manifest: &Manifest) -> Result<Option<String>, String> {
     let Some((lookup, version)) = manifest.lookups.first_key_value() else { return Ok(None) };
-    let folder = format!("{CHECKPOINT}{}", CheckpointNames::new(&job()).lookup(lookup, version));
+    let folder = job::checkpoint(&job.name).join(&CheckpointNames::new(&job.name).lookup(lookup, version));
     let listed = world.objects.list(&Location::folder(&folder)).now_or_never().and_then(Result::ok).unwrap_or_default();
     let csv = listed.iter().find(|info| !info.location.ends_with("_complete.json"));
     let csv = csv.ok_or_else(|| format!("epoch {}: lookup version {version} is not there", manifest.epoch))?;
@@ -244,10 +262,11 @@ fn lookup_tag(world: &World, manifest: &Manifest) -> Result<Option<String>, Stri
     Ok(text.lines().nth(1).and_then(|line| line.split_once(',')).map(|(_, tag)| tag.to_owned()))
 }
 
-fn every_record_once(stream: &Stream, read: &Found) -> Result<(), String> {
+fn every_record_once(stream: &Stream, committed: &Committed, read: &Found) -> Result<(), String> {
     let (mut rows, mut dead) = (read.rows.clone(), read.dead.clone());
     for (id, shard) in &stream.shards {
-        for put in &shard.puts {
+        let committed = committed.get(id).copied().unwrap_or(0);
+        for put in &shard.puts[..committed] {
             let sequence = put.record.sequence.as_str();
             let times = match &put.id {
                 Some(name) => rows.remove(name),
@@ -260,14 +279,14 @@ fn every_record_once(stream: &Stream, read: &Found) -> Result<(), String> {
     }
     match (rows.first_key_value(), dead.first_key_value()) {
         (None, None) => Ok(()),
-        (row, dead) => Err(format!("nobody put {row:?} {dead:?}")),
+        (row, dead) => Err(format!("not put, or not committed: {row:?} {dead:?}")),
     }
 }
 
-fn nothing_else_is_visible(world: &World, read: &Found) -> Result<(), String> {
-    let dead = format!("{CHECKPOINT}{}", CheckpointNames::new(&job()).dead_letters());
-    for folder in [SINK, &dead] {
-        let listed = world.objects.list(&Location::folder(folder)).now_or_never();
+fn nothing_else_is_visible(world: &World, job: &SimJob, read: &Found) -> Result<(), String> {
+    let dead = job::checkpoint(&job.name).join(&CheckpointNames::new(&job.name).dead_letters());
+    for folder in [job::sink(&job.name), dead] {
+        let listed = world.objects.list(&Location::folder(&folder)).now_or_never();
         for info in listed.and_then(Result::ok).unwrap_or_default() {
             if !read.visible.contains(&info.location) {
                 return Err(format!("{} is visible and no manifest names it", info.location));

@@ -3,7 +3,9 @@
 //! Owns: faults of calls, who holds the lease. Does not own: the rules of a write (the memory store).
 //! Rule: a lease that is not renewed ends; who held it may believe a while longer.
 
+use super::job;
 use super::storage::Committed;
+use super::stream::SharedStream;
 use super::weather::{Fate, Weather};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -16,7 +18,6 @@ use streamctl_controller::store::{
     WriteOutcome,
 };
 use streamctl_engine::storage::{MemoryStorage, Storage};
-use streamctl_proto::spec::Location;
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
 use tokio::time::{sleep, timeout};
 
@@ -42,12 +43,12 @@ pub struct FaultyStore {
     pub weather: Arc<Weather>,
     /// Who leads.
     pub ledger: Arc<Mutex<Ledger>>,
+    /// Jobs that may fail, and their streams: once they hold a record that no query can come past.
+    pub may_fail: BTreeMap<JobName, SharedStream>,
     /// What may become visible, filled here.
     pub committed: Committed,
     /// Where manifests are.
     pub objects: MemoryStorage,
-    /// Of the only kind of job there is.
-    pub checkpoint: Location,
 }
 
 impl FaultyStore {
@@ -79,9 +80,15 @@ impl FaultyStore {
         }
     }
 
+    fn may_fail(&self, job: &JobName) -> bool {
+        let stream = self.may_fail.get(job);
+        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).has_bad_record())
+    }
+
     /// The version of the job that is stored.
-    async fn version(&self) -> Option<JobVersion> {
-        self.inner.load().await.ok()?.first().map(|stored| stored.job.job_version)
+    async fn version(&self, job: &JobName) -> Option<JobVersion> {
+        let stored = self.inner.load().await.ok()?;
+        stored.iter().find(|stored| stored.job.spec.name == *job).map(|stored| stored.job.job_version)
     }
 
     /// What the oracle learns at the moment of a commit.
@@ -102,12 +109,12 @@ impl FaultyStore {
             return;
         }
         self.weather.note(|| format!("{} commits {job} epoch {}", self.place, head.epoch));
-        let bytes = self.objects.get(&self.checkpoint.join(&head.name), u64::MAX).await;
+        let bytes = self.objects.get(&job::checkpoint(job).join(&head.name), u64::MAX).await;
         let manifest = bytes.ok().and_then(|bytes| Manifest::decode(&bytes, head).ok());
         let Some(manifest) = manifest else {
             return self.weather.broken(format!("head of {job} is {head:?}, and there is no such manifest"));
         };
-        let version = self.version().await;
+        let version = self.version(job).await;
         if version != Some(manifest.job_version()) {
             let (epoch, made_by) = (manifest.epoch, manifest.job_version());
             self.weather.broken(format!("epoch {epoch} is of version {made_by}, the store's is {version:?} (I9)"));
@@ -155,7 +162,7 @@ impl Store for FaultyStore {
 
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
         let work = async {
-            let before = self.version().await;
+            let before = self.version(&job.spec.name).await;
             let outcome = self.inner.change_job(term, job).await?;
             if outcome == WriteOutcome::Written {
                 self.must_lead(term, "a version of the job").await;
@@ -171,7 +178,9 @@ impl Store for FaultyStore {
     }
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
-        if let Wanted::Failed { error, .. } = wanted {
+        if let Wanted::Failed { error, .. } = wanted
+            && !self.may_fail(job)
+        {
             self.weather.broken(format!("job {job} is given up: {error}"));
         }
         let work = async {

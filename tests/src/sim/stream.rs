@@ -33,6 +33,8 @@ pub struct Put {
     pub visible_ms: i64,
     /// What is in it; `None`: it cannot be decoded.
     pub id: Option<String>,
+    /// Its job cannot come past it.
+    pub bad: bool,
 }
 
 /// One shard.
@@ -53,6 +55,10 @@ pub struct Shard {
 pub struct Stream {
     /// By name; children are named after their parents.
     pub shards: BTreeMap<ShardId, Shard>,
+    /// Its name.
+    name: String,
+    /// Who reads a bad record dies of it; else its query fails.
+    pub deadly: bool,
     next_sequence: u64,
     /// The last answer of a shard names its children.
     names_children: bool,
@@ -63,8 +69,8 @@ pub type SharedStream = Arc<Mutex<Stream>>;
 
 impl Stream {
     /// With some open shards.
-    pub fn new(rng: &mut Rng) -> Self {
-        let mut stream = Self { names_children: rng.u8(0..4) > 0, next_sequence: 1_000, ..Self::default() };
+    pub fn new(rng: &mut Rng, name: String) -> Self {
+        let mut stream = Self { name, names_children: rng.u8(0..4) > 0, next_sequence: 1_000, ..Self::default() };
         for _ in 0..rng.usize(1..4) {
             stream.add(vec![]);
         }
@@ -72,8 +78,8 @@ impl Stream {
     }
 
     /// With so many open shards.
-    pub fn wide(shards: usize) -> Self {
-        let mut stream = Self { names_children: true, next_sequence: 1_000, ..Self::default() };
+    pub fn wide(name: String, shards: usize) -> Self {
+        let mut stream = Self { name, names_children: true, next_sequence: 1_000, ..Self::default() };
         for _ in 0..shards {
             stream.add(vec![]);
         }
@@ -101,24 +107,37 @@ impl Stream {
     pub fn put(&mut self, rng: &mut Rng, wall_ms: i64) {
         let open = self.open();
         let id = open[rng.usize(0..open.len())].clone();
-        self.put_in(id, rng, wall_ms);
+        self.put_in(id, rng, wall_ms, false);
+    }
+
+    /// Puts a record that its job cannot come past.
+    pub fn put_bad(&mut self, rng: &mut Rng, wall_ms: i64) {
+        let open = self.open();
+        let id = open[rng.usize(0..open.len())].clone();
+        self.put_in(id, rng, wall_ms, true);
+    }
+
+    /// There is a record that its job cannot come past.
+    pub fn has_bad_record(&self) -> bool {
+        self.shards.values().flat_map(|shard| &shard.puts).any(|put| put.bad)
     }
 
     /// Puts a record into each open shard.
     pub fn put_in_each(&mut self, rng: &mut Rng, wall_ms: i64) {
         for id in self.open() {
-            self.put_in(id, rng, wall_ms);
+            self.put_in(id, rng, wall_ms, false);
         }
     }
 
-    fn put_in(&mut self, id: ShardId, rng: &mut Rng, wall_ms: i64) {
+    fn put_in(&mut self, id: ShardId, rng: &mut Rng, wall_ms: i64, bad: bool) {
         self.next_sequence += rng.u64(1..50);
         let sequence = self.next_sequence;
-        let name = format!("{id}/{sequence}");
+        let name = format!("{}/{id}/{sequence}", self.name);
         let key = ["a", "b", "c", "nobody"][rng.usize(0..4)];
-        let good = rng.u8(0..12) > 0;
+        let good = bad || rng.u8(0..12) > 0;
+        let n = if bad && !self.deadly { "no number" } else { "1" };
         let data = match rng.u8(0..3) {
-            _ if good => format!("{{\"id\":\"{name}\",\"k\":\"{key}\",\"more\":[1,{{}}]}}"),
+            _ if good => format!("{{\"id\":\"{name}\",\"k\":\"{key}\",\"n\":\"{n}\",\"more\":[1,{{}}]}}"),
             0 => format!("{{\"id\":\"{name}\""),
             1 => "\u{0}not json".to_owned(),
             _ => String::new(),
@@ -129,7 +148,7 @@ impl Stream {
         let visible_ms = hidden_until.max(wall_ms + rng.i64(0..HIDDEN_MS));
         let (arrival_ms, data) = (wall_ms - back_ms, Bytes::from(data));
         let record = Record { sequence: sequence.into(), sub_sequence: 0, arrival_ms, data, origin: None };
-        shard.puts.push(Put { record, visible_ms, id: good.then_some(name) });
+        shard.puts.push(Put { record, visible_ms, id: good.then_some(name), bad });
     }
 
     /// Splits a shard in two, or merges two.
@@ -185,7 +204,7 @@ impl Stream {
 
     fn read(&self, token: &str, records_max: u32, wall_ms: i64) -> Result<Answer, Failure> {
         let parts: Vec<&str> = token.split('|').collect();
-        let (id, index, made_ms) = (parts[0], parts[1].parse::<usize>(), parts[2].parse::<i64>());
+        let (id, index, made_ms) = (parts[1], parts[2].parse::<usize>(), parts[3].parse::<i64>());
         let (Ok(index), Ok(made_ms)) = (index, made_ms) else { return Err(failure("InvalidArgumentException")) };
         if wall_ms - made_ms > ITERATOR_MS {
             return Err(failure("ExpiredIteratorException"));
@@ -198,11 +217,26 @@ impl Stream {
         Ok(Answer {
             bytes: records.iter().map(|record| record.data.len() + 4).sum(),
             records,
-            next_iterator: (!over).then(|| format!("{id}|{end}|{wall_ms}")),
+            next_iterator: (!over).then(|| self.token(id, end, wall_ms)),
             behind_ms: Some(if end == there { 0 } else { 700 }),
             children: if over && self.names_children { shard.children.clone() } else { vec![] },
             left: None,
         })
+    }
+
+    /// Whoever processes this answer dies of it.
+    fn kills(&self, answer: &Answer) -> bool {
+        let bad = |record: &Record| {
+            self.shards
+                .values()
+                .flat_map(|shard| &shard.puts)
+                .any(|put| put.bad && put.record.sequence == record.sequence)
+        };
+        self.deadly && answer.records.iter().any(bad)
+    }
+
+    fn token(&self, shard: &str, index: usize, made_ms: i64) -> String {
+        format!("{}|{shard}|{index}|{made_ms}", self.name)
     }
 
     fn listing(&self) -> Vec<ListedShard> {
@@ -220,22 +254,23 @@ fn failure(code: &str) -> Failure {
     Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into() }
 }
 
-/// One place's way to the stream.
-pub struct StreamAt {
-    /// The stream.
-    pub stream: SharedStream,
+/// One place's way to the streams.
+pub struct StreamsAt {
+    /// By name.
+    pub streams: BTreeMap<String, SharedStream>,
     /// Who calls.
     pub place: String,
     /// How calls go.
     pub weather: Arc<Weather>,
 }
 
-impl StreamAt {
-    fn lock(&self) -> MutexGuard<'_, Stream> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+impl StreamsAt {
+    fn lock(&self, stream: &str) -> Result<MutexGuard<'_, Stream>, Failure> {
+        let found = self.streams.get(stream).ok_or_else(|| failure("ResourceNotFoundException"))?;
+        Ok(found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn call<T>(&self, work: impl FnOnce(&Stream, i64) -> Result<T, Failure>) -> Result<T, Failure> {
+    async fn call<T>(&self, stream: &str, work: impl FnOnce(&Stream, i64) -> Result<T, Failure>) -> Result<T, Failure> {
         let call = self.weather.call(&self.place, "kinesis");
         let silent = || Failure { message: "timed out".into(), ..Failure::default() };
         sleep(call.before).await;
@@ -249,7 +284,7 @@ impl StreamAt {
             return Err(Failure { status: Some(500), ..failure("InternalFailureException") });
         }
         let wall_ms = self.weather.wall_ms();
-        let done = work(&self.lock(), wall_ms);
+        let done = work(&*self.lock(stream)?, wall_ms);
         sleep(call.after).await;
         if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "kinesis") {
             return Err(silent());
@@ -259,11 +294,11 @@ impl StreamAt {
 }
 
 #[async_trait]
-impl Calls for StreamAt {
-    async fn iterator(&self, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure> {
-        self.call(|stream, wall_ms| {
+impl Calls for StreamsAt {
+    async fn iterator(&self, stream: &StreamAddress, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure> {
+        self.call(&stream.name, |stream, wall_ms| {
             let found = stream.shards.get(shard).ok_or_else(|| failure("ResourceNotFoundException"))?;
-            Ok(format!("{shard}|{}|{wall_ms}", stream.first(found, &kind)))
+            Ok(stream.token(shard.as_str(), stream.first(found, &kind), wall_ms))
         })
         .await
     }
@@ -276,14 +311,21 @@ impl Calls for StreamAt {
             let next_iterator = Some(iterator);
             return Ok(Answer { next_iterator, behind_ms: Some(900), ..Answer::default() });
         }
-        self.call(|stream, wall_ms| stream.read(&iterator, records_max, wall_ms)).await
+        let stream = iterator.split('|').next().unwrap_or_default();
+        let answer = self.call(stream, |stream, wall_ms| stream.read(&iterator, records_max, wall_ms)).await?;
+        let deadly = self.lock(stream)?.kills(&answer);
+        if deadly {
+            self.weather.abort(&self.place);
+        }
+        Ok(answer)
     }
 }
 
 #[async_trait]
-impl ShardLister for StreamAt {
-    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
-        let listed = self.call(|stream, _| Ok(stream.listing())).await;
+impl ShardLister for StreamsAt {
+    async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
+        let name = stream.map_or("", |stream| stream.name.as_str());
+        let listed = self.call(name, |stream, _| Ok(stream.listing())).await;
         listed.map_err(|failure| ListError::Unavailable { reason: failure.message })
     }
 }

@@ -1,11 +1,12 @@
-//! The job files that a story's user submits: the first one, and those that change it.
+//! The job files that a user submits for one job: the first one, and those that change it.
 //!
 //! Owns: what of a job changes in a story, and which text is which. Does not own: when (`chaos`), the verdict (`oracle`).
 //! Rule: every row says which text made it, so that the verdict can compare it with what its manifest says.
 
-use super::world::{CHECKPOINT, JOB, SINK};
+use super::job;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use streamctl_proto::JobName;
 use streamctl_proto::manifest::sha256_hex;
 
 /// Window sizes of a story, in milliseconds.
@@ -22,18 +23,22 @@ pub struct Text {
     pub window_ms: i64,
 }
 
-/// What all texts of a story have in common.
+/// What all texts of a job have in common.
 #[derive(Clone, Debug)]
 pub struct Common {
+    /// Its name, and the name of its stream.
+    pub job: JobName,
     /// The query joins with a lookup.
     pub joins: bool,
     /// `poll_interval`.
     pub interval: &'static str,
     /// `max_records_per_read`.
     pub records: u32,
+    /// `[retry] max`.
+    pub retries: u32,
 }
 
-/// All texts of a story, by the digest of the file.
+/// All texts of a job, by the digest of the file.
 #[derive(Debug)]
 pub struct Texts {
     common: Common,
@@ -70,25 +75,31 @@ impl Texts {
     }
 
     fn add(&self, window_ms: i64, whole_window: bool, moves: bool) -> Text {
-        let Common { joins, interval, records } = &self.common;
+        let Common { job, joins, interval, records, retries } = &self.common;
         let mut made = self.lock();
         let number = made.len() as u64 + 1;
         let order = if whole_window { " ORDER BY s.id" } else { "" };
         let sql = match joins {
             true => format!(
-                "SELECT s.id, s.k, n.v, {number} AS made_by FROM source s LEFT JOIN names n ON s.k = n.k{order}"
+                "SELECT s.id, s.k, CAST(s.n AS INT) AS n, n.v, {number} AS made_by FROM source s LEFT JOIN names n ON s.k = n.k{order}"
             ),
-            false => format!("SELECT id, k, {number} AS made_by FROM source"),
+            false => format!("SELECT id, k, CAST(n AS INT) AS n, {number} AS made_by FROM source"),
         };
-        let lookup = "[[lookup]]\nname = \"names\"\npath = \"s3://sim/lookup/\"\nformat = \"csv\"\nrefresh = \"2s\"\n";
-        let lookup = if *joins { lookup } else { "" };
-        let sink = if moves { format!("{SINK}{number}/") } else { SINK.to_owned() };
-        let retries = 100;
+        let lookup = match joins {
+            true => format!(
+                "[[lookup]]\nname = \"names\"\npath = \"{}\"\nformat = \"csv\"\nrefresh = \"2s\"\n",
+                job::lookup(job)
+            ),
+            false => String::new(),
+        };
+        let sink = job::sink(job);
+        let sink = if moves { format!("{sink}{number}/") } else { sink };
+        let checkpoint = job::checkpoint(job).as_str().to_owned();
         let file = format!(
-            "name = \"{JOB}\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\nstarting_position = \"trim_horizon\"\n\
-             poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\n\
+            "name = \"{job}\"\n[source]\ntype = \"kinesis\"\nstream = \"{job}\"\nstarting_position = \"trim_horizon\"\n\
+             poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\nn = \"string\"\n\
              [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
-             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{CHECKPOINT}\"\n[retry]\nmax = {retries}\n"
+             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
         );
         let text = Text { number, file, window_ms };
         made.insert(sha256_hex(text.file.as_bytes()), text.clone());

@@ -48,6 +48,8 @@ struct State {
     slow: u32,
     counts: BTreeMap<&'static str, u64>,
     cut: BTreeSet<(String, String)>,
+    /// Places whose processes end by themselves at the end of this tick.
+    aborting: BTreeSet<String>,
     down_until_ms: BTreeMap<&'static str, i64>,
     trace: Option<Vec<String>>,
     broken: Vec<String>,
@@ -70,6 +72,7 @@ impl Weather {
             slow,
             counts: BTreeMap::new(),
             cut: BTreeSet::new(),
+            aborting: BTreeSet::new(),
             down_until_ms: BTreeMap::new(),
             trace: traced.then(Vec::new),
             broken: vec![],
@@ -159,6 +162,16 @@ impl Weather {
     /// A service answers nobody until this time.
     pub fn take_down(&self, service: &'static str, until_ms: i64) {
         self.state().down_until_ms.insert(service, until_ms);
+    }
+
+    /// The process of a place ends at the end of this tick, by its own doing.
+    pub fn abort(&self, place: &str) {
+        self.state().aborting.insert(place.to_owned());
+    }
+
+    /// The places whose processes end now.
+    pub fn take_aborts(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.state().aborting)
     }
 
     /// Whether a place reaches a service.

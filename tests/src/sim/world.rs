@@ -5,12 +5,13 @@
 //! Rule: time moves in ticks; within one, each process lives once, in an order that the dice decide.
 
 use super::chaos::{self, Chaos};
+use super::job::{self, Illness, SimJob};
 use super::network::{Dialler, Network, Presence};
 use super::node::{Body, Process};
 use super::storage::{Committed, FaultyStorage};
 use super::store::{FaultyStore, Ledger};
-use super::stream::{SharedStream, Stream, StreamAt};
-use super::texts::{Common, Text, Texts};
+use super::stream::{SharedStream, Stream, StreamsAt};
+use super::texts::Text;
 use super::weather::Weather;
 use super::witness::Watcher;
 use super::{oracle, story};
@@ -20,14 +21,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_controller::core::{CoreSettings, OrphanAge};
 use streamctl_controller::node::{Node, Parts};
-use streamctl_controller::store::{LeaderRecord, MemoryStore, Store};
+use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoredJob, Wanted};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve;
 use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
-use streamctl_proto::spec::Location;
 use streamctl_proto::v1::jobs_server::Jobs;
-use streamctl_proto::{JobName, Manifest, Term, v1};
+use streamctl_proto::{Epoch, JobName, Manifest, Term, v1};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::session::{self, Settings};
 use streamctl_worker::source::Sources;
@@ -35,7 +35,7 @@ use tonic::Request;
 
 /// One step of the world's time.
 pub const TICK_MS: i64 = 20;
-/// A job must be there after this.
+/// All jobs must be there after this.
 const SUBMIT_MS_MAX: i64 = 30_000;
 /// All must be done this long after the last thing went wrong.
 const REST_MS_MAX: i64 = 120_000;
@@ -53,27 +53,24 @@ const WIDE_RESHARDS: usize = 20;
 const NEXT_LEADER_MS: i64 = 10_000;
 /// Age at which what nobody needs is thrown away.
 const ORPHAN_AGE_MS: i64 = 600_000;
+/// After a process ended by itself, until it is started again.
+const RESTART_MS: i64 = 1_000;
 /// How long a lease outlives its last renewal.
 const LEASE_MS: i64 = 4_000;
-/// The only job.
-pub const JOB: &str = "sim";
-/// Its folders.
-pub const SINK: &str = "s3://sim/out/";
-/// See [`SINK`].
-pub const CHECKPOINT: &str = "s3://sim/checkpoint/";
-const LOOKUP: &str = "s3://sim/lookup/names.csv";
+/// Jobs that a story has at most.
+const JOBS_MAX: usize = 4;
+/// Of a thousand ticks, in how many an ill job gets the record that ends it, until it has one.
+const BAD_RECORDS: u32 = 3;
+/// At the end, a healthy job must have what is new committed within this time, whatever became of the others.
+const PROBE_MS_MAX: i64 = 30_000;
 
 /// What a seed decides once.
 pub struct Setting {
-    /// Its job files.
-    pub texts: Arc<Texts>,
-    /// Rows of an object are in the order of their shard; a join does not keep it.
-    pub ordered: bool,
     /// Workers' clocks are within the reader's allowance: windows are then known beforehand.
     pub exact: bool,
     /// How long things go wrong.
     pub wild_ms: i64,
-    /// Records per thousand ticks.
+    /// Records per thousand ticks, of all jobs together.
     pub rate: u32,
     /// Things that go wrong, per thousand ticks.
     pub trouble: u32,
@@ -110,16 +107,12 @@ pub struct World {
     pub objects: MemoryStorage,
     /// What may be visible.
     pub committed: Committed,
-    /// What is read.
-    pub stream: SharedStream,
-    /// Versions of the lookup so far.
-    pub lookup: u32,
+    /// Beside each other on one cluster.
+    pub jobs: Vec<SimJob>,
     calm: Arc<AtomicBool>,
     /// When the lease of a term was last renewed, and when its holder notices that it is lost.
     renewed_ms: BTreeMap<Term, i64>,
     notices_ms: Option<i64>,
-    /// The user heard that the job runs.
-    submitted: Arc<AtomicBool>,
 }
 
 impl World {
@@ -127,20 +120,21 @@ impl World {
     pub fn new(seed: u64, traced: bool) -> Self {
         let weather = Weather::new(seed, traced);
         let setting = weather.roll(Setting::new);
-        let stream = weather.roll(Stream::new);
+        let jobs = weather.roll(|rng| several_jobs(rng, setting.rate));
         let (controllers, workers) = weather.roll(|rng| (rng.usize(1..4), rng.usize(1..5)));
-        Self::of(weather, setting, stream, (controllers, workers))
+        Self::of(weather, setting, jobs, (controllers, workers))
     }
 
     /// A stream of so many shards, two controllers, five workers.
     pub fn wide(seed: u64, shards: usize) -> Self {
         let weather = Weather::new(seed, false);
-        let setting = Setting { wild_ms: WIDE_MS, ..weather.roll(|rng| Setting::polling(rng, "2s")) };
-        Self::of(weather, setting, Stream::wide(shards), (2, 5))
+        let setting = Setting { wild_ms: WIDE_MS, ..weather.roll(Setting::new) };
+        let stream = Stream::wide("job-0".to_owned(), shards);
+        let job = weather.roll(|rng| SimJob::new(rng, 0, "2s", setting.rate, stream));
+        Self::of(weather, setting, vec![job], (2, 5))
     }
 
-    fn of(weather: Arc<Weather>, setting: Setting, stream: Stream, (controllers, workers): (usize, usize)) -> Self {
-        let stream = Arc::new(Mutex::new(stream));
+    fn of(weather: Arc<Weather>, setting: Setting, jobs: Vec<SimJob>, (controllers, workers): (usize, usize)) -> Self {
         let wall = {
             let weather = Arc::clone(&weather);
             move || weather.wall_ms()
@@ -157,14 +151,14 @@ impl World {
             ledger: Arc::default(),
             objects,
             committed: Arc::default(),
-            stream,
-            lookup: 0,
+            jobs,
             calm: Arc::default(),
             renewed_ms: BTreeMap::new(),
             notices_ms: None,
-            submitted: Arc::default(),
         };
-        world.change_lookup();
+        for job in 0..world.jobs.len() {
+            world.change_lookup(job);
+        }
         for (name, place) in &world.places {
             let most_ms = if name.starts_with('c') {
                 3_600_000
@@ -180,7 +174,7 @@ impl World {
 
     /// Records that were put.
     pub fn records(&self) -> u64 {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).count()
+        self.jobs.iter().map(|job| job.stream().count()).sum()
     }
 
     /// Epochs that were committed.
@@ -189,34 +183,52 @@ impl World {
         ledger.heads.values().map(|heads| heads.len() as u64).sum()
     }
 
-    /// Somebody writes a new version of the lookup.
-    pub fn change_lookup(&mut self) {
-        self.lookup += 1;
-        let tag = self.lookup;
+    /// Writes a new version of a job's lookup.
+    pub fn change_lookup(&mut self, job: usize) {
+        let job = &mut self.jobs[job];
+        job.lookup_version += 1;
+        let tag = job.lookup_version;
         let rows: String = ["a", "b", "c"].iter().map(|key| format!("{key},{tag}\n")).collect();
-        self.objects.put(LOOKUP, format!("k,v\n{rows}"));
+        self.objects.put(&format!("{}names.csv", job::lookup(&job.name)), format!("k,v\n{rows}"));
     }
 
     /// The story, from its first tick to its verdict; on a violation it ends early.
     pub fn live(&mut self) {
-        self.until(SUBMIT_MS_MAX, "the job is there", |world| world.submitted.load(Ordering::Relaxed));
+        self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         self.weather.set_wild(true);
         let (mut chaos, end_ms) = (Chaos::default(), self.weather.now_ms() + self.setting.wild_ms);
         while self.weather.now_ms() < end_ms && !self.is_broken() {
             chaos.strike(self);
-            if self.weather.roll(|rng| rng.u32(0..1_000)) < self.setting.rate {
-                let wall_ms = self.weather.wall_ms();
-                let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-                self.weather.roll(|rng| stream.put(rng, wall_ms));
-            }
+            self.put();
             self.tick();
         }
         self.come_to_rest();
     }
 
+    fn put(&self) {
+        let wall_ms = self.weather.wall_ms();
+        for job in &self.jobs {
+            if self.weather.roll(|rng| rng.u32(0..1_000)) < job.rate {
+                let mut stream = job.stream();
+                self.weather.roll(|rng| stream.put(rng, wall_ms));
+            }
+            self.put_bad(job, wall_ms);
+        }
+    }
+
+    fn put_bad(&self, job: &SimJob, wall_ms: i64) {
+        let Some(illness) = job.illness.filter(|_| !job.is_doomed()) else { return };
+        if self.weather.roll(|rng| rng.u32(0..1_000)) < BAD_RECORDS {
+            self.weather.count(illness.fault());
+            self.weather.note(|| format!("{} has a bad record: {illness:?}", job.name));
+            let mut stream = job.stream();
+            self.weather.roll(|rng| stream.put_bad(rng, wall_ms));
+        }
+    }
+
     /// The story of a wide stream: every shard gets records at its beginning, in its middle and at its end.
     pub fn live_wide(&mut self) {
-        self.until(SUBMIT_MS_MAX, "the job is there", |world| world.submitted.load(Ordering::Relaxed));
+        self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         for part in 0..WIDE_PARTS {
             self.put_in_each();
             match part {
@@ -237,22 +249,30 @@ impl World {
     }
 
     fn put_in_each(&self) {
-        let (wall_ms, mut stream) =
-            (self.weather.wall_ms(), self.stream.lock().unwrap_or_else(PoisonError::into_inner));
-        self.weather.roll(|rng| stream.put_in_each(rng, wall_ms));
+        let wall_ms = self.weather.wall_ms();
+        for job in self.jobs.iter().filter(|job| !job.is_doomed()) {
+            let mut stream = job.stream();
+            self.weather.roll(|rng| stream.put_in_each(rng, wall_ms));
+        }
     }
 
     fn reshard(&self, times: usize) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..times {
-            self.weather.roll(|rng| stream.reshard(rng));
+        for job in &self.jobs {
+            let mut stream = job.stream();
+            for _ in 0..times {
+                self.weather.roll(|rng| stream.reshard(rng));
+            }
         }
     }
 
     /// Nothing goes wrong any more, all is done, and then the verdict.
     fn come_to_rest(&mut self) {
         self.calm_down();
-        self.until(REST_MS_MAX, "all records are in", |world| world.is_done());
+        self.until(REST_MS_MAX, "done with all records", Self::is_done);
+        if self.jobs.iter().any(SimJob::is_doomed) {
+            self.put_in_each();
+            self.until(PROBE_MS_MAX, "done with what came after another job had failed", Self::is_done);
+        }
         self.pass(SETTLE_MS);
         self.calm.store(true, Ordering::Relaxed);
         self.pass(CALM_MS);
@@ -272,20 +292,24 @@ impl World {
         self.weather.first_broken().is_some() || story::panicked().is_some()
     }
 
-    /// Goes on until something is so; not to become so in time is a violation.
-    fn until(&mut self, ms_max: i64, what: &str, is_so: impl Fn(&Self) -> bool) {
+    /// Goes on until something is so for every job; not to become so in time is a violation.
+    fn until(&mut self, ms_max: i64, what: &str, is_so: impl Fn(&Self, &SimJob) -> bool) {
         let (end_ms, mut ticks) = (self.weather.now_ms() + ms_max, 0);
         while !self.is_broken() {
-            if ticks % 10 == 0 && is_so(self) {
+            if ticks % 10 == 0 && self.jobs.iter().all(|job| is_so(self, job)) {
                 return;
             }
-            // A user who wants the job to run says so until it does.
-            let heard = self.submitted.load(Ordering::Relaxed);
-            if ticks % 200 == 0 || (ticks % 50 == 0 && !heard) {
-                self.ask(UserWish::Run);
+            // A user who wants a job to run says so until it does.
+            for job in &self.jobs {
+                let again = ticks % 200 == 0 && !job.is_doomed();
+                if again || (ticks % 50 == 0 && !job.is_submitted()) {
+                    self.ask(job, UserWish::Run);
+                }
             }
             if self.weather.now_ms() > end_ms {
-                return self.weather.broken(format!("not in {ms_max} ms: {what}"));
+                let late = self.jobs.iter().find(|job| !is_so(self, job));
+                let late = late.map_or("all together", |job| job.name.as_str());
+                return self.weather.broken(format!("{late} is not {what} in {ms_max} ms"));
             }
             ticks += 1;
             self.tick();
@@ -310,20 +334,33 @@ impl World {
                 None => place.starts_at_ms = Some(now_ms),
             }
         }
-        self.submitted.store(false, Ordering::Relaxed);
+        for job in &self.jobs {
+            job.submitted.store(false, Ordering::Relaxed);
+        }
     }
 
-    fn is_done(&self) -> bool {
-        if !self.submitted.load(Ordering::Relaxed) {
+    /// Everything that was put for this job is committed and published.
+    fn is_done(&self, job: &SimJob) -> bool {
+        if !job.is_submitted() {
             return false;
         }
-        let Some(Ok(stored)) = self.store.load().now_or_never() else { return false };
-        let Some(job) = stored.into_iter().next() else { return false };
-        let Some(head) = job.head else { return self.records() == 0 };
-        let read = self.objects.get(&format!("{CHECKPOINT}{}", head.name), u64::MAX).now_or_never();
+        let Some(stored) = self.stored(&job.name) else { return false };
+        if job.is_doomed() {
+            let committed = stored.head.map_or(Epoch(0), |head| head.epoch);
+            return matches!(stored.wanted, Wanted::Failed { .. }) && stored.published == committed;
+        }
+        let records = job.stream().count();
+        let Some(head) = stored.head else { return records == 0 };
+        let read = self.objects.get(&job::checkpoint(&job.name).join(&head.name), u64::MAX).now_or_never();
         let Some(Ok(bytes)) = read else { return false };
         let Ok(manifest) = Manifest::decode(&bytes, &head) else { return false };
-        job.published == head.epoch && manifest.totals.rows_in >= self.records()
+        stored.published == head.epoch && manifest.totals.rows_in >= records
+    }
+
+    /// A job as the store holds it.
+    pub fn stored(&self, job: &JobName) -> Option<StoredJob> {
+        let stored = self.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+        stored.into_iter().find(|stored| stored.job.spec.name == *job)
     }
 
     /// One tick of everything.
@@ -343,10 +380,13 @@ impl World {
             process.live(now_ms, TICK_MS);
             if process.is_over() {
                 self.weather.note(|| format!("{name} has ended"));
-                place.starts_at_ms.get_or_insert(now_ms + 1_000);
+                place.starts_at_ms.get_or_insert(now_ms + RESTART_MS);
                 place.process = None;
                 self.network.reset(&name);
             }
+        }
+        for name in self.weather.take_aborts() {
+            chaos::kill(self, &name, false, RESTART_MS);
         }
     }
 
@@ -403,9 +443,14 @@ impl World {
         Storages::only(Arc::new(FaultyStorage { inner, place: place.to_owned(), weather, committed }))
     }
 
-    fn stream_at(&self, place: &str) -> Arc<StreamAt> {
-        let (stream, weather) = (Arc::clone(&self.stream), Arc::clone(&self.weather));
-        Arc::new(StreamAt { stream, place: place.to_owned(), weather })
+    fn streams_at(&self, place: &str) -> Arc<StreamsAt> {
+        let streams = self.jobs.iter().map(|job| (job.name.to_string(), Arc::clone(&job.stream))).collect();
+        Arc::new(StreamsAt { streams, place: place.to_owned(), weather: Arc::clone(&self.weather) })
+    }
+
+    fn may_fail(&self) -> BTreeMap<JobName, SharedStream> {
+        let ill = self.jobs.iter().filter(|job| job.illness.is_some());
+        ill.map(|job| (job.name.clone(), Arc::clone(&job.stream))).collect()
     }
 
     fn controller(&self, name: &str, started: u32, skew_ms: &Arc<AtomicI64>) -> Process {
@@ -414,15 +459,15 @@ impl World {
             place: name.to_owned(),
             weather: Arc::clone(&self.weather),
             ledger: Arc::clone(&self.ledger),
+            may_fail: self.may_fail(),
             committed: Arc::clone(&self.committed),
             objects: self.objects.clone(),
-            checkpoint: Location::folder(CHECKPOINT),
         };
         let (place, weather, calm) = (name.to_owned(), Arc::clone(&self.weather), Arc::clone(&self.calm));
         let parts = Parts {
             store: Arc::new(store),
             world: resolve::World { aws: Aws::new(AwsSettings::default()), storages: self.storages(name) },
-            lister: self.stream_at(name),
+            lister: self.streams_at(name),
             core: CoreSettings {
                 orphan_age: OrphanAge::OlderThanMs(ORPHAN_AGE_MS),
                 avoid_ms: AVOID_MS,
@@ -444,7 +489,7 @@ impl World {
         let storages = self.storages(place);
         let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone())
             .with_clock(self.clock(skew_ms))
-            .with_stream(self.stream_at(place));
+            .with_stream(self.streams_at(place));
         let controllers = self.places.keys().filter(|name| name.starts_with('c'));
         let settings = Settings {
             worker: name,
@@ -502,21 +547,20 @@ impl World {
         }
     }
 
-    /// The job file that the store's version of the job was made of; before there is one, the first.
-    fn text(&self) -> Text {
-        let stored = self.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
-        let known = stored.first().and_then(|stored| self.setting.texts.of(&stored.job.spec_digest));
-        known.unwrap_or_else(|| self.setting.texts.first())
+    /// The job file that the store's version of a job was made of; before there is one, the first.
+    fn text(&self, job: &SimJob) -> Text {
+        let known = self.stored(&job.name).and_then(|stored| job.texts.of(&stored.job.spec_digest));
+        known.unwrap_or_else(|| job.texts.first())
     }
 
     /// The user asks every controller, as the command line does.
-    pub fn ask(&self, what: UserWish) {
+    pub fn ask(&self, job: &SimJob, what: UserWish) {
         let text = match what {
             UserWish::Change => {
-                let last = self.text();
-                self.weather.roll(|rng| self.setting.texts.change(rng, &last))
+                let last = self.text(job);
+                self.weather.roll(|rng| job.texts.change(rng, &last))
             }
-            UserWish::Run | UserWish::Stop { .. } => self.text(),
+            UserWish::Run | UserWish::Stop { .. } => self.text(job),
         };
         for (name, place) in &self.places {
             let Some(process) = &place.process else { continue };
@@ -525,7 +569,8 @@ impl World {
                 continue;
             }
             let (jobs, weather, place) = (node.jobs(), Arc::clone(&self.weather), name.clone());
-            let (spec_toml, submitted) = (text.file.clone(), Arc::clone(&self.submitted));
+            let (spec_toml, submitted) = (text.file.clone(), Arc::clone(&job.submitted));
+            let job = job.name.to_string();
             process.handle().spawn(async move {
                 let answer = match what {
                     UserWish::Run | UserWish::Change => {
@@ -534,12 +579,12 @@ impl World {
                         jobs.submit(Request::new(request)).await.map(drop)
                     }
                     UserWish::Stop { drain } => {
-                        let request = v1::StopJobRequest { job: JOB.to_owned(), drain };
+                        let request = v1::StopJobRequest { job: job.clone(), drain };
                         jobs.stop_job(Request::new(request)).await.map(drop)
                     }
                 };
                 weather.note(|| {
-                    format!("user at {place}: {what:?} {:?}", answer.as_ref().map_err(tonic::Status::message))
+                    format!("user at {place}: {what:?} {job} {:?}", answer.as_ref().map_err(tonic::Status::message))
                 });
                 if what == UserWish::Run && answer.is_ok() {
                     submitted.store(true, Ordering::Relaxed);
@@ -565,16 +610,7 @@ pub enum UserWish {
 
 impl Setting {
     fn new(rng: &mut fastrand::Rng) -> Self {
-        Self::polling(rng, "250ms")
-    }
-
-    fn polling(rng: &mut fastrand::Rng, interval: &'static str) -> Self {
-        let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
-        let kind = rng.u8(0..6);
-        let common = Common { joins: kind != 1, interval, records: rng.u32(3..200) };
         Self {
-            texts: Arc::new(Texts::new(common, window_ms, kind == 0)),
-            ordered: kind == 1,
             exact: rng.u8(0..3) > 0,
             wild_ms: rng.i64(8_000..40_000),
             rate: rng.u32(30..400),
@@ -583,7 +619,17 @@ impl Setting {
     }
 }
 
-/// The name of the only job.
-pub fn job() -> JobName {
-    JOB.parse().expect("it is a name")
+/// One job in every second story, else several, which share what the dice gave as the rate. The last of several may be
+/// one that ends as failed.
+fn several_jobs(rng: &mut fastrand::Rng, rate: u32) -> Vec<SimJob> {
+    let count = if rng.bool() { 1 } else { rng.usize(2..=JOBS_MAX) };
+    let share = (rate / count as u32).max(1);
+    let illness = (rng.u8(0..4) == 0).then_some(Illness::FailingRecord);
+    let job = |number| {
+        let illness = illness.filter(|_| number > 0 && number + 1 == count);
+        let mut stream = Stream::new(rng, format!("job-{number}"));
+        stream.deadly = illness == Some(Illness::DeadlyRecord);
+        SimJob::with_illness(rng, number, "250ms", share, stream, illness)
+    };
+    (0..count).map(job).collect()
 }

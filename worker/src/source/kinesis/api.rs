@@ -49,7 +49,7 @@ pub struct Answer {
 #[async_trait]
 pub trait Calls: Send + Sync {
     /// GetShardIterator.
-    async fn iterator(&self, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure>;
+    async fn iterator(&self, stream: &StreamAddress, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure>;
     /// GetRecords, of at most so many records.
     async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure>;
 }
@@ -95,7 +95,7 @@ impl Api {
     pub async fn iterator(self, kind: IteratorKind) -> Result<String, Failure> {
         let client = match &self.service {
             Service::Sdk(client) => client,
-            Service::Given(calls) => return calls.iterator(&self.shard, kind).await,
+            Service::Given(calls) => return calls.iterator(&self.stream, &self.shard, kind).await,
         };
         let request = client.get_shard_iterator().shard_id(self.shard.as_str());
         let request = match &self.stream.arn {

@@ -1,0 +1,119 @@
+//! One job of a story: its job files, its stream, its lookup, its folders.
+//!
+//! Owns: what one job has for itself, and where it is stored. Does not own: when a job is submitted or changed (`chaos`, `world`).
+//! Rule: no two jobs of a story share a folder or a stream; their shards have the same names all the same.
+
+use super::stream::{SharedStream, Stream};
+use super::texts::{Common, Texts};
+use fastrand::Rng;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use streamctl_proto::JobName;
+use streamctl_proto::spec::Location;
+
+/// Rounds of retries of a healthy job: no series of faults may use them up.
+const RETRIES: u32 = 100;
+/// Of one that may fail.
+const ILL_RETRIES: u32 = 3;
+
+/// Where a job's output goes.
+pub fn sink(job: &JobName) -> String {
+    format!("s3://sim/{job}/out/")
+}
+
+/// Where a job's manifests are.
+pub fn checkpoint(job: &JobName) -> Location {
+    Location::folder(&format!("s3://sim/{job}/checkpoint/"))
+}
+
+/// Where a job's lookup is.
+pub fn lookup(job: &JobName) -> String {
+    format!("s3://sim/{job}/lookup/")
+}
+
+/// What is wrong with a job, so that it may end as failed. No other job may be harmed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Illness {
+    /// Its query fails on one of its records.
+    FailingRecord,
+    /// One of its records ends the process of each worker that reads it.
+    DeadlyRecord,
+}
+
+impl Illness {
+    /// The fault that is counted when the record is put.
+    pub fn fault(self) -> &'static str {
+        match self {
+            Self::FailingRecord => "job: a record that its query fails on",
+            Self::DeadlyRecord => "job: a record that ends its worker",
+        }
+    }
+}
+
+/// One job.
+pub struct SimJob {
+    /// Its name.
+    pub name: JobName,
+    /// Its job files.
+    pub texts: Arc<Texts>,
+    /// Rows of an object are in the order of their shard; a join does not keep it.
+    pub ordered: bool,
+    /// What is wrong with it; `None`: it must commit everything.
+    pub illness: Option<Illness>,
+    /// Records per thousand ticks.
+    pub rate: u32,
+    /// What it reads.
+    pub stream: SharedStream,
+    /// Versions of the lookup so far.
+    pub lookup_version: u32,
+    /// The user was told that the job runs.
+    pub submitted: Arc<AtomicBool>,
+}
+
+impl SimJob {
+    /// A job by the dice, polling at this interval; `number` makes its name.
+    pub fn new(rng: &mut Rng, number: usize, interval: &'static str, rate: u32, stream: Stream) -> Self {
+        Self::with_illness(rng, number, interval, rate, stream, None)
+    }
+
+    /// The same, with something wrong with it.
+    pub fn with_illness(
+        rng: &mut Rng,
+        number: usize,
+        interval: &'static str,
+        rate: u32,
+        stream: Stream,
+        illness: Option<Illness>,
+    ) -> Self {
+        let name: JobName = format!("job-{number}").parse().expect("it is a name");
+        let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
+        let kind = rng.u8(0..6);
+        let retries = if illness.is_some() { ILL_RETRIES } else { RETRIES };
+        let common = Common { job: name.clone(), joins: kind != 1, interval, records: rng.u32(3..200), retries };
+        Self {
+            name,
+            texts: Arc::new(Texts::new(common, window_ms, kind == 0)),
+            ordered: kind == 1,
+            illness,
+            rate,
+            stream: Arc::new(Mutex::new(stream)),
+            lookup_version: 0,
+            submitted: Arc::default(),
+        }
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The user was told that it runs.
+    pub fn is_submitted(&self) -> bool {
+        self.submitted.load(Ordering::Relaxed)
+    }
+
+    /// It reads a record that must end it as failed.
+    pub fn is_doomed(&self) -> bool {
+        self.stream().has_bad_record()
+    }
+}
