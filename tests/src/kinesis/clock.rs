@@ -1,11 +1,13 @@
 //! The fake's time: the machine's, plus what a test adds to it.
+//!
+//! Rule: it is what `Date` and arrival times say; a test that sets it back does so before anything is put.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use streamctl_engine::clock::now_ms;
 
-/// A clock that can jump forward; clones jump together.
+/// A clock that can jump; clones jump together.
 #[derive(Clone, Debug)]
 pub struct FakeClock {
     began: Instant,
@@ -28,6 +30,16 @@ impl FakeClock {
     /// Milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         self.now_us() / 1_000
+    }
+    /// Goes back.
+    pub fn set_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
+        self.added_us.fetch_sub(by, Ordering::Relaxed);
+    }
+    /// As an HTTP header has it, in whole seconds.
+    pub fn http_date(&self) -> String {
+        let time = chrono::DateTime::from_timestamp_micros(self.now_us()).unwrap_or_default();
+        time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
     /// Jumps.
     pub fn advance(&self, by: Duration) {

@@ -76,6 +76,11 @@ impl FakeKinesis {
         self.service.clock.advance(by);
     }
 
+    /// Sets its clock back, before anything is created: what is put then is old for clients whose clocks are right.
+    pub fn set_back(&self, by: Duration) {
+        self.service.clock.set_back(by);
+    }
+
     /// A new stream; what was under this name is gone.
     pub fn create(&self, name: &str, shards: usize) -> Arc<Stream> {
         self.service.create(name, shards)

@@ -147,14 +147,17 @@ impl Service {
             return Err(Refusal::expired_iterator());
         }
         stream.expire(&mut state);
-        let (json, records, bytes, last) = match iterator.gaps < stream.gaps() && state.next(iterator.after).is_some() {
+        let is_stuck = stream.trimmed() == Trimmed::Stuck && iterator.after > 0 && iterator.after < state.trimmed_to;
+        let is_gap = iterator.gaps < stream.gaps() && state.next(iterator.after).is_some();
+        let (json, records, bytes, last) = match is_gap || is_stuck {
             true => (Vec::new(), 0, 0, iterator.after),
             false => state.after(iterator.after, limit),
         };
         state.limits.gave(now_us, bytes);
         let behind_ms = state.next(last).map_or(0, |record| (now_us / 1_000 - record.arrival_ms).max(1));
+        let behind_ms = if is_stuck { stream.retention_ms() } else { behind_ms };
         let gaps = if records == 0 { iterator.gaps + 1 } else { 0 };
-        let ended = state.closed.clone().filter(|_| state.next(last).is_none());
+        let ended = state.closed.clone().filter(|_| state.next(last).is_none() && !is_stuck);
         drop(state);
         let mut body = Vec::with_capacity(json.len() + 600);
         body.extend_from_slice(b"{\"Records\":[");
@@ -273,12 +276,18 @@ impl Service {
         Ok(json!({ "StreamDescriptionSummary": {
             "StreamName": stream.name, "StreamARN": stream.arn(), "StreamStatus": "ACTIVE",
             "StreamModeDetails": { "StreamMode": "PROVISIONED" },
-            "RetentionPeriodHours": (stream.retention_ms() / 3_600_000).max(24),
-            "StreamCreationTimestamp": 1_700_000_000.0, "EnhancedMonitoring": [{ "ShardLevelMetrics": [] }],
+            "RetentionPeriodHours": hours(stream.retention_ms()),
+            "StreamCreationTimestamp": stream.created_ms as f64 / 1_000.0, "EnhancedMonitoring": [{ "ShardLevelMetrics": [] }],
             "EncryptionType": "NONE", "OpenShardCount": stream.open_shards().len(), "ConsumerCount": 0,
         } })
         .into())
     }
+}
+
+/// In whole hours, as the service counts; a test that keeps records for less jumps in time instead.
+fn hours(retention_ms: i64) -> i64 {
+    const HOUR_MS: i64 = 3_600_000;
+    retention_ms.saturating_add(HOUR_MS - 1) / HOUR_MS
 }
 
 fn after_sequence(stream: &Stream, shard: &Shard, state: &ShardState, text: &str, at: bool) -> Result<u64, Refusal> {

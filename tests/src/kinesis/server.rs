@@ -11,7 +11,7 @@ use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -67,7 +67,16 @@ async fn respond(service: Arc<Service>, request: Request<Incoming>) -> Result<Re
     Ok(send(&service, call, answered, fault == Some(Fault::Cut)))
 }
 
-fn send(service: &Service, mut call: Call, answered: Result<Answer, Refusal>, cut: bool) -> Response<Body> {
+/// An answer with the service's time: its clients compare their own with it.
+fn send(service: &Service, call: Call, answered: Result<Answer, Refusal>, cut: bool) -> Response<Body> {
+    let mut response = respond_to(service, call, answered, cut);
+    if let Ok(date) = HeaderValue::from_str(&service.clock.http_date()) {
+        response.headers_mut().insert(DATE, date);
+    }
+    response
+}
+
+fn respond_to(service: &Service, mut call: Call, answered: Result<Answer, Refusal>, cut: bool) -> Response<Body> {
     const JSON: &str = "application/x-amz-json-1.1";
     match answered {
         Ok(answer) if cut => {

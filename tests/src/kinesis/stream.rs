@@ -23,14 +23,18 @@ const SEQUENCE_STEP: u64 = 7;
 pub enum Trimmed {
     /// An error by this code.
     Refused(&'static str),
-    /// The oldest record, without a word.
+    /// The oldest record that is left, without an error.
     Silent,
+    /// No error either: for ever answers without records, as far behind the tip as records are kept.
+    Stuck,
 }
 
 /// A stream.
 pub struct Stream {
     /// Its name.
     pub name: String,
+    /// When it was created; another one of this name has another time.
+    pub created_ms: i64,
     clock: FakeClock,
     /// Of the last record.
     sequence: AtomicU64,
@@ -138,6 +142,7 @@ impl Stream {
     pub(super) fn new(name: &str, shards: usize, clock: FakeClock) -> Self {
         let stream = Self {
             name: name.to_owned(),
+            created_ms: clock.now_ms(),
             clock,
             sequence: AtomicU64::new(0),
             put: AtomicU64::new(0),
