@@ -67,8 +67,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     line(
         "rows",
         format!(
-            "{} in, {} out, {} dead, {} unmatched",
-            totals.rows_in, totals.rows_out, totals.rows_dead, totals.rows_unmatched
+            "{} in, {} out, {} dead, {} unmatched, {} late",
+            totals.rows_in, totals.rows_out, totals.rows_dead, totals.rows_unmatched, totals.rows_late
         ),
     );
     line("lag", milliseconds(job.lag_ms));
@@ -241,15 +241,24 @@ pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
         let state = if worker.leaving { "leaving" } else { "ready" };
         let (name, address) = (worker.worker.clone(), worker.flight_address.clone());
         let tasks = worker.tasks.to_string();
-        [name, state.to_owned(), tasks, busy(worker), bytes(worker.memory_bytes), address]
+        [name, state.to_owned(), tasks, busy(worker), skew(worker), bytes(worker.memory_bytes), address]
     };
     let rows = workers.iter().map(row).collect::<Vec<_>>();
-    table(["WORKER", "STATE", "TASKS", "BUSY", "MEMORY", "FLIGHT"], &rows)
+    table(["WORKER", "STATE", "TASKS", "BUSY", "CLOCK", "MEMORY", "FLIGHT"], &rows)
 }
 
 /// How busy a worker said that it is.
 pub fn busy(worker: &v1::WorkerStatus) -> String {
     worker.busy_permille.map_or_else(|| "-".to_owned(), percent)
+}
+
+/// How far a worker's clock is from that of its sources: `+1.5 s` is ahead.
+fn skew(worker: &v1::WorkerStatus) -> String {
+    match worker.clock_skew_ms {
+        None => "-".to_owned(),
+        Some(0) => "ok".to_owned(),
+        Some(ms) => format!("{}{}", if ms > 0 { '+' } else { '-' }, milliseconds(ms.unsigned_abs())),
+    }
 }
 
 /// `71 %`, of thousandths.
@@ -293,6 +302,7 @@ pub(crate) mod tests {
             rows_dead: 2,
             rows_unmatched: 3,
             rows_out: 95,
+            rows_late: 4,
         };
         let task = Some(v1::TaskId { term: 3, counter: 7 });
         let after = v1::position::After { sequence: "41".into(), sub_sequence: 0 };
@@ -342,7 +352,7 @@ job:        sales
 state:      waiting
 waiting on: a worker
 epoch:      8 committed, 7 published
-rows:       100 in, 95 out, 2 dead, 3 unmatched
+rows:       100 in, 95 out, 2 dead, 3 unmatched, 4 late
 lag:        1.2 s
 shards:     1 open, 0 ended
 sink:       s3://b/out/
@@ -389,13 +399,14 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
             flight_address: "h:1".into(),
             tasks: 2,
             busy_permille,
+            clock_skew_ms: Some(-1_500),
             ..Default::default()
         };
         let text = workers_text(&[worker("w-1", Some(714)), worker("w-2", None)]);
         let expected = "\
-WORKER  STATE  TASKS  BUSY  MEMORY  FLIGHT
-w-1     ready  2      71 %  0 B     h:1
-w-2     ready  2      -     0 B     h:1";
+WORKER  STATE  TASKS  BUSY  CLOCK   MEMORY  FLIGHT
+w-1     ready  2      71 %  -1.5 s  0 B     h:1
+w-2     ready  2      -     -1.5 s  0 B     h:1";
         assert_eq!(text, expected);
         assert_eq!(worker_json(&worker("w-1", Some(714)))["busy_permille"], 714);
         assert_eq!(worker_json(&worker("w-2", None))["busy_permille"], serde_json::Value::Null);

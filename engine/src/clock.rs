@@ -17,6 +17,11 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The time in a `Date` header of HTTP: that of a service, in whole seconds.
+pub fn http_date_ms(header: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc2822(header).ok().map(|time| time.timestamp_millis())
+}
+
 /// Begins where `clock` is now, and from then on goes as time passes, however that one is set meanwhile: what waits for a
 /// time waits neither for hours nor not at all.
 pub fn steady(clock: &Clock) -> Clock {
@@ -28,6 +33,12 @@ pub fn steady(clock: &Clock) -> Clock {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicI64, Ordering};
+
+    #[test]
+    fn a_date_header_is_read_to_the_second() {
+        assert_eq!(http_date_ms("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(http_date_ms("yesterday"), None);
+    }
 
     #[test]
     fn a_steady_clock_begins_with_the_other_and_does_not_follow_its_jumps() {

@@ -20,5 +20,6 @@ pub mod process;
 pub mod query;
 pub mod resolve;
 pub mod security;
+pub mod service_date;
 pub mod storage;
 pub mod traces;

@@ -101,7 +101,8 @@ fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
         | "max_records_per_read"
         | "arrival_time"
         | "session_name"
-        | "compression" => None,
+        | "compression"
+        | "grace" => None,
         "starting_position" => no(
             "it has no effect on a job that is there: it goes on where its last epoch stands",
             "leave it as it was, or give the new job another name",

@@ -3,6 +3,7 @@
 //! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way cannot fail.
 
 use crate::change::FieldChange;
+use crate::manifest::TimeGap;
 use crate::report::{Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey};
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
@@ -101,7 +102,23 @@ impl From<&Counts> for v1::Counts {
             rows_dead: c.rows_dead,
             rows_unmatched: c.rows_unmatched,
             rows_out: c.rows_out,
+            rows_late: c.rows_late,
         }
+    }
+}
+
+impl From<TimeGap> for v1::TimeGap {
+    fn from(gap: TimeGap) -> Self {
+        Self { from_ms: gap.from_ms, to_ms: gap.to_ms }
+    }
+}
+
+impl TryFrom<v1::TimeGap> for TimeGap {
+    type Error = BadMessage;
+
+    fn try_from(gap: v1::TimeGap) -> Result<Self, BadMessage> {
+        let v1::TimeGap { from_ms, to_ms } = gap;
+        if from_ms < to_ms { Ok(Self { from_ms, to_ms }) } else { Err(bad("lost", "ends before it starts")) }
     }
 }
 
@@ -122,6 +139,7 @@ impl From<v1::Counts> for Counts {
             rows_dead: c.rows_dead,
             rows_unmatched: c.rows_unmatched,
             rows_out: c.rows_out,
+            rows_late: c.rows_late,
         }
     }
 }
@@ -296,7 +314,15 @@ mod tests {
                 "s1".into(),
                 ShardRange { from: Position::Timestamp(5), to: Position::after(3.into()), records: 3, bytes: 9 },
             )]),
-            counts: Counts { rows_in: 3, bytes_in: 9, rows_decoded: 2, rows_dead: 1, rows_unmatched: 1, rows_out: 1 },
+            counts: Counts {
+                rows_in: 3,
+                bytes_in: 9,
+                rows_decoded: 2,
+                rows_dead: 1,
+                rows_unmatched: 1,
+                rows_out: 1,
+                rows_late: 1,
+            },
             lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
             objects: vec![StagedObject {
                 kind: ObjectKind::DeadLetter,

@@ -87,6 +87,7 @@ pub fn worker(worker: &v1::WorkerStatus) -> Value {
     json!({
         "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
         "leaving": worker.leaving, "memory_bytes": worker.memory_bytes, "busy_permille": worker.busy_permille,
+        "clock_skew_ms": worker.clock_skew_ms,
     })
 }
 
@@ -145,6 +146,7 @@ fn counts(counts: Option<&v1::Counts>) -> Value {
     json!({
         "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
         "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
+        "rows_late": counts.rows_late,
     })
 }
 

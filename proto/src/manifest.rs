@@ -4,13 +4,15 @@
 //! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is the one.
 
 use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
+use crate::resolved::StreamIdentity;
 use crate::{Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The stored form that this build writes; it reads no later one.
-pub const MANIFEST_VERSION: u32 = 2;
+/// The stored form that this build writes; it reads no later one. Fields that version 3 added are optional: manifests of
+/// versions 1 and 2 are read, and written again byte for byte.
+pub const MANIFEST_VERSION: u32 = 3;
 
 /// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -39,6 +41,50 @@ pub struct Frontier {
     /// What its reader needs beyond the name, where a replay cannot ask for it again (Kinesis: the hash range).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// Every record that arrived before this time, by the clock of its source, is read or is part of `lost`. Only for a
+    /// source that expires its records; absent before version 3, where the end of the manifest's window takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_to_ms: Option<i64>,
+    /// The last gap in what was read: records that arrived within it may have expired unread. Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<TimeGap>,
+}
+
+impl Frontier {
+    /// A shard without parents that stands at this position.
+    pub fn at(position: Position) -> Self {
+        Self { position, parents: Vec::new(), detail: String::new(), read_to_ms: None, lost: None }
+    }
+}
+
+/// A span of arrival time, `[from_ms, to_ms)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TimeGap {
+    /// First millisecond inside.
+    pub from_ms: i64,
+    /// First millisecond after.
+    pub to_ms: i64,
+}
+
+impl TimeGap {
+    /// The smallest gap that holds both.
+    pub fn merged(self, other: Self) -> Self {
+        Self { from_ms: self.from_ms.min(other.from_ms), to_ms: self.to_ms.max(other.to_ms) }
+    }
+}
+
+impl std::fmt::Display for TimeGap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "between {} and {}", time_text(self.from_ms), time_text(self.to_ms))
+    }
+}
+
+/// A time for people: RFC 3339 in UTC, to the millisecond.
+pub fn time_text(time_ms: i64) -> String {
+    match chrono::DateTime::from_timestamp_millis(time_ms) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        None => format!("{time_ms} ms"),
+    }
 }
 
 /// An object of the epoch.
@@ -80,6 +126,9 @@ pub struct Manifest {
     /// The version of the job that made it. Manifests of version 1 do not say so: theirs is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,
+    /// The stream that was read. Since version 3, and only for a Kinesis source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamIdentity>,
     /// SHA-256 of the job's query.
     pub query_digest: String,
     /// The lookup versions that every task used.
@@ -241,6 +290,10 @@ mod tests {
             created_ms: 120_250,
             previous: None,
             made_by: Some(MadeBy { job_version: JobVersion(3), spec_digest: sha256_hex(b"name = 'sales'") }),
+            stream: Some(StreamIdentity {
+                arn: Some("arn:aws:kinesis:eu-west-1:123456789012:stream/sales".into()),
+                created_ms: 1_700_000_000_000,
+            }),
             query_digest: sha256_hex(b"select 1"),
             lookups: BTreeMap::from([("country_lookup".into(), LookupVersion::new("v1"))]),
             parts: vec![ManifestPart {
@@ -256,12 +309,19 @@ mod tests {
                     rows_dead: 1,
                     rows_unmatched: 2,
                     rows_out: 39,
+                    rows_late: 3,
                 },
             }],
             frontier: BTreeMap::from([
                 (
                     "shardId-000000000000".into(),
-                    Frontier { position: Position::after(41.into()), parents: vec![], detail: String::new() },
+                    Frontier {
+                        position: Position::after(41.into()),
+                        parents: vec![],
+                        detail: String::new(),
+                        read_to_ms: Some(120_000),
+                        lost: Some(TimeGap { from_ms: 60_000, to_ms: 90_000 }),
+                    },
                 ),
                 (
                     "shardId-000000000001".into(),
@@ -269,6 +329,8 @@ mod tests {
                         position: Position::Start,
                         parents: vec!["shardId-000000000000".into()],
                         detail: String::new(),
+                        read_to_ms: None,
+                        lost: None,
                     },
                 ),
             ]),
@@ -290,6 +352,7 @@ mod tests {
                 rows_dead: 1,
                 rows_unmatched: 2,
                 rows_out: 39,
+                rows_late: 3,
             },
             totals: Counts {
                 rows_in: 420,
@@ -298,29 +361,44 @@ mod tests {
                 rows_dead: 10,
                 rows_unmatched: 20,
                 rows_out: 390,
+                rows_late: 5,
             },
             unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
             stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
         }
     }
 
-    /// The stored form must stay readable: a change here is a new version, and the reading of this file must stay.
+    /// The manifest as version 2 wrote it.
+    fn of_version_2() -> Manifest {
+        let mut old = Manifest { version: 2, stream: None, ..manifest() };
+        for frontier in old.frontier.values_mut() {
+            frontier.read_to_ms = None;
+            frontier.lost = None;
+        }
+        let counts = old.parts.iter_mut().map(|part| &mut part.counts).chain([&mut old.counts, &mut old.totals]);
+        counts.for_each(|counts| counts.rows_late = 0);
+        old
+    }
+
+    fn assert_golden(manifest: &Manifest, golden: &str) {
+        assert_eq!(serde_json::to_string_pretty(manifest).unwrap().trim(), golden.trim());
+        assert_eq!(&serde_json::from_str::<Manifest>(golden).unwrap(), manifest);
+    }
+
+    /// The stored form must stay readable: a change here is a new version, and the reading of these files must stay.
     #[test]
     fn the_stored_form_is_the_golden_file() {
-        let golden = include_str!("../golden/manifest-v2.json");
-        let pretty = serde_json::to_string_pretty(&manifest()).unwrap();
-        assert_eq!(pretty.trim(), golden.trim());
-        assert_eq!(serde_json::from_str::<Manifest>(golden).unwrap(), manifest());
+        assert_golden(&manifest(), include_str!("../golden/manifest-v3.json"));
     }
 
     /// Its digest is that of its bytes: what is read must be written again as it was.
     #[test]
-    fn a_manifest_of_an_earlier_build_is_read_and_is_written_again_as_it_was() {
-        let golden = include_str!("../golden/manifest-v1.json");
-        let first: Manifest = serde_json::from_str(golden).unwrap();
-        assert_eq!(first, Manifest { version: 1, made_by: None, ..manifest() });
+    fn a_manifest_of_an_earlier_build_is_read_and_is_written_again_byte_for_byte() {
+        let second = of_version_2();
+        assert_golden(&second, include_str!("../golden/manifest-v2.json"));
+        let first = Manifest { version: 1, made_by: None, ..second };
         assert_eq!(first.job_version(), JobVersion::FIRST);
-        assert_eq!(serde_json::to_string_pretty(&first).unwrap().trim(), golden.trim());
+        assert_golden(&first, include_str!("../golden/manifest-v1.json"));
     }
 
     #[test]
@@ -333,8 +411,8 @@ mod tests {
 
     #[test]
     fn a_manifest_of_a_later_build_says_so() {
-        let (bytes, mut reference) = Manifest { version: 3, ..manifest() }.encode();
+        let (bytes, mut reference) = Manifest { version: MANIFEST_VERSION + 1, ..manifest() }.encode();
         reference.digest = sha256_hex(&bytes);
-        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(3))));
+        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(4))));
     }
 }

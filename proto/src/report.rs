@@ -35,6 +35,10 @@ pub struct Counts {
     pub rows_unmatched: u64,
     /// Rows written.
     pub rows_out: u64,
+    /// Records whose window is not that of their arrival: they were readable only after it was closed, or arrived out of
+    /// order. Part of `rows_in`. Not counted before manifests of version 3.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_late: u64,
 }
 
 impl Counts {
@@ -46,6 +50,7 @@ impl Counts {
         self.rows_dead = self.rows_dead.saturating_add(other.rows_dead);
         self.rows_unmatched = self.rows_unmatched.saturating_add(other.rows_unmatched);
         self.rows_out = self.rows_out.saturating_add(other.rows_out);
+        self.rows_late = self.rows_late.saturating_add(other.rows_late);
     }
     /// Every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {

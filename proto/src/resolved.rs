@@ -9,7 +9,7 @@ use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
 
 /// The stored form that this build writes; it reads no later one.
-pub const RESOLVED_VERSION: u32 = 2;
+pub const RESOLVED_VERSION: u32 = 3;
 /// Largest stored version of a job that is read: a job file, and what the world said to it.
 pub const RESOLVED_BYTES_MAX: u64 = 16 << 20;
 
@@ -40,6 +40,35 @@ pub struct StreamAddress {
     pub session_name: Option<String>,
 }
 
+/// Which stream it is: one that is deleted and created again has the same name, and other records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamIdentity {
+    /// As the service names it.
+    pub arn: Option<String>,
+    /// When the service created it.
+    pub created_ms: i64,
+}
+
+impl StreamIdentity {
+    /// Whether both can be the same stream. An ARN that is not known says nothing.
+    pub fn is(&self, other: &Self) -> bool {
+        let same_arn = match (&self.arn, &other.arn) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        };
+        same_arn && self.created_ms == other.created_ms
+    }
+}
+
+/// What a service says of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamFacts {
+    /// Which one it is.
+    pub identity: StreamIdentity,
+    /// How long it keeps records.
+    pub retention_ms: i64,
+}
+
 /// A job as it was resolved at submit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedJob {
@@ -66,6 +95,9 @@ pub struct ResolvedJob {
     pub columns: Vec<ColumnType>,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
+    /// Which stream was found there at submit. Absent before version 3, and where the service did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_identity: Option<StreamIdentity>,
     /// The query needs all rows of a window together: one task reads all shards.
     pub whole_window: bool,
     /// SHA-256 of the query.
@@ -109,6 +141,16 @@ pub enum VersionError {
 }
 
 impl ResolvedJob {
+    /// From when on arrivals are promised to be read: the time it starts at, else that of its submit, when the oldest
+    /// records were those that were left. A stream has none from before it was created.
+    pub fn promised_from_ms(&self) -> i64 {
+        let created_ms = self.stream_identity.as_ref().map_or(i64::MIN, |identity| identity.created_ms);
+        match self.start {
+            Position::Timestamp(start_ms) => start_ms.max(created_ms),
+            Position::Start | Position::After { .. } | Position::End => self.submitted_ms,
+        }
+    }
+
     /// The stored bytes of this version, and what refers to them.
     pub fn encode(&self) -> (Vec<u8>, VersionRef) {
         let bytes = serde_json::to_vec(self).expect("a job has only text keys");
@@ -184,6 +226,7 @@ mod tests {
             start: Position::Start,
             columns: vec![ColumnType { name: "uuid".into(), type_name: "string".into() }],
             stream: None,
+            stream_identity: Some(StreamIdentity { arn: None, created_ms: 1_600_000_000_000 }),
             whole_window: false,
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
@@ -193,9 +236,13 @@ mod tests {
     /// The stored forms must stay readable: a change here is a new form, and the reading of these files must stay.
     #[test]
     fn the_stored_forms_are_the_golden_files() {
-        let golden = include_str!("../golden/job-v2.json");
-        assert_eq!(serde_json::to_string_pretty(&changed()).unwrap().trim(), golden.trim());
-        assert_eq!(serde_json::from_str::<ResolvedJob>(golden).unwrap(), changed());
+        let second = ResolvedJob { version: 2, stream_identity: None, ..changed() };
+        let golden =
+            [(changed(), include_str!("../golden/job-v3.json")), (second, include_str!("../golden/job-v2.json"))];
+        for (job, golden) in golden {
+            assert_eq!(serde_json::to_string_pretty(&job).unwrap().trim(), golden.trim());
+            assert_eq!(serde_json::from_str::<ResolvedJob>(golden).unwrap(), job);
+        }
         let first: ResolvedJob = serde_json::from_str(include_str!("../golden/job-v1.json")).unwrap();
         assert_eq!((first.version, first.job_version, first.previous), (1, JobVersion::FIRST, None));
     }
@@ -207,7 +254,7 @@ mod tests {
         assert_eq!(ResolvedJob::decode(&bytes, &reference).unwrap(), changed());
         bytes[40] ^= 1;
         assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Digest { .. })));
-        let (bytes, reference) = ResolvedJob { version: 3, ..changed() }.encode();
-        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Later(3))));
+        let (bytes, reference) = ResolvedJob { version: RESOLVED_VERSION + 1, ..changed() }.encode();
+        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Later(4))));
     }
 }

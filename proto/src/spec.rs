@@ -125,6 +125,17 @@ pub struct SourceSpec {
     pub on_data_loss: OnDataLoss,
 }
 
+/// `grace` of a Kinesis source that does not say one.
+pub const GRACE_DEFAULT: Duration = Duration::from_millis(500);
+
+fn grace_default() -> Duration {
+    GRACE_DEFAULT
+}
+
+fn is_grace_default(grace: &Duration) -> bool {
+    *grace == GRACE_DEFAULT
+}
+
 /// What kind of source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -150,6 +161,10 @@ pub enum SourceKind {
         /// Whether payloads may be compressed.
         #[serde(default)]
         compression: PayloadCompression,
+        /// How long after a window's end its records may still become readable. Not stored where it is the default: jobs of
+        /// earlier builds do not have it.
+        #[serde(default = "grace_default", skip_serializing_if = "is_grace_default")]
+        grace: Duration,
     },
     /// Files below a folder; each is a shard.
     Files {

@@ -41,7 +41,7 @@ impl Crowd {
         let name = job.spec.name.clone();
         self.tell(Event::JobCreated { job: Box::new(job) });
         let shards = (0..shards).map(shard).collect();
-        self.tell(Event::ShardsListed { job: name, generation: 1, shards });
+        self.tell(Event::ShardsListed { job: name, generation: 1, shards, stream: None });
         self
     }
 
@@ -82,7 +82,13 @@ impl Crowd {
             let talking = self.core.workers.iter().filter(|(id, _)| !silent.contains(*id));
             let talking: Vec<(WorkerId, SessionId)> = talking.map(|(id, w)| (id.clone(), w.session)).collect();
             for (worker, session) in talking {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 1, busy_permille: None });
+                self.tell(Event::WorkerHeard {
+                    worker,
+                    session,
+                    memory_bytes: 1,
+                    busy_permille: None,
+                    clock_skew_ms: None,
+                });
             }
             self.tell(Event::Ticked);
         }

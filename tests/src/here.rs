@@ -56,7 +56,7 @@ impl Place {
     pub fn new(aws_address: &str) -> Self {
         let core = CoreSettings { adoption_ms: 0, listing_interval_ms: 2_000, ..CoreSettings::default() };
         let kinesis = kinesis::Settings {
-            grace_ms: 100,
+            grace: Some(Duration::from_millis(100)),
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
             ..kinesis::Settings::default()

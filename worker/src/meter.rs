@@ -7,7 +7,7 @@ use crate::busy::Tasks;
 use crate::source::{Chunk, ReaderStats};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_engine::metrics::{Counters, METRIC_JOBS_MAX, Metric, Sheet, stages_named};
 use streamctl_engine::traces::Traces;
 use streamctl_proto::JobName;
@@ -28,6 +28,11 @@ const BUSY: Metric = Metric::gauge(
     "How busy the worker was in the last half second; 1 when what bounds it had no time left",
 );
 const MEMORY: Metric = Metric::gauge("streamctl_worker_memory_bytes", &[], "Resident memory of the process");
+const CLOCK_SKEW: Metric = Metric::gauge(
+    "streamctl_worker_clock_skew_seconds",
+    &[],
+    "How far this machine's clock is ahead of that of its sources, at least; negative: behind; absent: not known",
+);
 const RECORDS: Metric =
     Metric::counter("streamctl_worker_records_read_total", &["job_name"], "Records read from the source");
 const BYTES: Metric = Metric::counter("streamctl_worker_bytes_read_total", &["job_name"], "Bytes of their payloads");
@@ -61,6 +66,7 @@ pub const METRICS: &[Metric] = &[
     OPEN_WINDOWS,
     BUSY,
     MEMORY,
+    CLOCK_SKEW,
     RECORDS,
     BYTES,
     READS,
@@ -75,6 +81,9 @@ pub const METRICS: &[Metric] = &[
     FAILURES,
 ];
 
+/// From then on a clock is warned of: far more than NTP leaves, and more than a window's grace.
+const CLOCK_SKEW_WARN_MS: i64 = 2_000;
+
 #[derive(Default)]
 struct Sums {
     connected: AtomicBool,
@@ -82,6 +91,8 @@ struct Sums {
     windows_open: AtomicI64,
     memory_bytes: AtomicU64,
     busy_permille: AtomicU64,
+    /// `None`: no source has told its time.
+    clock_skew_ms: Mutex<Option<i64>>,
     jobs: Mutex<BTreeSet<JobName>>,
     records: Counters,
     bytes: Counters,
@@ -173,6 +184,31 @@ impl Meter {
         add(&sums.throttles, &THROTTLES, &job, after.throttles.saturating_sub(before.throttles));
         add(&sums.renewals, &RENEWALS, &job, after.iterator_renewals.saturating_sub(before.iterator_renewals));
         add(&sums.losses, &LOSSES, &job, after.data_losses.saturating_sub(before.data_losses));
+        if let Some(skew_ms) = after.clock_skew_ms {
+            self.set_clock_skew(skew_ms);
+        }
+    }
+
+    /// A source has told its time. A clock that is wrong is warned of once, until it is right again.
+    fn set_clock_skew(&self, skew_ms: i64) {
+        let before_ms = self.skew().replace(skew_ms);
+        let is_wrong = |skew_ms: i64| skew_ms.saturating_abs() >= CLOCK_SKEW_WARN_MS;
+        if is_wrong(skew_ms) && !before_ms.is_some_and(is_wrong) {
+            tracing::warn!(
+                skew_ms,
+                "this machine's clock differs from the source's: windows are cut by the source's clock, and close late where \
+                 this one is behind; set it by NTP"
+            );
+        }
+    }
+
+    /// How far this machine's clock is ahead of that of its sources, at least; `None`: not known.
+    pub fn clock_skew_ms(&self) -> Option<i64> {
+        *self.skew()
+    }
+
+    fn skew(&self) -> MutexGuard<'_, Option<i64>> {
+        self.sums.clock_skew_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A window was reported.
@@ -211,6 +247,7 @@ impl Meter {
         sheet.gauge(&CONNECTED, f64::from(u8::from(self.connected())));
         sheet.gauge(&TASKS, held(&sums.tasks));
         sheet.gauge(&OPEN_WINDOWS, held(&sums.windows_open));
+        sheet.gauges(&CLOCK_SKEW, self.clock_skew_ms().map(|skew_ms| (CLOCK_SKEW.with([]), skew_ms as f64 / 1_000.0)));
         sheet.gauge(&BUSY, sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0);
         sheet.gauge(&MEMORY, sums.memory_bytes.load(Ordering::Relaxed) as f64);
         let counters: [(&Metric, &Counters); 12] = [

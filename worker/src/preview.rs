@@ -191,7 +191,7 @@ mod tests {
     use streamctl_proto::Position;
 
     fn shards(names: &[&str]) -> Vec<ShardToRead> {
-        let shard = |name: &&str| ShardToRead { shard: (*name).into(), from: Position::Start, detail: String::new() };
+        let shard = |name: &&str| ShardToRead::new((*name).into(), Position::Start, String::new());
         names.iter().map(shard).collect()
     }
 

@@ -19,12 +19,14 @@ pub const QUEUE_MAX: usize = 4_096;
 struct Entry {
     job: JobName,
     job_version: JobVersion,
+    retention_ms: Option<i64>,
     base: BTreeMap<ShardId, Position>,
     reports: Vec<Report>,
     watermark_ms: i64,
     asked: Vec<Window>,
     open: BTreeMap<Window, BTreeMap<String, LookupVersion>>,
     ended: Vec<v1::ShardEnded>,
+    lost: BTreeMap<String, v1::TimeGap>,
     released: bool,
 }
 
@@ -86,6 +88,7 @@ impl Registry {
         job: JobName,
         job_version: JobVersion,
         base: BTreeMap<ShardId, Position>,
+        retention_ms: Option<i64>,
     ) -> bool {
         let mut inner = self.lock();
         if inner.tasks.contains_key(&task) {
@@ -94,12 +97,14 @@ impl Registry {
         let entry = Entry {
             job,
             job_version,
+            retention_ms,
             base,
             reports: vec![],
             watermark_ms: i64::MIN,
             asked: vec![],
             open: BTreeMap::new(),
             ended: vec![],
+            lost: BTreeMap::new(),
             released: false,
         };
         inner.tasks.insert(task, entry);
@@ -146,6 +151,11 @@ impl Registry {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
             entry.watermark_ms = entry.watermark_ms.max(watermark_ms);
+            for shard in &shards {
+                if let Some(gap) = shard.lost {
+                    entry.lost.insert(shard.shard.clone(), gap);
+                }
+            }
             let watermark_ms = entry.watermark_ms;
             inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards, work_us }));
         }
@@ -218,6 +228,8 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
         after: vec![],
         detail: String::new(),
         floor_ms: 0,
+        read_to_ms: None,
+        lost: entry.lost.get(shard.as_str()).copied(),
     };
     let window = |(window, lookups): (&Window, &BTreeMap<String, LookupVersion>)| v1::WindowOpened {
         task: Some(id.into()),
@@ -234,6 +246,7 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
         ended: entry.ended.clone(),
         released: entry.released,
         job_version: entry.job_version.0,
+        stream: entry.retention_ms.map(|retention_ms| v1::StreamFacts { retention_ms }),
     }
 }
 
@@ -276,7 +289,8 @@ mod tests {
             id,
             job(),
             JobVersion(2),
-            BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)])
+            BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)]),
+            None,
         ));
     }
 

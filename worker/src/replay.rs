@@ -142,7 +142,7 @@ async fn read_ranges(
             Some(detail) => detail.clone(),
             None => detail(context, &shard).await?,
         };
-        let to_read = ShardToRead { shard: shard.clone(), from: range.from.clone(), detail };
+        let to_read = ShardToRead::new(shard.clone(), range.from.clone(), detail);
         let mut reader = context.sources.open(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
         while left > 0 {
@@ -191,7 +191,7 @@ async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError>
 
 fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
     let detail = "the source gives no more records of this range".to_owned();
-    crate::source::ReadError::DataLoss { shard: shard.clone(), position: position.clone(), detail }
+    crate::source::ReadError::DataLoss { shard: shard.clone(), position: position.clone(), gap: None, detail }
 }
 
 #[cfg(test)]
@@ -217,6 +217,7 @@ pub(crate) mod tests {
             created_ms: 0,
             previous: None,
             made_by: None,
+            stream: None,
             query_digest: String::new(),
             lookups: report.lookups.clone(),
             parts: vec![ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts }],

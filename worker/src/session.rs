@@ -333,7 +333,11 @@ impl Session {
 
     /// Says that this worker lives. False: nobody listens.
     fn beat(&mut self) -> bool {
-        let beat = v1::Heartbeat { memory_bytes: memory_bytes(), busy_permille: self.busy.permille() };
+        let beat = v1::Heartbeat {
+            memory_bytes: memory_bytes(),
+            busy_permille: self.busy.permille(),
+            clock_skew_ms: self.world.meter.clock_skew_ms(),
+        };
         self.world.meter.set_memory(beat.memory_bytes);
         self.world.meter.set_busy(beat.busy_permille.unwrap_or(0));
         self.registry.say(worker_message::Message::Heartbeat(beat))
@@ -342,7 +346,8 @@ impl Session {
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
         let (id, job, shards) = read_start(start)?;
         let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-        if !self.registry.begin(id, job.spec.name.clone(), job.job_version, base) {
+        let retention_ms = shards.first().and_then(|shard| shard.retention_ms);
+        if !self.registry.begin(id, job.spec.name.clone(), job.job_version, base, retention_ms) {
             return Ok(());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -374,6 +379,7 @@ pub fn read_start(start: v1::StartTask) -> Result<(TaskId, ResolvedJob, Vec<Shar
     if job.version > RESOLVED_VERSION {
         return Err(bad(format!("has version {}, this build reads up to {RESOLVED_VERSION}", job.version)));
     }
+    let retention_ms = start.stream.map(|stream| stream.retention_ms);
     let (mut shards, mut names) = (vec![], BTreeSet::new());
     for shard in start.shards {
         let from = convert::position("shard.from", shard.from)?;
@@ -382,7 +388,10 @@ pub fn read_start(start: v1::StartTask) -> Result<(TaskId, ResolvedJob, Vec<Shar
             return Err(BadMessage { field: "shards", problem: format!("{name} is there twice") });
         }
         let after = shard.after.into_iter().map(ShardId::new).collect();
-        shards.push(ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms));
+        let mut state = ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms);
+        state.read_to_ms = shard.read_to_ms;
+        state.retention_ms = retention_ms;
+        shards.push(state);
     }
     Ok((id, job, shards))
 }

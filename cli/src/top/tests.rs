@@ -22,6 +22,7 @@ fn answer(jobs: Vec<JobStatus>) -> Answer {
         tasks: n,
         memory_bytes: 1 << 28,
         busy_permille: Some(350),
+        clock_skew_ms: None,
         ..Default::default()
     };
     Answer { at: Instant::now(), jobs, workers: vec![worker(1), worker(2)], one: None }

@@ -44,8 +44,8 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
-    let (mut found, shards) = look(&world, &lister, &spec, true).await;
-    let shards = shards.map(|shards| shards.len());
+    let (mut found, listing) = look(&world, &lister, &spec, true).await;
+    let shards = listing.map(|listing| listing.shards.len());
     let plan = match &found.plan {
         Some(plan) => plan.describe().await.ok(),
         None => None,
@@ -170,11 +170,12 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
     let mut all: Vec<(&str, &str, String)> = vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
     match &spec.source.kind {
-        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, .. } => all.extend([
+        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, grace, .. } => all.extend([
             ("source", "starting_position", word(&spec.source.starting_position)),
             ("source", "poll_interval", duration(*poll_interval)),
             ("source", "max_records_per_read", max_records_per_read.to_string()),
             ("source", "compression", word(compression)),
+            ("source", "grace", duration(*grace)),
         ]),
         SourceKind::Files { arrival_time, .. } => {
             all.push(("source", "arrival_time", arrival_time.clone().unwrap_or_else(|| "the time of reading".into())));

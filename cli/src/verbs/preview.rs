@@ -89,7 +89,7 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let now_ms = system_clock()();
     let (lookups, plan) = (found.lookups.clone(), found.plan.clone());
     let job = found.job(spec, String::new(), now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
-    let (Some(plan), Some(listed)) = (plan, listed) else {
+    let (Some(plan), Some(listed)) = (plan, listed.map(|listing| listing.shards)) else {
         return Err(failed("the job cannot be planned".into(), "streamctl explain says more".into()));
     };
     progress.say("reading records");
@@ -156,11 +156,8 @@ impl Reader<'_> {
                 best.cut_short = true;
                 break;
             }
-            let to_read = |shard: &ListedShard| ShardToRead {
-                shard: shard.id.clone(),
-                from: position.clone(),
-                detail: shard.detail.clone(),
-            };
+            let to_read =
+                |shard: &ListedShard| ShardToRead::new(shard.id.clone(), position.clone(), shard.detail.clone());
             let shards: Vec<_> = shards.iter().map(to_read).collect();
             let taken = sample(&context, &shards, end, self.wanted, left).await;
             let taken = taken.map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;

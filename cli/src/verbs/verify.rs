@@ -159,12 +159,13 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     line(
         "records",
         format!(
-            "{} in = {} decoded + {} dead; {} out, {} unmatched",
+            "{} in = {} decoded + {} dead; {} out, {} unmatched, {} late",
             counts.rows_in,
             counts.rows_decoded,
             counts.rows_dead,
             count(counts.rows_out, "row"),
-            counts.rows_unmatched
+            counts.rows_unmatched,
+            counts.rows_late
         ),
     );
     let VerifySummary { objects, objects_read, foreign_objects, .. } = summary;
@@ -201,6 +202,7 @@ fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
         "counts": {
             "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
             "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
+            "rows_late": counts.rows_late,
         },
         "objects": summary.objects, "bytes": summary.bytes, "objects_read": summary.objects_read,
         "foreign_objects": summary.foreign_objects, "listed": summary.listed,

@@ -151,7 +151,7 @@ impl Core {
         if !live || self.adopting {
             return;
         }
-        let Some(window) = job.committable() else { return };
+        let Some(window) = job.committable(now) else { return };
         let manifest = job.manifest(window, term, now);
         job.committing = Some(Committing { manifest: manifest.clone(), reference: None, since_ms: now });
         out.push(Effect::WriteManifest { manifest: Box::new(manifest) });
@@ -185,9 +185,14 @@ fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>)
             after: shard.parents.iter().filter(|parent| shards.contains(*parent)).cloned().collect(),
             detail: shard.detail.clone(),
             floor_ms: shard.floor_ms,
+            read_to_ms: None,
         });
     }
-    job.add_task(id, worker.clone(), shards);
+    for shard in &mut given {
+        shard.read_to_ms = job.read_to_ms(&shard.shard);
+    }
+    let retention_ms = job.stream.as_ref().map(|stream| stream.retention_ms);
+    job.add_task(id, worker.clone(), shards, retention_ms);
     let (name, job_version) = (job.name().clone(), job.resolved.job_version);
-    Effect::StartTask { worker, task: id, job: name, job_version, shards: given }
+    Effect::StartTask { worker, task: id, job: name, job_version, shards: given, retention_ms }
 }

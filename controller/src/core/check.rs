@@ -230,6 +230,7 @@ fn check_figures(report: &Report) -> Checked {
     let figures = [counts.rows_in, counts.bytes_in, counts.rows_out, counts.rows_unmatched];
     ensure(figures.iter().all(|figure| *figure <= FIGURE_MAX), "counts", format_args!("more than {FIGURE_MAX}"))?;
     ensure(counts.balanced(), "counts", "rows_in is not rows_decoded + rows_dead")?;
+    ensure(counts.rows_late <= counts.rows_in, "counts.rows_late", "is more than rows_in")?;
     let records = sum(report.ranges.values().map(|range| range.records));
     ensure(records == Some(counts.rows_in), "counts.rows_in", "is not the sum over the ranges")?;
     let bytes = sum(report.ranges.values().map(|range| range.bytes));

@@ -24,6 +24,8 @@ pub struct TaskShard {
     pub detail: String,
     /// The start of the earliest window that still takes its records.
     pub floor_ms: i64,
+    /// Every record that arrived before this is read, by the source's clock; only of a source that expires records.
+    pub read_to_ms: Option<i64>,
 }
 
 /// What must be done. An effect that fails for the moment is tried again by the driver as long as it leads; what comes
@@ -60,6 +62,8 @@ pub enum Effect {
         job_version: JobVersion,
         /// What it reads.
         shards: Vec<TaskShard>,
+        /// How long the stream keeps records; none: it has no stream, or that is not known.
+        retention_ms: Option<i64>,
     },
     /// Ask for a task back.
     ReleaseTask {

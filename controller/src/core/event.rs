@@ -1,7 +1,8 @@
 //! What the core is told. Names are past participles: everything here has happened.
 
 use std::collections::BTreeMap;
-use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::manifest::{ManifestRef, TimeGap};
+use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window,
     WorkerId,
@@ -40,6 +41,8 @@ pub struct ShardStats {
     pub foreign_records: u64,
     /// Arrival of the last record taken; 0: none yet.
     pub last_arrival_ms: i64,
+    /// The last gap in what was read.
+    pub lost: Option<TimeGap>,
 }
 
 /// A shard that is read to its end.
@@ -74,6 +77,10 @@ pub struct RunningTask {
     pub windows: Vec<(Window, BTreeMap<String, LookupVersion>)>,
     /// Shards that are read to their end.
     pub ended: Vec<EndedShard>,
+    /// The last gap in each shard, where there was one.
+    pub lost: BTreeMap<ShardId, TimeGap>,
+    /// How long the stream keeps records, as the task was told.
+    pub retention_ms: Option<i64>,
     /// It reads no more and only keeps its reports.
     pub released: bool,
 }
@@ -191,6 +198,8 @@ pub enum Event {
         generation: u64,
         /// All that the source knows.
         shards: Vec<KnownShard>,
+        /// What it says of its stream; none: it has no stream, or did not say.
+        stream: Option<StreamFacts>,
     },
     /// The source refused to list its shards, for good.
     ListingRefused {
@@ -255,6 +264,8 @@ pub enum Event {
         memory_bytes: u64,
         /// How busy it was since it said so before, in thousandths.
         busy_permille: Option<u32>,
+        /// How far its clock is ahead of that of its sources.
+        clock_skew_ms: Option<i64>,
     },
     /// A worker's connection broke.
     WorkerDisconnected {

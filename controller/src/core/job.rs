@@ -8,6 +8,7 @@ mod commit;
 mod lineage;
 mod reports;
 mod shard;
+mod stream;
 mod tasks;
 
 pub use commit::{Committing, EpochFigures};
@@ -21,6 +22,7 @@ use super::standstill::Standstill;
 use super::versions::Change;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{
     Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
@@ -77,6 +79,10 @@ pub struct Listing {
 pub struct Job {
     /// As it was resolved at submit: the version that makes the next epoch.
     pub resolved: ResolvedJob,
+    /// Which stream it reads; none before that is known.
+    pub identity: Option<StreamIdentity>,
+    /// What the last listing said of the stream; none before one did.
+    pub stream: Option<StreamFacts>,
     /// What its user wants.
     pub wanted: Wanted,
     /// What is wanted is being written to the store.
@@ -105,6 +111,8 @@ pub struct Job {
     pub publishing: VecDeque<Manifest>,
     /// By name.
     pub lookups: BTreeMap<String, Lookup>,
+    /// When to look again whether an epoch without records is due.
+    pub idle_check_at_ms: i64,
     /// Of shards.
     pub listing: Listing,
     /// Tasks that failed since the last commit.
@@ -144,6 +152,8 @@ impl Job {
     pub fn new(resolved: ResolvedJob) -> Self {
         let lookups = resolved.spec.lookups.iter().map(|spec| (spec.name.clone(), Lookup::default())).collect();
         Self {
+            identity: resolved.stream_identity.clone(),
+            stream: None,
             resolved,
             wanted: Wanted::Running,
             recording: false,
@@ -159,6 +169,7 @@ impl Job {
             committing: None,
             publishing: VecDeque::new(),
             lookups,
+            idle_check_at_ms: i64::MIN,
             listing: Listing::default(),
             failures: 0,
             retries: 0,
@@ -186,10 +197,14 @@ impl Job {
             self.head = Some(reference);
             self.head_end_ms = manifest.window.end_ms;
             self.totals = manifest.totals;
+            self.identity = self.identity.take().or_else(|| manifest.stream.clone());
             for (id, frontier) in &manifest.frontier {
                 let (position, parents) = (frontier.position.clone(), frontier.parents.clone());
                 let mut shard = Shard::new(position, parents, frontier.detail.clone(), manifest.window.end_ms);
                 shard.listed = is_dead_letters(id);
+                shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
+                shard.lost = frontier.lost;
+                shard.committed_lost = frontier.lost;
                 self.shards.insert(id.clone(), shard);
             }
         }

@@ -35,6 +35,7 @@ impl Core {
             memory_bytes: 0,
             busy: WorkerSeen::default(),
             busy_permille: None,
+            clock_skew_ms: None,
         };
         self.workers.insert(worker.clone(), joined);
         self.plan_all_anew();

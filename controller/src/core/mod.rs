@@ -104,6 +104,8 @@ pub struct Worker {
     pub busy: WorkerSeen,
     /// How busy it said last that it was, in thousandths; none: it never did.
     pub busy_permille: Option<u32>,
+    /// How far its clock is ahead of that of its sources, at least; negative: behind; none: not known.
+    pub clock_skew_ms: Option<i64>,
 }
 
 impl Worker {
@@ -218,13 +220,17 @@ impl Core {
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
             Event::ChangeRequested { next } => self.want_change(next),
             Event::VersionRecorded { job, job_version } => self.version_recorded(now, &job, job_version, out),
-            Event::ShardsListed { job, generation, shards } => {
-                let Some(job) = self.jobs.get_mut(&job) else { return };
-                if generation > job.listing.answered {
-                    job.learn(&shards, generation);
-                    job.listing.answered = generation;
-                    job.delays.remove("list shards");
+            Event::ShardsListed { job, generation, shards, stream } => {
+                let Some(known) = self.jobs.get_mut(&job) else { return };
+                if generation <= known.listing.answered {
+                    return;
                 }
+                if let Err((error, hint)) = known.learn_stream(stream, out) {
+                    return self.fail(&job, error, hint, out);
+                }
+                known.learn(&shards, generation);
+                known.listing.answered = generation;
+                known.delays.remove("list shards");
             }
             Event::ListingRefused { job, error, hint } => self.fail(&job, error, hint, out),
             Event::LookupSeen { job, job_version, lookup, version, rows } => {
@@ -248,10 +254,11 @@ impl Core {
             Event::WorkerJoined { worker, session, flight_address, tasks } => {
                 self.join(now, worker, session, flight_address, tasks, out);
             }
-            Event::WorkerHeard { worker, session, memory_bytes, busy_permille } => {
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms } => {
                 let Some(worker) = self.current(&worker, session) else { return };
                 worker.heard_ms = now;
                 worker.memory_bytes = memory_bytes;
+                worker.clock_skew_ms = clock_skew_ms;
                 worker.busy.said(busy_permille);
                 worker.busy_permille = busy_permille.map(|permille| permille.min(1_000)).or(worker.busy_permille);
                 if std::mem::take(&mut worker.lost) {
@@ -283,6 +290,7 @@ impl Core {
                 }
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
+                        shard.note_lost(stats.lost);
                         shard.stats = stats;
                     }
                 }

@@ -127,6 +127,8 @@ mod tests {
             watermark_ms: 0,
             windows: vec![],
             ended: vec![],
+            lost: BTreeMap::new(),
+            retention_ms: None,
             released: false,
         }
     }

@@ -68,7 +68,13 @@ fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
 }
 
 fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
-    job.add_task(running.task, worker.clone(), running.base.keys().cloned().collect());
+    let shards = running.base.keys().cloned().collect();
+    job.add_task(running.task, worker.clone(), shards, running.retention_ms);
+    for (id, gap) in &running.lost {
+        if let Some(shard) = job.shards.get_mut(id) {
+            shard.note_lost(Some(*gap));
+        }
+    }
     for (window, lookups) in running.windows.iter().filter(|(window, _)| window.end_ms > job.head_end_ms) {
         if !job.has_room_for(*window) {
             return Err("too many windows are open");

@@ -63,6 +63,7 @@ impl Core {
             leaving: worker.leaving,
             memory_bytes: worker.memory_bytes,
             busy_permille: worker.busy_permille,
+            clock_skew_ms: worker.clock_skew_ms,
         };
         self.workers.iter().map(status).collect()
     }

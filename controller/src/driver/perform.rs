@@ -86,7 +86,7 @@ impl Performer {
     /// Says to a worker what the effect wants said; false when the effect is of another kind.
     pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
-            Effect::StartTask { worker, task, job, shards, .. } => {
+            Effect::StartTask { worker, task, job, shards, retention_ms, .. } => {
                 let Some(resolved) = core.resolved(job) else { return true };
                 let job_json = serde_json::to_string(resolved).unwrap_or_default();
                 let shard = |shard: &crate::core::TaskShard| v1::TaskShard {
@@ -95,9 +95,12 @@ impl Performer {
                     after: shard.after.iter().map(ToString::to_string).collect(),
                     detail: shard.detail.clone(),
                     floor_ms: shard.floor_ms,
+                    read_to_ms: shard.read_to_ms,
+                    lost: None,
                 };
                 let (task, shards) = (Some((*task).into()), shards.iter().map(shard).collect());
-                (worker, Message::StartTask(v1::StartTask { task, job_json, shards }))
+                let stream = retention_ms.map(|retention_ms| v1::StreamFacts { retention_ms });
+                (worker, Message::StartTask(v1::StartTask { task, job_json, shards, stream }))
             }
             Effect::ReleaseTask { worker, task } => {
                 (worker, Message::ReleaseTask(v1::ReleaseTask { task: Some((*task).into()) }))
@@ -252,8 +255,12 @@ impl Performer {
         match self.lister.list(&job.spec.source.kind, job.stream.as_ref()).await {
             Ok(listed) => {
                 let known = |s: ListedShard| KnownShard { shard: s.id, parents: s.parents, detail: s.detail };
-                let shards = listed.into_iter().map(known).collect();
-                Try::Done(Event::ShardsListed { job: name, generation, shards })
+                let shards = listed.shards.into_iter().map(known).collect();
+                let stream = listed.stream.unwrap_or_else(|error| {
+                    tracing::warn!(job = %name, %error, "the stream cannot be described: what is known of it stays");
+                    None
+                });
+                Try::Done(Event::ShardsListed { job: name, generation, shards, stream })
             }
             Err(ListError::Refused { reason, hint }) => {
                 Try::Done(Event::ListingRefused { job: name, error: reason, hint })

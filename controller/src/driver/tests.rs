@@ -1,7 +1,7 @@
 //! What is still on its way when a job is deleted.
 
 use super::*;
-use crate::shards::{ListError, ListedShard, ShardLister};
+use crate::shards::{ListError, ListedShard, Listing, ShardLister};
 use crate::store::{LeaderRecord, MemoryStore, Store, contract};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::clock::system_clock;
@@ -27,13 +27,14 @@ impl Drop for Waiting {
 
 #[async_trait::async_trait]
 impl ShardLister for Stuck {
-    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
         if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let _waiting = Waiting(Arc::clone(&self.waiting));
             std::future::pending::<()>().await;
         }
-        Ok(vec![ListedShard { id: ShardId::new("next"), parents: vec![], detail: String::new(), closed: false }])
+        let next = ListedShard { id: ShardId::new("next"), parents: vec![], detail: String::new(), closed: false };
+        Ok(Listing::of(vec![next]))
     }
 }
 

@@ -45,6 +45,11 @@ const ROWS_UNMATCHED: Metric = Metric::counter(
     &["job_name"],
     "Rows without a partner in a lookup, since the job began",
 );
+const ROWS_LATE: Metric = Metric::counter(
+    "streamctl_job_rows_late_total",
+    &["job_name"],
+    "Records whose window is not that of their arrival, since the job began",
+);
 const BYTES_IN: Metric =
     Metric::counter("streamctl_job_bytes_in_total", &["job_name"], "Bytes of the records read, since the job began");
 const RETRIES: Metric =
@@ -201,11 +206,12 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 6] = [
+        let sums: [Figure; 7] = [
             (&ROWS_IN, |job| job.totals.map_or(0, |totals| totals.rows_in)),
             (&ROWS_OUT, |job| job.totals.map_or(0, |totals| totals.rows_out)),
             (&ROWS_DEAD, |job| job.totals.map_or(0, |totals| totals.rows_dead)),
             (&ROWS_UNMATCHED, |job| job.totals.map_or(0, |totals| totals.rows_unmatched)),
+            (&ROWS_LATE, |job| job.totals.map_or(0, |totals| totals.rows_late)),
             (&BYTES_IN, |job| job.totals.map_or(0, |totals| totals.bytes_in)),
             (&RETRIES, |job| job.retries),
         ];

@@ -98,6 +98,7 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         created_ms: 0,
         previous,
         made_by: None,
+        stream: None,
         query_digest: "q".into(),
         lookups: BTreeMap::new(),
         parts: vec![],

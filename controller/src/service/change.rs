@@ -111,6 +111,7 @@ fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob
         changed_ms: now_ms,
         submitted_ms: old.submitted_ms,
         start: old.start.clone(),
+        stream_identity: old.stream_identity.clone().or(job.stream_identity),
         ..job
     }
 }

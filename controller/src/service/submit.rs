@@ -9,7 +9,7 @@ use super::jobs::told;
 use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
-use crate::shards::{ShardLister, look};
+use crate::shards::{Listing, ShardLister, look};
 use crate::store::{CreateOutcome, Store, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
+
+/// A service tells its time in whole seconds, and the answer takes its time.
+const SERVICE_SECOND_MS: i64 = 1_500;
 
 /// Checks and stores new jobs.
 #[derive(Clone)]
@@ -48,8 +51,11 @@ impl Submitter {
             let resumed = resumed(handle, &name).await?;
             return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
         }
-        let (found, _) = look(&self.world, &*self.lister, &spec, true).await;
-        let job = found.job(spec, digest, (self.clock)()).map_err(|error| refused(error, text))?;
+        let (found, listing) = look(&self.world, &*self.lister, &spec, true).await;
+        let now_ms = submitted_ms((self.clock)(), listing.as_ref());
+        let mut job = found.job(spec, digest, now_ms).map_err(|error| refused(error, text))?;
+        let stream = listing.and_then(|listing| listing.stream.ok().flatten());
+        job.stream_identity = stream.map(|stream| stream.identity);
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
             None => {
@@ -102,6 +108,14 @@ impl Submitter {
     }
 }
 
+/// The time of a submit: by the local clock, unless the source's says that it is wrong. `latest` begins here, and arrival
+/// times are the source's. Its clock is told in whole seconds.
+fn submitted_ms(local_ms: i64, listing: Option<&Listing>) -> i64 {
+    let Some(service_ms) = listing.and_then(|listing| listing.service_ms) else { return local_ms };
+    let possible = service_ms..service_ms + SERVICE_SECOND_MS;
+    if possible.contains(&local_ms) { local_ms } else { service_ms }
+}
+
 /// The job of a request, without asking the world.
 ///
 /// # Errors
@@ -135,5 +149,21 @@ pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         changes: vec![],
         after_epoch: 0,
         resumed: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_starts_by_the_clock_of_its_source_where_the_local_one_is_wrong() {
+        let listing = |service_ms| Listing { service_ms, ..Listing::of(vec![]) };
+        let submitted = |local_ms, service_ms| submitted_ms(local_ms, Some(&listing(service_ms)));
+        assert_eq!(submitted(100_700, Some(100_000)), 100_700);
+        assert_eq!(submitted(220_000, Some(100_000)), 100_000);
+        assert_eq!(submitted(99_999, Some(100_000)), 100_000);
+        assert_eq!(submitted(5, None), 5);
+        assert_eq!(submitted_ms(5, None), 5);
     }
 }

@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use streamctl_proto::convert::{self, BadMessage, required};
+use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{JobName, JobVersion, Report, ShardId, WorkerId, v1};
 use tokio_stream::wrappers::ReceiverStream;
@@ -138,6 +139,11 @@ pub fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask
 }
 
 fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
+    let lost = |shard: &v1::TaskShard| {
+        let gap = shard.lost.map(TimeGap::try_from).transpose()?;
+        Ok(gap.map(|gap| (ShardId::new(shard.shard.clone()), gap)))
+    };
+    let lost = task.shards.iter().filter_map(|shard| lost(shard).transpose()).collect::<Result<_, BadMessage>>()?;
     let base = |shard: v1::TaskShard| {
         let position = convert::position("shard.from", shard.from)?;
         Ok((ShardId::new(shard.shard), position))
@@ -153,6 +159,8 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
         watermark_ms: task.watermark_ms,
         windows: task.windows.into_iter().map(window).collect::<Result<_, BadMessage>>()?,
         ended: task.ended.into_iter().map(read_ended).collect::<Result<_, _>>()?,
+        lost,
+        retention_ms: task.stream.map(|stream| stream.retention_ms),
         released: task.released,
     })
 }
@@ -187,7 +195,8 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
         Message::Hello(_) => return required("hello", None::<Event>),
         Message::Heartbeat(beat) => {
             let (memory_bytes, busy_permille) = (beat.memory_bytes, beat.busy_permille);
-            Event::WorkerHeard { worker, session, memory_bytes, busy_permille }
+            let clock_skew_ms = beat.clock_skew_ms;
+            Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms }
         }
         Message::WindowOpening(opening) => Event::WindowRequested {
             worker,
@@ -197,6 +206,7 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
         Message::Report(report) => Event::Reported { worker, report: Box::new(Report::try_from(report)?) },
         Message::Progress(progress) => {
             let stats = |s: v1::ShardProgress| {
+                let lost = s.lost.map(TimeGap::try_from).transpose()?;
                 let stats = ShardStats {
                     lag_ms: s.lag_ms,
                     records: s.records,
@@ -206,11 +216,12 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                     data_losses: s.data_losses,
                     foreign_records: s.foreign_records,
                     last_arrival_ms: s.last_arrival_ms,
+                    lost,
                 };
-                (ShardId::new(s.shard), stats)
+                Ok((ShardId::new(s.shard), stats))
             };
             let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
-            let shards = progress.shards.into_iter().map(stats).collect();
+            let shards = progress.shards.into_iter().map(stats).collect::<Result<_, BadMessage>>()?;
             Event::Progressed { worker, task, watermark_ms, work_us: progress.work_us, shards }
         }
         Message::ShardEnded(ended) => {

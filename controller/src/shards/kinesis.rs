@@ -1,19 +1,23 @@
-//! ListShards, paged.
+//! ListShards, paged, and DescribeStreamSummary.
 //!
-//! Owns: paging, tokens that expire, what can be waited out. Does not own: what the shards are for.
+//! Owns: paging, tokens that expire, what can be waited out, how long records are kept and when the stream was created. Does not own: what the shards are for.
 //! Rule: a page after the first is asked for by its token alone: name and token together are refused by the service.
 
 use super::{ListError, ListedShard, SHARDS_MAX};
-use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryError;
 use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput};
+use aws_sdk_kinesis::types::StreamDescriptionSummary;
+use aws_sdk_kinesis::{Client, Config};
 use std::time::Duration;
 use streamctl_engine::hash_range::HashRange;
+use streamctl_engine::service_date::DateInterceptor;
 use streamctl_proto::ShardId;
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 
 /// Most shards that the service gives at once.
 const PAGE_SHARDS_MAX: i32 = 1_000;
+const HOUR_MS: i64 = 3_600_000;
 /// Listings begun again because a token expired (after 300 s).
 const RESTARTS_MAX: u32 = 3;
 
@@ -89,6 +93,73 @@ async fn page(
             }
             other => return Err(other),
         }
+    }
+}
+
+/// What DescribeStreamSummary says. The service takes 20 of these calls per second and account, so that controllers ask,
+/// once with each listing, and workers never do.
+pub struct Described {
+    /// Of the stream; none from a service that does not have the operation (emulators).
+    pub facts: Result<Option<StreamFacts>, ListError>,
+    /// The service's clock, in whole seconds.
+    pub service_ms: Option<i64>,
+}
+
+/// Asks for the stream's identity and retention.
+pub async fn describe(client: &Client, stream: &StreamAddress, retry: Retry) -> Described {
+    let mut wait = retry.base;
+    let mut tries = 0;
+    loop {
+        let request = client.describe_stream_summary();
+        let request = match &stream.arn {
+            Some(arn) => request.stream_arn(arn),
+            None => request.stream_name(&stream.name),
+        };
+        let date = DateInterceptor::default();
+        let settings = Config::builder().interceptor(date.clone());
+        let answer = request.customize().config_override(settings).send().await;
+        let service_ms = date.date().map(|date| date.date_ms);
+        tries += 1;
+        match answer {
+            Ok(answer) => {
+                return Described { facts: Ok(answer.stream_description_summary.map(facts)), service_ms };
+            }
+            Err(error) => match undescribed(&error) {
+                Err(ListError::Unavailable { reason }) if tries < retry.tries_max => {
+                    tracing::debug!(stream = stream.name, reason, tries, "the stream cannot be described now");
+                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    wait *= 2;
+                }
+                facts => return Described { facts, service_ms },
+            },
+        }
+    }
+}
+
+fn facts(summary: StreamDescriptionSummary) -> StreamFacts {
+    let created_ms = summary.stream_creation_timestamp.to_millis().unwrap_or(0);
+    let retention_ms = i64::from(summary.retention_period_hours) * HOUR_MS;
+    let arn = Some(summary.stream_arn).filter(|arn| !arn.is_empty());
+    StreamFacts { identity: StreamIdentity { arn, created_ms }, retention_ms }
+}
+
+fn undescribed(error: &SdkError<DescribeStreamSummaryError>) -> Result<Option<StreamFacts>, ListError> {
+    let code = error.code().unwrap_or_default();
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let reason = match error.message() {
+        Some(message) => format!("{code}: {message}"),
+        None => streamctl_proto::describe(error),
+    };
+    let allow = "allow kinesis:DescribeStreamSummary on the stream to the controller's role: without its retention and the time of \
+                 its creation, records that expire unread and a stream that is created again go unnoticed";
+    match code {
+        "UnknownOperationException" => Ok(None),
+        "AccessDeniedException" => Err(ListError::Refused { reason, hint: allow.to_owned() }),
+        "LimitExceededException" | "ThrottlingException" => Err(ListError::Unavailable { reason }),
+        _ if status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
+            Err(ListError::Refused { reason, hint: "check the source of the job file".to_owned() })
+        }
+        _ => Err(ListError::Unavailable { reason }),
     }
 }
 

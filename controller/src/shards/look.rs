@@ -3,11 +3,16 @@
 //! Owns: that the source's shards are asked for with the rest. Does not own: any check (`engine::resolve`).
 //! Rule: what is wrong with the source stands beside what is wrong with the rest: all problems are told at once.
 
-use super::{ListError, ListedShard, ShardLister};
+use super::{ListError, Listing, ShardLister};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::{Explored, explore};
 use streamctl_proto::JobSpec;
-use streamctl_proto::spec::{Problem, SourceKind};
+use streamctl_proto::count::count;
+use streamctl_proto::manifest::TimeGap;
+use streamctl_proto::resolved::StreamFacts;
+use streamctl_proto::spec::{OnDataLoss, Problem, SourceKind, StartingPosition};
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Asks for columns, lookups, shards and, where `places` says so, the written places. The shards are there when they
 /// could be listed.
@@ -16,23 +21,34 @@ pub async fn look(
     lister: &dyn ShardLister,
     spec: &JobSpec,
     places: bool,
-) -> (Explored, Option<Vec<ListedShard>>) {
+) -> (Explored, Option<Listing>) {
     let mut found = explore(world, spec, places).await;
     if matches!(spec.source.kind, SourceKind::Kinesis { .. }) && found.stream.is_none() {
         // Which stream it is was not to be had, and that is told already.
         return (found, None);
     }
-    let shards = match lister.list(&spec.source.kind, found.stream.as_ref()).await {
-        Ok(shards) => {
+    let listing = match lister.list(&spec.source.kind, found.stream.as_ref()).await {
+        Ok(listing) => {
             if let SourceKind::Files { path, .. } = &spec.source.kind
-                && shards.is_empty()
+                && listing.shards.is_empty()
             {
                 let hint =
                     "write the files first, or mend the path: a job reads those that are there when it is started";
                 let problem = Problem::new("source.path", format!("there is no file below {path}"), Some(hint.into()));
                 found.problems.push(problem);
             }
-            Some(shards)
+            match &listing.stream {
+                Ok(Some(stream)) => found.problems.extend(expired_start(spec, stream, listing.service_ms)),
+                Ok(None) => {}
+                Err(ListError::Refused { .. } | ListError::Unavailable { .. }) if !places => {}
+                Err(ListError::Refused { reason, hint }) => {
+                    found.problems.push(Problem::new("source", reason.clone(), Some(hint.clone())));
+                }
+                Err(error @ ListError::Unavailable { .. }) => {
+                    found.unavailable.push(("source".into(), error.to_string()));
+                }
+            }
+            Some(listing)
         }
         Err(ListError::Refused { reason, hint }) => {
             found.problems.push(Problem::new("source", reason, Some(hint)));
@@ -43,5 +59,20 @@ pub async fn look(
             None
         }
     };
-    (found, shards)
+    (found, listing)
+}
+
+/// A job that starts in the past wants records that the stream may not have any more.
+fn expired_start(spec: &JobSpec, stream: &StreamFacts, service_ms: Option<i64>) -> Option<Problem> {
+    let StartingPosition::Timestamp(start_ms) = spec.source.starting_position else { return None };
+    let horizon_ms = service_ms?.saturating_sub(stream.retention_ms);
+    let from_ms = start_ms.max(stream.identity.created_ms);
+    if spec.source.on_data_loss == OnDataLoss::Continue || from_ms >= horizon_ms {
+        return None;
+    }
+    let gap = TimeGap { from_ms, to_ms: horizon_ms };
+    let hours = count(stream.retention_ms / HOUR_MS, "hour");
+    let problem = format!("the stream keeps records for {hours}: what arrived {gap} has expired");
+    let hint = "start later, or at \"trim_horizon\"; or set on_data_loss = \"continue\" to begin at the oldest record and record the gap";
+    Some(Problem::new("source.starting_position", problem, Some(hint.into())))
 }

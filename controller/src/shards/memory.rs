@@ -2,12 +2,12 @@
 //!
 //! Rule: clones share one listing.
 
-use super::{ListError, ListedShard, ShardLister};
+use super::{ListError, ListedShard, Listing, ShardLister};
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_proto::ShardId;
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::SourceKind;
 
 /// The fake.
@@ -16,10 +16,16 @@ pub struct MemoryShards {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
 struct State {
+    stream: Result<Option<StreamFacts>, ListError>,
     shards: Vec<ListedShard>,
     failures: VecDeque<ListError>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { stream: Ok(None), shards: Vec::new(), failures: VecDeque::new() }
+    }
 }
 
 impl MemoryShards {
@@ -43,6 +49,10 @@ impl MemoryShards {
     pub fn remove(&self, name: &str) {
         self.with(|s| s.shards.retain(|x| x.id.as_str() != name));
     }
+    /// What the listing says of the stream from now on.
+    pub fn describe(&self, stream: Result<Option<StreamFacts>, ListError>) {
+        self.with(|s| s.stream = stream);
+    }
     /// Lets the next listing fail.
     pub fn fail(&self, error: ListError) {
         self.with(|s| s.failures.push_back(error));
@@ -54,7 +64,10 @@ impl MemoryShards {
 
 #[async_trait]
 impl ShardLister for MemoryShards {
-    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
-        self.with(|s| s.failures.pop_front().map_or_else(|| Ok(s.shards.clone()), Err))
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
+        self.with(|s| match s.failures.pop_front() {
+            Some(error) => Err(error),
+            None => Ok(Listing { stream: s.stream.clone(), ..Listing::of(s.shards.clone()) }),
+        })
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::storage::{StorageError, Storages};
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::{Location, SourceKind};
 use streamctl_proto::{DeadLetterShard, ShardId};
 
@@ -32,6 +32,24 @@ pub struct ListedShard {
     pub detail: String,
     /// Takes no more records; it may still hold some.
     pub closed: bool,
+}
+
+/// What a source answers when it is asked for its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// All shards that it still has, closed ones too, by name.
+    pub shards: Vec<ListedShard>,
+    /// Its stream; none where it has no stream, or a service that does not describe it.
+    pub stream: Result<Option<StreamFacts>, ListError>,
+    /// The service's clock when it answered, in whole seconds, where it gives its time.
+    pub service_ms: Option<i64>,
+}
+
+impl Listing {
+    /// Shards of a source that has no stream.
+    pub fn of(shards: Vec<ListedShard>) -> Self {
+        Self { shards, stream: Ok(None), service_ms: None }
+    }
 }
 
 /// The shards cannot be listed.
@@ -56,9 +74,9 @@ pub enum ListError {
 /// Lists the shards of a job's source.
 #[async_trait]
 pub trait ShardLister: Send + Sync {
-    /// All shards that the source still has, closed ones too, by name. `stream` is that of a Kinesis source. Transient
+    /// The source's shards, and what its service says of the stream. `stream` is that of a Kinesis source. Transient
     /// failures were retried a few times.
-    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError>;
+    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError>;
 }
 
 /// Lists real sources.
@@ -116,25 +134,28 @@ fn of_storage(error: StorageError) -> ListError {
 
 #[async_trait]
 impl ShardLister for SourceShards {
-    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
-        let mut shards = match (source, stream) {
-            (SourceKind::Generator { shards, .. }, _) => generated(*shards),
-            (SourceKind::Files { path, .. }, _) => self.files(path).await?,
+    async fn list(&self, source: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
+        let mut listing = match (source, stream) {
+            (SourceKind::Generator { shards, .. }, _) => Listing::of(generated(*shards)),
+            (SourceKind::Files { path, .. }, _) => Listing::of(self.files(path).await?),
             (SourceKind::Kinesis { .. }, Some(stream)) => {
                 let client = self.aws.kinesis(stream).await;
-                kinesis::list(&client, stream, kinesis::Retry::default()).await?
+                let retry = kinesis::Retry::default();
+                let (shards, described) =
+                    tokio::join!(kinesis::list(&client, stream, retry), kinesis::describe(&client, stream, retry));
+                Listing { shards: shards?, stream: described.facts, service_ms: described.service_ms }
             }
             (SourceKind::Kinesis { .. }, None) => {
                 let reason = "the job does not say which stream".to_owned();
                 return Err(ListError::Refused { reason, hint: "name `stream` or `arn` in its source".to_owned() });
             }
         };
-        if shards.len() > SHARDS_MAX {
-            let reason = format!("the source has {} shards, the limit is {SHARDS_MAX}", shards.len());
+        if listing.shards.len() > SHARDS_MAX {
+            let reason = format!("the source has {} shards, the limit is {SHARDS_MAX}", listing.shards.len());
             return Err(ListError::Refused { reason, hint: "read it with several jobs".to_owned() });
         }
-        shards.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(shards)
+        listing.shards.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(listing)
     }
 }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
+    Compression, GRACE_DEFAULT, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
+    StartingPosition,
 };
 use streamctl_proto::{
     DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term, WindowSize,
@@ -51,6 +52,7 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
         role_arn: None,
         session_name: None,
         poll_interval: Duration::from_millis(200),
+        grace: GRACE_DEFAULT,
         max_records_per_read: 10_000,
         compression: Default::default(),
     };
@@ -99,6 +101,7 @@ pub fn job(name: &str) -> ResolvedJob {
         start: Position::Start,
         columns: vec![],
         stream: None,
+        stream_identity: None,
         whole_window: false,
         query_digest: "q".into(),
         output_schema: String::new(),

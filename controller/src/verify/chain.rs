@@ -259,6 +259,7 @@ fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Ve
     found.extend(joins(job, known, &spans, epoch));
     found.extend(frontier(job, known, &spans, manifest));
     found.extend(families(known, &spans, epoch));
+    found.extend(gaps(known, manifest));
     found
 }
 
@@ -310,6 +311,17 @@ fn frontier(
         }
     }
     found
+}
+
+/// What may have expired unread, where the manifest before does not name it yet.
+fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding> {
+    let new = |(shard, stands): (&ShardId, &Frontier)| {
+        let gap = stands.lost?;
+        let told = known.get(shard).is_some_and(|before| before.lost == Some(gap));
+        let text = format!("records that arrived {gap} may have expired before they were read: they are in no epoch");
+        (!told).then(|| Finding::new(Kind::DataLoss, manifest.epoch.0, shard.as_str(), text))
+    };
+    manifest.frontier.iter().filter_map(new).collect()
 }
 
 /// No record of a parent comes in a later epoch than one of its children.

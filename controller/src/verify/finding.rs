@@ -29,7 +29,7 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self.kind {
             Kind::ObjectWaiting => Severity::Note,
-            Kind::ReplayGone | Kind::NotChecked => Severity::Unchecked,
+            Kind::ReplayGone | Kind::NotChecked | Kind::DataLoss => Severity::Unchecked,
             _ => Severity::Fault,
         }
     }
@@ -53,6 +53,9 @@ impl Finding {
             }
             Kind::JobVersion => {
                 "restore the versions of the job from a copy; nothing of streamctl ever deletes or changes one"
+            }
+            Kind::DataLoss => {
+                "the job file accepts it (on_data_loss = \"continue\"); raise the stream's retention, and see why the job did not read"
             }
             Kind::NotChecked => "verify again when that is mended",
             _ => "report it with the manifests of this epoch and the one before: it must never happen",

@@ -82,8 +82,7 @@ impl Scene {
 
     async fn commit(&mut self) {
         let epoch = self.epochs.len() as u64 + 1;
-        let counts =
-            Counts { rows_in: ROWS, bytes_in: 30, rows_decoded: ROWS, rows_dead: 0, rows_unmatched: 0, rows_out: ROWS };
+        let counts = Counts { rows_in: ROWS, bytes_in: 30, rows_decoded: ROWS, rows_out: ROWS, ..Counts::default() };
         let mut totals = self.epochs.last().map(|manifest| manifest.totals).unwrap_or_default();
         totals.add(&counts);
         let (from, to) = (at((epoch - 1) * ROWS), at(epoch * ROWS));
@@ -105,10 +104,11 @@ impl Scene {
             created_ms: 0,
             previous: self.head(),
             made_by: Some(MadeBy { job_version: self.job.job_version, spec_digest: self.job.spec_digest.clone() }),
+            stream: None,
             query_digest: self.job.query_digest.clone(),
             lookups: BTreeMap::new(),
             parts: vec![ManifestPart { task: TASK, ranges: BTreeMap::from([("a".into(), range)]), counts }],
-            frontier: BTreeMap::from([("a".into(), Frontier { position: to, parents: vec![], detail: String::new() })]),
+            frontier: BTreeMap::from([("a".into(), Frontier::at(to))]),
             objects: vec![ManifestObject { task: TASK, staged }],
             counts,
             totals,

@@ -44,6 +44,7 @@ pub(super) fn merged(kind: &SourceKind, table: Option<&StreamAddress>) -> Option
 mod tests {
     use super::*;
     use std::time::Duration;
+    use streamctl_proto::spec::GRACE_DEFAULT;
 
     fn kinesis(stream: Option<&str>, arn: Option<&str>, region: Option<&str>) -> SourceKind {
         SourceKind::Kinesis {
@@ -54,6 +55,7 @@ mod tests {
             role_arn: None,
             session_name: None,
             poll_interval: Duration::from_secs(1),
+            grace: GRACE_DEFAULT,
             max_records_per_read: 10_000,
             compression: Default::default(),
         }

@@ -123,6 +123,7 @@ fn pinned(
         start,
         columns,
         stream,
+        stream_identity: None,
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: encode_schema(plan.output_schema()).map_err(|error| {

@@ -5,7 +5,9 @@ use crate::aws::AwsSettings;
 use crate::storage::MemoryStorage;
 use std::time::Duration;
 use streamctl_proto::WindowSize;
-use streamctl_proto::spec::{Compression, Location, LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceSpec};
+use streamctl_proto::spec::{
+    Compression, GRACE_DEFAULT, Location, LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceSpec,
+};
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
     s.unitssold, c."Code" AS country_code FROM source s JOIN country_lookup c ON s.country = c."CountryName""#;
@@ -35,6 +37,7 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         role_arn: None,
         session_name: None,
         poll_interval: Duration::from_secs(1),
+        grace: GRACE_DEFAULT,
         max_records_per_read: 10_000,
         compression: Default::default(),
     };

@@ -40,7 +40,7 @@ pub(super) fn window_text(size: WindowSize) -> String {
 fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
     let mut add = |key: &str, value: Option<String>| all.extend(value.map(|value| (format!("source.{key}"), value)));
     match &spec.kind {
-        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, .. } => {
+        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, grace, .. } => {
             add("type", Some("kinesis".into()));
             let stream = stream.cloned().unwrap_or_default();
             add("stream", Some(stream.name));
@@ -52,6 +52,7 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
             add("poll_interval", Some(duration_text(*poll_interval)));
             add("max_records_per_read", Some(max_records_per_read.to_string()));
             add("compression", Some(word(compression)));
+            add("grace", Some(duration_text(*grace)));
             add("starting_position", Some(start(spec.starting_position)));
         }
         SourceKind::Files { path, format, arrival_time } => {

@@ -55,6 +55,7 @@ fn job(text: &str) -> ResolvedJob {
         start: Position::Start,
         columns,
         stream,
+        stream_identity: None,
         whole_window: false,
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: String::new(),
@@ -108,12 +109,13 @@ fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
         ),
         (
             "stream = \"orders\"",
-            "stream = \"orders\"\non_data_loss = \"continue\"\npoll_interval = \"1s\"\nmax_records_per_read = 5\ncompression = \"auto\"\nsession_name = \"s\"",
+            "stream = \"orders\"\non_data_loss = \"continue\"\npoll_interval = \"1s\"\nmax_records_per_read = 5\ncompression = \"auto\"\ngrace = \"2s\"\nsession_name = \"s\"",
             vec![
                 "source.session_name",
                 "source.poll_interval",
                 "source.max_records_per_read",
                 "source.compression",
+                "source.grace",
                 "source.on_data_loss",
             ],
         ),

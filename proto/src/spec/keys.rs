@@ -11,8 +11,8 @@ use super::source::{
     Address, Arn, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, HIVE_TYPES, RECORDS_PER_READ_MAX, Start, Type,
 };
 use super::{
-    Compression, LookupFormat, OnDataLoss, POLL_INTERVAL_MIN, PayloadCompression, RecordFormat, SinkFormat,
-    StartingPosition,
+    Compression, GRACE_DEFAULT, LookupFormat, OnDataLoss, POLL_INTERVAL_MIN, PayloadCompression, RecordFormat,
+    SinkFormat, StartingPosition,
 };
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
@@ -53,6 +53,8 @@ pub(super) static PARTS: [&Part; 14] = [
 
 const RETRIES_MAX: u64 = 100;
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const GRACE_MIN: Duration = Duration::from_millis(100);
+const GRACE_MAX: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(86_400);
 const ANY: Whole = Whole { least: 0, most: WHOLE_MAX };
 
@@ -224,6 +226,12 @@ pub(super) static PAYLOAD_COMPRESSION: Key<Word<PayloadCompression>> = key(
     Absent::Is(PayloadCompression::None),
     "`auto`: payloads in gzip, zstd or snappy's framing are told by their first bytes and unpacked",
 );
+pub(super) static GRACE: Key<Span> = key(
+    "grace",
+    Span { least: GRACE_MIN, most: GRACE_MAX },
+    Absent::Is(GRACE_DEFAULT),
+    "how long after its arrival a record may become readable and still be in the window of its arrival; windows close that much later",
+);
 pub(super) static KINESIS: Part = Part {
     title: "[source] with type = \"kinesis\"",
     about: "The stream is named by `stream`, by `arn`, or by the catalog table; what is written here goes before what the table says. \
@@ -238,6 +246,7 @@ pub(super) static KINESIS: Part = Part {
         &STARTING_POSITION,
         &POLL_INTERVAL,
         &MAX_RECORDS_PER_READ,
+        &GRACE,
         &PAYLOAD_COMPRESSION,
     ],
 };

@@ -107,6 +107,7 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
     let (poll_interval, max_records_per_read) =
         (table.value(&keys::POLL_INTERVAL), table.value(&keys::MAX_RECORDS_PER_READ));
     let compression = table.value(&keys::PAYLOAD_COMPRESSION);
+    let grace = table.value(&keys::GRACE);
     Some(SourceKind::Kinesis {
         stream: stream?,
         arn: arn?,
@@ -117,6 +118,7 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
         poll_interval: poll_interval?,
         max_records_per_read: u32::try_from(max_records_per_read?).ok()?,
         compression: compression?,
+        grace: grace?,
     })
 }
 

@@ -81,7 +81,7 @@ impl Light {
             tokio::select! {
                 biased;
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { memory_bytes: 1 << 20, busy_permille: Some(100) };
+                    let beat = v1::Heartbeat { memory_bytes: 1 << 20, busy_permille: Some(100), clock_skew_ms: None };
                     if !self.registry.say(worker_message::Message::Heartbeat(beat)) {
                         return;
                     }
@@ -102,7 +102,7 @@ impl Light {
             Message::StartTask(start) => {
                 let (id, job, shards) = read_start(start).expect(SOUND);
                 let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-                if self.registry.begin(id, job.spec.name.clone(), job.job_version, base) {
+                if self.registry.begin(id, job.spec.name.clone(), job.job_version, base, None) {
                     let shards = shards.into_iter().map(|shard| (shard.id, records_at(&shard.at))).collect();
                     let (job, size) = (job.spec.name, job.spec.window);
                     let task = Task { job, size, shards, window: None, done_ms: i64::MIN, until_ms: i64::MAX };

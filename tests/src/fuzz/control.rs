@@ -48,7 +48,7 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
                 }
             }
             let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-            if registry.begin(id, job.spec.name.clone(), job.job_version, base) {
+            if registry.begin(id, job.spec.name.clone(), job.job_version, base, None) {
                 tasks.insert(id, job);
             }
         }

@@ -236,7 +236,13 @@ impl<'a> World<'a> {
         let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
         for (worker, session) in lives {
             if self.choices.below(4) != 3 {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None });
+                self.tell(Event::WorkerHeard {
+                    worker,
+                    session,
+                    memory_bytes: 0,
+                    busy_permille: None,
+                    clock_skew_ms: None,
+                });
             }
         }
         self.tell(Event::Ticked);
@@ -270,7 +276,9 @@ impl<'a> World<'a> {
 
     fn perform(&mut self, effect: Effect) {
         let event = match effect {
-            Effect::ListShards { job, generation } => Event::ShardsListed { job, generation, shards: listed() },
+            Effect::ListShards { job, generation } => {
+                Event::ShardsListed { job, generation, shards: listed(), stream: None }
+            }
             Effect::CheckLookup { job, job_version, lookup, .. } => {
                 Event::LookupSeen { job, job_version, lookup, version: LookupVersion::new("v1"), rows: Some(1) }
             }

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use streamctl_controller::shards::{ListError, ListedShard, ShardLister};
+use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister};
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
-use streamctl_worker::source::kinesis::{Answer, Calls, Failure, IteratorKind};
+use streamctl_worker::source::kinesis::{Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator};
 use streamctl_worker::source::{Child, Record};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How far an arrival time may step back.
 const STEP_BACK_MS: i64 = 200;
@@ -221,6 +221,7 @@ impl Stream {
             behind_ms: Some(if end == there { 0 } else { 700 }),
             children: if over && self.names_children { shard.children.clone() } else { vec![] },
             left: None,
+            date: None,
         })
     }
 
@@ -251,7 +252,7 @@ impl Stream {
 }
 
 fn failure(code: &str) -> Failure {
-    Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into() }
+    Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into(), date: None }
 }
 
 /// One place's way to the streams.
@@ -295,10 +296,15 @@ impl StreamsAt {
 
 #[async_trait]
 impl Calls for StreamsAt {
-    async fn iterator(&self, stream: &StreamAddress, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure> {
+    async fn iterator(
+        &self,
+        stream: &StreamAddress,
+        shard: &ShardId,
+        kind: IteratorKind,
+    ) -> Result<MadeIterator, Failure> {
         self.call(&stream.name, |stream, wall_ms| {
             let found = stream.shards.get(shard).ok_or_else(|| failure("ResourceNotFoundException"))?;
-            Ok(stream.token(shard.as_str(), stream.first(found, &kind), wall_ms))
+            Ok(stream.token(shard.as_str(), stream.first(found, &kind), wall_ms).into())
         })
         .await
     }
@@ -312,20 +318,24 @@ impl Calls for StreamsAt {
             return Ok(Answer { next_iterator, behind_ms: Some(900), ..Answer::default() });
         }
         let stream = iterator.split('|').next().unwrap_or_default();
-        let answer = self.call(stream, |stream, wall_ms| stream.read(&iterator, records_max, wall_ms)).await?;
+        let sent = Instant::now();
+        let (answer, wall_ms) =
+            self.call(stream, |stream, wall_ms| Ok((stream.read(&iterator, records_max, wall_ms)?, wall_ms))).await?;
         let deadly = self.lock(stream)?.kills(&answer);
         if deadly {
             self.weather.abort(&self.place);
         }
-        Ok(answer)
+        // A service tells its time in whole seconds.
+        let date_ms = wall_ms.div_euclid(1_000) * 1_000;
+        Ok(Answer { date: Some(DateSample { sent, received: Instant::now(), date_ms }), ..answer })
     }
 }
 
 #[async_trait]
 impl ShardLister for StreamsAt {
-    async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Vec<ListedShard>, ListError> {
+    async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
         let name = stream.map_or("", |stream| stream.name.as_str());
         let listed = self.call(name, |stream, _| Ok(stream.listing())).await;
-        listed.map_err(|failure| ListError::Unavailable { reason: failure.message })
+        listed.map(Listing::of).map_err(|failure| ListError::Unavailable { reason: failure.message })
     }
 }

@@ -12,24 +12,30 @@ use md5::{Digest, Md5};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_controller::shards::{ListError, ListedShard, ShardLister, SourceShards};
+use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister, SourceShards};
 use streamctl_engine::aws::Aws;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
-use streamctl_proto::{Counts, Epoch, JobSpec, Manifest, Position, ResolvedJob, ShardRange, TaskId, Term, Window};
+use streamctl_proto::{
+    Counts, Epoch, JobSpec, Manifest, Position, ResolvedJob, SequenceNumber, ShardRange, TaskId, Term, Window,
+};
 use streamctl_tests::kinesis::{FakeKinesis, Fault, Stream, Trimmed};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::replay::replay;
 use streamctl_worker::source::kinesis::Settings;
-use streamctl_worker::source::{Child, Chunk, ReadError, Record, ShardReader, ShardToRead, Sources};
+use streamctl_worker::source::{Child, Chunk, Clock, ReadError, Record, ShardReader, ShardToRead, Sources};
 use streamctl_worker::task::Context;
 
 const STREAM: &str = "sales";
 const SHARD: &str = "shardId-000000000000";
 const MS: fn(u64) -> Duration = Duration::from_millis;
+/// `grace` of a job that does not say one.
+const GRACE_MS: i64 = 500;
+/// A service tells its time in whole seconds.
+const DATE_MS: i64 = 1_000;
 /// An aggregate that AWS's own encoder made: ids 1 and 2, two lines, and a name.
 const AGGREGATE: &[u8] = include_bytes!("../../../worker/testdata/kpl-aggregate-v1.bin");
 
@@ -69,7 +75,7 @@ impl Scene {
     }
 
     async fn reader_of(&self, shard: &str, from: Position, detail: &str) -> Box<dyn ShardReader> {
-        let to_read = ShardToRead { shard: shard.into(), from, detail: detail.to_owned() };
+        let to_read = ShardToRead::new(shard.into(), from, detail.to_owned());
         self.sources().open(&self.job, &to_read).await.expect("a reader opens without asking anything")
     }
 
@@ -95,6 +101,10 @@ impl Scene {
     }
 
     async fn list(&self) -> Result<Vec<ListedShard>, ListError> {
+        self.listing().await.map(|listing| listing.shards)
+    }
+
+    async fn listing(&self) -> Result<Listing, ListError> {
         let lister = SourceShards::new(self.aws.clone(), Storages::new(self.aws.clone()));
         lister.list(&self.job.spec.source.kind, self.job.stream.as_ref()).await
     }
@@ -142,6 +152,7 @@ fn resolved(address: &str) -> ResolvedJob {
         start: Position::Timestamp(0),
         columns: vec![],
         stream: Some(StreamAddress { name: STREAM.into(), endpoint, ..StreamAddress::default() }),
+        stream_identity: None,
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),
@@ -306,6 +317,167 @@ async fn line_12_a_position_older_than_retention_stops_the_job_or_is_counted() {
     }
 }
 
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What a service may do about a position that has expired, with an error and without.
+const EXPIRED: [Trimmed; 3] = [Trimmed::Refused("InvalidArgumentException"), Trimmed::Silent, Trimmed::Stuck];
+
+/// A shard of which "a" was read two days ago and "b" was not; "c" came 12 hours ago. The stream keeps a day.
+struct Expiring {
+    scene: Scene,
+    shard: String,
+    /// After "a".
+    after: Position,
+    /// Before "b" arrived.
+    read_to_ms: i64,
+}
+
+impl Expiring {
+    async fn new(trimmed: Trimmed, is_child: bool) -> Self {
+        let scene = Scene::of(1).await;
+        scene.stream.on_trimmed(trimmed);
+        let shard = if is_child { scene.stream.split(SHARD)[0].clone() } else { SHARD.to_owned() };
+        let put = |data: &[u8]| scene.stream.put_in(&shard, data, scene.fake.now_ms());
+        let a = SequenceNumber::try_from(put(b"a").sequence).expect("the fake numbers its records");
+        scene.fake.advance(HOUR);
+        let read_to_ms = scene.fake.now_ms();
+        scene.fake.advance(HOUR);
+        put(b"b");
+        scene.fake.advance(DAY + DAY / 2);
+        put(b"c");
+        scene.fake.advance(DAY / 2);
+        Self { scene, shard, after: Position::after(a), read_to_ms }
+    }
+
+    async fn reader(&self, from: Position, read_to_ms: i64) -> Box<dyn ShardReader> {
+        let retention_ms = Some(i64::try_from(DAY.as_millis()).expect("it is a day"));
+        let to_read = ShardToRead {
+            read_to_ms: Some(read_to_ms),
+            retention_ms,
+            ..ShardToRead::new(self.shard.as_str().into(), from, String::new())
+        };
+        self.scene.sources().open(&self.scene.job, &to_read).await.expect("a reader opens without asking anything")
+    }
+
+    /// The error that reading ends with; no record may come before it.
+    async fn error(&self, from: Position) -> ReadError {
+        let mut reader = self.reader(from.clone(), self.read_to_ms).await;
+        for _ in 0..5 {
+            match self.scene.next(&mut reader).await {
+                Ok(chunk) => assert!(chunk.records.is_empty(), "{from}: {:?} after a gap", text(&chunk.records)),
+                Err(error) => return error,
+            }
+        }
+        panic!("{from}: the job goes on as if nothing were lost");
+    }
+
+    async fn fails_and_names_the_gap(&self, from: Position) {
+        let error = self.error(from.clone()).await;
+        let said = error.to_string();
+        let ReadError::DataLoss { gap: Some(gap), .. } = error else { panic!("{from}: {said}") };
+        assert_eq!(gap.from_ms, self.read_to_ms, "{said}");
+        assert!(said.contains(&self.shard) && said.contains("between"), "shard and gap are named: {said}");
+    }
+
+    async fn continues_and_counts_the_gap(&mut self, from: Position) {
+        self.scene.job.spec.source.on_data_loss = OnDataLoss::Continue;
+        let mut reader = self.reader(from.clone(), self.read_to_ms).await;
+        assert_eq!(text(&self.scene.to_tip(&mut reader).await), "c", "{from}");
+        let stats = reader.stats();
+        assert_eq!((stats.data_losses, stats.lost.map(|gap| gap.from_ms)), (1, Some(self.read_to_ms)), "{from}");
+    }
+}
+
+#[tokio::test]
+async fn line_12_what_expired_unread_is_lost_from_the_start_of_a_shard_on() {
+    for trimmed in EXPIRED {
+        let mut expiring = Expiring::new(trimmed, false).await;
+        expiring.fails_and_names_the_gap(Position::Start).await;
+        expiring.continues_and_counts_the_gap(Position::Start).await;
+    }
+}
+
+#[tokio::test]
+async fn line_12_what_expired_unread_is_lost_from_a_time_on() {
+    for trimmed in EXPIRED {
+        let mut expiring = Expiring::new(trimmed, false).await;
+        let from = Position::Timestamp(expiring.read_to_ms);
+        expiring.fails_and_names_the_gap(from.clone()).await;
+        expiring.continues_and_counts_the_gap(from).await;
+    }
+}
+
+#[tokio::test]
+async fn line_12_what_expired_unread_is_lost_after_a_record_with_an_error_of_the_service_and_without() {
+    for trimmed in EXPIRED {
+        let mut expiring = Expiring::new(trimmed, false).await;
+        let from = expiring.after.clone();
+        expiring.fails_and_names_the_gap(from.clone()).await;
+        expiring.continues_and_counts_the_gap(from).await;
+    }
+}
+
+#[tokio::test]
+async fn line_12_what_expired_unread_of_a_child_is_lost_since_its_parents_end() {
+    for trimmed in EXPIRED {
+        let mut expiring = Expiring::new(trimmed, true).await;
+        expiring.fails_and_names_the_gap(Position::Start).await;
+        expiring.continues_and_counts_the_gap(Position::Start).await;
+    }
+}
+
+#[tokio::test]
+async fn line_12_a_shard_without_unread_records_goes_on_however_old_its_position_is() {
+    for trimmed in EXPIRED {
+        let expiring = Expiring::new(trimmed, false).await;
+        // An earlier reader knew 13 hours ago that nothing had come since "b".
+        let read_to_ms = expiring.scene.fake.now_ms() - 13 * 3_600_000;
+        for from in [expiring.after.clone(), Position::Start] {
+            let mut reader = expiring.reader(from.clone(), read_to_ms).await;
+            assert_eq!(text(&expiring.scene.to_tip(&mut reader).await), "c", "{from}");
+            assert_eq!(reader.stats().data_losses, 0, "{from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn line_12_a_reader_that_falls_behind_the_retention_while_it_reads_loses_what_expires() {
+    for trimmed in EXPIRED {
+        let mut expiring = Expiring::new(trimmed, false).await;
+        if let SourceKind::Kinesis { max_records_per_read, .. } = &mut expiring.scene.job.spec.source.kind {
+            *max_records_per_read = 1;
+        }
+        let put = |data: &[u8]| expiring.scene.stream.put_in(SHARD, data, expiring.scene.fake.now_ms());
+        put(b"d");
+        put(b"e");
+        let read_to_ms = expiring.scene.fake.now_ms() - 13 * 3_600_000;
+        let mut reader = expiring.reader(expiring.after.clone(), read_to_ms).await;
+        let mut given = String::new();
+        while given.is_empty() {
+            given = text(&expiring.scene.next(&mut reader).await.expect("nothing is lost yet").records);
+        }
+        assert_eq!(given, "c");
+        expiring.scene.fake.advance(DAY + HOUR);
+        put(b"f");
+        let error = loop {
+            match expiring.scene.next(&mut reader).await {
+                Ok(chunk) => assert!(chunk.records.is_empty(), "{:?} after a gap", text(&chunk.records)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ReadError::DataLoss { gap: Some(_), .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn line_12_a_retention_that_was_lowered_is_that_of_the_next_reader() {
+    let expiring = Expiring::new(Trimmed::Silent, false).await;
+    expiring.scene.stream.retain_for(HOUR * 2);
+    let facts = expiring.scene.listing().await.expect("it can be listed").stream.expect("it is described");
+    assert_eq!(facts.map(|facts| facts.retention_ms), Some(2 * 3_600_000));
+}
+
 #[tokio::test]
 async fn line_12_a_shard_that_is_gone_is_data_loss_and_a_stream_that_is_gone_is_refused() {
     let mut scene = Scene::with(&["a", "b"]).await;
@@ -324,6 +496,28 @@ async fn line_12_a_shard_that_is_gone_is_data_loss_and_a_stream_that_is_gone_is_
 }
 
 #[tokio::test]
+async fn line_13_windows_close_by_the_service_s_clock_where_the_worker_s_is_wrong() {
+    for skew_ms in [120_000, -120_000] {
+        let scene = Scene::of(1).await;
+        let clock: Clock = Arc::new(move || streamctl_engine::clock::now_ms() + skew_ms);
+        let to_read = ShardToRead::new(SHARD.into(), Position::Timestamp(scene.fake.now_ms()), String::new());
+        let sources = scene.sources().with_clock(clock);
+        let mut reader = sources.open(&scene.job, &to_read).await.expect("a reader opens without asking anything");
+        let chunk = reader.next().await.expect("reading goes on");
+        let (complete_to_ms, now_ms) = (chunk.complete_to_ms.expect("it is empty"), scene.fake.now_ms());
+        assert!(
+            complete_to_ms <= now_ms - GRACE_MS,
+            "nothing that still comes is left out: {}",
+            complete_to_ms - now_ms
+        );
+        let late_ms = DATE_MS + GRACE_MS + 2_000 + if skew_ms < 0 { -skew_ms } else { 0 };
+        assert!(complete_to_ms >= now_ms - late_ms, "nor is anything held open for long: {}", complete_to_ms - now_ms);
+        let told = reader.stats().clock_skew_ms.expect("the service has told its time");
+        assert!((told - skew_ms).abs() <= 2_000, "{skew_ms}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn line_13_an_idle_shard_is_complete_up_to_now_but_for_the_grace_period() {
     let scene = Scene::of(1).await;
     let mut reader = scene.reader(SHARD, Position::Timestamp(scene.fake.now_ms())).await;
@@ -332,7 +526,7 @@ async fn line_13_an_idle_shard_is_complete_up_to_now_but_for_the_grace_period() 
         let asked_ms = streamctl_engine::clock::now_ms();
         let chunk = scene.next(&mut reader).await.expect("reading goes on");
         let complete_to_ms = chunk.complete_to_ms.expect("an empty shard is at its tip");
-        assert!(complete_to_ms >= asked_ms - Settings::default().grace_ms, "nothing holds a window open for longer");
+        assert!(complete_to_ms >= asked_ms - GRACE_MS - DATE_MS, "nothing holds a window open for longer");
         assert!(complete_to_ms >= before);
         before = complete_to_ms;
     }
@@ -412,7 +606,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
     let task = TaskId { term: Term(1), counter: 1 };
     let ranges = BTreeMap::from([(SHARD.into(), range)]);
     let detail = scene.list().await.expect("it can be listed").swap_remove(0).detail;
-    let stands = Frontier { position: Position::End, parents: vec![], detail };
+    let stands = Frontier { detail, ..Frontier::at(Position::End) };
     let manifest = Manifest {
         version: 1,
         job: scene.job.spec.name.clone(),
@@ -422,6 +616,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         created_ms: 0,
         previous: None,
         made_by: None,
+        stream: None,
         query_digest: String::new(),
         lookups: BTreeMap::new(),
         parts: vec![ManifestPart { task, ranges, counts: Counts::default() }],

@@ -134,9 +134,9 @@ const TASK: v1::TaskId = v1::TaskId { term: 1, counter: 7 };
 
 fn start() -> Message {
     let from = Some((&Position::Start).into());
-    let given = v1::TaskShard { shard: "a".into(), from, after: vec![], floor_ms: 0, detail: String::new() };
+    let given = v1::TaskShard { shard: "a".into(), from, ..Default::default() };
     let job_json = serde_json::to_string(&job("SELECT id FROM source")).unwrap();
-    Message::StartTask(v1::StartTask { task: Some(TASK), job_json, shards: vec![given] })
+    Message::StartTask(v1::StartTask { task: Some(TASK), job_json, shards: vec![given], stream: None })
 }
 
 fn opening(said: Said) -> Option<v1::WindowOpening> {

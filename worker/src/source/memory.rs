@@ -165,7 +165,8 @@ mod tests {
     async fn a_reader_fails_when_told_to_and_goes_on_afterwards() {
         let (source, shard) = (MemorySource::default(), ShardId::from("a"));
         source.push(&shard, 0, "x");
-        let lost = ReadError::DataLoss { shard: shard.clone(), position: Position::Start, detail: "gone".into() };
+        let lost =
+            ReadError::DataLoss { shard: shard.clone(), position: Position::Start, gap: None, detail: "gone".into() };
         source.fail(&shard, lost);
         let mut reader = source.reader(&shard, &Position::Start);
         assert!(reader.next().await.is_err());

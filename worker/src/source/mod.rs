@@ -19,8 +19,9 @@ use streamctl_engine::aws::Aws;
 pub use streamctl_engine::clock::Clock;
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::storage::Storages;
+use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::SourceKind;
-use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId};
+use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
 use tokio::sync::Semaphore;
 
 /// One record of a shard, as the source gave it.
@@ -54,6 +55,10 @@ pub struct Origin {
 }
 
 impl Record {
+    /// Whether it is in another window than that of its arrival. A replayed dead letter always is, and does not count.
+    pub fn is_late(&self, window: Window) -> bool {
+        self.origin.is_none() && !(window.start_ms..window.end_ms).contains(&self.arrival_ms)
+    }
     /// The position after this record.
     pub fn position(&self) -> Position {
         Position::After { sequence: self.sequence.clone(), sub_sequence: self.sub_sequence }
@@ -98,18 +103,27 @@ pub struct ReaderStats {
     pub data_losses: u64,
     /// User records of KPL aggregates that belong to another shard and were dropped.
     pub foreign_records: u64,
+    /// The last gap in what was read, where its time is known (`on_data_loss = "continue"`).
+    pub lost: Option<TimeGap>,
+    /// How far this machine's clock is ahead of the service's, at least; negative: behind; `None`: not known.
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// Reading cannot go on. What can be waited out never becomes one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Records between the position and the oldest one left are gone.
-    #[error("shard {shard}: records after {position} are gone from the source: {detail}")]
+    #[error(
+        "shard {shard}: records after {position} expired before they were read{}: {detail}",
+        gap.map(|gap| format!(", arrivals {gap}")).unwrap_or_default()
+    )]
     DataLoss {
         /// Which shard.
         shard: ShardId,
         /// Where reading should have gone on.
         position: Position,
+        /// When what may be lost arrived; `None`: not known.
+        gap: Option<TimeGap>,
         /// The service's words.
         detail: String,
     },
@@ -144,6 +158,17 @@ pub struct ShardToRead {
     pub from: Position,
     /// What its listing said besides its name.
     pub detail: String,
+    /// Every record that arrived before this time is read, by the source's clock; `None`: not known.
+    pub read_to_ms: Option<i64>,
+    /// How long the source keeps records; `None`: for ever, or not known.
+    pub retention_ms: Option<i64>,
+}
+
+impl ShardToRead {
+    /// Nothing is known of what was read before, nor of how long the source keeps records.
+    pub fn new(shard: ShardId, from: Position, detail: String) -> Self {
+        Self { shard, from, detail, read_to_ms: None, retention_ms: None }
+    }
 }
 
 /// Opens readers. Cheap to clone.

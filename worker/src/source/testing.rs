@@ -48,6 +48,7 @@ pub(crate) fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         start: Position::Start,
         columns: Vec::new(),
         stream: None,
+        stream_identity: None,
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),

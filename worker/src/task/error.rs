@@ -95,7 +95,9 @@ impl TaskError {
         match self {
             Self::Read(ReadError::Refused { hint, .. }) => hint.clone(),
             Self::Read(ReadError::DataLoss { .. }) => {
-                "set source.on_data_loss = \"continue\" to count the loss and go on from the oldest record".into()
+                "to go on from the oldest record that is left, set source.on_data_loss = \"continue\" and submit the file with \
+                 --change: the gap is counted and stands in the manifests; to lose nothing the next time, raise the stream's \
+                 retention".into()
             }
             Self::Sink(SinkError::Storage(StorageError::Refused { hint, .. })) => hint.clone(),
             Self::Sink(SinkError::TooWide { .. }) => {

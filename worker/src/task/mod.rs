@@ -241,7 +241,12 @@ impl Task {
         let before = shard.stats;
         shard.count(stats);
         self.parts.meter.read(job, &chunk, &before, &shard.stats);
+        let lost = shard.stats.lost != before.lost;
         shard.offer(chunk, stats, room);
+        if lost {
+            // Before anything that is reported after it: the manifest of what follows names the gap.
+            self.tell_progress(self.told_watermark_ms);
+        }
         Ok(())
     }
 

@@ -120,7 +120,11 @@ pub struct Read {
 
 /// What to open for a shard.
 pub fn to_read(shard: &ShardState) -> ShardToRead {
-    ShardToRead { shard: shard.id.clone(), from: shard.at.clone(), detail: shard.detail.clone() }
+    ShardToRead {
+        read_to_ms: shard.known_to_ms(),
+        retention_ms: shard.retention_ms,
+        ..ShardToRead::new(shard.id.clone(), shard.at.clone(), shard.detail.clone())
+    }
 }
 
 /// Reads until the shard ends, an error, or nobody listens.

@@ -37,6 +37,10 @@ pub struct ShardState {
     pub after: Vec<ShardId>,
     /// What its listing said.
     pub detail: String,
+    /// Every record that arrived before this time was read by earlier tasks; `None`: not known.
+    pub read_to_ms: Option<i64>,
+    /// How long its stream keeps records; `None`: not known.
+    pub retention_ms: Option<i64>,
     /// Its figures, of all its readers.
     pub stats: ReaderStats,
     /// Behind the tip.
@@ -73,6 +77,8 @@ impl ShardState {
             at: from,
             after,
             detail,
+            read_to_ms: None,
+            retention_ms: None,
             stats: ReaderStats::default(),
             lag_ms: 0,
             records: 0,
@@ -96,6 +102,8 @@ impl ShardState {
             iterator_renewals: self.earlier.iterator_renewals + stats.iterator_renewals,
             data_losses: self.earlier.data_losses + stats.data_losses,
             foreign_records: self.earlier.foreign_records + stats.foreign_records,
+            lost: stats.lost.or(self.earlier.lost),
+            clock_skew_ms: stats.clock_skew_ms.or(self.earlier.clock_skew_ms),
         };
     }
 
@@ -200,6 +208,12 @@ impl ShardState {
     /// The start of the last taken record's window, or of the earliest that is still open.
     pub fn floor_ms(&self) -> i64 {
         self.clamp.floor_ms()
+    }
+
+    /// Every record that arrived before this time is taken; `None`: not known.
+    pub fn known_to_ms(&self) -> Option<i64> {
+        let floor_ms = Some(self.clamp.floor_ms()).filter(|floor_ms| *floor_ms > i64::MIN);
+        self.read_to_ms.max(floor_ms)
     }
 
     /// Read to its end, and all of it taken: its children.

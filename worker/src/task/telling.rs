@@ -120,6 +120,7 @@ impl Task {
             data_losses: shard.stats.data_losses,
             foreign_records: shard.stats.foreign_records,
             last_arrival_ms: shard.last_arrival_ms,
+            lost: shard.stats.lost.map(Into::into),
         };
         let shards = self.shards.iter().map(progress).collect();
         self.parts.registry.progress(self.parts.id, watermark_ms, self.counted.us(), shards);

@@ -21,10 +21,13 @@ use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::verify::EpochOutcome;
-use streamctl_proto::{Manifest, Position, ShardId, TaskId};
+use streamctl_proto::{Manifest, Position, ShardId, TaskId, Window};
 use tally::{Differences, Side, Tally};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+
+/// Manifests count late records since this version.
+const LATE_SINCE_VERSION: u32 = 3;
 
 /// Compares an epoch, on the threads of `compute`. Dropped, it stops.
 pub async fn verify_epoch(context: Arc<Context>, compute: &Handle, manifest: Manifest) -> EpochOutcome {
@@ -125,13 +128,22 @@ async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Resul
         given.map_err(|error| VerifyError::object(location, &error))?;
     }
     let tasks: BTreeSet<TaskId> = manifest.parts.iter().map(|part| part.task).collect();
-    let again = Again(Mutex::new(Seen { rows, visit, shards: BTreeMap::new() }));
+    let window = manifest.window;
+    let again = Again(Mutex::new(Seen { rows, visit, window, late: 0, shards: BTreeMap::new() }));
     let mut wrong = vec![];
     for task in tasks {
         recompute(context, manifest, task, &again).await?;
         let shards = std::mem::take(&mut again.lock().shards);
         let parts = manifest.parts.iter().filter(|part| part.task == task);
         wrong.extend(parts.flat_map(|part| judge(part, &shards)));
+    }
+    let (late, counted) = (again.lock().late, manifest.counts.rows_late);
+    // Manifests of earlier versions do not count them.
+    if manifest.version >= LATE_SINCE_VERSION && late != counted {
+        wrong.push(format!(
+            "{} arrived outside of the window {window}, its manifest counts {counted}",
+            streamctl_proto::count(late, "record")
+        ));
     }
     Ok(wrong)
 }
@@ -142,6 +154,9 @@ struct Again<'v>(Mutex<Seen<'v>>);
 struct Seen<'v> {
     rows: Rows,
     visit: Visit<'v>,
+    window: Window,
+    /// Records whose window is not that of their arrival.
+    late: u64,
     /// Records of each shard, and after the last of them.
     shards: BTreeMap<ShardId, (u64, Position)>,
 }
@@ -154,7 +169,8 @@ impl<'v> Again<'v> {
 
 impl Witness for Again<'_> {
     fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) {
-        let Seen { visit, shards, .. } = &mut *self.lock();
+        let Seen { visit, shards, window, late, .. } = &mut *self.lock();
+        *late += records.iter().filter(|record| record.is_late(*window)).count() as u64;
         if let Some(last) = records.last() {
             let seen = shards.entry(shard.clone()).or_insert((0, Position::Start));
             *seen = (seen.0 + records.len() as u64, last.position());

@@ -27,7 +27,7 @@ fn report() -> Report {
         job: "sales".parse().unwrap(),
         window: Window { start_ms: BEGIN_MS, end_ms: BEGIN_MS + 1_000 },
         ranges: BTreeMap::from([("a".into(), range)]),
-        counts: Counts { rows_in: 3, bytes_in: 30, rows_decoded: 2, rows_dead: 1, rows_unmatched: 0, rows_out: 2 },
+        counts: Counts { rows_in: 3, bytes_in: 30, rows_decoded: 2, rows_dead: 1, rows_out: 2, ..Counts::default() },
         lookups: BTreeMap::new(),
         objects: vec![
             object(ObjectKind::Data, "/out/", "json", 2),
@@ -95,6 +95,7 @@ fn figures_add_up_and_have_room() {
     assert_eq!(refused(|report| report.counts.rows_in = 4), "counts");
     assert_eq!(refused(|report| report.counts.rows_dead = u64::MAX), "counts");
     assert_eq!(refused(|report| report.counts.rows_unmatched = u64::MAX), "counts");
+    assert_eq!(refused(|report| report.counts.rows_late = 4), "counts.rows_late");
     assert_eq!(refused(|report| report.counts.rows_out = 3), "counts.rows_out");
     assert_eq!(refused(|report| report.counts.bytes_in = 31), "counts.bytes_in");
     let records = |report: &mut Report| report.ranges.values_mut().for_each(|range| range.records = u64::MAX);

@@ -3,6 +3,7 @@
 //! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds the head, and only
 //! forward (I3).
 
+use super::super::replays::is_dead_letters;
 use super::{Job, OpenWindow, PUBLISH_BACKLOG_MAX, RECENT_EPOCHS_MAX, Shard};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef};
@@ -70,8 +71,9 @@ impl EpochFigures {
 }
 
 impl Job {
-    /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4).
-    pub fn committable(&mut self) -> Option<Window> {
+    /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4); of an idle
+    /// job now and then one without records.
+    pub fn committable(&mut self, now_ms: i64) -> Option<Window> {
         let blocked = self.committing.is_some()
             || self.changing.is_some()
             || self.publishing.len() >= PUBLISH_BACKLOG_MAX
@@ -79,8 +81,11 @@ impl Job {
         if blocked {
             return None;
         }
-        let (window, _) = self.windows.iter().find(|(_, open)| !open.reports.is_empty())?;
-        let window = *window;
+        let reported = self.windows.iter().find(|(_, open)| !open.reports.is_empty()).map(|(window, _)| *window);
+        let window = match reported {
+            Some(window) => window,
+            None => self.idle_window(now_ms)?,
+        };
         self.all_past(window.end_ms).then_some(window)
     }
 
@@ -117,10 +122,11 @@ impl Job {
                 job_version: self.resolved.job_version,
                 spec_digest: self.resolved.spec_digest.clone(),
             }),
+            stream: self.identity.clone(),
             query_digest: self.resolved.query_digest.clone(),
             lookups: open.lookups.clone(),
             parts: open.reports.iter().map(part).collect(),
-            frontier: self.frontier(&last),
+            frontier: self.frontier(window, &last),
             objects: open.reports.iter().flat_map(objects).collect(),
             counts,
             totals,
@@ -129,16 +135,23 @@ impl Job {
         }
     }
 
-    /// Where every shard stands when `last` is read. One whose parents are not at their end is not at its end either,
+    /// Where every shard stands when `window` is committed and `last` is read. One whose parents are not at their end is not
+    /// at its end either,
     /// even if nothing is in it: its own children would be read too early by the next leader.
-    fn frontier(&self, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
+    fn frontier(&self, window: Window, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
+        // All shards are past the window; one of which no later report waits may be known to be read further.
         let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
         let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
         let stand = |(id, shard): (&ShardId, &Shard)| {
             let position = shard.position_at(&at(id, shard));
             // A file's detail is asked for again when it is read again.
             let detail = if self.lists_again() { shard.detail.clone() } else { String::new() };
-            (id.clone(), Frontier { position, parents: shard.parents.clone(), detail })
+            let expires = self.lists_again() && !is_dead_letters(id);
+            let read_to_ms = expires.then(|| match position == shard.reached {
+                true => window.end_ms.max(shard.floor_ms),
+                false => window.end_ms,
+            });
+            (id.clone(), Frontier { position, parents: shard.parents.clone(), detail, read_to_ms, lost: shard.lost })
         };
         let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
         let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {
@@ -181,6 +194,8 @@ impl Job {
                     shard.listed = true;
                 }
                 shard.committed = frontier.position.clone();
+                shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
+                shard.committed_lost = frontier.lost;
             }
         }
         for shard in self.shards.values_mut() {

@@ -4,6 +4,7 @@
 //! its last records.
 
 use super::super::event::ShardStats;
+use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::{Position, ShardId, TaskId, WorkerId};
 
 /// A shard of a job.
@@ -33,6 +34,12 @@ pub struct Shard {
     pub listed: bool,
     /// The last figures.
     pub stats: ShardStats,
+    /// Every record that arrived before this was read when the head was committed, by the source's clock.
+    pub read_to_ms: i64,
+    /// The last gap in what was read, whether a head holds it or not.
+    pub lost: Option<TimeGap>,
+    /// That of the head.
+    pub committed_lost: Option<TimeGap>,
 }
 
 impl Shard {
@@ -54,7 +61,21 @@ impl Shard {
             last_worker,
             listed,
             stats,
+            read_to_ms: i64::MIN,
+            lost: None,
+            committed_lost: None,
         }
+    }
+
+    /// A task knows of a gap. It names the same one again and again; one that no head holds yet grows.
+    pub fn note_lost(&mut self, gap: Option<TimeGap>) {
+        let Some(gap) = gap else { return };
+        let known = |known: TimeGap| known.merged(gap) == known;
+        if self.lost.is_some_and(known) {
+            return;
+        }
+        let pending = self.lost.filter(|_| self.lost != self.committed_lost);
+        self.lost = Some(pending.map_or(gap, |pending| pending.merged(gap)));
     }
 
     /// Read to its end, and all of it reported.

@@ -34,6 +34,8 @@ pub struct Task {
     pub job_version: JobVersion,
     /// What it reads.
     pub shards: BTreeSet<ShardId>,
+    /// How long the stream keeps records, as it was told.
+    pub retention_ms: Option<i64>,
     /// Every window that ends at or before this is reported.
     pub watermark_ms: i64,
     /// What becomes of it.
@@ -44,7 +46,7 @@ pub struct Task {
 
 impl Job {
     /// Gives a task to a worker.
-    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) {
+    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>, retention_ms: Option<i64>) {
         self.rearranged();
         for shard in &shards {
             if let Some(shard) = self.shards.get_mut(shard) {
@@ -57,7 +59,8 @@ impl Job {
             self.task_workers.pop_first();
         }
         let (job_version, state) = (self.resolved.job_version, TaskState::Running);
-        self.tasks.insert(id, Task { worker, job_version, shards, watermark_ms: i64::MIN, state, work_us: 0 });
+        self.tasks
+            .insert(id, Task { worker, job_version, shards, retention_ms, watermark_ms: i64::MIN, state, work_us: 0 });
     }
 
     /// Workers that were avoided for long enough may take tasks again.

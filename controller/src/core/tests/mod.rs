@@ -8,10 +8,12 @@ mod replays;
 mod scaling;
 mod sim;
 mod stories;
+mod stream;
 mod versions;
 
 use super::*;
 use crate::store::contract;
+use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
 use streamctl_proto::{Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize};
 
@@ -112,13 +114,15 @@ struct Story {
     said: Vec<Effect>,
     manifests: Vec<Manifest>,
     published: Vec<Epoch>,
+    /// What listings say of the stream.
+    stream: Option<StreamFacts>,
 }
 
 impl Story {
     fn empty(term: u64) -> Self {
         let core = Core::new(Term(term), BEGIN_MS, CoreSettings::default());
         let (silent, store, said, manifests, published) = Default::default();
-        Self { core, now: BEGIN_MS, sessions: term * 100, silent, store, said, manifests, published }
+        Self { core, now: BEGIN_MS, sessions: term * 100, silent, store, said, manifests, published, stream: None }
     }
 
     /// A job that was just submitted.
@@ -147,6 +151,7 @@ impl Story {
         let unpublished = self.manifests.iter().filter(|manifest| manifest.epoch > published).cloned().collect();
         next.manifests.clone_from(&self.manifests);
         next.published.clone_from(&self.published);
+        next.stream.clone_from(&self.stream);
         next.tell(Event::JobLoaded {
             job: Box::new(self.job().resolved.clone()),
             wanted: self.job().wanted.clone(),
@@ -206,7 +211,12 @@ impl Story {
 
     fn lists(&mut self, shards: &str) -> Vec<Effect> {
         let (job, generation) = (self.name(), self.job().listing.asked);
-        self.tell(Event::ShardsListed { job, generation, shards: shards.split(' ').map(known).collect() })
+        self.tell(Event::ShardsListed {
+            job,
+            generation,
+            shards: shards.split(' ').map(known).collect(),
+            stream: self.stream.clone(),
+        })
     }
 
     fn joins(&mut self, name: &str, tasks: Vec<RunningTask>) -> Vec<Effect> {
@@ -244,7 +254,9 @@ impl Story {
             let talks = self.core.workers.iter().filter(|(id, _)| !self.silent.contains(*id));
             let talking: Vec<(WorkerId, SessionId)> = talks.map(|(id, worker)| (id.clone(), worker.session)).collect();
             for (worker, session) in talking {
-                effects.extend(self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: None }));
+                let (memory_bytes, busy_permille, clock_skew_ms) = (0, None, None);
+                let heard = Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms };
+                effects.extend(self.tell(heard));
             }
             effects.extend(self.tell(Event::Ticked));
         }
@@ -344,6 +356,8 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
         watermark_ms: i64::MIN,
         windows: vec![],
         ended: vec![],
+        lost: BTreeMap::new(),
+        retention_ms: None,
         released: false,
     }
 }

@@ -20,7 +20,13 @@ impl Story {
             load.work_us += 1_000_000;
             let sessions: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
             for (worker, session) in sessions {
-                self.tell(Event::WorkerHeard { worker, session, memory_bytes: 0, busy_permille: Some(1_000) });
+                self.tell(Event::WorkerHeard {
+                    worker,
+                    session,
+                    memory_bytes: 0,
+                    busy_permille: Some(1_000),
+                    clock_skew_ms: None,
+                });
             }
             let tasks: Vec<_> = self.job().tasks.iter().map(|(id, task)| (*id, task.clone())).collect();
             for (id, task) in tasks {
@@ -107,7 +113,13 @@ fn a_worker_is_as_busy_as_it_said_last() {
     let mut story = Story::running(bounded(), "a", "w1 w2");
     let says = |story: &mut Story, name: &str, busy_permille| {
         let session = story.session(name);
-        story.tell(Event::WorkerHeard { worker: worker(name), session, memory_bytes: 0, busy_permille });
+        story.tell(Event::WorkerHeard {
+            worker: worker(name),
+            session,
+            memory_bytes: 0,
+            busy_permille,
+            clock_skew_ms: None,
+        });
     };
     for busy in [Some(900), Some(714), None] {
         says(&mut story, "w1", busy);

@@ -122,7 +122,13 @@ fn a_stale_session_changes_nothing() {
     story.falls_silent("w1");
     for _ in 0..40 {
         story.after(100);
-        story.tell(Event::WorkerHeard { worker: worker("w1"), session: stale, memory_bytes: 1, busy_permille: None });
+        story.tell(Event::WorkerHeard {
+            worker: worker("w1"),
+            session: stale,
+            memory_bytes: 1,
+            busy_permille: None,
+            clock_skew_ms: None,
+        });
     }
     assert!(story.job().tasks.is_empty(), "a stale heartbeat keeps nobody alive");
 }

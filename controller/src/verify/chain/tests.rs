@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::contract;
-use streamctl_proto::manifest::ManifestObject;
+use streamctl_proto::manifest::{ManifestObject, TimeGap};
 use streamctl_proto::report::{StageTimes, Staging};
 use streamctl_proto::{Epoch, ManifestRef, ShardRange, StagedObject, Term, Window};
 
@@ -25,6 +25,7 @@ fn counts(records: u64, dead: u64) -> Counts {
         rows_dead: dead,
         rows_unmatched: 0,
         rows_out: records - dead,
+        rows_late: 0,
     }
 }
 
@@ -57,11 +58,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         objects.push(object(part.task.counter, ObjectKind::Data, part.counts.rows_out, name("data")));
         objects.push(object(part.task.counter, ObjectKind::DeadLetter, part.counts.rows_dead, name("dead")));
         for (shard, range) in &part.ranges {
-            let stands = frontier.entry(shard.clone()).or_insert(Frontier {
-                position: at(0),
-                parents: vec![],
-                detail: String::new(),
-            });
+            let stands = frontier.entry(shard.clone()).or_insert(Frontier::at(at(0)));
             stands.position = range.to.clone();
         }
     }
@@ -76,6 +73,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         created_ms: 0,
         previous: before.map(|before| before.encode().1),
         made_by: None,
+        stream: None,
         query_digest: contract::job("sales").query_digest,
         lookups: BTreeMap::new(),
         parts,
@@ -91,7 +89,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
 /// Four epochs: a shard that moves from task to task, a second one that rests and ends, a child that continues it.
 fn good() -> Vec<Manifest> {
     let mut first = next(None, vec![part(1, &[("a", 0, 5), ("b", 0, 3)])]);
-    let child = Frontier { position: at(0), parents: vec!["b".into()], detail: String::new() };
+    let child = Frontier { parents: vec!["b".into()], ..Frontier::at(at(0)) };
     let second = next(Some(&first), vec![part(1, &[("a", 5, 7)]), part(2, &[("a", 7, 9)])]);
     let mut third = next(Some(&second), vec![part(2, &[("b", 3, 4)])]);
     third.frontier.get_mut(&ShardId::from("b")).unwrap().position = Position::End;
@@ -100,12 +98,12 @@ fn good() -> Vec<Manifest> {
     // What ended and is listed no more is forgotten.
     fourth.frontier.remove(&ShardId::from("b"));
     // A shard that is known and has no record yet.
-    first.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
+    first.frontier.insert("d".into(), Frontier::at(at(0)));
     for later in [&mut third, &mut fourth] {
-        later.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
+        later.frontier.insert("d".into(), Frontier::at(at(0)));
     }
     let mut second = second;
-    second.frontier.insert("d".into(), Frontier { position: at(0), parents: vec![], detail: String::new() });
+    second.frontier.insert("d".into(), Frontier::at(at(0)));
     vec![first, second, third, fourth]
 }
 
@@ -196,7 +194,7 @@ fn a_shard_that_begins_a_second_time_is_an_overlap() {
 fn a_parent_whose_records_come_after_its_child_s_is_named() {
     let mut manifests = good();
     stand(&mut manifests[2], "b", at(4));
-    manifests[3].frontier.insert("b".into(), Frontier { position: at(4), parents: vec![], detail: String::new() });
+    manifests[3].frontier.insert("b".into(), Frontier::at(at(4)));
     let later = next(Some(&manifests[3]), vec![part(2, &[("b", 4, 6)])]);
     assert_eq!(walk(&manifests), []);
     manifests.push(later);
@@ -210,7 +208,7 @@ fn a_frontier_that_is_not_where_the_ranges_end_is_named() {
     assert_eq!(broken(4, |manifest| _ = manifest.frontier.remove(&ShardId::from("d"))), [(Kind::Frontier, 4)]);
     let unknown = broken(4, |manifest| _ = manifest.frontier.remove(&ShardId::from("c")));
     assert_eq!(unknown, [(Kind::Frontier, 4), (Kind::Frontier, 4)]);
-    let new = Frontier { position: at(3), parents: vec![], detail: String::new() };
+    let new = Frontier::at(at(3));
     assert_eq!(broken(4, |manifest| _ = manifest.frontier.insert("e".into(), new)), [(Kind::Frontier, 4)]);
 }
 
@@ -252,4 +250,23 @@ fn totals_are_running_sums() {
 #[test]
 fn another_query_than_the_job_s_is_named() {
     assert_eq!(broken(2, |manifest| manifest.query_digest = "other".into()), [(Kind::Query, 2)]);
+}
+
+#[test]
+fn a_gap_that_a_manifest_names_is_found_once_and_an_epoch_without_records_is_good() {
+    let gap = Some(TimeGap { from_ms: 5, to_ms: 9 });
+    let mut manifests = good();
+    for manifest in &mut manifests[2..] {
+        manifest.frontier.get_mut(&ShardId::from("a")).unwrap().lost = gap;
+    }
+    assert_eq!(walk(&manifests), [(Kind::DataLoss, 3)]);
+
+    let mut manifests = good();
+    let last = manifests[3].clone();
+    let window = Window { start_ms: last.window.end_ms, end_ms: 2 * last.window.end_ms - last.window.start_ms };
+    let (_, previous) = last.encode();
+    let (parts, objects) = Default::default();
+    let (epoch, counts) = (last.epoch.next(), Counts::default());
+    manifests.push(Manifest { epoch, window, parts, objects, counts, previous: Some(previous), ..last });
+    assert_eq!(walk(&manifests), []);
 }

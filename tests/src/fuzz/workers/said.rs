@@ -50,7 +50,11 @@ impl Said<'_, '_> {
             14 => Message::Leaving(v1::Leaving {}),
             _ => {
                 let number = self.choices.number();
-                Message::Heartbeat(v1::Heartbeat { memory_bytes: number, busy_permille: Some(number as u32) })
+                Message::Heartbeat(v1::Heartbeat {
+                    memory_bytes: number,
+                    busy_permille: Some(number as u32),
+                    clock_skew_ms: Some(number as i64),
+                })
             }
         };
         if self.choices.below(2) == 1 {
@@ -109,6 +113,7 @@ impl Said<'_, '_> {
             rows_dead,
             rows_unmatched: 0,
             rows_out: rows,
+            rows_late: 0,
         };
         let mut objects = vec![];
         if rows > 0 {
@@ -232,6 +237,7 @@ impl Said<'_, '_> {
             ended,
             released: self.choices.below(8) == 0,
             job_version: 0,
+            stream: None,
         }
     }
 

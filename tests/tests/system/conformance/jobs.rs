@@ -10,6 +10,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use streamctl_proto::Manifest;
+use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::v1::{JobState, JobStatus};
 use streamctl_tests::here::{Life, Place, json_lines};
 use streamctl_tests::kinesis::produce::{Order, produce};
@@ -22,6 +24,7 @@ use tokio::runtime::Runtime;
 const STEP: Duration = Duration::from_secs(60);
 /// Two pages of a listing; more take an unoptimised build longer than a test may.
 const MANY_SHARDS: usize = 1_001;
+const HOUR: Duration = Duration::from_secs(3_600);
 const SHARD: fn(usize) -> String = |index| format!("shardId-{index:012}");
 
 /// A stream, a place for its jobs, and what was put.
@@ -124,6 +127,21 @@ location = "{checkpoint}"
         assert_eq!(found, put, "each record once, in the order of its shard");
         self.lineage_is_in_order(job);
         status
+    }
+
+    /// The gaps that a job's manifests name.
+    fn gaps(&self, job: &str) -> Vec<TimeGap> {
+        let folder = self.place.folder.path().join("checkpoint").join(job).join("epochs");
+        let files = std::fs::read_dir(&folder).expect("the job has manifests");
+        let manifest = |file: std::io::Result<std::fs::DirEntry>| {
+            let bytes = std::fs::read(file.expect("it is there").path()).expect("it can be read");
+            serde_json::from_slice::<Manifest>(&bytes).expect("it is a manifest")
+        };
+        files
+            .map(manifest)
+            .flat_map(|manifest| manifest.frontier.into_values())
+            .filter_map(|stands| stands.lost)
+            .collect()
     }
 
     /// No child's row is in an earlier window than a row of its parents.
@@ -299,12 +317,71 @@ fn line_12_a_job_down_for_longer_than_the_retention_stops_and_names_shard_and_ga
     life.submit(&scene.whole_job());
     life.until_published("sales", 3, STEP);
     life.kill();
-    let lost = scene.stream.put_in(&SHARD(0), b"{}", scene.fake.now_ms());
-    scene.stream.trim(&SHARD(0), &lost.sequence);
+    scene.stream.put_in(&SHARD(0), b"{}", scene.fake.now_ms());
+    scene.fake.advance(25 * HOUR);
     let life = scene.place.start(1);
     let failed = |status: &JobStatus| status.state() == JobState::Failed;
     let status = life.until("sales", "its failure", STEP, failed);
-    assert!(status.error.contains(&SHARD(0)) && status.error.contains("gone"), "{}", status.error);
+    assert!(status.error.contains(&SHARD(0)) && status.error.contains("arrivals between"), "{}", status.error);
+    assert!(status.hint.contains("on_data_loss"), "{}", status.hint);
+}
+
+/// Nothing was committed before the kill: each shard still stands where the job starts, and the service gives no error for
+/// a start that has expired.
+#[test]
+fn line_12_a_job_that_committed_nothing_before_its_records_expired_stops_and_names_the_gap() {
+    for (name, start) in [("sales", "trim_horizon"), ("later", "latest")] {
+        let mut scene = Scene::of(2);
+        let life = scene.place.start(0);
+        life.submit(&scene.job(name, &format!("starting_position = \"{start}\"\non_data_loss = \"fail\"")));
+        scene.put_all(&[SHARD(0), SHARD(1)], 5);
+        life.kill();
+        scene.fake.advance(25 * HOUR);
+        scene.put_all(&[SHARD(0), SHARD(1)], 5);
+        let life = scene.place.start(1);
+        let status = life.until(name, "its failure", STEP, |status| status.state() == JobState::Failed);
+        assert!(status.error.contains("expired before they were read, arrivals between"), "{}", status.error);
+        assert!(scene.rows(name).is_empty(), "nothing is published after a gap that nobody has accepted");
+    }
+}
+
+/// The clock of the fake is set back, so that it can jump to the time of the workers.
+#[test]
+fn line_12_with_continue_what_is_left_is_published_and_the_manifests_name_the_gap() {
+    let mut scene = Scene::of(1);
+    scene.fake.set_back(25 * HOUR);
+    let stream = scene.fake.create(STREAM, 1);
+    scene.stream = stream;
+    let life = scene.place.start(0);
+    life.submit(&scene.job("sales", "starting_position = \"latest\"\non_data_loss = \"continue\""));
+    scene.stream.put_in(&SHARD(0), b"{\"id\":0}", scene.fake.now_ms());
+    life.kill();
+    scene.fake.advance(25 * HOUR);
+    scene.put(&SHARD(0), 5);
+    let life = scene.place.start(1);
+    let status = scene.everything_is_there_once(&life, "sales");
+    assert_eq!(status.shards.iter().map(|shard| shard.data_losses).sum::<u64>(), 1);
+    let gaps = scene.gaps("sales");
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.to_ms - gap.from_ms > 0), "{gaps:?}");
+}
+
+#[test]
+fn line_18_a_stream_that_was_deleted_and_created_again_is_refused() {
+    let mut scene = Scene::of(1);
+    let life = scene.place.start(1);
+    scene.put(&SHARD(0), 5);
+    life.submit(&scene.whole_job());
+    // Ends of shards are committed: their names are those of the new stream's shards.
+    let children = scene.stream.split(&SHARD(0));
+    scene.put_all(&children, 5);
+    scene.everything_is_there_once(&life, "sales");
+    scene.fake.delete(STREAM);
+    scene.fake.advance(MS(1_000));
+    scene.stream = scene.fake.create(STREAM, 2);
+    scene.stream.put_in(&SHARD(0), b"{\"id\":99}", scene.fake.now_ms());
+    let status = life.until("sales", "its failure", STEP, |status| status.state() == JobState::Failed);
+    assert!(status.error.contains("deleted and created again"), "{}", status.error);
+    assert!(status.hint.contains("another name"), "{}", status.hint);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn id(manifest: &Manifest) -> ShardId {
 }
 
 async fn reader(bed: &Bed, manifest: &Manifest, from: Position) -> Box<dyn ShardReader> {
-    let shard = ShardToRead { shard: id(manifest), from, detail: String::new() };
+    let shard = ShardToRead::new(id(manifest), from, String::new());
     sources(bed).open(&bed.job, &shard).await.unwrap()
 }
 

@@ -152,7 +152,7 @@ impl FileReader {
     fn lost(&mut self, detail: String) -> Result<(), ReadError> {
         match self.on_data_loss {
             OnDataLoss::Fail => {
-                Err(ReadError::DataLoss { shard: self.shard.clone(), position: self.from.clone(), detail })
+                Err(ReadError::DataLoss { shard: self.shard.clone(), position: self.from.clone(), gap: None, detail })
             }
             OnDataLoss::Continue => {
                 self.stats.data_losses += 1;

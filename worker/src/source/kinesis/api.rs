@@ -5,6 +5,7 @@
 
 use super::answer::{self, ANSWER_BYTES_MAX};
 use super::cursor::{Failure, IteratorKind};
+use super::service_clock::DateSample;
 use crate::source::{Child, Record};
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
@@ -20,6 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streamctl_engine::service_date::{DateInterceptor, ServiceDate};
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -43,13 +45,35 @@ pub struct Answer {
     pub children: Vec<Child>,
     /// When the call left, which may be later than it was asked for.
     pub left: Option<Instant>,
+    /// The service's time, where it gives it.
+    pub date: Option<DateSample>,
+}
+
+/// What GetShardIterator gave.
+#[derive(Debug, Default)]
+pub struct MadeIterator {
+    /// The iterator.
+    pub token: String,
+    /// The service's time, where it gives it.
+    pub date: Option<DateSample>,
+}
+
+impl From<String> for MadeIterator {
+    fn from(token: String) -> Self {
+        Self { token, date: None }
+    }
 }
 
 /// The two calls of a service that stands in for the real one.
 #[async_trait]
 pub trait Calls: Send + Sync {
     /// GetShardIterator.
-    async fn iterator(&self, stream: &StreamAddress, shard: &ShardId, kind: IteratorKind) -> Result<String, Failure>;
+    async fn iterator(
+        &self,
+        stream: &StreamAddress,
+        shard: &ShardId,
+        kind: IteratorKind,
+    ) -> Result<MadeIterator, Failure>;
     /// GetRecords, of at most so many records.
     async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure>;
 }
@@ -92,7 +116,7 @@ impl Api {
     }
 
     /// GetShardIterator.
-    pub async fn iterator(self, kind: IteratorKind) -> Result<String, Failure> {
+    pub async fn iterator(self, kind: IteratorKind) -> Result<MadeIterator, Failure> {
         let client = match &self.service {
             Service::Sdk(client) => client,
             Service::Given(calls) => return calls.iterator(&self.stream, &self.shard, kind).await,
@@ -115,9 +139,14 @@ impl Api {
             }
         };
         let _place = self.place().await;
-        let sent = request.customize().config_override(self.settings()).send().await;
-        let answer = sent.map_err(|error| of_error(&error))?;
-        answer.shard_iterator.ok_or_else(|| failure("an answer without an iterator".into()))
+        let left = Instant::now();
+        let date = DateInterceptor::default();
+        let settings = self.settings().interceptor(date.clone());
+        let answer = request.customize().config_override(settings).send().await;
+        let date = sample(left, &date);
+        let answer = answer.map_err(|error| Failure { date, ..of_error(&error) })?;
+        let token = answer.shard_iterator.ok_or_else(|| failure("an answer without an iterator".into()))?;
+        Ok(MadeIterator { token, date })
     }
 
     /// GetRecords; `now_ms` is the arrival of records without one.
@@ -132,16 +161,19 @@ impl Api {
         let request = request.set_stream_arn(self.stream.arn.clone());
         let _place = self.place().await;
         let left = Instant::now();
-        let answered = tokio::time::timeout(self.timeout, self.body(request)).await;
-        let body = answered.unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))))?;
+        let date = DateInterceptor::default();
+        let answered = tokio::time::timeout(self.timeout, self.body(request, &date)).await;
+        let date = sample(left, &date);
+        let body = answered.unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))));
+        let body = body.map_err(|failure| Failure { date, ..failure })?;
         let answer = answer::decode(&body, now_ms).map_err(|error| failure(error.to_string()))?;
-        Ok(Answer { left: Some(left), ..answer })
+        Ok(Answer { left: Some(left), date, ..answer })
     }
 
     /// The bytes of a good answer.
-    async fn body(&self, request: GetRecordsFluentBuilder) -> Result<Vec<u8>, Failure> {
+    async fn body(&self, request: GetRecordsFluentBuilder, date: &DateInterceptor) -> Result<Vec<u8>, Failure> {
         let taken = TakenBody::default();
-        let settings = self.settings().interceptor(taken.clone());
+        let settings = self.settings().interceptor(taken.clone()).interceptor(date.clone());
         request.customize().config_override(settings).send().await.map_err(|error| of_error(&error))?;
         let body = taken.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         collected(ByteStream::new(body.ok_or_else(|| failure("an answer without a body".into()))?)).await
@@ -173,6 +205,11 @@ impl Intercept for TakenBody {
     }
 }
 
+fn sample(sent: Instant, date: &DateInterceptor) -> Option<DateSample> {
+    let ServiceDate { received, date_ms } = date.date()?;
+    Some(DateSample { sent, received, date_ms })
+}
+
 async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
     let hint = usize::try_from(body.size_hint().0).unwrap_or(ANSWER_BYTES_MAX);
     let mut bytes = Vec::with_capacity(hint.min(ANSWER_BYTES_MAX));
@@ -198,6 +235,7 @@ where
         None => streamctl_proto::describe(error),
     };
     Failure {
+        date: None,
         code: error.code().map(str::to_owned),
         status: error.raw_response().map(|response| response.status().as_u16()),
         message,

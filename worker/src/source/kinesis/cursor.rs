@@ -3,6 +3,7 @@
 //! Owns: the meaning of the service's error codes. Does not own: calls, waits.
 //! Rule: pure; a failure that is not known to be for good is waited out.
 
+use super::service_clock::DateSample;
 use streamctl_proto::Position;
 
 /// Renewals without an answer in between, after which a refused iterator is no longer the iterator's fault.
@@ -50,6 +51,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The service's words.
     pub message: String,
+    /// The service's time, where it gave it.
+    pub date: Option<DateSample>,
 }
 
 /// What to do next.
@@ -153,7 +156,7 @@ mod tests {
     const SHARD: &str = "shardId-000000000003";
 
     fn failure(code: &str, message: &str) -> Failure {
-        Failure { code: Some(code.to_owned()), status: Some(400), message: message.to_owned() }
+        Failure { code: Some(code.to_owned()), status: Some(400), message: message.to_owned(), date: None }
     }
 
     fn decide(call: Call, position: &Position, code: &str, message: &str) -> Next {
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn failures_without_an_answer_and_of_the_service_are_waited_out() {
         let silent = Failure { message: "timed out".into(), ..Failure::default() };
-        let broken = Failure { code: Some("Whatever".into()), status: Some(503), message: String::new() };
+        let broken = Failure { code: Some("Whatever".into()), status: Some(503), ..Failure::default() };
         for failure in [silent, broken, failure("InternalFailureException", "")] {
             let next = after_failure(Call::Records, &Position::Start, &failure, SHARD, 0);
             assert_eq!(next, Next::BackOff { throttled: false }, "{failure:?}");

@@ -43,6 +43,12 @@ pub(super) struct State {
     pub(super) taken: Vec<Taken>,
     /// Iterators made before this many calls are expired.
     pub(super) expired_before: usize,
+    /// The service's clock; none: answers have no date.
+    pub(super) now_ms: Option<i64>,
+    /// Records up to this number have expired.
+    pub(super) trimmed_to: u64,
+    /// An expired position gets no error, but answers without records that are so far behind.
+    pub(super) stuck_behind_ms: Option<i64>,
 }
 
 /// The server; it ends with its last client's connection and the test's runtime.
@@ -119,8 +125,11 @@ impl Fake {
                 None => self.answer(&operation, &body),
             };
             let text = answer.to_string();
+            let date = self.state().now_ms.and_then(chrono::DateTime::from_timestamp_millis);
+            let date = date.map(|date| date.format("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string());
             let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
+                "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\n{}content-length: {}\r\n\r\n",
+                date.unwrap_or_default(),
                 text.len()
             );
             stream.write_all(head.as_bytes()).await?;
@@ -139,7 +148,10 @@ impl Fake {
     fn answer(&self, operation: &str, body: &Value) -> (u16, Value) {
         let state = self.state();
         match operation {
-            "GetShardIterator" => (200, json!({"ShardIterator": state.token(state.first(body), 0)})),
+            "GetShardIterator" => match state.expired(body) {
+                Some(message) => (400, json!({"__type": "InvalidArgumentException", "message": message})),
+                None => (200, json!({"ShardIterator": state.token(state.first(body), 0)})),
+            },
             "GetRecords" => state.read(body["ShardIterator"].as_str().unwrap(), body["Limit"].as_u64().unwrap()),
             other => (400, json!({"__type": "UnknownOperationException", "message": other})),
         }
@@ -152,12 +164,19 @@ impl State {
         format!("{index}:{gap}:{}", self.taken.len())
     }
 
+    /// The error of a sequence number that has expired.
+    fn expired(&self, body: &Value) -> Option<&'static str> {
+        let after: u64 = body["StartingSequenceNumber"].as_str()?.parse().unwrap();
+        (after < self.trimmed_to && self.stuck_behind_ms.is_none()).then_some("the sequence number has expired")
+    }
+
     fn first(&self, body: &Value) -> usize {
         match body["ShardIteratorType"].as_str().unwrap() {
-            "TRIM_HORIZON" => 0,
+            "TRIM_HORIZON" => self.oldest(),
             "AT_TIMESTAMP" => {
                 let at = (body["Timestamp"].as_f64().unwrap() * 1000.0).round() as i64;
-                self.records.iter().position(|(_, t, _)| *t >= at).unwrap_or(self.records.len())
+                let first = self.records.iter().position(|(_, t, _)| *t >= at).unwrap_or(self.records.len());
+                first.max(self.oldest())
             }
             "AFTER_SEQUENCE_NUMBER" => {
                 let after: u64 = body["StartingSequenceNumber"].as_str().unwrap().parse().unwrap();
@@ -167,12 +186,21 @@ impl State {
         }
     }
 
+    fn oldest(&self) -> usize {
+        self.records.partition_point(|(n, _, _)| *n <= self.trimmed_to)
+    }
+
     fn read(&self, token: &str, limit: u64) -> (u16, Value) {
         let parts: Vec<u64> = token.split(':').map(|part| part.parse().unwrap()).collect();
         let (index, gap, made) = (parts[0] as usize, parts[1], parts[2] as usize);
         if made < self.expired_before {
             return (400, json!({"__type": "ExpiredIteratorException", "message": "Iterator expired."}));
         }
+        if let Some(behind_ms) = self.stuck_behind_ms.filter(|_| index < self.oldest()) {
+            let next = self.token(index, gap);
+            return (200, json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": behind_ms}));
+        }
+        let index = index.max(self.oldest());
         if gap < self.gaps && index < self.records.len() {
             let next = self.token(index, gap + 1);
             return (200, json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": 1000}));

@@ -1,32 +1,35 @@
 //! Kinesis shards by polling.
 //!
-//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), the calls ([`api`]), what they
-//! bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether records expired unread
+//! ([`expiry`]), the service's time ([`service_clock`]), the calls ([`api`]), what they bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
 //! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
 
 pub mod answer;
 mod api;
 mod cursor;
+mod expiry;
 #[cfg(test)]
 mod fake;
 pub mod kpl;
 mod pace;
 mod reader;
+mod service_clock;
 
-pub use api::{Answer, Api, Calls, Service};
+pub use api::{Answer, Api, Calls, MadeIterator, Service};
 pub use cursor::{Failure, IteratorKind};
 pub use reader::KinesisReader;
+pub use service_clock::DateSample;
 
 use std::time::Duration;
 
 /// Calls of a worker that are under way at once, each on a connection of its own.
 pub const CALLS_AT_ONCE_MAX: usize = 256;
 
-/// Allowances that no job sets.
+/// Allowances that no job sets, but for `grace`.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Taken off the time to which a shard is known to be complete: how far clocks may differ. Milliseconds.
-    pub grace_ms: i64,
+    /// Instead of the `grace` of the job: for tests.
+    pub grace: Option<Duration>,
     /// Longest wait of one read before it gives an empty chunk.
     pub wait_max: Duration,
     /// Wait after the first failure; doubles, with jitter.
@@ -44,7 +47,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            grace_ms: 500,
+            grace: None,
             wait_max: Duration::from_secs(1),
             backoff_base: Duration::from_millis(250),
             backoff_max: Duration::from_secs(10),

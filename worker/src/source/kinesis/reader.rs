@@ -5,16 +5,19 @@
 //! read loses neither its answer nor its place.
 
 use super::Settings;
-use super::api::{Answer, Api, Calls, Service};
-use super::cursor::{Call, Failure, Next, after_failure, iterator_kind};
+use super::api::{Answer, Api, Calls, MadeIterator, Service};
+use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
+use super::expiry::{Evidence, Expiry, Whole};
 use super::kpl;
 use super::pace::{Backoff, Pace};
+use super::service_clock::ServiceClock;
 use crate::source::{Child, Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::hash_range::HashRange;
+use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
 use tokio::sync::Semaphore;
@@ -31,14 +34,36 @@ struct Iterator {
 
 /// A call that was sent. It goes on by itself while nobody waits for it; an iterator is as old as the call it came by.
 enum UnderWay {
-    Iterator(JoinHandle<Result<String, Failure>>),
+    Iterator(JoinHandle<Result<MadeIterator, Failure>>),
     Records { task: JoinHandle<Result<Answer, Failure>>, sent_ms: i64 },
 }
 
 /// What a call brought.
 enum Outcome {
-    Iterator(Result<String, Failure>),
+    Iterator(Result<MadeIterator, Failure>),
     Records { result: Result<Answer, Failure>, sent_ms: i64 },
+}
+
+/// What the next iterator is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anchor {
+    /// The position.
+    Position,
+    /// The time up to which the shard is read: the position has expired, and nothing after it.
+    ReadTo,
+    /// The oldest record that is left: records after the position have expired.
+    Oldest,
+}
+
+/// What limits a reader besides its service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How long to wait between two reads at the tip.
+    pub poll_interval: Duration,
+    /// Taken off the time to which a shard is known to be complete.
+    pub grace: Duration,
+    /// What to do about records that expired unread.
+    pub on_data_loss: OnDataLoss,
 }
 
 /// Reads one shard of a stream.
@@ -47,8 +72,13 @@ pub struct KinesisReader {
     shard: ShardId,
     /// Keys that belong to the shard, where its listing said so.
     range: Option<HashRange>,
+    /// The last record that was given, or where reading begins. Nothing up to here is given again, whatever the iterator.
     position: Position,
+    anchor: Anchor,
+    expiry: Expiry,
+    service_clock: ServiceClock,
     on_data_loss: OnDataLoss,
+    grace_ms: i64,
     settings: Settings,
     clock: Clock,
     opened: Instant,
@@ -77,7 +107,7 @@ impl KinesisReader {
         settings: Settings,
         calls: Arc<Semaphore>,
     ) -> Result<Self, ReadError> {
-        let SourceKind::Kinesis { poll_interval, max_records_per_read, .. } = &job.spec.source.kind else {
+        let SourceKind::Kinesis { poll_interval, max_records_per_read, grace, .. } = &job.spec.source.kind else {
             return Err(unfit(&shard.shard, "the job's source is not a Kinesis stream"));
         };
         let stream = job.stream.clone().ok_or_else(|| unfit(&shard.shard, "the job does not say which stream"))?;
@@ -93,31 +123,33 @@ impl KinesisReader {
             calls,
         };
         let range = HashRange::from_detail(&shard.detail);
-        let on_data_loss = job.spec.source.on_data_loss;
-        let mut reader = Self::new(api, shard.from.clone(), *poll_interval, on_data_loss, clock, settings);
+        let limits = Limits {
+            poll_interval: *poll_interval,
+            grace: settings.grace.unwrap_or(*grace),
+            on_data_loss: job.spec.source.on_data_loss,
+        };
+        let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
         reader.range = range;
+        reader.expiry = Expiry { retention_ms: shard.retention_ms, read_to_ms: shard.read_to_ms, backlog_ms: None };
         Ok(reader)
     }
 
-    pub(super) fn new(
-        api: Api,
-        from: Position,
-        poll_interval: Duration,
-        on_data_loss: OnDataLoss,
-        clock: Clock,
-        settings: Settings,
-    ) -> Self {
+    pub(super) fn new(api: Api, from: Position, limits: Limits, clock: Clock, settings: Settings) -> Self {
         Self {
             shard: api.shard.clone(),
             range: None,
             api,
             end: (from == Position::End).then(Vec::new),
             position: from,
-            on_data_loss,
+            anchor: Anchor::Position,
+            expiry: Expiry::default(),
+            service_clock: ServiceClock::new(),
+            on_data_loss: limits.on_data_loss,
+            grace_ms: i64::try_from(limits.grace.as_millis()).unwrap_or(i64::MAX / 4),
             settings,
             clock,
             opened: Instant::now(),
-            pace: Pace::new(poll_interval, settings.bytes_per_second),
+            pace: Pace::new(limits.poll_interval, settings.bytes_per_second),
             backoff: Backoff::new(settings.backoff_base, settings.backoff_max),
             iterator: None,
             under_way: None,
@@ -148,9 +180,18 @@ impl KinesisReader {
             let call = self.api.clone().records(iterator.token.clone(), sent_ms);
             self.pace.started(self.now());
             self.under_way = Some(UnderWay::Records { task: tokio::spawn(call), sent_ms });
-        } else if let Some(kind) = iterator_kind(&self.position) {
+        } else if let Some(kind) = self.iterator_kind() {
             self.iterator = None;
             self.under_way = Some(UnderWay::Iterator(tokio::spawn(self.api.clone().iterator(kind))));
+        }
+    }
+
+    /// Which iterator to ask for; `None` at the shard's end.
+    fn iterator_kind(&self) -> Option<IteratorKind> {
+        match (self.anchor, self.expiry.read_to_ms) {
+            (Anchor::Oldest, _) => Some(IteratorKind::TrimHorizon),
+            (Anchor::ReadTo, Some(read_to_ms)) => Some(IteratorKind::AtTimestamp(read_to_ms)),
+            (Anchor::ReadTo, None) | (Anchor::Position, _) => iterator_kind(&self.position),
         }
     }
 
@@ -173,7 +214,10 @@ impl KinesisReader {
 
     fn take(&mut self, outcome: Outcome) -> Result<Option<Chunk>, ReadError> {
         match outcome {
-            Outcome::Iterator(Ok(token)) => {
+            Outcome::Iterator(Ok(MadeIterator { token, date })) => {
+                if let Some(date) = date {
+                    self.service_clock.learn(date);
+                }
                 self.stats.iterator_renewals += u64::from(self.had_iterator);
                 self.had_iterator = true;
                 self.iterators += 1;
@@ -181,30 +225,78 @@ impl KinesisReader {
                 Ok(None)
             }
             Outcome::Iterator(Err(failure)) => self.failed(Call::Iterator, failure).map(|()| None),
-            Outcome::Records { result: Ok(answer), sent_ms } => Ok(Some(self.give(answer, sent_ms))),
+            Outcome::Records { result: Ok(answer), sent_ms } => self.give(answer, sent_ms).map(Some),
             Outcome::Records { result: Err(failure), .. } => self.failed(Call::Records, failure).map(|()| None),
         }
     }
 
     /// An answer as a chunk; moves iterator and position. Nothing is awaited between this and handing the chunk out.
-    fn give(&mut self, answer: Answer, sent_ms: i64) -> Chunk {
+    fn give(&mut self, answer: Answer, sent_ms: i64) -> Result<Chunk, ReadError> {
         self.backoff.succeeded();
         self.iterators = 0;
         if let Some(left) = answer.left {
             self.pace.started(left.saturating_duration_since(self.opened));
         }
         self.pace.answered(answer.bytes);
+        if let Some(date) = answer.date {
+            self.service_clock.learn(date);
+            self.stats.clock_skew_ms = self.service_clock.skew_ms(self.sent, sent_ms);
+        }
+        let evidence = Evidence {
+            first_arrival_ms: answer.records.first().map(|record| record.arrival_ms),
+            behind_ms: answer.behind_ms,
+        };
+        let answered = answer.date.map_or(self.sent, |date| date.received);
+        let answered_ms = self.service_clock.latest_ms(answered).unwrap_or(sent_ms);
+        if let Whole::No(gap) = self.expiry.judge(&self.position, evidence, answered_ms) {
+            let detail = match evidence.first_arrival_ms {
+                Some(_) => "the oldest record that is left arrived later",
+                None => "the answer holds no record and does not prove that there was none",
+            };
+            self.lost(Some(gap), detail.to_owned())?;
+            if answer.records.is_empty() && self.anchor == Anchor::Position {
+                // For an expired sequence number answers may stay empty for ever.
+                self.anchor = Anchor::Oldest;
+                return Ok(self.empty());
+            }
+        } else if self.anchor == Anchor::Position
+            && matches!(self.position, Position::After { .. })
+            && self.expiry.is_stuck(evidence)
+        {
+            tracing::info!(shard = %self.shard, position = %self.position, "the position has expired, and nothing after it");
+            self.anchor = Anchor::ReadTo;
+            self.iterator = None;
+            return Ok(self.empty());
+        }
         let full = answer.records.len() >= self.api.records_max as usize;
+        let last_arrival_ms = answer.records.last().map(|record| record.arrival_ms);
         let records = self.unread(answer.records);
         self.iterator = answer.next_iterator.map(|token| Iterator { token, made: self.sent });
         if self.iterator.is_none() {
             self.end = Some(answer.children);
         }
         self.behind_ms = answer.behind_ms.unwrap_or(self.behind_ms);
-        // All that had arrived when the call was sent is in this answer, if the answer reached the tip.
+        // All that had arrived when the call was sent is in this answer, if the answer reached the tip. Arrival times are
+        // the service's, so that its clock says when that was; a local clock that is behind it only delays windows.
         let at_tip = answer.behind_ms == Some(0) && !full;
-        let complete_to_ms = at_tip.then(|| sent_ms - self.settings.grace_ms);
-        Chunk { records, complete_to_ms, behind_ms: self.behind_ms, end: self.end.clone() }
+        let service_sent_ms = self.service_clock.earliest_ms(self.sent);
+        let complete_ms = service_sent_ms.map_or(sent_ms, |service_ms| service_ms.min(sent_ms)) - self.grace_ms;
+        match (answer.behind_ms, last_arrival_ms) {
+            (Some(0), Some(last_arrival_ms)) if full => self.expiry.advance(last_arrival_ms),
+            (Some(behind_ms), _) => {
+                let behind_ms = i64::try_from(behind_ms).unwrap_or(i64::MAX);
+                self.expiry.advance(service_sent_ms.unwrap_or(sent_ms).saturating_sub(behind_ms) - self.grace_ms);
+            }
+            (None, Some(last_arrival_ms)) => self.expiry.advance(last_arrival_ms),
+            (None, None) => {}
+        }
+        let complete_to_ms = at_tip.then_some(complete_ms);
+        Ok(Chunk { records, complete_to_ms, behind_ms: self.behind_ms, end: self.end.clone() })
+    }
+
+    /// The service's clock shows no more than this; without its time, that of this machine.
+    fn latest_service_ms(&self) -> i64 {
+        self.service_clock.latest_ms(Instant::now()).unwrap_or_else(|| (self.clock)())
     }
 
     /// The records behind the position, aggregates taken apart; moves the position. Nothing is given twice, whatever
@@ -225,11 +317,15 @@ impl KinesisReader {
         }
         if let Some(last) = last.filter(|last| self.position.reaches(last)) {
             self.position = last;
+            self.anchor = Anchor::Position;
         }
         records
     }
 
     fn failed(&mut self, call: Call, failure: Failure) -> Result<(), ReadError> {
+        if let Some(date) = failure.date {
+            self.service_clock.learn(date);
+        }
         let next = after_failure(call, &self.position, &failure, self.shard.as_str(), self.iterators);
         let code = failure.code.as_deref().unwrap_or("no answer");
         tracing::debug!(shard = %self.shard, ?call, code, message = failure.message, ?next, "call failed");
@@ -247,9 +343,13 @@ impl KinesisReader {
                     self.back_off();
                 }
             }
-            Next::Lost => self.lost(call, &failure)?,
+            Next::Lost => self.position_expired(code, &failure)?,
             Next::ShardGone => {
-                self.lost(call, &failure)?;
+                // It was closed before the oldest record that the stream still keeps.
+                if self.expiry.keeps_unread(self.latest_service_ms()) != Some(true) {
+                    let gap = self.expiry.gap(self.latest_service_ms());
+                    self.lost(gap, format!("{code}: {}", failure.message))?;
+                }
                 self.end = Some(Vec::new());
             }
             Next::Refuse { hint } => {
@@ -265,17 +365,42 @@ impl KinesisReader {
         self.pace.hold(self.now(), wait);
     }
 
-    /// Records are gone: an error, or counted and gone over to the oldest one left.
-    fn lost(&mut self, call: Call, failure: &Failure) -> Result<(), ReadError> {
-        let detail = format!("{}: {}", failure.code.as_deref().unwrap_or("no answer"), failure.message);
-        if self.on_data_loss == OnDataLoss::Fail {
-            return Err(ReadError::DataLoss { shard: self.shard.clone(), position: self.position.clone(), detail });
+    /// The service does not know the position any more. If all that is unread is younger than the retention, nothing after
+    /// the position has expired: reading goes on by time.
+    fn position_expired(&mut self, code: &str, failure: &Failure) -> Result<(), ReadError> {
+        let now_ms = self.latest_service_ms();
+        let reads_by_position = self.anchor == Anchor::Position;
+        if reads_by_position && self.expiry.keeps_unread(now_ms) == Some(true) {
+            tracing::info!(shard = %self.shard, position = %self.position, "the position has expired, and nothing after it");
+            self.anchor = Anchor::ReadTo;
+        } else {
+            self.lost(self.expiry.gap(now_ms), format!("{code}: {}", failure.message))?;
+            self.anchor = Anchor::Oldest;
         }
-        tracing::warn!(shard = %self.shard, position = %self.position, ?call, detail, "records are lost");
-        self.stats.data_losses += 1;
-        self.iterator = None;
-        self.position = Position::Start;
         self.back_off();
+        Ok(())
+    }
+
+    /// Records expired unread: an error, or counted. Then the caller goes on at the oldest record that is left; the
+    /// position stays, so that nothing before it is given again if it was not lost after all.
+    fn lost(&mut self, gap: Option<TimeGap>, detail: String) -> Result<(), ReadError> {
+        if self.on_data_loss == OnDataLoss::Fail {
+            let (shard, position) = (self.shard.clone(), self.position.clone());
+            return Err(ReadError::DataLoss { shard, position, gap, detail });
+        }
+        tracing::warn!(
+            shard = %self.shard, position = %self.position, gap = gap.map(|gap| gap.to_string()), detail,
+            "records expired before they were read"
+        );
+        // Until a record is given it is one loss, which grows as time passes.
+        let grows = self.anchor == Anchor::Oldest;
+        self.stats.data_losses += u64::from(!grows);
+        if let Some(gap) = gap {
+            let before = self.stats.lost.filter(|_| grows);
+            self.stats.lost = Some(before.map_or(gap, |before| before.merged(gap)));
+            self.expiry.advance(gap.to_ms);
+        }
+        self.iterator = None;
         Ok(())
     }
 }

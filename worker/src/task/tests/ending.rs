@@ -161,7 +161,8 @@ async fn a_cancelled_task_leaves_no_report() {
 #[tokio::test]
 async fn lost_records_fail_the_task_for_good_and_say_what_to_do() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
-    let lost = ReadError::DataLoss { shard: shard("a"), position: Position::Start, detail: "expired".into() };
+    let lost =
+        ReadError::DataLoss { shard: shard("a"), position: Position::Start, gap: None, detail: "expired".into() };
     bed.source.fail(&shard("a"), lost);
     bed.start(&["a"]);
     let ended = ended(&bed.finish().await);

@@ -124,7 +124,7 @@ impl Bed {
         self.tasks += 1;
         let id = TaskId { term: Term(1), counter: self.tasks };
         let base = states.iter().map(|state| (state.id.clone(), state.at.clone())).collect();
-        assert!(self.registry.begin(id, self.job.spec.name.clone(), self.job.job_version, base));
+        assert!(self.registry.begin(id, self.job.spec.name.clone(), self.job.job_version, base, None));
         let (commands, receiver) = mpsc::channel(super::COMMANDS_MAX);
         let parts = Parts {
             id,

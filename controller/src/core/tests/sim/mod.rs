@@ -171,7 +171,7 @@ impl World {
                 // What it says was so at some time between question and answer.
                 let now = self.source.list(self.now);
                 let shards = if self.rng.bool() { self.lists[&generation].clone() } else { now };
-                Event::ShardsListed { job, generation, shards }
+                Event::ShardsListed { job, generation, shards, stream: None }
             }
             Effect::CheckLookup { job, job_version, lookup, .. } => {
                 // Each version of the job has another lookup of this name.

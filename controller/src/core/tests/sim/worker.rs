@@ -128,7 +128,13 @@ impl SimWorker {
     pub(super) fn beat(&mut self, now: i64) {
         if let Some(session) = self.line.filter(|_| now >= self.beat_at_ms) {
             self.beat_at_ms = now + super::BEAT_MS;
-            self.say(Event::WorkerHeard { worker: self.name(), session, memory_bytes: 0, busy_permille: None });
+            self.say(Event::WorkerHeard {
+                worker: self.name(),
+                session,
+                memory_bytes: 0,
+                busy_permille: None,
+                clock_skew_ms: None,
+            });
         }
     }
 

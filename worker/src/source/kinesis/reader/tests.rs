@@ -5,6 +5,7 @@ use crate::source::Record;
 use crate::source::kinesis::fake::{Fake, Fault};
 use crate::source::testing::clock_at;
 use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::GRACE_DEFAULT;
 
 const SHARD: &str = "shardId-000000000000";
 const NOW_MS: i64 = 100_000;
@@ -36,8 +37,12 @@ fn api(fake: &Fake) -> Api {
     }
 }
 
+fn limits(poll_interval: Duration, on_data_loss: OnDataLoss) -> Limits {
+    Limits { poll_interval, grace: GRACE_DEFAULT, on_data_loss }
+}
+
 fn reader_with(fake: &Fake, from: Position, on_data_loss: OnDataLoss, settings: Settings) -> KinesisReader {
-    KinesisReader::new(api(fake), from, MS(5), on_data_loss, clock_at(NOW_MS).0, settings)
+    KinesisReader::new(api(fake), from, limits(MS(5), on_data_loss), clock_at(NOW_MS).0, settings)
 }
 
 fn reader(fake: &Fake, from: Position) -> KinesisReader {
@@ -91,8 +96,8 @@ async fn line_03_a_pinned_latest_is_read_from_its_time() {
 #[tokio::test]
 async fn line_06_calls_are_paced_when_records_flow_and_when_answers_are_empty() {
     let fake = five().await;
-    let mut reader =
-        KinesisReader::new(api(&fake), Position::Start, MS(20), OnDataLoss::Fail, clock_at(NOW_MS).0, settings());
+    let paced = limits(MS(20), OnDataLoss::Fail);
+    let mut reader = KinesisReader::new(api(&fake), Position::Start, paced, clock_at(NOW_MS).0, settings());
     for _ in 0..6 {
         reader.next().await.unwrap();
     }
@@ -210,6 +215,130 @@ async fn line_12_with_continue_a_shard_that_is_gone_counts_as_read() {
     let mut reader = reader_with(&fake, Position::after(5.into()), OnDataLoss::Continue, settings());
     assert_eq!(reader.next().await.unwrap().end, Some(vec![]));
     assert_eq!(reader.stats().data_losses, 1);
+}
+
+/// Keeps records for 60 s; it is 100 s, and what arrived up to 30 s has expired: records 10, 20, 30.
+async fn expiring() -> Fake {
+    let records = [(10, 10_000, "a"), (20, 20_000, "b"), (30, 30_000, "c"), (40, 50_000, "d"), (50, 90_000, "e")];
+    let fake = Fake::start(&records).await;
+    fake.state().now_ms = Some(NOW_MS);
+    fake.state().trimmed_to = 30;
+    fake
+}
+
+/// Of [`expiring`], by a shard that is read up to this time.
+fn expiring_reader(fake: &Fake, from: Position, read_to_ms: i64, on_data_loss: OnDataLoss) -> KinesisReader {
+    let mut reader = reader_with(fake, from, on_data_loss, settings());
+    reader.expiry = Expiry { retention_ms: Some(60_000), read_to_ms: Some(read_to_ms), backlog_ms: None };
+    reader
+}
+
+/// Every kind of position that a shard can stand at when records after it expire.
+fn positions() -> [Position; 3] {
+    [Position::Start, Position::Timestamp(15_000), Position::after(10.into())]
+}
+
+#[tokio::test]
+async fn line_12_records_that_expired_unread_stop_the_job_whatever_the_position_and_the_answer() {
+    for stuck_behind_ms in [None, Some(60_000)] {
+        for from in positions() {
+            let fake = expiring().await;
+            fake.state().stuck_behind_ms = stuck_behind_ms;
+            let mut reader = expiring_reader(&fake, from.clone(), 15_000, OnDataLoss::Fail);
+            let error = loop {
+                match reader.next().await {
+                    Ok(chunk) => assert!(chunk.records.is_empty(), "{from}: a record was given after a gap"),
+                    Err(error) => break error,
+                }
+            };
+            let ReadError::DataLoss { gap: Some(gap), .. } = &error else { panic!("{from}: {error}") };
+            // The service's second may be almost over.
+            assert!(gap.from_ms == 15_000 && (40_000..42_500).contains(&gap.to_ms), "{from}: {gap:?}");
+            assert!(error.to_string().contains("between 1970-01-01T00:00:15.000Z and"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn line_12_with_continue_the_gap_is_told_once_and_what_is_left_is_read_once() {
+    for stuck_behind_ms in [None, Some(60_000)] {
+        for from in positions() {
+            let fake = expiring().await;
+            fake.state().stuck_behind_ms = stuck_behind_ms;
+            let mut reader = expiring_reader(&fake, from.clone(), 15_000, OnDataLoss::Continue);
+            assert_eq!(text(&to_tip(&mut reader).await), "de", "{from}");
+            let gap = reader.stats().lost.unwrap();
+            assert!(gap.from_ms == 15_000 && (40_000..42_500).contains(&gap.to_ms), "{from}: {gap:?}");
+            assert_eq!(reader.stats().data_losses, 1, "{from}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn line_12_a_position_that_expired_with_nothing_unread_after_it_is_no_loss() {
+    for stuck_behind_ms in [None, Some(60_000)] {
+        let fake = expiring().await;
+        fake.state().stuck_behind_ms = stuck_behind_ms;
+        let mut reader = expiring_reader(&fake, Position::after(10.into()), 45_000, OnDataLoss::Fail);
+        assert_eq!(text(&to_tip(&mut reader).await), "de");
+        assert_eq!((reader.stats().data_losses, reader.stats().lost), (0, None));
+        let last = fake.taken("GetShardIterator").pop().unwrap().body;
+        assert_eq!(last["ShardIteratorType"], "AT_TIMESTAMP", "by the time up to which it is read");
+    }
+}
+
+#[tokio::test]
+async fn line_12_records_that_expire_while_they_are_read_are_lost_too() {
+    let fake = expiring().await;
+    fake.state().trimmed_to = 0;
+    let mut reader = expiring_reader(&fake, Position::Start, 99_000, OnDataLoss::Fail);
+    assert_eq!(
+        text(&reader.next().await.unwrap().records),
+        "ab",
+        "what was there before the job, as far as it is left"
+    );
+    fake.state().now_ms = Some(NOW_MS + 120_000);
+    fake.state().trimmed_to = 50;
+    fake.state().records.push((60, 200_000, "f".to_owned()));
+    let error = reader.next().await.unwrap_err();
+    assert!(matches!(error, ReadError::DataLoss { gap: Some(_), .. }), "{error}");
+}
+
+#[tokio::test]
+async fn line_12_a_false_loss_gives_nothing_twice() {
+    let fake = five().await;
+    fake.fault("GetShardIterator", Fault::Code(400, "InvalidArgumentException", "sequence number is too old"));
+    let mut reader = reader_with(&fake, Position::after(30.into()), OnDataLoss::Continue, settings());
+    assert_eq!(text(&to_tip(&mut reader).await), "de", "the service had all of it all the same");
+    assert_eq!(fake.taken("GetShardIterator")[1].body["ShardIteratorType"], "TRIM_HORIZON");
+}
+
+#[tokio::test]
+async fn line_12_a_shard_that_is_gone_and_was_read_as_far_as_anything_is_kept_is_no_loss() {
+    let fake = expiring().await;
+    let gone = "Shard shardId-000000000000 in stream sales under account 1 does not exist";
+    fake.fault("GetShardIterator", Fault::Code(400, "ResourceNotFoundException", gone));
+    let mut reader = expiring_reader(&fake, Position::after(10.into()), 45_000, OnDataLoss::Fail);
+    assert_eq!(reader.next().await.unwrap().end, Some(vec![]));
+    fake.fault("GetShardIterator", Fault::Code(400, "ResourceNotFoundException", gone));
+    let mut reader = expiring_reader(&fake, Position::after(10.into()), 15_000, OnDataLoss::Fail);
+    assert!(matches!(reader.next().await, Err(ReadError::DataLoss { gap: Some(_), .. })));
+}
+
+#[tokio::test]
+async fn line_13_a_shard_is_complete_by_the_earlier_of_two_clocks_and_the_skew_is_told() {
+    // This machine's clock shows 100 s; the service's is right.
+    for (service_ms, complete_ms, skew_ms) in
+        [(220_000, 99_500..=99_500, -121_000..=-118_000), (40_000, 37_500..=39_500, 58_000..=60_500)]
+    {
+        let fake = Fake::start(&[]).await;
+        fake.state().now_ms = Some(service_ms);
+        let mut reader = reader(&fake, Position::Timestamp(0));
+        let complete_to_ms = reader.next().await.unwrap().complete_to_ms.unwrap();
+        assert!(complete_ms.contains(&complete_to_ms), "{service_ms}: {complete_to_ms}");
+        let skew = reader.stats().clock_skew_ms.unwrap();
+        assert!(skew_ms.contains(&skew), "{service_ms}: {skew}");
+    }
 }
 
 #[tokio::test]
