@@ -9,6 +9,7 @@ use crate::verbs::demo::DemoArgs;
 use crate::verbs::diff::DiffArgs;
 use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
+use crate::verbs::repair::RepairArgs;
 use crate::verbs::run::RunArgs;
 use crate::verbs::token::TokenVerb;
 use crate::verbs::top::TopArgs;
@@ -92,6 +93,8 @@ pub enum Verb {
     Stop(StopArgs),
     /// Forget a job that does not run; what it wrote stays
     Delete(DeleteArgs),
+    /// Let a job go on whose store is older than what was committed
+    Repair(RepairArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
     /// List what could not be decoded, or put it through the job again

@@ -6,10 +6,11 @@
 use crate::client::{connect, jobs};
 use crate::error::CliError;
 use crate::local::{Listener, LocalJob, Wish};
+use crate::verbs::repair::summary_of;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_controller::core::{CoreSettings, OrphanAge};
+use streamctl_controller::core::CoreSettings;
 use streamctl_controller::http::MoreFigures;
 use streamctl_controller::node as controller;
 use streamctl_controller::shards::SourceShards;
@@ -21,7 +22,7 @@ use streamctl_engine::resolve::World;
 use streamctl_engine::security::{Dialer, Line};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
-use streamctl_proto::v1::{StopJobRequest, SubmitRequest, VerifyRequest};
+use streamctl_proto::v1::{RepairJobRequest, RepairSummary, StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
@@ -86,7 +87,7 @@ impl Control {
         let address = control.local_addr()?.to_string();
         let World { aws, storages } = world();
         // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
-        let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
+        let core = CoreSettings { adoption_ms: 0, earlier_terms_are_dead: true, ..CoreSettings::default() };
         let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
         let parts = controller::Parts::new(store, World { aws: aws.clone(), storages: storages.clone() }, lister, core);
         let me = LeaderRecord { id: "local".into(), address: address.clone() };
@@ -162,6 +163,21 @@ pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events
     let World { aws, storages } = world();
     let replayer = HereReplayer { sources: Sources::new(aws, storages.clone()), storages: storages.clone() };
     Ok(Verifier::new(store, storages, Arc::new(replayer)).verify(&request).await?)
+}
+
+/// Repairs a job that ran here: it is led, and nothing is read. Refused while another process runs it.
+pub async fn repair_here(job: LocalJob, request: RepairJobRequest) -> Result<RepairSummary, CliError> {
+    check_state(&job)?;
+    let control = Control::start(&job, None, None).await?;
+    let repaired = async {
+        let mut events = control.ask(async |channel| jobs(channel).repair_job(request.clone()).await).await?;
+        summary_of(&mut events, |doing| tracing::debug!(doing, "repairing")).await
+    };
+    let summary = repaired.await;
+    control.stop.send_replace(true);
+    let ended = control.ended.await;
+    tracing::debug!(?ended, "repaired");
+    summary
 }
 
 fn check_state(job: &LocalJob) -> Result<(), CliError> {

@@ -58,6 +58,8 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
         Verb::Preview(args) => verbs::preview::run(&args, embed::world(), out).await,
         Verb::Stop(args) => verbs::stop::run(&args, &controller()?, out).await,
         Verb::Delete(args) => verbs::delete::run(&args, &controller()?, out).await,
+        Verb::Repair(args) if args.local.is_some() => verbs::repair::run_local(&args, embed::repair_here, out).await,
+        Verb::Repair(args) => verbs::repair::run(&args, &controller()?, out).await,
         Verb::Epochs(args) => verbs::epochs::run(&args, &controller()?, out).await,
         Verb::DeadLetters(args) => verbs::dead_letters::run(&args, &controller()?, out).await,
         Verb::Workers => verbs::workers::run(&controller()?, out).await,

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod import;
 pub mod list;
 pub mod preview;
+pub mod repair;
 pub mod replay;
 pub mod run;
 pub mod scaling;

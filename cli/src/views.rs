@@ -84,6 +84,10 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     );
     line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
     line("sink", job.sink.clone());
+    for repair in &job.repairs {
+        let by = if repair.by.is_empty() { String::new() } else { format!(", by {}", repair.by) };
+        line("repaired", format!("{}{by}: {}", time(repair.at_ms), repair.text));
+    }
     if let Some(epoch) = &job.last_epoch {
         line("last epoch", epoch_line(epoch));
         line("latency", epoch.stages.filter(|stages| stages.publish_us > 0).map(latency_line).unwrap_or_default());

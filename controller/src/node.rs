@@ -4,13 +4,13 @@
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
 
 use crate::admission::Admission;
-use crate::core::{CoreSettings, Event};
+use crate::core::CoreSettings;
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
 use crate::http::{self, Ask, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
+use crate::load::load;
 use crate::metrics::Metrics;
-use crate::publish::{CheckpointError, Checkpoints};
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
 use crate::service::scaling::ExternalScaler;
@@ -18,7 +18,7 @@ use crate::service::submit::Submitter;
 use crate::service::workers::WorkersService;
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
-use crate::store::{LeaderRecord, Leadership, Store, StoreError, StoredJob};
+use crate::store::{LeaderRecord, Leadership, Store, StoreError};
 use crate::verify::{FlightReplayer, Verifier};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
@@ -31,11 +31,11 @@ use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
     CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
 };
-use streamctl_proto::describe;
 use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
+use streamctl_proto::{Term, describe};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -316,13 +316,17 @@ async fn lead(
     stop: impl Future<Output = ()>,
 ) -> Ended {
     let loaded = loop {
-        match load(parts).await {
+        match load(&*parts.store, &parts.world.storages).await {
             Ok(loaded) => break loaded,
             Err(error) if leadership.is_lost() => return Ended::Deposed(error),
             Err(error) => tracing::error!(error, "jobs cannot be loaded, trying again"),
         }
         tokio::time::sleep(RETRY_WAIT).await;
     };
+    if loaded.highest_term >= leadership.term {
+        return raise_terms(leadership, parts, loaded.highest_term).await;
+    }
+    let loaded = loaded.events;
     tracing::info!(term = %leadership.term, jobs = loaded.len(), "leading");
     let performer = Performer {
         term: leadership.term,
@@ -339,36 +343,21 @@ async fn lead(
     driver.run(leadership, loaded, stop).await
 }
 
-async fn load(parts: &Parts) -> Result<Vec<Event>, String> {
-    let stored = parts.store.load().await.map_err(|error: StoreError| describe(&error))?;
-    let mut events = vec![];
-    for stored in stored {
-        let job = stored.job.clone();
-        let event = match load_job(parts, stored).await {
-            Ok(event) => event,
-            Err(error) if error.is_transient() => return Err(describe(&error)),
-            Err(error) => {
-                // The other jobs must not wait for this one to be mended.
-                let (error, hint) =
-                    (describe(&error), "restore the checkpoint location, then restart the leader".into());
-                tracing::error!(job = %job.spec.name, error, "the job's head cannot be read");
-                Event::JobUnreadable { job: Box::new(job), error, hint }
+/// Terms count again, because the store was restored from a copy: names of tasks would be used twice. Ends this term, and
+/// makes all later ones higher than any that was ever committed under.
+async fn raise_terms(leadership: &Leadership, parts: &Parts, above: Term) -> Ended {
+    let term = leadership.term;
+    tracing::warn!(%term, %above, "the store was restored from a copy and counts terms again: they are raised");
+    loop {
+        match parts.store.raise_terms(term, above).await {
+            Ok(_) => {
+                return Ended::Deposed(format!(
+                    "term {term} is not above {above}, under which something was committed"
+                ));
             }
-        };
-        events.push(event);
-    }
-    Ok(events)
-}
-
-async fn load_job(parts: &Parts, stored: StoredJob) -> Result<Event, CheckpointError> {
-    let StoredJob { job, wanted, head, published, replays } = stored;
-    let checkpoints = Checkpoints::of(&parts.world.storages, &job);
-    let (mut newest, mut unpublished) = (None, vec![]);
-    if let Some(head) = head {
-        newest = Some(Box::new(checkpoints.read_manifest(&head).await?));
-        if published < head.epoch {
-            unpublished = checkpoints.read_back(&head, published).await?;
+            Err(error) if leadership.is_lost() => return Ended::Deposed(describe(&error)),
+            Err(error) => tracing::error!(error = describe(&error), "terms cannot be raised, trying again"),
         }
+        tokio::time::sleep(RETRY_WAIT).await;
     }
-    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published, replays })
 }

@@ -4,13 +4,14 @@
 //! visible (`engine::storage`).
 //! Rule: everything here may be done again. A manifest that is not byte for byte the committed one is an error.
 
+use crate::restored::{Published, Written};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
+use streamctl_engine::storage::{Look, PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, sha256_hex};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::resolved::{RESOLVED_BYTES_MAX, VersionError};
@@ -21,6 +22,8 @@ use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, Resolve
 pub const PUBLISH_PARALLEL_MAX: usize = 16;
 /// Attempts per object; then the driver is told, and comes back later.
 pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
+/// Largest note of a publication: the name of a manifest.
+const NOTE_BYTES_MAX: u64 = 4_096;
 /// First wait between two attempts; doubles each time, and is cut at random to between half and all of it.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -85,6 +88,27 @@ async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<
         }
     }
     storage.publish(object).await
+}
+
+/// Of a committed epoch, objects that are looked at to see whether any was published: publishing goes in this order, and
+/// no later one is begun before one of so many is done.
+const LOOKED_AT_MAX: usize = PUBLISH_PARALLEL_MAX;
+/// Manifests of one epoch that are looked at; each is of another leader that died before its commit.
+const WRITTEN_MAX: usize = 64;
+
+/// Whether anything of an epoch is visible: then it was committed.
+async fn is_visible(storages: &Storages, manifest: &Manifest) -> Result<bool, StorageError> {
+    for object in manifest.objects.iter().take(LOOKED_AT_MAX) {
+        let staged = &object.staged;
+        match storages.for_location(&staged.location).inspect(&staged.location, Look::Cheaply).await {
+            Ok(found) if found.size == staged.size && found.crc32c.is_none_or(|crc32c| crc32c == staged.crc32c) => {
+                return Ok(true);
+            }
+            Ok(_) | Err(StorageError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// Something in a checkpoint location could not be written or used.
@@ -261,6 +285,72 @@ impl Checkpoints {
     pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
         let folder = Location::folder(&self.folder.join(&CheckpointNames::new(&self.job).manifests()));
         Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
+    }
+
+    /// Manifests of epochs after this one, by epoch: where they are. Some may never have been committed.
+    pub async fn list_after(&self, epoch: Epoch) -> Result<BTreeMap<Epoch, Vec<String>>, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let folder = Location::folder(&self.folder.join(&names.manifests()));
+        let after = self.folder.join(&names.before_manifests_of(epoch.next()));
+        let mut found: BTreeMap<Epoch, Vec<String>> = BTreeMap::new();
+        for object in self.storage.list_after(&folder, &after).await? {
+            let file = object.location.rsplit('/').next().unwrap_or_default();
+            if let Some((later, _)) = names.parse_manifest(file).filter(|(later, _)| *later > epoch) {
+                found.entry(later).or_default().push(object.location);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Manifests at these locations, and what shows of their publication. What is no manifest of this job and epoch under
+    /// the name that its content gives it is passed over.
+    pub async fn read_written(
+        &self,
+        storages: &Storages,
+        epoch: Epoch,
+        locations: &[String],
+    ) -> Result<Vec<Written>, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let mut found = Vec::new();
+        for location in locations.iter().take(WRITTEN_MAX) {
+            let bytes = self.storage.get(location, MANIFEST_BYTES_MAX).await?;
+            let digest = sha256_hex(&bytes);
+            let reference = ManifestRef { epoch, name: names.manifest(epoch, &digest), digest };
+            if self.folder.join(&reference.name) != *location {
+                continue;
+            }
+            let manifest = match Manifest::decode(&bytes, &reference) {
+                Ok(manifest) if manifest.job == self.job && manifest.epoch == epoch => manifest,
+                Err(source @ ManifestError::Version(_)) => {
+                    return Err(CheckpointError::Manifest { location: location.clone(), source });
+                }
+                Ok(_) | Err(_) => continue,
+            };
+            let published = match self.is_noted(&reference).await? {
+                true => Published::Noted,
+                false if is_visible(storages, &manifest).await? => Published::Objects,
+                false => Published::Nothing,
+            };
+            found.push(Written { reference, manifest, published });
+        }
+        Ok(found)
+    }
+
+    /// Notes durably that every object of a committed epoch was visible: what becomes of them after that is their
+    /// readers' business.
+    pub async fn note_published(&self, reference: &ManifestRef) -> Result<(), CheckpointError> {
+        let name = CheckpointNames::new(&self.job).published(reference.epoch, &reference.digest);
+        self.write_once(&name, reference.name.clone().into_bytes(), NOTE_BYTES_MAX).await
+    }
+
+    /// Whether an epoch is noted as published.
+    pub async fn is_noted(&self, reference: &ManifestRef) -> Result<bool, CheckpointError> {
+        let name = CheckpointNames::new(&self.job).published(reference.epoch, &reference.digest);
+        match self.storage.head(&self.folder.join(&name)).await {
+            Ok(_) => Ok(true),
+            Err(StorageError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Manifests of an epoch that are there under the name that their content gives them. Which of them was committed,

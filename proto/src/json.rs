@@ -44,7 +44,12 @@ pub fn status(job: &v1::JobStatus) -> Value {
         "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
         "job_version": job.job_version, "changed_ms": job.changed_ms,
+        "repairs": job.repairs.iter().map(repair).collect::<Vec<_>>(),
     })
+}
+
+fn repair(repair: &v1::JobRepair) -> Value {
+    json!({ "at_ms": repair.at_ms, "by": repair.by, "text": repair.text })
 }
 
 fn shard(shard: &v1::ShardStatus) -> Value {

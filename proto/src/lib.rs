@@ -16,6 +16,7 @@ pub mod position;
 pub mod report;
 pub mod resolved;
 pub mod spec;
+pub mod staged_name;
 pub mod verify;
 pub mod window;
 

@@ -257,6 +257,14 @@ impl CheckpointNames {
     pub fn manifest(&self, epoch: Epoch, digest: &str) -> String {
         format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(DIGEST_CHARS)])
     }
+    /// Sorts before the manifests of this epoch and of all later ones, and after all earlier ones.
+    pub fn before_manifests_of(&self, epoch: Epoch) -> String {
+        format!("{}/epochs/{:012}", self.job, epoch.0)
+    }
+    /// Notes that every object of an epoch was visible.
+    pub fn published(&self, epoch: Epoch, digest: &str) -> String {
+        format!("{}/published/{:012}-{}", self.job, epoch.0, &digest[..digest.len().min(DIGEST_CHARS)])
+    }
     /// Epoch and digest of a manifest, from its name without folders.
     pub fn parse_manifest(&self, file: &str) -> Option<(Epoch, String)> {
         let (epoch, digest) = file.strip_suffix(".json")?.split_once('-')?;

@@ -65,6 +65,14 @@ impl Run {
         let args = ["verify", "--local", &job, "--state", &state, "--replay", "1,2"];
         Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
     }
+    /// Has it repaired, without running it.
+    pub fn repair(&self, more: &[&str]) -> Process {
+        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
+        let (job, state) = (text(&job), text(&state));
+        let args = [&["repair", "--local", &job, "--state", &state], more].concat();
+        Launch::new("repair", binary("streamctl"), &args, &self.folder).start()
+    }
     /// What its job file would change.
     pub fn diff(&self) -> Process {
         let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));

@@ -46,6 +46,7 @@ impl FakeJobs {
 impl Jobs for FakeJobs {
     type WatchJobStream = BoxStream<'static, Result<JobStatus, Status>>;
     type VerifyStream = BoxStream<'static, Result<VerifyEvent, Status>>;
+    type RepairJobStream = BoxStream<'static, Result<RepairEvent, Status>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
         let created = !request.into_inner().dry_run;
@@ -80,6 +81,16 @@ impl Jobs for FakeJobs {
             sink: job.sink,
             dead_letters: "s3://b/dead/".into(),
             checkpoint: "s3://b/checkpoint/".into(),
+        }))
+    }
+    async fn repair_job(&self, request: Request<RepairJobRequest>) -> Result<Response<Self::RepairJobStream>, Status> {
+        let job = Self::job(&request.into_inner().job);
+        self.lead(job.map(|job| -> Self::RepairJobStream {
+            let kind = repair_summary::Kind::HeadMoved.into();
+            let summary = RepairSummary { job: job.job, kind, from_epoch: 6, epoch: 14, ..Default::default() };
+            let doing = RepairProgress { doing: "reading".into() };
+            let events = [repair_event::Event::Progress(doing), repair_event::Event::Summary(summary)];
+            Box::pin(stream::iter(events.map(|event| Ok(RepairEvent { event: Some(event) }))))
         }))
     }
     async fn list_epochs(&self, request: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {

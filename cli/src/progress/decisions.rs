@@ -54,6 +54,7 @@ const DECISIONS: &[(&str, Decision)] = &[
     ("preview", Line(&[("preview JOB", "asking for columns, lookups and shards")])),
     ("stop", Line(&[("stop sales", "stopping"), ("stop sales --drain", "stopping")])),
     ("delete", Line(&[("delete sales", "deleting")])),
+    ("repair", Line(&[("repair sales", "asking what it needs"), ("repair --local JOB --state STATE", "repairing")])),
     ("epochs", Line(&[("epochs sales", "asking for the epochs")])),
     (
         "dead-letters",

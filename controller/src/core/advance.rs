@@ -3,6 +3,7 @@
 //! Rule: looked at after every event, so no event needs to know what it makes possible; a calm job asks for nothing (I8).
 
 use super::*;
+use streamctl_proto::staged_name::Orphans;
 
 /// Between two looks for orphans of a job.
 const SWEEP_INTERVAL_MS: i64 = 600_000;
@@ -13,6 +14,7 @@ pub(super) type Load = BTreeMap<WorkerId, usize>;
 impl Core {
     /// Does for one job whatever can be done now.
     pub(super) fn advance(&mut self, now: i64, name: &JobName, load: &mut Option<Load>, out: &mut Vec<Effect>) {
+        self.read_when_due(now, name, out);
         self.list_when_due(now, name, out);
         self.check_lookups_when_due(now, name, out);
         if !self.adopting {
@@ -27,18 +29,23 @@ impl Core {
     }
 
     pub(super) fn sweep_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
-        let (age, began_ms, adopting) = (self.settings.orphan_age, self.began_ms, self.adopting);
+        let adopting = self.adopting;
+        let terms_before = self.settings.earlier_terms_are_dead.then_some(self.term);
+        let tasks_before = TaskId { term: self.term, counter: self.tasks_given + 1 };
         let Some(job) = self.jobs.get_mut(name) else { return };
         if adopting || now < job.sweep_at_ms || !job.runs() {
             return;
         }
         job.sweep_at_ms = now + SWEEP_INTERVAL_MS;
-        let window_ms = job.resolved.spec.window.ms();
-        let before_ms = match age {
-            OrphanAge::OlderThanMs(age_ms) => now - age_ms.max(window_ms.saturating_mul(4)),
-            OrphanAge::BeforeThisTerm => began_ms,
+        let orphans = Orphans {
+            job: name.clone(),
+            windows_before_ms: job.head_end_ms,
+            tasks_before,
+            terms_before,
+            keep: job.staged(),
+            live: BTreeSet::new(),
         };
-        out.push(Effect::Sweep { job: name.clone(), before_ms, keep: job.staged() });
+        out.push(Effect::Sweep { job: name.clone(), orphans: Box::new(orphans) });
     }
 
     pub(super) fn list_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
@@ -67,7 +74,8 @@ impl Core {
             if !lookup.checking && now >= lookup.check_at_ms {
                 lookup.checking = true;
                 lookup.check_at_ms = now + i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
-                let current = lookup.version.clone();
+                // Not looked at by this leader, its rows are not known: it is read once.
+                let current = lookup.version.clone().filter(|_| lookup.seen_ms > 0);
                 let (job, lookup) = (name.clone(), spec.name.clone());
                 out.push(Effect::CheckLookup { job, job_version, lookup, current });
             }

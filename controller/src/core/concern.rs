@@ -35,6 +35,7 @@ impl Core {
             }
             Event::StopRequested { job, .. }
             | Event::DeleteRequested { job }
+            | Event::HeadRepairRequested { job, .. }
             | Event::ResumeRequested { job }
             | Event::ShardsListed { job, .. }
             | Event::ListingRefused { job, .. }

@@ -1,9 +1,11 @@
 //! What the core wants done. Names are imperatives: nothing here has happened yet.
 
 use super::event::Wanted;
-use crate::store::Replays;
-use std::collections::{BTreeMap, BTreeSet};
+use super::unreadable::HeadRepair;
+use crate::store::{Repair, Replays};
+use std::collections::BTreeMap;
 use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId, Window, WorkerId,
 };
@@ -110,6 +112,21 @@ pub enum Effect {
         /// Its window.
         window: Window,
     },
+    /// Read a job again that could not be read. Answered by `JobLoaded` or `JobUnreadable`.
+    ReadJob {
+        /// Which.
+        job: JobName,
+    },
+    /// Move the head of a job along what was committed after it, in a store that is older, and read the job again. Answered
+    /// by `JobLoaded` or `JobUnreadable`.
+    RepairHead {
+        /// Of which job.
+        job: JobName,
+        /// From where to where.
+        to: Box<HeadRepair>,
+        /// What is remembered of its repairs then.
+        repairs: Vec<Repair>,
+    },
     /// Answered by `ManifestWritten`.
     WriteManifest {
         /// What to write.
@@ -135,15 +152,15 @@ pub enum Effect {
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
+        /// Its manifest.
+        manifest: ManifestRef,
     },
-    /// Throw away what was staged before `before_ms` and cannot become visible any more. Not answered.
+    /// Throw away what is staged and can never become visible. Not answered.
     Sweep {
         /// Of which job.
         job: JobName,
-        /// Later ones may belong to a running task.
-        before_ms: i64,
-        /// Locations that a head, or a report on its way to one, still needs.
-        keep: BTreeSet<String>,
+        /// Which names these are.
+        orphans: Box<Orphans>,
     },
     /// Keep which dead letters are to be read again. Answered by `ReplaysRecorded`; until then no other is asked for.
     RecordReplays {

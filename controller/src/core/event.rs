@@ -113,6 +113,8 @@ pub enum TaskEnd {
     },
 }
 
+use super::unreadable::HeadRepair;
+use crate::store::Repair;
 pub use crate::store::{Replays, Wanted, WantedReplay};
 
 /// What happened.
@@ -132,8 +134,12 @@ pub enum Event {
         published: Epoch,
         /// Dead letters that are to be read again, and which were.
         replays: Replays,
+        /// Versions of its lookups that the head used, of those that are still the same.
+        lookups: BTreeMap<String, LookupVersion>,
+        /// What was repaired of it by hand.
+        repairs: Vec<Repair>,
     },
-    /// What a job's head names cannot be read, and never will be.
+    /// Where a job stands cannot be read, or is not what was committed last: it must not go on.
     JobUnreadable {
         /// The job.
         job: Box<ResolvedJob>,
@@ -141,6 +147,15 @@ pub enum Event {
         error: String,
         /// What to do.
         hint: String,
+        /// What was repaired of it by hand.
+        repairs: Vec<Repair>,
+    },
+    /// A user wants the head of a job moved along what was committed after it, in a store that is older.
+    HeadRepairRequested {
+        /// Of which job.
+        job: JobName,
+        /// From where to where.
+        to: Box<HeadRepair>,
     },
     /// A job was created in the store.
     JobCreated {

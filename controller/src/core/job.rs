@@ -19,7 +19,9 @@ pub use tasks::{Task, TaskState};
 use super::event::Wanted;
 use super::replays::{ReplayState, is_dead_letters};
 use super::standstill::Standstill;
+use super::unreadable::Unreadable;
 use super::versions::Change;
+use crate::store::Repair;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
@@ -119,8 +121,10 @@ pub struct Job {
     pub failures: u32,
     /// Tasks that failed since this term began.
     pub retries: u64,
-    /// Its head cannot be read: it must not run before a later leader can.
-    pub unreadable: bool,
+    /// Where it stands cannot be read: it must not run before that is known.
+    pub unreadable: Option<Unreadable>,
+    /// What was repaired of it by hand, oldest first.
+    pub repairs: Vec<Repair>,
     /// When to look for orphans again.
     pub sweep_at_ms: i64,
     /// No task is given out before.
@@ -173,7 +177,8 @@ impl Job {
             listing: Listing::default(),
             failures: 0,
             retries: 0,
-            unreadable: false,
+            unreadable: None,
+            repairs: vec![],
             sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
@@ -210,6 +215,15 @@ impl Job {
         }
         self.published = published;
         self.publishing = unpublished.into();
+    }
+
+    /// The versions that the head used are there, whatever their lookups say now: windows open with them at once.
+    pub fn begin_with_lookups(&mut self, versions: BTreeMap<String, LookupVersion>) {
+        for (name, version) in versions {
+            if let Some(lookup) = self.lookups.get_mut(&name) {
+                lookup.version = Some(version);
+            }
+        }
     }
 
     /// Its name.

@@ -23,6 +23,7 @@ pub mod standstill;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod unreadable;
 pub mod versions;
 
 pub use effect::{Effect, TaskShard};
@@ -50,8 +51,8 @@ pub struct CoreSettings {
     pub adoption_ms: i64,
     /// Between two listings of a source that can reshard.
     pub listing_interval_ms: i64,
-    /// What was staged and is not needed any more is thrown away at this age.
-    pub orphan_age: OrphanAge,
+    /// The process that runs tasks is this one, so that all tasks of earlier terms are dead (local mode).
+    pub earlier_terms_are_dead: bool,
     /// Waits after the first, second, third and every later failure of a job's tasks in a row.
     pub retry_waits_ms: [i64; 3],
     /// For how long a worker that could not reach what a task needs is passed over, if others are there.
@@ -66,21 +67,12 @@ impl Default for CoreSettings {
             worker_timeout_ms: 3_000,
             adoption_ms: 1_500,
             listing_interval_ms: 10_000,
-            orphan_age: OrphanAge::OlderThanMs(6 * 3_600_000),
+            earlier_terms_are_dead: false,
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
             scaling: ScalingSettings::default(),
         }
     }
-}
-
-/// When what was staged counts as an orphan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OrphanAge {
-    /// At this age. More than a window's length: a task may keep an object open that long.
-    OlderThanMs(i64),
-    /// When it was staged before this term: no task of an earlier one can live (local mode).
-    BeforeThisTerm,
 }
 
 /// A worker with a session.
@@ -122,7 +114,6 @@ pub struct Core {
     pub term: Term,
     settings: CoreSettings,
     tasks_given: u64,
-    began_ms: i64,
     /// Of the last step.
     now_ms: i64,
     adopt_at_ms: i64,
@@ -143,7 +134,6 @@ impl Core {
     pub fn new(term: Term, now: i64, settings: CoreSettings) -> Self {
         Self {
             term,
-            began_ms: now,
             now_ms: now,
             adopt_at_ms: now + settings.adoption_ms,
             scaling: Scaler::new(term, now, settings.scaling.clone()),
@@ -191,24 +181,30 @@ impl Core {
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
         match event {
-            Event::JobLoaded { job, wanted, head, unpublished, published, replays } => {
+            Event::JobLoaded { job, wanted, head, unpublished, published, replays, lookups, repairs } => {
+                let known = self.jobs.get(&job.spec.name);
+                if known.is_some_and(|known| known.unreadable.is_none() || known.wanted == Wanted::Deleted) {
+                    return;
+                }
+                // One that could not be read before has no tasks that wait for their adoption.
+                self.adopting |= known.is_none();
                 let mut loaded = Job::new(*job);
                 loaded.wanted = wanted;
                 loaded.restore(head.as_deref(), unpublished, published);
+                loaded.begin_with_lookups(lookups);
                 if let Some(manifest) = loaded.publishing.front() {
                     out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
                 }
-                (loaded.replays.now, loaded.replays.stored) = (replays.clone(), replays);
+                loaded.repairs = repairs;
+                loaded.replays.now = replays.clone();
+                loaded.replays.stored = replays;
                 replays::run_for_replays(&mut loaded, out);
-                self.adopting = true;
                 self.jobs.insert(loaded.name().clone(), loaded);
             }
-            Event::JobUnreadable { job, error, hint } => {
-                let mut broken = Job::new(*job);
-                broken.wanted = Wanted::Failed { error, hint };
-                broken.unreadable = true;
-                self.jobs.insert(broken.name().clone(), broken);
+            Event::JobUnreadable { job, error, hint, repairs } => {
+                self.note_unreadable(now, *job, (error, hint), repairs);
             }
+            Event::HeadRepairRequested { job, to } => self.repair_head(&job, to, out),
             Event::JobCreated { job } => {
                 let job = Job::new(*job);
                 self.jobs.entry(job.name().clone()).or_insert(job);
@@ -316,8 +312,11 @@ impl Core {
             Event::EpochPublished { job, epoch } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
+                    // The manifest after it names it; after the last one comes none.
+                    let after = job.publishing.get(1).and_then(|after| after.previous.clone());
+                    let Some(manifest) = after.or_else(|| job.head.clone()) else { return };
                     job.delays.remove("publish");
-                    out.push(Effect::RecordPublished { job: job.name().clone(), epoch });
+                    out.push(Effect::RecordPublished { job: job.name().clone(), epoch, manifest });
                 }
             }
             Event::PublishRefused { job, error, hint } => self.fail(&job, error, hint, out),
@@ -436,10 +435,13 @@ impl Core {
 
     fn resume(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
+        if job.unreadable.is_some() {
+            return self.read_soon(now, name);
+        }
         if job.wanted == Wanted::Draining {
             return take_back_drain(job, out);
         }
-        if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) && !job.unreadable {
+        if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
             job.failures = 0;
             job.delays.clear();
             job.pause_until_ms = now;

@@ -42,6 +42,7 @@ impl Core {
             sink: job.resolved.spec.sink.path.to_string(),
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
+            repairs: job.repairs.iter().map(Into::into).collect(),
         })
     }
 

@@ -52,7 +52,7 @@ impl Job {
     /// Why no version can take over, whatever it changes.
     pub fn closed_to_changes(&self) -> Option<NoTakeOver> {
         match self.wanted {
-            _ if self.unreadable => Some(NoTakeOver::Unreadable),
+            _ if self.unreadable.is_some() => Some(NoTakeOver::Unreadable),
             Wanted::Completed => Some(NoTakeOver::Completed),
             Wanted::Deleted => Some(NoTakeOver::Deleted),
             _ => None,

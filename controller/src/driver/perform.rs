@@ -4,12 +4,14 @@
 //! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
 
 use super::Outcome;
+use crate::core::unreadable::HeadRepair;
 use crate::core::{Core, Effect, Event, KnownShard, Wanted};
+use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
 use crate::shards::{ListError, ListedShard, ShardLister};
-use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
+use crate::store::{CommitOutcome, Repair, Store, StoreError, WriteOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeSet;
@@ -22,8 +24,11 @@ use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
-use streamctl_proto::{JobName, JobVersion, LookupVersion, Manifest, ResolvedJob, TaskId, Term, Window, v1};
+use streamctl_proto::{
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Window, v1,
+};
 use tokio::sync::mpsc;
 
 /// The first wait before an effect is tried again.
@@ -58,6 +63,8 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::CheckLookup { job, .. }
         | Effect::MoveHead { job, .. }
         | Effect::RecordPublished { job, .. }
+        | Effect::ReadJob { job }
+        | Effect::RepairHead { job, .. }
         | Effect::Sweep { job, .. }
         | Effect::RecordReplays { job, .. }
         | Effect::RecordVersion { job, .. }
@@ -204,6 +211,8 @@ impl Performer {
             Effect::CheckLookup { lookup, current, job_version, .. } => {
                 Try::Done(self.check_lookup(job, lookup, current, *job_version).await)
             }
+            Effect::ReadJob { job: name } => self.read_job(name).await,
+            Effect::RepairHead { job: name, to, repairs } => self.repair_head(name, to, repairs).await,
             Effect::WriteManifest { manifest } => self.write_manifest(job, manifest).await,
             Effect::MoveHead { job: name, previous, head } => {
                 match self.store.commit(self.term, name, previous.as_ref(), head).await {
@@ -218,12 +227,13 @@ impl Performer {
                 }
             }
             Effect::Publish { manifest } => self.publish(job, manifest).await,
-            Effect::RecordPublished { job: name, epoch } => {
+            Effect::RecordPublished { job: name, epoch, manifest } => {
+                self.note_published(job, manifest).await;
                 let written = self.store.set_published(self.term, name, *epoch).await;
                 recorded(written, Event::PublishedRecorded { job: name.clone(), epoch: *epoch })
             }
-            Effect::Sweep { before_ms, keep, .. } => {
-                self.sweep(job, *before_ms, keep).await;
+            Effect::Sweep { orphans, .. } => {
+                self.sweep(job, orphans).await;
                 Try::Done(Event::Ticked)
             }
             Effect::RecordReplays { job: name, replays } => {
@@ -248,6 +258,54 @@ impl Performer {
             | Effect::OpenWindow { .. }
             | Effect::AnnounceCommit { .. } => Try::Done(Event::Ticked),
         }
+    }
+
+    /// Reads one job as a new leader reads all of them.
+    async fn read_job(&self, name: &JobName) -> Try {
+        let stored = match self.store.load().await {
+            Ok(stored) => stored,
+            Err(error) => return again_or_down(error),
+        };
+        let Some(stored) = stored.into_iter().find(|stored| stored.job.spec.name == *name) else {
+            return Try::StepDown(format!("job {name} is not in the store any more"));
+        };
+        match load::read(&self.storages, stored).boxed().await {
+            Err(error) => Try::Again(describe(&error)),
+            Ok(read) if read.highest_term >= self.term => {
+                let above = read.highest_term;
+                match self.store.raise_terms(self.term, above).await {
+                    Ok(_) => {
+                        Try::StepDown(format!("something was committed under term {above}: a higher one must follow"))
+                    }
+                    Err(error) => again_or_down(error),
+                }
+            }
+            Ok(read) => Try::Done(read.event),
+        }
+    }
+
+    /// Moves a head along what was committed after it. Each step may be done again.
+    async fn repair_head(&self, name: &JobName, to: &HeadRepair, repairs: &[Repair]) -> Try {
+        match self.store.commit(self.term, name, to.previous.as_ref(), &to.head).await {
+            Ok(CommitOutcome::Committed) => {}
+            Ok(CommitOutcome::Fenced) => return Try::StepDown("another term leads".into()),
+            // What is there now is judged anew.
+            Ok(CommitOutcome::Conflict { .. }) => return self.read_job(name).await,
+            Err(error) => return again_or_down(error),
+        }
+        for written in [
+            self.store.set_published(self.term, name, to.published).await,
+            self.store.set_repairs(self.term, name, repairs).await,
+        ] {
+            match written {
+                Ok(WriteOutcome::Written) => {}
+                Ok(WriteOutcome::Fenced) => return Try::StepDown("another term leads".into()),
+                Err(error) => return again_or_down(error),
+            }
+        }
+        let from = to.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+        tracing::warn!(job = %name, %from, to = %to.head.epoch, by = to.by, "the head was moved along what was committed");
+        self.read_job(name).await
     }
 
     async fn list_shards(&self, job: &ResolvedJob, generation: u64) -> Try {
@@ -330,15 +388,22 @@ impl Performer {
     }
 
     /// Orphans do no harm but cost: what cannot be swept now is left to the next sweep.
-    async fn sweep(&self, job: &ResolvedJob, before_ms: i64, keep: &BTreeSet<String>) {
+    async fn sweep(&self, job: &ResolvedJob, orphans: &Orphans) {
         for folder in &self.swept_folders(job).await {
             let storage = self.storages.for_location(folder.as_str());
-            let age_ms = (self.clock)() - before_ms;
-            match storage.sweep(folder, job.spec.name.as_str(), age_ms, keep).await {
+            match storage.sweep(folder, orphans).await {
                 Ok(0) => {}
                 Ok(swept) => tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away"),
                 Err(error) => tracing::warn!(job = %job.spec.name, %folder, %error, "orphans cannot be swept now"),
             }
+        }
+    }
+
+    /// Notes beside the manifests that an epoch is published: it proves so to a store that was restored from a copy, and to
+    /// a leader that finds objects moved away by their readers. The store's word comes right after it and does as well.
+    async fn note_published(&self, job: &ResolvedJob, manifest: &ManifestRef) {
+        if let Err(error) = Checkpoints::of(&self.storages, job).note_published(manifest).await {
+            tracing::warn!(job = %job.spec.name, epoch = %manifest.epoch, error = describe(&error), "not noted as published");
         }
     }
 
@@ -360,6 +425,8 @@ fn label(effect: &Effect) -> &'static str {
     match effect {
         Effect::ListShards { .. } => "list shards",
         Effect::CheckLookup { .. } => "look at lookup",
+        Effect::ReadJob { .. } => "read job",
+        Effect::RepairHead { .. } => "repair head",
         Effect::WriteManifest { .. } => "write manifest",
         Effect::MoveHead { .. } => "commit",
         Effect::Publish { .. } => "publish",

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use streamctl_engine::storage::{ObjectInfo, StagedWriter};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
+use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{Counts, TaskId, Term, Window};
 
 /// Objects in a map; publishing fails as often as `failures` says, and says how many ran at once.
@@ -71,13 +72,7 @@ impl Storage for Fake {
     async fn abandon(&self, _object: &StagedObject) -> Result<(), StorageError> {
         unreachable!()
     }
-    async fn sweep(
-        &self,
-        _folder: &Location,
-        _job: &str,
-        _age_ms: i64,
-        _keep: &BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
+    async fn sweep(&self, _folder: &Location, _orphans: &Orphans) -> Result<usize, StorageError> {
         unreachable!()
     }
 }

@@ -7,7 +7,7 @@
 
 use super::jobs::told;
 use super::submit::{Submitter, parse, refused, response};
-use super::{RECORD_TIMEOUT, not_found, recorded};
+use super::{RECORD_TIMEOUT, not_found, read_anew, recorded};
 use crate::core::versions::NoTakeOver;
 use crate::core::{Core, Event};
 use crate::handle::Handle;
@@ -262,10 +262,23 @@ pub(super) fn check_version(name: &JobName, standing: Option<&Standing>, if_vers
     }
 }
 
-/// Lets a job go on, and waits until that is stored; false: it runs, or has completed.
+/// Lets a job go on, and waits until that is stored; false: it runs, or has completed. One that could not be read is read
+/// again first.
+///
+/// # Errors
+/// What is wrong with it, if it still cannot be read.
 pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
     let asked = name.clone();
-    let stands = handle.ask(move |core| core.jobs.get(&asked).is_some_and(|job| job.wanted.can_go_on())).await?;
+    let look = move |core: &Core| {
+        let job = core.jobs.get(&asked);
+        let reads = job.and_then(|job| Some(job.unreadable.as_ref()?.reads));
+        (job.is_some_and(|job| job.wanted.can_go_on()), reads)
+    };
+    let (stands, reads) = handle.ask(look).await?;
+    if reads.is_some() {
+        handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+        read_anew(handle.clone(), name, reads).await?;
+    }
     handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
     recorded(handle.clone(), name).await?;
     Ok(stands)

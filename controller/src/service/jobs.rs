@@ -1,5 +1,6 @@
 //! What people and programs ask of the control plane.
 
+use super::repair::RepairEvents;
 use super::submit::Submitter;
 use super::{not_found, recorded};
 use crate::core::{Core, Event};
@@ -45,6 +46,7 @@ type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>
 impl v1::jobs_server::Jobs for JobsService {
     type WatchJobStream = Statuses;
     type VerifyStream = ReceiverStream<Result<v1::VerifyEvent, Status>>;
+    type RepairJobStream = RepairEvents;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
@@ -111,6 +113,15 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::DeleteJobRequest>,
     ) -> Result<Response<v1::DeleteJobResponse>, Status> {
         self.delete(name(&request.into_inner().job)?).await.map(Response::new)
+    }
+
+    async fn repair_job(
+        &self,
+        request: Request<v1::RepairJobRequest>,
+    ) -> Result<Response<Self::RepairJobStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
+        let by = caller.name.unwrap_or_default();
+        self.repair(request.into_inner(), by).await.map(Response::new)
     }
 
     async fn list_epochs(

@@ -6,11 +6,13 @@ mod change;
 mod delete;
 pub mod flight;
 pub mod jobs;
+mod repair;
 mod replays;
 pub mod scaling;
 pub mod submit;
 pub mod workers;
 
+use crate::core::{Core, Wanted};
 use crate::handle::Handle;
 use std::time::Duration;
 use streamctl_proto::JobName;
@@ -18,6 +20,9 @@ use tonic::Status;
 
 /// Time in which the store must take what a user wants of a job.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time in which a job that could not be read is read again for somebody who waits.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// There is no job of this name. The text brings its hint, so that no client adds another one.
 pub(crate) fn not_found(job: &JobName) -> Status {
@@ -43,4 +48,37 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
         ))
     };
     tokio::time::timeout(RECORD_TIMEOUT, stored).await.map_err(late)?
+}
+
+/// Waits until a job that could not be read was read again; `before` is how often that had failed.
+///
+/// # Errors
+/// `FAILED_PRECONDITION` with what is wrong with it, if that failed again.
+async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Result<(), Status> {
+    let read = async {
+        loop {
+            let asked = job.clone();
+            let look = move |core: &Core| {
+                let job = core.jobs.get(&asked)?;
+                let reads = job.unreadable.as_ref().map(|unreadable| unreadable.reads);
+                Some((reads, job.wanted.clone()))
+            };
+            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+                (None, _) => return Ok(()),
+                (reads, Wanted::Failed { error, hint }) if reads != before => {
+                    let text = format!("job {job} cannot go on: {error}\n  hint: {hint}");
+                    return Err(Status::failed_precondition(jobs::told(&text)));
+                }
+                _ => handle.changed().await?,
+            }
+        }
+    };
+    let late = |_| {
+        Status::unavailable(format!(
+            "job {job} is being read again, and its checkpoint location did not answer within {} s\n  hint: see `streamctl \
+             status {job}`, and ask again when it answers",
+            READ_TIMEOUT.as_secs()
+        ))
+    };
+    tokio::time::timeout(READ_TIMEOUT, read).await.map_err(late)?
 }

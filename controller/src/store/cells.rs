@@ -92,6 +92,7 @@ pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<Sto
             JobKey::Head => stored.head = Some(decode(&key, &bytes)?),
             JobKey::Published => stored.published = decode(&key, &bytes)?,
             JobKey::Replays => stored.replays = decode(&key, &bytes)?,
+            JobKey::Repairs => stored.repairs = decode(&key, &bytes)?,
         }
     }
     Ok(jobs.into_values().collect())
@@ -113,6 +114,20 @@ pub(super) fn elect(cells: &mut dyn Cells, keys: &Keys, me: &LeaderRecord) -> Re
     cells.put(&key, &encode(&term))?;
     cells.put(&keys.leader(), &encode(&LeaderCell { term, leader: me.clone() }))?;
     Ok(term)
+}
+
+/// [`super::Store::raise_terms`], for stores that count terms themselves.
+pub(super) fn raise_terms(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    above: Term,
+) -> Result<WriteOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(WriteOutcome::Fenced);
+    }
+    cells.put(&keys.term(), &encode(&term.max(above)))?;
+    Ok(WriteOutcome::Written)
 }
 
 /// Ends a leader's term; another's is left alone.
@@ -147,7 +162,7 @@ pub(super) fn create_job(
 }
 
 /// What a commit that came after the deletion of a job may have left: a new job must not have it.
-pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 2] = [JobKey::Head, JobKey::Replays];
+pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 3] = [JobKey::Head, JobKey::Replays, JobKey::Repairs];
 
 /// The cells of a new job; [`NOT_OF_A_NEW_JOB`] must be removed.
 pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] {
@@ -159,7 +174,7 @@ pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] 
     ]
 }
 
-/// [`super::Store::change_job`], [`super::Store::set_wanted`], [`super::Store::set_replays`] and [`super::Store::set_published`].
+/// [`super::Store::change_job`] and the methods that set one cell.
 pub(super) fn write(
     cells: &mut dyn Cells,
     keys: &Keys,

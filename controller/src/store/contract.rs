@@ -4,8 +4,8 @@
 //! several processes share. Both panic with what is broken.
 
 use super::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Replays, Store, StoredJob, Wanted, WantedReplay,
-    WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Repair, Repaired, Replays, Store, StoredJob, Wanted,
+    WantedReplay, WriteOutcome,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -123,6 +123,7 @@ pub async fn for_one(store: Arc<dyn Store>) {
     heads_move_one_by_one(&*store, leading.term).await;
     forgotten_jobs_are_gone(&*store, leading.term).await;
     resigning_ends_the_term(&*store, leading).await;
+    terms_are_raised_above_those_of_a_lost_history(&*store).await;
 }
 
 /// What several candidates can see: one leads, the next waits, the deposed one is told and fenced.
@@ -172,7 +173,10 @@ async fn jobs_are_loaded_as_they_were_stored(store: &dyn Store, term: Term) {
     assert_eq!(store.set_replays(term, &job("b").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
     let stored = |name: &str| StoredJob::new(job(name));
     let a = StoredJob { wanted: failed, ..stored("a") };
-    let b = StoredJob { published: Epoch(4), replays: replays(), ..stored("b") };
+    let repair = Repair { at_ms: 5, by: "ann".into(), what: Repaired::HeadMoved { from: Epoch(2), to: Epoch(4) } };
+    let repairs = vec![repair];
+    assert_eq!(store.set_repairs(term, &job("b").spec.name, &repairs).await.unwrap(), WriteOutcome::Written);
+    let b = StoredJob { published: Epoch(4), replays: replays(), repairs, ..stored("b") };
     assert_eq!(store.load().await.unwrap(), vec![a.clone(), stored("a-2"), b.clone()], "jobs, by name");
 
     let changed = ResolvedJob { job_version: JobVersion(2), ..job("b") };
@@ -218,6 +222,7 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
     let late = store.commit(term, &job("a").spec.name, None, &head(1)).await.unwrap();
     assert_eq!(late, CommitOutcome::Committed, "the store does not ask whether the job is there");
     assert_eq!(store.set_replays(term, &job("a").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
+    assert_eq!(store.set_repairs(term, &job("a").spec.name, &[]).await.unwrap(), WriteOutcome::Written);
     assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Created);
     assert_eq!(
         store.load().await.unwrap()[0],
@@ -238,6 +243,37 @@ async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {
     next.resign().await;
 }
 
+/// A store that was restored from a copy counts terms again, and its leader finds higher ones in what was committed.
+async fn terms_are_raised_above_those_of_a_lost_history(store: &dyn Store) {
+    let mut above = Term(1_000_000);
+    for round in 0..2 {
+        let leading = lead(store, "one").await;
+        let term = leading.term;
+        assert_eq!(store.raise_terms(term, above).await.unwrap(), WriteOutcome::Written, "round {round}");
+        assert_eq!(
+            store.create_job(term, &job(&format!("r{round}"))).await.unwrap(),
+            CreateOutcome::Created,
+            "it leads on"
+        );
+        leading.resign().await;
+        let next = lead(store, "one").await;
+        assert!(next.term > above, "{} after {above}", next.term);
+        assert_eq!(store.leader().await.unwrap(), Some((next.term, leader("one"))));
+        fenced(store, term).await;
+        assert_eq!(
+            store.raise_terms(next.term, Term(5)).await.unwrap(),
+            WriteOutcome::Written,
+            "a lower one is passed over"
+        );
+        let last = next.term;
+        next.resign().await;
+        let after = lead(store, "one").await;
+        assert!(after.term > last, "terms rise: {} after {last}", after.term);
+        above = Term(after.term.0 * 2);
+        after.resign().await;
+    }
+}
+
 /// Nothing can be written under this term, and nothing was.
 async fn fenced(store: &dyn Store, term: Term) {
     let before = store.load().await.unwrap();
@@ -248,6 +284,8 @@ async fn fenced(store: &dyn Store, term: Term) {
     assert_eq!(store.set_wanted(term, &name, &Wanted::Stopped).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_published(term, &name, Epoch(99)).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.set_replays(term, &name, &replays()).await.unwrap(), WriteOutcome::Fenced);
+    assert_eq!(store.set_repairs(term, &name, &[]).await.unwrap(), WriteOutcome::Fenced);
+    assert_eq!(store.raise_terms(term, Term(u64::MAX / 2)).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.commit(term, &name, None, &head(1)).await.unwrap(), CommitOutcome::Fenced);
     assert_eq!(store.delete_job(term, &name).await.unwrap(), WriteOutcome::Fenced);
     assert_eq!(store.load().await.unwrap(), before, "a term that is over changes nothing");

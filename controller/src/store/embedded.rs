@@ -5,8 +5,8 @@
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
-    Wanted, WriteOutcome,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
+    StoredJob, Wanted, WriteOutcome,
 };
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
@@ -227,6 +227,15 @@ impl Store for EmbeddedStore {
     async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
         let (key, value) = (self.file.keys.of(job, JobKey::Replays), cells::encode(replays));
         self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    }
+
+    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
+        let (key, value) = (self.file.keys.of(job, JobKey::Repairs), cells::encode(&repairs));
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    }
+
+    async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
+        self.change(move |all, keys| cells::raise_terms(all, keys, term, above)).await
     }
 
     async fn commit(

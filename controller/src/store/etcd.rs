@@ -1,15 +1,16 @@
 //! The store in etcd: for several controllers on several machines.
 //!
 //! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the lease's life.
-//! Rule: the term is the create revision of the leader key, and every write is one transaction that compares it.
+//! Rule: the term is the create revision of the leader key, above the terms of a time before this etcd was restored
+//! from a copy; every write is one transaction that compares it.
 //! The client library re-establishes neither watches nor keep-alives; here each is asked for anew, with a deadline.
 
 mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
-    Wanted, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
+    StoredJob, Wanted, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{
@@ -54,8 +55,25 @@ pub struct EtcdStore {
     members: Arc<Members>,
     keys: Keys,
     lease_ttl_s: u64,
-    /// The last term of this candidate and what it wrote into the leader key.
-    mine: Mutex<Option<(Term, Vec<u8>)>>,
+    /// The last term of this candidate.
+    mine: Mutex<Option<Mine>>,
+}
+
+/// A term of this candidate.
+#[derive(Clone, Debug)]
+struct Mine {
+    term: Term,
+    /// The revision that made the leader key.
+    revision: i64,
+    /// What it wrote into the leader key.
+    value: Vec<u8>,
+}
+
+/// What is added to a revision to make a term of it, and the revision at which that was last changed.
+#[derive(Clone, Copy, Debug, Default)]
+struct TermBase {
+    terms: u64,
+    revision: i64,
 }
 
 /// What became of a fenced transaction.
@@ -93,16 +111,26 @@ impl EtcdStore {
     /// True only while the leader key is the one that `term` made.
     fn fence(&self, term: Term) -> Vec<Compare> {
         let key = self.keys.leader();
-        let mut fence = vec![Compare::create_revision(key.clone(), CompareOp::Equal, revision_of(term))];
-        // An etcd restored from a copy counts revisions again: the value tells its leaders apart.
-        if let Some((_, value)) = self.lock_mine().as_ref().filter(|(mine, _)| *mine == term) {
-            fence.push(Compare::value(key, CompareOp::Equal, value.clone()));
+        match self.lock_mine().as_ref().filter(|mine| mine.term == term) {
+            // An etcd restored from a copy counts revisions again: the value tells its leaders apart.
+            Some(Mine { revision, value, .. }) => vec![
+                Compare::create_revision(key.clone(), CompareOp::Equal, *revision),
+                Compare::value(key, CompareOp::Equal, value.clone()),
+            ],
+            None => vec![Compare::create_revision(key, CompareOp::Equal, revision_of(term))],
         }
-        fence
     }
 
-    fn lock_mine(&self) -> std::sync::MutexGuard<'_, Option<(Term, Vec<u8>)>> {
+    fn lock_mine(&self) -> std::sync::MutexGuard<'_, Option<Mine>> {
         self.mine.lock().expect("nothing panics under this lock")
+    }
+
+    async fn term_base(&self) -> Result<TermBase, StoreError> {
+        let key = self.keys.term_base();
+        let wanted = key.clone();
+        let mut answer = self.members.call(|client| async move { kv(&client).get(wanted, None).await }).await?;
+        let Some(cell) = answer.take_kvs().pop() else { return Ok(TermBase::default()) };
+        Ok(TermBase { terms: cells::decode(&key, cell.value())?, revision: cell.mod_revision() })
     }
 
     /// Does `then` if `term` leads and `when` holds; else does nothing and reads `or_read`.
@@ -143,6 +171,7 @@ impl EtcdStore {
 
     /// Takes the leader key if it is free. Its lease begins when it is asked for, not when it is granted.
     async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
+        let base = self.term_base().await?;
         let asked = Instant::now();
         let ttl_s = i64::try_from(self.lease_ttl_s).unwrap_or(i64::MAX);
         let granted = self.members.call(|client| async move { client.lease_client().grant(ttl_s, None).await }).await?;
@@ -154,9 +183,10 @@ impl EtcdStore {
         };
         let value = cells::encode(me);
         let free = Compare::create_revision(lease.key.clone(), CompareOp::Equal, 0);
+        let same_base = Compare::mod_revision(self.keys.term_base(), CompareOp::Equal, base.revision);
         let put = TxnOp::put(lease.key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.id)));
-        let term = match self.txn(Txn::new().when([free]).and_then([put])).await {
-            Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision().unsigned_abs()),
+        let revision = match self.txn(Txn::new().when([free, same_base]).and_then([put])).await {
+            Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision()),
             Ok(_taken) => None,
             Err(error) => {
                 // The key may be there: gone with the lease, at the latest when that expires.
@@ -164,12 +194,13 @@ impl EtcdStore {
                 return Err(error);
             }
         };
-        let Some(term) = term.map(Term) else {
+        let Some(revision) = revision else {
             lease.revoke().await;
             return Ok(None);
         };
-        *self.lock_mine() = Some((term, value));
-        Ok(Some(lease.lead(term, asked)))
+        let term = Term(base.terms.saturating_add(revision.unsigned_abs()));
+        *self.lock_mine() = Some(Mine { term, revision, value });
+        Ok(Some(lease.lead(term, revision, asked)))
     }
 
     /// Waits until the leader key that was seen at `revision` goes away, at most [`CAMPAIGN_RETRY`].
@@ -236,8 +267,10 @@ impl Store for EtcdStore {
     }
 
     async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
+        // Only a leader changes it, and then it ends its term.
+        let base = self.term_base().await?;
         let Some(cell) = self.leader_cell().await? else { return Ok(None) };
-        let term = Term(cell.create_revision().unsigned_abs());
+        let term = Term(base.terms.saturating_add(cell.create_revision().unsigned_abs()));
         Ok(Some((term, cells::decode(&self.keys.leader(), cell.value())?)))
     }
 
@@ -287,6 +320,19 @@ impl Store for EtcdStore {
 
     async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
         self.write(term, TxnOp::put(self.keys.of(job, JobKey::Replays), cells::encode(replays), None)).await
+    }
+
+    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
+        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Repairs), cells::encode(&repairs), None)).await
+    }
+
+    /// Every later leader key has a higher revision than this term's.
+    async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
+        let Some(mine) = self.lock_mine().clone().filter(|mine| mine.term == term) else {
+            return Ok(WriteOutcome::Fenced);
+        };
+        let terms = term.max(above).0.saturating_sub(mine.revision.unsigned_abs());
+        self.write(term, TxnOp::put(self.keys.term_base(), cells::encode(&terms), None)).await
     }
 
     async fn commit(

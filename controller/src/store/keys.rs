@@ -23,10 +23,12 @@ pub enum JobKey {
     Published,
     /// Dead letters that are to be read again; absent before the first.
     Replays,
+    /// What was repaired of it by hand; absent before the first.
+    Repairs,
 }
 
 impl JobKey {
-    const ALL: [Self; 5] = [Self::Spec, Self::Wanted, Self::Head, Self::Published, Self::Replays];
+    const ALL: [Self; 6] = [Self::Spec, Self::Wanted, Self::Head, Self::Published, Self::Replays, Self::Repairs];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl JobKey {
             Self::Head => "head",
             Self::Published => "published",
             Self::Replays => "replays",
+            Self::Repairs => "repairs",
         }
     }
 }
@@ -51,6 +54,10 @@ impl Keys {
     /// The last term, for stores that count it themselves.
     pub fn term(&self) -> String {
         format!("{}term", self.prefix)
+    }
+    /// What is added to the revisions that terms are made of, for stores that count revisions; absent: nothing.
+    pub fn term_base(&self) -> String {
+        format!("{}term-base", self.prefix)
     }
     /// Before the keys of all jobs.
     pub fn jobs(&self) -> String {

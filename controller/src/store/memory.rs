@@ -5,8 +5,8 @@
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Replays, Store, StoreError, StoredJob,
-    Wanted, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
+    StoredJob, Wanted, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -172,6 +172,14 @@ impl Store for MemoryStore {
 
     async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
         self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Replays), &cells::encode(replays)))
+    }
+
+    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Repairs), &cells::encode(&repairs)))
+    }
+
+    async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| cells::raise_terms(all, keys, term, above))
     }
 
     async fn commit(

@@ -12,6 +12,7 @@ mod etcd;
 mod keys;
 mod leadership;
 mod memory;
+mod repairs;
 mod replays;
 
 pub use embedded::EmbeddedStore;
@@ -19,6 +20,7 @@ pub use etcd::{EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 pub use memory::{Fault, MemoryStore};
+pub use repairs::{REPAIRS_KEPT_MAX, Repair, Repaired, remembered};
 pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};
 
 use async_trait::async_trait;
@@ -68,12 +70,15 @@ pub struct StoredJob {
     pub published: Epoch,
     /// Dead letters that are to be read again, and which were.
     pub replays: Replays,
+    /// What was repaired of it by hand, oldest first.
+    pub repairs: Vec<Repair>,
 }
 
 impl StoredJob {
     /// As it is stored at first.
     pub fn new(job: ResolvedJob) -> Self {
-        Self { job, wanted: Wanted::Running, head: None, published: Epoch(0), replays: Replays::default() }
+        let (head, published) = (None, Epoch(0));
+        Self { job, wanted: Wanted::Running, head, published, replays: Replays::default(), repairs: vec![] }
     }
 }
 
@@ -166,6 +171,11 @@ pub trait Store: Send + Sync + 'static {
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is wanted and known of a job's replays.
     async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError>;
+    /// Replaces what is known of a job's repairs.
+    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError>;
+    /// Makes every later term higher than `above`. For a store that was restored from a copy and counts terms again: a term
+    /// is part of names that are never used twice. The term that asks should end.
+    async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError>;
     /// Moves the head from `previous` to `head`. It succeeds too when the head is exactly this already.
     async fn commit(
         &self,

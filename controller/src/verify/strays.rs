@@ -8,8 +8,9 @@ use super::finding::{Finding, Kind};
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
-use streamctl_engine::storage::{Storages, made_for_job};
+use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::made_for_job;
 use streamctl_proto::{JobName, JobSpec, count, describe};
 
 /// Objects of a job whose names are compared with a listing: about 130 MiB.

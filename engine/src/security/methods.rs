@@ -29,6 +29,7 @@ impl Need {
 
 const VIEW: Need = Need::Least(Role::View);
 const OPERATE: Need = Need::Least(Role::Operate);
+const ADMIN: Need = Need::Least(Role::Admin);
 
 /// Every method that our programs serve over gRPC.
 pub const METHODS: &[(&str, Need)] = &[
@@ -41,6 +42,8 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/streamctl.v1.Jobs/ListJobs", VIEW),
     ("/streamctl.v1.Jobs/StopJob", OPERATE),
     ("/streamctl.v1.Jobs/DeleteJob", OPERATE),
+    // It decides what becomes of committed rows.
+    ("/streamctl.v1.Jobs/RepairJob", ADMIN),
     ("/streamctl.v1.Jobs/ListEpochs", VIEW),
     ("/streamctl.v1.Jobs/GetEpoch", Need::WorkerOr(Role::View)),
     ("/streamctl.v1.Jobs/ReplayDeadLetters", OPERATE),

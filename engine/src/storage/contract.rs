@@ -10,15 +10,13 @@ use futures::future::join_all;
 use std::collections::BTreeSet;
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
+use streamctl_proto::{TaskId, Term};
 
 /// Larger than one part of an upload, and no multiple of it.
 const LARGE_BYTES: usize = 20 * 1024 * 1024 + 7;
 /// How many callers race for one name.
 const RACERS: u8 = 8;
-/// Nothing in a test is this old.
-const OLD_MS: i64 = 3_600_000;
-/// Everything in a test is older than "a minute from now", whatever the server's clock is rounded to.
-const ANY_AGE_MS: i64 = -60_000;
 
 /// Panics where `storage` breaks a promise. `root` must be an empty folder.
 pub async fn contract(storage: &dyn Storage, root: &Location) {
@@ -32,7 +30,7 @@ pub async fn contract(storage: &dyn Storage, root: &Location) {
     large_and_empty_objects_work(storage, &below(root, "sizes")).await;
     what_is_not_there_is_said_so(storage, &below(root, "absent")).await;
     an_abandoned_object_never_becomes_visible(storage, &below(root, "abandon")).await;
-    a_sweep_takes_only_the_old_orphans_of_its_job(storage, &below(root, "sweep")).await;
+    a_sweep_takes_only_the_orphans_of_its_job(storage, &below(root, "sweep")).await;
 }
 
 fn below(root: &Location, name: &str) -> Location {
@@ -126,6 +124,9 @@ async fn a_listing_is_whole_and_in_order(storage: &dyn Storage, root: &Location)
     }
     paged.sort();
     assert_eq!(paged, expected, "the pages together are the listing");
+    let after = storage.list_after(root, &expected[30]).await.expect("the rest of a folder can be listed");
+    let after: Vec<String> = after.into_iter().map(|object| object.location).collect();
+    assert_eq!(after, expected[31..], "what comes after a name");
     let inner = names(storage, &below(root, "f1")).await;
     assert_eq!(inner.len(), 13, "a folder's listing has what is below it");
     let listed = storage.list(root).await.expect("a folder can be listed");
@@ -193,20 +194,29 @@ async fn an_abandoned_object_never_becomes_visible(storage: &dyn Storage, root: 
     assert_eq!(storage.get(&published.location, 1).await.expect("and leaves it"), "c");
 }
 
-async fn a_sweep_takes_only_the_old_orphans_of_its_job(storage: &dyn Storage, root: &Location) {
-    let mine = |n: u32| root.join(&format!("day=24/20261124T012600Z-sales-t1.1-{n}.json"));
-    let orphan = stage(storage, &mine(0), b"0").await;
-    let reachable = stage(storage, &mine(1), b"1").await;
-    let other_job = stage(storage, &root.join("20261124T012600Z-eu-sales-t1.1-0.json"), b"2").await;
-    let published = stage(storage, &mine(2), b"3").await;
+async fn a_sweep_takes_only_the_orphans_of_its_job(storage: &dyn Storage, root: &Location) {
+    let named = |start: &str, task: &str, n: u32| root.join(&format!("day=24/{start}-sales-{task}-{n}.json"));
+    let closed = "20261124T012600Z";
+    let orphan = stage(storage, &named(closed, "t1.1", 0), b"0").await;
+    let committed = stage(storage, &named(closed, "t1.1", 1), b"1").await;
+    let open = stage(storage, &named("20261124T012700Z", "t1.1", 0), b"2").await;
+    let later = stage(storage, &named(closed, "t2.7", 0), b"3").await;
+    let other_job = stage(storage, &root.join("20261124T012600Z-eu-sales-t1.1-0.json"), b"4").await;
+    let published = stage(storage, &named(closed, "t1.1", 2), b"5").await;
     storage.publish(&published).await.expect("it can be published");
-    let keep = BTreeSet::from([reachable.location.clone()]);
-    assert_eq!(storage.sweep(root, "sales", OLD_MS, &keep).await.expect("a sweep"), 0, "young ones stay");
-    assert_eq!(storage.sweep(root, "sales", ANY_AGE_MS, &keep).await.expect("a sweep"), 1, "one old orphan goes");
+    let orphans = Orphans {
+        job: "sales".parse().expect("a name"),
+        windows_before_ms: 1_795_483_620_000,
+        tasks_before: TaskId { term: Term(2), counter: 7 },
+        terms_before: None,
+        keep: [committed.location.clone()].into(),
+        live: BTreeSet::new(),
+    };
+    assert_eq!(storage.sweep(root, &orphans).await.expect("a sweep"), 1, "one orphan goes");
     assert!(matches!(storage.publish(&orphan).await, Err(StorageError::StagedLost { .. })));
-    for kept in [&reachable, &other_job] {
+    for kept in [&committed, &open, &later, &other_job] {
         storage.publish(kept).await.expect("what a sweep kept can be published");
     }
     let missing = below(root, "never-made");
-    assert_eq!(storage.sweep(&missing, "sales", ANY_AGE_MS, &keep).await.expect("a sweep"), 0);
+    assert_eq!(storage.sweep(&missing, &orphans).await.expect("a sweep"), 0);
 }

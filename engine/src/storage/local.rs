@@ -7,18 +7,16 @@
 
 mod writer;
 
-use super::staged_name::made_for_job;
 use super::{INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
-use crate::clock::now_ms;
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 use writer::{LocalWriter, Unfinished};
 
 /// What staged files end in.
@@ -110,21 +108,13 @@ impl Storage for LocalStorage {
         .await
     }
 
-    async fn sweep(
-        &self,
-        folder: &Location,
-        job: &str,
-        age_ms: i64,
-        keep: &BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
-        let (job, keep, before_ms) = (job.to_owned(), keep.clone(), now_ms() - age_ms);
+    async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
+        let orphans = orphans.clone();
         blocking(folder.as_str(), move |path| {
             let mut swept = 0;
-            walk(path, &mut |path, metadata| {
+            walk(path, &mut |path, _metadata| {
                 let Some(object) = object_of_staged(path) else { return Ok(()) };
-                let old = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000 <= before_ms;
-                let kept = object.to_str().is_none_or(|location| keep.contains(location));
-                if old && !kept && made_for_job(&file_name(&object), &job) {
+                if object.to_str().is_some_and(|location| orphans.include(location)) {
                     fs::remove_file(path).map_err(|error| failed(path, &error))?;
                     swept += 1;
                 }

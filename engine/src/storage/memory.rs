@@ -2,15 +2,14 @@
 //!
 //! Owns: objects, staged objects, and failing on demand. Rule: it passes the same contract as S3 and the local disk.
 
-use super::staged_name::made_for_job;
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
-use crate::clock::{Clock, system_clock};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 use tokio::sync::watch;
 
 /// An operation that can be told to fail.
@@ -30,17 +29,10 @@ pub enum Op {
 }
 
 /// Objects below `memory://`; a clone is the same store.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct MemoryStorage {
     state: Arc<Mutex<State>>,
     still: Arc<watch::Sender<bool>>,
-    clock: Clock,
-}
-
-impl Default for MemoryStorage {
-    fn default() -> Self {
-        Self { state: Arc::default(), still: Arc::default(), clock: system_clock() }
-    }
 }
 
 impl std::fmt::Debug for MemoryStorage {
@@ -67,7 +59,6 @@ struct Object {
 struct StagedBytes {
     location: String,
     bytes: Bytes,
-    since_ms: i64,
 }
 
 #[derive(Debug)]
@@ -78,11 +69,6 @@ struct Failure {
 }
 
 impl MemoryStorage {
-    /// The same, where objects are as old as this clock says.
-    pub fn with_clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
-    }
-
     /// The next `op` fails with `error`; with `after_success` it is done first: the answer was lost. Several queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
         self.lock().failures.push(Failure { op, error, after_success });
@@ -102,6 +88,11 @@ impl MemoryStorage {
     /// Creates or replaces an object, as somebody else would.
     pub fn put(&self, location: &str, bytes: impl Into<Bytes>) {
         self.lock().put(location, bytes.into());
+    }
+
+    /// Throws away what is staged for a location, as somebody else would.
+    pub fn delete_staged(&self, location: &str) {
+        self.lock().staged.retain(|_, staged| staged.location != location);
     }
 
     /// Deletes an object, as somebody else would.
@@ -209,11 +200,10 @@ impl Storage for MemoryStorage {
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
         self.answers().await;
-        let since_ms = (self.clock)();
         self.run(Op::Stage, |state| {
             state.counter += 1;
             let id = format!("memory-staged-{}", state.counter);
-            let staged = StagedBytes { location: location.to_owned(), bytes: Bytes::new(), since_ms };
+            let staged = StagedBytes { location: location.to_owned(), bytes: Bytes::new() };
             state.staged.insert(id.clone(), staged);
             Ok(id)
         })
@@ -233,21 +223,12 @@ impl Storage for MemoryStorage {
         })
     }
 
-    async fn sweep(
-        &self,
-        folder: &Location,
-        job: &str,
-        age_ms: i64,
-        keep: &BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
-        let before_ms = (self.clock)() - age_ms;
+    async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
         self.run(Op::Sweep, |state| {
             let count = state.staged.len();
             state.staged.retain(|_, staged| {
-                let name = staged.location.rsplit('/').next().unwrap_or_default();
                 let below = staged.location.starts_with(folder.as_str());
-                let old = staged.since_ms <= before_ms;
-                !(below && old && made_for_job(name, job)) || keep.contains(&staged.location)
+                !(below && orphans.include(&staged.location))
             });
             Ok(count - state.staged.len())
         })

@@ -9,13 +9,11 @@ mod memory;
 mod s3;
 mod s3_error;
 mod s3_writer;
-mod staged_name;
 mod storages;
 
 pub use local::LocalStorage;
 pub use memory::{MemoryStorage, Op};
 pub use s3::S3Storage;
-pub use staged_name::made_for_job;
 pub use storages::Storages;
 
 use async_trait::async_trait;
@@ -23,6 +21,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 
 /// Something below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +130,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError>;
     /// Every visible object below a folder, by name. A folder that does not exist is empty; a bucket that does not is an error.
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError>;
+    /// The same without the objects up to the name `after`: of a folder with very many objects the last few.
+    async fn list_after(&self, folder: &Location, after: &str) -> Result<Vec<ObjectInfo>, StorageError> {
+        let mut found = self.list(folder).await?;
+        found.retain(|object| object.location.as_str() > after);
+        Ok(found)
+    }
     /// The same page by page, in no order, so that memory is bounded by a page. Implementations that have no pages
     /// give one.
     fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
@@ -152,15 +157,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError>;
     /// Throws a staged object away. One that is gone already is no error.
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError>;
-    /// Throws away what was staged below `folder` for `job` more than `age_ms` ago and is not in `keep` (locations).
-    /// Returns how many. The caller keeps everything that a head can still reach.
-    async fn sweep(
-        &self,
-        folder: &Location,
-        job: &str,
-        age_ms: i64,
-        keep: &std::collections::BTreeSet<String>,
-    ) -> Result<usize, StorageError>;
+    /// Throws away what is staged below `folder` and is one of these orphans. Returns how many. No clock takes part: what
+    /// is an orphan is decided by its name alone.
+    async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError>;
 }
 
 /// An object being staged. Dropped without `finish`, it leaves an orphan that a sweep takes.

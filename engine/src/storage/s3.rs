@@ -6,12 +6,10 @@
 
 use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::{S3Writer, UploadRoom};
-use super::staged_name::made_for_job;
 use super::{
     INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, StagedWriter, Storage, StorageError,
 };
 use crate::aws::Aws;
-use crate::clock::now_ms;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -22,10 +20,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use std::collections::BTreeSet;
 use std::time::Duration;
 use streamctl_proto::report::{StagedObject, Staging};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 
 /// Objects up to this size are read back when the service's own checksum does not decide.
 const READ_BACK_BYTES_MAX: u64 = 1 << 30;
@@ -52,6 +50,27 @@ impl S3Storage {
     /// The same; parts on their way take at most so many bytes together.
     pub(super) fn with_upload_bytes(&self, bytes: usize) -> Self {
         Self { aws: self.aws.clone(), uploads: UploadRoom::new(bytes) }
+    }
+
+    /// Objects below a folder; those up to the location `after` may be left out. Empty: none is.
+    fn pages_after<'a>(&'a self, folder: &'a Location, after: &'a str) -> Pages<'a> {
+        let begin = async move {
+            let place = Place::parse(folder.as_str())?;
+            let start_after = Place::parse(after).ok().map(|after| after.key.to_owned());
+            let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
+            let pages = request.set_start_after(start_after).into_paginator().send();
+            Ok::<_, StorageError>(stream::try_unfold(pages, move |mut pages| async move {
+                let Some(page) = pages.next().await else { return Ok(None) };
+                let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
+                let info = |object: &Object| ObjectInfo {
+                    location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
+                    size: unsigned(object.size()),
+                    etag: object.e_tag().unwrap_or_default().to_owned(),
+                };
+                Ok(Some((page.contents().iter().map(info).collect(), pages)))
+            }))
+        };
+        stream::once(begin).try_flatten().boxed()
     }
 }
 
@@ -132,23 +151,16 @@ impl Storage for S3Storage {
         Ok(found)
     }
 
+    async fn list_after(&self, folder: &Location, after: &str) -> Result<Vec<ObjectInfo>, StorageError> {
+        let mut found: Vec<ObjectInfo> = self.pages_after(folder, after).try_concat().await?;
+        // Some servers pass over what they do not know.
+        found.retain(|object| object.location.as_str() > after);
+        found.sort_by(|one, other| one.location.cmp(&other.location));
+        Ok(found)
+    }
+
     fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
-        let begin = async move {
-            let place = Place::parse(folder.as_str())?;
-            let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
-            let pages = request.into_paginator().send();
-            Ok::<_, StorageError>(stream::try_unfold(pages, move |mut pages| async move {
-                let Some(page) = pages.next().await else { return Ok(None) };
-                let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
-                let info = |object: &Object| ObjectInfo {
-                    location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
-                    size: unsigned(object.size()),
-                    etag: object.e_tag().unwrap_or_default().to_owned(),
-                };
-                Ok(Some((page.contents().iter().map(info).collect(), pages)))
-            }))
-        };
-        stream::once(begin).try_flatten().boxed()
+        self.pages_after(folder, "")
     }
 
     async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
@@ -209,24 +221,14 @@ impl Storage for S3Storage {
         abort(&self.aws.s3().await, place, upload_id).await
     }
 
-    async fn sweep(
-        &self,
-        folder: &Location,
-        job: &str,
-        age_ms: i64,
-        keep: &BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
+    async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
         let place = Place::parse(folder.as_str())?;
         let client = self.aws.s3().await;
-        let before_ms = now_ms() - age_ms;
         let mut swept = 0;
         for upload in uploads(&client, place).await? {
             let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else { continue };
             let location = format!("s3://{}/{key}", place.bucket);
-            let name = key.rsplit('/').next().unwrap_or_default();
-            let began_ms = upload.initiated().and_then(|time| time.to_millis().ok());
-            let old = began_ms.is_some_and(|began_ms| began_ms <= before_ms);
-            if old && key.starts_with(place.key) && made_for_job(name, job) && !keep.contains(&location) {
+            if key.starts_with(place.key) && orphans.include(&location) {
                 abort(&client, Place { location: &location, bucket: place.bucket, key }, upload_id).await?;
                 swept += 1;
             }

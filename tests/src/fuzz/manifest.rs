@@ -41,6 +41,8 @@ fn load(manifest: Manifest) {
             unpublished,
             published,
             replays: Default::default(),
+            lookups: Default::default(),
+            repairs: vec![],
         },
     );
     for now in [1, 2_000, 4_000] {

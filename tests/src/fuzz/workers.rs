@@ -293,7 +293,7 @@ impl<'a> World<'a> {
                 Event::HeadMoved { job, epoch: head.epoch }
             }
             Effect::Publish { manifest } => Event::EpochPublished { job: manifest.job.clone(), epoch: manifest.epoch },
-            Effect::RecordPublished { job, epoch } => {
+            Effect::RecordPublished { job, epoch, .. } => {
                 self.oracle.published = epoch;
                 Event::PublishedRecorded { job, epoch }
             }
@@ -321,6 +321,8 @@ impl<'a> World<'a> {
             unpublished,
             published,
             replays: Default::default(),
+            lookups: Default::default(),
+            repairs: vec![],
         });
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_engine::storage::{MemoryStorage, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 use tokio::time::sleep;
 
 /// Objects that committed manifests name.
@@ -99,14 +100,8 @@ impl Storage for FaultyStorage {
         self.call("abandon", &object.location, self.inner.abandon(object)).await
     }
 
-    async fn sweep(
-        &self,
-        folder: &Location,
-        job: &str,
-        age_ms: i64,
-        keep: &BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
-        self.call("sweep", folder.as_str(), self.inner.sweep(folder, job, age_ms, keep)).await
+    async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
+        self.call("sweep", folder.as_str(), self.inner.sweep(folder, orphans)).await
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use streamctl_controller::core::Replays;
 use streamctl_controller::store::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Store, StoreError, StoredJob, Wanted,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Repair, Store, StoreError, StoredJob, Wanted,
     WriteOutcome,
 };
 use streamctl_engine::storage::{MemoryStorage, Storage};
@@ -202,6 +202,14 @@ impl Store for FaultyStore {
             Ok(outcome)
         };
         self.call("set replays", work).await
+    }
+
+    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
+        self.call("set repairs", self.inner.set_repairs(term, job, repairs)).await
+    }
+
+    async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
+        self.call("raise terms", self.inner.raise_terms(term, above)).await
     }
 
     async fn commit(

@@ -19,7 +19,7 @@ use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_controller::core::{CoreSettings, OrphanAge};
+use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{Node, Parts};
 use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoredJob, Wanted};
 use streamctl_engine::aws::{Aws, AwsSettings};
@@ -51,8 +51,8 @@ const WIDE_PARTS: i64 = 4;
 const WIDE_RESHARDS: usize = 20;
 /// In which another controller leads, and has adopted what runs.
 const NEXT_LEADER_MS: i64 = 10_000;
-/// Age at which what nobody needs is thrown away.
-const ORPHAN_AGE_MS: i64 = 600_000;
+/// How far all clocks are put forward in the end: nothing depends on it.
+const CLOCKS_FORWARD_MS: i64 = 1_200_000;
 /// After a process ended by itself, until it is started again.
 const RESTART_MS: i64 = 1_000;
 /// How long a lease outlives its last renewal.
@@ -135,11 +135,7 @@ impl World {
     }
 
     fn of(weather: Arc<Weather>, setting: Setting, jobs: Vec<SimJob>, (controllers, workers): (usize, usize)) -> Self {
-        let wall = {
-            let weather = Arc::clone(&weather);
-            move || weather.wall_ms()
-        };
-        let objects = MemoryStorage::default().with_clock(Arc::new(wall));
+        let objects = MemoryStorage::default();
         let names = (0..controllers).map(|n| format!("c{n}")).chain((0..workers).map(|n| format!("w{n}")));
         let places = names.map(|name| (name, Place { starts_at_ms: Some(0), ..Place::default() })).collect();
         let mut world = Self {
@@ -277,9 +273,8 @@ impl World {
         self.calm.store(true, Ordering::Relaxed);
         self.pass(CALM_MS);
         self.calm.store(false, Ordering::Relaxed);
-        // Until everything that nobody needs is older than its age: a leader's time does not follow its machine's clock,
-        // that of the next one begins there.
-        self.weather.put_clocks_forward(ORPHAN_AGE_MS * 2);
+        // What nobody needs is swept by the next leader, whatever the clocks say.
+        self.weather.put_clocks_forward(CLOCKS_FORWARD_MS);
         self.end_term(self.weather.now_ms());
         self.pass(NEXT_LEADER_MS);
         self.pass(SETTLE_MS);
@@ -468,12 +463,7 @@ impl World {
             store: Arc::new(store),
             world: resolve::World { aws: Aws::new(AwsSettings::default()), storages: self.storages(name) },
             lister: self.streams_at(name),
-            core: CoreSettings {
-                orphan_age: OrphanAge::OlderThanMs(ORPHAN_AGE_MS),
-                avoid_ms: AVOID_MS,
-                listing_interval_ms: 4_000,
-                ..CoreSettings::default()
-            },
+            core: CoreSettings { avoid_ms: AVOID_MS, listing_interval_ms: 4_000, ..CoreSettings::default() },
             clock: self.clock(skew_ms),
             witness: Some(Arc::new(Watcher { place, weather, calm })),
             metrics: Default::default(),

@@ -25,6 +25,7 @@ fn unknown<T>() -> Result<T, Status> {
 impl Jobs for Controller {
     type WatchJobStream = BoxStream<'static, Result<v1::JobStatus, Status>>;
     type VerifyStream = BoxStream<'static, Result<v1::VerifyEvent, Status>>;
+    type RepairJobStream = BoxStream<'static, Result<v1::RepairEvent, Status>>;
 
     async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
         if request.into_inner().epoch == 1 {
@@ -52,6 +53,9 @@ impl Jobs for Controller {
         unknown()
     }
     async fn delete_job(&self, _: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        unknown()
+    }
+    async fn repair_job(&self, _: Request<v1::RepairJobRequest>) -> Result<Response<Self::RepairJobStream>, Status> {
         unknown()
     }
     async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {

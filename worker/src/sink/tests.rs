@@ -14,6 +14,7 @@ use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use streamctl_proto::Term;
 use streamctl_proto::report::Staging;
 use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
+use streamctl_proto::staged_name::Orphans;
 
 /// What was staged, by location; only what a sink calls is there.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +102,7 @@ impl Storage for FakeStorage {
         self.state.lock().unwrap().staged.remove(&object.location);
         Ok(())
     }
-    async fn sweep(&self, folder: &Location, _: &str, _: i64, _: &BTreeSet<String>) -> Result<usize, StorageError> {
+    async fn sweep(&self, folder: &Location, _: &Orphans) -> Result<usize, StorageError> {
         Err(unavailable(folder.as_str()))
     }
 }

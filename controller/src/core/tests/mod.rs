@@ -159,6 +159,8 @@ impl Story {
             unpublished,
             published,
             replays: self.job().replays.stored.clone(),
+            lookups: self.manifests.last().map(|head| head.lookups.clone()).unwrap_or_default(),
+            repairs: self.job().repairs.clone(),
         });
         next
     }

@@ -144,6 +144,8 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
         unpublished: vec![],
         published: Epoch(2),
         replays: replays.clone(),
+        lookups: BTreeMap::new(),
+        repairs: vec![],
     });
     let runs = |effect: &Effect| matches!(effect, Effect::RecordWanted { wanted: Wanted::Running, .. });
     assert!(said.iter().any(runs), "{said:?}");

@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::core::deletion::NoDeletion;
+use crate::core::unreadable::HeadRepair;
 use crate::core::versions::NoTakeOver;
-use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
+use crate::store::{Repair, Repaired};
+use streamctl_proto::ManifestRef;
+use streamctl_proto::report::{ObjectKind, StagedObject, Staging, object_name};
+use streamctl_proto::staged_name::Orphans;
 
 const FROM_THE_START: i64 = i64::MIN;
 
@@ -832,21 +836,111 @@ fn a_worker_keeps_the_reports_of_a_released_task_when_it_dials_again() {
     assert!(cancelled(&said, task), "a report that was not taken in time is refused");
 }
 
+fn unreadable(job: &ResolvedJob) -> Event {
+    let (error, hint) = ("manifest is gone".to_owned(), "restore it".to_owned());
+    Event::JobUnreadable { job: Box::new(job.clone()), error, hint, repairs: vec![] }
+}
+
+fn loaded(job: &ResolvedJob, wanted: Wanted) -> Event {
+    Event::JobLoaded {
+        job: Box::new(job.clone()),
+        wanted,
+        head: None,
+        unpublished: vec![],
+        published: Epoch(0),
+        replays: Default::default(),
+        lookups: BTreeMap::new(),
+        repairs: vec![],
+    }
+}
+
+fn reads_job(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::ReadJob { .. }))
+}
+
 #[test]
 fn a_job_whose_head_cannot_be_read_stands_still_and_the_others_go_on() {
     let mut story = Story::running(bounded(), "a", "w1");
     let mut broken = bounded();
     broken.spec.name = "zz-broken".parse().unwrap();
     let name = broken.spec.name.clone();
-    let (error, hint) = ("manifest is gone".to_owned(), "restore it".to_owned());
-    story.tell(Event::JobUnreadable { job: Box::new(broken), error, hint });
-    assert_eq!(story.tell(Event::ResumeRequested { job: name.clone() }), []);
+    story.tell(unreadable(&broken));
     assert!(matches!(story.core.jobs[&name].wanted, Wanted::Failed { .. }));
     story.asks("a", 0);
     story.reports(0, "a 0..5");
     story.is_past("a", 1);
     story.store_works();
     assert_eq!(story.committed(), [0]);
+}
+
+#[test]
+fn a_job_that_could_not_be_read_is_read_again_when_it_is_resumed_and_every_minute() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let task = story.task("a");
+    let mut broken = bounded();
+    broken.spec.name = "zz-broken".parse().unwrap();
+    let name = broken.spec.name.clone();
+    story.tell(unreadable(&broken));
+    assert!(!reads_job(&story.after(1_000)), "not at once");
+    assert!(reads_job(&story.tell(Event::ResumeRequested { job: name.clone() })), "but when it is asked to go on");
+    assert!(!reads_job(&story.tell(Event::ResumeRequested { job: name.clone() })), "once at a time");
+    story.tell(unreadable(&broken));
+    assert_eq!(story.core.jobs[&name].unreadable.as_ref().map(|known| known.reads), Some(2));
+    assert!(reads_job(&story.after(61_000)));
+    story.tell(loaded(&broken, Wanted::Running));
+    let job = &story.core.jobs[&name];
+    assert!(job.runs() && job.unreadable.is_none());
+    assert_eq!(story.task("a"), task, "the others did not notice");
+    story.tell(unreadable(&broken));
+    assert!(story.core.jobs[&name].runs(), "what was read late changes nothing");
+}
+
+#[test]
+fn a_head_that_an_older_store_lost_is_moved_once_and_the_job_goes_on_from_there() {
+    let mut story = Story::empty(2);
+    let job = bounded();
+    story.tell(unreadable(&job));
+    let head = ManifestRef { epoch: Epoch(7), name: "sales/epochs/7".into(), digest: "d".into() };
+    let to = HeadRepair { previous: None, head, published: Epoch(7), at_ms: 5, by: "ann".into() };
+    let ask = || Event::HeadRepairRequested { job: job.spec.name.clone(), to: Box::new(to.clone()) };
+    let effects = story.tell(ask());
+    let [Effect::RepairHead { repairs, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let moved = Repaired::HeadMoved { from: Epoch(0), to: Epoch(7) };
+    assert_eq!(repairs, &[Repair { at_ms: 5, by: "ann".into(), what: moved }]);
+    assert_eq!(story.tell(ask()), [], "one at a time");
+    story.tell(loaded(&job, Wanted::Running));
+    assert!(story.job().runs());
+    assert_eq!(story.tell(ask()), [], "it needs none any more");
+}
+
+#[test]
+fn a_new_leader_opens_windows_with_the_lookups_of_the_head_though_their_files_are_broken() {
+    let mut story = Story::running(with_lookup(bounded()), "a", "w1");
+    story.sees_lookup("v1");
+    story.asks("a", 0);
+    let lookups = BTreeMap::from([("country".to_owned(), LookupVersion::new("v1"))]);
+    let (worker, task) = story.owner("a");
+    let report = Report { lookups: lookups.clone(), ..report(task, w(0), "a 0..5") };
+    story.tell(Event::Reported { worker, report: Box::new(report) });
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(story.committed(), [0]);
+
+    let mut next = story.next_leader(2);
+    let broken = Event::LookupFailed {
+        job: next.name(),
+        job_version: JobVersion::FIRST,
+        lookup: "country".into(),
+        problem: "it is no CSV".into(),
+    };
+    next.tell(broken);
+    next.joins("w1", vec![]);
+    next.after(2_000);
+    next.lists("a");
+    let opened = next.asks("a", 1);
+    let with = |effect: &Effect| matches!(effect, Effect::OpenWindow { lookups: with, .. } if *with == lookups);
+    assert!(opened.iter().any(with), "{opened:?}");
+    assert!(next.job().lookups["country"].problem.is_some(), "and its status says so");
 }
 
 #[test]
@@ -987,36 +1081,91 @@ fn line_02_a_child_begins_at_its_own_beginning_whatever_the_start_of_the_job() {
     assert_eq!(story.shard("c").reached, Position::Start, "it came after the job");
 }
 
+/// What the next look for orphans takes, of a job that runs.
+fn orphans(story: &mut Story) -> Orphans {
+    story.now += 24 * 3_600_000;
+    let effects = story.core.step(story.now, Event::Ticked);
+    let swept = effects.into_iter().find_map(|effect| match effect {
+        Effect::Sweep { orphans, .. } => Some(*orphans),
+        _ => None,
+    });
+    swept.expect("orphans are looked for")
+}
+
+/// Where a task stages its first object of the n-th window.
+fn staged_at(task: TaskId, n: i64) -> String {
+    format!("/out/{}", object_name(w(n), &"sales".parse().unwrap(), task, 0, "json"))
+}
+
+fn staged(task: TaskId, n: i64) -> StagedObject {
+    let location = staged_at(task, n);
+    let staging = Staging::File { staged_path: format!("{location}.staged") };
+    StagedObject { kind: ObjectKind::Data, location, size: 1, crc32c: 1, rows: 1, staging }
+}
+
 #[test]
-fn a_sweep_spares_what_a_report_and_an_unpublished_epoch_hold() {
-    let staged = |name: &str| StagedObject {
-        kind: ObjectKind::Data,
-        location: format!("/out/{name}"),
-        size: 1,
-        crc32c: 1,
-        rows: 1,
-        staging: Staging::File { staged_path: format!("/out/.{name}.1.staged") },
-    };
+fn a_sweep_spares_open_windows_and_unpublished_epochs_whatever_the_time() {
     let mut story = Story::running(bounded(), "a", "w1");
-    for (window, name) in [(0, "committed"), (1, "reported")] {
+    let (worker, task) = story.owner("a");
+    let dead = TaskId { term: Term(0), counter: 7 };
+    for window in [0, 1] {
         story.asks("a", window);
-        let (worker, task) = story.owner("a");
         let from = u64::try_from(window).unwrap();
         let mut report = report(task, w(window), &format!("a {from}..{}", from + 1));
-        report.objects = vec![staged(name)];
-        story.tell(Event::Reported { worker, report: Box::new(report) });
+        report.objects = vec![staged(task, window)];
+        story.tell(Event::Reported { worker: worker.clone(), report: Box::new(report) });
         story.is_past("a", window + 1);
         if window == 0 {
             story.store_commits();
         }
     }
-    story.now += 24 * 3_600_000;
-    let effects = story.core.step(story.now, Event::Ticked);
-    let kept = effects.iter().find_map(|effect| match effect {
-        Effect::Sweep { keep, .. } => Some(keep.iter().map(String::as_str).collect::<Vec<_>>()),
+    let orphans = orphans(&mut story);
+    assert!(!orphans.include(&staged_at(task, 0)), "it is committed and not published");
+    assert!(!orphans.include(&staged_at(task, 1)), "it is reported");
+    assert!(!orphans.include(&staged_at(task, 2)), "it is being written");
+    assert!(orphans.include(&staged_at(dead, 0)), "its window is closed without it");
+    assert!(!orphans.include(&staged_at(dead, 1)), "its window is open");
+}
+
+/// Its worker is cut off, the leader gives its shard to another and then dies: the next leader takes the task back, with
+/// everything that it has staged meanwhile.
+#[test]
+fn what_a_task_of_a_partitioned_worker_staged_is_there_when_a_later_leader_adopts_it() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let (cut_off, task) = story.owner("a");
+    story.asks("a", 0);
+    story.breaks(cut_off.as_str());
+    story.after(3_100);
+    assert_ne!(story.owner("a").0, cut_off, "its task is given up");
+    let orphans_then = orphans(&mut story);
+    assert!(!orphans_then.include(&staged_at(task, 0)), "the task may still be adopted");
+
+    let mut next = story.next_leader(2);
+    next.lists("a");
+    let mut running = runs(task, "a 0..0");
+    running.reports = vec![report(task, w(0), "a 0..5")];
+    running.reports[0].objects = vec![staged(task, 0)];
+    running.watermark_ms = WINDOW_MS;
+    next.joins(cut_off.as_str(), vec![running]);
+    next.after(2_000);
+    assert_eq!(next.owner("a"), (cut_off, task), "it is adopted");
+    next.store_works();
+    assert_eq!(next.committed(), [0]);
+}
+
+#[test]
+fn where_tasks_die_with_their_leader_those_of_earlier_terms_are_swept_before_the_first_task_is_given_out() {
+    let mut story = Story::empty(3);
+    let settings = CoreSettings { adoption_ms: 0, earlier_terms_are_dead: true, ..CoreSettings::default() };
+    story.core = Core::new(Term(3), BEGIN_MS, settings);
+    let effects = story.core.step(BEGIN_MS, Event::JobCreated { job: Box::new(bounded()) });
+    let swept = effects.iter().find_map(|effect| match effect {
+        Effect::Sweep { orphans, .. } => Some(orphans.clone()),
         _ => None,
     });
-    assert_eq!(kept, Some(vec!["/out/committed", "/out/reported"]));
+    let orphans = swept.expect("orphans are looked for at once");
+    assert!(orphans.include(&staged_at(TaskId { term: Term(2), counter: 9 }, 5)));
+    assert!(!orphans.include(&staged_at(TaskId { term: Term(3), counter: 1 }, 0)), "the first of this term");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! Rule: a renewal proves leadership from when it was sent, never from when its answer came.
 
 use super::members::{Failure, Members};
-use super::revision_of;
 use crate::store::Leadership;
 use crate::store::leadership::Keeper;
 use etcd_client::Error;
@@ -40,8 +39,8 @@ enum Renewal {
 }
 
 impl Lease {
-    /// Leads from the moment the lease was asked for, and keeps leading in the background.
-    pub(super) fn lead(self, term: Term, asked: Instant) -> Leadership {
+    /// Leads from the moment the lease was asked for, and keeps leading in the background. `revision` made the leader key.
+    pub(super) fn lead(self, term: Term, revision: i64, asked: Instant) -> Leadership {
         let (resign, resigned) = oneshot::channel::<oneshot::Sender<()>>();
         let release = Box::new(move || -> BoxFuture<'static, ()> {
             Box::pin(async move {
@@ -52,7 +51,7 @@ impl Lease {
             })
         });
         let (leadership, keeper) = Leadership::until(term, asked + self.trust(), release);
-        tokio::spawn(self.keep(term, keeper, resigned));
+        tokio::spawn(self.keep(term, revision, keeper, resigned));
         leadership
     }
 
@@ -61,7 +60,7 @@ impl Lease {
         self.ttl.saturating_sub(LEASE_MARGIN)
     }
 
-    async fn keep(self, term: Term, keeper: Keeper, resigned: oneshot::Receiver<oneshot::Sender<()>>) {
+    async fn keep(self, term: Term, revision: i64, keeper: Keeper, resigned: oneshot::Receiver<oneshot::Sender<()>>) {
         tokio::select! {
             biased;
             done = resigned => {
@@ -76,7 +75,7 @@ impl Lease {
                 tracing::warn!(%term, "etcd did not renew the lease in time, so this process no longer leads");
                 self.revoke().await;
             }
-            () = self.renew_until_gone(term, &keeper) => {
+            () = self.renew_until_gone(term, revision, &keeper) => {
                 tracing::warn!(%term, "the leader key is gone, so this process no longer leads");
                 keeper.lose();
                 self.revoke().await;
@@ -84,13 +83,13 @@ impl Lease {
         }
     }
 
-    async fn renew_until_gone(&self, term: Term, keeper: &Keeper) {
+    async fn renew_until_gone(&self, term: Term, revision: i64, keeper: &Keeper) {
         let mut ticks = interval(self.ttl / RENEWALS_PER_TTL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let sent = Instant::now();
-            match self.renew(term).await {
+            match self.renew(revision).await {
                 Renewal::Done => drop(keeper.extend(sent + self.trust())),
                 Renewal::Failed(reason) => tracing::debug!(%term, reason, "the lease was not renewed this time"),
                 Renewal::Gone => return,
@@ -99,7 +98,7 @@ impl Lease {
     }
 
     /// Renews over a stream of its own, so that the next renewal can go to another member.
-    async fn renew(&self, term: Term) -> Renewal {
+    async fn renew(&self, revision: i64) -> Renewal {
         let (id, key) = (self.id, self.key.clone());
         let renewal = self.members.ask(self.ttl / RENEWALS_PER_TTL, |client| async move {
             client.lease_client().keep_alive(id).await?;
@@ -107,7 +106,7 @@ impl Lease {
         });
         match renewal.await {
             Ok(answer) => {
-                let mine = answer.kvs().iter().any(|cell| cell.create_revision() == revision_of(term));
+                let mine = answer.kvs().iter().any(|cell| cell.create_revision() == revision);
                 if mine { Renewal::Done } else { Renewal::Gone }
             }
             Err(Failure::Etcd(Error::LeaseKeepAliveError(_))) => Renewal::Gone,

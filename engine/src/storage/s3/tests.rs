@@ -4,6 +4,7 @@ use super::*;
 use crate::aws::AwsSettings;
 use crate::storage::contract;
 use streamctl_proto::report::ObjectKind;
+use streamctl_proto::{TaskId, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -252,7 +253,15 @@ async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
     let pages = [page(1, "<IsTruncated>true</IsTruncated>"), page(2, "<IsTruncated>false</IsTruncated>")];
     let gone = error(404, "NoSuchUpload");
     let (storage, server) = scripted(pages.into_iter().chain([aborted(), gone]).collect()).await;
-    let swept = storage.sweep(&Location::folder("s3://bucket/out"), "sales", 0, &BTreeSet::new()).await.unwrap();
+    let orphans = Orphans {
+        job: "sales".parse().unwrap(),
+        windows_before_ms: i64::MAX,
+        tasks_before: TaskId { term: Term(9), counter: 1 },
+        terms_before: None,
+        keep: Default::default(),
+        live: Default::default(),
+    };
+    let swept = storage.sweep(&Location::folder("s3://bucket/out"), &orphans).await.unwrap();
     assert_eq!(swept, 2);
     assert_eq!(server.await.unwrap(), ["get", "get", "delete", "delete"]);
 }

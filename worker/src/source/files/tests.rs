@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use streamctl_proto::StagedObject;
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::Orphans;
 
 const FILE: &str = "/in/a.json";
 
@@ -50,13 +51,7 @@ impl Storage for Files {
     async fn abandon(&self, _: &StagedObject) -> Result<(), StorageError> {
         unreachable!("a reader does not write")
     }
-    async fn sweep(
-        &self,
-        _: &Location,
-        _: &str,
-        _: i64,
-        _: &std::collections::BTreeSet<String>,
-    ) -> Result<usize, StorageError> {
+    async fn sweep(&self, _: &Location, _: &Orphans) -> Result<usize, StorageError> {
         unreachable!("a reader does not write")
     }
 }

@@ -309,6 +309,8 @@ impl World {
             unpublished,
             published: self.store.published,
             replays: self.store.replays.clone(),
+            lookups: BTreeMap::new(),
+            repairs: vec![],
         });
     }
 

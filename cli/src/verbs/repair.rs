@@ -1,0 +1,155 @@
+//! `streamctl repair`: lets a job go on that cannot by itself.
+//!
+//! Owns: what is shown of a repair. Does not own: which repair a job needs, and whether there is one (the controller).
+//! Rule: it is done only when the summary came.
+
+use super::run::job;
+use crate::client::{Controller, jobs};
+use crate::error::CliError;
+use crate::local::LocalJob;
+use crate::output::Output;
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use streamctl_proto::v1::repair_event::Event;
+use streamctl_proto::v1::repair_summary::Kind;
+use streamctl_proto::v1::{RepairEvent, RepairJobRequest, RepairSummary};
+use streamctl_proto::{JobSpec, count};
+use tonic::Streaming;
+
+/// Of `repair`.
+#[derive(Args, Debug)]
+pub struct RepairArgs {
+    /// The job
+    #[arg(required_unless_present = "local", conflicts_with = "local")]
+    pub job: Option<String>,
+    /// Repair the job of this job file, as `streamctl run` left it: without a cluster, and without running it
+    #[arg(long, value_name = "FILE")]
+    pub local: Option<PathBuf>,
+    /// The state folder of that run; beside the job file when left out
+    #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
+    pub state: Option<PathBuf>,
+}
+
+/// Repairs a job of a cluster.
+pub async fn run(args: &RepairArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+    let request = request(args, args.job.clone().unwrap_or_default());
+    let ask = |channel| {
+        let request = request.clone();
+        async move { jobs(channel).repair_job(request).await }
+    };
+    let mut events = out.during("asking what it needs", controller.ask(ask)).await?;
+    let progress = out.progress("repairing");
+    let summary = summary_of(&mut events, |doing| progress.say(doing)).await;
+    drop(progress);
+    show(&summary?, out)
+}
+
+/// Repairs a job that ran in a process like this one.
+pub async fn run_local(
+    args: &RepairArgs,
+    repair: impl AsyncFnOnce(LocalJob, RepairJobRequest) -> Result<RepairSummary, CliError>,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let file = args.local.clone().unwrap_or_default();
+    let local = job(&file, args.state.as_deref())?;
+    let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
+    let spec = spec.map_err(|problems| super::job_file_error(&file, &problems))?;
+    let repairs = repair(local, request(args, spec.name.to_string()));
+    let summary = out.during("repairing", repairs).await?;
+    show(&summary, out)
+}
+
+fn request(_args: &RepairArgs, job: String) -> RepairJobRequest {
+    RepairJobRequest { job, skip: false }
+}
+
+/// Waits for the end of a repair.
+///
+/// # Errors
+/// Why there was none; or it broke off.
+pub async fn summary_of(
+    events: &mut Streaming<RepairEvent>,
+    mut say: impl FnMut(String),
+) -> Result<RepairSummary, CliError> {
+    while let Some(RepairEvent { event }) = events.message().await? {
+        match event {
+            Some(Event::Progress(now)) => say(now.doing),
+            Some(Event::Summary(summary)) => return Ok(summary),
+            None => {}
+        }
+    }
+    Err(CliError::Unreachable("the repair broke off: ask again, what was done stays done".to_owned()))
+}
+
+fn show(summary: &RepairSummary, out: &mut Output) -> Result<(), CliError> {
+    out.either(|| as_text(summary), || as_json(summary))?;
+    out.note(next(summary));
+    Ok(())
+}
+
+fn as_text(summary: &RepairSummary) -> String {
+    let RepairSummary { job, from_epoch, epoch, recorded_in, objects_lost, objects, rows_lost, .. } = summary;
+    match summary.kind() {
+        Kind::HeadMoved | Kind::Unspecified => {
+            format!("job {job}: the head was moved from epoch {from_epoch} to {epoch}, which was committed last")
+        }
+        Kind::Recomputed => format!(
+            "job {job}: {} of epoch {epoch} ({}) were computed again into {}; epoch {recorded_in} says so",
+            count(*objects_lost, "lost object"),
+            count(*rows_lost, "row"),
+            count(*objects, "object")
+        ),
+        Kind::Skipped => format!(
+            "job {job}: {} of epoch {epoch} ({}) were given up; epoch {recorded_in} says so",
+            count(*objects_lost, "lost object"),
+            count(*rows_lost, "row")
+        ),
+    }
+}
+
+fn next(summary: &RepairSummary) -> &'static str {
+    match summary.kind() {
+        Kind::HeadMoved | Kind::Unspecified => {
+            "it goes on from there, unless it was stopped; `streamctl verify` says whether every record is there once"
+        }
+        Kind::Recomputed | Kind::Skipped => {
+            "what was committed after it is published now; submit the job again to let it go on, and `streamctl verify` it"
+        }
+    }
+}
+
+fn kind(summary: &RepairSummary) -> String {
+    summary.kind().as_str_name().trim_start_matches("KIND_").to_lowercase()
+}
+
+fn as_json(summary: &RepairSummary) -> Value {
+    json!({
+        "job": summary.job, "kind": kind(summary), "from_epoch": summary.from_epoch, "epoch": summary.epoch,
+        "recorded_in": summary.recorded_in, "objects_lost": summary.objects_lost, "objects": summary.objects,
+        "rows_lost": summary.rows_lost,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::{FakeJobs, serve};
+    use crate::output::Format;
+    use crate::output::tests::{captured, documented};
+
+    #[tokio::test]
+    async fn a_repair_says_what_it_did_and_one_of_no_job_fails() {
+        let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
+        let args = |job: &str| RepairArgs { job: Some(job.into()), local: None, state: None };
+        let (mut out, data, notes) = captured(Format::Table);
+        run(&args("sales"), &controller, &mut out).await.unwrap();
+        assert!(data.text().contains("from epoch 6 to 14"), "{}", data.text());
+        assert!(notes.text().contains("streamctl verify"), "{}", notes.text());
+        let (mut out, data, _) = captured(Format::Json);
+        run(&args("sales"), &controller, &mut out).await.unwrap();
+        documented("repair", &serde_json::from_str(&data.text()).unwrap());
+        let (mut out, _, _) = captured(Format::Table);
+        assert_eq!(run(&args("other"), &controller, &mut out).await.unwrap_err().exit_code(), 3);
+    }
+}

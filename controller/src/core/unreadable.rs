@@ -1,0 +1,95 @@
+//! A job whose place is not known: it stands still, is read again now and then, and may be repaired.
+//!
+//! Owns: when it is read again, what is held against it meanwhile. Does not own: reading ([`crate::load`]), the judgement
+//! whether a store is older than its checkpoint location ([`crate::restored`]).
+//! Rule: it goes on only after it was read as a whole, as under a new leader; other jobs do not notice.
+
+use super::event::Wanted;
+use super::job::Job;
+use super::{Core, Effect};
+use crate::store::{Repair, Repaired, remembered};
+use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob};
+
+/// Between two attempts to read a job that cannot be read.
+const READ_AGAIN_MS: i64 = 60_000;
+
+/// What is known of a job that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Attempts so far, of this leader.
+    pub reads: u64,
+    /// It is being read.
+    reading: bool,
+    read_again_at_ms: i64,
+}
+
+/// A head that is to be moved along what was committed after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadRepair {
+    /// Must be the head now.
+    pub previous: Option<ManifestRef>,
+    /// Becomes the head.
+    pub head: ManifestRef,
+    /// The last published epoch, as far as anything shows.
+    pub published: Epoch,
+    /// When it was asked for.
+    pub at_ms: i64,
+    /// By whom.
+    pub by: String,
+}
+
+impl HeadRepair {
+    fn as_remembered(&self) -> Repair {
+        let from = self.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+        let what = Repaired::HeadMoved { from, to: self.head.epoch };
+        Repair { at_ms: self.at_ms, by: self.by.clone(), what }
+    }
+}
+
+impl Core {
+    /// It could not be read, for the first time or again. One that is being deleted stays so.
+    pub(super) fn note_unreadable(
+        &mut self,
+        now: i64,
+        job: ResolvedJob,
+        (error, hint): (String, String),
+        repairs: Vec<Repair>,
+    ) {
+        let known = self.jobs.get(&job.spec.name);
+        if known.is_some_and(|known| known.wanted == Wanted::Deleted || known.unreadable.is_none()) {
+            return;
+        }
+        let reads = known.and_then(|known| known.unreadable.as_ref()).map_or(0, |known| known.reads);
+        let mut broken = Job::new(job);
+        broken.wanted = Wanted::Failed { error, hint };
+        broken.repairs = repairs;
+        broken.unreadable =
+            Some(Unreadable { reads: reads + 1, reading: false, read_again_at_ms: now.saturating_add(READ_AGAIN_MS) });
+        self.jobs.insert(broken.name().clone(), broken);
+    }
+
+    /// Somebody wants it to go on: it is read again at once.
+    pub(super) fn read_soon(&mut self, now: i64, name: &JobName) {
+        if let Some(unreadable) = self.jobs.get_mut(name).and_then(|job| job.unreadable.as_mut()) {
+            unreadable.read_again_at_ms = now;
+        }
+    }
+
+    pub(super) fn read_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name).filter(|job| job.wanted != Wanted::Deleted) else { return };
+        let Some(unreadable) = job.unreadable.as_mut() else { return };
+        if !unreadable.reading && now >= unreadable.read_again_at_ms {
+            unreadable.reading = true;
+            out.push(Effect::ReadJob { job: name.clone() });
+        }
+    }
+
+    /// A user wants its head moved: only where it cannot be read, and while nothing else is being done about that.
+    pub(super) fn repair_head(&mut self, name: &JobName, to: Box<HeadRepair>, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name).filter(|job| job.wanted != Wanted::Deleted) else { return };
+        let Some(unreadable) = job.unreadable.as_mut().filter(|unreadable| !unreadable.reading) else { return };
+        unreadable.reading = true;
+        let repairs = remembered(&job.repairs, to.as_remembered());
+        out.push(Effect::RepairHead { job: name.clone(), to, repairs });
+    }
+}

@@ -1,0 +1,266 @@
+//! What a leader reads of its jobs before it leads them, and of one that it could not read, again.
+//!
+//! Owns: reading heads and what lies beyond them, what a job that cannot be read is told. Does not own: the judgement whether
+//! a store is older than the checkpoint location ([`crate::restored`]), when to read again (core).
+//! Rule: one job's data stops that job only. What may pass is read again by whoever asked.
+
+use crate::core::Event;
+use crate::publish::{CheckpointError, Checkpoints};
+use crate::restored::{Last, Standing, epoch_of, judge, last_of, published_before};
+use crate::store::{Store, StoredJob};
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use std::collections::BTreeMap;
+use streamctl_engine::storage::{StorageError, Storages};
+use streamctl_proto::{Epoch, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, Term, describe};
+
+/// Jobs that are read at the same time.
+pub const JOBS_READ_AT_ONCE_MAX: usize = 16;
+
+/// What was read of one job.
+#[derive(Debug)]
+pub struct Read {
+    /// `JobLoaded`, or `JobUnreadable`.
+    pub event: Event,
+    /// The highest term that was seen in its manifests.
+    pub highest_term: Term,
+}
+
+/// What was read of all jobs.
+#[derive(Debug)]
+pub struct Loaded {
+    /// One per job.
+    pub events: Vec<Event>,
+    /// The highest term that was seen. A leader's own is higher, unless its store was restored from a copy and counts
+    /// terms again.
+    pub highest_term: Term,
+}
+
+/// Why a job cannot be led.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// What its head names cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The store was restored from a copy.
+    #[error(
+        "the store is older than the checkpoint location: its head is epoch {head}, and epochs up to {up_to} are there"
+    )]
+    Older {
+        /// Of the store's head.
+        head: Epoch,
+        /// The highest epoch that has a manifest.
+        up_to: Epoch,
+    },
+    /// The store was restored from a copy, and the job went on from there.
+    #[error(
+        "the checkpoint location holds epochs up to {up_to} that do not continue the store's head, which is epoch {head}"
+    )]
+    Foreign {
+        /// Of the store's head.
+        head: Epoch,
+        /// The highest epoch that has a manifest.
+        up_to: Epoch,
+    },
+}
+
+impl Unreadable {
+    /// What to do.
+    pub fn hint(&self, job: &ResolvedJob) -> String {
+        let (name, checkpoint) = (&job.spec.name, &job.spec.checkpoint);
+        match self {
+            Self::Checkpoint(CheckpointError::Storage(StorageError::Refused { hint, .. })) => {
+                format!("{hint}; the job is read again every minute, and when it is submitted again")
+            }
+            Self::Checkpoint(_) => {
+                "restore the checkpoint location; the job is read again every minute, and when it is \
+                                    submitted again"
+                    .to_owned()
+            }
+            Self::Older { .. } => format!(
+                "`streamctl repair {name}` (after `streamctl run`: `streamctl repair --local FILE`) moves the head along the \
+                 epochs that were committed, so that nothing is read twice; or bring the later store back"
+            ),
+            Self::Foreign { .. } => format!(
+                "bring the store back that made those epochs; or, to go on from the store's head, move their manifests out \
+                 of {checkpoint}{name}/epochs/ and what they published out of the sink, then submit the job again"
+            ),
+        }
+    }
+}
+
+/// All jobs of the store.
+///
+/// # Errors
+/// What may pass: the store, or a checkpoint location, does not answer.
+pub async fn load(store: &dyn Store, storages: &Storages) -> Result<Loaded, String> {
+    let stored = store.load().await.map_err(|error| describe(&error))?;
+    let reads = stored.into_iter().map(|stored| read(storages, stored).boxed());
+    let read: Vec<Read> = stream::iter(reads)
+        .buffered(JOBS_READ_AT_ONCE_MAX)
+        .try_collect()
+        .await
+        .map_err(|error: CheckpointError| describe(&error))?;
+    let highest_term = read.iter().map(|read| read.highest_term).max().unwrap_or_default();
+    Ok(Loaded { events: read.into_iter().map(|read| read.event).collect(), highest_term })
+}
+
+/// One job; what is wrong with it is an event too.
+///
+/// # Errors
+/// What may pass: its checkpoint location does not answer.
+pub async fn read(storages: &Storages, stored: StoredJob) -> Result<Read, CheckpointError> {
+    let (job, repairs) = (stored.job.clone(), stored.repairs.clone());
+    let mut highest_term = Term(0);
+    match read_job(storages, stored, &mut highest_term).await {
+        Ok(event) => Ok(Read { event, highest_term }),
+        Err(Unreadable::Checkpoint(error)) if error.is_transient() => Err(error),
+        Err(unreadable) => {
+            let (error, hint) = (describe(&unreadable), unreadable.hint(&job));
+            tracing::error!(job = %job.spec.name, error, hint, "the job cannot be led");
+            Ok(Read { event: Event::JobUnreadable { job: Box::new(job), error, hint, repairs }, highest_term })
+        }
+    }
+}
+
+async fn read_job(storages: &Storages, stored: StoredJob, highest_term: &mut Term) -> Result<Event, Unreadable> {
+    let StoredJob { job, wanted, head, published, replays, repairs } = stored;
+    let checkpoints = Checkpoints::of(storages, &job);
+    let mut newest = None;
+    let mut unpublished = vec![];
+    let mut lookups = BTreeMap::new();
+    if let Some(head) = &head {
+        let manifest = checkpoints.read_manifest(head).await?;
+        *highest_term = manifest.term;
+        lookups = lookups_in_use(&checkpoints, &job, &manifest).await?;
+        newest = Some(Box::new(manifest));
+    }
+    check_standing(storages, &checkpoints, head.as_ref(), highest_term).await?;
+    if let Some(head) = head.filter(|head| published < head.epoch) {
+        unpublished = checkpoints.read_back(&head, published).await?;
+    }
+    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published, replays, lookups, repairs })
+}
+
+/// The lookup versions that the head used, of lookups that are still the same: the next windows begin with them, so that a
+/// lookup that cannot be read now stops nothing.
+async fn lookups_in_use(
+    checkpoints: &Checkpoints,
+    job: &ResolvedJob,
+    head: &Manifest,
+) -> Result<BTreeMap<String, LookupVersion>, CheckpointError> {
+    if job.spec.lookups.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let made_by = match checkpoints.version(job, head.job_version()).await {
+        Ok(made_by) => made_by,
+        Err(error) if error.is_transient() => return Err(error),
+        Err(_) => return Ok(BTreeMap::new()),
+    };
+    let is_same = |name: &String| {
+        let of = |job: &ResolvedJob| {
+            let spec = job.spec.lookups.iter().find(|spec| spec.name == *name)?;
+            Some((spec.path.clone(), spec.format))
+        };
+        of(&made_by).is_some_and(|used| Some(used) == of(job))
+    };
+    let versions = head.lookups.iter().filter(|(name, _)| is_same(name));
+    Ok(versions.map(|(name, version)| (name.clone(), version.clone())).collect())
+}
+
+/// Refuses a head that is older than what was committed.
+async fn check_standing(
+    storages: &Storages,
+    checkpoints: &Checkpoints,
+    head: Option<&ManifestRef>,
+    highest_term: &mut Term,
+) -> Result<(), Unreadable> {
+    let stands = epoch_of(head);
+    let listed = checkpoints.list_after(stands).await?;
+    let Some((up_to, _)) = listed.last_key_value() else { return Ok(()) };
+    let nothing = vec![];
+    let locations = |epoch: Epoch| listed.get(&epoch).unwrap_or(&nothing);
+    let (first, second) = (stands.next(), stands.next().next());
+    let next = checkpoints.read_written(storages, first, locations(first)).await?;
+    let after_next = checkpoints.read_written(storages, second, locations(second)).await?;
+    for written in next.iter().chain(&after_next) {
+        *highest_term = written.manifest.term.max(*highest_term);
+    }
+    match judge(head, &next, &after_next, *up_to) {
+        Standing::Current => Ok(()),
+        Standing::Behind => Err(Unreadable::Older { head: stands, up_to: *up_to }),
+        Standing::Foreign => Err(Unreadable::Foreign { head: stands, up_to: *up_to }),
+    }
+}
+
+/// The epochs after a head that were committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedSince {
+    /// The last of them.
+    pub last: ManifestRef,
+    /// The version of the job that made it.
+    pub job_version: JobVersion,
+    /// Epochs up to this one were published.
+    pub published: Epoch,
+}
+
+/// Why a head cannot be moved along what was committed after it.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWay {
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// There is nothing to move it to.
+    #[error("no epoch after {0} was committed, as far as anything shows")]
+    Nothing(Epoch),
+    /// Two manifests, and nothing says which of them was committed.
+    #[error("there are several manifests of epoch {0}, and nothing says which of them was committed")]
+    Undecided(Epoch),
+    /// The chain does not lead to the head.
+    #[error("the manifests of the later epochs do not continue the store's head, which is epoch {0}")]
+    Foreign(Epoch),
+}
+
+/// Walks from the last committed epoch back to the head, and proves every step by its digest.
+///
+/// # Errors
+/// [`NoWay`] says why nothing can be moved.
+pub async fn committed_since(
+    storages: &Storages,
+    job: &ResolvedJob,
+    head: Option<&ManifestRef>,
+) -> Result<CommittedSince, NoWay> {
+    let checkpoints = Checkpoints::of(storages, job);
+    let stands = epoch_of(head);
+    let listed = checkpoints.list_after(stands).await?;
+    let Some((highest, locations)) = listed.last_key_value() else { return Err(NoWay::Nothing(stands)) };
+    let written = checkpoints.read_written(storages, *highest, locations).await?;
+    let last = match last_of(&written) {
+        Last::This(last) => last,
+        Last::Before(last) if last.epoch > stands => last,
+        Last::Before(_) => return Err(NoWay::Nothing(stands)),
+        Last::Undecided => return Err(NoWay::Undecided(*highest)),
+    };
+    let mut published = Epoch(0);
+    let mut noted = vec![];
+    let mut job_version = None;
+    let mut next = Some(last.clone());
+    while let Some(reference) = next.filter(|reference| reference.epoch > stands) {
+        let manifest = checkpoints.read_manifest(&reference).await?;
+        job_version = job_version.or(Some(manifest.job_version()));
+        published = published.max(published_before(manifest.epoch));
+        if reference.epoch > published {
+            noted.push((reference.epoch, checkpoints.is_noted(&reference).await?));
+        }
+        if reference.epoch == stands.next() && manifest.previous.as_ref() != head {
+            return Err(NoWay::Foreign(stands));
+        }
+        next = checkpoints.before(&manifest)?;
+    }
+    // They are published one after the other: the first that is not noted may have been published in part.
+    for (epoch, _) in noted.into_iter().rev().take_while(|(_, is_noted)| *is_noted) {
+        published = epoch;
+    }
+    let job_version = job_version.unwrap_or(job.job_version);
+    Ok(CommittedSince { last, job_version, published })
+}

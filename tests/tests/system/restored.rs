@@ -1,0 +1,76 @@
+//! A store that was restored from a copy: a job is refused that went on since, repaired, and goes on without a duplicate.
+
+use std::path::Path;
+use std::time::Duration;
+use streamctl_tests::local_run::{Run, oracle_lines};
+use streamctl_tests::places::one_system_at_a_time;
+use streamctl_tests::python::Python;
+use streamctl_tests::wait::until;
+
+/// Slow enough that the copy and what comes after it are far apart.
+const RATE: u64 = 300;
+/// For what a run has to do, on a busy machine.
+const REST: Duration = Duration::from_secs(240);
+
+#[test]
+fn a_state_folder_that_is_put_back_is_refused_and_repaired_without_a_duplicate() {
+    let _alone = one_system_at_a_time();
+    let root = tempfile::tempdir().unwrap();
+    let run = Run::new(root.path(), "restored", RATE);
+    let (state, copy) = (run.folder.join("state"), root.path().join("copy"));
+
+    let mut process = run.start();
+    until("some epochs", REST, || (manifests(&run) >= 3).then_some(()));
+    process.kill();
+    copy_folder(&state, &copy);
+    let copied = manifests(&run);
+    let mut process = run.start();
+    until("some epochs after the copy", REST, || (manifests(&run) >= copied + 6).then_some(()));
+    process.kill();
+    std::fs::remove_dir_all(&state).unwrap();
+    copy_folder(&copy, &state);
+
+    let mut refused = run.start();
+    assert!(!refused.wait(REST).success(), "{}", refused.log());
+    let words = refused.log();
+    for said in ["the store is older than the checkpoint location", "streamctl repair --local FILE"] {
+        assert!(words.contains(said), "{said}: {words}");
+    }
+    let mut repaired = run.repair(&[]);
+    assert!(repaired.wait(REST).success(), "{}", repaired.log());
+    assert!(repaired.log().contains("the head was moved from epoch"), "{}", repaired.log());
+    let mut again = run.repair(&[]);
+    assert!(!again.wait(REST).success(), "{}", again.log());
+    assert!(again.log().contains("needs no repair"), "{}", again.log());
+
+    let mut process = run.start();
+    assert!(process.wait(REST).success(), "{}", process.log());
+    let oracle = root.path().join("oracle.jsonl");
+    std::fs::write(&oracle, oracle_lines()).unwrap();
+    let (sink, dead) = (run.place("out"), run.place("dead"));
+    let flags = ["--sink", &sink, "--dead", &dead, "--oracle", oracle.to_str().unwrap()];
+    let verdict = Python::new(vec![]).ask("check_output.py", &flags);
+    assert_eq!(verdict["ok"], true, "{verdict:#}");
+    let mut verify = run.verify();
+    assert!(verify.wait(REST).success(), "{}", verify.log());
+}
+
+/// A leader that was killed may have written one that is in no chain.
+fn manifests(run: &Run) -> usize {
+    let Ok(files) = std::fs::read_dir(run.folder.join("checkpoint/sales/epochs")) else { return 0 };
+    let names = files.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".json") && !name.starts_with('.')).count()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
