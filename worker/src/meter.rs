@@ -31,7 +31,7 @@ const MEMORY: Metric = Metric::gauge("streamctl_worker_memory_bytes", &[], "Resi
 const CLOCK_SKEW: Metric = Metric::gauge(
     "streamctl_worker_clock_skew_seconds",
     &[],
-    "How far this machine's clock is ahead of that of its sources, at least; negative: behind; absent: not known",
+    "How far this machine's clock is ahead of that of its sources, at least; negative: behind; 0: not known to differ",
 );
 const RECORDS: Metric =
     Metric::counter("streamctl_worker_records_read_total", &["job_name"], "Records read from the source");
@@ -247,7 +247,7 @@ impl Meter {
         sheet.gauge(&CONNECTED, f64::from(u8::from(self.connected())));
         sheet.gauge(&TASKS, held(&sums.tasks));
         sheet.gauge(&OPEN_WINDOWS, held(&sums.windows_open));
-        sheet.gauges(&CLOCK_SKEW, self.clock_skew_ms().map(|skew_ms| (CLOCK_SKEW.with([]), skew_ms as f64 / 1_000.0)));
+        sheet.gauge(&CLOCK_SKEW, self.clock_skew_ms().unwrap_or(0) as f64 / 1_000.0);
         sheet.gauge(&BUSY, sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0);
         sheet.gauge(&MEMORY, sums.memory_bytes.load(Ordering::Relaxed) as f64);
         let counters: [(&Metric, &Counters); 12] = [

@@ -102,6 +102,7 @@ pub const METRICS: &[Metric] = &[
     ROWS_OUT,
     ROWS_DEAD,
     ROWS_UNMATCHED,
+    ROWS_LATE,
     BYTES_IN,
     RETRIES,
     SHARD_LAG,
