@@ -61,6 +61,10 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     for cause in &job.waiting_on {
         line("waiting on", cause.clone());
     }
+    for avoided in &job.avoided {
+        let hint = if avoided.hint.is_empty() { String::new() } else { format!("; {}", avoided.hint) };
+        line("avoids", format!("{} until {}: {}{hint}", avoided.worker, time(avoided.until_ms), avoided.error));
+    }
     line("error", if job.error.is_empty() { String::new() } else { paint.word(Tone::Bad, &job.error) });
     line("hint", job.hint.clone());
     line("epoch", format!("{} committed, {} published", job.epoch, job.published));

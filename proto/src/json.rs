@@ -34,6 +34,11 @@ pub fn status(job: &v1::JobStatus) -> Value {
             "problem": lookup.problem,
         })
     };
+    let avoided = |avoided: &v1::AvoidedWorker| {
+        json!({
+            "worker": avoided.worker, "error": avoided.error, "hint": avoided.hint, "until_ms": avoided.until_ms,
+        })
+    };
     json!({
         "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
         "epoch": job.epoch, "published": job.published, "totals": counts(job.totals.as_ref()),
@@ -45,6 +50,7 @@ pub fn status(job: &v1::JobStatus) -> Value {
         "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
         "job_version": job.job_version, "changed_ms": job.changed_ms,
         "repairs": job.repairs.iter().map(repair).collect::<Vec<_>>(),
+        "avoided": job.avoided.iter().map(avoided).collect::<Vec<_>>(),
     })
 }
 

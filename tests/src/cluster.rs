@@ -105,10 +105,16 @@ impl Cluster {
 
     /// One more worker, with these flags too.
     pub fn add_worker_with(&mut self, id: &str, flags: &[&str]) {
+        self.add_worker_in(id, &[], flags);
+    }
+
+    /// One more worker, with these variables in its environment, and these flags.
+    pub fn add_worker_in(&mut self, id: &str, env: &[(&str, &str)], flags: &[&str]) {
         let address = format!("127.0.0.1:{}", free_port());
         let urls: Vec<_> = self.controllers.values().map(|member| format!("http://{}", member.advertised)).collect();
         let args = ["--controller", &urls.join(","), "--listen", &address, "--id", id];
         let launch = self.launch(id, "streamctl-worker", &[&args[..], flags].concat());
+        let launch = launch.env(env.iter().copied());
         let advertised = address.clone();
         self.workers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
         self.start_again(id);

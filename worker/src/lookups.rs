@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
     use streamctl_engine::storage::MemoryStorage;
     use streamctl_proto::spec::{Location, LookupFormat};
-    use streamctl_proto::v1::task_ended::Why;
+    use streamctl_proto::v1::task_ended::{Place, Why};
 
     async fn kept(bytes: usize) -> (Storages, ResolvedJob, LookupSpec, LookupVersion) {
         let memory = MemoryStorage::default();
@@ -135,7 +135,7 @@ mod tests {
         assert!(text.starts_with("lookup countries needs 287MiB"), "{text}");
         assert!(text.contains("memory limit of 256MiB leaves"), "{text}");
         assert!(error.hint().contains("--memory-limit"));
-        assert_eq!(error.why(), Why::Fatal, "it can never fit");
+        assert_eq!((error.why(), error.refused_by()), (Why::Refused, Some(Place::Memory)), "it can never fit here");
     }
 
     #[tokio::test]

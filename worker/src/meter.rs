@@ -156,7 +156,7 @@ impl Meter {
     /// A task of this job runs, until this is dropped.
     pub fn task(&self, job: &JobName) -> Held {
         let job = self.label(job);
-        for why in ["retry", "wait", "fatal"] {
+        for why in ["retry", "wait", "refused", "fatal"] {
             // There from the beginning, so that the first failure is an increase.
             drop(self.sums.failures.get_or_create(&FAILURES.with([&job, why])));
         }

@@ -5,9 +5,11 @@
 //! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and repeats nothing.
 
 use crate::source::Child;
+use crate::task::TaskError;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use streamctl_proto::convert::lookups_to_wire;
+use streamctl_proto::v1::task_ended::{Place, Why};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{JobName, JobVersion, LookupVersion, Position, Report, ShardId, TaskId, Window, v1};
 use tokio::sync::mpsc;
@@ -28,6 +30,32 @@ struct Entry {
     ended: Vec<v1::ShardEnded>,
     lost: BTreeMap<String, v1::TimeGap>,
     released: bool,
+}
+
+/// Why a task is no more.
+pub struct Ending {
+    /// In a word.
+    pub why: Why,
+    /// The place that refused this worker, with [`Why::Refused`].
+    pub refused_by: Option<Place>,
+    /// What happened; empty when nothing went wrong.
+    pub error: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Ending {
+    /// Of a task that failed.
+    pub fn of(error: &TaskError) -> Self {
+        let (why, refused_by) = (error.why(), error.refused_by());
+        Self { why, refused_by, error: error.describe(), hint: error.hint() }
+    }
+}
+
+impl From<Why> for Ending {
+    fn from(why: Why) -> Self {
+        Self { why, refused_by: None, error: String::new(), hint: String::new() }
+    }
 }
 
 #[derive(Default)]
@@ -183,8 +211,8 @@ impl Registry {
     }
 
     /// A task is no more. If it reported all that it read, its reports are remembered until they are committed.
-    pub fn end(&self, task: TaskId, why: v1::task_ended::Why, error: String, hint: String) {
-        use v1::task_ended::Why;
+    pub fn end(&self, task: TaskId, ending: Ending) {
+        let Ending { why, refused_by, error, hint } = ending;
         let mut inner = self.lock();
         let Some(entry) = inner.tasks.get_mut(&task) else { return };
         entry.released = true;
@@ -194,7 +222,9 @@ impl Registry {
         if !whole || entry.reports.is_empty() {
             inner.tasks.remove(&task);
         }
-        inner.say(Message::TaskEnded(v1::TaskEnded { task: Some(task.into()), why: why.into(), error, hint }));
+        let refused_by = refused_by.unwrap_or_default().into();
+        let ended = v1::TaskEnded { task: Some(task.into()), why: why.into(), error, hint, refused_by };
+        inner.say(Message::TaskEnded(ended));
     }
 
     /// Forgets a task that the controller does not know.
@@ -379,16 +409,15 @@ mod tests {
 
     #[test]
     fn a_released_task_is_kept_until_its_reports_are_decided() {
-        use v1::task_ended::Why;
         let registry = Registry::default();
         for counter in 1..=3 {
             begin(&registry, task(counter));
         }
         registry.report(report(task(1), 0));
         registry.report(report(task(2), 0));
-        registry.end(task(1), Why::Released, String::new(), String::new());
-        registry.end(task(2), Why::Cancelled, String::new(), String::new());
-        registry.end(task(3), Why::Completed, String::new(), String::new());
+        registry.end(task(1), Why::Released.into());
+        registry.end(task(2), Why::Cancelled.into());
+        registry.end(task(3), Why::Completed.into());
         let (hello, _said) = registry.connect("w", "a:1");
         assert_eq!(
             hello.tasks.iter().map(|t| (t.task, t.released)).collect::<Vec<_>>(),

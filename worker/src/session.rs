@@ -11,7 +11,7 @@ use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
 use crate::protection::Protection;
-use crate::registry::Registry;
+use crate::registry::{Ending, Registry};
 use crate::results::Results;
 use crate::source::Sources;
 use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, shards::ShardState};
@@ -360,7 +360,8 @@ impl Session {
             if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {
                 // A bug; without this the controller would wait for the task for ever.
                 let hint = "the job goes on from its last epoch; please report this".to_owned();
-                registry.end(id, v1::task_ended::Why::Retry, "a task broke off".into(), hint);
+                let error = "a task broke off".to_owned();
+                registry.end(id, Ending { error, hint, ..v1::task_ended::Why::Retry.into() });
             }
             id
         });

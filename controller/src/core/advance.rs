@@ -94,8 +94,9 @@ impl Core {
     }
 
     pub(super) fn assign(&mut self, now: i64, name: &JobName, load: &mut Option<Load>, out: &mut Vec<Effect>) {
+        let times = self.settings.avoid_times();
         let Some(job) = self.jobs.get_mut(name) else { return };
-        job.forgive_workers(now);
+        job.forgive_workers(now, times);
         let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
         if !job.plan_due || !job.runs() || !listed || now < job.pause_until_ms {
             return;
@@ -104,7 +105,7 @@ impl Core {
         let term = self.term;
         let Some(job) = self.jobs.get_mut(name) else { return };
         job.forget_partial_windows();
-        let plan = match job.without_avoided(load) {
+        let plan = match job.without_avoided(now, load) {
             Some(others) => assign::plan(job, &others),
             None => assign::plan(job, load),
         };

@@ -85,6 +85,21 @@ pub struct RunningTask {
     pub released: bool,
 }
 
+/// What a worker was refused at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The source of the records.
+    Source,
+    /// The output, or the dead letters.
+    Sink,
+    /// The checkpoint location.
+    Checkpoint,
+    /// The worker's memory limit: it could never hold what the task needs.
+    Memory,
+    /// A worker of a later build did not say it in words of this one.
+    Unknown,
+}
+
 /// Why a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
@@ -98,6 +113,15 @@ pub enum TaskEnd {
     Wait {
         /// What happened.
         error: String,
+    },
+    /// Its worker was refused what the task needs: another worker may be served, or this one later.
+    Refused {
+        /// By which place.
+        place: Place,
+        /// What happened.
+        error: String,
+        /// What to do.
+        hint: String,
     },
     /// Trying again may help.
     Retry {

@@ -4,6 +4,7 @@
 //! ([`super::assign`]).
 //! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only forward (I2, I3).
 
+mod avoid;
 mod commit;
 mod lineage;
 mod reports;
@@ -11,6 +12,9 @@ mod shard;
 mod stream;
 mod tasks;
 
+pub use avoid::{
+    AvoidTimes, Avoided, AvoidedFor, REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX, REFUSED_WORKERS_MAX, Refusal,
+};
 pub use commit::{Committing, EpochFigures};
 pub use reports::OpenWindow;
 pub use shard::Shard;
@@ -131,8 +135,10 @@ pub struct Job {
     pub pause_until_ms: i64,
     /// The last failure that is being tried again, per effect.
     pub delays: BTreeMap<&'static str, String>,
-    /// Workers whose tasks could not reach what they need, and until when others are preferred to them.
-    pub avoided: BTreeMap<WorkerId, i64>,
+    /// Workers that are passed over, or were a short time ago.
+    pub avoided: BTreeMap<WorkerId, Avoided>,
+    /// Rounds since the last commit in which every worker was refused.
+    pub refusal_rounds: u32,
     /// What does not go on.
     pub standstill: Standstill,
     /// The last epochs.
@@ -183,6 +189,7 @@ impl Job {
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
             avoided: BTreeMap::new(),
+            refusal_rounds: 0,
             standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),

@@ -37,7 +37,7 @@ use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
 use concern::{Concern, Plans};
 use homes::Homes;
-use job::{Committing, TaskState};
+use job::{AvoidTimes, AvoidedFor, Committing, Refusal, TaskState};
 use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
@@ -55,8 +55,11 @@ pub struct CoreSettings {
     pub earlier_terms_are_dead: bool,
     /// Waits after the first, second, third and every later failure of a job's tasks in a row.
     pub retry_waits_ms: [i64; 3],
-    /// For how long a worker that could not reach what a task needs is passed over, if others are there.
+    /// For how long a worker that cannot reach what a task needs, or is refused it, is passed over the first time, if
+    /// others are there.
     pub avoid_ms: i64,
+    /// The longest such time: it doubles each time in a row.
+    pub avoid_max_ms: i64,
     /// How many workers there should be.
     pub scaling: ScalingSettings,
 }
@@ -70,8 +73,15 @@ impl Default for CoreSettings {
             earlier_terms_are_dead: false,
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
+            avoid_max_ms: 300_000,
             scaling: ScalingSettings::default(),
         }
+    }
+}
+
+impl CoreSettings {
+    fn avoid_times(&self) -> AvoidTimes {
+        AvoidTimes { first_ms: self.avoid_ms, max_ms: self.avoid_max_ms }
     }
 }
 
@@ -271,7 +281,10 @@ impl Core {
             Event::WindowRequested { worker, task, window } => self.request_window(worker, task, window, out),
             Event::Reported { worker, report } => {
                 let refused = match self.job_of(&worker, report.task) {
-                    Some(job) => job.accept(&report).is_err(),
+                    Some(job) => {
+                        job.vouch_for(&worker, !report.objects.is_empty());
+                        job.accept(&report).is_err()
+                    }
                     None => !self.is_committed(&report.job, report.window),
                 };
                 if refused {
@@ -370,7 +383,10 @@ impl Core {
     }
 
     fn end_task(&mut self, now: i64, worker: &WorkerId, task: TaskId, end: TaskEnd, out: &mut Vec<Effect>) {
-        let (waits, avoid_ms) = (self.settings.retry_waits_ms, self.settings.avoid_ms);
+        let waits = self.settings.retry_waits_ms;
+        let times = self.settings.avoid_times();
+        let takers = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
+        let takers: BTreeSet<WorkerId> = takers.map(|(id, _)| id.clone()).collect();
         let Some(job) = self.job_of(worker, task) else { return };
         job.remove_task(task);
         let name = job.name().clone();
@@ -379,16 +395,30 @@ impl Core {
             TaskEnd::Wait { error } => {
                 job.retries += 1;
                 job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
-                job.delays.insert("task", error);
-                job.avoided.insert(worker.clone(), now + avoid_ms);
+                job.delays.insert("task", error.clone());
+                job.avoid(worker, now, times, AvoidedFor::NoAnswer { error });
+            }
+            TaskEnd::Refused { place, error, hint } => {
+                job.retries += 1;
+                let why = AvoidedFor::Refused { place, error: error.clone(), hint: hint.clone() };
+                job.avoid(worker, now, times, why);
+                let error = format!("worker {worker}: {error}");
+                match job.weigh_refusals(now, place, &takers) {
+                    Refusal::Elsewhere => {}
+                    Refusal::Round(round) => {
+                        job.pause_until_ms = job.pause_until_ms.max(now + wait_after(waits, round));
+                        job.delays.insert("task", format!("{error}; {hint}"));
+                    }
+                    Refusal::Final => self.fail(&name, error, hint, out),
+                }
             }
             TaskEnd::Retry { error } => {
                 // Tasks that fail together fail for one reason: they count once.
                 let round = now >= job.pause_until_ms;
                 job.failures += u32::from(round);
                 job.retries += 1;
-                let wait = waits[(job.failures.max(1) as usize - 1).min(waits.len() - 1)];
-                job.pause_until_ms = if round { now + wait } else { job.pause_until_ms };
+                let wait_ms = wait_after(waits, job.failures);
+                job.pause_until_ms = if round { now + wait_ms } else { job.pause_until_ms };
                 job.delays.insert("task", error.clone());
                 if job.failures > job.resolved.spec.retries_max {
                     let hint = "it goes on from its last epoch once this is mended: submit it again, a changed file with --change".to_owned();
@@ -443,6 +473,8 @@ impl Core {
         }
         if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
             job.failures = 0;
+            job.refusal_rounds = 0;
+            job.avoided.clear();
             job.delays.clear();
             job.pause_until_ms = now;
             job.plan_due = true;
@@ -476,6 +508,12 @@ impl Core {
     pub fn resolved(&self, name: &JobName) -> Option<&ResolvedJob> {
         self.jobs.get(name).map(|job| &job.resolved)
     }
+}
+
+/// The wait after the n-th failure in a row.
+fn wait_after(waits_ms: [i64; 3], failures: u32) -> i64 {
+    let index = failures.max(1) as usize - 1;
+    waits_ms[index.min(waits_ms.len() - 1)]
 }
 
 /// Wants something else of a job, and has it kept; one such write at a time, so that the last one stays.

@@ -2,6 +2,7 @@
 
 use super::event::Wanted;
 use super::job::{EpochFigures, Job, Shard};
+use super::event::Place;
 use super::{Core, TaskEnd};
 use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
 
@@ -43,6 +44,7 @@ impl Core {
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),
+            avoided: self.avoided(job),
         })
     }
 
@@ -100,6 +102,10 @@ impl Core {
         waits
     }
 
+    fn avoided(&self, job: &Job) -> Vec<v1::AvoidedWorker> {
+        job.avoided_now(self.now_ms).map(|(worker, avoided)| avoided.to_wire(worker)).collect()
+    }
+
     fn shards(&self, job: &Job) -> Vec<v1::ShardStatus> {
         let worker = |shard: &Shard| shard.task.and_then(|id| job.tasks.get(&id)).map(|task| task.worker.to_string());
         let status = |(id, shard): (&_, &Shard)| v1::ShardStatus {
@@ -133,8 +139,19 @@ impl TaskEnd {
             Why::Cancelled => Self::Cancelled,
             Why::Fatal => Self::Fatal { error, hint },
             Why::Wait => Self::Wait { error },
+            Why::Refused => Self::Refused { place: place(message.refused_by()), error, hint },
             Why::Retry | Why::Unspecified => Self::Retry { error },
         }
+    }
+}
+
+fn place(wire: v1::task_ended::Place) -> Place {
+    match wire {
+        v1::task_ended::Place::Source => Place::Source,
+        v1::task_ended::Place::Sink => Place::Sink,
+        v1::task_ended::Place::Checkpoint => Place::Checkpoint,
+        v1::task_ended::Place::Memory => Place::Memory,
+        v1::task_ended::Place::Unspecified => Place::Unknown,
     }
 }
 

@@ -99,6 +99,7 @@ impl Job {
         self.failures = 0;
         self.delays.clear();
         self.avoided.clear();
+        self.refusal_rounds = 0;
         self.pause_until_ms = now;
         self.plan_due = true;
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::lookup;
-use streamctl_engine::storage::Storages;
+use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
@@ -320,7 +320,11 @@ impl Performer {
                 });
                 Try::Done(Event::ShardsListed { job: name, generation, shards, stream })
             }
-            Err(ListError::Refused { reason, hint }) => {
+            // This controller's credentials or rights: they may be renewed, and the next leader may have others.
+            Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint }) => {
+                Try::Again(format!("{reason}; {hint}"))
+            }
+            Err(ListError::Refused { cause: RefusalCause::Request, reason, hint }) => {
                 Try::Done(Event::ListingRefused { job: name, error: reason, hint })
             }
             Err(error @ ListError::Unavailable { .. }) => Try::Again(error.to_string()),

@@ -54,6 +54,11 @@ const BYTES_IN: Metric =
     Metric::counter("streamctl_job_bytes_in_total", &["job_name"], "Bytes of the records read, since the job began");
 const RETRIES: Metric =
     Metric::counter("streamctl_job_retries_total", &["job_name"], "Tasks that failed and were given out again");
+const AVOIDED: Metric = Metric::gauge(
+    "streamctl_job_avoided_workers",
+    &["job_name"],
+    "Workers that the job avoids: what it needs refuses them, or does not answer them",
+);
 const SHARD_LAG: Metric =
     Metric::gauge("streamctl_shard_lag_seconds", &["job_name", "shard"], "How far the shard is behind its tip");
 const SHARD_RECORDS: Metric =
@@ -105,6 +110,7 @@ pub const METRICS: &[Metric] = &[
     ROWS_LATE,
     BYTES_IN,
     RETRIES,
+    AVOIDED,
     SHARD_LAG,
     SHARD_RECORDS,
     SHARD_BYTES,
@@ -184,7 +190,7 @@ impl Snapshot {
 
     fn job_gauges(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&JobFigures) -> f64);
-        let gauges: [Figure; 8] = [
+        let gauges: [Figure; 9] = [
             (&WAITING, |job| job.status.waiting_on.len() as f64),
             (&COMMITTED, |job| job.status.epoch as f64),
             (&PUBLISHED, |job| job.status.published as f64),
@@ -192,6 +198,7 @@ impl Snapshot {
             (&LAG, |job| job.status.lag_ms as f64 / 1_000.0),
             (&WINDOW, |job| seconds(job.window_ms)),
             (&REPLAYS, |job| job.replays as f64),
+            (&AVOIDED, |job| job.status.avoided.len() as f64),
             (&SHARDS_LEFT_OUT, |job| job.shards_left_out as f64),
         ];
         for (metric, value) in gauges {

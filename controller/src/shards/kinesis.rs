@@ -12,6 +12,7 @@ use aws_sdk_kinesis::{Client, Config};
 use std::time::Duration;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_engine::service_date::DateInterceptor;
+use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 
@@ -154,10 +155,13 @@ fn undescribed(error: &SdkError<DescribeStreamSummaryError>) -> Result<Option<St
                  its creation, records that expire unread and a stream that is created again go unnoticed";
     match code {
         "UnknownOperationException" => Ok(None),
-        "AccessDeniedException" => Err(ListError::Refused { reason, hint: allow.to_owned() }),
+        "AccessDeniedException" => {
+            Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint: allow.to_owned() })
+        }
         "LimitExceededException" | "ThrottlingException" => Err(ListError::Unavailable { reason }),
         _ if status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
-            Err(ListError::Refused { reason, hint: "check the source of the job file".to_owned() })
+            let hint = "check the source of the job file".to_owned();
+            Err(ListError::Refused { cause: RefusalCause::Request, reason, hint })
         }
         _ => Err(ListError::Unavailable { reason }),
     }
@@ -181,11 +185,16 @@ fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
         Some(message) => format!("{code}: {message}"),
         None => streamctl_proto::describe(error),
     };
+    let mut cause = RefusalCause::Request;
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,
         "ResourceNotFoundException" => format!("is there a stream {stream} in this account and region?"),
-        "AccessDeniedException" => "allow kinesis:ListShards on the stream to this role".to_owned(),
+        "AccessDeniedException" => {
+            cause = RefusalCause::Environment;
+            "allow kinesis:ListShards on the stream to this role".to_owned()
+        }
         "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidSignatureException" => {
+            cause = RefusalCause::Environment;
             "renew the AWS credentials that the controller runs with".to_owned()
         }
         "LimitExceededException" | "ThrottlingException" | "ResourceInUseException" => {
@@ -196,7 +205,7 @@ fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
         }
         _ => return PageError::List(ListError::Unavailable { reason }),
     };
-    PageError::List(ListError::Refused { reason, hint })
+    PageError::List(ListError::Refused { cause, reason, hint })
 }
 
 #[cfg(test)]

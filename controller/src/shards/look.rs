@@ -41,7 +41,7 @@ pub async fn look(
                 Ok(Some(stream)) => found.problems.extend(expired_start(spec, stream, listing.service_ms)),
                 Ok(None) => {}
                 Err(ListError::Refused { .. } | ListError::Unavailable { .. }) if !places => {}
-                Err(ListError::Refused { reason, hint }) => {
+                Err(ListError::Refused { reason, hint, .. }) => {
                     found.problems.push(Problem::new("source", reason.clone(), Some(hint.clone())));
                 }
                 Err(error @ ListError::Unavailable { .. }) => {
@@ -50,7 +50,7 @@ pub async fn look(
             }
             Some(listing)
         }
-        Err(ListError::Refused { reason, hint }) => {
+        Err(ListError::Refused { reason, hint, .. }) => {
             found.problems.push(Problem::new("source", reason, Some(hint)));
             None
         }

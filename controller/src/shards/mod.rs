@@ -13,7 +13,7 @@ pub use memory::MemoryShards;
 use async_trait::async_trait;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::storage::{StorageError, Storages};
+use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
 use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::{Location, SourceKind};
 use streamctl_proto::{DeadLetterShard, ShardId};
@@ -61,9 +61,11 @@ pub enum ListError {
         /// What happened.
         reason: String,
     },
-    /// Trying again will not help.
+    /// The same request from this process, at this moment, is refused again.
     #[error("shards cannot be listed: {reason}")]
     Refused {
+        /// What decides that it is refused.
+        cause: RefusalCause,
         /// The service's words.
         reason: String,
         /// What to do.
@@ -103,6 +105,7 @@ impl SourceShards {
         let shards: Vec<ListedShard> = files.map(FileShard::from).map(shard).collect();
         match shards.iter().find(|shard| DeadLetterShard::parse(&shard.id).is_some()) {
             Some(taken) => Err(ListError::Refused {
+                cause: RefusalCause::Request,
                 reason: format!("the file {} has a name that only replayed dead letters have", taken.id),
                 hint: "give it another name".to_owned(),
             }),
@@ -124,9 +127,10 @@ fn generated(shards: u32) -> Vec<ListedShard> {
 fn of_storage(error: StorageError) -> ListError {
     let reason = error.to_string();
     match error {
-        StorageError::Refused { hint, .. } => ListError::Refused { reason, hint },
+        StorageError::Refused { cause, hint, .. } => ListError::Refused { cause, reason, hint },
         StorageError::NotFound { .. } => {
-            ListError::Refused { reason, hint: "check `path` of the job's source".to_owned() }
+            let hint = "check `path` of the job's source".to_owned();
+            ListError::Refused { cause: RefusalCause::Request, reason, hint }
         }
         _ => ListError::Unavailable { reason },
     }
@@ -147,12 +151,14 @@ impl ShardLister for SourceShards {
             }
             (SourceKind::Kinesis { .. }, None) => {
                 let reason = "the job does not say which stream".to_owned();
-                return Err(ListError::Refused { reason, hint: "name `stream` or `arn` in its source".to_owned() });
+                let hint = "name `stream` or `arn` in its source".to_owned();
+                return Err(ListError::Refused { cause: RefusalCause::Request, reason, hint });
             }
         };
         if listing.shards.len() > SHARDS_MAX {
             let reason = format!("the source has {} shards, the limit is {SHARDS_MAX}", listing.shards.len());
-            return Err(ListError::Refused { reason, hint: "read it with several jobs".to_owned() });
+            let hint = "read it with several jobs".to_owned();
+            return Err(ListError::Refused { cause: RefusalCause::Request, reason, hint });
         }
         listing.shards.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listing)

@@ -6,7 +6,7 @@ use crate::publish::Checkpoints;
 use crate::store::{Leadership, MemoryStore, contract};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use streamctl_engine::storage::{MemoryStorage, Op, StorageError};
+use streamctl_engine::storage::{MemoryStorage, Op, RefusalCause, StorageError};
 use streamctl_proto::manifest::{Frontier, MadeBy, ManifestObject, ManifestPart};
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
 use streamctl_proto::spec::Location;
@@ -225,7 +225,12 @@ async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
     let location = location(1, 0);
     // The first read is that of the manifest, the others are tried until the fourth.
     let (found, summary) = {
-        let away = || StorageError::Refused { location: location.clone(), reason: "no".into(), hint: "yes".into() };
+        let away = || StorageError::Refused {
+            cause: RefusalCause::Environment,
+            location: location.clone(),
+            reason: "no".into(),
+            hint: "yes".into(),
+        };
         let read = scene.ask(v1::VerifyRequest::default()).await;
         assert_eq!(read.0, []);
         scene.storage.fail_next(Op::List, away(), false);

@@ -7,7 +7,9 @@
 
 mod writer;
 
-use super::{INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use super::{
+    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, RefusalCause, StagedWriter, Storage, StorageError,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, File, Metadata};
@@ -134,6 +136,7 @@ async fn blocking<T: Send + 'static>(
     let path = PathBuf::from(location);
     if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(StorageError::Refused {
+            cause: RefusalCause::Request,
             location: location.to_owned(),
             reason: "not an absolute path".to_owned(),
             hint: "write the path from the root, without `..`".to_owned(),
@@ -239,6 +242,7 @@ fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
         }
     }
     Err(StorageError::Refused {
+        cause: RefusalCause::Request,
         location: object.location.clone(),
         reason: "its staging does not name a staged file of it".to_owned(),
         hint: "publish it where it was staged".to_owned(),
@@ -321,18 +325,23 @@ fn not_found(path: &Path) -> StorageError {
 /// What an error of the file system means to the caller.
 fn failed(path: &Path, error: &io::Error) -> StorageError {
     let (location, reason) = (path.display().to_string(), error.to_string());
-    let hint = match error.kind() {
+    let (cause, hint) = match error.kind() {
         ErrorKind::NotFound => return StorageError::NotFound { location },
-        ErrorKind::PermissionDenied => "give this user the right to read and write there",
-        ErrorKind::ReadOnlyFilesystem => "name a folder that can be written to",
-        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
-            "a file stands where a folder is wanted, or the other way round; name another folder"
+        ErrorKind::PermissionDenied => {
+            (RefusalCause::Environment, "give this user the right to read and write there")
         }
-        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => "rename it, or name another folder",
+        ErrorKind::ReadOnlyFilesystem => (RefusalCause::Environment, "name a folder that can be written to"),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => (
+            RefusalCause::Environment,
+            "a file stands where a folder is wanted, or the other way round; name another folder",
+        ),
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
+            (RefusalCause::Request, "rename it, or name another folder")
+        }
         // A full disk may be cleared: worth another try.
         _ => return StorageError::Unavailable { location, reason },
     };
-    StorageError::Refused { location, reason, hint: hint.to_owned() }
+    StorageError::Refused { cause, location, reason, hint: hint.to_owned() }
 }
 
 #[cfg(test)]

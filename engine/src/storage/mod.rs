@@ -69,9 +69,11 @@ pub enum StorageError {
         /// What was asked for.
         location: String,
     },
-    /// Refused for good: credentials, permissions, a name that is not one. Trying again will not help.
+    /// The same request from this process, at this moment, is refused again.
     #[error("{location}: {reason}")]
     Refused {
+        /// What decides that it is refused.
+        cause: RefusalCause,
         /// What was asked for.
         location: String,
         /// The service's words.
@@ -103,6 +105,16 @@ pub enum StorageError {
         /// The object.
         location: String,
     },
+}
+
+/// What decides that a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// Where and when it was sent: credentials, rights, the clock, the region, the disk of this machine. Another machine
+    /// may be served, and this one later.
+    Environment,
+    /// What it says: whoever sends it is refused.
+    Request,
 }
 
 /// Whether an object was created.

@@ -7,7 +7,8 @@
 use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::{S3Writer, UploadRoom};
 use super::{
-    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, StagedWriter, Storage, StorageError,
+    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, RefusalCause, StagedWriter, Storage,
+    StorageError,
 };
 use crate::aws::Aws;
 use async_trait::async_trait;
@@ -87,7 +88,7 @@ impl<'a> Place<'a> {
     pub(super) fn parse(location: &'a str) -> Result<Self, StorageError> {
         match location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
             Some((bucket, key)) if !bucket.is_empty() => Ok(Self { location, bucket, key }),
-            _ => Err(refused(location, "not a name in S3", "write it as `s3://bucket/name`")),
+            _ => Err(refused(RefusalCause::Request, location, "not a name in S3", "write it as `s3://bucket/name`")),
         }
     }
 }
@@ -350,7 +351,8 @@ fn upload_of(object: &StagedObject) -> Result<(&str, &[String]), StorageError> {
     match &object.staging {
         Staging::Multipart { upload_id, etags } => Ok((upload_id, etags)),
         Staging::File { .. } => {
-            Err(refused(&object.location, "it was staged as a file, not in S3", "publish it where it was staged"))
+            let reason = "it was staged as a file, not in S3";
+            Err(refused(RefusalCause::Request, &object.location, reason, "publish it where it was staged"))
         }
     }
 }

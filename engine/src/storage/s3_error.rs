@@ -3,7 +3,7 @@
 //! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints. Rule: what may pass is `Unavailable`;
 //! what only a person can mend is `Refused` and says how.
 
-use super::StorageError;
+use super::{RefusalCause, StorageError};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
@@ -24,6 +24,7 @@ where
 {
     let code = code(error).unwrap_or_default();
     let reason = words(&code, error);
+    let mut cause = RefusalCause::Environment;
     let hint = match (code.as_str(), status(error)) {
         ("NoSuchKey" | "NoSuchBucket" | "NotFound", _) => {
             return StorageError::NotFound { location: location.to_owned() };
@@ -47,7 +48,14 @@ where
              s3:ListBucketMultipartUploads there"
         }
         (_, Some(408 | 409 | 429 | 500..)) => return unavailable(location, reason),
-        (_, Some(400..)) => "the service does not take this request: look at the bucket's name and the endpoint",
+        (code, Some(400..)) if code.starts_with(KMS_CODES) => {
+            "the bucket's KMS key cannot be used: enable it, and allow kms:GenerateDataKey and kms:Decrypt on it"
+        }
+        ("RequestExpired" | "TokenRefreshRequired", _) => "the session has expired: log in again",
+        (_, Some(400..)) => {
+            cause = RefusalCause::Request;
+            "the service does not take this request: look at the bucket's name and the endpoint"
+        }
         _ if NO_CREDENTIALS.iter().any(|words| reason.contains(words)) => {
             "no credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or give the machine a role"
         }
@@ -57,9 +65,11 @@ where
         }
         _ => return unavailable(location, reason),
     };
-    refused(location, &reason, hint)
+    refused(cause, location, &reason, hint)
 }
 
+/// How codes about the key that encrypts a bucket begin.
+const KMS_CODES: &str = "KMS.";
 /// How the SDK says that nobody gave it credentials; a provider that does not answer may answer later.
 const NO_CREDENTIALS: [&str; 2] =
     ["credential provider was not enabled", "credentials provider was not properly configured"];
@@ -91,8 +101,8 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text.replace('\n', ";")
 }
 
-pub(super) fn refused(location: &str, reason: &str, hint: &str) -> StorageError {
-    StorageError::Refused { location: location.to_owned(), reason: reason.to_owned(), hint: hint.to_owned() }
+pub(super) fn refused(cause: RefusalCause, location: &str, reason: &str, hint: &str) -> StorageError {
+    StorageError::Refused { cause, location: location.to_owned(), reason: reason.to_owned(), hint: hint.to_owned() }
 }
 
 fn unavailable(location: &str, reason: String) -> StorageError {

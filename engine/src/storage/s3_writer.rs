@@ -6,7 +6,7 @@
 
 use super::s3::{Place, abort};
 use super::s3_error::{meaning, refused};
-use super::{StagedWriter, StorageError};
+use super::{RefusalCause, StagedWriter, StorageError};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -94,7 +94,8 @@ impl S3Writer {
     /// Sends the first `length` buffered bytes as the next part, once there is room for it.
     async fn send(&mut self, length: usize) -> Result<(), StorageError> {
         if self.parts == PARTS_MAX {
-            return Err(refused(&self.location, "it is larger than 78 GiB", "set a smaller target_size"));
+            let hint = "set a smaller target_size";
+            return Err(refused(RefusalCause::Request, &self.location, "it is larger than 78 GiB", hint));
         }
         while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
             self.collect().await?;

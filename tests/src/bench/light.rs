@@ -192,7 +192,7 @@ impl Light {
 
     fn end(&mut self, id: TaskId, why: Why) {
         if self.tasks.remove(&id).is_some() {
-            self.registry.end(id, why, String::new(), String::new());
+            self.registry.end(id, why.into());
         }
     }
 

@@ -463,7 +463,12 @@ impl World {
             store: Arc::new(store),
             world: resolve::World { aws: Aws::new(AwsSettings::default()), storages: self.storages(name) },
             lister: self.streams_at(name),
-            core: CoreSettings { avoid_ms: AVOID_MS, listing_interval_ms: 4_000, ..CoreSettings::default() },
+            core: CoreSettings {
+                avoid_ms: AVOID_MS,
+                avoid_max_ms: AVOID_MS,
+                listing_interval_ms: 4_000,
+                ..CoreSettings::default()
+            },
             clock: self.clock(skew_ms),
             witness: Some(Arc::new(Watcher { place, weather, calm })),
             metrics: Default::default(),

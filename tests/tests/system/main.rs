@@ -20,6 +20,7 @@ mod local_mode;
 mod memory;
 mod metrics;
 mod model_job;
+mod neighbours;
 mod notebook;
 mod quick_start;
 mod restored;

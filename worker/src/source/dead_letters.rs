@@ -9,7 +9,7 @@ use super::{Chunk, Clock, ReadError, ReaderStats, ShardReader, ShardToRead};
 use crate::dead_letter::read::{Letters, LettersError};
 use async_trait::async_trait;
 use std::time::Duration;
-use streamctl_engine::storage::{StorageError, Storages};
+use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
 use streamctl_proto::manifest::{MANIFEST_BYTES_MAX, ManifestError};
 use streamctl_proto::spec::OnDataLoss;
 use streamctl_proto::{DeadLetterShard, JobName, Position, ResolvedJob, ShardId};
@@ -105,7 +105,8 @@ impl DeadLetterReader {
     }
 
     fn refused(&self, reason: String, hint: &str) -> ReadError {
-        ReadError::Refused { shard: self.shard.clone(), reason, hint: hint.to_owned() }
+        let cause = RefusalCause::Request;
+        ReadError::Refused { cause, shard: self.shard.clone(), reason, hint: hint.to_owned() }
     }
 
     /// What a problem means: wait, pass over what is gone, or stop.
@@ -117,8 +118,9 @@ impl DeadLetterReader {
                 Ok(Chunk { complete_to_ms: Some((self.clock)()), ..Chunk::default() })
             }
             Problem::Letters(error @ LettersError::Gone { .. }) => self.lost(error.to_string()),
-            Problem::Letters(LettersError::Storage(StorageError::Refused { location, reason, hint })) => {
-                Err(self.refused(format!("{location}: {reason}"), &hint))
+            Problem::Letters(LettersError::Storage(StorageError::Refused { cause, location, reason, hint })) => {
+                let reason = format!("{location}: {reason}");
+                Err(ReadError::Refused { cause, shard: self.shard.clone(), reason, hint })
             }
             Problem::Letters(error) => Err(self.refused(error.to_string(), "put back what was committed")),
             Problem::Manifest(error) => Err(self.refused(error.to_string(), "put back what was committed")),

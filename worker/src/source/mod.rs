@@ -18,7 +18,7 @@ use std::sync::Arc;
 use streamctl_engine::aws::Aws;
 pub use streamctl_engine::clock::Clock;
 use streamctl_engine::clock::system_clock;
-use streamctl_engine::storage::Storages;
+use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
@@ -127,9 +127,21 @@ pub enum ReadError {
         /// The service's words.
         detail: String,
     },
-    /// Trying again will not help.
+    /// This worker can never hold it; one with a larger memory limit may.
+    #[error("shard {shard}: {reason}")]
+    TooLarge {
+        /// Which shard.
+        shard: ShardId,
+        /// What it needs, and what there is.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The same read from this process, at this moment, is refused again.
     #[error("shard {shard}: {reason}")]
     Refused {
+        /// What decides that it is refused.
+        cause: RefusalCause,
         /// Which shard.
         shard: ShardId,
         /// The service's words.

@@ -8,8 +8,8 @@ use streamctl_engine::catalog::CatalogError;
 use streamctl_engine::lookup::LookupError;
 use streamctl_engine::lookup::rows::RowsError;
 use streamctl_engine::query::QueryError;
-use streamctl_engine::storage::StorageError;
-use streamctl_proto::v1::task_ended::Why;
+use streamctl_engine::storage::{RefusalCause, StorageError};
+use streamctl_proto::v1::task_ended::{Place, Why};
 
 /// Why a task cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +64,28 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// Which place refused this worker, where another worker, or this one later, may be served.
+    pub fn refused_by(&self) -> Option<Place> {
+        match self {
+            Self::Read(ReadError::Refused { cause: RefusalCause::Environment, .. }) => Some(Place::Source),
+            Self::Sink(SinkError::Storage(error)) if is_refusal(error) => Some(Place::Sink),
+            Self::Read(ReadError::TooLarge { .. }) | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
+            Self::LookupMemory { needed, most, .. } if needed > most => Some(Place::Memory),
+            Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => Some(Place::Checkpoint),
+            // A worker that does not see the folder finds nothing in it.
+            Self::Lookup(LookupError::NotKept { .. }) => Some(Place::Checkpoint),
+            _ => None,
+        }
+    }
+
     /// Trying again will not help.
     pub fn is_fatal(&self) -> bool {
         match self {
+            refused if refused.refused_by().is_some() => false,
             Self::Read(_) | Self::Decode(_) | Self::Catalog(_) => true,
-            Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => false,
-            Self::Sink(SinkError::Storage(StorageError::Refused { .. } | StorageError::NotFound { .. })) => true,
-            Self::Sink(SinkError::TooWide { .. }) => true,
-            Self::LookupMemory { needed, most, .. } => needed > most,
-            Self::QueryWaits(_) => false,
+            Self::Sink(SinkError::Storage(StorageError::Refused { .. })) => true,
+            Self::Sink(SinkError::Storage(_)) => false,
+            Self::LookupMemory { .. } | Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
             Self::ReaderIdle(_) => false,
         }
@@ -85,6 +98,7 @@ impl TaskError {
             Self::Lookup(error) if error.may_pass() => Why::Wait,
             Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
             Self::QueryWaits(_) => Why::Wait,
+            refused if refused.refused_by().is_some() => Why::Refused,
             fatal if fatal.is_fatal() => Why::Fatal,
             _ => Why::Retry,
         }
@@ -93,13 +107,14 @@ impl TaskError {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            Self::Read(ReadError::Refused { hint, .. }) => hint.clone(),
+            Self::Read(ReadError::Refused { hint, .. } | ReadError::TooLarge { hint, .. }) => hint.clone(),
             Self::Read(ReadError::DataLoss { .. }) => {
                 "to go on from the oldest record that is left, set source.on_data_loss = \"continue\" and submit the file with \
                  --change: the gap is counted and stands in the manifests; to lose nothing the next time, raise the stream's \
                  retention".into()
             }
             Self::Sink(SinkError::Storage(StorageError::Refused { hint, .. })) => hint.clone(),
+            Self::Lookup(LookupError::Storage { source: StorageError::Refused { hint, .. }, .. }) => hint.clone(),
             Self::Sink(SinkError::TooWide { .. }) => {
                 "start the workers with a larger --memory-limit, or select fewer columns".into()
             }
@@ -117,5 +132,14 @@ impl TaskError {
     /// The error with its causes, on one line.
     pub fn describe(&self) -> String {
         streamctl_proto::describe(self)
+    }
+}
+
+/// Another worker may be served: by its rights, its clock, its disk, or because it sees a folder that this one does not.
+fn is_refusal(error: &StorageError) -> bool {
+    match error {
+        StorageError::Refused { cause, .. } => *cause == RefusalCause::Environment,
+        StorageError::NotFound { .. } => true,
+        StorageError::TooLarge { .. } | StorageError::Unavailable { .. } | StorageError::StagedLost { .. } => false,
     }
 }

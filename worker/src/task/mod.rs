@@ -21,7 +21,7 @@ pub(crate) mod tests;
 use crate::busy::Work;
 use crate::memory::WindowMemory;
 use crate::meter::{Held, Meter};
-use crate::registry::Registry;
+use crate::registry::{Ending, Registry};
 use crate::results::Results;
 use reader::Read;
 use shards::ShardState;
@@ -139,14 +139,14 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
     match task.run(received, commands).await {
         Ok(why) => {
             tracing::info!(%job, task = %id, ?why, "task ended");
-            registry.end(id, why, String::new(), String::new());
+            registry.end(id, why.into());
         }
         Err(error) => {
             task.abort();
             tracing::error!(%job, task = %id, %error, "task failed");
             let why = error.why();
             meter.failed(&job, word(why));
-            registry.end(id, why, error.describe(), error.hint());
+            registry.end(id, Ending::of(&error));
         }
     }
 }
@@ -157,6 +157,7 @@ fn word(why: Why) -> &'static str {
         Why::Retry => "retry",
         Why::Wait => "wait",
         Why::Fatal => "fatal",
+        Why::Refused => "refused",
         Why::Unspecified | Why::Completed | Why::Released | Why::Cancelled => "other",
     }
 }

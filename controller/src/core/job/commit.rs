@@ -210,6 +210,7 @@ impl Job {
         self.head_end_ms = manifest.window.end_ms;
         self.totals = manifest.totals;
         self.failures = 0;
+        self.refusal_rounds = 0;
         let mut figures = EpochFigures::of(&manifest, &reference.name);
         figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
         figures.head_moved_ms = Some(now_ms);

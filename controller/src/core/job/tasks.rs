@@ -1,10 +1,10 @@
-//! Tasks of a job, and workers that are passed over.
+//! Tasks of a job.
 //!
 //! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when it goes, what it did not
 //! is read again.
 
 use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
 
 /// What becomes of a task.
@@ -61,23 +61,6 @@ impl Job {
         let (job_version, state) = (self.resolved.job_version, TaskState::Running);
         self.tasks
             .insert(id, Task { worker, job_version, shards, retention_ms, watermark_ms: i64::MIN, state, work_us: 0 });
-    }
-
-    /// Workers that were avoided for long enough may take tasks again.
-    pub fn forgive_workers(&mut self, now: i64) {
-        let avoided = self.avoided.len();
-        self.avoided.retain(|_, until_ms| *until_ms > now);
-        self.plan_due |= self.avoided.len() < avoided;
-    }
-
-    /// The load without workers that are to be avoided, if there are any. When that leaves nobody, it is not the workers:
-    /// none is avoided then.
-    pub fn without_avoided(&mut self, load: &BTreeMap<WorkerId, usize>) -> Option<BTreeMap<WorkerId, usize>> {
-        if load.keys().all(|worker| self.avoided.contains_key(worker)) {
-            self.avoided.clear();
-        }
-        let others = load.iter().filter(|(worker, _)| !self.avoided.contains_key(*worker));
-        (!self.avoided.is_empty()).then(|| others.map(|(worker, shards)| (worker.clone(), *shards)).collect())
     }
 
     /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window

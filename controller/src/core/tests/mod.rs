@@ -4,6 +4,7 @@
 //! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it breaks.
 
 mod invariants;
+mod refusals;
 mod replays;
 mod scaling;
 mod sim;

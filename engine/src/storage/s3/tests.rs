@@ -181,17 +181,24 @@ async fn errors_say_what_the_caller_does_next() {
         error
     };
     assert!(matches!(list(vec![error(404, "NoSuchBucket")]).await, StorageError::NotFound { .. }));
-    for (status, code, hint) in [
-        (403, "AccessDenied", "s3:ListBucket"),
-        (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
-        (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
-        (400, "ExpiredToken", "log in"),
-        (301, "PermanentRedirect", "AWS_REGION"),
-        (400, "InvalidRequest", "endpoint"),
+    use RefusalCause::{Environment, Request};
+    for (status, code, cause, hint) in [
+        (403, "AccessDenied", Environment, "s3:ListBucket"),
+        (401, "Unauthorized", Environment, "s3:ListBucket"),
+        (403, "InvalidAccessKeyId", Environment, "AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", Environment, "AWS_SECRET_ACCESS_KEY"),
+        (403, "RequestTimeTooSkewed", Environment, "clock"),
+        (400, "ExpiredToken", Environment, "log in"),
+        (400, "RequestExpired", Environment, "log in"),
+        (301, "PermanentRedirect", Environment, "AWS_REGION"),
+        (400, "KMS.DisabledException", Environment, "KMS key"),
+        (400, "InvalidRequest", Request, "endpoint"),
+        (400, "KeyTooLongError", Request, "name"),
     ] {
         let refused = list(vec![error(status, code)]).await;
-        let StorageError::Refused { hint: said, reason, .. } = refused else { panic!("{code}: {refused:?}") };
+        let StorageError::Refused { cause: by, hint: said, reason, .. } = refused else { panic!("{code}: {refused:?}") };
         assert!(said.contains(hint) && reason.contains(code), "{code}: {reason}; {said}");
+        assert_eq!(by, cause, "{code}");
     }
     let busy = list((0..4).map(|_| error(503, "SlowDown")).collect()).await;
     assert!(matches!(busy, StorageError::Unavailable { .. }));

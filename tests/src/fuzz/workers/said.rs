@@ -45,7 +45,8 @@ impl Said<'_, '_> {
             13 => {
                 let why = i32::from(self.choices.byte() % 8);
                 let (error, hint) = (self.text("e"), self.text("h"));
-                Message::TaskEnded(v1::TaskEnded { task: Some(id.into()), why, error, hint })
+                let refused_by = i32::from(self.choices.byte() % 6);
+                Message::TaskEnded(v1::TaskEnded { task: Some(id.into()), why, error, hint, refused_by })
             }
             14 => Message::Leaving(v1::Leaving {}),
             _ => {

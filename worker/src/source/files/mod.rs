@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::storage::{Storage, StorageError, Storages};
+use streamctl_engine::storage::{RefusalCause, Storage, StorageError, Storages};
 use streamctl_proto::spec::{OnDataLoss, RecordFormat, SourceKind};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
 
@@ -69,6 +69,7 @@ impl FileReader {
     /// Reads `shard` of `job`; its detail is a [`FileShard`]'s. The file is fetched by the first read.
     pub fn open(job: &ResolvedJob, shard: &ShardToRead, storages: &Storages, clock: Clock) -> Result<Self, ReadError> {
         let refused = |reason: &str| ReadError::Refused {
+            cause: RefusalCause::Request,
             shard: shard.shard.clone(),
             reason: reason.to_owned(),
             hint: "submit the job again: its stored form does not fit its source".to_owned(),
@@ -113,14 +114,19 @@ impl FileReader {
             let place = &self.file.location;
             let reason =
                 format!("{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files");
-            return Err(self.refused(reason, "start the workers with a larger --memory-limit, or split the file"));
+            let hint = "start the workers with a larger --memory-limit, or split the file".to_owned();
+            return Err(ReadError::TooLarge { shard: self.shard.clone(), reason, hint });
         }
         self.held = room.room(size, false).await;
         Ok(())
     }
 
     fn refused(&self, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
-        ReadError::Refused { shard: self.shard.clone(), reason: reason.into(), hint: hint.into() }
+        self.refused_by(RefusalCause::Request, reason, hint)
+    }
+
+    fn refused_by(&self, cause: RefusalCause, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
+        ReadError::Refused { cause, shard: self.shard.clone(), reason: reason.into(), hint: hint.into() }
     }
 
     /// The file's bytes, if it is still the one that was listed; `None`: not now, try again.
@@ -142,8 +148,8 @@ impl FileReader {
                 Ok(None)
             }
             Err(StorageError::NotFound { location }) => self.lost(format!("{location} was deleted")).map(|()| None),
-            Err(StorageError::Refused { location, reason, hint }) => {
-                Err(self.refused(format!("{location}: {reason}"), hint))
+            Err(StorageError::Refused { cause, location, reason, hint }) => {
+                Err(self.refused_by(cause, format!("{location}: {reason}"), hint))
             }
             Err(error) => Err(self.refused(error.to_string(), "split the file")),
         }

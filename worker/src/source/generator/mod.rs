@@ -12,6 +12,7 @@ use super::{Chunk, Clock, ReadError, ReaderStats, Record, ShardReader};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::time::Duration;
+use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Position, ResolvedJob, ShardId};
 
@@ -91,6 +92,7 @@ impl GeneratorReader {
     /// Reads `shard` of `job` from a position on.
     pub fn open(job: &ResolvedJob, shard: &ShardId, from: &Position, clock: Clock) -> Result<Self, ReadError> {
         let refused = |reason: &str| ReadError::Refused {
+            cause: RefusalCause::Request,
             shard: shard.clone(),
             reason: reason.to_owned(),
             hint: "submit the job again: its stored form does not fit its source".to_owned(),

@@ -4,6 +4,7 @@
 //! Rule: pure; a failure that is not known to be for good is waited out.
 
 use super::service_clock::DateSample;
+use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::Position;
 
 /// Renewals without an answer in between, after which a refused iterator is no longer the iterator's fault.
@@ -69,8 +70,10 @@ pub enum Next {
     Lost,
     /// The shard is gone as a whole.
     ShardGone,
-    /// Trying again will not help.
+    /// The same call from here, at this moment, is refused again.
     Refuse {
+        /// What decides that it is refused.
+        cause: RefusalCause,
         /// What to do.
         hint: String,
     },
@@ -93,24 +96,29 @@ pub fn after_failure(call: Call, position: &Position, failure: &Failure, shard: 
         "InvalidArgumentException" => invalid_argument(call, position, failure, renewals),
         // "Shard shardId-000000000003 in stream s under account a does not exist" against "Stream s under account ...".
         "ResourceNotFoundException" if failure.message.contains(shard) => Next::ShardGone,
-        "ResourceNotFoundException" => refuse("is the stream still there, in this account and region?"),
+        // Which account and region are asked is this machine's matter too.
+        "ResourceNotFoundException" => refused_here("is the stream still there, in this account and region?"),
         "InternalFailureException" | "InternalFailure" | "ServiceUnavailable" => Next::BackOff { throttled: false },
         _ => match denied_hint(code) {
-            Some(hint) => refuse(hint),
+            Some(hint) => refused_here(hint),
             None => without_code(failure),
         },
     }
 }
 
-fn refuse(hint: &str) -> Next {
-    Next::Refuse { hint: hint.to_owned() }
+fn refused_here(hint: &str) -> Next {
+    Next::Refuse { cause: RefusalCause::Environment, hint: hint.to_owned() }
+}
+
+fn refused_everywhere(hint: &str) -> Next {
+    Next::Refuse { cause: RefusalCause::Request, hint: hint.to_owned() }
 }
 
 fn without_code(failure: &Failure) -> Next {
     match failure.status {
         Some(429) => Next::BackOff { throttled: true },
         Some(400 | 401 | 403..=407 | 409..=499) if failure.code.is_some() => {
-            refuse("the service does not take this request; check stream, region and endpoint of the source")
+            refused_everywhere("the service does not take this request; check stream, region and endpoint of the source")
         }
         _ => Next::BackOff { throttled: false },
     }
@@ -125,7 +133,7 @@ fn invalid_argument(call: Call, position: &Position, failure: &Failure, renewals
         (Call::Iterator, Position::Timestamp(_)) if failure.message.to_ascii_lowercase().contains("timestamp") => {
             Next::BackOff { throttled: false }
         }
-        _ => refuse("the service does not take this request; check stream, region and endpoint of the source"),
+        _ => refused_everywhere("the service does not take this request; check stream, region and endpoint of the source"),
     }
 }
 
@@ -199,7 +207,7 @@ mod tests {
         assert_eq!(decide(Call::Iterator, &stored, "ResourceNotFoundException", gone), Next::ShardGone);
         let stream =
             decide(Call::Iterator, &stored, "ResourceNotFoundException", "Stream s under account 1 not found.");
-        assert!(matches!(stream, Next::Refuse { .. }));
+        assert!(matches!(stream, Next::Refuse { cause: RefusalCause::Environment, .. }));
     }
 
     #[test]
@@ -230,7 +238,7 @@ mod tests {
     #[test]
     fn line_20_missing_rights_are_refused_and_the_right_is_named() {
         let hint = |code| match decide(Call::Records, &Position::Start, code, "") {
-            Next::Refuse { hint } => hint,
+            Next::Refuse { hint, .. } => hint,
             other => panic!("{code}: {other:?}"),
         };
         assert!(hint("AccessDeniedException").contains("kinesis:GetRecords"));

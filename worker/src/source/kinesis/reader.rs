@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::hash_range::HashRange;
+use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
@@ -352,9 +353,9 @@ impl KinesisReader {
                 }
                 self.end = Some(Vec::new());
             }
-            Next::Refuse { hint } => {
+            Next::Refuse { cause, hint } => {
                 let reason = format!("{code}: {}", failure.message);
-                return Err(ReadError::Refused { shard: self.shard.clone(), reason, hint });
+                return Err(ReadError::Refused { cause, shard: self.shard.clone(), reason, hint });
             }
         }
         Ok(())
@@ -407,7 +408,7 @@ impl KinesisReader {
 
 fn unfit(shard: &ShardId, reason: &str) -> ReadError {
     let hint = "submit the job again: its stored form does not fit its source".to_owned();
-    ReadError::Refused { shard: shard.clone(), reason: reason.to_owned(), hint }
+    ReadError::Refused { cause: RefusalCause::Request, shard: shard.clone(), reason: reason.to_owned(), hint }
 }
 
 #[async_trait]

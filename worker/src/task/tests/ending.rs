@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::source::ReadError;
-use streamctl_engine::storage::{Op, StorageError};
-use v1::task_ended::Why;
+use streamctl_engine::storage::{Op, RefusalCause, StorageError};
+use v1::task_ended::{Place, Why};
 
 fn is_opening(message: &Message) -> bool {
     matches!(message, Message::WindowOpening(_))
@@ -197,12 +197,35 @@ async fn a_storage_that_does_not_answer_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_storage_that_refuses_fails_the_job_with_its_hint() {
+async fn a_request_that_nobody_may_make_fails_the_job_and_one_that_this_worker_may_not_make_does_not() {
+    for (cause, why, place) in [
+        (RefusalCause::Request, Why::Fatal, Place::Unspecified),
+        (RefusalCause::Environment, Why::Refused, Place::Sink),
+    ] {
+        let mut bed = Bed::new(job("SELECT id FROM source"));
+        let (location, reason, hint) = ("memory://out".into(), "access denied".into(), "allow s3:PutObject".into());
+        bed.storage.fail_next(Op::Stage, StorageError::Refused { cause, location, reason, hint }, false);
+        bed.push("a", 0, &[10, 1_010]);
+        bed.start(&["a"]);
+        let ended = ended(&bed.finish().await);
+        assert_eq!((ended.why(), ended.refused_by(), ended.hint.as_str()), (why, place, "allow s3:PutObject"));
+    }
+}
+
+#[tokio::test]
+async fn a_source_and_a_folder_that_only_this_worker_cannot_use_are_refusals_of_this_worker() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
-    let (location, reason, hint) = ("memory://out".into(), "access denied".into(), "allow s3:PutObject".into());
-    bed.storage.fail_next(Op::Stage, StorageError::Refused { location, reason, hint }, false);
+    let (reason, hint) = ("ExpiredTokenException".into(), "renew the AWS credentials".into());
+    let expired = ReadError::Refused { cause: RefusalCause::Environment, shard: shard("a"), reason, hint };
+    bed.source.fail(&shard("a"), expired);
+    bed.start(&["a"]);
+    let ended_by_source = ended(&bed.finish().await);
+    assert_eq!((ended_by_source.why(), ended_by_source.refused_by()), (Why::Refused, Place::Source));
+
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.storage.fail_next(Op::Stage, StorageError::NotFound { location: "memory://out".into() }, false);
     bed.push("a", 0, &[10, 1_010]);
     bed.start(&["a"]);
-    let ended = ended(&bed.finish().await);
-    assert_eq!((ended.why(), ended.hint.as_str()), (Why::Fatal, "allow s3:PutObject"));
+    let ended_by_sink = ended(&bed.finish().await);
+    assert_eq!((ended_by_sink.why(), ended_by_sink.refused_by()), (Why::Refused, Place::Sink));
 }

@@ -128,7 +128,7 @@ async fn records_of_many_columns_come_through_or_are_refused_with_the_limit() {
     let report = reports(&wide(2_000, "256MiB").finish().await).remove(0);
     assert_eq!((report.counts.rows_out, report.counts.rows_dead), (30, 0));
     let ended = ended(&wide(3_000, "256MiB").finish().await);
-    assert_eq!(ended.why(), v1::task_ended::Why::Fatal, "it can never fit");
+    assert_eq!(ended.refused_by(), v1::task_ended::Place::Memory, "it can never fit here");
     assert!(ended.error.starts_with("an object of 3000 columns takes 13MiB"), "{}", ended.error);
     assert!(ended.error.contains("--memory-limit leaves 12MiB"), "{}", ended.error);
     assert!(ended.hint.contains("--memory-limit"), "{}", ended.hint);
