@@ -58,7 +58,8 @@ impl Crowd {
     /// One more worker.
     pub fn joins(&mut self, n: usize) {
         let (worker, session) = (worker(n), n as SessionId + 1);
-        self.tell(Event::WorkerJoined { worker, session, flight_address: String::new(), tasks: vec![] });
+        let flight_address = String::new();
+        self.tell(Event::WorkerJoined { worker, session, process: 0, flight_address, tasks: vec![] });
     }
 
     /// One event.

@@ -58,15 +58,21 @@ impl From<Why> for Ending {
     }
 }
 
-#[derive(Default)]
 struct Inner {
+    /// Tells this process from the next one of the same name.
+    process: u64,
     tasks: BTreeMap<TaskId, Entry>,
     line: Option<mpsc::Sender<v1::WorkerMessage>>,
 }
 
 /// What this worker's tasks have said.
-#[derive(Default)]
 pub struct Registry(Mutex<Inner>);
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self(Mutex::new(Inner { process: fastrand::u64(1..), tasks: BTreeMap::new(), line: None }))
+    }
+}
 
 impl Inner {
     /// False when there is no line any more.
@@ -95,8 +101,14 @@ impl Registry {
         for message in asked {
             inner.say(message);
         }
-        let (worker, flight_address) = (worker.to_owned(), flight_address.to_owned());
-        (v1::Hello { worker, flight_address, version: env!("CARGO_PKG_VERSION").into(), tasks }, receiver)
+        let hello = v1::Hello {
+            worker: worker.to_owned(),
+            flight_address: flight_address.to_owned(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            tasks,
+            process: inner.process,
+        };
+        (hello, receiver)
     }
 
     /// The line broke.

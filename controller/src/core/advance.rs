@@ -82,8 +82,10 @@ impl Core {
         }
     }
 
-    fn load(&self) -> Load {
-        let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
+    /// Without the worker that a trial has for itself.
+    pub(super) fn load(&self) -> Load {
+        let tried_on = self.suspects.trial.as_ref().map(|trial| &trial.worker);
+        let takes = self.workers.iter().filter(|(id, worker)| worker.takes_tasks() && Some(*id) != tried_on);
         let mut load: Load = takes.map(|(id, _)| (id.clone(), 0)).collect();
         for task in self.jobs.values().flat_map(|job| job.tasks.values()) {
             if let Some(shards) = load.get_mut(&task.worker) {
@@ -122,7 +124,7 @@ impl Core {
             self.tasks_given += 1;
             let id = TaskId { term, counter: self.tasks_given };
             self.homes.give(id, name);
-            out.push(start(job, id, worker, shards));
+            out.push(start(now, job, id, worker, shards));
         }
         // Planning again after a plan was carried out plans nothing (I8).
         job.plan_due = false;
@@ -183,7 +185,7 @@ impl Core {
 }
 
 /// Gives a task out.
-fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) -> Effect {
+pub(super) fn start(now: i64, job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>) -> Effect {
     let mut given = vec![];
     for shard_id in &shards {
         let Some(shard) = job.shards.get_mut(shard_id) else { continue };
@@ -201,7 +203,7 @@ fn start(job: &mut Job, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>)
         shard.read_to_ms = job.read_to_ms(&shard.shard);
     }
     let retention_ms = job.stream.as_ref().map(|stream| stream.retention_ms);
-    job.add_task(id, worker.clone(), shards, retention_ms);
+    job.add_task(now, id, worker.clone(), shards, retention_ms);
     let (name, job_version) = (job.name().clone(), job.resolved.job_version);
     Effect::StartTask { worker, task: id, job: name, job_version, shards: given, retention_ms }
 }

@@ -288,6 +288,8 @@ pub enum Event {
         worker: WorkerId,
         /// This connection.
         session: SessionId,
+        /// Which process it is: another number is another process of the same name. 0: it did not say.
+        process: u64,
         /// Where its Flight service answers.
         flight_address: String,
         /// What it runs already.

@@ -1,4 +1,4 @@
-//! I1-I9 as functions over the core: what must hold after every step.
+//! I1-I10 as functions over the core: what must hold after every step.
 //!
 //! Rule: a violation is a bug in the core, whatever came from outside.
 
@@ -11,7 +11,7 @@ use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// Which: `I1` ... `I9`.
+    /// Which: `I1` ... `I10`.
     pub rule: &'static str,
     /// Where and how.
     pub what: String,
@@ -21,7 +21,7 @@ fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { rule, what })
 }
 
-/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7, I9.
+/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7, I9, I10.
 pub fn check(core: &Core) -> Result<(), Violation> {
     for job in core.jobs.values() {
         no_later_term(core, job)?;
@@ -33,7 +33,7 @@ pub fn check(core: &Core) -> Result<(), Violation> {
         one_version(job)?;
         tasks_are_found(core, job)?;
     }
-    Ok(())
+    trial_is_alone(core)
 }
 
 /// Checks what only two states can show: I3, that an epoch's number goes up by one (I2), that versions follow one another (I9).
@@ -138,6 +138,19 @@ fn children_wait(job: &Job) -> Result<(), Violation> {
         let unread = at.parents.iter().find(|p| frontier.get(p).is_some_and(|f| f.position != Position::End));
         if let Some(parent) = unread {
             return violation("I5", format!("epoch {} has {id} before the end of {parent}", committing.manifest.epoch));
+        }
+    }
+    Ok(())
+}
+
+/// I10: a task that is tried as the cause of deaths is alone on its worker, so that nobody else is blamed, or harmed.
+fn trial_is_alone(core: &Core) -> Result<(), Violation> {
+    let Some(trial) = core.trial() else { return Ok(()) };
+    let Some(tried) = trial.task else { return Ok(()) };
+    for job in core.jobs.values() {
+        let other = job.tasks.iter().find(|(id, task)| **id != tried && task.worker == trial.worker);
+        if let Some((other, _)) = other {
+            return violation("I10", format!("task {other} of {} is beside task {tried}, which is tried", job.name()));
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 
 mod avoid;
 mod commit;
+mod deaths;
 mod lineage;
 mod reports;
 mod shard;
@@ -16,6 +17,7 @@ pub use avoid::{
     AvoidTimes, Avoided, AvoidedFor, REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX, REFUSED_WORKERS_MAX, Refusal,
 };
 pub use commit::{Committing, EpochFigures};
+pub use deaths::{Death, Deaths, SUSPECT_DEATHS};
 pub use reports::OpenWindow;
 pub use shard::Shard;
 pub use tasks::{Task, TaskState};
@@ -137,6 +139,8 @@ pub struct Job {
     pub delays: BTreeMap<&'static str, String>,
     /// Workers that are passed over, or were a short time ago.
     pub avoided: BTreeMap<WorkerId, Avoided>,
+    /// Workers that died with tasks of it.
+    pub deaths: Deaths,
     /// Rounds since the last commit in which every worker was refused.
     pub refusal_rounds: u32,
     /// What does not go on.
@@ -190,6 +194,7 @@ impl Job {
             delays: BTreeMap::new(),
             avoided: BTreeMap::new(),
             refusal_rounds: 0,
+            deaths: Deaths::default(),
             standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),

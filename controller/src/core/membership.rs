@@ -6,27 +6,35 @@
 
 use super::*;
 
+/// Who opened a session.
+pub(super) struct Joined {
+    pub worker: WorkerId,
+    pub session: SessionId,
+    pub process: u64,
+    pub flight_address: String,
+}
+
 impl Core {
     /// The worker, when this is its newest connection.
     pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
         self.workers.get_mut(worker).filter(|worker| worker.session == session)
     }
 
-    pub(super) fn join(
-        &mut self,
-        now: i64,
-        worker: WorkerId,
-        session: SessionId,
-        flight_address: String,
-        tasks: Vec<RunningTask>,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn join(&mut self, now: i64, joined: Joined, tasks: Vec<RunningTask>, out: &mut Vec<Effect>) {
+        let Joined { worker, session, process, flight_address } = joined;
         // A Hello that was overtaken by that of a later line says what was so before.
-        if self.workers.get(&worker).is_some_and(|newer| newer.session > session) {
+        let before = self.workers.get(&worker);
+        if before.is_some_and(|newer| newer.session > session) {
             return;
         }
+        let is_another = |before: &Worker| !before.leaving && process != 0 && ![0, process].contains(&before.process);
+        if before.is_some_and(is_another) {
+            self.note_death(now, &worker, out);
+        }
+        self.note_alive(&tasks);
         let joined = Worker {
             session,
+            process,
             flight_address,
             heard_ms: now,
             connected: true,
@@ -122,7 +130,13 @@ impl Core {
         if !lost.is_empty() {
             self.plan_all_anew();
         }
+        let is_mass_loss = !lost.is_empty() && self.is_mass_loss(now);
         for worker in lost {
+            // One whose connection stands may only be slow, and one that was leaving is done.
+            let died = self.workers.get(&worker).is_some_and(|worker| !worker.connected && !worker.leaving);
+            if died && !is_mass_loss {
+                self.note_death(now, &worker, out);
+            }
             let mut tasks = self.offers.forget(&worker);
             tasks.extend(self.drop_tasks_of(&worker, |_| true));
             match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
@@ -159,7 +173,7 @@ impl Core {
         for job in self.jobs.values_mut() {
             let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
             offered = others;
-            let refused = if job.runs() { recover::adopt(job, mine) } else { mine };
+            let refused = if job.runs() { recover::adopt(now, job, mine) } else { mine };
             let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
             out.extend(refused.into_iter().map(cancel));
             self.homes.settle(job);

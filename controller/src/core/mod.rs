@@ -21,6 +21,7 @@ mod replays;
 mod scale;
 pub mod standstill;
 pub mod status;
+pub mod suspects;
 #[cfg(test)]
 mod tests;
 pub mod unreadable;
@@ -38,9 +39,11 @@ use crate::scaling::{Scaler, ScalingSettings};
 use concern::{Concern, Plans};
 use homes::Homes;
 use job::{AvoidTimes, AvoidedFor, Committing, Refusal, TaskState};
+use membership::Joined;
 use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+use suspects::Suspects;
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -60,6 +63,10 @@ pub struct CoreSettings {
     pub avoid_ms: i64,
     /// The longest such time: it doubles each time in a row.
     pub avoid_max_ms: i64,
+    /// For how long shards that were in deaths of workers run alone, at least: twice the time that it took the last time.
+    pub probation_ms: i64,
+    /// The longest such time.
+    pub probation_max_ms: i64,
     /// How many workers there should be.
     pub scaling: ScalingSettings,
 }
@@ -74,6 +81,8 @@ impl Default for CoreSettings {
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
             avoid_max_ms: 300_000,
+            probation_ms: 30_000,
+            probation_max_ms: 600_000,
             scaling: ScalingSettings::default(),
         }
     }
@@ -90,6 +99,8 @@ impl CoreSettings {
 pub struct Worker {
     /// Its newest connection.
     pub session: SessionId,
+    /// Which process it is; 0: it did not say.
+    pub process: u64,
     /// Where its Flight service answers.
     pub flight_address: String,
     /// When it last said something.
@@ -131,6 +142,7 @@ pub struct Core {
     offers: Offers,
     homes: Homes,
     plans: Plans,
+    suspects: Suspects,
     /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
     /// By name.
@@ -153,6 +165,7 @@ impl Core {
             offers: Offers::default(),
             homes: Homes::default(),
             plans: Plans::default(),
+            suspects: Suspects::default(),
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
         }
@@ -169,6 +182,7 @@ impl Core {
         if ticked {
             self.lose_silent_workers(now, &mut out);
             self.adopt_when_due(now, &mut out);
+            self.hold_trial(now, &mut out);
         }
         let concern = if self.plan_all_when_due(now) { Concern::All } else { concern };
         let mut load = None;
@@ -257,8 +271,9 @@ impl Core {
                     job.delays.insert(what, reason);
                 }
             }
-            Event::WorkerJoined { worker, session, flight_address, tasks } => {
-                self.join(now, worker, session, flight_address, tasks, out);
+            Event::WorkerJoined { worker, session, process, flight_address, tasks } => {
+                let joined = Joined { worker, session, process, flight_address };
+                self.join(now, joined, tasks, out);
             }
             Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms } => {
                 let Some(worker) = self.current(&worker, session) else { return };
@@ -475,6 +490,7 @@ impl Core {
             job.failures = 0;
             job.refusal_rounds = 0;
             job.avoided.clear();
+            job.deaths.clear();
             job.delays.clear();
             job.pause_until_ms = now;
             job.plan_due = true;

@@ -12,12 +12,12 @@ use streamctl_proto::{Position, ShardId, WorkerId};
 ///
 /// A task that turns out half-way not to chain is left out and all others are taken anew: that is rare, and a copy of
 /// the job for each of a thousand tasks is not cheap.
-pub fn adopt(job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(WorkerId, RunningTask)> {
+pub fn adopt(now: i64, job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(WorkerId, RunningTask)> {
     offered.sort_by_key(|(_, running)| running.task);
     let mut refused = vec![];
     loop {
         let mut trial = job.clone();
-        match adopt_all(&mut trial, &offered) {
+        match adopt_all(now, &mut trial, &offered) {
             Ok(unfit) => {
                 *job = trial;
                 let of = |(index, offer)| unfit.contains(&index).then_some(offer);
@@ -31,11 +31,11 @@ pub fn adopt(job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(W
 
 /// Takes one task after the other, parents' before children's. `Ok`: those that fit nowhere; `Err`: the one that fitted
 /// and does not chain, which leaves the job half changed.
-fn adopt_all(job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Result<BTreeSet<usize>, usize> {
+fn adopt_all(now: i64, job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Result<BTreeSet<usize>, usize> {
     let mut left: BTreeSet<usize> = (0..offered.len()).collect();
     while let Some(next) = left.iter().copied().find(|index| fits(job, &offered[*index].1)) {
         let (worker, running) = &offered[next];
-        take(job, worker, running).map_err(|_| next)?;
+        take(now, job, worker, running).map_err(|_| next)?;
         left.remove(&next);
     }
     Ok(left)
@@ -67,9 +67,9 @@ fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
     if ended && shard_ended { Position::End } else { position }
 }
 
-fn take(job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
+fn take(now: i64, job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
     let shards = running.base.keys().cloned().collect();
-    job.add_task(running.task, worker.clone(), shards, running.retention_ms);
+    job.add_task(now, running.task, worker.clone(), shards, running.retention_ms);
     for (id, gap) in &running.lost {
         if let Some(shard) = job.shards.get_mut(id) {
             shard.note_lost(Some(*gap));

@@ -1,8 +1,8 @@
 //! What the core says of itself: pure, for people and programs.
 
+use super::event::Place;
 use super::event::Wanted;
 use super::job::{EpochFigures, Job, Shard};
-use super::event::Place;
 use super::{Core, TaskEnd};
 use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
 
@@ -93,6 +93,7 @@ impl Core {
         if unread > 0 && takers == 0 {
             waits.push("a worker: none is connected".to_owned());
         }
+        waits.extend(self.suspicion(job));
         if let Some(change) = &job.changing {
             let version = change.next.job_version;
             waits.push(format!("the store: version {version} of the job takes over when it is stored"));
@@ -100,6 +101,22 @@ impl Core {
         waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
         waits.extend(job.standstill.words(self.now_ms, job));
         waits
+    }
+
+    /// What is said of a job whose tasks may be what ended workers.
+    fn suspicion(&self, job: &Job) -> Option<String> {
+        if job.deaths.suspects().is_empty() {
+            return None;
+        }
+        let workers = job.deaths.workers().join(", ");
+        let trial = self.suspects.trial.as_ref().filter(|trial| trial.job == *job.name());
+        Some(match trial {
+            Some(trial) => format!(
+                "worker {}: its shards run there alone for a while, as workers died that had them: {workers}",
+                trial.worker
+            ),
+            None => format!("a worker of its own for a while: workers died that had its shards: {workers}"),
+        })
     }
 
     fn avoided(&self, job: &Job) -> Vec<v1::AvoidedWorker> {

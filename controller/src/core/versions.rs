@@ -100,6 +100,7 @@ impl Job {
         self.delays.clear();
         self.avoided.clear();
         self.refusal_rounds = 0;
+        self.deaths.clear();
         self.pause_until_ms = now;
         self.plan_due = true;
     }

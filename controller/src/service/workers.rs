@@ -56,8 +56,9 @@ impl WorkersService {
         let Some(Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
+        let process = hello.process;
         let (worker, flight_address, tasks) = read_hello(hello).map_err(refused)?;
-        let joins = Event::WorkerJoined { worker: worker.clone(), session: 0, flight_address, tasks };
+        let joins = Event::WorkerJoined { worker: worker.clone(), session: 0, process, flight_address, tasks };
         let Event::WorkerJoined { flight_address, tasks, .. } = checked(&handle, joins).await?.map_err(refused)? else {
             return Err(Status::internal("an event became another one"));
         };
@@ -67,7 +68,8 @@ impl WorkersService {
         // After the session was opened: a change from now on comes through it.
         let begin = [v1::controller_message::Message::Welcome(welcome), self.admission.message()];
         let begin = begin.map(|message| Ok(v1::ControllerMessage { message: Some(message) }));
-        handle.tell(Event::WorkerJoined { worker: worker.clone(), session, flight_address, tasks }).await?;
+        let joined = Event::WorkerJoined { worker: worker.clone(), session, process, flight_address, tasks };
+        handle.tell(joined).await?;
         tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
         let answers = futures::stream::iter(begin).chain(ReceiverStream::new(outbox));
         Ok(Box::pin(answers))

@@ -327,9 +327,7 @@ fn failed(path: &Path, error: &io::Error) -> StorageError {
     let (location, reason) = (path.display().to_string(), error.to_string());
     let (cause, hint) = match error.kind() {
         ErrorKind::NotFound => return StorageError::NotFound { location },
-        ErrorKind::PermissionDenied => {
-            (RefusalCause::Environment, "give this user the right to read and write there")
-        }
+        ErrorKind::PermissionDenied => (RefusalCause::Environment, "give this user the right to read and write there"),
         ErrorKind::ReadOnlyFilesystem => (RefusalCause::Environment, "name a folder that can be written to"),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => (
             RefusalCause::Environment,

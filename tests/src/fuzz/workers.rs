@@ -179,7 +179,7 @@ impl<'a> World<'a> {
         let hello = v1::Hello::decode(&bytes[..]).expect("what was written is read");
         let Ok((worker, flight_address, tasks)) = read_hello(hello) else { return };
         self.session += 1;
-        let joins = Event::WorkerJoined { worker, session: self.session, flight_address, tasks };
+        let joins = Event::WorkerJoined { worker, session: self.session, process: 0, flight_address, tasks };
         match self.core.check(&joins) {
             Ok(()) => self.tell(joins),
             Err(problem) => self.refused(&problem, Event::Ticked),

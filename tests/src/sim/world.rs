@@ -45,6 +45,8 @@ const SETTLE_MS: i64 = 8_000;
 const CALM_MS: i64 = 3_000;
 /// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be calm.
 const AVOID_MS: i64 = 3_000;
+/// The same for shards that were in deaths of workers.
+const PROBATION_MS: i64 = 2_000;
 /// A story of many shards: its length before it comes to rest, its parts, and how often shards split or merge.
 const WIDE_MS: i64 = 12_000;
 const WIDE_PARTS: i64 = 4;
@@ -466,6 +468,8 @@ impl World {
             core: CoreSettings {
                 avoid_ms: AVOID_MS,
                 avoid_max_ms: AVOID_MS,
+                probation_ms: PROBATION_MS,
+                probation_max_ms: PROBATION_MS,
                 listing_interval_ms: 4_000,
                 ..CoreSettings::default()
             },

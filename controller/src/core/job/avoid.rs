@@ -4,8 +4,8 @@
 //! ([`super::super::assign`]).
 //! Rule: one worker, or one moment, never ends a job. It fails when all who could run it are refused, again and again.
 
-use super::Job;
 use super::super::event::Place;
+use super::Job;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{WorkerId, v1};
 
@@ -154,17 +154,16 @@ impl Job {
     }
 
     /// The load without workers that are to be avoided, if there are any. When that leaves nobody, all are asked again.
-    pub fn without_avoided(
-        &mut self,
-        now: i64,
-        load: &BTreeMap<WorkerId, usize>,
-    ) -> Option<BTreeMap<WorkerId, usize>> {
+    pub fn without_avoided(&mut self, now: i64, load: &BTreeMap<WorkerId, usize>) -> Option<BTreeMap<WorkerId, usize>> {
         let avoided: BTreeSet<&WorkerId> = self.avoided_now(now).map(|(worker, _)| worker).collect();
         if avoided.is_empty() {
             return None;
         }
-        let others: BTreeMap<WorkerId, usize> =
-            load.iter().filter(|(worker, _)| !avoided.contains(worker)).map(|(w, shards)| (w.clone(), *shards)).collect();
+        let others: BTreeMap<WorkerId, usize> = load
+            .iter()
+            .filter(|(worker, _)| !avoided.contains(worker))
+            .map(|(w, shards)| (w.clone(), *shards))
+            .collect();
         if !others.is_empty() {
             return Some(others);
         }

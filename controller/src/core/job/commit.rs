@@ -211,6 +211,7 @@ impl Job {
         self.totals = manifest.totals;
         self.failures = 0;
         self.refusal_rounds = 0;
+        self.deaths.committed();
         let mut figures = EpochFigures::of(&manifest, &reference.name);
         figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
         figures.head_moved_ms = Some(now_ms);

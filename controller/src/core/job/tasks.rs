@@ -42,11 +42,20 @@ pub struct Task {
     pub state: TaskState,
     /// Time for which its windows were worked on.
     pub work_us: u64,
+    /// When this leader gave it out, or adopted it.
+    pub given_ms: i64,
 }
 
 impl Job {
     /// Gives a task to a worker.
-    pub fn add_task(&mut self, id: TaskId, worker: WorkerId, shards: BTreeSet<ShardId>, retention_ms: Option<i64>) {
+    pub fn add_task(
+        &mut self,
+        now: i64,
+        id: TaskId,
+        worker: WorkerId,
+        shards: BTreeSet<ShardId>,
+        retention_ms: Option<i64>,
+    ) {
         self.rearranged();
         for shard in &shards {
             if let Some(shard) = self.shards.get_mut(shard) {
@@ -58,9 +67,17 @@ impl Job {
         if self.task_workers.len() > TASK_WORKERS_MAX {
             self.task_workers.pop_first();
         }
-        let (job_version, state) = (self.resolved.job_version, TaskState::Running);
-        self.tasks
-            .insert(id, Task { worker, job_version, shards, retention_ms, watermark_ms: i64::MIN, state, work_us: 0 });
+        let task = Task {
+            worker,
+            job_version: self.resolved.job_version,
+            shards,
+            retention_ms,
+            watermark_ms: i64::MIN,
+            state: TaskState::Running,
+            work_us: 0,
+            given_ms: now,
+        };
+        self.tasks.insert(id, task);
     }
 
     /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window

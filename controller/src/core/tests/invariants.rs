@@ -30,7 +30,7 @@ fn i1_is_broken_by_a_shard_in_two_tasks() {
     let core = broken(|job| {
         let id = TaskId { term: Term(1), counter: 9 };
         let both = job.shards.keys().cloned().collect();
-        job.add_task(id, worker("w1"), both, None);
+        job.add_task(0, id, worker("w1"), both, None);
     });
     assert_eq!(named(&core), "I1");
 }

@@ -3,6 +3,7 @@
 //! Owns: the kit. Does not own: the stories ([`stories`]), the broken states ([`invariants`]), the model world ([`sim`]).
 //! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it breaks.
 
+mod deaths;
 mod invariants;
 mod refusals;
 mod replays;
@@ -226,7 +227,23 @@ impl Story {
         self.sessions += 1;
         self.silent.remove(&worker(name));
         let session = self.sessions;
-        self.tell(Event::WorkerJoined { worker: worker(name), session, flight_address: String::new(), tasks })
+        let flight_address = String::new();
+        self.tell(Event::WorkerJoined { worker: worker(name), session, process: 0, flight_address, tasks })
+    }
+
+    /// The process of a worker was started anew, before it was missed.
+    fn restarts(&mut self, name: &str) -> Vec<Effect> {
+        self.sessions += 1;
+        self.silent.remove(&worker(name));
+        let session = self.sessions;
+        let flight_address = String::new();
+        self.tell(Event::WorkerJoined {
+            worker: worker(name),
+            session,
+            process: session,
+            flight_address,
+            tasks: vec![],
+        })
     }
 
     fn session(&self, name: &str) -> SessionId {

@@ -733,7 +733,7 @@ fn a_hello_that_a_later_one_overtook_changes_nothing() {
     new.joins("w1", vec![running]);
     let session = new.session("w1") - 1;
     let flight_address = String::new();
-    new.tell(Event::WorkerJoined { worker: worker("w1"), session, flight_address, tasks: vec![stale] });
+    new.tell(Event::WorkerJoined { worker: worker("w1"), session, process: 0, flight_address, tasks: vec![stale] });
     new.lists("a");
     new.after(1_500);
     assert_eq!(new.shard("a").reached, at(7), "seed 1537: its watermark went on without its report");

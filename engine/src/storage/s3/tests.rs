@@ -196,7 +196,9 @@ async fn errors_say_what_the_caller_does_next() {
         (400, "KeyTooLongError", Request, "name"),
     ] {
         let refused = list(vec![error(status, code)]).await;
-        let StorageError::Refused { cause: by, hint: said, reason, .. } = refused else { panic!("{code}: {refused:?}") };
+        let StorageError::Refused { cause: by, hint: said, reason, .. } = refused else {
+            panic!("{code}: {refused:?}")
+        };
         assert!(said.contains(hint) && reason.contains(code), "{code}: {reason}; {said}");
         assert_eq!(by, cause, "{code}");
     }

@@ -199,7 +199,7 @@ impl Said<'_, '_> {
         // What is visible is a worker; there are three of them in this world.
         let worker = if worker.contains("..") { String::new() } else { worker };
         let worker = WORKERS.iter().find(|known| **known == worker).map_or_else(String::new, ToString::to_string);
-        v1::Hello { worker, flight_address, version: "0".into(), tasks }
+        v1::Hello { worker, flight_address, version: "0".into(), tasks, process: 0 }
     }
 
     fn running(&mut self, job: &Job, id: TaskId, shards: Vec<ShardId>) -> v1::RunningTask {

@@ -117,9 +117,9 @@ fn refused_everywhere(hint: &str) -> Next {
 fn without_code(failure: &Failure) -> Next {
     match failure.status {
         Some(429) => Next::BackOff { throttled: true },
-        Some(400 | 401 | 403..=407 | 409..=499) if failure.code.is_some() => {
-            refused_everywhere("the service does not take this request; check stream, region and endpoint of the source")
-        }
+        Some(400 | 401 | 403..=407 | 409..=499) if failure.code.is_some() => refused_everywhere(
+            "the service does not take this request; check stream, region and endpoint of the source",
+        ),
         _ => Next::BackOff { throttled: false },
     }
 }
@@ -133,7 +133,9 @@ fn invalid_argument(call: Call, position: &Position, failure: &Failure, renewals
         (Call::Iterator, Position::Timestamp(_)) if failure.message.to_ascii_lowercase().contains("timestamp") => {
             Next::BackOff { throttled: false }
         }
-        _ => refused_everywhere("the service does not take this request; check stream, region and endpoint of the source"),
+        _ => refused_everywhere(
+            "the service does not take this request; check stream, region and endpoint of the source",
+        ),
     }
 }
 

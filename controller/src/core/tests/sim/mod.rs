@@ -66,6 +66,8 @@ fn settings() -> CoreSettings {
         adoption_ms: 200,
         listing_interval_ms: 700,
         retry_waits_ms: [20, 50, 100],
+        probation_ms: 200,
+        probation_max_ms: 1_000,
         ..CoreSettings::default()
     }
 }

@@ -88,7 +88,7 @@ impl SimWorker {
         let of = |entry: &Entry| entry.running.clone();
         let tasks = self.entries.values().map(of).collect();
         let flight_address = String::new();
-        self.say(Event::WorkerJoined { worker: self.name(), session, flight_address, tasks });
+        self.say(Event::WorkerJoined { worker: self.name(), session, process: 0, flight_address, tasks });
         let of = |(id, entry): (&TaskId, &Entry)| entry.asked.iter().map(|window| (*id, *window)).collect::<Vec<_>>();
         for (task, window) in self.entries.iter().flat_map(of).collect::<Vec<_>>() {
             self.say(Event::WindowRequested { worker: self.name(), task, window });

@@ -1,0 +1,233 @@
+//! Stories of workers that die: the job whose tasks end them is found and stopped, and nobody else is.
+
+use super::*;
+use crate::core::job::SUSPECT_DEATHS;
+
+/// The default of [`CoreSettings`].
+const PROBATION_MS: i64 = 30_000;
+
+/// Jobs of one bounded source each, on the same workers.
+struct Jobs(Story);
+
+impl Jobs {
+    fn running(jobs: &str, shards: &str, workers: &str) -> Self {
+        let mut story = Story::empty(1);
+        for name in workers.split(' ') {
+            story.joins(name, vec![]);
+        }
+        let mut jobs_of = Self(story);
+        for name in jobs.split(' ') {
+            let mut job = bounded();
+            job.spec.name = name.parse().unwrap();
+            jobs_of.0.tell(Event::JobCreated { job: Box::new(job) });
+            jobs_of.lists(name, shards);
+        }
+        jobs_of
+    }
+
+    fn lists(&mut self, name: &str, shards: &str) {
+        let job: JobName = name.parse().unwrap();
+        let generation = self.job(name).listing.asked;
+        self.0.tell(Event::ShardsListed {
+            job,
+            generation,
+            stream: None,
+            shards: shards.split(' ').map(known).collect(),
+        });
+    }
+
+    fn job(&self, name: &str) -> &Job {
+        &self.0.core.jobs[&name.parse::<JobName>().unwrap()]
+    }
+
+    fn workers_of(&self, name: &str) -> BTreeSet<String> {
+        self.job(name).tasks.values().map(|task| task.worker.to_string()).collect()
+    }
+
+    fn has_failed(&self, name: &str) -> bool {
+        matches!(self.job(name).wanted, Wanted::Failed { .. })
+    }
+
+    /// Time passes, and whatever is asked to hand back its shards does.
+    fn after(&mut self, ms: i64) {
+        let until = self.0.now + ms;
+        while self.0.now < until {
+            self.0.after(100);
+            self.hand_back();
+        }
+    }
+
+    fn hand_back(&mut self) {
+        let tasks = self.0.core.jobs.values().flat_map(|job| &job.tasks);
+        let asked = tasks.filter(|(_, task)| task.state == TaskState::Releasing);
+        let asked: Vec<_> = asked.map(|(id, task)| (task.worker.clone(), *id)).collect();
+        for (worker, task) in asked {
+            if !self.0.silent.contains(&worker) {
+                self.0.task_ends((worker, task), TaskEnd::Released);
+            }
+        }
+    }
+
+    /// The process of a worker dies, and is started again when it was missed.
+    fn dies(&mut self, name: &str) {
+        self.0.breaks(name);
+        self.after(3_100);
+        self.0.joins(name, vec![]);
+        self.after(300);
+    }
+
+    /// Wherever a task of `poison` runs the worker dies, until the job fails; how many died.
+    fn poisoned(&mut self, poison: &str) -> usize {
+        let mut died = 0;
+        while !self.has_failed(poison) {
+            assert!(died < 20, "it goes on for ever");
+            match self.workers_of(poison).into_iter().next() {
+                Some(worker) => {
+                    self.dies(&worker);
+                    died += 1;
+                }
+                None => self.after(1_000),
+            }
+        }
+        died
+    }
+}
+
+#[test]
+fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
+    for workers in ["w1", "w1 w2", "w1 w2 w3 w4"] {
+        let mut jobs = Jobs::running("good poison quiet", "a", workers);
+        let died = jobs.poisoned("poison");
+        let retries_max = jobs.job("poison").resolved.spec.retries_max as usize;
+        assert!(died <= SUSPECT_DEATHS + retries_max + 1, "{workers}: {died}");
+        let Wanted::Failed { error, .. } = &jobs.job("poison").wanted else { panic!("it failed") };
+        assert!(error.contains("its task ended 4 workers"), "{error}");
+        // The others may be tried themselves; then they go on as before.
+        jobs.after(2 * (PROBATION_MS + 5_000));
+        for name in ["good", "quiet"] {
+            assert!(jobs.job(name).runs(), "{name} on {workers}");
+            assert_eq!(jobs.workers_of(name).len(), 1, "{name} on {workers}");
+            assert!(jobs.job(name).deaths.suspects().is_empty(), "{name} on {workers}");
+        }
+        assert!(jobs.0.core.trial().is_none());
+    }
+}
+
+#[test]
+fn other_jobs_go_on_while_a_suspect_is_tried() {
+    let mut jobs = Jobs::running("good poison", "a", "w1 w2");
+    while jobs.0.core.trial().is_none() {
+        let worker = jobs.workers_of("poison").into_iter().next().unwrap();
+        jobs.dies(&worker);
+    }
+    jobs.after(1_000);
+    let trial = jobs.0.core.trial().unwrap().clone();
+    let (tried, other) = match trial.job.as_str() {
+        "good" => ("good", "poison"),
+        _ => ("poison", "good"),
+    };
+    assert_eq!(jobs.workers_of(tried), BTreeSet::from([trial.worker.to_string()]));
+    assert!(!jobs.workers_of(other).contains(trial.worker.as_str()));
+    let status = jobs.0.core.status(&trial.job, true).unwrap();
+    assert!(status.waiting_on.iter().any(|wait| wait.contains("alone")), "{:?}", status.waiting_on);
+}
+
+#[test]
+fn a_worker_that_dies_now_and_then_fails_no_job() {
+    let mut jobs = Jobs::running("north south", "a b", "w1 w2");
+    for _ in 0..12 {
+        jobs.dies("w1");
+        jobs.after(4 * PROBATION_MS);
+    }
+    jobs.after(2 * CoreSettings::default().probation_max_ms);
+    for name in ["north", "south"] {
+        assert!(jobs.job(name).runs(), "{name}");
+        assert!(jobs.job(name).shards.values().all(|shard| shard.task.is_some()), "{name}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_or_was_only_cut_off_did_not_die() {
+    let mut jobs = Jobs::running("north", "a", "w1");
+    for _ in 0..10 {
+        jobs.0.leaves("w1");
+        jobs.0.breaks("w1");
+        jobs.after(3_100);
+        jobs.0.joins("w1", vec![]);
+        jobs.after(300);
+        let task = *jobs.job("north").tasks.keys().next().unwrap();
+        jobs.0.breaks("w1");
+        jobs.after(3_100);
+        let mut running = runs(task, "a 0..0");
+        running.job = "north".parse().unwrap();
+        jobs.0.joins("w1", vec![running]);
+        jobs.after(300);
+    }
+    assert!(jobs.job("north").runs());
+    assert_eq!(jobs.job("north").deaths.blamed(), 0);
+}
+
+#[test]
+fn a_process_that_is_started_anew_before_it_was_missed_has_died() {
+    let mut jobs = Jobs::running("north", "a", "w1");
+    jobs.0.restarts("w1");
+    jobs.after(300);
+    assert_eq!(jobs.job("north").deaths.blamed(), 0, "the process before did not say which one it was");
+    jobs.0.restarts("w1");
+    jobs.after(300);
+    assert_eq!(jobs.job("north").deaths.blamed(), 1);
+}
+
+#[test]
+fn many_workers_that_are_cut_off_at_once_are_a_broken_network() {
+    let mut jobs = Jobs::running("north south", "a b c d", "w1 w2 w3 w4");
+    for _ in 0..5 {
+        for name in ["w1", "w2", "w3"] {
+            jobs.0.breaks(name);
+        }
+        jobs.after(3_500);
+        for name in ["w1", "w2", "w3"] {
+            jobs.0.joins(name, vec![]);
+        }
+        jobs.after(1_000);
+    }
+    for name in ["north", "south"] {
+        assert!(jobs.job(name).deaths.suspects().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_job_that_commits_is_not_blamed_for_what_was_before() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for window in 0..8 {
+        story.breaks("w1");
+        story.after(3_100);
+        story.joins("w1", vec![]);
+        story.after(PROBATION_MS);
+        story.asks("a", window);
+        story.reports(window, &format!("a {window}..{}", window + 1));
+        story.is_past("a", window + 1);
+        story.store_works();
+    }
+    assert!(story.job().runs());
+    assert_eq!(story.committed().len(), 8);
+}
+
+#[test]
+fn suspects_do_not_wait_for_ever_for_a_worker_that_hands_nothing_on() {
+    let mut jobs = Jobs::running("good poison", "a", "w1 w2");
+    while jobs.0.core.trial().is_none() {
+        let worker = jobs.workers_of("poison").into_iter().next().unwrap();
+        jobs.dies(&worker);
+    }
+    let trial = jobs.0.core.trial().unwrap().clone();
+    // Nobody hands anything back from here on.
+    for _ in 0..2 * crate::core::suspects::TRIAL_WAIT_MS / 1_000 {
+        jobs.0.after(1_000);
+    }
+    assert!(
+        !jobs.0.core.jobs[&trial.job].shards.values().any(|shard| shard.task.is_none()),
+        "{:?}",
+        jobs.0.core.trial()
+    );
+}
