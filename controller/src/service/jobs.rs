@@ -57,7 +57,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.submit(&handle, &request).await.map(Response::new)
+        self.submitter.for_caller(&caller).submit(&handle, &request).await.map(Response::new)
     }
 
     async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
@@ -67,7 +67,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.diff(&handle, &request).await.map(Response::new)
+        self.submitter.for_caller(&caller).diff(&handle, &request).await.map(Response::new)
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
