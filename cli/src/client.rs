@@ -1,7 +1,8 @@
 //! The connection to the leading controller.
 //!
 //! Owns: which of the addresses leads. Does not own: what is asked.
-//! Rule: every call that may be repeated is idempotent, so a call is tried at each address until the leader answers.
+//! Rule: a call is tried at each address until the leader answers. A call that has a query planned is the exception: what
+//! broke one controller is not sent to the next.
 
 use crate::error::CliError;
 use std::collections::VecDeque;
@@ -83,17 +84,43 @@ impl Controller {
         A: Fn(Line) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.ask_while(ask, AfterBreak::AskTheNext).await
+    }
+
+    /// As [`Self::ask`], for calls that have a query planned: one whose connection breaks, or that is not answered in time, is
+    /// not sent to another controller, because it may be what broke the first.
+    pub async fn ask_to_plan<T, A, F>(&self, ask: A) -> Result<T, CliError>
+    where
+        A: Fn(Line) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.ask_while(ask, AfterBreak::Stop).await
+    }
+
+    async fn ask_while<T, A, F>(&self, ask: A, after_break: AfterBreak) -> Result<T, CliError>
+    where
+        A: Fn(Line) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut waiting: VecDeque<String> = self.addresses.iter().cloned().collect();
         let (mut hops, mut failures) = (0, Vec::new());
         while let Some(address) = waiting.pop_front() {
-            let status = match self.connect(&address).await {
+            let (status, broke) = match self.connect(&address).await {
                 Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                    Ok(Err(status)) => cause_of(status),
-                    Err(_) => Status::unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+                    // What the controller itself answered has no source.
+                    Ok(Err(status)) if std::error::Error::source(&status).is_none() => (status, false),
+                    Ok(Err(status)) => (cause_of(status), true),
+                    Err(_) => {
+                        let late = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+                        (Status::unavailable(late), true)
+                    }
                 },
-                Err(status) => status,
+                Err(status) => (status, false),
             };
+            if broke && after_break == AfterBreak::Stop {
+                return Err(CliError::Unreachable(format!("{address}: {}\n{NOT_REPEATED}", status.message())));
+            }
             match (leader_named(&status), status.code()) {
                 (Some(leader), _) if hops < LEADER_HOPS_MAX => {
                     hops += 1;
@@ -108,6 +135,16 @@ impl Controller {
         Err(CliError::Unreachable(failures.join("; ")))
     }
 }
+
+/// What to do when a connection breaks during a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterBreak {
+    AskTheNext,
+    Stop,
+}
+
+const NOT_REPEATED: &str = "  hint: the job file may be what the controller failed on, so it was not sent to another one; see with `streamctl list` \
+                            whether it was taken, and run `streamctl explain` before you send it again";
 
 /// The client of the `Jobs` service on a connection.
 pub fn jobs(line: Line) -> JobsClient<Line> {

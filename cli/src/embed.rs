@@ -253,7 +253,7 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
 
 fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(cores).thread_name("compute").enable_all().build()
+    streamctl_worker::compute::runtime(cores)
 }
 
 /// Submits the job and follows it to its end.

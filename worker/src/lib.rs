@@ -5,6 +5,7 @@
 //! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown away.
 
 pub mod busy;
+pub mod compute;
 pub mod dead_letter;
 pub mod decode;
 pub mod flight;

@@ -63,8 +63,7 @@ impl Lookups {
         let bytes = lookup::kept_bytes(storages, checkpoint, name, &spec.name, version).await?;
         let held = self.take(&spec.name, bytes.saturating_mul(LOADING_FACTOR))?;
         let files = lookup::fetch(storages, checkpoint, name, &spec.name, version, spec.size_max).await?;
-        let rows = lookup::rows::parse(spec, &files)?;
-        drop(files);
+        let rows = lookup::rows::read(spec, files).await?;
         let size = rows.get_array_memory_size();
         if !held.try_set(size) {
             return Err(self.short(&spec.name, size));

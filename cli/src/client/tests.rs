@@ -169,6 +169,26 @@ async fn what_the_leader_refuses_is_its_word_also_where_another_controller_is_go
 }
 
 #[tokio::test]
+async fn a_job_file_that_breaks_the_connection_is_not_sent_to_another_controller() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let breaking = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut preface = [0; 1_024];
+            let _read = tokio::io::AsyncReadExt::read(&mut connection, &mut preface).await;
+        }
+    });
+    let other = FakeJobs::default();
+    let controller = Controller::new(&format!("{breaking},{}", serve(other.clone()).await)).unwrap();
+    let submit = |channel| async move { jobs(channel).submit(SubmitRequest::default()).await };
+    let error = controller.ask_to_plan(submit).await.unwrap_err();
+    assert!(error.to_string().contains("was not sent to another one") && error.exit_code() == 4, "{error}");
+    assert_eq!(other.asked.load(Ordering::SeqCst), 0);
+    controller.ask(submit).await.expect("other calls go to the next controller");
+    assert_eq!(other.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn where_nobody_answers_at_all_the_exit_code_is_4() {
     let error = list(&deserted().await).await.unwrap_err();
     assert_eq!(error.exit_code(), 4, "{error}");

@@ -46,7 +46,8 @@ fn planned(spec: &JobSpec) -> Vec<String> {
     let fields = ["CountryName", "Code"].map(|name| lookup.field(0).clone().with_name(name));
     let lookup = Arc::new(arrow::datatypes::Schema::new(fields.to_vec()));
     let lookups = spec.lookups.iter().map(|table| (table.name.clone(), Arc::clone(&lookup))).collect();
-    let plan = QueryPlan::new(arrow_schema(&columns).unwrap(), lookups, &spec.sql);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let plan = runtime.block_on(QueryPlan::new(arrow_schema(&columns).unwrap(), lookups, &spec.sql));
     let plan = plan.unwrap_or_else(|error| panic!("{error}\n{}", spec.sql));
     plan.output_schema().fields().iter().map(|field| field.name().clone()).collect()
 }

@@ -41,7 +41,7 @@ pub async fn run(args: &DiffArgs, controller: &Controller, out: &mut Output) -> 
         async move { jobs(channel).diff(request).await }
     };
     let progress = out.progress("comparing source, columns, lookups and query");
-    let answer = controller.ask(ask).await;
+    let answer = controller.ask_to_plan(ask).await;
     drop(progress);
     show(args, answer, "submit", out)
 }

@@ -26,7 +26,7 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
         async move { jobs(channel).submit(request).await }
     };
     let progress = out.progress("checking source, lookups, query and places");
-    let answer = controller.ask(ask).await.map_err(|error| error.of_job_file(&args.file))?;
+    let answer = controller.ask_to_plan(ask).await.map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
     out.either(|| as_text(&answer, args.dry_run), || as_json(&answer, args.dry_run))?;
     if !args.dry_run {

@@ -362,7 +362,7 @@ impl Performer {
         let files = lookup::fetch(storages, checkpoint, job_name, name, &listed.version, spec.size_max)
             .await
             .map_err(|e| describe(&e))?;
-        let rows = lookup::rows::parse(spec, &files).map_err(|e| describe(&e))?;
+        let rows = lookup::rows::read(spec, files).await.map_err(|e| describe(&e))?;
         Ok((listed.version, Some(rows.num_rows() as u64)))
     }
 

@@ -7,17 +7,45 @@
 //! CSV: the first line is the header, every column is text, names keep their case, `"` quotes. An empty field is null,
 //! as Spark reads it; `NA`, `null` and the like are text. A byte-order mark is skipped, a `.gz` file is unpacked.
 
+use crate::query::COLUMNS_MAX;
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use streamctl_proto::spec::{LookupFormat, LookupSpec};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
 
 /// Most bytes of text in one column, whatever `size_max` says: offsets have 31 bits.
 pub const TEXT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// Lookups whose files one process reads into rows at once.
+pub const LOOKUPS_READ_MAX: usize = 2;
+
+static READING: Semaphore = Semaphore::const_new(LOOKUPS_READ_MAX);
+
+/// As [`parse`], off the threads of the runtime. On a runtime that has one thread only, that thread does it: nothing else could
+/// be answered there.
+///
+/// # Errors
+/// As [`parse`].
+pub async fn read(spec: &LookupSpec, files: Vec<(String, Bytes)>) -> Result<RecordBatch, RowsError> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return parse(spec, &files);
+    }
+    let _place = READING.acquire().await;
+    let lookup = spec.name.clone();
+    let spec = spec.clone();
+    let reading = tokio::task::spawn_blocking(move || parse(&spec, &files)).await;
+    reading.unwrap_or_else(|error| {
+        let file = "its files".to_owned();
+        Err(RowsError::File { lookup, file, reason: format!("reading them ended early: {error}") })
+    })
+}
 
 /// Why a lookup's files are no table.
 #[derive(Debug, thiserror::Error)]
@@ -142,14 +170,18 @@ impl Table<'_> {
 
     fn header(&self, file: &str, record: &csv::ByteRecord) -> Result<SchemaRef, RowsError> {
         let bad = |reason: String| RowsError::Header { lookup: self.lookup.into(), file: file.into(), reason };
+        if record.len() > COLUMNS_MAX {
+            return Err(bad(format!("it has {} columns, the limit is {COLUMNS_MAX}", record.len())));
+        }
         let mut fields: Vec<Field> = Vec::with_capacity(record.len());
+        let mut names = HashSet::with_capacity(record.len());
         for (at, name) in record.iter().enumerate() {
             let name =
                 std::str::from_utf8(name).map_err(|_| bad(format!("the name of column {} is not UTF-8", at + 1)))?;
             if name.is_empty() {
                 return Err(bad(format!("column {} has no name; the first line must be the header", at + 1)));
             }
-            if fields.iter().any(|field| field.name() == name) {
+            if !names.insert(name) {
                 return Err(bad(format!("two columns are named {name:?}")));
             }
             fields.push(Field::new(name, DataType::Utf8, true));
@@ -180,8 +212,12 @@ impl Table<'_> {
     }
 
     fn parquet(&mut self, file: &str, bytes: Bytes) -> Result<(), RowsError> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
-        let reader = reader.map_err(|error| self.bad_file(file, error))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| self.bad_file(file, error))?;
+        let columns = reader.schema().fields().len();
+        if columns > COLUMNS_MAX {
+            return Err(self.bad_file(file, format!("it has {columns} columns, the limit is {COLUMNS_MAX}")));
+        }
+        let reader = reader.build().map_err(|error| self.bad_file(file, error))?;
         let schema = plain(&arrow::array::RecordBatchReader::schema(&reader));
         self.add(file, RecordBatch::new_empty(Arc::clone(&schema)))?;
         for batch in reader {
@@ -309,6 +345,11 @@ mod tests {
         assert_eq!(line(b"n,c\n\"a\nb\",1\nx,\xff\n"), "lookup countries: f.csv, line 4: field 2 is not UTF-8");
         assert!(line(b"n,\n").contains("column 2 has no name"));
         assert!(line(b"n,n\n").contains("two columns"));
+        let wide = |columns: usize| (0..columns).map(|at| format!("c{at}")).collect::<Vec<_>>().join(",");
+        csv(&[("f.csv", wide(COLUMNS_MAX).as_bytes())]).expect("as many columns as may be");
+        let began = std::time::Instant::now();
+        assert!(line(wide(100_000).as_bytes()).contains("it has 100000 columns, the limit is 2000"));
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "the header alone decides");
         let other = csv(&[("a", b"n,c\n"), ("b", b"c,n\n")]).unwrap_err().to_string();
         assert_eq!(other, "lookup countries: b has the columns c, n, but a has n, c");
         assert!(matches!(csv(&[("a", b"")]), Err(RowsError::NoTable { .. })));

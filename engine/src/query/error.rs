@@ -5,6 +5,7 @@
 
 use super::phrase::plain;
 use datafusion::error::DataFusionError;
+use std::time::Duration;
 use streamctl_proto::spec::{Part, Problem};
 
 /// A query cannot be planned or executed.
@@ -42,6 +43,15 @@ pub enum QueryError {
         /// Which operator asked for how much.
         detail: String,
     },
+    /// It took too long to plan.
+    #[error("planning took too long: the limit is {} s", limit.as_secs())]
+    Late {
+        /// What is allowed.
+        limit: Duration,
+    },
+    /// Too many other queries are being planned: the same query may be planned later.
+    #[error("too many queries are being planned at the moment")]
+    Busy,
     /// The planner failed on a query that it had taken: a fault in this program.
     #[error("the query cannot be executed: {0}")]
     Plan(String),
@@ -52,6 +62,7 @@ impl QueryError {
     pub fn problem(&self) -> Problem {
         let (message, hint, line) = match self {
             Self::Sql { message, hint, line } => (message.clone(), hint.clone(), *line),
+            Self::Late { .. } => (self.to_string(), Some(LATE_HINT.to_owned()), None),
             other => (other.to_string(), None, None),
         };
         Problem { part: line.map(Part::Line), ..Problem::new("transform.sql", message, hint) }
@@ -86,6 +97,9 @@ impl QueryError {
         }
     }
 }
+
+/// What to do about a query that takes too long to plan.
+const LATE_HINT: &str = "write fewer terms, columns and joins; put long lists of values into a lookup, and join it";
 
 /// A cast is what fails most.
 fn with_advice(text: String) -> String {

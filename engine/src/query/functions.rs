@@ -4,6 +4,7 @@
 //! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and `->>` are left out: they bind
 //! weaker than `=` and `||` here, and would give NULL without a word.
 
+use super::bounded;
 use super::phrase::{REFERENCE, closest};
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
@@ -25,7 +26,7 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
         udfs::json_length_udf(),
         udfs::json_object_keys_udf(),
     ]);
-    all
+    bounded::all(all)
 }
 
 /// What Spark or Athena have and DataFusion has not, and what does the same.
@@ -112,7 +113,7 @@ mod tests {
         assert!(queries.len() >= 4);
         for sql in queries {
             let lookups = vec![("country_lookup".to_owned(), Arc::new(lookup.clone()))];
-            let planned = QueryPlan::new(Arc::new(Schema::new(columns.clone())), lookups, sql);
+            let planned = QueryPlan::blocking(Arc::new(Schema::new(columns.clone())), lookups, sql);
             assert_eq!(
                 planned.unwrap_or_else(|error| panic!("{sql}: {error}")).whole_window(),
                 sql.contains("GROUP BY")

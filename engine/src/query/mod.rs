@@ -1,15 +1,20 @@
 //! The query: what a job does with the rows of a window.
 //!
-//! Owns: what SQL is allowed ([`sql`]) and what is said of it ([`words`], [`functions`]), whether it needs the whole
+//! Owns: what SQL is allowed ([`sql`], [`allowed`], [`limits`]) and what is said of it ([`words`], [`functions`]), what its
+//! functions may give ([`bounded`]), on which threads it is planned ([`planning`]), whether it needs the whole
 //! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without a partner
 //! ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
+mod allowed;
+mod bounded;
 mod error;
 mod functions;
+mod limits;
 mod open;
 mod phrase;
+mod planning;
 mod pool;
 mod probe;
 mod rule;
@@ -23,7 +28,6 @@ mod words;
 pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pool::QueryMemory;
-pub use sql::check;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;
@@ -39,10 +43,29 @@ pub const SOURCE: &str = "source";
 /// ended, so each holds back fewer than this many rows while the window is open: a bound, not a delay that grows.
 pub const BATCH_ROWS: usize = 8192;
 
+/// Most columns of a table, and of each part of a query: planning takes the square of their number.
+pub const COLUMNS_MAX: usize = 2_000;
+/// Most bytes of one constant: as a column it takes them once for each row.
+pub const CONSTANT_BYTES_MAX: u64 = 16 << 10;
+
+/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and these lookups. Gives
+/// the names of the result's columns, where the text says them all. Blocks the thread.
+///
+/// # Errors
+/// [`QueryError::Sql`], with a hint where one can be given.
+pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
+    let sql = sql.to_owned();
+    let lookups: Vec<String> = lookups.iter().map(|name| (*name).to_owned()).collect();
+    planning::blocking(move || {
+        let names: Vec<&str> = lookups.iter().map(String::as_str).collect();
+        sql::check(&sql, &names)
+    })
+}
+
 /// A query, planned once per job; executed once per window with [`QueryPlan::open`].
 #[derive(Clone, Debug)]
 pub struct QueryPlan {
-    plan: LogicalPlan,
+    plan: Arc<LogicalPlan>,
     source_columns: Vec<usize>,
     input_schema: SchemaRef,
     output_schema: SchemaRef,
@@ -51,18 +74,36 @@ pub struct QueryPlan {
 }
 
 impl QueryPlan {
-    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema.
+    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on a thread of its own:
+    /// bounded in time and depth, and never many at once.
     ///
     /// # Errors
-    /// [`QueryError::Sql`], with a hint where one can be given.
-    pub fn new(source: SchemaRef, lookups: Vec<(String, SchemaRef)>, sql: &str) -> Result<Self, QueryError> {
+    /// [`QueryError::Sql`], with a hint where one can be given; [`QueryError::Late`] or [`QueryError::Busy`] when it cannot
+    /// be planned in time.
+    pub async fn new(source: SchemaRef, lookups: Vec<(String, SchemaRef)>, sql: &str) -> Result<Self, QueryError> {
+        let sql = sql.to_owned();
+        planning::bounded(move || Self::here(source, lookups, &sql)).await
+    }
+
+    /// As [`Self::new`], for tests: blocks the thread.
+    #[cfg(test)]
+    pub(crate) fn blocking(
+        source: SchemaRef,
+        lookups: Vec<(String, SchemaRef)>,
+        sql: &str,
+    ) -> Result<Self, QueryError> {
+        let sql = sql.to_owned();
+        planning::blocking(move || Self::here(source, lookups, &sql))
+    }
+
+    fn here(source: SchemaRef, lookups: Vec<(String, SchemaRef)>, sql: &str) -> Result<Self, QueryError> {
         let plan = sql::plan(&source, &lookups, sql)?;
         let source_columns = rule::source_columns(&plan, source.fields().len());
         let input_schema = source.project(&source_columns).map_err(|error| QueryError::Plan(error.to_string()))?;
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
             scan: rule::source_use(&plan),
-            plan,
+            plan: Arc::new(plan),
             source_columns,
             input_schema: input_schema.into(),
             lookups: lookups.into_iter().collect(),
@@ -96,7 +137,8 @@ impl QueryPlan {
     /// # Errors
     /// [`QueryError::Plan`] when the planner fails.
     pub async fn describe(&self) -> Result<String, QueryError> {
-        open::describe(self).await
+        let query = self.clone();
+        planning::bounded(move || open::describe(&query)).await
     }
 
     /// Opens the query for one window. `lookups` holds the rows of every lookup by name; `memory_bytes_max` bounds

@@ -17,7 +17,7 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -172,14 +172,15 @@ async fn physical(
 }
 
 /// The operators as text, on lookups without rows.
-pub(super) async fn describe(query: &QueryPlan) -> Result<String, QueryError> {
+pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
     let failed = |error: DataFusionError| QueryError::Plan(error.strip_backtrace());
     let empty = |(name, schema): (&String, &SchemaRef)| (name.clone(), RecordBatch::new_empty(Arc::clone(schema)));
     let lookups = query.lookups.iter().map(empty).collect();
     let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
     let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
-    let plan = physical(query, &lookups, Arc::new(feed), &state).await.map_err(failed)?;
+    let planned = physical(query, &lookups, Arc::new(feed), &state).now_or_never();
+    let plan = planned.ok_or_else(|| QueryError::Plan("planning waited for something".into()))?.map_err(failed)?;
     Ok(displayable(plan.as_ref()).indent(false).to_string().trim_end().to_owned())
 }
 

@@ -8,10 +8,10 @@ use super::phrase::closest;
 use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
 use super::words::Written;
-use super::{BATCH_ROWS, SOURCE, functions};
+use super::{BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounded, functions, limits, planning};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
@@ -19,6 +19,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -27,11 +28,12 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem};
 use futures::FutureExt;
-use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+type OptimizerRuleRef = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The settings under which every query is planned and executed.
 pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionState {
@@ -52,26 +54,65 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .with_config(config)
         .with_runtime_env(runtime)
         .with_table_function_list(vec![])
+        // They take functions as arguments, which may be of any size.
+        .with_higher_order_functions(vec![])
+        .with_optimizer_rules(interruptible(Optimizer::new().rules))
         .with_physical_optimizer_rules(rules)
         .with_scalar_functions(functions::all())
         .build()
 }
 
-/// Checks and plans a query.
+/// The rules, with a look at the clock before each.
+fn interruptible(rules: Vec<OptimizerRuleRef>) -> Vec<OptimizerRuleRef> {
+    let clock: OptimizerRuleRef = Arc::new(StopWhenLate);
+    rules.into_iter().flat_map(|rule| [Arc::clone(&clock), rule]).collect()
+}
+
+/// Ends an optimization whose time is over: nobody waits for it any more.
+#[derive(Debug)]
+struct StopWhenLate;
+
+impl OptimizerRule for StopWhenLate {
+    fn name(&self) -> &str {
+        "stop_when_late"
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+        if planning::is_late() {
+            return Err(DataFusionError::Execution("planning took too long".into()));
+        }
+        Ok(Transformed::no(plan))
+    }
+}
+
+/// Checks and plans a query. To be called on a thread with a large stack (`planning`).
 pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &str) -> Result<LogicalPlan, QueryError> {
+    check_width("source", source)?;
+    for (name, schema) in lookups {
+        check_width(name, schema)?;
+    }
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let mut tables = vec![(SOURCE, source)];
     tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));
     let written = Written { sql, tables: &tables, functions: functions::names(&state) };
-    let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
-    let statement = read(&state, &written, &names)?;
+    let widths = tables.iter().map(|(name, schema)| (*name, schema.fields().len())).collect();
+    let statement = read(&state, &written, &widths)?;
     let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
     let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     forbid.verify_plan(&plan).map_err(|error| written.explain(&error))?;
     check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
+    let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
     let plan = state.optimize(&plan).map_err(|error| written.explain(&error))?;
+    // Some rules write calls of functions, too.
+    let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
+    let plan = limits::balance(plan).map_err(|error| written.explain(&error))?;
+    check_sizes(&plan)?;
     check_executable(&state, &plan).map_err(|error| written.explain(&error))?;
     Ok(plan)
 }
@@ -84,7 +125,9 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
 pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let written = Written { sql, tables: &[], functions: vec![] };
-    let statement = read(&state, &written, &[&[SOURCE], lookups].concat())?;
+    // How many columns a table has is not known here.
+    let tables = lookups.iter().chain(&[SOURCE]).map(|name| (*name, 1)).collect();
+    let statement = read(&state, &written, &tables)?;
     Ok(written_names(&statement))
 }
 
@@ -103,11 +146,76 @@ fn written_names(statement: &Statement) -> Option<Vec<String>> {
 }
 
 /// The statement, where it is one SELECT over these tables, and says nothing that would be passed over.
-fn read(state: &SessionState, written: &Written<'_>, tables: &[&str]) -> Result<Statement, QueryError> {
-    let statement = one_select(written)?;
-    check_tables(state, &statement, tables, written)?;
-    refuse_ignored(&statement)?;
+fn read(state: &SessionState, written: &Written<'_>, tables: &BTreeMap<&str, usize>) -> Result<Statement, QueryError> {
+    limits::check_tokens(written.sql)?;
+    let mut statement = one_select(written)?;
+    if let Statement::Statement(inner) = &mut statement {
+        limits::flatten(inner)?;
+    }
+    let names: Vec<&str> = tables.keys().copied().collect();
+    check_tables(state, &statement, &names, written)?;
+    if let Statement::Statement(inner) = &mut statement {
+        allowed::check(state, tables, inner).map_err(|error| written.located(error))?;
+    }
     Ok(statement)
+}
+
+fn check_width(table: &str, schema: &SchemaRef) -> Result<(), QueryError> {
+    let columns = schema.fields().len();
+    if columns <= COLUMNS_MAX {
+        return Ok(());
+    }
+    let message = format!("table {table} has {columns} columns, the limit is {COLUMNS_MAX}");
+    Err(QueryError::sql(message, Some("leave out the columns that the query does not read".into())))
+}
+
+/// Refuses what would be large for every row: constants, and lists that grow with the rows before.
+fn check_sizes(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let mut found = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        let columns = node.schema().fields().len();
+        if columns > COLUMNS_MAX {
+            let message = format!("a part of the query has {columns} columns, the limit is {COLUMNS_MAX}");
+            found = Some(QueryError::sql(message, Some("name the columns that are needed in place of *".into())));
+        }
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                found = found.take().or(too_large(part)?);
+                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    });
+    visited.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
+    found.map_or(Ok(()), Err)
+}
+
+fn too_large(part: &Expr) -> Result<Option<QueryError>, DataFusionError> {
+    Ok(match part {
+        Expr::Literal(value, _) => {
+            if let Err(reason) = bounded::check_type(&value.data_type()) {
+                let message = format!("a constant is too large: {reason}");
+                return Ok(Some(QueryError::sql(message, Some("leave it out".into()))));
+            }
+            let bytes = bounded::scalar_bytes(value)?;
+            (bytes > CONSTANT_BYTES_MAX).then(|| {
+                let message = format!("a constant has {bytes} bytes, the limit is {CONSTANT_BYTES_MAX}");
+                let hint = "every row of the result would hold it: put it into a lookup, and join it";
+                QueryError::sql(message, Some(hint.into()))
+            })
+        }
+        Expr::Cast(cast) => bounded::check_type(cast.field.data_type()).err().map(too_large_type),
+        Expr::TryCast(cast) => bounded::check_type(cast.field.data_type()).err().map(too_large_type),
+        Expr::WindowFunction(call) if matches!(call.fun.name(), "array_agg" | "string_agg") => {
+            let message = format!("{}() OVER (...) is not supported: each row would hold many others", call.fun.name());
+            let hint = "write it with GROUP BY in a query of its own, and join that";
+            Some(QueryError::sql(message, Some(hint.into())))
+        }
+        _ => None,
+    })
+}
+
+fn too_large_type(reason: String) -> QueryError {
+    QueryError::sql(format!("a cast cannot be used here: {reason}"), Some("choose another type".into()))
 }
 
 /// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen, and some words inside
@@ -170,34 +278,6 @@ fn check_tables(
     }
     let hint = "select FROM source: its rows are the stream's records".to_owned();
     Err(QueryError::sql("the query does not read the stream", Some(hint)))
-}
-
-/// Refuses what the planner would pass over without a word: a sample that is none would be a wrong result.
-fn refuse_ignored(statement: &Statement) -> Result<(), QueryError> {
-    let Statement::Statement(statement) = statement else { return Ok(()) };
-    match statement.visit(&mut Ignored) {
-        ControlFlow::Break(what) => {
-            Err(QueryError::sql(format!("{what} is not supported"), Some("leave it out".into())))
-        }
-        ControlFlow::Continue(()) => Ok(()),
-    }
-}
-
-/// Finds what follows a table's name and means nothing to the planner.
-struct Ignored;
-
-impl Visitor for Ignored {
-    type Break = &'static str;
-
-    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<&'static str> {
-        let found = match table {
-            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => "TABLESAMPLE",
-            TableFactor::Table { version: Some(_), .. } => "a table's version (AS OF)",
-            TableFactor::Table { partitions, .. } if !partitions.is_empty() => "PARTITION after a table's name",
-            _ => return ControlFlow::Continue(()),
-        };
-        ControlFlow::Break(found)
-    }
 }
 
 /// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the first poll.
@@ -283,7 +363,6 @@ pub(super) fn with_rows(
     plan: &LogicalPlan,
     rows: impl Fn(&str) -> Option<Rows>,
 ) -> Result<LogicalPlan, DataFusionError> {
-    use datafusion::common::tree_node::Transformed;
     let bound = plan.clone().transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(mut scan) => {
             let name = scan.table_name.table().to_owned();

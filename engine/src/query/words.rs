@@ -5,10 +5,11 @@
 
 use super::error::QueryError;
 use super::phrase::{closest, plain};
-use super::{SOURCE, functions};
+use super::{SOURCE, functions, limits};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 const TYPES: &str =
     "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
@@ -37,10 +38,18 @@ impl Written<'_> {
                 SchemaError::AmbiguousReference { field } => ambiguous(field),
                 other => QueryError::sql(other.to_string(), None),
             },
+            DataFusionError::SQL(parser, _) if **parser == ParserError::RecursionLimitExceeded => limits::too_nested(),
             DataFusionError::SQL(parser, _) => self.unreadable(&parser.to_string()),
             root => self.translated(root.message().split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default()),
         };
         told.on_line(spot(error))
+    }
+
+    /// The error with the line on which what it names first stands, where one can be told.
+    pub(super) fn located(&self, error: QueryError) -> QueryError {
+        let QueryError::Sql { message, .. } = &error else { return error };
+        let line = message.split_once(' ').and_then(|(word, _)| self.line_with(word));
+        error.on_line(line)
     }
 
     /// The only line that has this word.

@@ -9,7 +9,7 @@ use super::{
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog;
-use crate::query::{QueryError, QueryPlan};
+use crate::query::QueryPlan;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
@@ -86,11 +86,13 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         log.of_element(before, index);
     }
     let all = lookups.len() == spec.lookups.len();
-    let plan = schema.filter(|_| all).and_then(|schema| {
-        let schemas = spec.lookups.iter().map(|lookup| (lookup.name.clone(), lookups[&lookup.name].rows.schema()));
-        let plan = QueryPlan::new(schema, schemas.collect(), &spec.sql);
-        log.ok(plan, |error: QueryError| Failure::Problem(error.problem()))
-    });
+    let plan = match schema.filter(|_| all) {
+        None => None,
+        Some(schema) => {
+            let schemas = lookups.iter().map(|(name, lookup)| (name.clone(), lookup.rows.schema())).collect();
+            log.ok(QueryPlan::new(schema, schemas, &spec.sql).await, |error| Failure::of_query(&error))
+        }
+    };
     if let Some(plan) = &plan {
         check_partitions(spec, plan.output_schema(), &mut log);
         check_types(spec, plan.output_schema(), &mut log);

@@ -174,15 +174,15 @@ pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// [`QueryError::Sql`] when the lookups' columns changed since submit so that the query no longer fits them.
-pub fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<QueryPlan, QueryError> {
+pub async fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<QueryPlan, QueryError> {
     let schema = catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
-    QueryPlan::new(schema, lookups, &job.spec.sql)
+    QueryPlan::new(schema, lookups, &job.spec.sql).await
 }
 
 /// The plan of a job's query on its lookups as they are now, for people; none where it cannot be made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
     let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
-    plan_of(job, lookups).ok()?.describe().await.ok()
+    plan_of(job, lookups).await.ok()?.describe().await.ok()
 }
 
 /// What went wrong so far.
@@ -249,6 +249,13 @@ impl Failure {
             StorageError::TooLarge { .. } | StorageError::StagedLost { .. } => None,
         };
         Self::problem(field, error.to_string(), hint)
+    }
+
+    fn of_query(error: &QueryError) -> Self {
+        match error {
+            QueryError::Busy => Self::Unavailable { field: "transform.sql".into(), reason: error.to_string() },
+            _ => Self::Problem(error.problem()),
+        }
     }
 
     fn of_lookup(error: &LookupError) -> Self {
@@ -337,7 +344,8 @@ async fn lookup_rows(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> O
         let bytes = storages.for_location(&object.location).get(&object.location, object.size).await;
         files.push((object.location.clone(), log.ok(bytes, |error| Failure::of_storage("lookup.path", &error))?));
     }
-    let rows = log.ok(rows::parse(spec, &files), |error| Failure::problem("lookup.path", error.to_string(), None))?;
+    let rows =
+        log.ok(rows::read(spec, files).await, |error| Failure::problem("lookup.path", error.to_string(), None))?;
     Some((listed, rows))
 }
 

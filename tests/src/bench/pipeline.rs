@@ -89,9 +89,10 @@ impl Pipeline {
         let lookup = spec.lookups.first().context("the model job has a lookup")?;
         let content = Bytes::from(std::fs::read(country_lookup())?);
         let rows = rows::parse(lookup, &[("country_lookup.csv".to_owned(), content)])?;
-        let plan = QueryPlan::new(Arc::clone(&schema), vec![(lookup.name.clone(), rows.schema())], &spec.sql)?;
-        let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let schemas = vec![(lookup.name.clone(), rows.schema())];
+        let plan = runtime.block_on(QueryPlan::new(Arc::clone(&schema), schemas, &spec.sql))?;
+        let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
         Ok(Self { spec, schema, plan, lookups, runtime })
     }
 

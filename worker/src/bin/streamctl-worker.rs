@@ -61,11 +61,7 @@ fn main() -> ExitCode {
 
 fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let compute = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(args.threads.unwrap_or(cores).max(1))
-        .thread_name("compute")
-        .enable_all()
-        .build()?;
+    let compute = streamctl_worker::compute::runtime(args.threads.unwrap_or(cores))?;
     let network =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
     let ran = network.block_on(run(args, compute.handle().clone()));

@@ -70,7 +70,7 @@ impl Context {
             Some(plan) => Arc::clone(plan),
             None => {
                 let schemas = tables.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
-                Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql)?)
+                Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql).await?)
             }
         };
         *plan = Some(Arc::clone(&made));

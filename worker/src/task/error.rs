@@ -97,7 +97,7 @@ impl TaskError {
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => Why::Wait,
             Self::Lookup(error) if error.may_pass() => Why::Wait,
             Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
-            Self::QueryWaits(_) => Why::Wait,
+            Self::QueryWaits(_) | Self::Query(QueryError::Busy) => Why::Wait,
             refused if refused.refused_by().is_some() => Why::Refused,
             fatal if fatal.is_fatal() => Why::Fatal,
             _ => Why::Retry,
