@@ -8,6 +8,9 @@ use std::sync::atomic::Ordering;
 
 /// Shards that a story has at most.
 const SHARDS_MAX: usize = 14;
+/// How far the clock of Kinesis is ahead of the world's once it has jumped. Windows do not go back with it: after a jump
+/// back they wait until it is there again, which must be over before a story has to end.
+const KINESIS_AHEAD_MS: std::ops::Range<i64> = -10_000..10_000;
 /// Workers that it has.
 const WORKERS_MAX: usize = 6;
 
@@ -31,7 +34,7 @@ impl Chaos {
         if world.weather.roll(|rng| rng.u32(0..1_000)) >= world.setting.trouble {
             return;
         }
-        match world.weather.roll(|rng| rng.u8(0..40)) {
+        match world.weather.roll(|rng| rng.u8(0..41)) {
             0..6 => break_line(world),
             6..9 => end(world, 'w'),
             9..11 => end(world, 'c'),
@@ -55,7 +58,8 @@ impl Chaos {
             32 => add_worker(world),
             33 => dismiss(world),
             34..38 => reshard(world),
-            _ => ask_to_stop(world, 'c'),
+            38 | 39 => ask_to_stop(world, 'c'),
+            _ => stand_still(world),
         }
     }
 
@@ -147,14 +151,28 @@ fn take_down(world: &World, service: &'static str, fault: &'static str) {
     world.weather.take_down(service, until_ms);
 }
 
+/// Nothing runs for a day and an hour.
+fn stand_still(world: &mut World) {
+    if world.weather.roll(|rng| rng.u8(0..4)) == 0 {
+        world.weather.note(|| "everything stands still for longer than records are kept");
+        world.weather.count("outage: longer than the retention");
+        world.stand_still();
+    }
+}
+
+/// A clock jumps to another difference from the world's. That of Kinesis does where windows are not known beforehand.
 fn jump(world: &World) {
-    let exact = world.setting.exact;
-    let Some(name) = pick(world, |name, _| name.starts_with('c') || !exact) else { return };
-    let most_ms = if name.starts_with('c') { 90_000 } else { 4_000 };
-    let by_ms = world.weather.roll(|rng| rng.i64(-most_ms..most_ms));
-    world.weather.note(|| format!("the clock of {name} jumps by {by_ms}"));
-    world.weather.count(if by_ms < 0 { "clock: back" } else { "clock: forward" });
-    world.places[&name].skew_ms.fetch_add(by_ms, Ordering::Relaxed);
+    if !world.setting.exact && world.weather.roll(|rng| rng.u8(0..4)) == 0 {
+        let ahead_ms = world.weather.roll(|rng| rng.i64(KINESIS_AHEAD_MS));
+        world.weather.note(|| format!("the clock of Kinesis jumps to {ahead_ms}"));
+        world.weather.count("clock: of Kinesis");
+        return world.weather.set_kinesis_ahead(ahead_ms);
+    }
+    let Some(name) = pick(world, |_, _| true) else { return };
+    let ahead_ms = world.roll_skew(&name);
+    world.weather.note(|| format!("the clock of {name} jumps to {ahead_ms}"));
+    let before_ms = world.places[&name].skew_ms.swap(ahead_ms, Ordering::Relaxed);
+    world.weather.count(if ahead_ms < before_ms { "clock: back" } else { "clock: forward" });
 }
 
 fn user(world: &World) {

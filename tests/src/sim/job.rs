@@ -114,6 +114,6 @@ impl SimJob {
 
     /// It reads a record that must end it as failed.
     pub fn is_doomed(&self) -> bool {
-        self.stream().has_bad_record()
+        self.stream().must_fail()
     }
 }

@@ -19,4 +19,7 @@ pub mod weather;
 pub mod witness;
 pub mod world;
 
-pub use story::{Story, tell, tell_wide};
+#[cfg(test)]
+mod tests;
+
+pub use story::{Story, tell, tell_of, tell_wide};

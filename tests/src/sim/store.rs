@@ -82,7 +82,7 @@ impl FaultyStore {
 
     fn may_fail(&self, job: &JobName) -> bool {
         let stream = self.may_fail.get(job);
-        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).has_bad_record())
+        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).may_fail())
     }
 
     /// The version of the job that is stored.

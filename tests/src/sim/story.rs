@@ -68,6 +68,11 @@ pub fn tell_wide(seed: u64, shards: usize) -> Story {
     told(seed, || World::wide(seed, shards), World::live_wide)
 }
 
+/// Tells a story in which nothing goes wrong but what `strike` does in its middle, to two jobs on two workers.
+pub fn tell_of(seed: u64, strike: impl FnOnce(&mut World)) -> Story {
+    told(seed, || World::quiet(seed), |world| world.live_through(strike))
+}
+
 fn told(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {
     listen_for_panics();
     PANICS.with(|panics| *panics.borrow_mut() = Some(vec![]));

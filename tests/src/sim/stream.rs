@@ -3,24 +3,32 @@
 //! Owns: shards, records, iterators, listings, the service's faults. Does not own: the reader.
 //! Rule: it answers as the service is documented to: in order, from where an iterator stands, the end only at the end.
 
-use super::weather::{Fate, Weather};
+use super::weather::{BEGIN_MS, Fate, Weather};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister};
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
 use streamctl_worker::source::kinesis::{Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator};
 use streamctl_worker::source::{Child, Record};
 use tokio::time::{Instant, sleep};
 
+/// When all streams were created: long before the world began.
+const CREATED_MS: i64 = BEGIN_MS - 30 * RETENTION_MS;
 /// How far an arrival time may step back.
 const STEP_BACK_MS: i64 = 200;
-/// How long a record may be hidden from readers after it was put.
+/// How long a record may be hidden from readers after it was put, well within the time that a job waits for it.
 const HIDDEN_MS: i64 = 80;
+/// The same of a service that has troubles: such records may come after their window was closed.
+const HIDDEN_LONG_MS: i64 = 3_000;
+/// In the place of an index: an iterator that was made for the position of an expired record.
+const EXPIRED: &str = "expired";
+/// How long records are kept.
+pub const RETENTION_MS: i64 = 86_400_000;
 /// How long an iterator lives.
 const ITERATOR_MS: i64 = 300_000;
 
@@ -50,6 +58,32 @@ pub struct Shard {
     pub puts: Vec<Put>,
 }
 
+impl Shard {
+    /// How many of its records are not kept any more.
+    fn expired(&self, wall_ms: i64) -> usize {
+        self.puts.partition_point(|put| put.record.arrival_ms < wall_ms - RETENTION_MS)
+    }
+
+    /// The record whose position is asked for is not kept any more.
+    fn has_expired(&self, kind: &IteratorKind, wall_ms: i64) -> bool {
+        let (IteratorKind::At(text) | IteratorKind::After(text)) = kind else { return false };
+        let sequence: u64 = text.parse().unwrap_or(u64::MAX);
+        self.puts[..self.expired(wall_ms)].iter().any(|put| put.record.sequence == sequence.into())
+    }
+}
+
+/// What a job that reads the stream may do after everything stood still for longer than records are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterOutage {
+    /// There was no such outage, or the job began after it.
+    #[default]
+    GoesOn,
+    /// Nothing of it was lost, as far as the world knows; the job cannot always know.
+    MayFail,
+    /// Records that were not committed expired: it must name the loss, and end.
+    MustFail,
+}
+
 /// The stream.
 #[derive(Default)]
 pub struct Stream {
@@ -57,6 +91,12 @@ pub struct Stream {
     pub shards: BTreeMap<ShardId, Shard>,
     /// Its name.
     name: String,
+    /// Some records are hidden for longer than its readers wait for them.
+    pub hides: bool,
+    /// The position of an expired record is refused; else answers stay empty.
+    refuses_expired: bool,
+    /// Whether its job may go on after everything stood still for longer than records are kept.
+    pub after_outage: AfterOutage,
     /// Who reads a bad record dies of it; else its query fails.
     pub deadly: bool,
     next_sequence: u64,
@@ -71,6 +111,7 @@ impl Stream {
     /// With some open shards.
     pub fn new(rng: &mut Rng, name: String) -> Self {
         let mut stream = Self { name, names_children: rng.u8(0..4) > 0, next_sequence: 1_000, ..Self::default() };
+        stream.refuses_expired = rng.bool();
         for _ in 0..rng.usize(1..4) {
             stream.add(vec![]);
         }
@@ -117,9 +158,15 @@ impl Stream {
         self.put_in(id, rng, wall_ms, true);
     }
 
-    /// There is a record that its job cannot come past.
-    pub fn has_bad_record(&self) -> bool {
-        self.shards.values().flat_map(|shard| &shard.puts).any(|put| put.bad)
+    /// There is a record that its job cannot come past, or one that it never read expired.
+    pub fn must_fail(&self) -> bool {
+        let bad = || self.shards.values().flat_map(|shard| &shard.puts).any(|put| put.bad);
+        self.after_outage == AfterOutage::MustFail || bad()
+    }
+
+    /// Its job may end as failed.
+    pub fn may_fail(&self) -> bool {
+        self.after_outage != AfterOutage::GoesOn || self.must_fail()
     }
 
     /// Puts a record into each open shard.
@@ -145,7 +192,8 @@ impl Stream {
         let back_ms = if rng.u8(0..4) == 0 { rng.i64(0..STEP_BACK_MS) } else { 0 };
         let Some(shard) = self.shards.get_mut(&id) else { return };
         let hidden_until = shard.puts.last().map_or(0, |put| put.visible_ms);
-        let visible_ms = hidden_until.max(wall_ms + rng.i64(0..HIDDEN_MS));
+        let hidden_ms = if self.hides && rng.u8(0..8) == 0 { HIDDEN_LONG_MS } else { HIDDEN_MS };
+        let visible_ms = hidden_until.max(wall_ms + rng.i64(0..hidden_ms));
         let (arrival_ms, data) = (wall_ms - back_ms, Bytes::from(data));
         let record = Record { sequence: sequence.into(), sub_sequence: 0, arrival_ms, data, origin: None };
         shard.puts.push(Put { record, visible_ms, id: good.then_some(name), bad });
@@ -187,8 +235,9 @@ impl Stream {
         windows
     }
 
-    fn first(&self, shard: &Shard, kind: &IteratorKind) -> usize {
-        match kind {
+    fn first(&self, shard: &Shard, kind: &IteratorKind, wall_ms: i64) -> usize {
+        // As the service does it: what expired is passed over without a word.
+        shard.expired(wall_ms).max(match kind {
             IteratorKind::TrimHorizon => 0,
             IteratorKind::AtTimestamp(ms) => shard.puts.partition_point(|put| put.record.arrival_ms < *ms),
             IteratorKind::At(text) => {
@@ -199,17 +248,23 @@ impl Stream {
                 let after: u64 = text.parse().unwrap_or(u64::MAX);
                 shard.puts.partition_point(|put| put.record.sequence <= after.into())
             }
-        }
+        })
     }
 
     fn read(&self, token: &str, records_max: u32, wall_ms: i64) -> Result<Answer, Failure> {
         let parts: Vec<&str> = token.split('|').collect();
+        if parts[2] == EXPIRED {
+            // It stays so for ever.
+            let (next_iterator, behind_ms) = (Some(token.to_owned()), Some(RETENTION_MS.unsigned_abs()));
+            return Ok(Answer { next_iterator, behind_ms, ..Answer::default() });
+        }
         let (id, index, made_ms) = (parts[1], parts[2].parse::<usize>(), parts[3].parse::<i64>());
         let (Ok(index), Ok(made_ms)) = (index, made_ms) else { return Err(failure("InvalidArgumentException")) };
         if wall_ms - made_ms > ITERATOR_MS {
             return Err(failure("ExpiredIteratorException"));
         }
         let Some(shard) = self.shards.get(&ShardId::from(id)) else { return Err(failure("ResourceNotFoundException")) };
+        let index = index.max(shard.expired(wall_ms));
         let there = shard.puts.partition_point(|put| put.visible_ms <= wall_ms);
         let end = there.min(index + records_max as usize).max(index);
         let records: Vec<Record> = shard.puts[index..end].iter().map(|put| put.record.clone()).collect();
@@ -217,7 +272,7 @@ impl Stream {
         Ok(Answer {
             bytes: records.iter().map(|record| record.data.len() + 4).sum(),
             records,
-            next_iterator: (!over).then(|| self.token(id, end, wall_ms)),
+            next_iterator: (!over).then(|| self.token(id, &end.to_string(), wall_ms)),
             behind_ms: Some(if end == there { 0 } else { 700 }),
             children: if over && self.names_children { shard.children.clone() } else { vec![] },
             left: None,
@@ -236,7 +291,7 @@ impl Stream {
         self.deadly && answer.records.iter().any(bad)
     }
 
-    fn token(&self, shard: &str, index: usize, made_ms: i64) -> String {
+    fn token(&self, shard: &str, index: &str, made_ms: i64) -> String {
         format!("{}|{shard}|{index}|{made_ms}", self.name)
     }
 
@@ -284,7 +339,7 @@ impl StreamsAt {
         if self.weather.strikes(8, "kinesis: internal failure") {
             return Err(Failure { status: Some(500), ..failure("InternalFailureException") });
         }
-        let wall_ms = self.weather.wall_ms();
+        let wall_ms = self.weather.kinesis_ms();
         let done = work(&*self.lock(stream)?, wall_ms);
         sleep(call.after).await;
         if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "kinesis") {
@@ -304,7 +359,15 @@ impl Calls for StreamsAt {
     ) -> Result<MadeIterator, Failure> {
         self.call(&stream.name, |stream, wall_ms| {
             let found = stream.shards.get(shard).ok_or_else(|| failure("ResourceNotFoundException"))?;
-            Ok(stream.token(shard.as_str(), stream.first(found, &kind), wall_ms).into())
+            if found.has_expired(&kind, wall_ms) {
+                // Services differ in what they do with the position of a record that they do not keep any more.
+                return match stream.refuses_expired {
+                    true => Err(failure("InvalidArgumentException")),
+                    false => Ok(stream.token(shard.as_str(), EXPIRED, wall_ms).into()),
+                };
+            }
+            let first = stream.first(found, &kind, wall_ms).to_string();
+            Ok(stream.token(shard.as_str(), &first, wall_ms).into())
         })
         .await
     }
@@ -335,7 +398,10 @@ impl Calls for StreamsAt {
 impl ShardLister for StreamsAt {
     async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
         let name = stream.map_or("", |stream| stream.name.as_str());
-        let listed = self.call(name, |stream, _| Ok(stream.listing())).await;
-        listed.map(Listing::of).map_err(|failure| ListError::Unavailable { reason: failure.message })
+        let listed = self.call(name, |stream, wall_ms| Ok((stream.listing(), wall_ms))).await;
+        let (shards, wall_ms) = listed.map_err(|failure| ListError::Unavailable { reason: failure.message })?;
+        let identity = StreamIdentity { arn: None, created_ms: CREATED_MS };
+        let facts = StreamFacts { identity, retention_ms: RETENTION_MS };
+        Ok(Listing { shards, stream: Ok(Some(facts)), service_ms: Some(wall_ms.div_euclid(1_000) * 1_000) })
     }
 }

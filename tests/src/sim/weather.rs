@@ -41,6 +41,8 @@ struct State {
     now_ms: i64,
     /// How far all wall clocks were put forward.
     ahead_ms: i64,
+    /// How far the clock of Kinesis is ahead of the world's.
+    kinesis_ahead_ms: i64,
     wild: bool,
     /// Calls that fail, of a thousand.
     failing: u32,
@@ -67,6 +69,7 @@ impl Weather {
             rng,
             now_ms: 0,
             ahead_ms: 0,
+            kinesis_ahead_ms: 0,
             wild: false,
             failing,
             slow,
@@ -113,10 +116,20 @@ impl Weather {
         self.state().now_ms
     }
 
-    /// The services' wall clock, milliseconds since the Unix epoch.
+    /// The world's wall clock, milliseconds since the Unix epoch.
     pub fn wall_ms(&self) -> i64 {
         let state = self.state();
         BEGIN_MS + state.now_ms + state.ahead_ms
+    }
+
+    /// The wall clock of Kinesis: by it records arrive, and it dates the answers.
+    pub fn kinesis_ms(&self) -> i64 {
+        self.wall_ms() + self.state().kinesis_ahead_ms
+    }
+
+    /// The clock of Kinesis is so far ahead of the world's from now on.
+    pub fn set_kinesis_ahead(&self, ms: i64) {
+        self.state().kinesis_ahead_ms = ms;
     }
 
     /// Puts every wall clock of the world forward.

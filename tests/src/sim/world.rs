@@ -10,7 +10,7 @@ use super::network::{Dialler, Network, Presence};
 use super::node::{Body, Process};
 use super::storage::{Committed, FaultyStorage};
 use super::store::{FaultyStore, Ledger};
-use super::stream::{SharedStream, Stream, StreamsAt};
+use super::stream::{AfterOutage, RETENTION_MS, SharedStream, Stream, StreamsAt};
 use super::texts::Text;
 use super::weather::Weather;
 use super::witness::Watcher;
@@ -51,6 +51,9 @@ const PROBATION_MS: i64 = 2_000;
 const WIDE_MS: i64 = 12_000;
 const WIDE_PARTS: i64 = 4;
 const WIDE_RESHARDS: usize = 20;
+/// A story of one blow: how often there are records before and after it, and how long lies between them.
+const QUIET_PARTS: usize = 3;
+const QUIET_MS: i64 = 2_500;
 /// In which another controller leads, and has adopted what runs.
 const NEXT_LEADER_MS: i64 = 10_000;
 /// How far all clocks are put forward in the end: nothing depends on it.
@@ -61,6 +64,11 @@ const RESTART_MS: i64 = 1_000;
 const LEASE_MS: i64 = 4_000;
 /// Jobs that a story has at most.
 const JOBS_MAX: usize = 4;
+/// How far clocks of machines are ahead of the world's.
+const CONTROLLER_AHEAD_MS: std::ops::Range<i64> = -3_600_000..3_600_000;
+const WORKER_AHEAD_MS: std::ops::Range<i64> = -5_000..300_000;
+/// How long everything stands still, where it does: longer than records are kept, by more than clocks differ.
+const OUTAGE_MS: i64 = RETENTION_MS + 4 * 3_600_000;
 /// Of a thousand ticks, in how many an ill job gets the record that ends it, until it has one.
 const BAD_RECORDS: u32 = 3;
 /// At the end, a healthy job must have what is new committed within this time, whatever became of the others.
@@ -68,7 +76,7 @@ const PROBE_MS_MAX: i64 = 30_000;
 
 /// What a seed decides once.
 pub struct Setting {
-    /// Workers' clocks are within the reader's allowance: windows are then known beforehand.
+    /// Records can be read soon after they arrived, by a clock that does not jump: windows are then known beforehand.
     pub exact: bool,
     /// How long things go wrong.
     pub wild_ms: i64,
@@ -122,7 +130,7 @@ impl World {
     pub fn new(seed: u64, traced: bool) -> Self {
         let weather = Weather::new(seed, traced);
         let setting = weather.roll(Setting::new);
-        let jobs = weather.roll(|rng| several_jobs(rng, setting.rate));
+        let jobs = weather.roll(|rng| several_jobs(rng, &setting));
         let (controllers, workers) = weather.roll(|rng| (rng.usize(1..4), rng.usize(1..5)));
         Self::of(weather, setting, jobs, (controllers, workers))
     }
@@ -134,6 +142,18 @@ impl World {
         let stream = Stream::wide("job-0".to_owned(), shards);
         let job = weather.roll(|rng| SimJob::new(rng, 0, "2s", setting.rate, stream));
         Self::of(weather, setting, vec![job], (2, 5))
+    }
+
+    /// Two jobs, two controllers, two workers.
+    pub fn quiet(seed: u64) -> Self {
+        let weather = Weather::new(seed, false);
+        let setting = Setting { exact: true, ..weather.roll(Setting::new) };
+        let job = |number| {
+            let stream = weather.roll(|rng| Stream::new(rng, format!("job-{number}")));
+            weather.roll(|rng| SimJob::new(rng, number, "250ms", setting.rate, stream))
+        };
+        let jobs = vec![job(0), job(1)];
+        Self::of(weather, setting, jobs, (2, 2))
     }
 
     fn of(weather: Arc<Weather>, setting: Setting, jobs: Vec<SimJob>, (controllers, workers): (usize, usize)) -> Self {
@@ -158,16 +178,15 @@ impl World {
             world.change_lookup(job);
         }
         for (name, place) in &world.places {
-            let most_ms = if name.starts_with('c') {
-                3_600_000
-            } else if world.setting.exact {
-                100
-            } else {
-                5_000
-            };
-            place.skew_ms.store(world.weather.roll(|rng| rng.i64(-most_ms..most_ms)), Ordering::Relaxed);
+            place.skew_ms.store(world.roll_skew(name), Ordering::Relaxed);
         }
         world
+    }
+
+    /// How far the clock of a place is ahead of the world's. A worker's that is behind delays its windows by as much.
+    pub fn roll_skew(&self, place: &str) -> i64 {
+        let range = if place.starts_with('c') { CONTROLLER_AHEAD_MS } else { WORKER_AHEAD_MS };
+        self.weather.roll(|rng| rng.i64(range))
     }
 
     /// Records that were put.
@@ -190,6 +209,13 @@ impl World {
         self.objects.put(&format!("{}names.csv", job::lookup(&job.name)), format!("k,v\n{rows}"));
     }
 
+    /// The last committed manifest of a job.
+    fn head(&self, job: &SimJob) -> Option<Manifest> {
+        let head = self.stored(&job.name)?.head?;
+        let bytes = self.objects.get(&job::checkpoint(&job.name).join(&head.name), u64::MAX).now_or_never()?.ok()?;
+        Manifest::decode(&bytes, &head).ok()
+    }
+
     /// The story, from its first tick to its verdict; on a violation it ends early.
     pub fn live(&mut self) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
@@ -203,8 +229,27 @@ impl World {
         self.come_to_rest();
     }
 
+    /// Everything stands still for longer than records are kept.
+    pub fn stand_still(&mut self) {
+        for job in &self.jobs {
+            let committed = self.head(job).map_or(0, |manifest| manifest.totals.rows_in);
+            let mut stream = job.stream();
+            stream.after_outage = match stream.count() > committed {
+                true => AfterOutage::MustFail,
+                false if stream.after_outage == AfterOutage::MustFail => AfterOutage::MustFail,
+                false => AfterOutage::MayFail,
+            };
+        }
+        let names: Vec<String> = self.places.keys().cloned().collect();
+        for name in names {
+            chaos::kill(self, &name, false, RESTART_MS);
+        }
+        self.end_term(self.weather.now_ms());
+        self.weather.put_clocks_forward(OUTAGE_MS);
+    }
+
     fn put(&self) {
-        let wall_ms = self.weather.wall_ms();
+        let wall_ms = self.weather.kinesis_ms();
         for job in &self.jobs {
             if self.weather.roll(|rng| rng.u32(0..1_000)) < job.rate {
                 let mut stream = job.stream();
@@ -240,6 +285,22 @@ impl World {
         self.come_to_rest();
     }
 
+    /// The story of one blow: records before it, some of which are not committed when it falls, and after it.
+    pub fn live_through(&mut self, strike: impl FnOnce(&mut Self)) {
+        self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
+        for _ in 0..QUIET_PARTS {
+            self.put_in_each();
+            self.pass(QUIET_MS);
+        }
+        self.put_in_each();
+        strike(self);
+        for _ in 0..QUIET_PARTS {
+            self.pass(QUIET_MS);
+            self.put_in_each();
+        }
+        self.come_to_rest();
+    }
+
     /// The place of the controller that leads.
     fn leader(&self) -> String {
         let leader = self.store.leader().now_or_never().and_then(Result::ok).flatten();
@@ -247,7 +308,7 @@ impl World {
     }
 
     fn put_in_each(&self) {
-        let wall_ms = self.weather.wall_ms();
+        let wall_ms = self.weather.kinesis_ms();
         for job in self.jobs.iter().filter(|job| !job.is_doomed()) {
             let mut stream = job.stream();
             self.weather.roll(|rng| stream.put_in_each(rng, wall_ms));
@@ -342,16 +403,16 @@ impl World {
             return false;
         }
         let Some(stored) = self.stored(&job.name) else { return false };
-        if job.is_doomed() {
+        if job.is_doomed() || (job.stream().may_fail() && matches!(stored.wanted, Wanted::Failed { .. })) {
             let committed = stored.head.map_or(Epoch(0), |head| head.epoch);
             return matches!(stored.wanted, Wanted::Failed { .. }) && stored.published == committed;
         }
         let records = job.stream().count();
-        let Some(head) = stored.head else { return records == 0 };
-        let read = self.objects.get(&job::checkpoint(&job.name).join(&head.name), u64::MAX).now_or_never();
-        let Some(Ok(bytes)) = read else { return false };
-        let Ok(manifest) = Manifest::decode(&bytes, &head) else { return false };
-        stored.published == head.epoch && manifest.totals.rows_in >= records
+        if stored.head.is_none() {
+            return records == 0;
+        }
+        let Some(manifest) = self.head(job) else { return false };
+        stored.published == manifest.epoch && manifest.totals.rows_in >= records
     }
 
     /// A job as the store holds it.
@@ -446,8 +507,7 @@ impl World {
     }
 
     fn may_fail(&self) -> BTreeMap<JobName, SharedStream> {
-        let ill = self.jobs.iter().filter(|job| job.illness.is_some());
-        ill.map(|job| (job.name.clone(), Arc::clone(&job.stream))).collect()
+        self.jobs.iter().map(|job| (job.name.clone(), Arc::clone(&job.stream))).collect()
     }
 
     fn controller(&self, name: &str, started: u32, skew_ms: &Arc<AtomicI64>) -> Process {
@@ -624,13 +684,14 @@ impl Setting {
 
 /// One job in every second story, else several, which share what the dice gave as the rate. The last of several may be
 /// one that ends as failed.
-fn several_jobs(rng: &mut fastrand::Rng, rate: u32) -> Vec<SimJob> {
+fn several_jobs(rng: &mut fastrand::Rng, setting: &Setting) -> Vec<SimJob> {
     let count = if rng.bool() { 1 } else { rng.usize(2..=JOBS_MAX) };
-    let share = (rate / count as u32).max(1);
+    let share = (setting.rate / count as u32).max(1);
     let illness = (rng.u8(0..4) == 0).then_some(Illness::FailingRecord);
     let job = |number| {
         let illness = illness.filter(|_| number > 0 && number + 1 == count);
         let mut stream = Stream::new(rng, format!("job-{number}"));
+        stream.hides = !setting.exact;
         stream.deadly = illness == Some(Illness::DeadlyRecord);
         SimJob::with_illness(rng, number, "250ms", share, stream, illness)
     };
