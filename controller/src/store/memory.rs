@@ -49,6 +49,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics under this lock")
 }
 
+/// All that was stored at some time, as an operator copies it.
+#[derive(Clone)]
+pub struct StoreCopy(BTreeMap<String, Vec<u8>>);
+
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
@@ -86,6 +90,19 @@ impl MemoryStore {
     /// Lets those notice who were deposed in silence.
     pub fn tell_deposed(&self) {
         lock(&self.shared.state).believers.clear();
+    }
+
+    /// A copy of all that is stored.
+    pub fn copy(&self) -> StoreCopy {
+        StoreCopy(lock(&self.shared.state).cells.clone())
+    }
+
+    /// Puts a copy in the place of what is stored, as an operator who restores it: nobody leads, and terms count again.
+    pub fn put_back(&self, copy: &StoreCopy) {
+        self.shared.end_term(|state| {
+            state.believers.clear();
+            state.cells.clone_from(&copy.0);
+        });
     }
 
     /// Reads or writes the cells, unless a fault says otherwise.

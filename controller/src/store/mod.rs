@@ -19,7 +19,7 @@ pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
-pub use memory::{Fault, MemoryStore};
+pub use memory::{Fault, MemoryStore, StoreCopy};
 pub use repairs::{REPAIRS_KEPT_MAX, Repair, Repaired, remembered};
 pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};
 

@@ -5,6 +5,7 @@
 
 use super::world::{Place, UserWish, World};
 use std::sync::atomic::Ordering;
+use streamctl_controller::store::StoreCopy;
 
 /// Shards that a story has at most.
 const SHARDS_MAX: usize = 14;
@@ -18,6 +19,8 @@ const WORKERS_MAX: usize = 6;
 #[derive(Default)]
 pub struct Chaos {
     heals: Vec<(i64, String, String)>,
+    /// An operator's copy of the store.
+    copy: Option<StoreCopy>,
 }
 
 impl Chaos {
@@ -34,7 +37,7 @@ impl Chaos {
         if world.weather.roll(|rng| rng.u32(0..1_000)) >= world.setting.trouble {
             return;
         }
-        match world.weather.roll(|rng| rng.u8(0..41)) {
+        match world.weather.roll(|rng| rng.u8(0..46)) {
             0..6 => break_line(world),
             6..9 => end(world, 'w'),
             9..11 => end(world, 'c'),
@@ -59,7 +62,23 @@ impl Chaos {
             33 => dismiss(world),
             34..38 => reshard(world),
             38 | 39 => ask_to_stop(world, 'c'),
-            _ => stand_still(world),
+            40 => stand_still(world),
+            41 => elect_without_permission(world),
+            42 | 43 => break_lookup(world),
+            _ => self.copy_or_restore(world),
+        }
+    }
+
+    /// An operator copies the store, or puts the last copy back.
+    fn copy_or_restore(&mut self, world: &mut World) {
+        match self.copy.take() {
+            None => self.copy = Some(world.store.copy()),
+            Some(copy) if world.can_go_back_to(&copy) => {
+                world.weather.note(|| "the store is put back to a copy");
+                world.weather.count("store: restored from a copy");
+                world.put_store_back(&copy);
+            }
+            Some(_) => {}
         }
     }
 
@@ -160,6 +179,33 @@ fn stand_still(world: &mut World) {
     }
 }
 
+/// Another controller is elected while it may not read what it must load.
+fn elect_without_permission(world: &mut World) {
+    let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(2_000..8_000));
+    world.weather.note(|| format!("controllers are refused by S3 until {until_ms}"));
+    world.weather.count("controller: elected without permission");
+    refuse_controllers(world, until_ms);
+}
+
+/// The term ends, and S3 refuses every controller until this time.
+pub fn refuse_controllers(world: &mut World, until_ms: i64) {
+    for place in world.places.keys().filter(|name| name.starts_with('c')) {
+        world.weather.deny(place, "s3", "AccessDenied", until_ms);
+    }
+    world.end_term(world.weather.now_ms());
+}
+
+/// The files of a lookup cannot be read any more, and are not mended before the end: the version that a job has in use is
+/// the one that it keeps, whoever leads.
+fn break_lookup(world: &World) {
+    let job = &world.jobs[pick_job(world)];
+    if world.has_lookup_in_use(job) {
+        world.weather.note(|| format!("the lookup of {} breaks", job.name));
+        world.weather.count("lookup: broken");
+        world.break_lookup(job);
+    }
+}
+
 /// A clock jumps to another difference from the world's. That of Kinesis does where windows are not known beforehand.
 fn jump(world: &World) {
     if !world.setting.exact && world.weather.roll(|rng| rng.u8(0..4)) == 0 {
@@ -185,6 +231,7 @@ fn user(world: &World) {
     world.weather.count(match wish {
         UserWish::Run => "user: resubmits",
         UserWish::Change => "user: changes the job",
+        UserWish::Repair => "user: repairs",
         UserWish::Stop { drain: true } => "user: drains",
         UserWish::Stop { drain: false } => "user: stops",
     });

@@ -53,6 +53,14 @@ impl FaultyStorage {
         if call.fate == Fate::NotDone {
             return failed("503");
         }
+        if let Some(code) = self.weather.denies(&self.place, "s3") {
+            self.weather.note(|| format!("{} s3 {what} {location}: {code}", self.place));
+            return Err(StorageError::Refused {
+                location: location.to_owned(),
+                reason: code.to_owned(),
+                hint: "give the process its rights".to_owned(),
+            });
+        }
         let done = work.await;
         sleep(call.after).await;
         if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "s3") {

@@ -33,6 +33,21 @@ pub struct Ledger {
     pub heads: BTreeMap<JobName, Vec<ManifestRef>>,
 }
 
+impl Ledger {
+    /// The store was put back to an earlier state. An epoch of which nothing can be seen may have been committed or not:
+    /// both are right.
+    pub fn forget_unseen(&mut self, job: &JobName, manifest: &Manifest, committed: &Committed) {
+        let heads = self.heads.entry(job.clone()).or_default();
+        if heads.last().is_some_and(|head| head.epoch == manifest.epoch) {
+            heads.pop();
+            let mut committed = committed.lock().unwrap_or_else(PoisonError::into_inner);
+            for object in &manifest.objects {
+                committed.remove(&object.staged.location);
+            }
+        }
+    }
+}
+
 /// One process's way to the store.
 pub struct FaultyStore {
     /// What is really stored; a candidate of its own.
@@ -178,15 +193,15 @@ impl Store for FaultyStore {
     }
 
     async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
-        if let Wanted::Failed { error, .. } = wanted
-            && !self.may_fail(job)
-        {
-            self.weather.broken(format!("job {job} is given up: {error}"));
-        }
         let work = async {
             let outcome = self.inner.set_wanted(term, job, wanted).await?;
             if outcome == WriteOutcome::Written {
                 self.must_lead(term, "what is wanted").await;
+                if let Wanted::Failed { error, .. } = wanted
+                    && !self.may_fail(job)
+                {
+                    self.weather.broken(format!("job {job} is given up: {error}"));
+                }
             }
             Ok(outcome)
         };

@@ -2,6 +2,7 @@
 //!
 //! Rule: each is here because a fault of the system was found by it; breaking the line that keeps the promise fails it.
 
+use super::chaos::refuse_controllers;
 use super::stream::AfterOutage;
 use super::tell_of;
 use super::world::World;
@@ -40,5 +41,33 @@ fn records_that_expired_during_an_outage_end_their_jobs_and_are_never_passed_ove
         world.stand_still();
         let must_fail = world.jobs.iter().filter(|job| job.stream().after_outage == AfterOutage::MustFail).count();
         assert_eq!(must_fail, world.jobs.len(), "some records were not committed");
+    });
+}
+
+#[test]
+fn a_lookup_that_breaks_stays_in_use_as_it_was_whoever_leads() {
+    ends_well(|world| {
+        for job in &world.jobs {
+            world.break_lookup(job);
+        }
+        world.end_term(world.weather.now_ms());
+    });
+}
+
+#[test]
+fn a_job_that_could_not_be_read_at_an_election_goes_on_once_it_can() {
+    ends_well(|world| {
+        let until_ms = world.weather.now_ms() + 5_000;
+        refuse_controllers(world, until_ms);
+    });
+}
+
+#[test]
+fn a_store_that_is_older_than_what_was_committed_is_refused_until_it_is_repaired() {
+    ends_well(|world| {
+        let copy = world.store.copy();
+        world.pass(6_000);
+        assert!(world.can_go_back_to(&copy));
+        world.put_store_back(&copy);
     });
 }

@@ -53,6 +53,8 @@ struct State {
     /// Places whose processes end by themselves at the end of this tick.
     aborting: BTreeSet<String>,
     down_until_ms: BTreeMap<&'static str, i64>,
+    /// Until when a service refuses a place, and with which code.
+    denied: BTreeMap<(String, &'static str), (i64, &'static str)>,
     trace: Option<Vec<String>>,
     broken: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl Weather {
             cut: BTreeSet::new(),
             aborting: BTreeSet::new(),
             down_until_ms: BTreeMap::new(),
+            denied: BTreeMap::new(),
             trace: traced.then(Vec::new),
             broken: vec![],
         })))
@@ -154,6 +157,7 @@ impl Weather {
         if !wild {
             state.cut.clear();
             state.down_until_ms.clear();
+            state.denied.clear();
         }
     }
 
@@ -175,6 +179,18 @@ impl Weather {
     /// A service answers nobody until this time.
     pub fn take_down(&self, service: &'static str, until_ms: i64) {
         self.state().down_until_ms.insert(service, until_ms);
+    }
+
+    /// A service refuses a place until this time, with this code: its rights, its credentials, its clock.
+    pub fn deny(&self, place: &str, service: &'static str, code: &'static str, until_ms: i64) {
+        self.state().denied.insert((place.to_owned(), service), (until_ms, code));
+    }
+
+    /// The code with which a service refuses a place now.
+    pub fn denies(&self, place: &str, service: &'static str) -> Option<&'static str> {
+        let state = self.state();
+        let (until_ms, code) = state.denied.get(&(place.to_owned(), service))?;
+        (state.now_ms < *until_ms).then_some(*code)
     }
 
     /// The process of a place ends at the end of this tick, by its own doing.

@@ -15,13 +15,13 @@ use super::texts::Text;
 use super::weather::Weather;
 use super::witness::Watcher;
 use super::{oracle, story};
-use futures::FutureExt;
+use futures::{FutureExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{Node, Parts};
-use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoredJob, Wanted};
+use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob, Wanted};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve;
@@ -122,6 +122,8 @@ pub struct World {
     calm: Arc<AtomicBool>,
     /// When the lease of a term was last renewed, and when its holder notices that it is lost.
     renewed_ms: BTreeMap<Term, i64>,
+    /// The store was put back to a copy.
+    restored: bool,
     notices_ms: Option<i64>,
 }
 
@@ -172,6 +174,7 @@ impl World {
             jobs,
             calm: Arc::default(),
             renewed_ms: BTreeMap::new(),
+            restored: false,
             notices_ms: None,
         };
         for job in 0..world.jobs.len() {
@@ -227,6 +230,54 @@ impl World {
             self.tick();
         }
         self.come_to_rest();
+    }
+
+    /// The files of a job's lookup become ones that nobody can read.
+    pub fn break_lookup(&self, job: &SimJob) {
+        self.objects.put(&format!("{}names.csv", job::lookup(&job.name)), "k,v\n\"a,1\nb");
+    }
+
+    /// The head of a job says which lookup version it is joined with.
+    pub fn has_lookup_in_use(&self, job: &SimJob) -> bool {
+        self.head(job).is_some_and(|manifest| !manifest.lookups.is_empty())
+    }
+
+    /// Every job is in the copy, in the version that it has now: a later version is in no earlier copy.
+    pub fn can_go_back_to(&self, copy: &StoreCopy) -> bool {
+        let before = MemoryStore::new();
+        before.put_back(copy);
+        let version = |store: &MemoryStore, job: &JobName| {
+            let stored = store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+            stored.into_iter().find(|stored| stored.job.spec.name == *job).map(|stored| stored.job.job_version)
+        };
+        self.jobs.iter().all(|job| {
+            let now = version(&self.store, &job.name);
+            now.is_some() && now == version(&before, &job.name)
+        })
+    }
+
+    /// An operator stops the controllers and puts the store back to a copy.
+    pub fn put_store_back(&mut self, copy: &StoreCopy) {
+        let controllers: Vec<String> = self.places.keys().filter(|name| name.starts_with('c')).cloned().collect();
+        for name in controllers {
+            chaos::kill(self, &name, false, RESTART_MS);
+        }
+        for job in &self.jobs {
+            let Some(manifest) = self.head(job) else { continue };
+            let is_there =
+                |location: &str| self.objects.head(location).now_or_never().is_some_and(|found| found.is_ok());
+            let is_seen = manifest.objects.iter().any(|object| is_there(&object.staged.location));
+            let published = self.stored(&job.name).map_or(Epoch(0), |stored| stored.published);
+            if published < manifest.epoch && !is_seen {
+                let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                ledger.forget_unseen(&job.name, &manifest, &self.committed);
+            }
+        }
+        self.store.put_back(copy);
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).held.clear();
+        self.renewed_ms.clear();
+        self.notices_ms = None;
+        self.restored = true;
     }
 
     /// Everything stands still for longer than records are kept.
@@ -363,6 +414,9 @@ impl World {
                 if again || (ticks % 50 == 0 && !job.is_submitted()) {
                     self.ask(job, UserWish::Run);
                 }
+                if self.restored && ticks % 100 == 0 {
+                    self.ask(job, UserWish::Repair);
+                }
             }
             if self.weather.now_ms() > end_ms {
                 let late = self.jobs.iter().find(|job| !is_so(self, job));
@@ -374,7 +428,8 @@ impl World {
         }
     }
 
-    fn pass(&mut self, ms: i64) {
+    /// Lets this time pass.
+    pub fn pass(&mut self, ms: i64) {
         let end_ms = self.weather.now_ms() + ms;
         while self.weather.now_ms() < end_ms && !self.is_broken() {
             self.tick();
@@ -623,7 +678,7 @@ impl World {
                 let last = self.text(job);
                 self.weather.roll(|rng| job.texts.change(rng, &last))
             }
-            UserWish::Run | UserWish::Stop { .. } => self.text(job),
+            UserWish::Run | UserWish::Repair | UserWish::Stop { .. } => self.text(job),
         };
         for (name, place) in &self.places {
             let Some(process) = &place.process else { continue };
@@ -640,6 +695,13 @@ impl World {
                         let change = what == UserWish::Change;
                         let request = v1::SubmitRequest { spec_toml, change, ..v1::SubmitRequest::default() };
                         jobs.submit(Request::new(request)).await.map(drop)
+                    }
+                    UserWish::Repair => {
+                        let request = v1::RepairJobRequest { job: job.clone(), ..v1::RepairJobRequest::default() };
+                        match jobs.repair_job(Request::new(request)).await {
+                            Ok(events) => events.into_inner().try_for_each(|_| std::future::ready(Ok(()))).await,
+                            Err(status) => Err(status),
+                        }
                     }
                     UserWish::Stop { drain } => {
                         let request = v1::StopJobRequest { job: job.clone(), drain };
@@ -664,6 +726,8 @@ pub enum UserWish {
     Run,
     /// Submit a changed job file.
     Change,
+    /// Repair a job whose store is older than what was committed.
+    Repair,
     /// Stop.
     Stop {
         /// Finish what was read first.
