@@ -30,6 +30,7 @@ use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
+use streamctl_worker::turns::Compute;
 use streamctl_worker::verify::verify_epoch;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -129,7 +130,7 @@ pub async fn run_here(
         aws: control.aws.clone(),
         storages: control.storages.clone(),
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
-        compute: compute.handle().clone(),
+        compute: Compute::of(compute.handle().clone(), cores()),
         meter,
         security: Default::default(),
     };
@@ -199,7 +200,7 @@ impl Replayer for HereReplayer {
     async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
         let (storages, sources) = (self.storages.clone(), self.sources.clone());
         let context = Context::new(job.clone(), storages, sources, MemoryBudget::default());
-        verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
+        verify_epoch(Arc::new(context), &tokio::runtime::Handle::current().into(), manifest.clone()).await
     }
 }
 
@@ -212,9 +213,12 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stopped| *stopped).await;
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(cores).thread_name("compute").enable_all().build()
+    Compute::runtime(cores())
 }
 
 /// Submits the job and follows it to its end.

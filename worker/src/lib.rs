@@ -22,4 +22,5 @@ pub mod session;
 pub mod sink;
 pub mod source;
 pub mod task;
+pub mod turns;
 pub mod verify;

@@ -9,6 +9,7 @@ use crate::protection::Protection;
 use crate::results::Results;
 use crate::session::{self, Settings, World};
 use crate::source::Sources;
+use crate::turns::Compute;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use axum::routing::get;
@@ -52,7 +53,7 @@ pub struct Parts {
     /// What it may hold in memory.
     pub memory_limit: MemoryLimit,
     /// Threads that work on windows.
-    pub compute: tokio::runtime::Handle,
+    pub compute: Compute,
     /// What is counted, and where spans go.
     pub meter: Meter,
     /// How lines are protected.
@@ -75,12 +76,20 @@ impl From<TcpListener> for Doors {
     }
 }
 
-/// Runs a worker behind these doors until `stop`.
-pub async fn run(
-    doors: impl Into<Doors>,
-    parts: Parts,
-    stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+/// Why a worker ended that nobody asked to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The service for subscribers.
+    #[error(transparent)]
+    Serve(#[from] tonic::transport::Error),
+    /// Cancelled work goes on computing and keeps a thread. Its shards were handed back; whoever supervises the process
+    /// starts it anew.
+    #[error("{0}; the worker has handed its shards back and ends, to be started anew")]
+    Stuck(String),
+}
+
+/// Runs a worker behind these doors until `stop`, or until a thread of it is lost for good.
+pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
     let Doors { flight: listener, http, health: probes } = doors.into();
     let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security } = parts;
     let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
@@ -108,11 +117,26 @@ pub async fn run(
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
-    tokio::select! {
-        served = server => served,
+    let compute = world.compute.clone();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let stops = async {
+        tokio::select! {
+            () = stop => {}
+            stuck = compute.stuck() => {
+                tracing::error!(stuck, "handing shards back, to be started anew");
+                let _nobody = tell.send(stuck);
+            }
+        }
+    };
+    let ran = tokio::select! {
+        served = server => served.map_err(NodeError::from),
         () = show => Ok(()),
         () = probe => Ok(()),
-        () = session::run(settings, world, stop) => Ok(()),
+        () = session::run(settings, world, stops) => Ok(()),
+    };
+    match told.await {
+        Ok(stuck) => Err(NodeError::Stuck(stuck)),
+        Err(_) => ran,
     }
 }
 

@@ -10,18 +10,18 @@ use crate::sink::SinkError;
 use crate::source::{Record, ShardToRead};
 use crate::task::window::DECODE_RECORDS_MAX;
 use crate::task::{Context, TaskError};
+use crate::turns::{Compute, Who};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::query::{BATCH_ROWS, Pushed, QueryInput, QueryPlan};
+use streamctl_engine::query::{BATCH_ROWS, Pace, Pushed, QueryInput, QueryPlan};
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Batches of a replay that may wait for its reader.
@@ -42,7 +42,7 @@ pub struct Replay {
 /// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
 pub async fn replay(
     context: Arc<Context>,
-    compute: &Handle,
+    compute: &Compute,
     manifest: Manifest,
     task: TaskId,
 ) -> Result<Option<Replay>, TaskError> {
@@ -52,13 +52,18 @@ pub async fn replay(
     }
     let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
     let (memory, place) = context.budget.replay().await;
-    let (plan, tables) = context.plan(&manifest.lookups).await?;
+    let who = Who::besides(&context.job.spec.name, format!("replay of epoch {}", manifest.epoch));
+    let (planned_by, lookups) = (Arc::clone(&context), manifest.lookups);
+    let plans = async move { planned_by.plan(&lookups).await };
+    let planned = compute.run(Who::besides(&who.job, who.what.clone()), plans).await;
+    let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
-    compute.spawn(async move {
+    let pace = Arc::clone(&who.pace);
+    compute.detach(who, async move {
         let _place = place;
         let ran = tokio::select! {
-            ran = run(&context, memory, &plan, &tables, (parts, details), &sender) => ran,
+            ran = run(&context, memory, &plan, &tables, (parts, details), &sender, &pace) => ran,
             // Nobody reads the rows any more: neither the source nor the query may wait for them.
             () = sender.closed() => return,
         };
@@ -84,10 +89,11 @@ pub(crate) async fn recompute(
     manifest: &Manifest,
     task: TaskId,
     witness: &dyn Witness,
+    pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
-    let mut open = plan.open_within(&tables, memory, BATCH_ROWS).await?;
+    let mut open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
@@ -96,6 +102,7 @@ pub(crate) async fn recompute(
     let give = async {
         while let Some(batch) = open.output.next().await? {
             witness.rows(&batch)?;
+            pace.give_way().await;
         }
         Ok::<(), TaskError>(())
     };
@@ -110,8 +117,9 @@ async fn run(
     tables: &BTreeMap<String, RecordBatch>,
     (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
+    pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
-    let mut open = plan.open_within(tables, memory, BATCH_ROWS).await?;
+    let mut open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
     let read = read_ranges(context, decoder, ranges, &details, open.input, None);
@@ -122,6 +130,7 @@ async fn run(
                 Ok(Err(_)) => break,
                 Err(_) => return Err(TaskError::ReaderIdle(READER_IDLE_MAX)),
             }
+            pace.give_way().await;
         }
         Ok::<(), TaskError>(())
     };
@@ -244,7 +253,7 @@ pub(crate) mod tests {
     }
 
     async fn replayed(context: Arc<Context>, report: &Report) -> Result<Vec<RecordBatch>, TaskError> {
-        let replay = replay(context, &Handle::current(), manifest(report), report.task).await?;
+        let replay = replay(context, &Handle::current().into(), manifest(report), report.task).await?;
         let mut replay = replay.expect("the task has a part");
         let mut all = vec![];
         while let Some(batch) = replay.batches.recv().await {
@@ -341,8 +350,10 @@ pub(crate) mod tests {
         let report = reports(&bed.finish().await).remove(0);
         let other = TaskId { counter: 99, ..id };
         let context = bed.context();
-        assert!(replay(Arc::clone(&context), &Handle::current(), manifest(&report), other).await.unwrap().is_none());
-        let begun = replay(Arc::clone(&context), &Handle::current(), manifest(&report), id).await.unwrap();
+        assert!(
+            replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), other).await.unwrap().is_none()
+        );
+        let begun = replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), id).await.unwrap();
         drop(begun);
         while Arc::strong_count(&context) > 1 {
             tokio::task::yield_now().await;

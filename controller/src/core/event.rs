@@ -348,6 +348,8 @@ pub enum Event {
         watermark_ms: i64,
         /// Time for which its windows were worked on, since it began.
         work_us: u64,
+        /// For how long the query of one of its windows has been computing without waiting for anything.
+        computing_ms: u64,
         /// Figures per shard.
         shards: Vec<(ShardId, ShardStats)>,
     },

@@ -507,3 +507,69 @@ async fn what_is_inside_of_text_that_is_json_can_be_read() {
     let rows = batch(&[("uuid", &[Some(json)]), ("country", &[None]), ("region", &[None])]);
     assert_eq!(run(&unnested, vec![rows]).await.0.len(), 3);
 }
+
+/// As much memory as anybody wants.
+#[derive(Debug)]
+struct Plenty;
+
+impl QueryMemory for Plenty {
+    fn try_grow(&self, _: usize) -> bool {
+        true
+    }
+    fn grow(&self, _: usize) {}
+    fn shrink(&self, _: usize) {}
+    fn used(&self) -> usize {
+        0
+    }
+    fn most(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// A lookup of so many rows.
+fn numbers(rows: usize) -> RecordBatch {
+    let names: Vec<String> = (0..rows).map(|n| format!("n{n}")).collect();
+    let names: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+    batch(&[("CountryName", &names), ("Code", &names)])
+}
+
+#[tokio::test]
+async fn a_query_of_any_number_of_rows_gives_way_and_stops_when_it_is_cancelled() {
+    let time = std::time::Duration::from_millis(2);
+    for (sql, rows) in [
+        ("SELECT s.uuid FROM source s CROSS JOIN c a CROSS JOIN c b CROSS JOIN c d", 400),
+        // The join collects its other side without a batch that comes out.
+        (
+            r#"SELECT s.uuid FROM source s JOIN (SELECT a."Code" || b."Code" AS k FROM c a CROSS JOIN c b) t ON t.k = s.uuid"#,
+            2_000,
+        ),
+    ] {
+        let pace: Arc<Pace> = Arc::default();
+        let lookups = BTreeMap::from([("c".to_owned(), numbers(rows))]);
+        let plan = plan(sql).unwrap();
+        let open = plan.open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace).await.unwrap();
+        let OpenQuery { input, mut output, .. } = open;
+        input.push(sales().project(plan.source_columns()).unwrap()).await.unwrap();
+        let mut gave_way = 0;
+        pace.limit(time);
+        for _ in 0..1_000 {
+            match futures::poll!(std::pin::pin!(output.next())) {
+                std::task::Poll::Ready(Ok(Some(_))) => {}
+                std::task::Poll::Ready(ended) => panic!("{sql} ended: {ended:?}"),
+                std::task::Poll::Pending if pace.gave_way() => {
+                    gave_way += 1;
+                    pace.limit(time);
+                }
+                std::task::Poll::Pending => panic!("{sql} waits for rows that nobody sends"),
+            }
+            if gave_way == 3 {
+                break;
+            }
+        }
+        assert_eq!(gave_way, 3, "{sql} computed on and on");
+        pace.cancel();
+        pace.limit(time);
+        let stopped = output.next().await;
+        assert!(matches!(&stopped, Err(error) if error.to_string().contains("cancelled")), "{sql}: {stopped:?}");
+    }
+}

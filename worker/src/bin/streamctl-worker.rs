@@ -11,6 +11,7 @@ use streamctl_engine::storage::Storages;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Doors, Parts};
+use streamctl_worker::turns::Compute;
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -61,19 +62,16 @@ fn main() -> ExitCode {
 
 fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let compute = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(args.threads.unwrap_or(cores).max(1))
-        .thread_name("compute")
-        .enable_all()
-        .build()?;
+    let threads = args.threads.unwrap_or(cores).max(1);
+    let compute = Compute::runtime(threads)?;
     let network =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
-    let ran = network.block_on(run(args, compute.handle().clone()));
+    let ran = network.block_on(run(args, Compute::of(compute.handle().clone(), threads)));
     compute.shutdown_background();
     ran
 }
 
-async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn run(args: Args, compute: Compute) -> anyhow::Result<()> {
     let shown = args.http_listen.map(|address| ("--http-listen", address));
     let listeners: Vec<_> = [("--listen", args.listen)].into_iter().chain(shown).collect();
     // Who may come is told by the controllers; until then nobody is let in.

@@ -23,11 +23,13 @@ use crate::memory::WindowMemory;
 use crate::meter::{Held, Meter};
 use crate::registry::{Ending, Registry};
 use crate::results::Results;
+use crate::turns::{Compute, Streak, Who};
 use reader::Read;
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::query::Pace;
 use streamctl_engine::traces::now;
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{LookupVersion, ShardId, ShardRange, TaskId, Window};
@@ -75,7 +77,18 @@ struct OpenWindow {
     state: State,
     ranges: BTreeMap<ShardId, ShardRange>,
     times: Times,
+    /// Which work it is: what is said of another one, of before this window was dropped and asked for again, is stale.
+    work: u64,
+    pace: Arc<Pace>,
+    streak: Streak,
     _counted: Held,
+}
+
+impl Drop for OpenWindow {
+    /// Nobody waits for its rows any more, whether they are there or not.
+    fn drop(&mut self) {
+        self.pace.cancel();
+    }
 }
 
 /// What a task works with.
@@ -89,7 +102,7 @@ pub struct Parts {
     /// Rows for subscribers.
     pub results: Arc<Results>,
     /// Where windows are worked on: not the network's threads.
-    pub compute: tokio::runtime::Handle,
+    pub compute: Compute,
     /// What is counted, and where spans go.
     pub meter: Meter,
 }
@@ -102,7 +115,8 @@ struct Task {
     /// Of each shard: how many readers it had, and the last of them.
     reader_of: Vec<(u64, Option<AbortHandle>)>,
     reads: mpsc::Sender<Read>,
-    work: JoinSet<(Window, Result<Finished, TaskError>)>,
+    work: JoinSet<(Window, u64, Result<Finished, TaskError>)>,
+    works: u64,
     told_ended: Vec<bool>,
     told_watermark_ms: i64,
     told_first_records: bool,
@@ -128,6 +142,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
         reader_of,
         reads,
         work: JoinSet::new(),
+        works: 0,
         told_ended,
         told_watermark_ms: i64::MIN,
         told_first_records: false,
@@ -186,7 +201,7 @@ impl Task {
                     Some(Command::Drain(until_ms)) => self.drain(until_ms),
                 },
                 Some(done) = self.work.join_next() => match done {
-                    Ok((window, finished)) => self.finished(window, finished)?,
+                    Ok((window, work, finished)) => self.finished(window, work, finished)?,
                     Err(error) if error.is_cancelled() => {}
                     Err(error) => return Err(TaskError::Panicked(error.to_string())),
                 },
@@ -331,8 +346,17 @@ impl Task {
             return;
         }
         let times = Times { begin: now(), closed: None };
-        let (state, ranges, _counted) = (State::Asked, BTreeMap::new(), self.parts.meter.window());
-        self.windows.insert(window, OpenWindow { state, ranges, times, _counted });
+        self.works += 1;
+        let asked = OpenWindow {
+            state: State::Asked,
+            ranges: BTreeMap::new(),
+            times,
+            work: self.works,
+            pace: Arc::default(),
+            streak: Streak::default(),
+            _counted: self.parts.meter.window(),
+        };
+        self.windows.insert(window, asked);
         self.parts.registry.ask_window(self.parts.id, window);
     }
 
@@ -368,6 +392,11 @@ impl Task {
         }
     }
 
+    /// For how long the query of one of its windows has been computing without waiting for anything.
+    fn computing(&self) -> Duration {
+        self.windows.values().map(|open| open.streak.time()).max().unwrap_or_default()
+    }
+
     fn start_window(&mut self, window: Window, memory: WindowMemory) {
         let Some(open) = self.windows.get_mut(&window) else { return };
         let State::Named { lookups } = &mut open.state else { return };
@@ -375,9 +404,16 @@ impl Task {
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
         let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
         let (context, results) = (Arc::clone(&self.parts.context), Arc::clone(&self.parts.results));
-        let work = async move { (window, window::run(context, which, memory, results, feeds).await) };
+        let (number, pace) = (open.work, Arc::clone(&open.pace));
+        let who = Who {
+            job: context.job.spec.name.clone(),
+            what: format!("task {}, window {window}", self.parts.id),
+            pace: Arc::clone(&pace),
+            streak: open.streak.clone(),
+        };
+        let work = async move { (window, number, window::run(context, which, memory, results, pace, feeds).await) };
         let work = self.counted.clone().count(work);
-        let abort = self.work.spawn_on(work, &self.parts.compute);
+        let abort = self.parts.compute.spawn(&mut self.work, who, work);
         open.state = State::Open { feed, abort, lookups };
     }
 
@@ -416,8 +452,8 @@ impl Task {
     }
 
     /// The work on a window is over. What became of one that was dropped meanwhile is nobody's concern.
-    fn finished(&mut self, window: Window, result: Result<Finished, TaskError>) -> Result<(), TaskError> {
-        let Some(open) = self.windows.get_mut(&window) else { return Ok(()) };
+    fn finished(&mut self, window: Window, work: u64, result: Result<Finished, TaskError>) -> Result<(), TaskError> {
+        let Some(open) = self.windows.get_mut(&window).filter(|open| open.work == work) else { return Ok(()) };
         let result = result?;
         match &mut open.state {
             State::Closing { done, .. } => *done = Some(Box::new(result)),
@@ -435,9 +471,10 @@ impl Task {
             let Some(mut finished) = done.take() else { break };
             finished.stages = closed.stages(&finished);
             let lookups = std::mem::take(lookups);
-            let (window, open) = first.remove_entry();
+            let (window, mut open) = first.remove_entry();
             self.trace(window, &open.times, &finished);
-            self.report_window(window, open.ranges, lookups, *finished)?;
+            let ranges = std::mem::take(&mut open.ranges);
+            self.report_window(window, ranges, lookups, *finished)?;
         }
         let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
         let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);

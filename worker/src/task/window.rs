@@ -8,7 +8,7 @@ use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
-use crate::memory::{Holding, WindowMemory};
+use crate::memory::{Holding, MemoryBudget, UnpackRoom, WindowMemory};
 use crate::results::{Results, Rows};
 use crate::sink::{SinkContext, WindowSink, abandon_all};
 use crate::source::Record;
@@ -16,7 +16,7 @@ use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::query::{BATCH_ROWS, QueryError, QueryInput, QueryOutput};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryInput, QueryOutput};
 use streamctl_proto::report::{StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
@@ -73,6 +73,7 @@ pub async fn run(
     which: Which,
     memory: WindowMemory,
     results: Arc<Results>,
+    pace: Arc<Pace>,
     mut feeds: mpsc::UnboundedReceiver<Feed>,
 ) -> Result<Finished, TaskError> {
     // The first records say how large rows are; until then there is nothing to do.
@@ -81,14 +82,16 @@ pub async fn run(
     let (plan, tables) = context.plan(&which.lookups).await?;
     let query_memory = Arc::clone(&memory.query);
     let short = |error| query_error(error, &query_memory);
-    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows).await.map_err(short)?;
-    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows, &pace).await.map_err(short)?;
     let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let decoder = decoder.with_unpacked_bytes(at_once.bytes);
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
-    let fed = feed(decoder, at_once, which.window, (first, feeds), open.input, &mut dead);
-    let worked = work(fed, drain(open.output, sink, rows, &query_memory)).await;
+    let from = Feeds { first, rest: feeds, budget: &context.budget, pace: &pace };
+    let fed = feed(decoder, at_once, which.window, from, open.input, &mut dead);
+    let worked = work(fed, drain(open.output, sink, rows, &query_memory, &pace)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
@@ -199,22 +202,43 @@ fn sink_context(context: &Context, which: &Which, memory: &WindowMemory) -> Sink
     }
 }
 
+/// Where records come from, and what they may take.
+struct Feeds<'a> {
+    first: Option<Feed>,
+    rest: mpsc::UnboundedReceiver<Feed>,
+    budget: &'a MemoryBudget,
+    pace: &'a Pace,
+}
+
+fn too_large(budget: &MemoryBudget, room: &UnpackRoom) -> TaskError {
+    TaskError::UnpackMemory { most: room.bytes(), limit: budget.limit() }
+}
+
 /// Decodes what comes and gives it to the query, until the window closes.
 async fn feed(
     mut decoder: Decoder,
     at_once: AtOnce,
     window: Window,
-    (first, mut feeds): (Option<Feed>, mpsc::UnboundedReceiver<Feed>),
+    from: Feeds<'_>,
     input: QueryInput,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
+    let Feeds { first, rest: mut feeds, budget, pace } = from;
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
             let began = Instant::now();
-            let (count, decoded) = decoder.decode_first(rest, at_once.records, at_once.bytes);
+            let mut room = None;
+            let (mut count, mut decoded) = decoder.decode_first(rest, at_once.records, at_once.bytes);
+            if count == 0 {
+                // It grows as it is unpacked: by how much is only known when it has been.
+                let taken = budget.unpacking().await;
+                decoded = decoder.decode_large(&rest[0], taken.bytes()).ok_or_else(|| too_large(budget, &taken))?;
+                count = 1;
+                room = Some(taken);
+            }
             let (now, later) = rest.split_at(count);
             rest = later;
             stages.decode_us += micros(began.elapsed());
@@ -229,6 +253,8 @@ async fn feed(
             if decoded.batch.num_rows() > 0 {
                 input.push(decoded.batch).await?;
             }
+            drop(room);
+            pace.give_way().await;
         }
         drop(feed);
         next = feeds.recv().await;
@@ -242,6 +268,7 @@ async fn drain(
     mut sink: WindowSink,
     mut rows: Rows,
     memory: &Holding,
+    pace: &Pace,
 ) -> Result<Drained, TaskError> {
     let mut stages = StageTimes::default();
     loop {
@@ -264,6 +291,7 @@ async fn drain(
             return Err(error.into());
         }
         stages.stage_us += micros(began.elapsed());
+        pace.give_way().await;
     }
 }
 
