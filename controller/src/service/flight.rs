@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
 use streamctl_engine::security::dial::flight_location;
-use streamctl_proto::{Epoch, JobName, JobVersion, ManifestRef, ResolvedJob, TaskId, WorkerId};
+use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Epochs named per answer when the request does not say how many.
@@ -144,9 +144,9 @@ impl FlightLocations {
         if known.recent.first().is_some_and(|oldest| oldest.epoch.0 <= *epochs.start()) {
             return Ok(());
         }
-        let read = self.history.read(&known.job, head, epochs).await;
-        let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
-        known.recent = manifests.iter().map(|manifest| EpochFigures::of(manifest, "")).collect();
+        let figures = |_: &ManifestRef, manifest: Manifest| EpochFigures::of(&manifest, "");
+        let read = self.history.walk(&known.job, head, epochs, figures).await;
+        known.recent = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         Ok(())
     }
 }

@@ -3,14 +3,15 @@
 //! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may (`access`), what a method
 //! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
 
-use super::accept::Peer;
+use super::accept::{CallGuard, Peer};
 use super::access::{AccessTable, Caller, Policy, Role};
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
+use super::same_user::PeerUser;
 use super::token::{TOKEN_CHARS_MAX, TokenDigest};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
@@ -19,8 +20,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -69,6 +73,8 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 pub struct Gate {
     policy: watch::Receiver<Arc<Policy>>,
     refusals: Arc<Refusals>,
+    /// Where nobody is asked for a token, loopback connections of other users of this machine are refused.
+    own_user_only: bool,
 }
 
 impl Default for Gate {
@@ -81,7 +87,12 @@ impl Default for Gate {
 impl Gate {
     /// By this policy, as it changes.
     pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
-        Self { policy, refusals: Arc::default() }
+        Self { policy, refusals: Arc::default(), own_user_only: false }
+    }
+
+    /// The same; where nobody is asked for a token, only this program's user (and root) is let in over loopback.
+    pub fn for_own_user(self) -> Self {
+        Self { own_user_only: true, ..self }
     }
 
     /// The services behind the gate.
@@ -98,7 +109,7 @@ impl Gate {
     fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Caller, Status> {
         let policy = Arc::clone(&self.policy.borrow());
         let table = match &*policy {
-            Policy::Open => return Ok(Caller::ANYBODY),
+            Policy::Open => return self.check_user(peer),
             Policy::Closed(why) => return Err(Status::unavailable(*why)),
             Policy::Table(table) => table,
         };
@@ -112,6 +123,20 @@ impl Gate {
             )
         })?;
         permitted(caller, need)
+    }
+
+    /// Where nobody is asked for a token: whether the connection is of the user whose rights this program has.
+    fn check_user(&self, peer: Option<&Peer>) -> Result<Caller, Status> {
+        let user = peer.filter(|_| self.own_user_only).and_then(Peer::user);
+        let who = match user {
+            None | Some(PeerUser::Same) => return Ok(Caller::ANYBODY),
+            Some(PeerUser::Other(user)) => format!("this connection is of user {user}"),
+            Some(PeerUser::Unknown) => "this system does not report the user of this connection".to_owned(),
+        };
+        Err(Status::permission_denied(format!(
+            "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
+             and use a token (docs/security.md), or with --insecure if every user of this machine may use it"
+        )))
     }
 
     /// What keeps an eye on a call that was let in, where a token did it.
@@ -199,11 +224,12 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     };
     match checked {
         Ok((caller, need)) => {
+            let call = peer.as_ref().map(Peer::begin_call);
             let pass = gate.pass(request.headers(), need, false);
             request.extensions_mut().insert(caller);
-            let Some(pass) = pass else { return next.run(request).await };
+            let Some(pass) = pass else { return next.run(request).await.map(|answer| during(call, answer)) };
             let request = request.map(|says| pass.watched(says, End::Error));
-            next.run(request).await.map(|answer| pass.watched(answer, End::Trailers))
+            next.run(request).await.map(|answer| during(call, pass.watched(answer, End::Trailers)))
         }
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
@@ -213,10 +239,50 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     }
 }
 
+/// The body of an answer; the call is under way until it was sent.
+pub(crate) fn during(call: Option<CallGuard>, body: Body) -> Body {
+    match call {
+        Some(call) => Body::new(During { body, _call: call }),
+        None => body,
+    }
+}
+
+struct During {
+    body: Body,
+    _call: CallGuard,
+}
+
+impl HttpBody for During {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     // A worker that has not heard yet who may come says all the same that it lives.
-    let probe = ["/healthz", "/readyz"].contains(&request.uri().path());
-    if probe && matches!(**gate.policy.borrow(), Policy::Closed(_)) {
+    let path = request.uri().path();
+    let probe = ["/healthz", "/readyz"].contains(&path);
+    let for_all = match &**gate.policy.borrow() {
+        Policy::Closed(_) => probe,
+        // Prometheus runs as a user of its own; its figures hold no rows.
+        Policy::Open => probe || path == "/metrics",
+        Policy::Table(_) => false,
+    };
+    if for_all {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().cloned();
@@ -335,6 +401,20 @@ mod tests {
         let check = |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
         assert_eq!(check(&closed).unwrap_err().code(), Code::Unavailable);
         assert_eq!(check(&Gate::default()).unwrap(), Caller::ANYBODY);
+    }
+
+    #[test]
+    fn where_nobody_is_asked_another_user_of_this_machine_is_refused() {
+        let gate = Gate::default().for_own_user();
+        let check =
+            |gate: &Gate, peer: &Peer| gate.check(&HeaderMap::new(), Some(peer), Need::Least(Role::View), false);
+        let unknown = Peer::at("127.0.0.1:5".parse().unwrap());
+        let refused = check(&gate, &unknown).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains("--access") && refused.message().contains("hint: "), "{refused}");
+        let elsewhere = Peer::at("192.0.2.1:5".parse().unwrap());
+        assert_eq!(check(&gate, &elsewhere).unwrap(), Caller::ANYBODY);
+        assert_eq!(check(&Gate::default(), &unknown).unwrap(), Caller::ANYBODY);
     }
 
     #[tokio::test]
