@@ -146,10 +146,7 @@ fn facts(summary: StreamDescriptionSummary) -> StreamFacts {
 fn undescribed(error: &SdkError<DescribeStreamSummaryError>) -> Result<Option<StreamFacts>, ListError> {
     let code = error.code().unwrap_or_default();
     let status = error.raw_response().map(|response| response.status().as_u16());
-    let reason = match error.message() {
-        Some(message) => format!("{code}: {message}"),
-        None => streamctl_proto::describe(error),
-    };
+    let reason = reason_of(error);
     let allow = "allow kinesis:DescribeStreamSummary on the stream to the controller's role: without its retention and the time of \
                  its creation, records that expire unread and a stream that is created again go unnoticed";
     match code {
@@ -174,19 +171,26 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     }
 }
 
+/// What happened. What is not an answer of the service is not shown: the address may be that of something else.
+fn reason_of<E>(error: &SdkError<E>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let code = error.code().unwrap_or_default();
+    if let Some(message) = error.message().filter(|_| !code.is_empty()) {
+        return format!("{code}: {message}");
+    }
+    if !matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_)) {
+        return streamctl_proto::describe(error);
+    }
+    let status = error.raw_response().map(|response| format!(" (HTTP status {})", response.status().as_u16()));
+    format!("the answer is not one of Kinesis{}", status.unwrap_or_default())
+}
+
 fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
-    let answered = matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_));
-    let reason = match error.message().filter(|_| !code.is_empty()) {
-        Some(message) => format!("{code}: {message}"),
-        // What is not an answer of the service is not shown: the address may be that of something else.
-        None if answered => {
-            let status = status.map_or_else(String::new, |status| format!(" (HTTP status {status})"));
-            format!("the answer is not one of Kinesis{status}")
-        }
-        None => streamctl_proto::describe(error),
-    };
+    let reason = reason_of(error);
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,
         "ResourceNotFoundException" => format!("is there a stream {stream} in this account and region?"),
