@@ -1,7 +1,8 @@
 //! The local mode: a controller on the embedded store and a worker, in this process.
 //!
-//! Owns: putting the two together, on loopback. Does not own: anything they do; it is the cluster's code.
-//! Rule: killed at any moment and started again with the same state folder, the job goes on exactly where it was.
+//! Owns: putting the two together, on loopback, and the tokens with which they call each other. Does not own: anything they
+//! do; it is the cluster's code. Rule: killed at any moment and started again with the same state folder, the job goes on
+//! exactly where it was. Its ports answer nobody but this process and, with the dashboard, the user who runs it.
 
 use crate::client::{connect, jobs};
 use crate::error::CliError;
@@ -18,7 +19,8 @@ use streamctl_controller::verify::{Events, Replayer, Verifier};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
-use streamctl_engine::security::{Dialer, Line};
+use streamctl_engine::security::access::{Entry, Proof};
+use streamctl_engine::security::{AccessTable, Dialer, Line, Role, Security, SecurityError, Token};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
 use streamctl_proto::v1::{StopJobRequest, SubmitRequest, VerifyRequest};
@@ -43,14 +45,14 @@ const LEAD_LOOK: Duration = Duration::from_millis(10);
 /// The world as this process reaches it, by the settings of every AWS client.
 pub fn world() -> World {
     let aws = Aws::new(AwsSettings::from_env());
-    World { storages: Storages::new(aws.clone()), aws }
+    World { storages: Storages::new(aws.clone()), aws, foreign: Default::default() }
 }
 
 /// Opens the door of the dashboard; gives its address too, as a browser takes it.
 ///
 /// # Errors
 /// When it cannot be opened, or others could reach it and nobody has said that they may.
-pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpListener, String), CliError> {
+pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(Dashboard, String), CliError> {
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
             message: format!(
@@ -63,15 +65,53 @@ pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(TcpL
         message: format!("{address} cannot be listened on: {error}"),
         hint: "name another address with --http-listen; port 0 takes one that is free".into(),
     };
-    let door = TcpListener::bind(address).await.map_err(refused)?;
-    let url = format!("http://{}/", door.local_addr()?);
-    Ok((door, url))
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    Ok((Dashboard { listener: Some(listener), shown_to_all: insecure }, url))
+}
+
+/// How the parts of this process know each other: other users of the machine can reach the same ports.
+struct Keys {
+    /// Calls of this process to its controller.
+    dialer: Dialer,
+    /// Of the controller.
+    control: Security,
+    /// Of the worker.
+    work: Security,
+}
+
+impl Keys {
+    /// New tokens, which exist in this process only.
+    fn new(dashboard: &Dashboard) -> Result<Self, SecurityError> {
+        let own = Token::generate()?;
+        let joins = Token::generate()?;
+        let entry = |name: &str, role, token: &Token| Entry {
+            name: name.to_owned(),
+            role,
+            proof: Proof::Token(token.digest()),
+        };
+        let table =
+            AccessTable::of(vec![entry("local", Role::Admin, &own), entry("local-worker", Role::Worker, &joins)])?;
+        let dialer = Dialer::default().with_token(own);
+        let control = Security::of_one_process(table, dialer.clone(), dashboard.shown_to_all);
+        let join = Dialer::default().with_token(joins);
+        Ok(Self { dialer, control, work: Security::of_one_process(AccessTable::default(), join, false) })
+    }
+}
+
+/// Where the dashboard is served, and to whom.
+#[derive(Default)]
+pub struct Dashboard {
+    listener: Option<TcpListener>,
+    /// Not only to the user who runs this process.
+    shown_to_all: bool,
 }
 
 /// A controller in this process.
 struct Control {
     /// Where it is asked.
     address: String,
+    keys: Keys,
     aws: Aws,
     storages: Storages,
     stop: watch::Sender<bool>,
@@ -80,25 +120,28 @@ struct Control {
 
 impl Control {
     /// Over the state folder of a job.
-    async fn start(job: &LocalJob, http: Option<TcpListener>, beside: Option<MoreFigures>) -> Result<Self, CliError> {
+    async fn start(job: &LocalJob, dashboard: Dashboard, beside: Option<MoreFigures>) -> Result<Self, CliError> {
+        let keys = Keys::new(&dashboard).map_err(no_keys)?;
         let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(job, error))?);
         let control = TcpListener::bind("127.0.0.1:0").await?;
         let address = control.local_addr()?.to_string();
-        let World { aws, storages } = world();
+        let World { aws, storages, .. } = world();
         // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
         let core = CoreSettings { adoption_ms: 0, orphan_age: OrphanAge::BeforeThisTerm, ..CoreSettings::default() };
         let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
-        let parts = controller::Parts::new(store, World { aws: aws.clone(), storages: storages.clone() }, lister, core);
+        let world = World { aws: aws.clone(), storages: storages.clone(), foreign: Default::default() };
+        let security = keys.control.clone();
+        let parts = controller::Parts { security, ..controller::Parts::new(store, world, lister, core) };
         let me = LeaderRecord { id: "local".into(), address: address.clone() };
-        let doors = controller::Doors { control, http, health: None, beside };
+        let doors = controller::Doors { control, http: dashboard.listener, health: None, beside };
         let (stop, stopped) = watch::channel(false);
         let ended = tokio::spawn(controller::run(me, doors, parts, wait(stopped)));
-        Ok(Self { address: format!("http://{address}"), aws, storages, stop, ended })
+        Ok(Self { address: format!("http://{address}"), keys, aws, storages, stop, ended })
     }
 
     /// Asks it, as soon as it leads.
     async fn ask<T>(&self, ask: impl AsyncFn(Line) -> Result<tonic::Response<T>, Status>) -> Result<T, Status> {
-        let channel = connect(&Dialer::default(), &self.address).await?;
+        let channel = connect(&self.keys.dialer, &self.address).await?;
         let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
         loop {
             match ask(channel.clone()).await {
@@ -112,13 +155,9 @@ impl Control {
 }
 
 /// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.
-pub async fn run_here(
-    dashboard: TcpListener,
-    job: LocalJob,
-    listener: &mut Listener<'_>,
-) -> Result<JobStatus, CliError> {
+pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
     let meter = Meter::default();
-    let control = Control::start(&job, Some(dashboard), Some(figures(meter.clone()))).await?;
+    let control = Control::start(&job, dashboard, Some(figures(meter.clone()))).await?;
     let flight = TcpListener::bind("127.0.0.1:0").await?;
     let compute = compute_runtime()?;
     let parts = worker::Parts {
@@ -130,7 +169,7 @@ pub async fn run_here(
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute: compute.handle().clone(),
         meter,
-        security: Default::default(),
+        security: control.keys.work.clone(),
     };
     let stopped = control.stop.subscribe();
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
@@ -146,7 +185,7 @@ pub async fn run_here(
 /// What a job file would change of a job that ran here. Refused while another process runs it.
 pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffResponse, CliError> {
     check_state(&job)?;
-    let control = Control::start(&job, None, None).await?;
+    let control = Control::start(&job, Dashboard::default(), None).await?;
     let answer = control.ask(async |channel| jobs(channel).diff(request.clone()).await).await;
     control.stop.send_replace(true);
     let ended = control.ended.await;
@@ -159,7 +198,7 @@ pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffRespon
 pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events, CliError> {
     check_state(&job)?;
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
-    let World { aws, storages } = world();
+    let World { aws, storages, .. } = world();
     let replayer = HereReplayer { sources: Sources::new(aws, storages.clone()), storages: storages.clone() };
     Ok(Verifier::new(store, storages, Arc::new(replayer)).verify(&request).await?)
 }
@@ -204,7 +243,7 @@ fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Submits the job and follows it to its end.
 async fn follow(control: &Control, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
     let name = submit(control, job).await?;
-    let line = connect(&Dialer::default(), &control.address).await;
+    let line = connect(&control.keys.dialer, &control.address).await;
     let channel = line.map_err(|status| CliError::Unreachable(status.message().to_owned()))?;
     let request = GetJobRequest { job: name.clone(), brief: false };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
@@ -266,6 +305,10 @@ fn another_file(status: &Status) -> CliError {
 /// The controller in this process does not lead yet.
 fn not_yet(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) && status.message().contains("leads")
+}
+
+fn no_keys(error: SecurityError) -> CliError {
+    CliError::Local { message: error.problem, hint: error.hint }
 }
 
 fn store_error(job: &LocalJob, error: StoreError) -> CliError {

@@ -1,13 +1,25 @@
 //! How services reach the core of the leader that runs in this process.
 //!
-//! Rule: nobody but the driver touches the core; others send it an event or a question, and wait.
+//! Owns: the way there and back, statuses that all callers share. Does not own: what is asked.
+//! Rule: nobody but the driver touches the core; others send it an event or a question, and wait. However many callers want
+//! a status, the driver computes it once per [`STATUS_INTERVAL`].
 
 use crate::core::{Core, Event};
-use streamctl_proto::Term;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use streamctl_proto::{JobName, Term, v1};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Events and questions that may wait for the driver.
 pub const INBOX_MAX: usize = 1_024;
+
+/// Least time between two computations of one status.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Statuses that are remembered; of more, all are forgotten.
+pub const STATUSES_MAX: usize = 2_048;
 
 /// A question to the core.
 pub type Question = Box<dyn FnOnce(&Core) + Send>;
@@ -32,6 +44,23 @@ pub struct Handle {
     pub term: Term,
     inbox: mpsc::Sender<Input>,
     changed: watch::Receiver<u64>,
+    /// Events that were sent.
+    told: Arc<AtomicU64>,
+    jobs: Statuses,
+    all: Slot<Vec<v1::JobStatus>>,
+}
+
+/// By job, and whether it is the brief one.
+type Statuses = Arc<Mutex<BTreeMap<(JobName, bool), Slot<Option<v1::JobStatus>>>>>;
+
+/// An answer that callers share. Locked while it is computed: whoever waits for the lock wants the same answer.
+type Slot<T> = Arc<tokio::sync::Mutex<Option<Shared<T>>>>;
+
+/// What was answered, when, and in which version of what the core knows.
+struct Shared<T> {
+    answer: T,
+    made: Instant,
+    version: u64,
 }
 
 impl Handle {
@@ -39,12 +68,18 @@ impl Handle {
     pub fn new(term: Term) -> (Self, mpsc::Receiver<Input>, watch::Sender<u64>) {
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
         let (sender, changed) = watch::channel(0);
-        (Self { term, inbox, changed }, receiver, sender)
+        (
+            Self { term, inbox, changed, told: Arc::default(), jobs: Arc::default(), all: Slot::default() },
+            receiver,
+            sender,
+        )
     }
 
     /// Tells the core that something happened; waits while its inbox is full.
     pub async fn tell(&self, event: Event) -> Result<(), NotLeading> {
-        self.inbox.send(Input::Event(event)).await.map_err(|_| NotLeading)
+        self.inbox.send(Input::Event(event)).await.map_err(|_| NotLeading)?;
+        self.told.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// Asks the core.
@@ -60,8 +95,99 @@ impl Handle {
         answer.await.map_err(|_| NotLeading)
     }
 
+    /// The status of a job, as it is now or later.
+    pub async fn status(&self, job: JobName, brief: bool) -> Result<Option<v1::JobStatus>, NotLeading> {
+        let slot = {
+            let mut slots = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            if slots.len() >= STATUSES_MAX {
+                slots.clear();
+            }
+            Arc::clone(slots.entry((job.clone(), brief)).or_default())
+        };
+        self.shared(&slot, move |core| core.status(&job, brief)).await
+    }
+
+    /// The brief statuses of all jobs, as they are now or later.
+    pub async fn statuses(&self) -> Result<Vec<v1::JobStatus>, NotLeading> {
+        self.shared(&self.all, |core| core.jobs.keys().filter_map(|name| core.status(name, true)).collect()).await
+    }
+
+    async fn shared<T: Clone + Send + 'static>(
+        &self,
+        slot: &Slot<T>,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, NotLeading> {
+        let began = Instant::now();
+        let wanted = self.version();
+        let mut slot = slot.lock().await;
+        if let Some(last) = &*slot {
+            if last.version >= wanted && last.made + STATUS_INTERVAL > began {
+                return Ok(last.answer.clone());
+            }
+            tokio::time::sleep_until(last.made + STATUS_INTERVAL).await;
+        }
+        let version = self.version();
+        let made = Instant::now();
+        let answer = self.ask(question).await?;
+        *slot = Some(Shared { answer: answer.clone(), made, version });
+        Ok(answer)
+    }
+
+    /// Goes up with every event that was sent and every change of the core: an answer of this version knows of all of them.
+    fn version(&self) -> u64 {
+        self.told.load(Ordering::Acquire) + *self.changed.borrow()
+    }
+
     /// Waits until the core has taken an event since the last call.
     pub async fn changed(&mut self) -> Result<(), NotLeading> {
         self.changed.changed().await.map_err(|_| NotLeading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::CoreSettings;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A driver of a core without jobs that counts questions.
+    fn driver() -> (Handle, watch::Sender<u64>, Arc<AtomicUsize>) {
+        let (handle, mut inbox, changed) = Handle::new(Term(1));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let core = Core::new(Term(1), 0, CoreSettings::default());
+            while let Some(input) = inbox.recv().await {
+                if let Input::Question(question) = input {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    question(&core);
+                }
+            }
+        });
+        (handle, changed, asked)
+    }
+
+    async fn all_ask(handle: &Handle) {
+        let job: JobName = "sales".parse().unwrap();
+        let asks = (0..100).map(|_| handle.status(job.clone(), false));
+        for answer in futures::future::join_all(asks).await {
+            assert_eq!(answer.unwrap(), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_is_computed_once_for_all_who_ask_at_a_time() {
+        let (handle, changed, asked) = driver();
+        all_ask(&handle).await;
+        all_ask(&handle).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "nothing changed, and no time passed");
+        let began = Instant::now();
+        changed.send_modify(|count| *count += 1);
+        all_ask(&handle).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "what has changed is seen, by all at once");
+        assert_eq!(began.elapsed(), STATUS_INTERVAL);
+        tokio::time::sleep(STATUS_INTERVAL).await;
+        all_ask(&handle).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "time alone changes a status");
     }
 }

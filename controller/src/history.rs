@@ -1,7 +1,7 @@
 //! Manifests of epochs that are long past.
 //!
 //! Owns: finding them without reading all that came after. Does not own: the chain itself ([`crate::publish`]).
-//! Rule: only as many manifests are in memory as were asked for, however many epochs the job has.
+//! Rule: each walk holds one manifest at a time, and few walk at once, however many ask and however many epochs there are.
 
 use crate::publish::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
@@ -9,12 +9,16 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
+use tokio::sync::Semaphore;
 
 /// References that are remembered, of all jobs together: who asked for an epoch soon asks for it again, or for its
 /// neighbours.
 const REFERENCES_MAX: usize = 10_000;
 /// From a reference that is farther away the folder is listed first, to begin nearer.
 const WALK_EPOCHS_MAX: u64 = 1_000;
+
+/// Walks through manifests at once, whoever asks for them: over gRPC, Flight or HTTP. Each holds one manifest.
+pub const EPOCH_READS_AT_ONCE_MAX: usize = 4;
 
 /// Old versions of jobs that are remembered, of all jobs together.
 const VERSIONS_MAX: usize = 64;
@@ -28,12 +32,14 @@ pub struct History {
     storages: Storages,
     known: Arc<Mutex<BTreeMap<Key, ManifestRef>>>,
     versions: Arc<Mutex<BTreeMap<Key, Arc<ResolvedJob>>>>,
+    reads: Arc<Semaphore>,
 }
 
 impl History {
     /// Of all jobs whose checkpoint locations these storages serve.
     pub fn new(storages: Storages) -> Self {
-        Self { storages, known: Arc::default(), versions: Arc::default() }
+        let reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
+        Self { storages, known: Arc::default(), versions: Arc::default(), reads }
     }
 
     /// What manifests name is there too.
@@ -41,18 +47,21 @@ impl History {
         &self.storages
     }
 
-    /// The manifests of these epochs, oldest first; `head` is the job's.
-    pub async fn read(
+    /// What `reduce` keeps of the manifests of these epochs, oldest first; `head` is the job's.
+    pub async fn walk<T>(
         &self,
         job: &ResolvedJob,
         head: &ManifestRef,
         epochs: RangeInclusive<u64>,
-    ) -> Result<Vec<Manifest>, CheckpointError> {
-        let (first, last) = (*epochs.start().max(&1), *epochs.end().min(&head.epoch.0));
+        mut reduce: impl FnMut(&ManifestRef, Manifest) -> T,
+    ) -> Result<Vec<T>, CheckpointError> {
+        let first = *epochs.start().max(&1);
+        let last = *epochs.end().min(&head.epoch.0);
         let mut found = Vec::new();
         if first > last {
             return Ok(found);
         }
+        let _permit = self.reads.acquire().await.expect("it is never closed");
         let checkpoints = Checkpoints::of(&self.storages, job);
         let mut nearest = self.nearest(job, head, last);
         if nearest.epoch.0 - last > WALK_EPOCHS_MAX {
@@ -63,8 +72,8 @@ impl History {
             let manifest = checkpoints.read_manifest(&reference).await?;
             next = checkpoints.before(&manifest)?;
             if manifest.epoch.0 <= last {
+                found.push(reduce(&reference, manifest));
                 self.remember(job, reference);
-                found.push(manifest);
             }
         }
         found.reverse();
@@ -151,15 +160,33 @@ mod tests {
         let storages = Storages::memory(memory.clone());
         let head = chain(&storages, 2_000, 3).await;
         let history = History::new(storages);
-        let of = |manifests: Vec<Manifest>| manifests.iter().map(|manifest| manifest.epoch.0).collect::<Vec<_>>();
+        let walk = async |epochs: RangeInclusive<u64>| {
+            let kept = |_: &ManifestRef, manifest: Manifest| (manifest.epoch.0, manifest.created_ms);
+            history.walk(&job(), &head, epochs, kept).await.unwrap()
+        };
+        let of = |found: &[(u64, i64)]| found.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
         // Epoch 12 was written twice; 13 only once: the walk begins there, and two reads later it must be done.
-        let found = history.read(&job(), &head, 11..=12).await.unwrap();
-        assert_eq!(of(found.clone()), [11, 12]);
-        assert!(found.iter().all(|manifest| manifest.created_ms == 0), "what was never committed is not found");
+        let found = walk(11..=12).await;
+        assert_eq!(of(&found), [11, 12]);
+        assert!(found.iter().all(|(_, created_ms)| *created_ms == 0), "what was never committed is not found");
         let gone = StorageError::NotFound { location: "x".into() };
         memory.fail_next(Op::List, gone, false);
-        assert_eq!(of(history.read(&job(), &head, 10..=12).await.unwrap()), [10, 11, 12], "12 is remembered");
-        assert_eq!(of(history.read(&job(), &head, 1_999..=5_000).await.unwrap()), [1_999, 2_000]);
-        assert!(history.read(&job(), &head, 2_001..=2_002).await.unwrap().is_empty());
+        assert_eq!(of(&walk(10..=12).await), [10, 11, 12], "12 is remembered");
+        assert_eq!(of(&walk(1_999..=5_000).await), [1_999, 2_000]);
+        assert!(walk(2_001..=2_002).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_walks_read_at_once_and_the_others_wait() {
+        let storages = Storages::memory(MemoryStorage::default());
+        let head = chain(&storages, 3, 4).await;
+        let history = History::new(storages);
+        let held = Arc::clone(&history.reads).acquire_many_owned(EPOCH_READS_AT_ONCE_MAX as u32).await.unwrap();
+        let (job, other) = (job(), history.clone());
+        let mut walk = Box::pin(other.walk(&job, &head, 1..=3, |reference, _| reference.epoch.0));
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(20), &mut walk).await;
+        assert!(waits.is_err(), "all clones share the limit");
+        drop(held);
+        assert_eq!(walk.await.unwrap(), [1, 2, 3]);
     }
 }

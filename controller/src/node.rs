@@ -28,9 +28,7 @@ use streamctl_engine::clock::{Clock, system_clock};
 use streamctl_engine::http::{Door, health};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::Security;
-use streamctl_engine::security::accept::{
-    CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
-};
+use streamctl_engine::security::accept::{CALL_HEAD_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX, incoming};
 use streamctl_proto::describe;
 use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
@@ -107,8 +105,8 @@ impl Node {
     /// What people and programs ask.
     pub fn jobs(&self) -> JobsService {
         let Parts { store, world, lister, clock, .. } = self.parts.clone();
-        let replayer =
-            Arc::new(FlightReplayer { leader: self.leader(), dialer: self.admission.dialer(&self.parts.security) });
+        let (dialer, admission) = (self.parts.security.dialer.clone(), self.admission.clone());
+        let replayer = Arc::new(FlightReplayer { leader: self.leader(), dialer, admission });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter { store, world, lister, clock };
         JobsService { leader: self.leader(), submitter, history: self.history.clone(), verifier }
@@ -169,7 +167,7 @@ pub async fn run(
     let shown = async {
         if let Some(http) = http {
             let security = &node.parts.security;
-            let door = Door::secured(http, security, security.gate());
+            let door = Door::secured(http, security, security.pages_gate());
             streamctl_engine::http::serve(door, node.shown(beside), wait(stopped.clone())).await;
         }
     };
@@ -211,7 +209,11 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (jobs, workers) = (node.jobs(), node.workers());
-    let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
+    let locations = FlightLocations {
+        leader: node.leader(),
+        history: node.history.clone(),
+        admission: node.admission.clone(),
+    };
     let security = &node.parts.security;
     let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
     let scaler = ExternalScaler::new(ask);
@@ -242,7 +244,7 @@ async fn serve(
         .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
         .add_routes(node.parts.security.gate().before_services(routes));
     // Sessions and watches have no end of their own: the server does not wait for them.
-    let connections = incoming(listener, node.parts.security.grpc_tls(), GRPC_CONNECTIONS_MAX);
+    let connections = incoming(listener, node.parts.security.grpc_tls(), Limits::GRPC);
     let serving = server.serve_with_incoming(connections);
     tokio::select! {
         served = serving => served,

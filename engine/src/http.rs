@@ -4,8 +4,9 @@
 //! `Host`. Does not own: what is shown, TLS and who may look (`security`).
 //! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here may hold one up.
 
-use crate::security::accept::{ConfigNow, Connection, for_http, incoming};
-use crate::security::{Gate, Security};
+use crate::security::accept::{ConfigNow, Connection, Limits, for_http, incoming};
+use crate::security::gate::during;
+use crate::security::{Gate, Peer, Security};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Connections at once; a further one waits until one of them ends.
+/// Connections at once; for a further one the one that was without a request for longest is closed.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Longest request line with all its headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
@@ -111,7 +112,8 @@ pub async fn serve(door: impl Into<Door>, app: Router, stop: impl Future<Output 
     let Door { listener, tls, gate, life, http2 } = door.into();
     let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let app = guarded(app, local, gate);
-    let mut connections = incoming(listener, tls, CONNECTIONS_MAX);
+    let limits = Limits { connections: CONNECTIONS_MAX, first_call: None };
+    let mut connections = incoming(listener, tls, limits);
     tokio::pin!(stop);
     loop {
         let connection = tokio::select! {
@@ -156,7 +158,16 @@ fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
         Some(gate) => gate.before_pages(app),
         None => app,
     };
-    app.layer(from_fn(within_time)).layer(from_fn_with_state(local, right_host)).layer(from_fn(with_headers))
+    app.layer(from_fn(within_time))
+        .layer(from_fn_with_state(local, right_host))
+        .layer(from_fn(with_headers))
+        .layer(from_fn(counted))
+}
+
+/// A connection with a request under way is not closed to make room for others.
+async fn counted(request: Request, next: Next) -> Response {
+    let call = request.extensions().get::<Peer>().map(Peer::begin_call);
+    next.run(request).await.map(|body| during(call, body))
 }
 
 async fn within_time(request: Request, next: Next) -> Response {

@@ -77,7 +77,7 @@ impl Place {
         let store = self.store.candidate();
         // Connections belong to the runtime that opened them: they die with a life.
         let aws = runtime.block_on(Aws::with_fake(&self.aws_address, "WORKER"));
-        let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()) };
+        let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()), foreign: Default::default() };
         let (listener, address) = runtime.block_on(listener());
         let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
         let parts = controller::Parts::new(Arc::new(store.clone()), world, lister, self.core.clone());

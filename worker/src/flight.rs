@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::security::dial::like;
+use streamctl_engine::security::grant::Grant;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, VERIFY_ACTION};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
@@ -162,6 +163,17 @@ fn failed(error: &TaskError) -> Status {
     }
 }
 
+/// A grant is for one job; the gate has looked at its use and time.
+fn check_grant(grant: Option<&Grant>, job: &JobName) -> Result<(), Status> {
+    match grant {
+        Some(grant) if grant.job != *job => Err(Status::permission_denied(format!(
+            "this grant is for job {}, and the ticket for job {job}\n  hint: use each with what GetFlightInfo gave with it",
+            grant.job
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn not_here<T>() -> Result<T, Status> {
     Err(Status::unimplemented("a worker only serves DoGet and DoAction: ask the controller where the rows are"))
 }
@@ -177,7 +189,9 @@ impl FlightService for FlightRows {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let grant = request.extensions().get::<Grant>().cloned();
         let ticket = PartTicket::read(&request.into_inner().ticket)?;
+        check_grant(grant.as_ref(), &ticket.job)?;
         let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
         let task = match ticket.wanted()? {
             Wanted::Part(task) => task,
@@ -232,6 +246,7 @@ impl FlightService for FlightRows {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let grant = request.extensions().get::<Grant>().cloned();
         let action = request.into_inner();
         let bad = || Status::invalid_argument("this is not an epoch to verify");
         if action.r#type != VERIFY_ACTION {
@@ -241,6 +256,7 @@ impl FlightService for FlightRows {
             return Err(bad());
         }
         let ticket: EpochTicket = serde_json::from_slice(&action.body).map_err(|_| bad())?;
+        check_grant(grant.as_ref(), &ticket.job)?;
         let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, OLD_EPOCH_TIMEOUT).await?;
         let World { storages, sources, compute, budget, .. } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));

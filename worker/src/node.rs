@@ -19,7 +19,8 @@ use streamctl_engine::http::{Door, Ready, health, index, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
-    CALL_HEAD_BYTES_MAX, GRPC_CONNECTIONS_MAX, STREAMS_PER_CONNECTION_MAX, incoming,
+    CALL_HEAD_BYTES_MAX, FLIGHT_KEEPALIVE_INTERVAL, FLIGHT_KEEPALIVE_TIMEOUT, Limits, STREAMS_PER_CONNECTION_MAX,
+    incoming,
 };
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
@@ -101,10 +102,12 @@ pub async fn run(
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(FLIGHT_KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(FLIGHT_KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
         .add_routes(gate.before_services(routes))
-        .serve_with_incoming(incoming(listener, security.grpc_tls(), GRPC_CONNECTIONS_MAX));
+        .serve_with_incoming(incoming(listener, security.grpc_tls(), Limits::GRPC));
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);

@@ -22,6 +22,8 @@ pub struct Protection {
     policy: watch::Sender<Arc<Policy>>,
     /// Whoever comes must be asked.
     must_ask: bool,
+    /// Where nobody is asked for a token, only the user who runs this worker is served.
+    own_user_only: bool,
 }
 
 impl Default for Protection {
@@ -35,12 +37,14 @@ impl Protection {
     /// `exposed`: other machines reach this worker.
     pub fn new(security: &Security, exposed: bool) -> Self {
         let (policy, _) = watch::channel(Arc::new(Policy::Closed(NOT_YET)));
-        Self { dialer: security.dialer.clone(), policy, must_ask: exposed && security.must_ask }
+        let own_user_only = security.own_user_only();
+        Self { dialer: security.dialer.clone(), policy, must_ask: exposed && security.must_ask, own_user_only }
     }
 
     /// Checks who comes.
     pub fn gate(&self) -> Gate {
-        Gate::new(self.policy.subscribe())
+        let gate = Gate::new(self.policy.subscribe());
+        if self.own_user_only { gate.for_own_user() } else { gate }
     }
 
     /// What the leading controller says.
@@ -73,7 +77,7 @@ mod tests {
         protection.told(v1::Access::default()).unwrap();
         assert!(matches!(now(&protection), Policy::Open));
         let bad = v1::AccessEntry { role: "king".into(), ..Default::default() };
-        assert!(protection.told(v1::Access { required: true, entries: vec![bad] }).is_err());
+        assert!(protection.told(v1::Access { required: true, entries: vec![bad], grant_key: vec![] }).is_err());
         assert!(matches!(now(&protection), Policy::Open), "what is no table changes nothing");
     }
 

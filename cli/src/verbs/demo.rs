@@ -27,7 +27,8 @@ pub struct DemoArgs {
     /// Where the dashboard is served; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow that to be reached from other machines: it is neither encrypted, nor is anybody asked who they are
+    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is neither encrypted, nor
+    /// is anybody asked who they are
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }

@@ -14,9 +14,10 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streamctl_engine::security::Line;
 use streamctl_engine::security::dial::flight_url;
+use streamctl_engine::security::grant::GRANT_LIFETIME;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
 
@@ -28,10 +29,30 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 
 /// What the controller says beside the endpoints.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Next {
     pub(super) next_epoch: u64,
     pub(super) state: String,
+    /// What to show to workers; none where they ask for nothing.
+    pub(super) grant: Option<String>,
+}
+
+/// From whom rows are read, and with what.
+pub(super) struct Readers<'c> {
+    pub(super) controller: &'c Controller,
+    /// Where the endpoints came from.
+    pub(super) origin: Line,
+    /// What workers are shown.
+    pub(super) grant: Option<String>,
+    /// When it came.
+    pub(super) since: Instant,
+}
+
+impl Readers<'_> {
+    /// A grant that is as old as this may not open all calls that are left: a new one is asked for before it ends.
+    pub(super) fn are_old(&self) -> bool {
+        self.grant.is_some() && self.since.elapsed() > GRANT_LIFETIME / 2
+    }
 }
 
 /// Prints epochs until the last one wanted, or until the job ends.
@@ -44,13 +65,19 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
     while args.to.is_none_or(|to| from <= to) {
         progress.say(format!("waiting for epoch {from}"));
         let (info, line) = endpoints(args, from, controller).await?;
-        let next: Next = serde_json::from_slice(&info.app_metadata)
-            .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
+        let next = next_of(&info, from)?;
         let count = info.endpoint.len();
+        let since = Instant::now();
+        let mut readers = Readers { controller, origin: line, grant: next.grant.clone(), since };
         for endpoint in info.endpoint {
             progress.say(format!("reading the rows of epoch {}", epoch_of(&endpoint).unwrap_or(from)));
+            if readers.are_old() {
+                let (again, _) = endpoints(args, epoch_of(&endpoint).unwrap_or(from), controller).await?;
+                readers.grant = next_of(&again, from)?.grant;
+                readers.since = Instant::now();
+            }
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
-            let _all = for_each_batch(&endpoint, controller, &line, print).await.map_err(|error| match error {
+            let _all = for_each_batch(&endpoint, &readers, print).await.map_err(|error| match error {
                 CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
                 error => error,
             })?;
@@ -69,6 +96,12 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         }
     }
     Ok(())
+}
+
+/// What the controller says beside the endpoints.
+pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<Next, CliError> {
+    let next = serde_json::from_slice(&info.app_metadata);
+    next.map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))
 }
 
 /// The epoch whose rows an endpoint has, where the controller says so: `{"epoch":7}`.
@@ -104,8 +137,7 @@ async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Resul
 /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
 pub(super) async fn for_each_batch(
     endpoint: &FlightEndpoint,
-    controller: &Controller,
-    origin: &Line,
+    readers: &Readers<'_>,
     mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<ControlFlow<()>, CliError> {
     let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
@@ -113,8 +145,10 @@ pub(super) async fn for_each_batch(
     let here = [REUSE_CONNECTION.to_owned()];
     let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
     for uri in if uris.is_empty() { here.to_vec() } else { uris } {
-        let line =
-            if uri == REUSE_CONNECTION { Ok(origin.clone()) } else { controller.connect(&flight_url(&uri)).await };
+        let line = match uri == REUSE_CONNECTION {
+            true => Ok(readers.origin.clone()),
+            false => readers.controller.connect_to_worker(&flight_url(&uri), readers.grant.as_deref()).await,
+        };
         let line = match line {
             Ok(line) => line,
             Err(status) => {

@@ -16,6 +16,7 @@ use streamctl_controller::store::{
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
 use streamctl_engine::resolve::World;
+use streamctl_engine::resolve::foreign::ForeignRule;
 use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::security::tls::Pair;
 use streamctl_engine::security::{Dialer, SecurityFlags};
@@ -53,6 +54,18 @@ struct Args {
     /// File that says who may do what; without it nobody is asked. `streamctl token new` makes its lines.
     #[arg(long, env = "STREAMCTL_ACCESS", value_name = "FILE", help_heading = "Protection")]
     access: Option<PathBuf>,
+    /// Address that a job file may name as source.endpoint without the role admin, or without https; may be repeated
+    #[arg(
+        long,
+        env = "STREAMCTL_ALLOW_ENDPOINT",
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Protection"
+    )]
+    allow_endpoint: Vec<String>,
+    /// Role that a job file may name as source.role_arn without the role admin; may be repeated
+    #[arg(long, env = "STREAMCTL_ALLOW_ROLE", value_name = "ARN", value_delimiter = ',', help_heading = "Protection")]
+    allow_role: Vec<String>,
     #[command(flatten)]
     protection: SecurityFlags,
     #[command(flatten)]
@@ -103,7 +116,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.advertise.unwrap_or(control.local_addr()?.to_string());
     let id = args.id.unwrap_or_else(|| address.clone());
     let aws = Aws::new(AwsSettings::from_env());
-    let world = World { aws: aws.clone(), storages: Storages::new(aws) };
+    let foreign = ForeignRule::allowing(args.allow_endpoint.into_iter().chain(args.allow_role));
+    let world = World { aws: aws.clone(), storages: Storages::new(aws), foreign };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
     let traces = args.seen.traces("streamctl-controller", &id)?;
     let metrics = Metrics::tracing(traces.clone());

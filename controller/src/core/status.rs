@@ -164,9 +164,8 @@ fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
 }
 
 /// Figures of an epoch that is read from its manifest.
-pub fn summary_of(manifest: &Manifest, published: Epoch) -> v1::EpochSummary {
-    let (_, reference) = manifest.encode();
-    summary(&EpochFigures::of(manifest, &reference.name), published)
+pub fn summary_of(manifest: &Manifest, name: &str, published: Epoch) -> v1::EpochSummary {
+    summary(&EpochFigures::of(manifest, name), published)
 }
 
 fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {

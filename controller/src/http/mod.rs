@@ -21,10 +21,6 @@ use streamctl_engine::clock::Clock;
 use streamctl_engine::http::{Ready, health, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Dialer;
-use tokio::sync::Semaphore;
-
-/// Requests for epochs that are answered at once: old ones are read from the checkpoint location.
-const EPOCH_READS_AT_ONCE_MAX: usize = 4;
 
 /// What the pages are made of.
 #[derive(Clone)]
@@ -57,15 +53,13 @@ struct State {
     leader: Leader,
     ask: Ask,
     clock: Clock,
-    epoch_reads: Arc<Semaphore>,
 }
 
 /// Everything that is shown, without the limits of the door.
 pub fn router(shown: Shown) -> Router {
     let Shown { me, leader, jobs, clock, metrics, beside, dialer, tls } = shown;
     let ready = ready(leader.clone());
-    let epoch_reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
-    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs, dialer, tls), clock, epoch_reads };
+    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs, dialer, tls), clock };
     let api = api::routes().with_state(state);
     let figures = Router::new().route("/metrics", get(figures)).with_state((metrics, leader, beside));
     page::routes().merge(api).merge(figures).merge(health(ready))

@@ -2,9 +2,11 @@
 
 use super::submit::Submitter;
 use super::{not_found, recorded};
+use crate::core::status::summary_of;
 use crate::core::{Core, Event};
 use crate::history::History;
 use crate::leading::Leader;
+use crate::publish::CheckpointError;
 use crate::verify::Verifier;
 use futures::Stream;
 use std::net::SocketAddr;
@@ -53,7 +55,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.submit(&handle, &request).await.map(Response::new)
+        self.submitter.for_caller(&caller).submit(&handle, &request).await.map(Response::new)
     }
 
     async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
@@ -63,7 +65,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.diff(&handle, &request).await.map(Response::new)
+        self.submitter.for_caller(&caller).diff(&handle, &request).await.map(Response::new)
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
@@ -91,8 +93,7 @@ impl v1::jobs_server::Jobs for JobsService {
     }
 
     async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let all = |core: &Core| core.jobs.keys().filter_map(|name| core.status(name, true)).collect();
-        let jobs = self.leader.handle()?.ask(all).await?;
+        let jobs = self.leader.handle()?.statuses().await?;
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
@@ -136,11 +137,11 @@ impl v1::jobs_server::Jobs for JobsService {
             ))
         };
         let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
-        let manifests = self.manifests(&resolved, &head, request.epoch..=request.epoch).await?;
-        let manifest = manifests.iter().find(|m| m.epoch.0 == request.epoch).ok_or_else(missing)?;
+        let read = self.history.walk(&resolved, &head, request.epoch..=request.epoch, |_, manifest| manifest).await;
+        let manifest = read.map_err(unreadable)?.pop().ok_or_else(missing)?;
         let made_by = self.history.version(&resolved, manifest.job_version()).await;
         let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
-        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(manifest)?, job_json: json(&*made_by)? }))
+        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(&manifest)?, job_json: json(&*made_by)? }))
     }
 
     async fn replay_dead_letters(
@@ -180,7 +181,7 @@ impl v1::jobs_server::Jobs for JobsService {
 impl JobsService {
     async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
         let missing = not_found(&job);
-        self.leader.handle()?.ask(move |core| core.status(&job, brief)).await?.ok_or(missing)
+        self.leader.handle()?.status(job, brief).await?.ok_or(missing)
     }
 
     async fn head(&self, job: &JobName) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
@@ -201,22 +202,16 @@ impl JobsService {
         let in_memory = recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
         let mut all = recent;
         if !in_memory {
-            let manifests = self.manifests(&resolved, &head, epochs.clone()).await?;
-            all = manifests.iter().map(|manifest| crate::core::status::summary_of(manifest, published)).collect();
+            let figures =
+                |reference: &ManifestRef, manifest: Manifest| summary_of(&manifest, &reference.name, published);
+            all = self.history.walk(&resolved, &head, epochs.clone(), figures).await.map_err(unreadable)?;
         }
         Ok(all.into_iter().filter(|epoch| epochs.contains(&epoch.epoch)).collect())
     }
+}
 
-    /// The manifests of these epochs, oldest first.
-    async fn manifests(
-        &self,
-        job: &ResolvedJob,
-        head: &ManifestRef,
-        epochs: RangeInclusive<u64>,
-    ) -> Result<Vec<Manifest>, Status> {
-        let read = self.history.read(job, head, epochs).await;
-        read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))
-    }
+fn unreadable(error: CheckpointError) -> Status {
+    Status::unavailable(streamctl_proto::describe(&error))
 }
 
 /// The epochs that are listed: those from `from` on, or the newest ones, none behind `to`; 0 says nothing of either.

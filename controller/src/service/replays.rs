@@ -1,7 +1,7 @@
 //! From "these epochs" to the dead letters that are put through the job again.
 //!
 //! Owns: which epochs have any, that their objects are there. Does not own: that it happens once (`core::replays`).
-//! Rule: what was answered is durable; a page of manifests is in memory, however many epochs there are.
+//! Rule: what was answered is durable; what is kept of manifests is little, however many epochs there are.
 
 use super::jobs::{JobsService, name};
 use super::not_found;
@@ -13,7 +13,7 @@ use streamctl_engine::storage::StorageError;
 use streamctl_proto::{DeadLetterShard, Epoch, JobName, Manifest, ManifestRef, ResolvedJob, v1};
 use tonic::Status;
 
-/// Manifests that are looked at at a time.
+/// Epochs that are looked at at a time.
 const PAGE_EPOCHS: u64 = 100;
 
 /// What the core knows of a job that is to replay.
@@ -87,6 +87,24 @@ impl JobsService {
     }
 }
 
+/// The dead letters of an epoch.
+struct Letters {
+    epoch: Epoch,
+    records: u64,
+    shard: DeadLetterShard,
+    /// Where they are, with sizes.
+    objects: Vec<(String, u64)>,
+}
+
+impl Letters {
+    /// Those of a manifest; none: it has no dead letters.
+    fn of(reference: &ManifestRef, manifest: Manifest) -> Option<Self> {
+        let objects = manifest.dead_letter_objects().map(|object| (object.location.clone(), object.size)).collect();
+        let (epoch, records) = (manifest.epoch, manifest.counts.rows_dead);
+        (records > 0).then(|| Self { epoch, records, shard: DeadLetterShard::of(reference), objects })
+    }
+}
+
 /// Epochs with dead letters that were not replayed yet, as many as there is room for.
 async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
     let mut found = Found::default();
@@ -94,21 +112,20 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
     let (mut from, mut since) = (first, first);
     while from <= last {
         let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
-        let read = history.read(&known.job, head, from..=to).await;
-        let manifests = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
-        for manifest in manifests.iter().filter(|manifest| manifest.counts.rows_dead > 0) {
-            if known.replays.has(manifest.epoch) {
+        let read = history.walk(&known.job, head, from..=to, Letters::of).await;
+        let epochs = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        for letters in epochs.into_iter().flatten() {
+            if known.replays.has(letters.epoch) {
                 found.already += 1;
             } else if found.wanted.len() >= known.replays.room() {
-                found.next_epoch = manifest.epoch.0;
+                found.next_epoch = letters.epoch.0;
                 return Ok(found);
             } else {
-                look(history, manifest).await?;
-                let letters = DeadLetterShard::of(&manifest.encode().1);
-                found.wanted.push(WantedReplay { since: Epoch(since), letters });
-                found.records += manifest.counts.rows_dead;
+                look(history, &letters).await?;
+                found.wanted.push(WantedReplay { since: Epoch(since), letters: letters.shard });
+                found.records += letters.records;
             }
-            since = manifest.epoch.0 + 1;
+            since = letters.epoch.0 + 1;
         }
         from = to + 1;
     }
@@ -116,16 +133,16 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
 }
 
 /// A job must not stop because of dead letters that somebody removed: refused now, while somebody is there.
-async fn look(history: &History, manifest: &Manifest) -> Result<(), Status> {
-    for object in manifest.dead_letter_objects() {
-        let storage = history.storages().for_location(&object.location);
-        match storage.head(&object.location).await {
-            Ok(info) if info.size == object.size => {}
+async fn look(history: &History, letters: &Letters) -> Result<(), Status> {
+    for (location, size) in &letters.objects {
+        let storage = history.storages().for_location(location);
+        match storage.head(location).await {
+            Ok(info) if info.size == *size => {}
             Ok(_) | Err(StorageError::NotFound { .. }) => {
                 return Err(Status::failed_precondition(format!(
-                    "the dead letters of epoch {} cannot be replayed: {} was removed or changed\n  hint: put it \
+                    "the dead letters of epoch {} cannot be replayed: {location} was removed or changed\n  hint: put it \
                      back, or leave this epoch out with --from and --to",
-                    manifest.epoch, object.location
+                    letters.epoch
                 )));
             }
             Err(error) => return Err(Status::unavailable(streamctl_proto::describe(&error))),

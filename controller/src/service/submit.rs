@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve::{ResolveError, World, output_columns};
+use streamctl_engine::security::{Caller, Role};
 use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
@@ -37,6 +38,15 @@ pub struct Submitter {
 }
 
 impl Submitter {
+    /// The same for a caller: what the caller may not name is not asked either.
+    pub(super) fn for_caller(&self, caller: &Caller) -> Self {
+        let mut own = self.clone();
+        if !caller.may(Role::Admin) {
+            own.world.foreign = own.world.foreign.without_admin();
+        }
+        own
+    }
+
     /// Starts a job, or says everything that is wrong with it.
     pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
         let (text, dry_run) = (&request.spec_toml, request.dry_run);

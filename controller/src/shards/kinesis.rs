@@ -177,8 +177,14 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
 fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
-    let reason = match error.message() {
+    let answered = matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_));
+    let reason = match error.message().filter(|_| !code.is_empty()) {
         Some(message) => format!("{code}: {message}"),
+        // What is not an answer of the service is not shown: the address may be that of something else.
+        None if answered => {
+            let status = status.map_or_else(String::new, |status| format!(" (HTTP status {status})"));
+            format!("the answer is not one of Kinesis{status}")
+        }
         None => streamctl_proto::describe(error),
     };
     let hint = match code {

@@ -27,6 +27,12 @@ pub async fn look(
         // Which stream it is was not to be had, and that is told already.
         return (found, None);
     }
+    let refused = found.stream.as_ref().map(|stream| world.foreign.check(stream)).unwrap_or_default();
+    if !refused.is_empty() {
+        // Nothing is sent there.
+        found.problems.extend(refused);
+        return (found, None);
+    }
     let listing = match lister.list(&spec.source.kind, found.stream.as_ref()).await {
         Ok(listing) => {
             if let SourceKind::Files { path, .. } = &spec.source.kind

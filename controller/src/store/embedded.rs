@@ -10,6 +10,7 @@ use super::{
 };
 use async_trait::async_trait;
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,6 +19,8 @@ use tokio::sync::Semaphore;
 
 /// The file inside the state folder.
 const FILE_NAME: &str = "store.redb";
+/// Of a state folder that is made: for its owner alone.
+const FOLDER_MODE: u32 = 0o700;
 /// Pages kept in memory; the whole store is smaller.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -45,7 +48,9 @@ impl EmbeddedStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let refused = |reason: String, hint: &str| StoreError::Refused { reason, hint: hint.to_owned() };
         let shown = folder.display();
-        std::fs::create_dir_all(folder).map_err(|error| {
+        // Job files and their places are nobody else's concern.
+        let private = std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+        private.map_err(|error| {
             refused(format!("state folder {shown} cannot be made: {error}"), "choose a folder that can be written")
         })?;
         let path = folder.join(FILE_NAME);

@@ -3,6 +3,7 @@
 //! Owns: which worker is asked, and how long. Does not own: reading and comparing (the worker).
 //! Rule: any worker can; one that does not answer is passed over.
 
+use crate::admission::Admission;
 use crate::core::Core;
 use crate::leading::Leader;
 use arrow_flight::Action;
@@ -12,6 +13,7 @@ use futures::StreamExt as _;
 use std::time::Duration;
 use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::flight_url;
+use streamctl_engine::security::grant::Use;
 use streamctl_proto::verify::{EpochOutcome, EpochTicket, VERIFY_ACTION};
 use streamctl_proto::{Manifest, ResolvedJob};
 use tonic::transport::Endpoint;
@@ -35,8 +37,10 @@ pub trait Replayer: Send + Sync {
 pub struct FlightReplayer {
     /// Who leads.
     pub leader: Leader,
-    /// With the token that workers know this controller by.
+    /// With what workers are dialled.
     pub dialer: Dialer,
+    /// What they let this controller in by.
+    pub admission: Admission,
 }
 
 #[async_trait]
@@ -53,8 +57,12 @@ impl Replayer for FlightReplayer {
             Err(status) => return failed(status.message().to_owned(), ""),
         };
         let mut failures = vec![];
+        let dialer = match self.admission.grant(&job.spec.name, Use::Verify, None) {
+            Some(grant) => self.dialer.with_token(grant),
+            None => self.dialer.without_token(),
+        };
         for address in &addresses {
-            match ask(&self.dialer, address, body.clone()).await {
+            match ask(&dialer, address, body.clone()).await {
                 Ok(outcome) => return outcome,
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }

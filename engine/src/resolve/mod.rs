@@ -6,6 +6,7 @@
 
 mod address;
 pub mod explore;
+pub mod foreign;
 
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
@@ -53,6 +54,8 @@ pub struct World {
     pub aws: Aws,
     /// Lookups and schema files.
     pub storages: Storages,
+    /// Which addresses a job may name.
+    pub foreign: foreign::ForeignRule,
 }
 
 /// A job cannot be resolved.

@@ -76,7 +76,7 @@ async fn world(objects: &[(&str, &[u8])]) -> World {
         let storage = storages.for_location(location);
         storage.put_new(location, bytes::Bytes::copy_from_slice(bytes)).await.unwrap();
     }
-    World { aws: Aws::new(AwsSettings::default()), storages }
+    World { aws: Aws::new(AwsSettings::default()), storages, foreign: Default::default() }
 }
 
 const COUNTRIES: (&str, &[u8]) = ("memory://in/countries/c.csv", include_bytes!("../../testdata/country_lookup.csv"));

@@ -1,27 +1,32 @@
 //! Taking connections: how many, from whom, with TLS where there is a certificate.
 //!
 //! Owns: the limits on strangers before their first call, who the other side is. Does not own: what is served.
-//! Rule: a handshake holds up nobody else, and whoever does not end it in time is gone.
+//! Rule: a handshake holds up nobody else, and a connection that does not finish it, or makes no call, in time is closed. A
+//! connection with a call under way is never closed to make room for another.
 
+use super::same_user::{PeerUser, peer_user};
 use super::tls::{self, ServerConfigs};
+use futures::task::AtomicWaker;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-/// Connections of a gRPC listener at once; a further one waits until one of them ends.
+/// Connections of a gRPC listener at once; for a further one the one that was without a call for longest is closed.
 pub const GRPC_CONNECTIONS_MAX: usize = 4_096;
 /// Connections of one address at once, loopback excepted; further ones are closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
@@ -33,6 +38,14 @@ pub const CALL_HEAD_BYTES_MAX: u32 = 16 << 10;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which whoever was not let in can take in why.
 pub const PARTING_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time from the handshake to the first call of a gRPC connection; then it is closed, and a client opens another.
+pub const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this time without a word a gRPC client is asked for an answer (a ping).
+pub const FLIGHT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// A connection whose client has not answered that is closed after this.
+pub const FLIGHT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two tries to make room for a connection, while all others have calls.
+const SEAT_RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Wait after a connection could not be taken, for want of file descriptors perhaps.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Connections that are ready and not yet served.
@@ -55,6 +68,21 @@ fn pick(tls: Option<tls::ServerTls>, one: fn(&ServerConfigs) -> Arc<ServerConfig
     Arc::new(move || tls.as_ref().map(|tls| one(&tls.current())))
 }
 
+/// What a listener bears.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once. When there are as many, the one that has been without a call for longest makes room for a
+    /// further one; while all of them have calls, it waits.
+    pub connections: usize,
+    /// Time from the handshake to the first HTTP/2 call; none: whoever serves the connection limits it.
+    pub first_call: Option<Duration>,
+}
+
+impl Limits {
+    /// Those of a gRPC listener.
+    pub const GRPC: Self = Self { connections: GRPC_CONNECTIONS_MAX, first_call: Some(FIRST_CALL_TIMEOUT) };
+}
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -62,18 +90,128 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The DNS names of the certificate that it proved to have.
     pub names: Arc<[String]>,
-    closing: Arc<AtomicBool>,
+    /// Where the connection was accepted.
+    local: Option<SocketAddr>,
+    user: Arc<OnceLock<PeerUser>>,
+    activity: Arc<Activity>,
 }
 
 impl Peer {
     /// Somebody at this address without a certificate.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, names: Arc::new([]), closing: Arc::default() }
+        Self { address, names: Arc::new([]), local: None, user: Arc::default(), activity: Arc::default() }
     }
 
     /// Nothing more is read from this connection.
     pub fn hang_up(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.activity.close();
+    }
+
+    /// A call that was let in; the connection is not closed to make room for others while this is held.
+    pub fn begin_call(&self) -> CallGuard {
+        self.activity.calls.fetch_add(1, Ordering::Relaxed);
+        CallGuard(Arc::clone(&self.activity))
+    }
+
+    /// Which user of this machine is there; none: it is another machine.
+    pub fn user(&self) -> Option<PeerUser> {
+        if !self.address.ip().to_canonical().is_loopback() {
+            return None;
+        }
+        let look = || self.local.map_or(PeerUser::Unknown, |local| peer_user(self.address, local));
+        Some(*self.user.get_or_init(look))
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub struct CallGuard(Arc<Activity>);
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.0.idle_since.store(next_turn(), Ordering::Relaxed);
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Orders the moments at which connections fell idle.
+fn next_turn() -> u64 {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    TURN.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a connection is used for.
+#[derive(Debug)]
+struct Activity {
+    /// Nothing more is read from it.
+    closing: AtomicBool,
+    /// Wakes whoever reads from it.
+    reader: AtomicWaker,
+    /// Calls under way that were let in.
+    calls: AtomicUsize,
+    /// Since when there is none: the larger, the later.
+    idle_since: AtomicU64,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            closing: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            calls: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(next_turn()),
+        }
+    }
+}
+
+impl Activity {
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether it is closing; if not, the task is woken when it is.
+    fn poll_closing(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.reader.register(context.waker());
+        if self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// The connections of a listener that hold one of its seats, whether their handshake is done or not.
+#[derive(Clone, Default)]
+struct Seated(Arc<Mutex<BTreeMap<u64, Arc<Activity>>>>);
+
+/// A connection's place among them; free again when dropped.
+struct Seat {
+    id: u64,
+    all: Seated,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Seated {
+    fn sit(&self, activity: &Arc<Activity>, room: OwnedSemaphorePermit) -> Seat {
+        let id = next_turn();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(activity));
+        Seat { id, all: self.clone(), _room: room }
+    }
+
+    /// Closes the connection that has been without a call for longest.
+    fn close_longest_idle(&self) {
+        let seated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = seated.values().filter(|one| !one.is_closing() && one.calls.load(Ordering::Relaxed) == 0);
+        if let Some(longest) = idle.min_by_key(|one| one.idle_since.load(Ordering::Relaxed)) {
+            longest.close();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
@@ -82,13 +220,69 @@ pub struct Connection {
     stream: Stream,
     /// Who is there.
     pub peer: Peer,
-    _room: OwnedSemaphorePermit,
+    /// Until its first call begins.
+    opening: Option<Opening>,
+    _seat: Seat,
     _counted: Counted,
 }
 
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// The time before a connection's first call.
+struct Opening {
+    ends: Pin<Box<Sleep>>,
+    frames: Frames,
+}
+
+/// Length of the words with which an HTTP/2 connection begins.
+const PREFACE_BYTES: usize = 24;
+/// Length of the head of a frame of HTTP/2.
+const FRAME_HEAD_BYTES: usize = 9;
+/// The kind of frame that begins a call.
+const HEADERS: u8 = 1;
+
+/// Follows the frames of an HTTP/2 connection up to the first one that begins a call.
+struct Frames {
+    /// Bytes that are passed over: the preface, or the rest of a frame.
+    skip: usize,
+    head: [u8; FRAME_HEAD_BYTES],
+    /// How many of those are there.
+    known: usize,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { skip: PREFACE_BYTES, head: [0; FRAME_HEAD_BYTES], known: 0 }
+    }
+}
+
+impl Frames {
+    /// Whether a call begins in these bytes. What is not HTTP/2 is refused by whoever serves the connection.
+    fn begin_a_call(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let passed = self.skip.min(bytes.len());
+                self.skip -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            self.head[self.known] = bytes[0];
+            self.known += 1;
+            bytes = &bytes[1..];
+            if self.known == FRAME_HEAD_BYTES {
+                let [high, middle, low, kind, ..] = self.head;
+                if kind == HEADERS {
+                    return true;
+                }
+                self.known = 0;
+                self.skip = u32::from_be_bytes([0, high, middle, low]) as usize;
+            }
+        }
+        false
+    }
 }
 
 /// Connections per address.
@@ -126,17 +320,15 @@ impl Drop for Counted {
     }
 }
 
-/// The connections of a listener, `most` at once. Ends when it is dropped.
-pub fn incoming(listener: TcpListener, config: ConfigNow, most: usize) -> ReceiverStream<io::Result<Connection>> {
+/// The connections of a listener, within `limits`. Ends when it is dropped.
+pub fn incoming(listener: TcpListener, config: ConfigNow, limits: Limits) -> ReceiverStream<io::Result<Connection>> {
     let (ready, receiver) = mpsc::channel(READY_MAX);
     tokio::spawn(async move {
-        let (room, counts) = (Arc::new(Semaphore::new(most)), Counts::default());
+        let room = Arc::new(Semaphore::new(limits.connections));
+        let seated = Seated::default();
+        let counts = Counts::default();
+        let local = listener.local_addr().ok();
         loop {
-            let permit = tokio::select! {
-                () = ready.closed() => return,
-                permit = Arc::clone(&room).acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
             let accepted = tokio::select! {
                 () = ready.closed() => return,
                 accepted = listener.accept() => accepted,
@@ -149,14 +341,32 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, most: usize) -> Receiv
                 tracing::debug!(%address, "too many connections of one address, this one is closed");
                 continue;
             };
+            let permit = tokio::select! {
+                () = ready.closed() => return,
+                permit = take_seat(&room, &seated) => permit,
+            };
+            let Some(permit) = permit else { return };
             let _slower = stream.set_nodelay(true);
-            let (ready, config) = (ready.clone(), config());
+            // A listener on all addresses does not say at which one it was reached.
+            let local = stream.local_addr().ok().or(local);
+            let peer = Peer { local, ..Peer::at(address) };
+            let seat = seated.sit(&peer.activity, permit);
+            let ready = ready.clone();
+            let config = config();
             tokio::spawn(async move {
-                match shake_hands(stream, config).await {
+                let handshake = tokio::select! {
+                    () = poll_fn(|context| peer.activity.poll_closing(context)) => return,
+                    handshake = shake_hands(stream, config) => handshake,
+                };
+                match handshake {
                     Ok((stream, names)) => {
-                        let peer = Peer { names: names.into(), ..Peer::at(address) };
-                        let _ended =
-                            ready.send(Ok(Connection { stream, peer, _room: permit, _counted: counted })).await;
+                        let peer = Peer { names: names.into(), ..peer };
+                        let opening = limits.first_call.map(|time| Opening {
+                            ends: Box::pin(tokio::time::sleep(time)),
+                            frames: Frames::default(),
+                        });
+                        let connection = Connection { stream, peer, opening, _seat: seat, _counted: counted };
+                        let _ended = ready.send(Ok(connection)).await;
                     }
                     Err(error) => tracing::debug!(%address, %error, "a connection without a good handshake was closed"),
                 }
@@ -164,6 +374,20 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, most: usize) -> Receiv
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// Waits for a free seat, and asks idle connections for theirs meanwhile. None: the listener has ended.
+async fn take_seat(room: &Arc<Semaphore>, seated: &Seated) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+            return Some(permit);
+        }
+        seated.close_longest_idle();
+        let permit = Arc::clone(room).acquire_owned();
+        if let Ok(permit) = tokio::time::timeout(SEAT_RETRY_WAIT, permit).await {
+            return permit.ok();
+        }
+    }
 }
 
 async fn shake_hands(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<(Stream, Vec<String>)> {
@@ -201,13 +425,24 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.peer.closing.load(Ordering::Relaxed) {
+        if self.peer.activity.poll_closing(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        match &mut self.stream {
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let Some(opening) = &mut self.opening else { return read };
+        if opening.frames.begin_a_call(&buf.filled()[before..]) {
+            self.opening = None;
+        } else if opening.ends.as_mut().poll(cx).is_ready() {
+            tracing::debug!(address = %self.peer.address, "a connection without a call was closed");
+            self.peer.hang_up();
+            // What was read is passed on; the next read ends the connection.
+            return if read.is_pending() { Poll::Ready(Ok(())) } else { read };
         }
+        read
     }
 }
 
@@ -268,5 +503,103 @@ mod tests {
         assert!(Counted::one_more(&counts, stranger).is_some());
         held.clear();
         assert!(counts.lock().unwrap().is_empty(), "nothing is kept of who has gone");
+    }
+
+    use crate::security::Dialer;
+    use crate::security::gate::Gate;
+    use axum::Router;
+    use axum::routing::post;
+    use streamctl_proto::v1::jobs_client::JobsClient;
+    use streamctl_proto::v1::{GetJobRequest, ListJobsRequest};
+    use tonic::Code;
+    use tonic::service::Routes;
+
+    const SOON: Duration = Duration::from_secs(20);
+    /// The preface of HTTP/2 and empty settings.
+    const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// A service whose `ListJobs` never answers, and whose other methods are not there; the other end hears of each call
+    /// that never ends.
+    async fn serving(limits: Limits) -> (SocketAddr, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begins, begun) = mpsc::channel(1);
+        let never = post(async move || {
+            begins.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let routes = Routes::from(Router::new().route("/streamctl.v1.Jobs/ListJobs", never));
+        let server = tonic::transport::Server::builder().add_routes(Gate::default().before_services(routes));
+        tokio::spawn(server.serve_with_incoming(incoming(listener, for_grpc(None), limits)));
+        (address, begun)
+    }
+
+    /// A call that is answered at once: there is no such method.
+    async fn a_call_is_answered(address: SocketAddr) {
+        let line = Dialer::default().line(&format!("http://{address}"), |endpoint| endpoint).unwrap();
+        let mut client = JobsClient::new(line);
+        let call = client.get_job(GetJobRequest::default());
+        let answer = tokio::time::timeout(SOON, call).await.expect("in time");
+        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    }
+
+    async fn is_closed(mut stream: TcpStream) {
+        let mut rest = Vec::new();
+        // A reset is an end too.
+        let _reset = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it is closed in time");
+    }
+
+    #[tokio::test]
+    async fn connections_that_make_no_call_are_closed_and_others_are_served_meanwhile() {
+        let limits = Limits { connections: 100, first_call: Some(Duration::from_millis(500)) };
+        let (address, _) = serving(limits).await;
+        let mut silent = vec![];
+        let openings = [&b""[..], b"PRI * HT", GREETING];
+        for words in openings.iter().cycle().take(60) {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(words).await.unwrap();
+            silent.push(stream);
+        }
+        a_call_is_answered(address).await;
+        for stream in silent {
+            is_closed(stream).await;
+        }
+        a_call_is_answered(address).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_listener_closes_who_was_idle_for_longest_and_never_who_has_a_call() {
+        let (address, mut begun) = serving(Limits { connections: 4, first_call: None }).await;
+        let line = Dialer::default().connect(&format!("http://{address}"), |endpoint| endpoint).await.unwrap();
+        let mut watch = tokio::spawn(async move { JobsClient::new(line).list_jobs(ListJobsRequest {}).await });
+        begun.recv().await.expect("its call is under way");
+        let mut idle = vec![];
+        for _ in 0..12 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(GREETING).await.unwrap();
+            // The server's settings: it has the connection.
+            stream.readable().await.unwrap();
+            idle.push(stream);
+        }
+        a_call_is_answered(address).await;
+        idle.truncate(8);
+        for stream in idle {
+            is_closed(stream).await;
+        }
+        let ended = tokio::time::timeout(Duration::from_millis(200), &mut watch).await;
+        assert!(ended.is_err(), "the call goes on: {ended:?}");
+    }
+
+    #[test]
+    fn the_first_call_is_found_wherever_the_bytes_are_cut() {
+        let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[HEADERS; 8]].concat();
+        let silent = [GREETING, &ping].concat();
+        let call = [&silent[..], &[0, 0, 1, HEADERS, 4, 0, 0, 0, 1, 0x82]].concat();
+        for step in [1, 2, 7, 24, 100] {
+            let mut frames = Frames::default();
+            assert!(!silent.chunks(step).any(|bytes| frames.begin_a_call(bytes)), "{step}");
+            let mut frames = Frames::default();
+            assert!(call.chunks(step).any(|bytes| frames.begin_a_call(bytes)), "{step}");
+        }
     }
 }

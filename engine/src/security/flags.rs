@@ -9,6 +9,7 @@ use super::access::{AccessTable, Policy};
 use super::dial::{Dialer, DialerFiles, is_loopback};
 use super::files::Reloading;
 use super::gate::Gate;
+use super::same_user;
 use super::tls::{self, Pair, ServerTls};
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -46,11 +47,23 @@ pub struct SecurityFlags {
 #[derive(Clone, Default)]
 pub struct Security {
     tls: Option<ServerTls>,
-    access: Option<Arc<Reloading<Policy>>>,
+    access: Access,
     /// For dialling others.
     pub dialer: Dialer,
-    /// Whoever comes must be asked who they are: by a certificate or by a table.
+    /// Whoever comes must be asked who they are, by a certificate or by a table; without either, only this user is served.
     pub must_ask: bool,
+}
+
+/// Who may do what.
+#[derive(Clone, Default)]
+enum Access {
+    /// Nobody is asked.
+    #[default]
+    Open,
+    /// As a file says.
+    File(Arc<Reloading<Policy>>),
+    /// As long as the process lives.
+    Fixed(AccessTable),
 }
 
 impl SecurityFlags {
@@ -71,7 +84,10 @@ impl SecurityFlags {
         let files =
             DialerFiles { ca: self.tls_ca.clone(), pair, token: token.cloned(), peer_name: self.tls_name.clone() };
         let must_ask = !self.insecure && self.tls_client_ca.is_none();
-        Ok(Security { tls, access, dialer: Dialer::new(files)?, must_ask })
+        let access = access.map_or(Access::Open, Access::File);
+        let security = Security { tls, access, dialer: Dialer::new(files)?, must_ask };
+        security.report_shared_machine();
+        Ok(security)
     }
 
     /// Whether what listens there is protected as it must be. `asks`: its callers are known by a table.
@@ -139,17 +155,50 @@ impl Security {
         for_http(self.tls.clone())
     }
 
+    /// For the programs of one process on loopback: calls need a token of `table`. What is shown over HTTP needs none; it
+    /// is shown to the user who runs the process, or, where `shown_to_all`, to everybody who reaches it.
+    pub fn of_one_process(table: AccessTable, dialer: Dialer, shown_to_all: bool) -> Self {
+        Self { tls: None, access: Access::Fixed(table), dialer, must_ask: !shown_to_all }
+    }
+
+    /// Where nobody is asked for a token or certificate, loopback connections are served for the user of this process
+    /// alone. On systems that do not report the user of a connection this is not possible.
+    pub fn own_user_only(&self) -> bool {
+        self.must_ask && same_user::is_supported()
+    }
+
+    fn report_shared_machine(&self) {
+        if self.must_ask && matches!(self.access, Access::Open) && !same_user::is_supported() {
+            tracing::warn!(
+                hint = "on a machine with several users, give the controllers --access (docs/security.md)",
+                "this system does not report the user of a loopback connection: without tokens, all users of this machine are served"
+            );
+        }
+    }
+
     /// Who may do what here, as the file changes.
     pub fn policy(&self) -> watch::Receiver<Arc<Policy>> {
         match &self.access {
-            Some(access) => access.subscribe(),
-            None => watch::channel(Arc::new(Policy::Open)).1,
+            Access::File(access) => access.subscribe(),
+            Access::Fixed(table) => watch::channel(Arc::new(Policy::Table(table.clone()))).1,
+            Access::Open => watch::channel(Arc::new(Policy::Open)).1,
         }
     }
 
     /// Checks callers by the file.
     pub fn gate(&self) -> Gate {
-        Gate::new(self.policy())
+        let gate = Gate::new(self.policy());
+        if self.own_user_only() { gate.for_own_user() } else { gate }
+    }
+
+    /// Checks who looks at what is shown over HTTP.
+    pub fn pages_gate(&self) -> Gate {
+        match &self.access {
+            Access::Open | Access::File(_) => self.gate(),
+            // There is no token to show: where the user is not reported, nobody is let in.
+            Access::Fixed(_) if self.must_ask => Gate::default().for_own_user(),
+            Access::Fixed(_) => Gate::default(),
+        }
     }
 }
 

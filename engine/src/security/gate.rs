@@ -3,14 +3,17 @@
 //! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may (`access`), what a method
 //! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
 
-use super::accept::Peer;
-use super::access::{AccessTable, Caller, Policy, Role};
+use super::accept::{CallGuard, Peer};
+use super::access::{AccessTable, Caller, Policy, Proof, Role};
+use super::grant::{GRANT_PREFIX, Grant};
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
+use super::same_user::PeerUser;
 use super::token::{TOKEN_CHARS_MAX, TokenDigest};
+use crate::clock::now_ms;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
@@ -19,8 +22,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -69,6 +75,8 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 pub struct Gate {
     policy: watch::Receiver<Arc<Policy>>,
     refusals: Arc<Refusals>,
+    /// Where nobody is asked for a token, loopback connections of other users of this machine are refused.
+    own_user_only: bool,
 }
 
 impl Default for Gate {
@@ -81,7 +89,12 @@ impl Default for Gate {
 impl Gate {
     /// By this policy, as it changes.
     pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
-        Self { policy, refusals: Arc::default() }
+        Self { policy, refusals: Arc::default(), own_user_only: false }
+    }
+
+    /// The same; where nobody is asked for a token, only this program's user (and root) is let in over loopback.
+    pub fn for_own_user(self) -> Self {
+        Self { own_user_only: true, ..self }
     }
 
     /// The services behind the gate.
@@ -95,29 +108,40 @@ impl Gate {
     }
 
     /// Who asks, if they may.
-    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Caller, Status> {
+    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Judged, Status> {
         let policy = Arc::clone(&self.policy.borrow());
         let table = match &*policy {
-            Policy::Open => return Ok(Caller::ANYBODY),
+            Policy::Open => return self.check_user(peer).map(Judged::of),
             Policy::Closed(why) => return Err(Status::unavailable(*why)),
             Policy::Table(table) => table,
         };
-        if let Some(digest) = presented(headers, basic) {
-            return judge_token(table, &digest, need);
+        if let Some(text) = presented(headers, basic) {
+            let shown = Shown::of(&text, table)?;
+            let caller = judge(table, &shown, need)?;
+            return Ok(Judged { caller, shown: Some(shown), certificate: None });
         }
-        let caller = peer.and_then(|peer| table.by_certificate(&peer.names)).ok_or_else(|| {
+        let certificate = peer.and_then(|peer| table.certificate_proof(&peer.names));
+        let caller = certificate.as_ref().and_then(|proof| table.by_proof(proof)).ok_or_else(|| {
             unauthenticated(
                 "who asks is not known",
                 "ask with a token (--token-file), or with a certificate that has a role here",
             )
         })?;
-        permitted(caller, need)
+        Ok(Judged { caller: permitted(caller, need)?, shown: None, certificate })
     }
 
-    /// What keeps an eye on a call that was let in, where a token did it.
-    fn pass(&self, headers: &HeaderMap, need: Need, basic: bool) -> Option<Pass> {
-        let token = presented(headers, basic)?;
-        Some(Pass { policy: self.policy.clone(), token, need })
+    /// Where nobody is asked for a token: whether the connection is of the user whose rights this program has.
+    fn check_user(&self, peer: Option<&Peer>) -> Result<Caller, Status> {
+        let user = peer.filter(|_| self.own_user_only).and_then(Peer::user);
+        let who = match user {
+            None | Some(PeerUser::Same) => return Ok(Caller::ANYBODY),
+            Some(PeerUser::Other(user)) => format!("this connection is of user {user}"),
+            Some(PeerUser::Unknown) => "this system does not report the user of this connection".to_owned(),
+        };
+        Err(Status::permission_denied(format!(
+            "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
+             and use a token (docs/security.md), or with --insecure if every user of this machine may use it"
+        )))
     }
 
     /// Notes a refusal; whether its connection should be closed.
@@ -141,12 +165,88 @@ impl Gate {
     }
 }
 
-/// Who has this token, if they may.
-pub(super) fn judge_token(table: &AccessTable, token: &TokenDigest, need: Need) -> Result<Caller, Status> {
-    let caller = table.by_token(token).ok_or_else(|| {
-        unauthenticated("this token is not known here", "ask for a new one; it may have been replaced")
-    })?;
-    permitted(caller, need)
+/// What a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A token of this digest.
+    Token(TokenDigest),
+    /// A grant that a controller has signed.
+    Grant(Box<Grant>),
+}
+
+impl Shown {
+    /// What a header's text is: a grant is one only with its signature, and in its time.
+    fn of(text: &[u8], table: &AccessTable) -> Result<Self, Status> {
+        if !text.starts_with(GRANT_PREFIX.as_bytes()) {
+            return Ok(Self::Token(TokenDigest::of(text)));
+        }
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        let hint = "ask the controllers anew where the rows are (GetFlightInfo)";
+        let grant = table.grant_key().and_then(|key| key.verify(text));
+        let grant = grant.ok_or_else(|| unauthenticated("this grant is not of a controller that leads here", hint))?;
+        if grant.until_ms <= now_ms() {
+            return Err(unauthenticated("this grant has expired", hint));
+        }
+        Ok(Self::Grant(Box::new(grant)))
+    }
+}
+
+/// A caller who may.
+#[derive(Debug)]
+struct Judged {
+    caller: Caller,
+    /// By what they are known, if by a token or grant.
+    shown: Option<Shown>,
+    /// By what they are known, if by a certificate.
+    certificate: Option<Proof>,
+}
+
+impl Judged {
+    fn of(caller: Caller) -> Self {
+        Self { caller, shown: None, certificate: None }
+    }
+
+    /// Puts into a request what services may want to know of its caller: the caller, by what they are known here, and the
+    /// grant that they showed.
+    fn tell(&self, request: &mut Request) {
+        let extensions = request.extensions_mut();
+        extensions.insert(self.caller.clone());
+        match &self.shown {
+            Some(Shown::Token(digest)) => drop(extensions.insert(Proof::Token(*digest))),
+            Some(Shown::Grant(grant)) => drop(extensions.insert(Grant::clone(grant))),
+            None => {}
+        }
+        if let Some(proof) = &self.certificate {
+            extensions.insert(proof.clone());
+        }
+    }
+
+    /// What keeps an eye on the call, where a token or grant opened it.
+    fn pass(&self, gate: &Gate, need: Need) -> Option<Pass> {
+        let shown = self.shown.clone()?;
+        Some(Pass { policy: gate.policy.clone(), shown, need })
+    }
+}
+
+/// Who showed this, if they may. Of a grant it is looked at whether its caller still may.
+pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Caller, Status> {
+    let unknown = || unauthenticated("this token is not known here", "ask for a new one; it may have been replaced");
+    match shown {
+        Shown::Token(digest) => permitted(table.by_token(digest).ok_or_else(unknown)?, need),
+        Shown::Grant(grant) => {
+            let caller = match grant.proof() {
+                Some(proof) => permitted(table.by_proof(&proof).ok_or_else(unknown)?, Need::Least(grant.r#use.role()))?,
+                None if grant.is_a_controllers() => Caller { name: Some("controller".to_owned()), role: None },
+                None => return Err(unknown()),
+            };
+            let caller = Caller { role: Some(grant.r#use.role()), ..caller };
+            if need == Need::Granted(grant.r#use) { Ok(caller) } else { Err(forbidden_to_grants()) }
+        }
+    }
+}
+
+fn forbidden_to_grants() -> Status {
+    Status::permission_denied("a grant is not for this method\n  hint: show it to workers, for what GetFlightInfo named")
 }
 
 fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
@@ -161,16 +261,17 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     let needed = match need {
         Need::Least(role) | Need::WorkerOr(role) => role,
         Need::Worker => Role::Worker,
+        Need::Granted(granted) => granted.role(),
     };
     let (name, role) = (caller.name.as_deref().unwrap_or_default(), caller.role.map_or("", Role::as_str));
     let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
     Status::permission_denied(format!("this needs the role {needed}, and {name} has {role}\n  hint: {hint}"))
 }
 
-/// The digest of the token that came with the call. What is no token at all is one that nobody has.
-fn presented(headers: &HeaderMap, basic: bool) -> Option<TokenDigest> {
+/// The token or grant that came with the call. What is no token at all is one that nobody has.
+fn presented(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
     headers.get(AUTHORIZATION)?;
-    Some(TokenDigest::of(&token_text(headers, basic).unwrap_or_default()))
+    Some(token_text(headers, basic).unwrap_or_default())
 }
 
 fn token_text(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
@@ -194,16 +295,17 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     let peer = request.extensions().get::<Peer>().cloned();
     let path = request.uri().path();
     let checked = match methods::need(path) {
-        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|caller| (caller, need)),
+        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|judged| (judged, need)),
         None => Err(Status::unimplemented("there is no such method")),
     };
     match checked {
-        Ok((caller, need)) => {
-            let pass = gate.pass(request.headers(), need, false);
-            request.extensions_mut().insert(caller);
-            let Some(pass) = pass else { return next.run(request).await };
+        Ok((judged, need)) => {
+            let call = peer.as_ref().map(Peer::begin_call);
+            let pass = judged.pass(&gate, need);
+            judged.tell(&mut request);
+            let Some(pass) = pass else { return next.run(request).await.map(|answer| during(call, answer)) };
             let request = request.map(|says| pass.watched(says, End::Error));
-            next.run(request).await.map(|answer| pass.watched(answer, End::Trailers))
+            next.run(request).await.map(|answer| during(call, pass.watched(answer, End::Trailers)))
         }
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
@@ -213,17 +315,57 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     }
 }
 
+/// The body of an answer; the call is under way until it was sent.
+pub(crate) fn during(call: Option<CallGuard>, body: Body) -> Body {
+    match call {
+        Some(call) => Body::new(During { body, _call: call }),
+        None => body,
+    }
+}
+
+struct During {
+    body: Body,
+    _call: CallGuard,
+}
+
+impl HttpBody for During {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     // A worker that has not heard yet who may come says all the same that it lives.
-    let probe = ["/healthz", "/readyz"].contains(&request.uri().path());
-    if probe && matches!(**gate.policy.borrow(), Policy::Closed(_)) {
+    let path = request.uri().path();
+    let probe = ["/healthz", "/readyz"].contains(&path);
+    let for_all = match &**gate.policy.borrow() {
+        Policy::Closed(_) => probe,
+        // Prometheus runs as a user of its own; its figures hold no rows.
+        Policy::Open => probe || path == "/metrics",
+        Policy::Table(_) => false,
+    };
+    if for_all {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().cloned();
     let need = Need::Least(Role::View);
     let status = match gate.check(request.headers(), peer.as_ref(), need, true) {
-        Ok(_) => {
-            let pass = gate.pass(request.headers(), need, true);
+        Ok(judged) => {
+            let pass = judged.pass(&gate, need);
             let answer = next.run(request).await;
             return match pass {
                 Some(pass) => answer.map(|body| pass.watched(body, End::Silence)),
@@ -284,7 +426,7 @@ mod tests {
     fn a_token_lets_in_by_its_role_and_its_text_is_in_no_answer() {
         let (gate, token) = guarded(Role::View);
         let (view, operate) = (Need::Least(Role::View), Need::Least(Role::Operate));
-        assert_eq!(gate.check(&with(&token.header()), None, view, false).unwrap().name.as_deref(), Some("somebody"));
+        assert_eq!(gate.check(&with(&token.header()), None, view, false).unwrap().caller.name.as_deref(), Some("somebody"));
         let refused = gate.check(&with(&token.header()), None, operate, false).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert!(refused.message().contains("needs the role operate, and somebody has view\n  hint: "), "{refused}");
@@ -325,8 +467,10 @@ mod tests {
     fn only_what_a_token_opened_is_watched() {
         let (gate, token) = guarded(Role::View);
         let view = Need::Least(Role::View);
-        assert!(gate.pass(&with(&token.header()), view, false).is_some());
-        assert!(gate.pass(&HeaderMap::new(), view, false).is_none(), "a certificate stays");
+        let judged = gate.check(&with(&token.header()), None, view, false).unwrap();
+        assert!(judged.pass(&gate, view).is_some());
+        let judged = gate.check(&HeaderMap::new(), Some(&peer(&["viewer"])), view, false).unwrap();
+        assert!(judged.pass(&gate, view).is_none(), "a certificate stays");
     }
 
     #[test]
@@ -334,7 +478,58 @@ mod tests {
         let closed = Gate::new(watch::channel(Arc::new(Policy::Closed("not yet"))).1);
         let check = |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
         assert_eq!(check(&closed).unwrap_err().code(), Code::Unavailable);
-        assert_eq!(check(&Gate::default()).unwrap(), Caller::ANYBODY);
+        assert_eq!(check(&Gate::default()).unwrap().caller, Caller::ANYBODY);
+    }
+
+    #[test]
+    fn where_nobody_is_asked_another_user_of_this_machine_is_refused() {
+        let gate = Gate::default().for_own_user();
+        let check =
+            |gate: &Gate, peer: &Peer| gate.check(&HeaderMap::new(), Some(peer), Need::Least(Role::View), false);
+        let unknown = Peer::at("127.0.0.1:5".parse().unwrap());
+        let refused = check(&gate, &unknown).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains("--access") && refused.message().contains("hint: "), "{refused}");
+        let elsewhere = Peer::at("192.0.2.1:5".parse().unwrap());
+        assert_eq!(check(&gate, &elsewhere).unwrap().caller, Caller::ANYBODY);
+        assert_eq!(check(&Gate::default(), &unknown).unwrap().caller, Caller::ANYBODY);
+    }
+
+    #[test]
+    fn a_grant_opens_its_use_alone_while_its_caller_may() {
+        use super::super::grant::{GRANT_LIFETIME, Granter, Use};
+        let granter = Granter::new().unwrap();
+        let job = || "sales".parse().unwrap();
+        let token = Token::generate().unwrap();
+        let worker = |text: &str| {
+            let wire = AccessTable::parse(text).unwrap().to_wire(granter.public_key());
+            Gate::new(watch::channel(Arc::new(Policy::from_wire(wire).unwrap())).1)
+        };
+        let table = line_for("somebody", Role::View, token.digest()).unwrap();
+        let gate = worker(&table);
+        let proof = Proof::Token(token.digest());
+        let grant = granter.grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
+        let read = Need::Granted(Use::Read);
+        let check = |gate: &Gate, grant: &Token, need| gate.check(&with(&grant.header()), None, need, false);
+        let judged = check(&gate, &grant, read).unwrap();
+        assert_eq!(judged.caller, Caller { name: Some("somebody".into()), role: Some(Role::View) });
+        for need in [Need::Least(Role::View), Need::Granted(Use::Verify), Need::Worker, Need::WorkerOr(Role::View)] {
+            assert_eq!(check(&gate, &grant, need).unwrap_err().code(), Code::PermissionDenied, "{need:?}");
+        }
+        let [gone, lowered] = ["".to_owned(), table.replace("view", "worker")];
+        for left in [gone, lowered] {
+            assert_eq!(check(&worker(&left), &grant, read).unwrap_err().code(), Code::Unauthenticated, "{left}");
+        }
+        let old = now_ms() - i64::try_from(GRANT_LIFETIME.as_millis()).unwrap();
+        let expired = granter.grant(job(), Use::Read, Some(&proof), old).unwrap();
+        assert!(check(&gate, &expired, read).unwrap_err().message().contains("has expired"));
+        let foreign = Granter::new().unwrap().grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
+        assert_eq!(check(&gate, &foreign, read).unwrap_err().code(), Code::Unauthenticated);
+        let (controllers, _) = guarded(Role::View);
+        assert_eq!(check(&controllers, &grant, read).unwrap_err().code(), Code::Unauthenticated, "for workers only");
+        let verify = granter.grant(job(), Use::Verify, None, now_ms()).unwrap();
+        assert!(check(&gate, &verify, Need::Granted(Use::Verify)).is_ok(), "a controller's own");
+        assert!(check(&gate, &verify, read).is_err());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! Rule: a method that is not here is refused, whoever asks; a test compares it with the services' descriptors.
 
 use super::access::{Caller, Role};
+use super::grant::Use;
 
 /// What a method needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Need {
     Worker,
     /// Either: a worker reads manifests for those who ask it for rows.
     WorkerOr(Role),
+    /// The role that goes with this use, or a grant for it.
+    Granted(Use),
 }
 
 impl Need {
@@ -23,6 +26,7 @@ impl Need {
             Self::Least(role) => caller.may(role),
             Self::Worker => caller.may_work(),
             Self::WorkerOr(role) => caller.may_work() || caller.may(role),
+            Self::Granted(granted) => caller.may(granted.role()),
         }
     }
 }
@@ -59,11 +63,11 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/arrow.flight.protocol.FlightService/GetFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/PollFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/GetSchema", VIEW),
-    ("/arrow.flight.protocol.FlightService/DoGet", VIEW),
+    ("/arrow.flight.protocol.FlightService/DoGet", Need::Granted(Use::Read)),
     ("/arrow.flight.protocol.FlightService/DoPut", OPERATE),
     ("/arrow.flight.protocol.FlightService/DoExchange", OPERATE),
     // A verification: the controller asks for it.
-    ("/arrow.flight.protocol.FlightService/DoAction", OPERATE),
+    ("/arrow.flight.protocol.FlightService/DoAction", Need::Granted(Use::Verify)),
     ("/arrow.flight.protocol.FlightService/ListActions", VIEW),
     ("/grpc.health.v1.Health/Check", VIEW),
     ("/grpc.health.v1.Health/List", VIEW),
@@ -122,6 +126,7 @@ mod tests {
                 Need::Least(role) => role.to_string(),
                 Need::Worker => "worker".to_owned(),
                 Need::WorkerOr(role) => format!("{role}, worker"),
+                Need::Granted(granted) => format!("{}, or a grant", granted.role()),
             };
             let row = format!("| `{}` | {word} |", &path[1..]);
             assert!(page.contains(&row), "docs/security.md should have: {row}");

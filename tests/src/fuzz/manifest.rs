@@ -20,7 +20,7 @@ pub fn manifest(data: &[u8]) {
     assert!(Manifest::decode(&bytes, &reference).is_ok() == (own.digest == reference.digest));
     let figures = EpochFigures::of(&manifest, "");
     assert_eq!(figures.objects, manifest.objects.len());
-    let _summary = summary_of(&manifest, Epoch(0));
+    let _summary = summary_of(&manifest, "name", Epoch(0));
     load(manifest);
 }
 

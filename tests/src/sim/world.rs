@@ -466,7 +466,11 @@ impl World {
         let (place, weather, calm) = (name.to_owned(), Arc::clone(&self.weather), Arc::clone(&self.calm));
         let parts = Parts {
             store: Arc::new(store),
-            world: resolve::World { aws: Aws::new(AwsSettings::default()), storages: self.storages(name) },
+            world: resolve::World {
+                aws: Aws::new(AwsSettings::default()),
+                storages: self.storages(name),
+                foreign: Default::default(),
+            },
             lister: self.streams_at(name),
             core: CoreSettings {
                 orphan_age: OrphanAge::OlderThanMs(ORPHAN_AGE_MS),

@@ -10,7 +10,7 @@ use streamctl_engine::storage::Storages;
 /// No service is known to it.
 pub(crate) fn nowhere() -> World {
     let aws = Aws::new(AwsSettings::default());
-    World { storages: Storages::new(aws.clone()), aws }
+    World { storages: Storages::new(aws.clone()), aws, foreign: Default::default() }
 }
 
 /// The example of generated sales, with the places that it writes to.

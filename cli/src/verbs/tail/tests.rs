@@ -11,7 +11,9 @@ use arrow_flight::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use streamctl_engine::security::grant::{Granter, Use};
+use streamctl_engine::security::{Dialer, Token};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,6 +23,16 @@ struct FakeFlight {
     locations: Vec<String>,
     /// A ticket whose rows break off after the first batch.
     broken: Option<u64>,
+    /// What callers get for asking workers.
+    grant: Option<String>,
+    /// What callers showed for rows.
+    shown: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Default for FakeFlight {
+    fn default() -> Self {
+        Self { locations: vec![], broken: None, grant: None, shown: Arc::default() }
+    }
 }
 
 const EPOCHS: u64 = 3;
@@ -56,11 +68,13 @@ impl FlightService for FakeFlight {
             info =
                 info.with_endpoint(self.locations.iter().fold(endpoint, |endpoint, uri| endpoint.with_location(uri)));
         }
-        let next = json!({"next_epoch": from.max(last + 1), "state": "completed"});
+        let next = json!({"next_epoch": from.max(last + 1), "state": "completed", "grant": self.grant});
         Ok(Response::new(info.with_app_metadata(next.to_string())))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let shown = request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        self.shown.lock().unwrap().push(shown);
         let epoch = std::str::from_utf8(&request.into_inner().ticket).unwrap().parse::<u64>().unwrap();
         let broken = self.broken == Some(epoch);
         let tail = broken.then(|| Err(arrow_flight::error::FlightError::Tonic(Box::new(Status::aborted("gone")))));
@@ -110,7 +124,7 @@ async fn tail(flight: FakeFlight, from: u64, to: Option<u64>) -> (Result<(), Cli
 
 #[tokio::test]
 async fn every_epoch_is_printed_once_until_the_job_ends() {
-    let (result, data, notes) = tail(FakeFlight { locations: vec![], broken: None }, 1, None).await;
+    let (result, data, notes) = tail(FakeFlight::default(), 1, None).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":1}\n{\"epoch\":2}\n{\"epoch\":3}\n");
     assert_eq!(notes, "job sales is completed; the next epoch would be 4\n");
@@ -118,7 +132,7 @@ async fn every_epoch_is_printed_once_until_the_job_ends() {
 
 #[tokio::test]
 async fn the_last_epoch_wanted_is_the_last_one_printed() {
-    let (result, data, _) = tail(FakeFlight { locations: vec![], broken: None }, 2, Some(2)).await;
+    let (result, data, _) = tail(FakeFlight::default(), 2, Some(2)).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":2}\n");
 }
@@ -127,16 +141,46 @@ async fn the_last_epoch_wanted_is_the_last_one_printed() {
 async fn a_location_that_does_not_answer_is_passed_over() {
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let locations = vec![format!("grpc://{gone}"), REUSE_CONNECTION.to_owned()];
-    let (result, data, _) = tail(FakeFlight { locations, broken: None }, 3, Some(3)).await;
+    let (result, data, _) = tail(FakeFlight { locations, ..FakeFlight::default() }, 3, Some(3)).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":3}\n");
 }
 
 #[tokio::test]
 async fn rows_that_break_off_are_an_error_that_says_where_to_go_on() {
-    let (result, _, _) = tail(FakeFlight { locations: vec![], broken: Some(2) }, 1, None).await;
+    let (result, _, _) = tail(FakeFlight { broken: Some(2), ..FakeFlight::default() }, 1, None).await;
     let error = result.unwrap_err();
     assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "go on with --from 2"));
+}
+
+async fn served(flight: FakeFlight) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tonic::transport::Server::builder().add_service(FlightServiceServer::new(flight));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+#[tokio::test]
+async fn a_worker_sees_the_grant_or_nothing_and_never_the_token_of_the_caller() {
+    let granter = Granter::new().unwrap();
+    let grant = granter.grant("sales".parse().unwrap(), Use::Read, None, 0).unwrap();
+    for given in [Some(grant.reveal().to_owned()), None] {
+        let shown = Arc::<Mutex<Vec<Option<String>>>>::default();
+        let worker = served(FakeFlight { shown: Arc::clone(&shown), ..FakeFlight::default() }).await;
+        let locations = vec![format!("grpc://{worker}")];
+        let controller = served(FakeFlight { locations, grant: given.clone(), ..FakeFlight::default() }).await;
+        let own = Token::generate().unwrap();
+        let controller = Controller::new(&controller).unwrap().through(Dialer::default().with_token(own.clone()));
+        let (mut out, data, _) = captured(Format::Json);
+        let args = TailArgs { job: "sales".into(), from: Some(1), to: Some(3), epochs: 1 };
+        run(&args, &controller, &mut out).await.unwrap();
+        assert_eq!(data.text().lines().count(), 3);
+        let expected = given.map(|grant| format!("Bearer {grant}"));
+        let shown = shown.lock().unwrap();
+        assert_eq!(*shown, vec![expected; 3]);
+        assert!(shown.iter().flatten().all(|text| !text.contains(own.reveal())));
+    }
 }
 
 fn batch() -> RecordBatch {

@@ -98,6 +98,10 @@ async fn start(shards: u64, faults: &[(u16, &'static str)]) -> (Client, Arc<Mute
             tokio::spawn(serve(stream, served.clone()));
         }
     });
+    (client(address), fake)
+}
+
+fn client(address: String) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
@@ -105,7 +109,31 @@ async fn start(shards: u64, faults: &[(u16, &'static str)]) -> (Client, Arc<Mute
         .retry_config(RetryConfig::disabled())
         .endpoint_url(address)
         .build();
-    (Client::from_conf(config), fake)
+    Client::from_conf(config)
+}
+
+/// Something else answers at the stream's address.
+#[tokio::test]
+async fn an_answer_of_something_else_is_not_shown() {
+    const SECRET: &str = "S3cret-of-an-internal-service";
+    for status in [200, 404, 503] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 4_096];
+                stream.read(&mut head).await.unwrap();
+                let bytes = SECRET.len();
+                let answer =
+                    format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n{SECRET}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
+        let error = list(&client(address), &stream, RETRY).await.unwrap_err().to_string();
+        assert!(error.contains("not one of Kinesis"), "{error}");
+        assert!(!error.contains("'S'") && !error.contains("S3cret"), "{error}");
+    }
 }
 
 async fn listed(shards: u64, faults: &[(u16, &'static str)]) -> (Result<Vec<ListedShard>, ListError>, Vec<Value>) {

@@ -1,6 +1,6 @@
 //! Both ends of a line, with certificates in files that change.
 
-use super::super::accept::{Connection, HANDSHAKE_TIMEOUT, for_grpc, incoming};
+use super::super::accept::{Connection, HANDSHAKE_TIMEOUT, Limits, for_grpc, incoming};
 use super::super::tls::{Pair, ServerTls};
 use super::*;
 use futures::StreamExt;
@@ -47,7 +47,23 @@ type Connections = tokio_stream::wrappers::ReceiverStream<std::io::Result<Connec
 async fn listening(tls: &ServerTls) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, incoming(listener, for_grpc(Some(Arc::clone(tls))), 8))
+    (address, incoming(listener, for_grpc(Some(Arc::clone(tls))), Limits { connections: 8, first_call: None }))
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
+    let authority = Authority::new();
+    let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits { connections: 8, first_call: Some(std::time::Duration::from_millis(200)) };
+    let routes = tonic::service::Routes::default();
+    let connections = incoming(listener, for_grpc(Some(tls)), limits);
+    tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(connections));
+    let mut line = open(&authority.dialer(None), address).await.unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(HANDSHAKE_TIMEOUT, line.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "it is still open");
 }
 
 async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {

@@ -1,0 +1,163 @@
+//! Which addresses and roles a job may make the programs use.
+//!
+//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog. Does not own: who the caller is, S3
+//! places. Rule: a signed request goes to the service's own address, to one that the operator of the cluster allowed, or to
+//! one that somebody with the role `admin` named; and in plain text only to this machine.
+
+use crate::security::dial::is_loopback;
+use std::sync::Arc;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::Problem;
+
+/// Domains of the service's own endpoints.
+const SERVICE_DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "api.aws"];
+/// The names of the service before a region.
+const SERVICE_NAMES: [&str; 2] = ["kinesis", "kinesis-fips"];
+
+/// What a job may name.
+#[derive(Clone, Debug, Default)]
+pub struct ForeignRule {
+    allowed: Arc<[String]>,
+    /// The caller has not the role `admin`: it may name nothing that is not allowed.
+    only_allowed: bool,
+}
+
+impl ForeignRule {
+    /// Endpoints and roles that every caller may name.
+    pub fn allowing(values: impl IntoIterator<Item = String>) -> Self {
+        Self { allowed: values.into_iter().map(|value| normal(&value).to_owned()).collect(), only_allowed: false }
+    }
+
+    /// The same for a caller who may name nothing else.
+    pub fn without_admin(&self) -> Self {
+        Self { only_allowed: true, ..self.clone() }
+    }
+
+    /// What is wrong with the address of a stream.
+    pub fn check(&self, stream: &StreamAddress) -> Vec<Problem> {
+        let endpoint = stream.endpoint.as_deref().and_then(|endpoint| self.check_endpoint(endpoint));
+        let role = stream.role_arn.as_deref().and_then(|role| self.check_role(role));
+        endpoint.into_iter().chain(role).collect()
+    }
+
+    fn check_endpoint(&self, endpoint: &str) -> Option<Problem> {
+        if self.allows(endpoint) || is_of_the_service(endpoint) {
+            return None;
+        }
+        let plain = endpoint.strip_prefix("http://").map(host_of);
+        if plain.is_some_and(|host| !is_loopback(host)) {
+            let hint = "write https://, or have the controllers started with --allow-endpoint and this address";
+            let message = format!("{endpoint}: requests to it are signed, and would go over the network unencrypted");
+            return Some(Problem::new("source.endpoint", message, Some(hint.to_owned())));
+        }
+        self.only_allowed.then(|| {
+            let message = format!("{endpoint} is not an address of Kinesis: a job with it needs the role admin");
+            let hint = "leave it out, have somebody with that role submit the job, or have the controllers started with \
+                        --allow-endpoint and this address";
+            Problem::new("source.endpoint", message, Some(hint.to_owned()))
+        })
+    }
+
+    fn check_role(&self, role: &str) -> Option<Problem> {
+        (self.only_allowed && !self.allows(role)).then(|| {
+            let message = format!("{role}: a job that assumes another role needs the role admin of streamctl");
+            let hint = "have somebody with that role submit the job, or have the controllers started with --allow-role \
+                        and this role";
+            Problem::new("source.role_arn", message, Some(hint.to_owned()))
+        })
+    }
+
+    fn allows(&self, value: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == normal(value))
+    }
+}
+
+fn normal(value: &str) -> &str {
+    value.trim_end_matches('/')
+}
+
+/// The host of what follows a scheme.
+fn host_of(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. Not those of VPC endpoints:
+/// anybody can have one made that leads to a service of theirs.
+fn is_of_the_service(endpoint: &str) -> bool {
+    let Some(host) = endpoint.strip_prefix("https://").map(host_of) else { return false };
+    let host = host.to_ascii_lowercase();
+    let mut labels = host.splitn(3, '.');
+    let (name, region, domain) = (labels.next(), labels.next(), labels.next());
+    let plain = |label: &str| !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    name.is_some_and(|name| SERVICE_NAMES.contains(&name))
+        && region.is_some_and(plain)
+        && domain.is_some_and(|domain| SERVICE_DOMAINS.contains(&domain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(endpoint: &str, role: &str) -> StreamAddress {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        StreamAddress {
+            name: "s".to_owned(),
+            arn: None,
+            endpoint: given(endpoint),
+            region: None,
+            role_arn: given(role),
+            session_name: None,
+        }
+    }
+
+    fn fields(rule: &ForeignRule, endpoint: &str, role: &str) -> Vec<String> {
+        rule.check(&stream(endpoint, role)).into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn without_admin_a_job_names_the_service_or_what_is_allowed() {
+        let rule = ForeignRule::allowing(["https://vpce.example/".to_owned(), "arn:aws:iam::1:role/reader".to_owned()]);
+        let operate = rule.without_admin();
+        for good in [
+            "",
+            "https://kinesis.eu-west-1.amazonaws.com",
+            "https://kinesis-fips.us-east-1.api.aws:443/",
+            "https://vpce.example",
+        ] {
+            assert!(fields(&operate, good, "arn:aws:iam::1:role/reader").is_empty(), "{good}");
+        }
+        for bad in [
+            "https://internal.example",
+            "http://127.0.0.1:4567",
+            "http://169.254.169.254/latest",
+            "https://kinesis.eu-west-1.amazonaws.com.evil.example",
+            "https://kinesis.evil.example/.amazonaws.com",
+            "https://kinesis.vpce-svc-1.eu-west-1.vpce.amazonaws.com",
+            "https://evil.example#kinesis.eu-west-1.amazonaws.com",
+            "http://kinesis.eu-west-1.amazonaws.com",
+        ] {
+            assert_eq!(fields(&operate, bad, ""), ["source.endpoint"], "{bad}");
+        }
+        assert_eq!(fields(&operate, "", "arn:aws:iam::1:role/owner"), ["source.role_arn"]);
+    }
+
+    #[test]
+    fn with_admin_only_plain_text_beyond_this_machine_is_refused() {
+        let rule = ForeignRule::allowing(["http://emulator:4567".to_owned()]);
+        for good in [
+            "http://127.0.0.1:4567",
+            "http://[::1]:1/x",
+            "http://localhost",
+            "https://any.example",
+            "http://emulator:4567/",
+        ] {
+            assert!(fields(&rule, good, "arn:aws:iam::1:role/any").is_empty(), "{good}");
+        }
+        assert_eq!(fields(&rule, "http://kinesis.internal", ""), ["source.endpoint"]);
+        assert_eq!(fields(&rule, "http://127.0.0.1.evil.example", ""), ["source.endpoint"]);
+    }
+}
