@@ -44,6 +44,7 @@ pub fn status(job: &v1::JobStatus) -> Value {
         "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
         "job_version": job.job_version, "changed_ms": job.changed_ms,
+        "not_drained": job.not_drained.as_ref().map(|left| json!({"from_ms": left.from_ms, "until_ms": left.until_ms})),
     })
 }
 

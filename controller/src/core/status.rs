@@ -42,6 +42,10 @@ impl Core {
             sink: job.resolved.spec.sink.path.to_string(),
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
+            not_drained: job.not_drained.map(|left| v1::NotDrained {
+                from_ms: left.from_ms,
+                until_ms: left.until_ms.unwrap_or(0),
+            }),
         })
     }
 
