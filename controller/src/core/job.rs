@@ -17,6 +17,7 @@ pub use shard::Shard;
 pub use tasks::{Task, TaskState};
 
 use super::event::Wanted;
+use super::refusals::Refusals;
 use super::replays::{ReplayState, is_dead_letters};
 use super::standstill::Standstill;
 use super::unreadable::Unreadable;
@@ -133,6 +134,8 @@ pub struct Job {
     pub delays: BTreeMap<&'static str, String>,
     /// Workers whose tasks could not reach what they need, and until when others are preferred to them.
     pub avoided: BTreeMap<WorkerId, i64>,
+    /// Workers whose messages about its tasks were refused; at most as many as there are.
+    pub refusals: BTreeMap<WorkerId, Refusals>,
     /// What does not go on.
     pub standstill: Standstill,
     /// The last epochs.
@@ -183,6 +186,7 @@ impl Job {
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
             avoided: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),

@@ -22,6 +22,7 @@ mod metrics;
 mod model_job;
 mod notebook;
 mod quick_start;
+mod refused;
 mod restored;
 mod scaling;
 mod security;

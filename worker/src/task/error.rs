@@ -2,6 +2,7 @@
 
 use crate::decode::DecodeError;
 use crate::memory::{MemoryLimit, mib};
+use crate::registry::ReportError;
 use crate::sink::SinkError;
 use crate::source::ReadError;
 use streamctl_engine::catalog::CatalogError;
@@ -58,6 +59,9 @@ pub enum TaskError {
     /// A replay that nobody reads.
     #[error("nobody took its rows for {0:?}")]
     ReaderIdle(std::time::Duration),
+    /// What it did of a window cannot be reported.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// A bug: the work of a window was cut short.
     #[error("the work on a window was cut short: {0}")]
     Panicked(String),
@@ -74,7 +78,7 @@ impl TaskError {
             Self::LookupMemory { needed, most, .. } => needed > most,
             Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
-            Self::ReaderIdle(_) => false,
+            Self::ReaderIdle(_) | Self::Report(_) => false,
         }
     }
 
@@ -84,7 +88,7 @@ impl TaskError {
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => Why::Wait,
             Self::Lookup(error) if error.may_pass() => Why::Wait,
             Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
-            Self::QueryWaits(_) => Why::Wait,
+            Self::QueryWaits(_) | Self::Report(ReportError::TooMany { .. }) => Why::Wait,
             fatal if fatal.is_fatal() => Why::Fatal,
             _ => Why::Retry,
         }

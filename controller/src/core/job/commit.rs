@@ -209,7 +209,7 @@ impl Job {
         self.windows.retain(|window, _| *window > manifest.window);
         self.head_end_ms = manifest.window.end_ms;
         self.totals = manifest.totals;
-        self.failures = 0;
+        self.forget_failures();
         let mut figures = EpochFigures::of(&manifest, &reference.name);
         figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
         figures.head_moved_ms = Some(now_ms);

@@ -63,6 +63,25 @@ impl Job {
             .insert(id, Task { worker, job_version, shards, retention_ms, watermark_ms: i64::MIN, state, work_us: 0 });
     }
 
+    /// Counts a failure of a task, and waits the longer before the next try the more there were. Tasks that fail together
+    /// fail for one reason: they count once.
+    pub fn count_failure(&mut self, now: i64, waits: [i64; 3]) {
+        if now < self.pause_until_ms {
+            return;
+        }
+        self.failures += 1;
+        let wait = waits[(self.failures as usize - 1).min(waits.len() - 1)];
+        self.pause_until_ms = now + wait;
+    }
+
+    /// Failures before now do not count any more: the job has gone on, or somebody has seen to it.
+    pub fn forget_failures(&mut self) {
+        self.failures = 0;
+        for refusals in self.refusals.values_mut() {
+            refusals.since_commit = false;
+        }
+    }
+
     /// Workers that were avoided for long enough may take tasks again.
     pub fn forgive_workers(&mut self, now: i64) {
         let avoided = self.avoided.len();

@@ -4,6 +4,7 @@
 //! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it breaks.
 
 mod invariants;
+mod refusals;
 mod replays;
 mod scaling;
 mod sim;
@@ -353,6 +354,7 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
         task,
         job: "sales".parse().unwrap(),
         job_version: JobVersion::FIRST,
+        submitted_ms: None,
         base,
         reports: vec![],
         watermark_ms: i64::MIN,
