@@ -12,6 +12,7 @@ mod folder;
 mod object;
 mod parquet_file;
 mod partition;
+mod rejected;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -26,12 +27,14 @@ use folder::Folder;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 pub(crate) use object::{ObjectWriter, abandon_all};
-pub(crate) use partition::Partitioner;
+pub(crate) use partition::{Partitioner, Parts};
+use rejected::RejectedSink;
+pub(crate) use rejected::{RejectedRows, rows_as_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamctl_engine::storage::{Storage, StorageError};
 use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
-use streamctl_proto::spec::SinkSpec;
+use streamctl_proto::spec::{Location, SinkSpec};
 use streamctl_proto::{JobName, TaskId, Window};
 
 /// Folders that one window of one task may write to: each is an object of its own.
@@ -101,6 +104,10 @@ pub struct SinkContext {
     pub window: Window,
     /// Where `spec.path` lies.
     pub storage: Arc<dyn Storage>,
+    /// The folder of rows that no folder of `spec.path` can be named for: that of the dead letters.
+    pub rejected: Location,
+    /// Where `rejected` lies.
+    pub rejected_storage: Arc<dyn Storage>,
     /// What row groups in the making and parts that are being filled may take.
     pub memory: Arc<Holding>,
 }
@@ -133,7 +140,8 @@ pub struct WindowSink {
     context: SinkContext,
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
-    /// Of all folders.
+    rejected: RejectedSink,
+    /// Of all folders, and of the rejected rows.
     memory: usize,
     done: Vec<StagedObject>,
 }
@@ -143,13 +151,22 @@ impl WindowSink {
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         context.check_width(partitioner.schema())?;
-        Ok(Self { context, partitioner, folders: BTreeMap::new(), memory: 0, done: Vec::new() })
+        let (folders, rejected) = (BTreeMap::new(), RejectedSink::default());
+        Ok(Self { context, partitioner, folders, rejected, memory: 0, done: Vec::new() })
     }
 
     /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
-        for (name, rows) in self.partitioner.split(&batch)? {
+        let Parts { folders, rejected } = self.partitioner.split(&self.context.spec.path, &batch)?;
+        for (name, rows) in folders {
             self.write_folder(name, rows).await?;
+            self.keep_within_memory().await?;
+        }
+        for rows in rejected {
+            let before = self.rejected.memory();
+            let written = self.rejected.write(&self.context, &rows).await;
+            self.memory = self.memory - before + self.rejected.memory();
+            written?;
             self.keep_within_memory().await?;
         }
         Ok(())
@@ -158,10 +175,15 @@ impl WindowSink {
     /// Stages the rest. On an error everything of this window is thrown away.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
         let all = self.folders.keys().cloned().collect();
-        if let Err(error) = self.finish_folders(all).await {
+        let finished = match self.finish_folders(all).await {
+            Ok(()) => self.rejected.close().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = finished {
             self.abort().await;
             return Err(error);
         }
+        self.done.extend(self.rejected.take());
         self.done.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(self.done)
     }
@@ -171,6 +193,7 @@ impl WindowSink {
         for folder in self.folders.into_values() {
             folder.abort().await;
         }
+        self.rejected.abort(&self.context).await;
         abandon_all(&*self.context.storage, &self.done).await;
     }
 
@@ -196,6 +219,10 @@ impl WindowSink {
         // Half is let go of at once, so that this is not done again for each batch.
         let target = self.context.memory.used().max(self.context.memory.minimum()).min(MEMORY_BYTES_MAX) / 2;
         self.release_largest(target).await?;
+        if self.memory > target && self.rejected.memory() > 0 {
+            self.memory -= self.rejected.memory();
+            self.rejected.close().await?;
+        }
         if self.memory > target {
             let largest = self.largest_above(target);
             self.finish_folders(largest).await?;

@@ -114,6 +114,7 @@ impl Said<'_, '_> {
             rows_unmatched: 0,
             rows_out: rows,
             rows_late: 0,
+            rows_rejected: 0,
         };
         let mut objects = vec![];
         if rows > 0 {
