@@ -93,7 +93,7 @@ pub enum Verb {
     Stop(StopArgs),
     /// Forget a job that does not run; what it wrote stays
     Delete(DeleteArgs),
-    /// Let a job go on whose store is older than what was committed
+    /// Let a job go on whose store is older than what was committed, or whose committed rows are lost before they are seen
     Repair(RepairArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
@@ -325,6 +325,9 @@ pub struct TailArgs {
     /// Begin with the newest N published epochs
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
     pub epochs: u64,
+    /// Also epochs that are committed and not published yet
+    #[arg(long)]
+    pub committed: bool,
 }
 
 /// Of `verify`.

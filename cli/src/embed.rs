@@ -23,13 +23,15 @@ use streamctl_engine::resolve::World;
 use streamctl_engine::security::access::{Entry, Proof};
 use streamctl_engine::security::{AccessTable, Dialer, Line, Role, Security, SecurityError, Token};
 use streamctl_engine::storage::Storages;
+use streamctl_proto::manifest::{EpochRepair, objects_after};
 use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
 use streamctl_proto::v1::{RepairJobRequest, RepairSummary, StopJobRequest, SubmitRequest, VerifyRequest};
-use streamctl_proto::verify::EpochOutcome;
+use streamctl_proto::verify::{EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
+use streamctl_worker::rebuild::rebuild_epoch;
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
 use streamctl_worker::verify::verify_epoch;
@@ -131,8 +133,9 @@ impl Control {
         let core = CoreSettings { adoption_ms: 0, earlier_terms_are_dead: true, ..CoreSettings::default() };
         let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
         let world = World { aws: aws.clone(), storages: storages.clone(), foreign: Default::default() };
-        let security = keys.control.clone();
-        let parts = controller::Parts { security, ..controller::Parts::new(store, world, lister, core) };
+        let mut parts = controller::Parts::new(store, world, lister, core);
+        parts.security = keys.control.clone();
+        parts.replayer = Some(HereReplayer::new(aws.clone(), storages.clone()));
         let me = LeaderRecord { id: "local".into(), address: address.clone() };
         let doors = controller::Doors { control, http: dashboard.listener, health: None, beside };
         let (stop, stopped) = watch::channel(false);
@@ -200,8 +203,8 @@ pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events
     check_state(&job)?;
     let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
     let World { aws, storages, .. } = world();
-    let replayer = HereReplayer { sources: Sources::new(aws, storages.clone()), storages: storages.clone() };
-    Ok(Verifier::new(store, storages, Arc::new(replayer)).verify(&request).await?)
+    let replayer = HereReplayer::new(aws, storages.clone());
+    Ok(Verifier::new(store, storages, replayer).verify(&request).await?)
 }
 
 /// Repairs a job that ran here: it is led, and nothing is read. Refused while another process runs it.
@@ -235,10 +238,26 @@ struct HereReplayer {
 
 #[tonic::async_trait]
 impl Replayer for HereReplayer {
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
+        let manifest = Manifest { objects: objects_after(manifest, repairs), ..manifest.clone() };
+        verify_epoch(self.context(job), &tokio::runtime::Handle::current(), manifest).await
+    }
+
+    async fn rebuild(&self, job: &ResolvedJob, manifest: &Manifest, order: RebuildOrder) -> RebuildOutcome {
+        let objects = objects_after(manifest, &order.repairs);
+        let here = tokio::runtime::Handle::current();
+        rebuild_epoch(self.context(job), &here, manifest.clone(), objects, order).await
+    }
+}
+
+impl HereReplayer {
+    fn new(aws: Aws, storages: Storages) -> Arc<Self> {
+        Arc::new(Self { sources: Sources::new(aws, storages.clone()), storages })
+    }
+
+    fn context(&self, job: &ResolvedJob) -> Arc<Context> {
         let (storages, sources) = (self.storages.clone(), self.sources.clone());
-        let context = Context::new(job.clone(), storages, sources, MemoryBudget::default());
-        verify_epoch(Arc::new(context), &tokio::runtime::Handle::current(), manifest.clone()).await
+        Arc::new(Context::new(job.clone(), storages, sources, MemoryBudget::default()))
     }
 }
 

@@ -42,6 +42,9 @@ pub enum Unreadable {
     /// What its head names cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Something that is stored of it cannot be used.
+    #[error("{0}")]
+    Stored(String),
     /// The store was restored from a copy.
     #[error(
         "the store is older than the checkpoint location: its head is epoch {head}, and epochs up to {up_to} are there"
@@ -77,6 +80,7 @@ impl Unreadable {
                                     submitted again"
                     .to_owned()
             }
+            Self::Stored(_) => "use the build that wrote it, or a later one; or restore the store".to_owned(),
             Self::Older { .. } => format!(
                 "`streamctl repair {name}` (after `streamctl run`: `streamctl repair --local FILE`) moves the head along the \
                  epochs that were committed, so that nothing is read twice; or bring the later store back"
@@ -124,7 +128,10 @@ pub async fn read(storages: &Storages, stored: StoredJob) -> Result<Read, Checkp
 }
 
 async fn read_job(storages: &Storages, stored: StoredJob, highest_term: &mut Term) -> Result<Event, Unreadable> {
-    let StoredJob { job, wanted, head, published, replays, repairs } = stored;
+    let StoredJob { job, wanted, head, published, replays, repairs, broken } = stored;
+    if let Some(broken) = broken {
+        return Err(Unreadable::Stored(broken));
+    }
     let checkpoints = Checkpoints::of(storages, &job);
     let mut newest = None;
     let mut unpublished = vec![];
@@ -248,7 +255,9 @@ pub async fn committed_since(
     while let Some(reference) = next.filter(|reference| reference.epoch > stands) {
         let manifest = checkpoints.read_manifest(&reference).await?;
         job_version = job_version.or(Some(manifest.job_version()));
-        published = published.max(published_before(manifest.epoch));
+        if manifest.repair.is_none() {
+            published = published.max(published_before(manifest.epoch));
+        }
         if reference.epoch > published {
             noted.push((reference.epoch, checkpoints.is_noted(&reference).await?));
         }

@@ -19,7 +19,7 @@ use crate::service::workers::WorkersService;
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, Leadership, Store, StoreError};
-use crate::verify::{FlightReplayer, Verifier};
+use crate::verify::{FlightReplayer, Replayer, Verifier};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -69,13 +69,16 @@ pub struct Parts {
     pub metrics: Metrics,
     /// How lines are protected, and who may come.
     pub security: Security,
+    /// Who reads epochs again; none: the workers.
+    pub replayer: Option<Arc<dyn Replayer>>,
 }
 
 impl Parts {
     /// By the clock of this machine, unwatched.
     pub fn new(store: Arc<dyn Store>, world: World, lister: Arc<dyn ShardLister>, core: CoreSettings) -> Self {
         let (metrics, security) = (Metrics::default(), Security::default());
-        Self { store, world, lister, core, clock: system_clock(), witness: None, metrics, security }
+        let (clock, witness, replayer) = (system_clock(), None, None);
+        Self { store, world, lister, core, clock, witness, metrics, security, replayer }
     }
 }
 
@@ -105,8 +108,9 @@ impl Node {
     /// What people and programs ask.
     pub fn jobs(&self) -> JobsService {
         let Parts { store, world, lister, clock, .. } = self.parts.clone();
-        let replayer =
-            Arc::new(FlightReplayer { leader: self.leader(), dialer: self.admission.dialer(&self.parts.security) });
+        let replayer = self.parts.replayer.clone().unwrap_or_else(|| {
+            Arc::new(FlightReplayer { leader: self.leader(), dialer: self.admission.dialer(&self.parts.security) })
+        });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter { store, world, lister, clock };
         JobsService { leader: self.leader(), submitter, history: self.history.clone(), verifier }

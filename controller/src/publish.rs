@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::{Look, PutOutcome, Storage, StorageError, Storages};
-use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, sha256_hex};
+use streamctl_proto::manifest::{
+    CheckpointNames, EpochRepair, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, objects_after, sha256_hex,
+};
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::resolved::{RESOLVED_BYTES_MAX, VersionError};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef};
+use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef, count};
 
 /// Objects of one epoch that are published at the same time.
 pub const PUBLISH_PARALLEL_MAX: usize = 16;
@@ -30,7 +32,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// An epoch is committed and not all of it could be made visible.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Try again later; what was published stays so.
+    /// Try again later; what was published stays so. A refusal too may pass: permissions and keys come back.
     #[error("epoch {epoch} of job {job} is not published yet")]
     Later {
         /// Of which job.
@@ -40,37 +42,61 @@ pub enum PublishError {
         /// What happened to the first object that failed.
         source: StorageError,
     },
-    /// It never will be: committed rows are lost, or the service refuses. The job must stop as failed.
-    #[error("epoch {epoch} of job {job} is committed and cannot be published")]
-    Never {
+    /// Committed rows are lost; all other objects are visible. The job must stop as failed, until that is repaired.
+    #[error("epoch {epoch} of job {job} is committed and cannot be published: {} lost, the first of them {}", count(lost.len() as u64, "object"), lost[0])]
+    Lost {
         /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
-        /// Names the object.
-        source: StorageError,
+        /// Locations of the lost objects; at least one.
+        lost: Vec<String>,
     },
 }
 
-/// Makes every object of a committed epoch visible, [`PUBLISH_PARALLEL_MAX`] at a time. Done again, it changes nothing.
-pub async fn publish(storages: &Storages, manifest: &Manifest) -> Result<(), PublishError> {
-    let pair = |object: &ManifestObject| (storages.for_location(&object.staged.location), object.staged.clone());
-    publish_all(manifest.objects.iter().map(pair).collect(), manifest).await
+impl PublishError {
+    /// What to do, where somebody has to do something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Later { source: StorageError::Refused { hint, .. }, .. } => Some(hint.clone()),
+            Self::Later { .. } => None,
+            Self::Lost { job, .. } => Some(format!(
+                "what was staged is gone, perhaps by a bucket lifecycle rule: `streamctl repair {job}` (after `streamctl run`: \
+                 `streamctl repair --local FILE`) computes it again from its ranges, as long as the stream keeps them; `--skip` gives it up, or says that its readers have taken it"
+            )),
+        }
+    }
 }
 
-fn publish_pair((storage, staged): (Arc<dyn Storage>, StagedObject)) -> BoxFuture<'static, Result<(), StorageError>> {
-    Box::pin(async move { publish_object(&*storage, &staged).await })
+/// Makes every object of a committed epoch visible, as it was repaired, [`PUBLISH_PARALLEL_MAX`] at a time. Done again, it
+/// changes nothing.
+pub async fn publish(storages: &Storages, manifest: &Manifest, repairs: &[EpochRepair]) -> Result<(), PublishError> {
+    let pair = |object: ManifestObject| (storages.for_location(&object.staged.location), object.staged);
+    publish_all(objects_after(manifest, repairs).into_iter().map(pair).collect(), manifest).await
 }
 
-/// Publishes objects, each with the storage that it is in.
+/// Publishes objects, each with the storage that it is in. One that is lost holds up no other.
 async fn publish_all(pairs: Vec<(Arc<dyn Storage>, StagedObject)>, manifest: &Manifest) -> Result<(), PublishError> {
-    let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_pair).collect();
-    let published = stream::iter(objects).buffer_unordered(PUBLISH_PARALLEL_MAX).try_collect::<()>().await;
-    published.map_err(|source| {
-        let (job, epoch) = (manifest.job.clone(), manifest.epoch);
-        match source {
-            StorageError::Unavailable { .. } => PublishError::Later { job, epoch, source },
-            source => PublishError::Never { job, epoch, source },
+    let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_or_lose).collect();
+    let published = stream::iter(objects).buffer_unordered(PUBLISH_PARALLEL_MAX).try_collect::<Vec<_>>().await;
+    let (job, epoch) = (manifest.job.clone(), manifest.epoch);
+    let mut lost: Vec<String> = match published {
+        Ok(outcomes) => outcomes.into_iter().flatten().collect(),
+        Err(source) => return Err(PublishError::Later { job, epoch, source }),
+    };
+    lost.sort();
+    if lost.is_empty() { Ok(()) } else { Err(PublishError::Lost { job, epoch, lost }) }
+}
+
+/// The location, when the object is lost.
+fn publish_or_lose(
+    (storage, staged): (Arc<dyn Storage>, StagedObject),
+) -> BoxFuture<'static, Result<Option<String>, StorageError>> {
+    Box::pin(async move {
+        match publish_object(&*storage, &staged).await {
+            Ok(()) => Ok(None),
+            Err(StorageError::StagedLost { location }) => Ok(Some(location)),
+            Err(error) => Err(error),
         }
     })
 }

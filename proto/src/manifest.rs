@@ -8,7 +8,7 @@ use crate::resolved::StreamIdentity;
 use crate::{Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The stored form that this build writes; it reads no later one. Fields that version 3 added are optional: manifests of
 /// versions 1 and 2 are read, and written again byte for byte.
@@ -147,6 +147,42 @@ pub struct Manifest {
     pub unmatched: Vec<UnmatchedKey>,
     /// Summed over the tasks.
     pub stages: StageTimes,
+    /// What became of an earlier epoch that had lost objects; then this one has no records. None: an epoch of records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Box<EpochRepair>>,
+}
+
+/// What became of a committed epoch that could not be published as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochRepair {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// Locations of its objects that were lost before they were visible: nothing will be there.
+    pub lost: Vec<String>,
+    /// What takes their place, computed again from the same ranges; empty where they were given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ManifestObject>,
+    /// Rows and dead letters that were given up; 0: none was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_given_up: u64,
+    /// Who asked for it; empty where nobody is asked who they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+fn is_zero(figure: &u64) -> bool {
+    *figure == 0
+}
+
+/// The objects of an epoch after these repairs of it, oldest first.
+pub fn objects_after(manifest: &Manifest, repairs: &[EpochRepair]) -> Vec<ManifestObject> {
+    let mut objects = manifest.objects.clone();
+    for repair in repairs.iter().filter(|repair| repair.epoch == manifest.epoch) {
+        let lost: BTreeSet<&str> = repair.lost.iter().map(String::as_str).collect();
+        objects.retain(|object| !lost.contains(object.staged.location.as_str()));
+        objects.extend(repair.objects.iter().cloned());
+    }
+    objects
 }
 
 /// What one task read of the epoch.
@@ -373,6 +409,7 @@ mod tests {
             },
             unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
             stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
+            repair: None,
         }
     }
 
@@ -422,5 +459,31 @@ mod tests {
         let (bytes, mut reference) = Manifest { version: MANIFEST_VERSION + 1, ..manifest() }.encode();
         reference.digest = sha256_hex(&bytes);
         assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(4))));
+    }
+
+    #[test]
+    fn an_epoch_has_the_objects_that_its_repairs_left_it() {
+        let manifest = manifest();
+        let renamed = |object: &ManifestObject, name: &str| {
+            let staged = StagedObject { location: name.into(), ..object.staged.clone() };
+            ManifestObject { task: object.task, staged }
+        };
+        let [object] = &manifest.objects[..] else { panic!("{:?}", manifest.objects) };
+        let repair = |lost: &str, objects: Vec<ManifestObject>| EpochRepair {
+            epoch: manifest.epoch,
+            lost: vec![lost.into()],
+            objects,
+            rows_given_up: 0,
+            by: String::new(),
+        };
+        let first = repair(&object.staged.location, vec![renamed(object, "s3://b/out/y.parquet")]);
+        let other_epoch = EpochRepair { epoch: Epoch(8), ..first.clone() };
+        assert_eq!(objects_after(&manifest, &[other_epoch]), manifest.objects);
+        assert_eq!(objects_after(&manifest, std::slice::from_ref(&first)), first.objects);
+        let second = repair("s3://b/out/y.parquet", vec![]);
+        assert_eq!(objects_after(&manifest, &[first.clone(), second]), []);
+        let repaired = Manifest { repair: Some(Box::new(first)), ..manifest };
+        let (bytes, reference) = repaired.encode();
+        assert_eq!(Manifest::decode(&bytes, &reference).unwrap(), repaired);
     }
 }

@@ -3,7 +3,8 @@
 //! Owns: the JSON of the Flight action [`VERIFY_ACTION`]. Does not own: reading and comparing (worker), what it means
 //! for the proof (controller). Rule: counts and a few samples travel, never the rows themselves.
 
-use crate::JobName;
+use crate::manifest::EpochRepair;
+use crate::{JobName, StagedObject, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// The type of the Flight action that reads an epoch from its source again and compares.
@@ -21,6 +22,50 @@ pub struct EpochTicket {
     pub job: JobName,
     /// Which epoch.
     pub epoch: u64,
+    /// Repairs of it that were committed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<EpochRepair>,
+}
+
+/// The type of the Flight action that computes again what an epoch has lost.
+pub const REBUILD_ACTION: &str = "rebuild-epoch";
+
+/// What is to be computed again: the body of that action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebuildOrder {
+    /// Which job.
+    pub job: JobName,
+    /// Which epoch.
+    pub epoch: u64,
+    /// Names the new objects.
+    pub task: TaskId,
+    /// Locations of the lost objects.
+    pub lost: Vec<String>,
+    /// Repairs of the epoch that were committed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<EpochRepair>,
+}
+
+/// What came of it: the JSON of the action's one result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebuildOutcome {
+    /// These are staged, and hold exactly the rows that were lost.
+    Rebuilt {
+        /// Rows and dead letters.
+        objects: Vec<StagedObject>,
+    },
+    /// The source does not keep the records any more.
+    Gone {
+        /// Which ones.
+        reason: String,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How two multisets of rows compare.

@@ -154,7 +154,7 @@ fn done(effect: Effect) -> Option<Event> {
             Some(Event::ManifestWritten { job: manifest.job, reference })
         }
         Effect::MoveHead { job, head, .. } => Some(Event::HeadMoved { job, epoch: head.epoch }),
-        Effect::Publish { manifest } => Some(Event::EpochPublished { job: manifest.job, epoch: manifest.epoch }),
+        Effect::Publish { manifest, .. } => Some(Event::EpochPublished { job: manifest.job, epoch: manifest.epoch }),
         Effect::RecordPublished { job, epoch, .. } => Some(Event::PublishedRecorded { job, epoch }),
         _ => None,
     }

@@ -6,6 +6,7 @@
 
 mod letters;
 
+use crate::rebuild::rebuild_epoch;
 use crate::replay::replay;
 use crate::results::KeptRows;
 use crate::session::{Settings, World, leader_named};
@@ -24,13 +25,16 @@ use arrow_flight::{
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::security::dial::like;
+use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
-use streamctl_proto::verify::{EpochTicket, VERIFY_ACTION};
+use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
+use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -43,6 +47,8 @@ const OLD_EPOCH_TIMEOUT: Duration = Duration::from_secs(600);
 const REDIRECTS_MAX: usize = 3;
 /// The largest ticket.
 const TICKET_BYTES_MAX: usize = 1_024;
+/// The largest body of an action: it names the objects that an epoch has lost.
+const ACTION_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
 /// Names one task's part of one epoch, or the epoch's dead letters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -142,6 +148,42 @@ impl FlightRows {
     }
 }
 
+/// What comes of an action: one result, as JSON.
+type Results = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+
+impl FlightRows {
+    async fn verify(&self, ticket: EpochTicket) -> Result<Response<Results>, Status> {
+        let (mut manifest, context, compute) = self.old_epoch(&ticket.job, ticket.epoch).await?;
+        manifest.objects = objects_after(&manifest, &ticket.repairs);
+        Ok(result_of(async move { verify_epoch(context, &compute, manifest).await }))
+    }
+
+    async fn rebuild(&self, order: RebuildOrder) -> Result<Response<Results>, Status> {
+        let (manifest, context, compute) = self.old_epoch(&order.job, order.epoch).await?;
+        let objects = objects_after(&manifest, &order.repairs);
+        Ok(result_of(async move { rebuild_epoch(context, &compute, manifest, objects, order).await }))
+    }
+
+    /// An epoch of any age, and what it is computed again with.
+    async fn old_epoch(&self, job: &JobName, epoch: u64) -> Result<(Manifest, Arc<Context>, Handle), Status> {
+        let (manifest, job) = self.epoch(job, epoch, OLD_EPOCH_TIMEOUT).await?;
+        let World { storages, sources, compute, budget, .. } = self.world.clone();
+        Ok((manifest, Arc::new(Context::new(job, storages, sources, budget)), compute))
+    }
+}
+
+fn read_body<T: serde::de::DeserializeOwned>(action: &Action) -> Result<T, Status> {
+    serde_json::from_slice(&action.body).map_err(|_| Status::invalid_argument("this is not an epoch of a job"))
+}
+
+fn result_of<T: Serialize>(outcome: impl Future<Output = T> + Send + 'static) -> Response<Results> {
+    let result = async move {
+        let body = serde_json::to_vec(&outcome.await).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(arrow_flight::Result { body: body.into() })
+    };
+    Response::new(futures::stream::once(result).boxed())
+}
+
 /// Another controller may know: this one does not answer in time, or does not lead.
 fn elsewhere(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled)
@@ -233,29 +275,22 @@ impl FlightService for FlightRows {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let action = request.into_inner();
-        let bad = || Status::invalid_argument("this is not an epoch to verify");
-        if action.r#type != VERIFY_ACTION {
-            return Err(Status::unimplemented(format!("the only action is {VERIFY_ACTION}")));
+        if action.body.len() > ACTION_BYTES_MAX {
+            return Err(Status::invalid_argument("this is not an epoch of a job"));
         }
-        if action.body.len() > TICKET_BYTES_MAX {
-            return Err(bad());
+        match action.r#type.as_str() {
+            VERIFY_ACTION => self.verify(read_body(&action)?).await,
+            REBUILD_ACTION => self.rebuild(read_body(&action)?).await,
+            _ => Err(Status::unimplemented(format!("the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"))),
         }
-        let ticket: EpochTicket = serde_json::from_slice(&action.body).map_err(|_| bad())?;
-        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, OLD_EPOCH_TIMEOUT).await?;
-        let World { storages, sources, compute, budget, .. } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, budget));
-        let outcome = async move {
-            let outcome = verify_epoch(context, &compute, manifest).await;
-            let body = serde_json::to_vec(&outcome).map_err(|error| Status::internal(error.to_string()))?;
-            Ok(arrow_flight::Result { body: body.into() })
-        };
-        Ok(Response::new(futures::stream::once(outcome).boxed()))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         let description = "reads an epoch from its source again and compares it with its objects".to_owned();
-        let action = ActionType { r#type: VERIFY_ACTION.to_owned(), description };
-        Ok(Response::new(futures::stream::once(async { Ok(action) }).boxed()))
+        let verify = ActionType { r#type: VERIFY_ACTION.to_owned(), description };
+        let description = "computes again what an epoch has lost, and stages it under new names".to_owned();
+        let rebuild = ActionType { r#type: REBUILD_ACTION.to_owned(), description };
+        Ok(Response::new(futures::stream::iter([Ok(verify), Ok(rebuild)]).boxed()))
     }
 }
 

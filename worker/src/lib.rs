@@ -16,6 +16,7 @@ pub mod meter;
 pub mod node;
 pub mod preview;
 pub mod protection;
+pub mod rebuild;
 pub mod registry;
 pub mod replay;
 pub mod results;

@@ -12,6 +12,7 @@ use crate::task::window::DECODE_RECORDS_MAX;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,11 +71,12 @@ pub async fn replay(
 }
 
 /// Is told what a replay reads and what comes out of it, one call at a time per method.
+#[async_trait]
 pub(crate) trait Witness: Sync {
     /// Records of a range, in order, and which of them are bad.
-    fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]);
+    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError>;
     /// Rows of the result.
-    fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
+    async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
 }
 
 /// Computes a task's part of an epoch again, for a witness. Every record of its ranges is read, also when the query
@@ -95,7 +97,7 @@ pub(crate) async fn recompute(
     let read = read_ranges(context, decoder, ranges, &details, open.input, Some(witness));
     let give = async {
         while let Some(batch) = open.output.next().await? {
-            witness.rows(&batch)?;
+            witness.rows(&batch).await?;
         }
         Ok::<(), TaskError>(())
     };
@@ -162,7 +164,7 @@ async fn read_ranges(
                 let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
                 let Decoded { batch, bad } = decoded;
                 if let Some(witness) = witness {
-                    witness.read(&shard, &rest[..count], &bad);
+                    witness.read(&shard, &rest[..count], &bad).await?;
                 }
                 rest = &rest[count..];
                 let enough = batch.num_rows() > 0 && input.push(batch).await? == Pushed::NotNeeded;
@@ -227,6 +229,7 @@ pub(crate) mod tests {
             totals: Counts::default(),
             unmatched: vec![],
             stages: Default::default(),
+            repair: None,
         }
     }
 

@@ -13,11 +13,14 @@ use streamctl_proto::v1::{DeleteJobRequest, DeleteJobResponse};
 pub struct DeleteArgs {
     /// The job
     pub job: String,
+    /// Also when it has committed what is not published: those rows are never seen
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Has it forgotten, and says what stays.
 pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let request = DeleteJobRequest { job: args.job.clone() };
+    let request = DeleteJobRequest { job: args.job.clone(), force: args.force };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).delete_job(request).await }
@@ -57,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_deleted_says_what_stays() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
-        let args = DeleteArgs { job: "sales".into() };
+        let args = DeleteArgs { job: "sales".into(), force: false };
         let (mut out, data, notes) = captured(Format::Table);
         run(&args, &controller, &mut out).await.unwrap();
         assert!(data.text().starts_with("job sales is deleted, "), "{}", data.text());

@@ -29,6 +29,9 @@ pub struct RepairArgs {
     /// The state folder of that run; beside the job file when left out
     #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
+    /// Give up what a committed epoch has lost instead of computing it again: its rows are never seen, and `verify` says so
+    #[arg(long)]
+    pub skip: bool,
 }
 
 /// Repairs a job of a cluster.
@@ -60,8 +63,8 @@ pub async fn run_local(
     show(&summary, out)
 }
 
-fn request(_args: &RepairArgs, job: String) -> RepairJobRequest {
-    RepairJobRequest { job, skip: false }
+fn request(args: &RepairArgs, job: String) -> RepairJobRequest {
+    RepairJobRequest { job, skip: args.skip }
 }
 
 /// Waits for the end of a repair.
@@ -141,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_repair_says_what_it_did_and_one_of_no_job_fails() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
-        let args = |job: &str| RepairArgs { job: Some(job.into()), local: None, state: None };
+        let args = |job: &str| RepairArgs { job: Some(job.into()), local: None, state: None, skip: false };
         let (mut out, data, notes) = captured(Format::Table);
         run(&args("sales"), &controller, &mut out).await.unwrap();
         assert!(data.text().contains("from epoch 6 to 14"), "{}", data.text());

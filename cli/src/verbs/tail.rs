@@ -89,7 +89,12 @@ async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliErro
 
 async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Result<(FlightInfo, Line), CliError> {
     let limit = args.to.map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
-    let command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit}).to_string();
+    let mut command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit});
+    if args.committed {
+        // A controller of an earlier version does not know the word.
+        command["committed"] = json!(true);
+    }
+    let command = command.to_string();
     let ask = |line: Line| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {

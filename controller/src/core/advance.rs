@@ -22,6 +22,7 @@ impl Core {
         }
         self.open_windows(name, out);
         self.record_change(name, out);
+        self.commit_repair(now, name, out);
         self.commit(now, name, out);
         self.record_replays(name, out);
         self.sweep_when_due(now, name, out);
@@ -43,7 +44,7 @@ impl Core {
             tasks_before,
             terms_before,
             keep: job.staged(),
-            live: BTreeSet::new(),
+            live: job.repairing.iter().map(|repairing| repairing.task).collect(),
         };
         out.push(Effect::Sweep { job: name.clone(), orphans: Box::new(orphans) });
     }

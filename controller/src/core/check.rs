@@ -272,17 +272,25 @@ fn check_unmatched(job: &ResolvedJob, report: &Report) -> Checked {
 
 /// The object will be visible where this task writes objects of this kind, and its bytes are staged where they belong.
 fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Checked {
+    check_rebuilt(job, report.window, report.task, object)
+}
+
+/// The same of an object that takes the place of a lost one.
+///
+/// # Errors
+/// [`BadMessage`] names the field.
+pub fn check_rebuilt(job: &ResolvedJob, window: Window, task: TaskId, object: &StagedObject) -> Checked {
     let StagedObject { kind, location, size, rows, .. } = object;
     ensure(*size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX, "object.size", format_args!("{size} bytes, {rows} rows"))?;
     ensure(is_text(location, LOCATION_BYTES_MAX), "object.location", "is no location")?;
-    let refused = || bad("object.location", format_args!("{location:?} is not where {} writes", report.task));
+    let refused = || bad("object.location", format_args!("{location:?} is not where {task} writes"));
     let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else { return refused() };
     let (folders, name) = below.rsplit_once('/').map_or(("", below), |(folders, name)| (folders, name));
     let partitions: &[PartitionColumn] = match kind {
         ObjectKind::Data => &job.spec.sink.partition_by,
         ObjectKind::DeadLetter => &[],
     };
-    if !are_partitions(partitions, folders) || !is_name(job, report, *kind, name) {
+    if !are_partitions(partitions, folders) || !is_name(job, window, task, *kind, name) {
         return refused();
     }
     check_staging(location, name, &object.staging)
@@ -313,11 +321,11 @@ fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
 }
 
 /// The name that this task gives its objects of this window, whatever their number.
-fn is_name(job: &ResolvedJob, report: &Report, kind: ObjectKind, name: &str) -> bool {
+fn is_name(job: &ResolvedJob, window: Window, task: TaskId, kind: ObjectKind, name: &str) -> bool {
     let extension = job.spec.sink.extension(kind);
     let rest = name.strip_suffix(extension).and_then(|rest| rest.strip_suffix('.'));
     let number = rest.and_then(|rest| rest.rsplit_once('-')).and_then(|(_, number)| number.parse().ok());
-    number.is_some_and(|number| object_name(report.window, &report.job, report.task, number, extension) == name)
+    number.is_some_and(|number| object_name(window, &job.spec.name, task, number, extension) == name)
 }
 
 fn check_staging(location: &str, name: &str, staging: &Staging) -> Checked {

@@ -34,7 +34,7 @@ impl Core {
                 Concern::Job(job.spec.name.clone())
             }
             Event::StopRequested { job, .. }
-            | Event::DeleteRequested { job }
+            | Event::DeleteRequested { job, .. }
             | Event::HeadRepairRequested { job, .. }
             | Event::ResumeRequested { job }
             | Event::ShardsListed { job, .. }
@@ -44,11 +44,14 @@ impl Core {
             | Event::ManifestWritten { job, .. }
             | Event::HeadMoved { job, .. }
             | Event::EpochPublished { job, .. }
-            | Event::PublishRefused { job, .. }
+            | Event::ObjectsLost { job, .. }
+            | Event::EpochRepairRequested { job, .. }
+            | Event::EpochRepaired { job, .. }
             | Event::PublishedRecorded { job, .. }
             | Event::WantedRecorded { job, .. }
             | Event::ReplayRequested { job, .. }
             | Event::VersionRecorded { job, .. }
+            | Event::VersionRefused { job, .. }
             | Event::ReplaysRecorded { job, .. } => Concern::Job(job.clone()),
             Event::ChangeRequested { next } => Concern::Job(next.spec.name.clone()),
             Event::WindowRequested { task, .. }

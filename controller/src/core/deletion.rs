@@ -1,7 +1,8 @@
 //! A job that is forgotten: when it may be.
 //!
 //! Owns: the moment. Does not own: the store's keys; what lies in the sink and in the checkpoint location (it stays).
-//! Rule: the store forgets first, and nothing is forgotten that is committed and not published: nobody would ever see it.
+//! Rule: the store forgets first, and nothing is forgotten that is committed and not published, unless its user says so:
+//! nobody would ever see it.
 
 use super::event::Wanted;
 use super::job::Job;
@@ -23,11 +24,11 @@ pub enum NoDeletion {
 }
 
 impl Job {
-    /// Why it cannot be forgotten now.
-    pub fn closed_to_deletion(&self) -> Option<NoDeletion> {
+    /// Why it cannot be forgotten now; by `force` also with epochs that are not published.
+    pub fn closed_to_deletion(&self, force: bool) -> Option<NoDeletion> {
         match self.wanted {
             Wanted::Running | Wanted::Draining => Some(NoDeletion::Runs),
-            _ if self.committing.is_some() || !self.publishing.is_empty() => Some(NoDeletion::Unpublished),
+            _ if self.committing.is_some() || !(force || self.publishing.is_empty()) => Some(NoDeletion::Unpublished),
             _ if self.changing.is_some() || self.replays.recording => Some(NoDeletion::Recording),
             Wanted::Stopped | Wanted::Completed | Wanted::Failed { .. } | Wanted::Deleted => None,
         }
@@ -36,9 +37,9 @@ impl Job {
 
 impl Core {
     /// A user wants a job forgotten; it is there until the store has forgotten it.
-    pub(super) fn delete(&mut self, name: &JobName, out: &mut Vec<Effect>) {
+    pub(super) fn delete(&mut self, name: &JobName, force: bool, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
-        if job.closed_to_deletion().is_none() && job.wanted != Wanted::Deleted {
+        if job.closed_to_deletion(force).is_none() && job.wanted != Wanted::Deleted {
             want(job, Wanted::Deleted, out);
         }
     }

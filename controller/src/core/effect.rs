@@ -4,7 +4,7 @@ use super::event::Wanted;
 use super::unreadable::HeadRepair;
 use crate::store::{Repair, Replays};
 use std::collections::BTreeMap;
-use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::manifest::{EpochRepair, ManifestRef};
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId, Window, WorkerId,
@@ -141,10 +141,12 @@ pub enum Effect {
         /// Becomes the head.
         head: ManifestRef,
     },
-    /// Make an epoch's objects visible. Answered by `EpochPublished` or `PublishRefused`.
+    /// Make an epoch's objects visible. Answered by `EpochPublished` or `ObjectsLost`.
     Publish {
         /// Its manifest.
         manifest: Box<Manifest>,
+        /// Repairs of it, oldest first.
+        repairs: Vec<EpochRepair>,
     },
     /// Answered by `PublishedRecorded`.
     RecordPublished {
@@ -175,6 +177,13 @@ pub enum Effect {
         job: JobName,
         /// The version.
         version: Box<ResolvedJob>,
+    },
+    /// Keep what was repaired of a job. Not answered.
+    RecordRepairs {
+        /// Of which job.
+        job: JobName,
+        /// All that is remembered.
+        repairs: Vec<Repair>,
     },
     /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
     RecordWanted {

@@ -1,7 +1,7 @@
 //! What the core is told. Names are past participles: everything here has happened.
 
 use std::collections::BTreeMap;
-use streamctl_proto::manifest::{ManifestRef, TimeGap};
+use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window,
@@ -137,6 +137,7 @@ pub enum TaskEnd {
     },
 }
 
+use super::repair::Stuck;
 use super::unreadable::HeadRepair;
 use crate::store::Repair;
 pub use crate::store::{Replays, Wanted, WantedReplay};
@@ -197,6 +198,8 @@ pub enum Event {
     DeleteRequested {
         /// Which.
         job: JobName,
+        /// Also when what it has committed is not published.
+        force: bool,
     },
     /// A user submitted a stopped or failed job again.
     ResumeRequested {
@@ -228,6 +231,17 @@ pub enum Event {
         job: JobName,
         /// Which version of it.
         job_version: JobVersion,
+    },
+    /// The store refused a version of a job, for good.
+    VersionRefused {
+        /// Which job.
+        job: JobName,
+        /// Which version of it.
+        job_version: JobVersion,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: String,
     },
     /// The source's shards, whole.
     ShardsListed {
@@ -390,14 +404,32 @@ pub enum Event {
         /// Which epoch.
         epoch: Epoch,
     },
-    /// An epoch's objects cannot be made visible.
-    PublishRefused {
+    /// Objects of an epoch are lost, all others of it are visible.
+    ObjectsLost {
         /// Of which job.
         job: JobName,
+        /// Which epoch, and which objects.
+        stuck: Stuck,
         /// Why.
         error: String,
         /// What to do.
         hint: String,
+    },
+    /// A user wants an epoch repaired that has lost objects.
+    EpochRepairRequested {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch.
+        epoch: Epoch,
+    },
+    /// What takes the place of lost objects is staged, or they are given up.
+    EpochRepaired {
+        /// Of which job.
+        job: JobName,
+        /// Who staged it.
+        task: TaskId,
+        /// What is to be recorded.
+        repair: Box<EpochRepair>,
     },
     /// The store knows that an epoch is published.
     PublishedRecorded {

@@ -117,7 +117,9 @@ fn commit_is_covered(job: &Job) -> Result<(), Violation> {
     if next != job.epoch().next() {
         return violation("I2", format!("epoch {next} is being committed on {}", job.epoch()));
     }
-    if job.runs() && job.watermark_ms() < window.end_ms {
+    // A repair has no records.
+    let reads = committing.manifest.repair.is_none();
+    if reads && job.runs() && job.watermark_ms() < window.end_ms {
         return violation("I4", format!("window {window} is being committed, a shard is not past it"));
     }
     Ok(())
@@ -199,8 +201,9 @@ fn bounded(job: &Job) -> Result<(), Violation> {
     if job.waiting.len() > asked_max {
         return violation("I7", format!("job {} has {} windows asked for", job.name(), job.waiting.len()));
     }
-    if job.publishing.len() > PUBLISH_BACKLOG_MAX {
-        return violation("I7", format!("job {} has {} epochs to publish", job.name(), job.publishing.len()));
+    let unpublished = job.publishing.iter().filter(|manifest| manifest.repair.is_none()).count();
+    if unpublished > PUBLISH_BACKLOG_MAX {
+        return violation("I7", format!("job {} has {unpublished} epochs to publish", job.name()));
     }
     if job.published > job.epoch() && job.head.is_some() {
         return violation("I3", format!("job {} published {:?}", job.name(), Epoch(job.published.0)));

@@ -23,10 +23,11 @@ pub use shard::Shard;
 pub use tasks::{Task, TaskState};
 
 use super::event::Wanted;
+use super::repair::{Repairing, Stuck};
 use super::replays::{ReplayState, is_dead_letters};
 use super::standstill::Standstill;
 use super::unreadable::Unreadable;
-use super::versions::Change;
+use super::versions::{Change, RefusedChange};
 use crate::store::Repair;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
@@ -131,6 +132,10 @@ pub struct Job {
     pub unreadable: Option<Unreadable>,
     /// What was repaired of it by hand, oldest first.
     pub repairs: Vec<Repair>,
+    /// Its first unpublished epoch has lost objects.
+    pub stuck: Option<Stuck>,
+    /// That is being repaired.
+    pub repairing: Option<Repairing>,
     /// When to look for orphans again.
     pub sweep_at_ms: i64,
     /// No task is given out before.
@@ -151,6 +156,8 @@ pub struct Job {
     pub replays: ReplayState,
     /// The version that waits to take over.
     pub changing: Option<Change>,
+    /// The last version that the store did not take.
+    pub refused_change: Option<RefusedChange>,
     /// The last epoch of the version before, as far as this leader saw it.
     pub took_over_after: Epoch,
     /// Something has changed that decides who reads which shards.
@@ -189,6 +196,8 @@ impl Job {
             retries: 0,
             unreadable: None,
             repairs: vec![],
+            stuck: None,
+            repairing: None,
             sweep_at_ms: i64::MIN,
             pause_until_ms: i64::MIN,
             delays: BTreeMap::new(),
@@ -199,6 +208,7 @@ impl Job {
             recent: VecDeque::new(),
             replays: ReplayState::default(),
             changing: None,
+            refused_change: None,
             took_over_after: Epoch(0),
             plan_due: true,
             not_past: None,

@@ -17,6 +17,7 @@ pub mod job;
 mod membership;
 mod offers;
 pub mod recover;
+pub mod repair;
 mod replays;
 mod scale;
 pub mod standstill;
@@ -216,9 +217,7 @@ impl Core {
                 loaded.wanted = wanted;
                 loaded.restore(head.as_deref(), unpublished, published);
                 loaded.begin_with_lookups(lookups);
-                if let Some(manifest) = loaded.publishing.front() {
-                    out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
-                }
+                loaded.publish_next(out);
                 loaded.repairs = repairs;
                 loaded.replays.now = replays.clone();
                 loaded.replays.stored = replays;
@@ -234,12 +233,15 @@ impl Core {
                 self.jobs.entry(job.name().clone()).or_insert(job);
             }
             Event::StopRequested { job, drain } => self.stop(&job, drain, out),
-            Event::DeleteRequested { job } => self.delete(&job, out),
+            Event::DeleteRequested { job, force } => self.delete(&job, force, out),
             Event::ResumeRequested { job } => self.resume(now, &job, out),
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
             Event::ChangeRequested { next } => self.want_change(next),
             Event::VersionRecorded { job, job_version } => self.version_recorded(now, &job, job_version, out),
+            Event::VersionRefused { job, job_version, reason, hint } => {
+                self.version_refused(&job, job_version, format!("{reason}\n  hint: {hint}"));
+            }
             Event::ShardsListed { job, generation, shards, stream } => {
                 let Some(known) = self.jobs.get_mut(&job) else { return };
                 if generation <= known.listing.answered {
@@ -347,14 +349,14 @@ impl Core {
                     out.push(Effect::RecordPublished { job: job.name().clone(), epoch, manifest });
                 }
             }
-            Event::PublishRefused { job, error, hint } => self.fail(&job, error, hint, out),
+            Event::ObjectsLost { job, stuck, error, hint } => self.objects_lost(&job, stuck, (error, hint), out),
+            Event::EpochRepairRequested { job, epoch } => self.begin_repair(&job, epoch),
+            Event::EpochRepaired { job, task, repair } => self.epoch_repaired(&job, task, repair),
             Event::PublishedRecorded { job, epoch } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
                     job.published(epoch, now);
-                    if let Some(manifest) = job.publishing.front() {
-                        out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
-                    }
+                    job.publish_next(out);
                 }
             }
             Event::WantedRecorded { job, wanted: Wanted::Deleted } => drop(self.jobs.remove(&job)),
@@ -495,9 +497,7 @@ impl Core {
             job.pause_until_ms = now;
             job.plan_due = true;
             job.listing.needed = job.listing.asked + 1;
-            if let Some(manifest) = job.publishing.front() {
-                out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
-            }
+            job.publish_next(out);
             want(job, Wanted::Running, out);
         }
     }
@@ -511,13 +511,14 @@ impl Core {
         job.delays.remove("commit");
         job.delays.remove("task");
         if job.publishing.len() == 1 {
-            out.push(Effect::Publish { manifest: Box::new(manifest.clone()) });
+            job.publish_next(out);
         }
         job.hearers.retain(|worker| self.workers.contains_key(worker));
         for worker in job.hearers.iter().filter(|worker| self.workers[*worker].connected) {
             let (job, window) = (name.clone(), manifest.window);
             out.push(Effect::AnnounceCommit { worker: worker.clone(), job, epoch, window });
         }
+        self.repair_committed(now, name, &manifest, out);
     }
 
     /// The resolved job, for effects that need it.

@@ -20,6 +20,15 @@ pub struct Change {
     pub recording: bool,
 }
 
+/// A version that the store did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedChange {
+    /// When it was submitted.
+    pub changed_ms: i64,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
 /// Why a version cannot take over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTakeOver {
@@ -124,6 +133,16 @@ impl Core {
         if job.may_change(&change.next).is_ok() {
             out.push(Effect::RecordVersion { job: name.clone(), version: change.next.clone() });
             job.changing = Some(Change { recording: true, ..change });
+        }
+    }
+
+    /// The store does not take it: the version before goes on, and who asked is told why.
+    pub(super) fn version_refused(&mut self, name: &JobName, version: JobVersion, reason: String) {
+        let Some(job) = self.jobs.get_mut(name) else { return };
+        let refused = job.changing.take_if(|change| change.recording && change.next.job_version == version);
+        if let Some(Change { next, .. }) = refused {
+            job.refused_change = Some(RefusedChange { changed_ms: next.changed_ms, reason });
+            job.delays.remove("record version");
         }
     }
 

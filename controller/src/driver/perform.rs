@@ -4,6 +4,7 @@
 //! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
 
 use super::Outcome;
+use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
 use crate::core::{Core, Effect, Event, KnownShard, Wanted};
 use crate::load;
@@ -23,6 +24,7 @@ use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
+use streamctl_proto::manifest::EpochRepair;
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
@@ -66,10 +68,11 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::ReadJob { job }
         | Effect::RepairHead { job, .. }
         | Effect::Sweep { job, .. }
+        | Effect::RecordRepairs { job, .. }
         | Effect::RecordReplays { job, .. }
         | Effect::RecordVersion { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(&manifest.job),
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => Some(&manifest.job),
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }
         | Effect::DrainTask { .. }
@@ -191,7 +194,7 @@ impl Performer {
         self.metrics.span(trace, what, begin, error);
         match (effect, tried) {
             (Effect::MoveHead { job: name, .. }, Try::Done(_)) => self.metrics.committed(name, window, (self.clock)()),
-            (Effect::Publish { manifest }, Try::Done(Event::EpochPublished { .. })) => {
+            (Effect::Publish { manifest, .. }, Try::Done(Event::EpochPublished { .. })) => {
                 self.metrics.published(manifest, (self.clock)());
                 self.metrics.epoch_span(trace, manifest, begin);
                 let (epoch, rows_out) = (manifest.epoch.0, manifest.counts.rows_out);
@@ -223,10 +226,10 @@ impl Performer {
                     Ok(CommitOutcome::Conflict { actual }) => {
                         Try::StepDown(format!("head of {name} is {actual:?}, not {previous:?}"))
                     }
-                    Err(error) => again_or_down(error),
+                    Err(error) => again(error),
                 }
             }
-            Effect::Publish { manifest } => self.publish(job, manifest).await,
+            Effect::Publish { manifest, repairs } => self.publish(job, manifest, repairs).await,
             Effect::RecordPublished { job: name, epoch, manifest } => {
                 self.note_published(job, manifest).await;
                 let written = self.store.set_published(self.term, name, *epoch).await;
@@ -236,13 +239,21 @@ impl Performer {
                 self.sweep(job, orphans).await;
                 Try::Done(Event::Ticked)
             }
+            Effect::RecordRepairs { job: name, repairs } => {
+                recorded(self.store.set_repairs(self.term, name, repairs).await, Event::Ticked)
+            }
             Effect::RecordReplays { job: name, replays } => {
                 let written = self.store.set_replays(self.term, name, replays).await;
                 recorded(written, Event::ReplaysRecorded { job: name.clone(), replays: replays.clone() })
             }
             Effect::RecordVersion { job: name, version } => {
-                let written = self.store.change_job(self.term, version).await;
-                recorded(written, Event::VersionRecorded { job: name.clone(), job_version: version.job_version })
+                let (job, job_version) = (name.clone(), version.job_version);
+                match self.store.change_job(self.term, version).await {
+                    Err(StoreError::Refused { reason, hint }) => {
+                        Try::Done(Event::VersionRefused { job, job_version, reason, hint })
+                    }
+                    written => recorded(written, Event::VersionRecorded { job, job_version }),
+                }
             }
             Effect::RecordWanted { job: name, wanted } => {
                 let written = match wanted {
@@ -264,7 +275,7 @@ impl Performer {
     async fn read_job(&self, name: &JobName) -> Try {
         let stored = match self.store.load().await {
             Ok(stored) => stored,
-            Err(error) => return again_or_down(error),
+            Err(error) => return again(error),
         };
         let Some(stored) = stored.into_iter().find(|stored| stored.job.spec.name == *name) else {
             return Try::StepDown(format!("job {name} is not in the store any more"));
@@ -277,7 +288,7 @@ impl Performer {
                     Ok(_) => {
                         Try::StepDown(format!("something was committed under term {above}: a higher one must follow"))
                     }
-                    Err(error) => again_or_down(error),
+                    Err(error) => again(error),
                 }
             }
             Ok(read) => Try::Done(read.event),
@@ -291,7 +302,7 @@ impl Performer {
             Ok(CommitOutcome::Fenced) => return Try::StepDown("another term leads".into()),
             // What is there now is judged anew.
             Ok(CommitOutcome::Conflict { .. }) => return self.read_job(name).await,
-            Err(error) => return again_or_down(error),
+            Err(error) => return again(error),
         }
         for written in [
             self.store.set_published(self.term, name, to.published).await,
@@ -300,7 +311,7 @@ impl Performer {
             match written {
                 Ok(WriteOutcome::Written) => {}
                 Ok(WriteOutcome::Fenced) => return Try::StepDown("another term leads".into()),
-                Err(error) => return again_or_down(error),
+                Err(error) => return again(error),
             }
         }
         let from = to.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
@@ -411,16 +422,30 @@ impl Performer {
         }
     }
 
-    async fn publish(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
-        let name = job.spec.name.clone();
-        match publish(&self.storages, manifest).boxed().await {
-            Ok(()) => Try::Done(Event::EpochPublished { job: name, epoch: manifest.epoch }),
-            Err(error @ PublishError::Never { .. }) => {
-                let hint = "somebody removed what was staged, perhaps a bucket lifecycle rule; its ranges are in the \
-                            manifest and can be read again as long as the stream keeps them";
-                Try::Done(Event::PublishRefused { job: name, error: describe(&error), hint: hint.to_owned() })
+    async fn publish(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> Try {
+        let (name, epoch) = (job.spec.name.clone(), manifest.epoch);
+        let error = match publish(&self.storages, manifest, repairs).boxed().await {
+            Ok(()) => return Try::Done(Event::EpochPublished { job: name, epoch }),
+            Err(error) => error,
+        };
+        let hint = error.hint();
+        let text = describe(&error);
+        match error {
+            PublishError::Later { .. } => {
+                Try::Again(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")))
             }
-            Err(error) => Try::Again(describe(&error)),
+            PublishError::Lost { lost, .. } => {
+                // An earlier leader may have published it whole, and its readers have moved it since.
+                let (_, reference) = manifest.encode();
+                match Checkpoints::of(&self.storages, job).is_noted(&reference).await {
+                    Ok(true) => Try::Done(Event::EpochPublished { job: name, epoch }),
+                    Ok(false) => {
+                        let (stuck, hint) = (Stuck { epoch, lost }, hint.unwrap_or_default());
+                        Try::Done(Event::ObjectsLost { job: name, stuck, error: text, hint })
+                    }
+                    Err(error) => Try::Again(describe(&error)),
+                }
+            }
         }
     }
 }
@@ -436,6 +461,7 @@ fn label(effect: &Effect) -> &'static str {
         Effect::Publish { .. } => "publish",
         Effect::RecordPublished { .. } => "record published",
         Effect::Sweep { .. } => "sweep",
+        Effect::RecordRepairs { .. } => "record repairs",
         Effect::RecordReplays { .. } => "record replays",
         Effect::RecordVersion { .. } => "record version",
         Effect::RecordWanted { .. } => "record wanted",
@@ -452,13 +478,15 @@ fn recorded(outcome: Result<WriteOutcome, StoreError>, event: Event) -> Try {
     match outcome {
         Ok(WriteOutcome::Written) => Try::Done(event),
         Ok(WriteOutcome::Fenced) => Try::StepDown("another term leads".into()),
-        Err(error) => again_or_down(error),
+        Err(error) => again(error),
     }
 }
 
-fn again_or_down(error: StoreError) -> Try {
+/// What the store refuses for one job, or holds of it and cannot be used, holds up that job and says so. To step down would
+/// hold up all of them, and the next leader would meet the same.
+fn again(error: StoreError) -> Try {
     match error {
-        StoreError::Unavailable { .. } => Try::Again(error.to_string()),
-        StoreError::Corrupt { .. } | StoreError::Refused { .. } => Try::StepDown(error.to_string()),
+        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => Try::Again(error.to_string()),
+        StoreError::Refused { reason, hint } => Try::Again(format!("{reason} ({hint})")),
     }
 }

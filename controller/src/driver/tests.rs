@@ -75,7 +75,7 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
         tokio::task::yield_now().await;
     }
     handle.tell(Event::StopRequested { job: name.clone(), drain: false }).await.unwrap();
-    handle.tell(Event::DeleteRequested { job: name.clone() }).await.unwrap();
+    handle.tell(Event::DeleteRequested { job: name.clone(), force: false }).await.unwrap();
     until(&mut handle, |core| core.jobs.is_empty()).await;
     assert!(store.load().await.unwrap().is_empty());
     while lister.waiting.load(Ordering::SeqCst) > 0 {

@@ -245,7 +245,7 @@ fn seconds(ms: i64) -> f64 {
 /// Who did not do it.
 fn service(effect: &str) -> &'static str {
     match effect {
-        "write manifest" => "checkpoint",
+        "write manifest" | "read job" => "checkpoint",
         "publish" | "sweep" => "sink",
         "list shards" => "source",
         "look at lookup" => "lookup",
@@ -256,7 +256,7 @@ fn service(effect: &str) -> &'static str {
 /// Which window an effect is about, where it is one step of an epoch's way.
 pub fn window_of(core: &crate::core::Core, effect: &Effect) -> Option<Window> {
     match effect {
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest } => Some(manifest.window),
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => Some(manifest.window),
         Effect::MoveHead { job, .. } => core.jobs.get(job)?.committing.as_ref().map(|c| c.manifest.window),
         _ => None,
     }

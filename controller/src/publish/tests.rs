@@ -103,6 +103,7 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         totals: Counts::default(),
         unmatched: vec![],
         stages: StageTimes::default(),
+        repair: None,
     }
 }
 
@@ -142,13 +143,14 @@ async fn a_storage_that_stays_unavailable_is_left_for_later_after_a_limit() {
 }
 
 #[tokio::test]
-async fn a_lost_object_is_fatal_and_named() {
-    let lost = BTreeSet::from(["/out/1-2".to_owned()]);
-    let (_, result) = published(Fake { lost, ..Fake::default() }, &manifest(1, None, 3)).await;
-    let Err(PublishError::Never { source: StorageError::StagedLost { location }, .. }) = result else {
-        panic!("{result:?}")
-    };
-    assert_eq!(location, "/out/1-2");
+async fn lost_objects_are_named_and_all_others_are_published() {
+    let lost = BTreeSet::from(["/out/1-2".to_owned(), "/out/1-40".to_owned()]);
+    let (fake, result) = published(Fake { lost, ..Fake::default() }, &manifest(1, None, 50)).await;
+    let Err(error @ PublishError::Lost { .. }) = result else { panic!("{result:?}") };
+    let text = streamctl_proto::describe(&error);
+    assert!(text.contains("2 objects lost") && text.contains("/out/1-2"), "{text}");
+    assert!(error.hint().unwrap().contains("streamctl repair j"), "{error:?}");
+    assert_eq!(fake.published.lock().unwrap().len(), 48);
 }
 
 #[tokio::test]

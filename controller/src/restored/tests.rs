@@ -28,6 +28,7 @@ fn written(previous: Option<&Written>, term: u64) -> Written {
         totals: Counts::default(),
         unmatched: vec![],
         stages: Default::default(),
+        repair: None,
     };
     let (_, reference) = manifest.encode();
     Written { reference, manifest, published: Published::Nothing }

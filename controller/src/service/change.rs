@@ -190,6 +190,8 @@ struct Seen {
     waits: bool,
     recording: bool,
     refused: Option<NoTakeOver>,
+    /// The store did not take this very version.
+    not_stored: Option<String>,
 }
 
 /// Has the version take over; gives the last epoch of the one before once the store knows.
@@ -211,9 +213,18 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                     waits: job.changing.as_ref().is_some_and(|change| is_this(&change.next)),
                     recording: job.recording,
                     refused: job.may_change(&asked).err(),
+                    not_stored: job
+                        .refused_change
+                        .as_ref()
+                        .filter(|refused| refused.changed_ms == asked.changed_ms)
+                        .map(|refused| refused.reason.clone()),
                 })
             };
             let Some(seen) = handle.ask(look).await? else { return Err(not_found(&name)) };
+            if let Some(reason) = seen.not_stored {
+                let text = format!("the store refused version {} of job {name}: {reason}", next.job_version);
+                return Err(Status::failed_precondition(told(&text)));
+            }
             match (seen.is_this, seen.waits) {
                 (true, _) if !seen.recording => return Ok(seen.after),
                 (true, _) | (false, true) => handle.changed().await?,

@@ -12,10 +12,10 @@ use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
 
 impl JobsService {
-    pub(super) async fn delete(&self, job: JobName) -> Result<v1::DeleteJobResponse, Status> {
+    pub(super) async fn delete(&self, job: JobName, force: bool) -> Result<v1::DeleteJobResponse, Status> {
         let handle = self.leader.handle()?;
-        let (resolved, epoch) = settled(handle.clone(), &job).await?;
-        handle.tell(Event::DeleteRequested { job: job.clone() }).await?;
+        let (resolved, epoch) = settled(handle.clone(), &job, force).await?;
+        handle.tell(Event::DeleteRequested { job: job.clone(), force }).await?;
         recorded(handle.clone(), &job).await?;
         let asked = job.clone();
         if handle.ask(move |core| core.jobs.contains_key(&asked)).await? {
@@ -33,13 +33,13 @@ impl JobsService {
 }
 
 /// The job, when it can be forgotten; what is on its way is waited for.
-async fn settled(mut handle: Handle, job: &JobName) -> Result<(ResolvedJob, Epoch), Status> {
+async fn settled(mut handle: Handle, job: &JobName, force: bool) -> Result<(ResolvedJob, Epoch), Status> {
     let deadline = tokio::time::Instant::now() + RECORD_TIMEOUT;
     loop {
         let asked = job.clone();
         let look = move |core: &Core| {
             let job = core.jobs.get(&asked)?;
-            Some((job.resolved.clone(), job.epoch(), job.closed_to_deletion()))
+            Some((job.resolved.clone(), job.epoch(), job.closed_to_deletion(force)))
         };
         let (resolved, epoch, closed) = handle.ask(look).await?.ok_or_else(|| not_found(job))?;
         match closed {
@@ -56,7 +56,10 @@ async fn settled(mut handle: Handle, job: &JobName) -> Result<(ResolvedJob, Epoc
 fn refused(job: &JobName, closed: NoDeletion) -> Status {
     let hint = match closed {
         NoDeletion::Runs => format!("stop it first: streamctl stop {job}"),
-        NoDeletion::Unpublished => format!("`streamctl status {job}` says why; its rows would never be seen"),
+        NoDeletion::Unpublished => format!(
+            "`streamctl status {job}` says why, `streamctl repair {job}` may help; with `--force` it is deleted all the same, and \
+             those rows are never seen"
+        ),
         NoDeletion::Recording => "ask again when the store answers".to_owned(),
     };
     Status::failed_precondition(format!("job {job} cannot be deleted: {closed}\n  hint: {hint}"))

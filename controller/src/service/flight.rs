@@ -1,7 +1,7 @@
 //! Where the results of a job are: Arrow Flight without data.
 //!
 //! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows (workers).
-//! Rule: only published epochs are named, in order, so that a subscriber can stop and go on at `next_epoch`. One answer has
+//! Rule: only published epochs are named, unless somebody asks for committed ones too, in order, so that a subscriber can stop and go on at `next_epoch`. One answer has
 //! one schema: it ends before the first epoch of another version of the job.
 
 use super::jobs::told;
@@ -47,6 +47,9 @@ pub struct Command {
     /// Not the rows of the epochs but what could not be decoded; `limit` counts the epochs that are looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_letters: bool,
+    /// Also epochs that are committed and not published yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub committed: bool,
 }
 
 /// What comes with the endpoints, as JSON in `app_metadata`.
@@ -120,7 +123,9 @@ impl FlightLocations {
         let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
         let from = command.from.max(1);
         let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT) as u64;
-        let last = command.to.unwrap_or(u64::MAX).min(known.published.0).min(from.saturating_add(limit - 1));
+        let committed = known.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        let there = if command.committed { committed } else { known.published };
+        let last = command.to.unwrap_or(u64::MAX).min(there.0).min(from.saturating_add(limit - 1));
         self.fetch_older(&mut known, from..=last).await?;
         let (made_by, epochs) = of_one_version(&known, from..=last);
         let made_by = self.history.version(&known.job, made_by).await;
@@ -218,7 +223,7 @@ pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());
         let from = from.map_err(|_| Status::invalid_argument("the second part of the path is an epoch's number"))?;
-        return Ok(Command { job: job.clone(), from, to: None, limit: None, dead_letters: false });
+        return Ok(Command { job: job.clone(), from, to: None, limit: None, dead_letters: false, committed: false });
     }
     serde_json::from_slice(&descriptor.cmd).map_err(|error| {
         let example = r#"{"job": "sales", "from": 1}"#;

@@ -113,7 +113,8 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::DeleteJobRequest>,
     ) -> Result<Response<v1::DeleteJobResponse>, Status> {
-        self.delete(name(&request.into_inner().job)?).await.map(Response::new)
+        let request = request.into_inner();
+        self.delete(name(&request.job)?, request.force).await.map(Response::new)
     }
 
     async fn repair_job(

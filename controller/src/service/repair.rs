@@ -1,23 +1,30 @@
-//! A job that cannot go on by itself: its store is older than what was committed.
+//! A job that cannot go on by itself: its store is older than what was committed, or what it had staged is lost.
 //!
 //! Owns: which repair a job needs, waiting until it is done. Does not own: what was committed ([`crate::load`]), when a
 //! repair may happen (core).
 //! Rule: nothing is repaired that does not need it; what is answered is durable.
 
 use super::jobs::{JobsService, told};
-use super::{not_found, read_anew};
+use super::{READ_TIMEOUT, not_found, read_anew};
+use crate::core::check::check_rebuilt;
+use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
 use crate::core::{Core, Event};
 use crate::handle::Handle;
 use crate::load::{CommittedSince, NoWay, committed_since};
-use crate::store::StoredJob;
+use crate::store::{Repaired, StoredJob};
+use std::time::Duration;
+use streamctl_proto::manifest::{EpochRepair, ManifestObject, objects_after};
 use streamctl_proto::v1::repair_event;
 use streamctl_proto::v1::repair_summary::Kind;
-use streamctl_proto::{Epoch, JobName, describe, v1};
+use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
+use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, TaskId, count, describe, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+/// Time in which a repaired epoch must be published, once what it had lost is staged.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(120);
 /// Events of a repair that may wait for their reader.
 const EVENTS_MAX: usize = 16;
 
@@ -44,6 +51,8 @@ impl Teller {
 enum Need {
     /// Its head is to be moved along what was committed since.
     Head,
+    /// Its first unpublished epoch has lost objects.
+    Epoch(Box<Stuck>),
     /// Nothing.
     Nothing,
 }
@@ -53,13 +62,16 @@ impl JobsService {
     pub(super) async fn repair(&self, request: v1::RepairJobRequest, by: String) -> Result<RepairEvents, Status> {
         let job = super::jobs::name(&request.job)?;
         let handle = self.leader.handle()?;
-        let need = needed(&handle, &job).await?;
+        let need = needed(handle.clone(), &job).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let (service, teller) = (self.clone(), Teller(sender));
         tokio::spawn(async move {
             let repaired = async {
                 match need {
                     Need::Head => service.repair_head(&handle, &job, by, &teller).await,
+                    Need::Epoch(stuck) => {
+                        service.repair_epoch(&handle, &job, *stuck, (request.skip, by), &teller).await
+                    }
                     Need::Nothing => Err(nothing_to_repair(&job)),
                 }
             };
@@ -109,6 +121,58 @@ impl JobsService {
         })
     }
 
+    async fn repair_epoch(
+        &self,
+        handle: &Handle,
+        job: &JobName,
+        stuck: Stuck,
+        (skip, by): (bool, String),
+        teller: &Teller,
+    ) -> Result<v1::RepairSummary, Status> {
+        let Stuck { epoch, lost } = stuck;
+        handle.tell(Event::EpochRepairRequested { job: job.clone(), epoch }).await?;
+        let asked = job.clone();
+        let begun = handle.ask(move |core| begun(core, &asked, epoch)).await?;
+        let Begun { resolved, manifest, repairs, task } = begun.ok_or_else(|| nothing_to_repair(job))?;
+        let known = objects_after(&manifest, &repairs);
+        let rows_lost =
+            known.iter().filter(|object| lost.contains(&object.staged.location)).map(|object| object.staged.rows).sum();
+        let mut objects = vec![];
+        if !skip {
+            teller.doing(format!("computing {} of epoch {epoch} again", count(lost.len() as u64, "lost object"))).await;
+            let made_by = self.history.version(&resolved, manifest.job_version()).await;
+            let made_by = made_by.map_err(|error| Status::unavailable(describe(&error)))?;
+            let order = RebuildOrder { job: job.clone(), epoch: epoch.0, task, lost: lost.clone(), repairs };
+            let staged = match self.verifier.replayer.rebuild(&made_by, &manifest, order).await {
+                RebuildOutcome::Rebuilt { objects } => objects,
+                RebuildOutcome::Gone { reason } => return Err(not_computed(job, epoch, &reason)),
+                RebuildOutcome::Failed { reason } => return Err(not_computed(job, epoch, &reason)),
+            };
+            for object in &staged {
+                check_rebuilt(&made_by, manifest.window, task, object)
+                    .map_err(|error| not_computed(job, epoch, &error.to_string()))?;
+            }
+            objects = staged.into_iter().map(|staged| ManifestObject { task, staged }).collect();
+        }
+        let (objects_lost, replaced) = (lost.len() as u64, objects.len() as u64);
+        let rows_given_up = if skip { rows_lost } else { 0 };
+        let repair = EpochRepair { epoch, lost, objects, rows_given_up, by };
+        teller.doing("recording it in the chain").await;
+        handle.tell(Event::EpochRepaired { job: job.clone(), task, repair: Box::new(repair) }).await?;
+        let recorded_in = repaired(handle.clone(), job, epoch).await?;
+        let kind = if skip { Kind::Skipped } else { Kind::Recomputed };
+        Ok(v1::RepairSummary {
+            job: job.to_string(),
+            kind: kind.into(),
+            from_epoch: 0,
+            epoch: epoch.0,
+            recorded_in: recorded_in.0,
+            objects_lost,
+            objects: replaced,
+            rows_lost,
+        })
+    }
+
     /// The job as the store holds it.
     async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
         let stored = self.submitter.store.load().await.map_err(|error| Status::unavailable(describe(&error)))?;
@@ -122,18 +186,91 @@ fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
     move |core: &Core| core.jobs.get(&job).and_then(|job| Some(job.unreadable.as_ref()?.reads))
 }
 
-async fn needed(handle: &Handle, job: &JobName) -> Result<Need, Status> {
-    let asked = job.clone();
-    let look = move |core: &Core| {
-        let job = core.jobs.get(&asked)?;
-        Some(if job.unreadable.is_some() { Need::Head } else { Need::Nothing })
+/// What the job needs; an epoch that is being published is waited for, as it may turn out to be lost.
+async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
+    let needs = async {
+        loop {
+            let asked = job.clone();
+            let look = move |core: &Core| {
+                let job = core.jobs.get(&asked)?;
+                let need = match &job.stuck {
+                    _ if job.unreadable.is_some() => Some(Need::Head),
+                    Some(stuck) => Some(Need::Epoch(Box::new(stuck.clone()))),
+                    None if job.settled() => Some(Need::Nothing),
+                    None => None,
+                };
+                Some(need)
+            };
+            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+                Some(need) => return Ok(need),
+                None => handle.changed().await?,
+            }
+        }
     };
-    handle.ask(look).await?.ok_or_else(|| not_found(job))
+    let late = |_| {
+        Status::unavailable(format!(
+            "job {job} is publishing, and nothing shows that anything is lost\n  hint: `streamctl status {job}` says what it waits for"
+        ))
+    };
+    tokio::time::timeout(READ_TIMEOUT, needs).await.map_err(late)?
+}
+
+/// A repair of an epoch that was begun.
+struct Begun {
+    resolved: ResolvedJob,
+    manifest: Manifest,
+    repairs: Vec<EpochRepair>,
+    task: TaskId,
+}
+
+fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
+    let job = core.jobs.get(job)?;
+    let manifest = job.publishing.front().filter(|manifest| manifest.epoch == epoch)?.clone();
+    let task = job.repairing.as_ref().filter(|repairing| repairing.epoch == epoch)?.task;
+    Some(Begun { resolved: job.resolved.clone(), manifest, repairs: job.repairs_of(epoch), task })
+}
+
+/// Waits until a repair is committed and its epoch published; gives the epoch whose manifest says so.
+async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
+    let done = async {
+        loop {
+            let asked = job.clone();
+            let look = move |core: &Core| {
+                let job = core.jobs.get(&asked)?;
+                let recorded = job.repairs.iter().rev().find_map(|repair| match repair.what {
+                    Repaired::Recomputed { epoch: of, recorded_in } | Repaired::Skipped { epoch: of, recorded_in } => {
+                        (of == epoch).then_some(recorded_in)
+                    }
+                    Repaired::HeadMoved { .. } => None,
+                });
+                Some((recorded.filter(|_| job.repairing.is_none()), job.published >= epoch))
+            };
+            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+                (Some(recorded_in), true) => return Ok(recorded_in),
+                _ => handle.changed().await?,
+            }
+        }
+    };
+    let late = |_| {
+        Status::unavailable(format!(
+            "the repair of epoch {epoch} is not published within {} s\n  hint: see `streamctl status {job}`; what was recorded \
+             stays recorded",
+            PUBLISH_TIMEOUT.as_secs()
+        ))
+    };
+    tokio::time::timeout(PUBLISH_TIMEOUT, done).await.map_err(late)?
+}
+
+fn not_computed(job: &JobName, epoch: Epoch, reason: &str) -> Status {
+    Status::failed_precondition(told(&format!(
+        "epoch {epoch} of job {job} was not computed again: {reason}\n  hint: `streamctl repair {job} --skip` gives up what it has \
+         lost, so that what was committed after it is published"
+    )))
 }
 
 fn nothing_to_repair(job: &JobName) -> Status {
     Status::failed_precondition(format!(
-        "job {job} needs no repair: its head is what was committed last, as far as anything shows\n  hint: `streamctl status {job}` \
+        "job {job} needs no repair: its head is what was committed last, and nothing that it had staged is lost, as far as anything shows\n  hint: `streamctl status {job}` \
          says what it waits for, `streamctl verify {job}` whether every record is there once"
     ))
 }

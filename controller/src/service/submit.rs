@@ -10,7 +10,7 @@ use crate::core::{Event, Wanted};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use crate::shards::{Listing, ShardLister, look};
-use crate::store::{CreateOutcome, Store, StoredJob};
+use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
@@ -66,6 +66,7 @@ impl Submitter {
         let mut job = found.job(spec, digest, now_ms).map_err(|error| refused(error, text))?;
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
+        check_size(&job)?;
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
             None => {
@@ -99,6 +100,9 @@ impl Submitter {
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
             Ok(CreateOutcome::Fenced) => Err(crate::handle::NotLeading.into()),
+            Err(StoreError::Refused { reason, hint }) => {
+                Err(Status::failed_precondition(told(&format!("the store refused the job: {reason}\n  hint: {hint}"))))
+            }
             Err(error) => Err(Status::unavailable(describe(&error))),
         }
     }
@@ -124,6 +128,20 @@ fn submitted_ms(local_ms: i64, listing: Option<&Listing>) -> i64 {
     let Some(service_ms) = listing.and_then(|listing| listing.service_ms) else { return local_ms };
     let possible = service_ms..service_ms + SERVICE_SECOND_MS;
     if possible.contains(&local_ms) { local_ms } else { service_ms }
+}
+
+/// A job that a store could not take stops nobody but itself, and is refused before anything is asked of the store.
+fn check_size(job: &ResolvedJob) -> Result<(), Status> {
+    let (bytes, _) = job.encode();
+    if bytes.len() <= STORED_JOB_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "job {} has {} bytes as it is stored, with its columns; the most is {STORED_JOB_BYTES_MAX}\n  hint: make its query shorter: \
+         put long lists of values into a lookup",
+        job.spec.name,
+        bytes.len()
+    )))
 }
 
 /// The job of a request, without asking the world.

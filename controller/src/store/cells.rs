@@ -76,26 +76,36 @@ pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<Sto
     let mut rest = Vec::new();
     for (key, bytes) in cells {
         match keys.parse(&key) {
-            Some((name, JobKey::Spec)) => {
-                let job = decode_job(&key, &bytes)?;
-                jobs.insert(name, StoredJob::new(job));
-            }
+            Some((name, JobKey::Spec)) => match decode_job(&key, &bytes) {
+                Ok(job) => _ = jobs.insert(name, StoredJob::new(job)),
+                // The other jobs must not wait for it. It cannot be named in a status: what it is, is not known.
+                Err(error) => {
+                    tracing::error!(job = %name, %error, "the job is passed over until its stored value can be read")
+                }
+            },
             Some((name, kind)) => rest.push((name, kind, key, bytes)),
             None => {}
         }
     }
     for (name, kind, key, bytes) in rest {
         let Some(stored) = jobs.get_mut(&name) else { continue };
-        match kind {
-            JobKey::Spec => {}
-            JobKey::Wanted => stored.wanted = decode(&key, &bytes)?,
-            JobKey::Head => stored.head = Some(decode(&key, &bytes)?),
-            JobKey::Published => stored.published = decode(&key, &bytes)?,
-            JobKey::Replays => stored.replays = decode(&key, &bytes)?,
-            JobKey::Repairs => stored.repairs = decode(&key, &bytes)?,
+        if let Err(error) = fill(stored, kind, &key, &bytes) {
+            stored.broken = Some(error.to_string());
         }
     }
     Ok(jobs.into_values().collect())
+}
+
+fn fill(stored: &mut StoredJob, kind: JobKey, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    match kind {
+        JobKey::Spec => {}
+        JobKey::Wanted => stored.wanted = decode(key, bytes)?,
+        JobKey::Head => stored.head = Some(decode(key, bytes)?),
+        JobKey::Published => stored.published = decode(key, bytes)?,
+        JobKey::Replays => stored.replays = decode(key, bytes)?,
+        JobKey::Repairs => stored.repairs = decode(key, bytes)?,
+    }
+    Ok(())
 }
 
 /// Who leads.
@@ -148,6 +158,11 @@ pub(super) fn create_job(
 ) -> Result<CreateOutcome, StoreError> {
     if !leads(cells, keys, term)? {
         return Ok(CreateOutcome::Fenced);
+    }
+    let spec = keys.of(&job.spec.name, JobKey::Spec);
+    if let Some(bytes) = cells.get(&spec)? {
+        // One that cannot be read is there all the same.
+        decode_job(&spec, &bytes)?;
     }
     if let Some(stored) = jobs(keys, cells.below(&keys.job(&job.spec.name))?)?.pop() {
         return Ok(CreateOutcome::Exists(Box::new(stored)));
@@ -248,10 +263,25 @@ mod tests {
     }
 
     #[test]
-    fn a_job_of_a_later_build_is_named_and_not_guessed_at() {
+    fn a_job_that_cannot_be_read_stops_no_other_and_is_not_replaced() {
+        use super::super::contract::{head, job};
         let keys = Keys::new("c");
-        let key = keys.of(&"a".parse().unwrap(), JobKey::Spec);
-        let error = jobs(&keys, vec![(key.clone(), br#"{"version":3}"#.to_vec())]).unwrap_err();
-        assert!(matches!(error, StoreError::Corrupt { key: named, .. } if named == key));
+        let (later, good, headless) = (job("later"), job("good"), job("headless"));
+        let name = |job: &ResolvedJob| job.spec.name.clone();
+        let mut cells = BTreeMap::new();
+        for job in [&good, &headless] {
+            cells.extend(new_job(&keys, job));
+        }
+        cells.insert(keys.of(&name(&later), JobKey::Spec), br#"{"version":99}"#.to_vec());
+        cells.insert(keys.of(&name(&headless), JobKey::Head), b"{".to_vec());
+        let loaded = jobs(&keys, cells.clone().into_iter().collect()).unwrap();
+        let [good_again, broken] = &loaded[..] else { panic!("{loaded:?}") };
+        assert_eq!((good_again, broken.broken.is_some()), (&StoredJob::new(good.clone()), true));
+        let me = LeaderRecord { id: "a".into(), address: "a:1".into() };
+        let term = elect(&mut cells, &keys, &me).unwrap();
+        let refused = create_job(&mut cells, &keys, term, &later);
+        assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+        let moved = commit(&mut cells, &keys, term, &name(&good), None, &head(1)).unwrap();
+        assert_eq!(moved, CommitOutcome::Committed);
     }
 }

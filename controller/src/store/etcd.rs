@@ -30,8 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 pub const LEASE_TTL_S: u64 = 4;
 /// A waiting candidate looks again after this time, whatever its watch says.
 const CAMPAIGN_RETRY: Duration = Duration::from_secs(1);
-/// Keys per read: with specs of up to 64 KiB an answer stays below [`ANSWER_BYTES_MAX`].
-const LOAD_PAGE_KEYS: i64 = 256;
+/// Keys per read: with the largest values that etcd takes, 1.5 MiB each, an answer stays below [`ANSWER_BYTES_MAX`].
+const LOAD_PAGE_KEYS: i64 = 32;
 /// Largest answer taken; etcd itself takes values of up to 1.5 MiB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 

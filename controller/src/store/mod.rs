@@ -27,6 +27,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 
+/// Largest version of a job that is stored, as it is stored: etcd takes requests of up to 1.5 MiB (its --max-request-bytes).
+pub const STORED_JOB_BYTES_MAX: usize = 1 << 20;
+
 /// What a job's user wants of it, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,13 +75,23 @@ pub struct StoredJob {
     pub replays: Replays,
     /// What was repaired of it by hand, oldest first.
     pub repairs: Vec<Repair>,
+    /// Why it must not be led: something that is stored of it cannot be used.
+    pub broken: Option<String>,
 }
 
 impl StoredJob {
     /// As it is stored at first.
     pub fn new(job: ResolvedJob) -> Self {
         let (head, published) = (None, Epoch(0));
-        Self { job, wanted: Wanted::Running, head, published, replays: Replays::default(), repairs: vec![] }
+        Self {
+            job,
+            wanted: Wanted::Running,
+            head,
+            published,
+            replays: Replays::default(),
+            repairs: vec![],
+            broken: None,
+        }
     }
 }
 

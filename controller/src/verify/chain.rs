@@ -109,7 +109,9 @@ fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
 fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
     let (epoch, mut found) = (manifest.epoch.0, vec![]);
     let aligned = made_by.spec.window.window_of(manifest.window.start_ms);
-    if aligned != manifest.window {
+    // A repair has no records: its window is empty.
+    let is_empty = manifest.repair.is_some() && manifest.window.start_ms == manifest.window.end_ms;
+    if aligned != manifest.window && !is_empty {
         let text = format!(
             "its window is {} to {} ms, windows of this job begin at multiples of {} ms",
             manifest.window.start_ms,

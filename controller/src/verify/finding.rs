@@ -28,7 +28,7 @@ impl Finding {
     /// What it means for the proof.
     pub fn severity(&self) -> Severity {
         match self.kind {
-            Kind::ObjectWaiting => Severity::Note,
+            Kind::ObjectWaiting | Kind::EpochRepaired => Severity::Note,
             Kind::ReplayGone | Kind::NotChecked | Kind::DataLoss => Severity::Unchecked,
             _ => Severity::Fault,
         }
@@ -47,6 +47,10 @@ impl Finding {
             Kind::ObjectSize | Kind::ObjectChecksum => "restore it: somebody has written to it since it was published",
             Kind::ObjectStray => "readers of the folder see it: find out who put it there, then move it away",
             Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
+            Kind::EpochRepaired => "nothing is wrong: the same records gave the same rows, under other names",
+            Kind::EpochSkipped => {
+                "its user gave them up with `streamctl repair --skip`; verify from the epoch after it with --from"
+            }
             Kind::ReplayGone => "nothing is wrong; replay a newer epoch, or lengthen the stream's retention",
             Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
                 "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"

@@ -43,7 +43,7 @@ pub struct Verifier {
     /// Where manifests and objects are.
     storages: Storages,
     /// Who reads an epoch again.
-    replayer: Arc<dyn Replayer>,
+    pub(crate) replayer: Arc<dyn Replayer>,
     permits: Arc<Semaphore>,
 }
 

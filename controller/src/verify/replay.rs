@@ -9,11 +9,14 @@ use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::flight_url;
-use streamctl_proto::verify::{EpochOutcome, EpochTicket, VERIFY_ACTION};
-use streamctl_proto::{Manifest, ResolvedJob};
+use streamctl_proto::manifest::EpochRepair;
+use streamctl_proto::verify::{EpochOutcome, EpochTicket, REBUILD_ACTION, RebuildOrder, RebuildOutcome, VERIFY_ACTION};
+use streamctl_proto::{MESSAGE_BYTES_MAX, Manifest, ResolvedJob};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
@@ -24,11 +27,13 @@ pub const REPLAY_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A line on which nothing answers for so long is broken.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Reads an epoch from its source again and compares.
+/// Reads an epoch from its source again: to compare, or to stage what it has lost.
 #[async_trait]
 pub trait Replayer: Send + Sync {
-    /// What came of it; a failure is an outcome too.
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome;
+    /// What came of it; a failure is an outcome too. `repairs` of the epoch were committed.
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome;
+    /// Computes again what an epoch has lost.
+    async fn rebuild(&self, job: &ResolvedJob, manifest: &Manifest, order: RebuildOrder) -> RebuildOutcome;
 }
 
 /// Asks the workers that are connected to the leader in this process.
@@ -41,32 +46,52 @@ pub struct FlightReplayer {
 
 #[async_trait]
 impl Replayer for FlightReplayer {
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest) -> EpochOutcome {
-        let ticket = EpochTicket { job: job.spec.name.clone(), epoch: manifest.epoch.0 };
-        let failed = |reason: String, hint: &str| EpochOutcome::Failed { reason, hint: hint.to_owned() };
-        let body = match serde_json::to_vec(&ticket) {
-            Ok(body) => body,
-            Err(error) => return failed(error.to_string(), ""),
-        };
-        let addresses = match self.workers().await {
-            Ok(addresses) => addresses,
-            Err(status) => return failed(status.message().to_owned(), ""),
-        };
+    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
+        let (name, repairs) = (job.spec.name.clone(), repairs.to_vec());
+        let ticket = EpochTicket { job: name, epoch: manifest.epoch.0, repairs };
+        match self.ask_workers(VERIFY_ACTION, &ticket).await {
+            Ok(outcome) => outcome,
+            Err(NotAsked { reason, hint }) => EpochOutcome::Failed { reason, hint: hint.to_owned() },
+        }
+    }
+
+    async fn rebuild(&self, _: &ResolvedJob, _: &Manifest, order: RebuildOrder) -> RebuildOutcome {
+        match self.ask_workers(REBUILD_ACTION, &order).await {
+            Ok(outcome) => outcome,
+            Err(NotAsked { reason, .. }) => RebuildOutcome::Failed { reason },
+        }
+    }
+}
+
+/// No worker answered.
+struct NotAsked {
+    reason: String,
+    hint: &'static str,
+}
+
+impl FlightReplayer {
+    /// Asks one worker after the other, until one answers.
+    async fn ask_workers<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        what: &(impl Serialize + Sync),
+    ) -> Result<T, NotAsked> {
+        let failed = |reason: String| NotAsked { reason, hint: "" };
+        let body = serde_json::to_vec(what).map_err(|error| failed(error.to_string()))?;
+        let addresses = self.workers().await.map_err(|status| failed(status.message().to_owned()))?;
         let mut failures = vec![];
         for address in &addresses {
-            match ask(&self.dialer, address, body.clone()).await {
-                Ok(outcome) => return outcome,
+            match ask(&self.dialer, address, action, body.clone()).await {
+                Ok(outcome) => return Ok(outcome),
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }
         }
         if failures.is_empty() {
-            return failed("no worker is connected".to_owned(), "start one");
+            return Err(NotAsked { reason: "no worker is connected".to_owned(), hint: "start one" });
         }
-        failed(failures.join("; "), "")
+        Err(failed(failures.join("; ")))
     }
-}
 
-impl FlightReplayer {
     async fn workers(&self) -> Result<Vec<String>, Status> {
         let connected = |core: &Core| {
             let workers = core.workers.values().filter(|worker| worker.connected);
@@ -76,14 +101,16 @@ impl FlightReplayer {
     }
 }
 
-async fn ask(dialer: &Dialer, address: &str, body: Vec<u8>) -> Result<EpochOutcome, Status> {
+async fn ask<T: DeserializeOwned>(dialer: &Dialer, address: &str, action: &str, body: Vec<u8>) -> Result<T, Status> {
     let tune = |endpoint: Endpoint| {
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REPLAY_TIMEOUT);
         endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE)
     };
     let line = dialer.connect(&flight_url(address), tune).await?;
-    let action = Action { r#type: VERIFY_ACTION.to_owned(), body: body.into() };
-    let answer = FlightServiceClient::new(line).do_action(Request::new(action)).await?;
+    let action = Action { r#type: action.to_owned(), body: body.into() };
+    let mut client = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    client = client.max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let answer = client.do_action(Request::new(action)).await?;
     let Some(result) = answer.into_inner().next().await else {
         return Err(Status::new(Code::Internal, "it answered nothing"));
     };

@@ -12,11 +12,12 @@ use super::versions::Versions;
 use super::{Verifier, Wanted};
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::store::StoredJob;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use streamctl_engine::storage::StorageError;
-use streamctl_proto::manifest::ManifestError;
+use streamctl_proto::manifest::{EpochRepair, ManifestError, objects_after};
 use streamctl_proto::verify::{Comparison, EpochOutcome};
-use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob, describe, v1};
+use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob, count, describe, v1};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -36,6 +37,8 @@ pub(super) struct Run<'v> {
     names: Names,
     versions: Versions,
     teller: Teller,
+    /// Repairs of epochs that come later on the way back, oldest first.
+    repairs: BTreeMap<u64, Vec<EpochRepair>>,
     /// Some manifest could not be read: what it names is not known.
     incomplete: bool,
     summary: v1::VerifySummary,
@@ -64,6 +67,7 @@ impl<'v> Run<'v> {
             versions: Versions::new(&stored.job),
             teller: Teller::new(sender),
             wanted,
+            repairs: BTreeMap::new(),
             incomplete: false,
             summary,
         }
@@ -113,6 +117,9 @@ impl<'v> Run<'v> {
                 return;
             }
             next = manifest.previous.clone().filter(|previous| previous.epoch.0 < epoch);
+            if let Some(repair) = manifest.repair.as_deref() {
+                self.repairs.entry(repair.epoch.0).or_default().insert(0, repair.clone());
+            }
             if epoch <= self.wanted.to {
                 self.take(manifest).await;
             }
@@ -129,7 +136,10 @@ impl<'v> Run<'v> {
         let objects = self.objects.seen;
         let doing = format!("epoch {epoch}");
         self.teller.progress(|| v1::VerifyProgress { epochs, of, objects, doing }).await;
-        for object in &manifest.objects {
+        let repairs = self.repairs.remove(&epoch).unwrap_or_default();
+        let found = repairs.iter().map(repaired).collect::<Vec<_>>();
+        self.teller.find(found).await;
+        for object in &objects_after(&manifest, &repairs) {
             if !self.names.add(&object.staged.location) {
                 let text = "two manifests name it, or one does twice";
                 self.teller.find([Finding::new(Kind::ObjectTwice, epoch, &object.staged.location, text)]).await;
@@ -139,7 +149,7 @@ impl<'v> Run<'v> {
         let (made_by, wrong) = self.versions.of(&self.checkpoints, &manifest).await;
         self.teller.find(wrong).await;
         if self.wanted.replay.contains(&epoch) {
-            self.replay(&manifest, made_by.as_deref()).await;
+            self.replay(&manifest, &repairs, made_by.as_deref()).await;
         }
         let found = self.chain.take(manifest, made_by.as_deref());
         self.teller.find(found).await;
@@ -180,7 +190,7 @@ impl<'v> Run<'v> {
     }
 
     /// Compares an epoch with its records.
-    async fn replay(&mut self, manifest: &Manifest, made_by: Option<&ResolvedJob>) {
+    async fn replay(&mut self, manifest: &Manifest, repairs: &[EpochRepair], made_by: Option<&ResolvedJob>) {
         let epoch = manifest.epoch.0;
         let doing = format!("reading epoch {epoch} from the source again");
         let (of, objects) = (self.wanted.to + 1 - self.wanted.from, self.objects.seen);
@@ -191,12 +201,17 @@ impl<'v> Run<'v> {
             self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
             return;
         }
+        if repairs.iter().any(|repair| repair.rows_given_up > 0) {
+            let text = "it was not replayed: some of its rows were given up";
+            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            return;
+        }
         let Some(made_by) = made_by else {
             let text = "it was not replayed: the version of the job that made it cannot be read";
             self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
             return;
         };
-        let outcome = self.verifier.replayer.replay(made_by, manifest).await;
+        let outcome = self.verifier.replayer.replay(made_by, manifest, repairs).await;
         if let EpochOutcome::Compared { rows, dead_letters, .. } = &outcome {
             self.summary.replayed += 1;
             self.summary.rows_replayed += rows.replayed + dead_letters.replayed;
@@ -246,8 +261,29 @@ impl<'v> Run<'v> {
         let Some(head) = now.head else { return Ok(vec![]) };
         let down_to = self.stored.head.as_ref().map_or(Epoch(0), |head| head.epoch);
         let manifests = self.checkpoints.read_back(&head, down_to).await.map_err(|error| describe(&error))?;
-        let objects = manifests.into_iter().flat_map(|manifest| manifest.objects);
+        let objects = manifests.into_iter().flat_map(|manifest| {
+            let repaired = manifest.repair.into_iter().flat_map(|repair| repair.objects);
+            manifest.objects.into_iter().chain(repaired)
+        });
         Ok(objects.map(|object| object.staged.location).collect())
+    }
+}
+
+/// What a repair means for the proof.
+fn repaired(repair: &EpochRepair) -> Finding {
+    let lost = count(repair.lost.len() as u64, "object");
+    let by = if repair.by.is_empty() { String::new() } else { format!(" by {}", repair.by) };
+    match repair.rows_given_up {
+        0 => Finding::new(
+            Kind::EpochRepaired,
+            repair.epoch.0,
+            "",
+            format!("{lost} that it had lost were computed again{by}"),
+        ),
+        rows => {
+            let text = format!("{lost} that it had lost were given up{by}, with {}", count(rows, "row"));
+            Finding::new(Kind::EpochSkipped, repair.epoch.0, "", text)
+        }
     }
 }
 

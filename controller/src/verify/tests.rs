@@ -7,11 +7,11 @@ use crate::store::{Leadership, MemoryStore, contract};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use streamctl_engine::storage::{MemoryStorage, Op, RefusalCause, StorageError};
-use streamctl_proto::manifest::{Frontier, MadeBy, ManifestObject, ManifestPart};
+use streamctl_proto::manifest::{EpochRepair, Frontier, MadeBy, ManifestObject, ManifestPart};
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
 use streamctl_proto::spec::Location;
 use streamctl_proto::v1::verify_event::Event;
-use streamctl_proto::verify::{Comparison, EpochOutcome};
+use streamctl_proto::verify::{Comparison, EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{
     Counts, Epoch, JobVersion, Manifest, ManifestRef, Position, ResolvedJob, ShardRange, StagedObject, TaskId, Term,
     Window,
@@ -114,10 +114,39 @@ impl Scene {
             totals,
             unmatched: vec![],
             stages: StageTimes::default(),
+            repair: None,
         };
         let reference = Checkpoints::of(&self.storages(), &self.job).write_manifest(&manifest).await.unwrap();
         let (term, name) = (self.leadership.term, &self.job.spec.name);
         self.store.commit(term, name, self.head().as_ref(), &reference).await.unwrap();
+        self.epochs.push(manifest);
+    }
+
+    /// Records what became of an epoch whose object was lost.
+    async fn repair(&mut self, epoch: u64, objects: Vec<ManifestObject>, rows_given_up: u64) {
+        let last = self.epochs.last().unwrap().clone();
+        let repair = EpochRepair {
+            epoch: Epoch(epoch),
+            lost: vec![self.location(epoch)],
+            objects,
+            rows_given_up,
+            by: "ann".into(),
+        };
+        let end_ms = last.window.end_ms;
+        let manifest = Manifest {
+            epoch: last.epoch.next(),
+            window: Window { start_ms: end_ms, end_ms },
+            previous: self.head(),
+            parts: vec![],
+            objects: vec![],
+            counts: Counts::default(),
+            repair: Some(Box::new(repair)),
+            ..last
+        };
+        let reference = Checkpoints::of(&self.storages(), &self.job).write_manifest(&manifest).await.unwrap();
+        let (term, name) = (self.leadership.term, &self.job.spec.name);
+        self.store.commit(term, name, self.head().as_ref(), &reference).await.unwrap();
+        self.store.set_published(term, name, manifest.epoch).await.unwrap();
         self.epochs.push(manifest);
     }
 
@@ -167,8 +196,11 @@ struct Says(EpochOutcome);
 
 #[async_trait]
 impl Replayer for Says {
-    async fn replay(&self, _: &ResolvedJob, _: &Manifest) -> EpochOutcome {
+    async fn replay(&self, _: &ResolvedJob, _: &Manifest, _: &[EpochRepair]) -> EpochOutcome {
         self.0.clone()
+    }
+    async fn rebuild(&self, _: &ResolvedJob, _: &Manifest, _: RebuildOrder) -> RebuildOutcome {
+        unreachable!("a verification stages nothing")
     }
 }
 
@@ -194,6 +226,30 @@ async fn a_job_as_it_was_left_is_proven() {
     assert_eq!((summary.objects, summary.bytes, summary.objects_read), (3, 27, 3));
     assert_eq!((summary.listed, summary.foreign_objects, summary.counts.unwrap().rows_in), (true, 1, 9));
     assert_eq!((summary.faults, summary.unchecked, summary.notes), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_repaired_epoch_is_proven_by_what_took_the_place_of_its_objects_and_a_skipped_one_is_named() {
+    let mut scene = Scene::new(3).await;
+    scene.storage.delete(&location(2, 0));
+    let mut instead = scene.epochs[1].objects[0].clone();
+    instead.staged.location = location(2, 7);
+    scene.storage.put(&location(2, 7), TEXT);
+    scene.repair(2, vec![instead], 0).await;
+    let (found, summary) = scene.verify().await;
+    assert_eq!(found, [(Kind::EpochRepaired, 2, String::new())]);
+    assert_eq!((summary.faults, summary.unchecked, summary.notes, summary.objects), (0, 0, 1, 3));
+
+    let mut scene = Scene::new(3).await;
+    scene.storage.delete(&location(2, 0));
+    scene.repair(2, vec![], ROWS).await;
+    let (found, summary) = scene.verify().await;
+    assert_eq!(found, [(Kind::EpochSkipped, 2, String::new())]);
+    assert_eq!((summary.faults, summary.objects), (1, 2));
+    scene.storage.put(&location(2, 0), TEXT);
+    let (mut found, _) = scene.verify().await;
+    found.sort_by_key(|found| found.1);
+    assert_eq!(found[0], (Kind::ObjectStray, 0, location(2, 0)), "what was given up must not be there");
 }
 
 #[tokio::test]
@@ -397,11 +453,14 @@ struct Meanwhile(tokio::sync::Mutex<Scene>);
 
 #[async_trait]
 impl Replayer for Meanwhile {
-    async fn replay(&self, _: &ResolvedJob, _: &Manifest) -> EpochOutcome {
+    async fn replay(&self, _: &ResolvedJob, _: &Manifest, _: &[EpochRepair]) -> EpochOutcome {
         let mut scene = self.0.lock().await;
         scene.commit().await;
         scene.publish().await;
         equal(ROWS)
+    }
+    async fn rebuild(&self, _: &ResolvedJob, _: &Manifest, _: RebuildOrder) -> RebuildOutcome {
+        unreachable!("a verification stages nothing")
     }
 }
 

@@ -292,7 +292,9 @@ impl<'a> World<'a> {
                 self.judge(judged);
                 Event::HeadMoved { job, epoch: head.epoch }
             }
-            Effect::Publish { manifest } => Event::EpochPublished { job: manifest.job.clone(), epoch: manifest.epoch },
+            Effect::Publish { manifest, .. } => {
+                Event::EpochPublished { job: manifest.job.clone(), epoch: manifest.epoch }
+            }
             Effect::RecordPublished { job, epoch, .. } => {
                 self.oracle.published = epoch;
                 Event::PublishedRecorded { job, epoch }

@@ -72,7 +72,7 @@ fn effect_label(effect: &Effect) -> String {
     match effect {
         Effect::WriteManifest { manifest } => format!("WriteManifest {} {}", manifest.epoch, manifest.window),
         Effect::RecordVersion { job, version } => format!("RecordVersion {job} {}", version.job_version),
-        Effect::Publish { manifest } => format!("Publish {}", manifest.epoch),
+        Effect::Publish { manifest, .. } => format!("Publish {}", manifest.epoch),
         Effect::MoveHead { head, .. } => format!("MoveHead {}", head.epoch),
         other => format!("{other:?}"),
     }

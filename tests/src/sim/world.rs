@@ -596,6 +596,7 @@ impl World {
             witness: Some(Arc::new(Watcher { place, weather, calm })),
             metrics: Default::default(),
             security: Default::default(),
+            replayer: None,
         };
         let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
         let node = Arc::new(Node::new(me, parts));

@@ -626,6 +626,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         totals: Counts::default(),
         unmatched: vec![],
         stages: Default::default(),
+        repair: None,
     };
     let (storages, settings) = (Storages::new(scene.aws.clone()), MemoryBudget::default());
     let context = Arc::new(Context::new(scene.job.clone(), storages, scene.sources(), settings));

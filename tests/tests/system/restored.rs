@@ -55,6 +55,57 @@ fn a_state_folder_that_is_put_back_is_refused_and_repaired_without_a_duplicate()
     assert!(verify.wait(REST).success(), "{}", verify.log());
 }
 
+#[test]
+fn an_epoch_whose_staged_objects_are_lost_is_computed_again_and_nothing_is_missing_or_double() {
+    let _alone = one_system_at_a_time();
+    let root = tempfile::tempdir().unwrap();
+    let run = Run::new(root.path(), "wedged", RATE);
+    let mut process = run.start();
+    until("some epochs", REST, || (manifests(&run) >= 3).then_some(()));
+    // Somebody removes what is staged, until the job stops for it.
+    until("the job stops", REST, || {
+        remove_staged(&run.folder.join("out"));
+        process.ended_within(Duration::from_millis(5))
+    });
+    assert!(process.log().contains("streamctl repair --local FILE"), "{}", process.log());
+    let mut stands = run.start();
+    assert!(!stands.wait(REST).success(), "{}", stands.log());
+
+    // More than one epoch may be lost.
+    let mut repairs = 0;
+    until("nothing is lost any more", REST, || {
+        let mut repaired = run.repair(&[]);
+        let done = repaired.wait(REST).success();
+        repairs += usize::from(done);
+        assert!(done || repaired.log().contains("needs no repair"), "{}", repaired.log());
+        (!done).then_some(())
+    });
+    assert!(repairs > 0);
+    let mut process = run.start();
+    assert!(process.wait(REST).success(), "{}", process.log());
+    let oracle = root.path().join("oracle.jsonl");
+    std::fs::write(&oracle, oracle_lines()).unwrap();
+    let (sink, dead) = (run.place("out"), run.place("dead"));
+    let flags = ["--sink", &sink, "--dead", &dead, "--oracle", oracle.to_str().unwrap()];
+    let verdict = Python::new(vec![]).ask("check_output.py", &flags);
+    assert_eq!(verdict["ok"], true, "{verdict:#}");
+    let mut verify = run.verify();
+    assert!(verify.wait(REST).success(), "{}", verify.log());
+    assert!(verify.log().contains("epoch_repaired"), "{}", verify.log());
+}
+
+fn remove_staged(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            remove_staged(&path);
+        } else if path.extension().is_some_and(|extension| extension == "staged") {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// A leader that was killed may have written one that is in no chain.
 fn manifests(run: &Run) -> usize {
     let Ok(files) = std::fs::read_dir(run.folder.join("checkpoint/sales/epochs")) else { return 0 };

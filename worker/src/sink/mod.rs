@@ -148,7 +148,15 @@ impl WindowSink {
 
     /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
+        self.write_only(batch, |_folder| true).await
+    }
+
+    /// The same, without the rows of other folders than `wanted`.
+    pub async fn write_only(&mut self, batch: RecordBatch, wanted: impl Fn(&str) -> bool) -> Result<(), SinkError> {
         for (name, rows) in self.partitioner.split(&batch)? {
+            if !wanted(&name) {
+                continue;
+            }
             self.write_folder(name, rows).await?;
             self.keep_within_memory().await?;
         }

@@ -150,7 +150,7 @@ async fn work(
     }
 }
 
-fn dead_letters(context: &Context, which: &Which, memory: &WindowMemory) -> DeadLetterContext {
+pub(crate) fn dead_letters(context: &Context, which: &Which, memory: &WindowMemory) -> DeadLetterContext {
     let spec = &context.job.spec;
     let path = spec.dead_letters();
     let storage = context.storages.for_location(path.as_str());
@@ -187,7 +187,7 @@ impl AtOnce {
     }
 }
 
-fn sink_context(context: &Context, which: &Which, memory: &WindowMemory) -> SinkContext {
+pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemory) -> SinkContext {
     let spec = &context.job.spec;
     SinkContext {
         spec: Arc::new(spec.sink.clone()),

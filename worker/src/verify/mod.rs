@@ -14,6 +14,7 @@ use crate::sink::{EncodeError, Partitioner, SinkError};
 use crate::source::{ReadError, Record};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
@@ -167,8 +168,9 @@ impl<'v> Again<'v> {
     }
 }
 
+#[async_trait]
 impl Witness for Again<'_> {
-    fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) {
+    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError> {
         let Seen { visit, shards, window, late, .. } = &mut *self.lock();
         *late += records.iter().filter(|record| record.is_late(*window)).count() as u64;
         if let Some(last) = records.last() {
@@ -180,9 +182,10 @@ impl Witness for Again<'_> {
                 visit(ObjectKind::DeadLetter, Side::Replayed, keyed);
             });
         }
+        Ok(())
     }
 
-    fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
+    async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
         let Seen { rows, visit, .. } = &mut *self.lock();
         let given = rows.of_batch(batch, &mut |keyed| visit(ObjectKind::Data, Side::Replayed, keyed));
         given.map_err(|error: SinkError| error.into())

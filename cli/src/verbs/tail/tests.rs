@@ -104,7 +104,7 @@ async fn tail(flight: FakeFlight, from: u64, to: Option<u64>) -> (Result<(), Cli
     let server = tonic::transport::Server::builder().add_service(FlightServiceServer::new(flight));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let (mut out, data, notes) = captured(Format::Json);
-    let args = TailArgs { job: "sales".into(), from: Some(from), to, epochs: 1 };
+    let args = TailArgs { job: "sales".into(), from: Some(from), to, epochs: 1, committed: false };
     (run(&args, &controller, &mut out).await, data.text(), notes.text())
 }
 

@@ -132,6 +132,7 @@ impl Job {
             totals,
             unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
             stages,
+            repair: None,
         }
     }
 
@@ -228,6 +229,9 @@ impl Job {
     pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
         self.publishing.pop_front();
         self.published = epoch;
+        if self.stuck.as_ref().is_some_and(|stuck| stuck.epoch <= epoch) {
+            self.stuck = None;
+        }
         self.delays.remove("record published");
         let figures = self.recent.iter_mut().rev().find(|figures| figures.epoch == epoch);
         let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms))) else { return };
@@ -237,10 +241,14 @@ impl Job {
     /// Locations of staged objects that may still become visible.
     pub fn staged(&self) -> BTreeSet<String> {
         let committing = self.committing.iter().map(|committing| &committing.manifest);
-        let manifests = self.publishing.iter().chain(committing).flat_map(|manifest| &manifest.objects);
+        let objects = |manifest: &'_ Manifest| {
+            let repaired = manifest.repair.iter().flat_map(|repair| repair.objects.clone());
+            manifest.objects.iter().cloned().chain(repaired).collect::<Vec<_>>()
+        };
+        let manifests = self.publishing.iter().chain(committing).flat_map(objects);
         let reports = self.windows.values().flat_map(|open| &open.reports).flat_map(|report| &report.objects);
-        let staged = manifests.map(|object| &object.staged).chain(reports);
-        staged.map(|object| object.location.clone()).collect()
+        let reported = reports.map(|object| object.location.clone());
+        manifests.map(|object| object.staged.location).chain(reported).collect()
     }
 
     /// A bounded source was read to its end, and all of it is published.

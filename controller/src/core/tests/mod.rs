@@ -182,6 +182,7 @@ impl Story {
                 | Effect::MoveHead { .. }
                 | Effect::Publish { .. }
                 | Effect::RecordPublished { .. }
+                | Effect::RecordRepairs { .. }
                 | Effect::RecordReplays { .. }
                 | Effect::RecordVersion { .. }
                 | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
@@ -338,7 +339,7 @@ impl Story {
                 self.tell(Event::ManifestWritten { job, reference })
             }
             Effect::MoveHead { head, .. } => self.tell(Event::HeadMoved { job, epoch: head.epoch }),
-            Effect::Publish { manifest } => self.tell(Event::EpochPublished { job, epoch: manifest.epoch }),
+            Effect::Publish { manifest, .. } => self.tell(Event::EpochPublished { job, epoch: manifest.epoch }),
             Effect::RecordPublished { epoch, .. } => {
                 self.published.push(epoch);
                 self.tell(Event::PublishedRecorded { job, epoch })

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::core::deletion::NoDeletion;
+use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
 use crate::core::versions::NoTakeOver;
 use crate::store::{Repair, Repaired};
 use streamctl_proto::ManifestRef;
+use streamctl_proto::manifest::{EpochRepair, ManifestObject, objects_after};
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging, object_name};
 use streamctl_proto::staged_name::Orphans;
 
@@ -58,14 +60,14 @@ fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
 fn a_job_is_forgotten_when_it_has_ended_and_the_store_has_forgotten_it() {
     let mut story = Story::running(bounded(), "a", "w1");
     let name = story.name();
-    let delete = || Event::DeleteRequested { job: name.clone() };
+    let delete = || Event::DeleteRequested { job: name.clone(), force: false };
     story.asks("a", 0);
     story.reports(0, "a 0..5");
     assert!(story.tell(delete()).is_empty(), "it is running");
     let task = story.task("a");
     story.is_past("a", 1);
     story.tell(Event::StopRequested { job: name.clone(), drain: false });
-    assert_eq!(story.job().closed_to_deletion(), Some(NoDeletion::Unpublished));
+    assert_eq!(story.job().closed_to_deletion(false), Some(NoDeletion::Unpublished));
     assert!(story.tell(delete()).is_empty(), "an epoch is on its way");
     story.store_works();
     assert_eq!((story.committed(), story.job().published), (vec![0], Epoch(1)));
@@ -590,7 +592,7 @@ fn a_leader_that_dies() -> (Story, WorkerId, TaskId) {
 fn a_new_leader_publishes_first_and_adopts_what_chains_on_to_the_head() {
     let (old, _, task) = a_leader_that_dies();
     let mut new = old.next_leader(2);
-    assert!(matches!(&new.store[..], [Effect::Publish { manifest }] if manifest.epoch == Epoch(1)));
+    assert!(matches!(&new.store[..], [Effect::Publish { manifest, .. }] if manifest.epoch == Epoch(1)));
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 0..5"), report(task, w(1), "a 5..7")];
     new.joins("w1", vec![running]);
@@ -911,6 +913,118 @@ fn a_head_that_an_older_store_lost_is_moved_once_and_the_job_goes_on_from_there(
     story.tell(loaded(&job, Wanted::Running));
     assert!(story.job().runs());
     assert_eq!(story.tell(ask()), [], "it needs none any more");
+}
+
+/// Two epochs are committed, and the first has lost an object.
+fn stuck() -> Story {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let (worker, task) = story.owner("a");
+    for window in [0, 1] {
+        story.asks("a", window);
+        let from = u64::try_from(window).unwrap();
+        let mut report = report(task, w(window), &format!("a {from}..{}", from + 1));
+        report.objects = vec![staged(task, window)];
+        story.tell(Event::Reported { worker: worker.clone(), report: Box::new(report) });
+        story.is_past("a", window + 1);
+        story.store_commits();
+    }
+    assert_eq!(story.job().publishing.len(), 2);
+    story.loses(1, &staged_at(task, 0));
+    story
+}
+
+impl Story {
+    fn loses(&mut self, epoch: u64, location: &str) {
+        self.store.retain(|effect| !matches!(effect, Effect::Publish { .. }));
+        let stuck = Stuck { epoch: Epoch(epoch), lost: vec![location.to_owned()] };
+        let (error, hint) = ("it is lost".into(), "repair it".into());
+        self.tell(Event::ObjectsLost { job: self.name(), stuck, error, hint });
+    }
+
+    /// Asks for a repair; the task that stages it.
+    fn begins_repair(&mut self, epoch: u64) -> TaskId {
+        self.tell(Event::EpochRepairRequested { job: self.name(), epoch: Epoch(epoch) });
+        self.job().repairing.as_ref().expect("it is being repaired").task
+    }
+
+    fn is_repaired(&mut self, task: TaskId, lost: &str, n: i64) -> Vec<Effect> {
+        let objects = vec![ManifestObject { task, staged: staged(task, n) }];
+        let repair =
+            EpochRepair { epoch: Epoch(1), lost: vec![lost.into()], objects, rows_given_up: 0, by: "ann".into() };
+        self.tell(Event::EpochRepaired { job: self.name(), task, repair: Box::new(repair) })
+    }
+}
+
+#[test]
+fn an_epoch_that_has_lost_objects_stops_its_job_and_is_published_as_it_was_repaired() {
+    let mut story = stuck();
+    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    let lost = staged_at(story.job().publishing[0].objects[0].task, 0);
+    let task = story.begins_repair(1);
+    assert!(story.job().tasks.is_empty() && task.term == story.core.term);
+    let effects = story.is_repaired(task, &lost, 0);
+    let [Effect::WriteManifest { manifest }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(
+        (manifest.epoch, manifest.counts, manifest.window.start_ms),
+        (Epoch(3), Counts::default(), 2 * WINDOW_MS)
+    );
+    assert_eq!(manifest.window.start_ms, manifest.window.end_ms);
+    assert!(story.job().staged().contains(&staged_at(task, 0)), "what it staged is not swept");
+    let before = story.manifests.last().unwrap().clone();
+    assert_eq!((&manifest.frontier, manifest.totals), (&before.frontier, before.totals));
+
+    let effects = story.store_works();
+    let published = effects.iter().filter_map(|effect| match effect {
+        Effect::Publish { manifest, repairs } => Some((manifest.epoch.0, objects_after(manifest, repairs))),
+        _ => None,
+    });
+    let published: Vec<_> = published.collect();
+    let numbers: Vec<_> = published.iter().map(|(epoch, _)| *epoch).collect();
+    assert_eq!(numbers, [1, 2, 3], "and what came after it goes on");
+    let [object] = &published[0].1[..] else { panic!("{published:?}") };
+    assert_eq!(object.staged.location, staged_at(task, 0));
+    assert!(published[2].1.is_empty());
+    assert_eq!((story.job().published, story.job().stuck.clone()), (Epoch(3), None));
+    let recomputed = Repaired::Recomputed { epoch: Epoch(1), recorded_in: Epoch(3) };
+    assert_eq!(story.job().repairs.last().map(|repair| (&repair.what, repair.by.as_str())), Some((&recomputed, "ann")));
+    story.tell(Event::ResumeRequested { job: story.name() });
+    story.after(100);
+    assert!(story.job().runs());
+}
+
+#[test]
+fn a_new_leader_publishes_an_epoch_as_it_was_repaired_and_a_repair_may_be_lost_too() {
+    let mut story = stuck();
+    let lost = staged_at(story.job().publishing[0].objects[0].task, 0);
+    let task = story.begins_repair(1);
+    let late = story.begins_repair(1);
+    assert_ne!(task, late, "who asks again has a task of its own");
+    assert_eq!(story.is_repaired(task, &lost, 0), [], "what the first one staged does not count");
+    story.is_repaired(late, &lost, 0);
+    story.store_commits();
+
+    let mut next = story.next_leader(2);
+    let [Effect::Publish { manifest, repairs }] = &next.store[..] else { panic!("{:?}", next.store) };
+    assert_eq!((manifest.epoch, repairs.len()), (Epoch(1), 1));
+    next.loses(1, &staged_at(late, 0));
+    let again = next.begins_repair(1);
+    next.is_repaired(again, &staged_at(late, 0), 0);
+    next.store_works();
+    assert_eq!(next.job().published, next.job().epoch());
+}
+
+#[test]
+fn nothing_is_repaired_that_is_not_lost_and_what_is_lost_is_deleted_by_force_only() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    story.tell(Event::EpochRepairRequested { job: story.name(), epoch: Epoch(1) });
+    assert_eq!(story.job().repairing, None);
+    let mut story = stuck();
+    story.tell(Event::EpochRepairRequested { job: story.name(), epoch: Epoch(2) });
+    assert_eq!(story.job().repairing, None);
+    story.store_works();
+    assert_eq!(story.job().closed_to_deletion(false), Some(NoDeletion::Unpublished));
+    let told = story.tell(Event::DeleteRequested { job: story.name(), force: true });
+    assert!(matches!(&told[..], [Effect::RecordWanted { wanted: Wanted::Deleted, .. }]), "{told:?}");
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         totals,
         unmatched: vec![],
         stages: StageTimes::default(),
+        repair: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod source;
 mod worker;
 
 use super::*;
+use crate::core::repair::Stuck;
 use fastrand::Rng;
 use source::Source;
 use streamctl_proto::{DeadLetterShard, ManifestRef};
@@ -193,11 +194,12 @@ impl World {
                 }
                 Event::HeadMoved { job: name, epoch: head.epoch }
             }
-            Effect::Publish { manifest } => {
+            Effect::Publish { manifest, .. } => {
                 assert!(manifest.epoch <= self.store.published.next(), "epochs are published in order");
                 if self.wild && self.rng.u8(0..50) == 0 {
                     let (error, hint) = ("no such upload".into(), "read it again".into());
-                    return Some(Event::PublishRefused { job: name, error, hint });
+                    let stuck = Stuck { epoch: manifest.epoch, lost: vec!["/out/a".into()] };
+                    return Some(Event::ObjectsLost { job: name, stuck, error, hint });
                 }
                 Event::EpochPublished { job: name, epoch: manifest.epoch }
             }

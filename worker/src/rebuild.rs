@@ -1,0 +1,224 @@
+//! Computes what a committed epoch has lost again, under new names: staged, as a window that has just been read.
+//!
+//! Owns: which rows and dead letters take the place of lost objects. Does not own: reading ranges (`replay`), formats
+//! (`sink`), when they become visible (the commit of the manifest that says so).
+//! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as a whole or not at all:
+//! rows of one folder cannot be told apart by the object that they were in.
+
+use crate::dead_letter::DeadLetterSink;
+use crate::decode::BadRecord;
+use crate::replay::{Witness, recompute};
+use crate::sink::{WindowSink, abandon_all};
+use crate::source::{ReadError, Record};
+use crate::task::window::{Which, dead_letters, sink_context};
+use crate::task::{Context, TaskError};
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use streamctl_proto::manifest::ManifestObject;
+use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
+use streamctl_proto::{Manifest, ShardId, TaskId};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+/// Stages what takes the place of the lost objects, on the threads of `compute`. `objects` are those of the epoch, as they
+/// were repaired before. Dropped, it stops, and what it staged is an orphan.
+pub async fn rebuild_epoch(
+    context: Arc<Context>,
+    compute: &Handle,
+    manifest: Manifest,
+    objects: Vec<ManifestObject>,
+    order: RebuildOrder,
+) -> RebuildOutcome {
+    let mut work = JoinSet::new();
+    work.spawn_on(async move { rebuild(&context, &manifest, &objects, &order).await }, compute);
+    let failed = |reason: String| RebuildOutcome::Failed { reason };
+    match work.join_next().await {
+        Some(Ok(Ok(objects))) => RebuildOutcome::Rebuilt { objects },
+        Some(Ok(Err(RebuildError::Task(error @ TaskError::Read(ReadError::DataLoss { .. }))))) => {
+            RebuildOutcome::Gone { reason: error.describe() }
+        }
+        Some(Ok(Err(error))) => failed(streamctl_proto::describe(&error)),
+        Some(Err(error)) => failed(error.to_string()),
+        None => failed("it was not begun".to_owned()),
+    }
+}
+
+/// What was lost cannot be computed again.
+#[derive(Debug, thiserror::Error)]
+enum RebuildError {
+    /// It cannot be read or staged.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Some of a folder's rows are visible, and nothing says which.
+    #[error(
+        "{location} is lost, and {visible} of the same task and folder is visible: their rows cannot be told apart"
+    )]
+    Mixed {
+        /// Lost.
+        location: String,
+        /// Visible.
+        visible: String,
+    },
+    /// The records are others, or the query gives other rows of them.
+    #[error("its records give {found} rows and dead letters in place of the {lost} that were lost")]
+    Differs {
+        /// Computed.
+        found: u64,
+        /// Lost.
+        lost: u64,
+    },
+    /// The epoch has no such object.
+    #[error("{0} is no object of this epoch")]
+    Unknown(String),
+}
+
+/// What a task has lost.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Folders of its rows, below the sink's.
+    folders: BTreeSet<String>,
+    dead_letters: bool,
+}
+
+/// What each task has lost, where that can be told.
+fn lost(objects: &[ManifestObject], order: &RebuildOrder, sink: &str) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
+    let wanted: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
+    let is_lost = |object: &&ManifestObject| wanted.contains(object.staged.location.as_str());
+    let group = |object: &ManifestObject| (object.task, object.staged.kind, folder(&object.staged, sink));
+    let visible: BTreeMap<_, _> = objects
+        .iter()
+        .filter(|object| !is_lost(object))
+        .map(|object| (group(object), object.staged.location.clone()))
+        .collect();
+    let mut found: BTreeMap<TaskId, Lost> = BTreeMap::new();
+    let mut seen = 0;
+    for object in objects.iter().filter(is_lost) {
+        seen += 1;
+        let location = object.staged.location.clone();
+        if let Some(visible) = visible.get(&group(object)).cloned() {
+            return Err(RebuildError::Mixed { location, visible });
+        }
+        let of_task = found.entry(object.task).or_default();
+        match object.staged.kind {
+            ObjectKind::Data => _ = of_task.folders.insert(folder(&object.staged, sink)),
+            ObjectKind::DeadLetter => of_task.dead_letters = true,
+        }
+    }
+    if seen < wanted.len() {
+        let known = |location: &&&str| objects.iter().any(|object| object.staged.location == **location);
+        let unknown = wanted.iter().find(|location| !known(location));
+        return Err(RebuildError::Unknown(unknown.map(|location| (*location).to_owned()).unwrap_or_default()));
+    }
+    Ok(found)
+}
+
+/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task are one.
+fn folder(object: &StagedObject, sink: &str) -> String {
+    if object.kind == ObjectKind::DeadLetter {
+        return String::new();
+    }
+    let name = object.location.strip_prefix(sink).unwrap_or(&object.location);
+    name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned()
+}
+
+async fn rebuild(
+    context: &Context,
+    manifest: &Manifest,
+    objects: &[ManifestObject],
+    order: &RebuildOrder,
+) -> Result<Vec<StagedObject>, RebuildError> {
+    let by_task = lost(objects, order, context.job.spec.sink.path.as_str())?;
+    let of_lost = objects.iter().filter(|object| order.lost.contains(&object.staged.location));
+    let rows_lost: u64 = of_lost.map(|object| object.staged.rows).sum();
+    let (plan, _) = context.plan(&manifest.lookups).await?;
+    // Older than all windows that are open: it is never refused.
+    let Some(memory) = context.budget.window(true, false) else {
+        return Err(RebuildError::Differs { found: 0, lost: rows_lost });
+    };
+    let which = Which { task: order.task, window: manifest.window, lookups: manifest.lookups.clone() };
+    let sink = WindowSink::new(sink_context(context, &which, &memory), plan.output_schema().clone())
+        .map_err(TaskError::from)?;
+    let dead = DeadLetterSink::new(dead_letters(context, &which, &memory));
+    let staging = Staging { lost: Mutex::default(), sinks: Mutex::new(Sinks { sink, dead }) };
+    for (task, of_task) in by_task {
+        *staging.lost.lock().await = of_task;
+        if let Err(error) = recompute(context, manifest, task, &staging).await {
+            staging.sinks.into_inner().abort().await;
+            return Err(error.into());
+        }
+    }
+    let Sinks { sink, dead } = staging.sinks.into_inner();
+    let mut staged = match sink.finish().await {
+        Ok(staged) => staged,
+        Err(error) => {
+            dead.abort().await;
+            return Err(TaskError::from(error).into());
+        }
+    };
+    let storage = |object: &StagedObject| context.storages.for_location(&object.location);
+    match dead.finish().await {
+        Ok(letters) => staged.extend(letters),
+        Err(error) => {
+            for object in &staged {
+                abandon_all(&*storage(object), std::slice::from_ref(object)).await;
+            }
+            return Err(TaskError::from(error).into());
+        }
+    }
+    let found = staged.iter().map(|object| object.rows).sum();
+    if found != rows_lost {
+        for object in &staged {
+            abandon_all(&*storage(object), std::slice::from_ref(object)).await;
+        }
+        return Err(RebuildError::Differs { found, lost: rows_lost });
+    }
+    Ok(staged)
+}
+
+/// Stages what of a replay was lost.
+struct Staging {
+    /// By the task that is computed again now.
+    lost: Mutex<Lost>,
+    sinks: Mutex<Sinks>,
+}
+
+struct Sinks {
+    sink: WindowSink,
+    dead: DeadLetterSink,
+}
+
+impl Sinks {
+    async fn abort(self) {
+        self.sink.abort().await;
+        self.dead.abort().await;
+    }
+}
+
+#[async_trait]
+impl Witness for Staging {
+    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError> {
+        if !self.lost.lock().await.dead_letters {
+            return Ok(());
+        }
+        for BadRecord { index, reason } in bad {
+            self.sinks.lock().await.dead.write(shard, &records[*index], reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
+        let lost = self.lost.lock().await;
+        if lost.folders.is_empty() {
+            return Ok(());
+        }
+        let mut sinks = self.sinks.lock().await;
+        Ok(sinks.sink.write_only(batch.clone(), |folder| lost.folders.contains(folder)).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
