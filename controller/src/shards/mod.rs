@@ -16,10 +16,12 @@ use streamctl_engine::file_shard::FileShard;
 use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
 use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::{Location, SourceKind};
-use streamctl_proto::{DeadLetterShard, ShardId};
+use streamctl_proto::{DeadLetterShard, ShardId, names};
 
-/// Most shards of one source: far beyond what one job can read, and what a message of 16 MiB holds.
+/// Most shards of one source: far beyond what one job can read.
 pub const SHARDS_MAX: usize = 100_000;
+/// Their names and details together: one task may get all of them, in one message.
+pub const LISTED_BYTES_MAX: usize = 64 << 20;
 
 /// A shard as its source lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +105,25 @@ impl SourceShards {
         // Console-made "folders" are empty objects with a slash at the end.
         let files = objects.into_iter().filter(|info| !info.location.ends_with('/'));
         let shards: Vec<ListedShard> = files.map(FileShard::from).map(shard).collect();
-        match shards.iter().find(|shard| DeadLetterShard::parse(&shard.id).is_some()) {
-            Some(taken) => Err(ListError::Refused {
-                cause: RefusalCause::Request,
-                reason: format!("the file {} has a name that only replayed dead letters have", taken.id),
-                hint: "give it another name".to_owned(),
-            }),
-            None => Ok(shards),
-        }
+        shards.iter().try_for_each(check_file_name)?;
+        Ok(shards)
     }
+}
+
+/// A file's name is its shard's: one that cannot be, or is another shard's, is refused before anything of it is read.
+fn check_file_name(shard: &ListedShard) -> Result<(), ListError> {
+    let refused = |reason: String| {
+        let hint = "give the file another name".to_owned();
+        Err(ListError::Refused { cause: RefusalCause::Request, reason, hint })
+    };
+    let name = shard.id.as_str();
+    if let Err(why) = names::check_shard(name) {
+        return refused(format!("the file {name:?} has a name that cannot be a shard's: {why}"));
+    }
+    if DeadLetterShard::parse(&shard.id).is_some() {
+        return refused(format!("the file {name} has a name that only replayed dead letters have"));
+    }
+    Ok(())
 }
 
 fn generated(shards: u32) -> Vec<ListedShard> {
@@ -160,6 +172,17 @@ impl ShardLister for SourceShards {
             let hint = "read it with several jobs".to_owned();
             return Err(ListError::Refused { cause: RefusalCause::Request, reason, hint });
         }
+        let names_bytes = |shard: &ListedShard| {
+            let parents = shard.parents.iter().map(|parent| parent.as_str().len()).sum::<usize>();
+            shard.id.as_str().len() + parents + shard.detail.len()
+        };
+        let bytes = listing.shards.iter().map(names_bytes).sum::<usize>();
+        if bytes > LISTED_BYTES_MAX {
+            let reason =
+                format!("the names of the source's shards have {bytes} bytes, the limit is {LISTED_BYTES_MAX}");
+            let hint = "read it with several jobs".to_owned();
+            return Err(ListError::Refused { cause: RefusalCause::Request, reason, hint });
+        }
         listing.shards.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listing)
     }
@@ -187,6 +210,22 @@ mod tests {
         memory.put(&folder.join("dead-letters/000000000007-0123456789abcdef"), "{}");
         let error = lister.files(&folder).await.unwrap_err().to_string();
         assert!(error.contains("000000000007"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_name_no_manifest_can_hold_is_refused_and_named() {
+        let memory = MemoryStorage::default();
+        let lister = SourceShards::new(Aws::new(AwsSettings::default()), Storages::memory(memory.clone()));
+        let folder = Location::folder("memory://in");
+        memory.put(&folder.join("a b\u{a0}é.json"), "{}");
+        assert_eq!(lister.files(&folder).await.unwrap().len(), 1);
+        for name in ["a\tb.json", "a\u{85}b.json", "a\u{7f}b.json"] {
+            memory.put(&folder.join(name), "{}");
+            let error = lister.files(&folder).await.unwrap_err();
+            let ListError::Refused { reason, hint, .. } = error else { panic!("{error}") };
+            assert!(reason.contains(&format!("{name:?}")) && hint.contains("another name"), "{reason}");
+            memory.delete(&folder.join(name));
+        }
     }
 
     #[test]

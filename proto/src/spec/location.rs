@@ -5,6 +5,7 @@
 
 use super::Location;
 use super::raw::Entry;
+use crate::names::{BadName, LOCATION_BYTES_MAX, check_name};
 use std::path::Path;
 
 /// Shortest and longest name of a bucket (the service's rule).
@@ -46,8 +47,11 @@ pub(super) fn file(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<String>
 type Refused = (String, String);
 
 fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
-    if text.chars().any(char::is_control) {
-        return Err(("holds a control character".into(), String::new()));
+    match check_name(text, LOCATION_BYTES_MAX) {
+        Err(BadName::Character(_)) => return Err(("holds a control character".into(), String::new())),
+        Err(error @ BadName::TooLong { .. }) => return Err((error.to_string(), "name a shorter path".into())),
+        // What an empty path means is said below.
+        Ok(()) | Err(BadName::Empty) => {}
     }
     if text.contains(['*', '?']) {
         return Err(("patterns are not supported".into(), "name the folder; every file below it is read".into()));

@@ -10,13 +10,10 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use chrono::{Datelike as _, Timelike as _};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use streamctl_proto::Window;
+use streamctl_proto::names::partition_folder;
 use streamctl_proto::spec::PartitionColumn;
-
-/// What Hive calls the folder of rows without a value.
-const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// One level of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,13 +91,8 @@ impl Partitioner {
             match level {
                 Level::Fixed(text) => folder.push_str(text),
                 Level::Column { name, .. } => {
-                    escape(name, &mut folder);
-                    folder.push('=');
                     let values = texts.next().map(|column| column.as_string::<i32>());
-                    match values.and_then(|values| text_at(values, row)) {
-                        Some(value) => escape(value, &mut folder),
-                        None => folder.push_str(NO_VALUE),
-                    }
+                    folder.push_str(&partition_folder(name, values.and_then(|values| text_at(values, row))));
                 }
             }
             folder.push('/');
@@ -109,9 +101,8 @@ impl Partitioner {
     }
 }
 
-/// Empty text has no folder of its own either: `name=/` is not a name that everyone can list.
 fn text_at(values: &StringArray, row: usize) -> Option<&str> {
-    if values.is_null(row) { None } else { Some(values.value(row)).filter(|value| !value.is_empty()) }
+    values.is_valid(row).then(|| values.value(row))
 }
 
 fn level(column: &PartitionColumn, window: Window, schema: &Schema) -> Result<Level, SinkError> {
@@ -148,33 +139,6 @@ fn groups(texts: &[ArrayRef]) -> Result<Vec<Vec<u32>>, arrow::error::ArrowError>
         groups[group].push(index as u32);
     }
     Ok(groups)
-}
-
-/// As Hive's `FileUtils.escapePathName`: these characters become `%` and two upper-case hexadecimal digits.
-fn escape(text: &str, out: &mut String) {
-    for character in text.chars() {
-        match character {
-            '\0'..='\x1F'
-            | '\x7F'
-            | '"'
-            | '#'
-            | '%'
-            | '\''
-            | '*'
-            | '/'
-            | ':'
-            | '='
-            | '?'
-            | '\\'
-            | '{'
-            | ']'
-            | '['
-            | '^' => {
-                _ = write!(out, "%{:02X}", u32::from(character));
-            }
-            _ => out.push(character),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -237,12 +201,5 @@ mod tests {
         assert!(matches!(all, Err(SinkError::NoColumns)));
         let unknown = Partitioner::new(&folders(&["country"]), WINDOW, &schema).unwrap_err();
         assert_eq!(unknown.to_string(), "the result has no column country to partition by; it has id, Code, n");
-    }
-
-    #[test]
-    fn values_are_escaped_as_hive_does() {
-        let mut out = String::new();
-        escape("a b%/=:\"\u{1}\u{7f}é}[^{]", &mut out);
-        assert_eq!(out, "a b%25%2F%3D%3A%22%01%7Fé}%5B%5E%7B%5D");
     }
 }
