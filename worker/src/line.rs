@@ -7,18 +7,21 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use streamctl_engine::security::dial::cause_of;
 use streamctl_engine::security::{Dialer, Line};
+use streamctl_proto::parts::{Assembler, cut};
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic::{Status, Streaming};
 
 /// Time to connect to a controller.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time in which a controller must answer Hello.
+/// Time in which a controller must answer Hello, once its last part has left.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pings that find a dead line.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -57,15 +60,45 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
     let mut client = WorkersClient::new(line.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let answer = tokio::time::timeout(HELLO_TIMEOUT, client.session(begin()).boxed()).await;
-    let answer = answer.map_err(|_| Status::unavailable("no answer to Hello"))?;
+    let (sent, mut hello_parts) = watch::channel(());
+    let outgoing = in_parts(begin(), sent);
+    let mut answer = client.session(outgoing).boxed();
+    let mut deadline = Instant::now() + HELLO_TIMEOUT;
+    let mut hello_is_sent = false;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            moved = hello_parts.changed(), if !hello_is_sent => {
+                hello_is_sent = moved.is_err();
+                deadline = Instant::now() + HELLO_TIMEOUT;
+            }
+            () = tokio::time::sleep_until(deadline) => return Err(Status::unavailable("no answer to Hello")),
+        }
+    };
     let incoming = answer.map_err(cause_of)?.into_inner();
-    Ok(Held { incoming, _line: line }.boxed())
+    Ok(Held { incoming, assembler: Assembler::default(), _line: line }.boxed())
+}
+
+/// Large messages as their parts. `sent` hears of each part of the first one, Hello, and is dropped after it: a large one
+/// takes its time, and is on its way for as long as parts leave.
+fn in_parts(outgoing: Outgoing, sent: watch::Sender<()>) -> Outgoing {
+    let mut sent = Some(sent);
+    let parts = move |message: v1::WorkerMessage| {
+        let hello_sent = sent.take();
+        let part_leaves = move |_: &v1::WorkerMessage| {
+            if let Some(sent) = &hello_sent {
+                sent.send_replace(());
+            }
+        };
+        futures::stream::iter(cut(message).inspect(part_leaves))
+    };
+    outgoing.flat_map(parts).boxed()
 }
 
 /// What comes over a line, and the line.
 struct Held {
     incoming: Streaming<v1::ControllerMessage>,
+    assembler: Assembler,
     _line: Line,
 }
 
@@ -73,7 +106,17 @@ impl Stream for Held {
     type Item = Result<v1::ControllerMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.incoming.poll_next_unpin(context)
+        loop {
+            let message = match ready!(self.incoming.poll_next_unpin(context)) {
+                Some(Ok(message)) => message,
+                end => return Poll::Ready(end),
+            };
+            match self.assembler.take(message) {
+                Ok(Some(whole)) => return Poll::Ready(Some(Ok(whole))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(Status::internal(error.to_string())))),
+            }
+        }
     }
 }
 

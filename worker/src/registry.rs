@@ -6,24 +6,73 @@
 
 use crate::source::Child;
 use crate::task::TaskError;
+use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use streamctl_proto::convert::lookups_to_wire;
+use streamctl_proto::parts::{REPORT_BYTES_MAX, UNDECIDED_BYTES_MAX};
 use streamctl_proto::v1::task_ended::{Place, Why};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, JobVersion, LookupVersion, Position, Report, ShardId, TaskId, Window, v1};
+use streamctl_proto::{JobName, JobVersion, LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Window, v1};
 use tokio::sync::mpsc;
 
 /// Messages that may wait for the line. A line on which more pile up is given up and dialled again.
 pub const QUEUE_MAX: usize = 4_096;
 
+/// Which job a task is of: a name can be given again after its job was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobIdentity {
+    /// Its name.
+    pub name: JobName,
+    /// Which version of it.
+    pub version: JobVersion,
+    /// When it was submitted first.
+    pub submitted_ms: i64,
+}
+
+impl From<&ResolvedJob> for JobIdentity {
+    fn from(job: &ResolvedJob) -> Self {
+        Self { name: job.spec.name.clone(), version: job.job_version, submitted_ms: job.submitted_ms }
+    }
+}
+
+/// A report whose window is not committed.
+struct Undecided {
+    report: Report,
+    /// As a message.
+    bytes: usize,
+}
+
+/// A report cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// Its window can never be committed.
+    #[error(
+        "the report of a window has {bytes} bytes for {objects} objects, the limit is {REPORT_BYTES_MAX}; partition by \
+         columns with fewer values, raise sink.target_size, make the window shorter, or give the workers more memory"
+    )]
+    TooLarge {
+        /// That it has.
+        bytes: usize,
+        /// That it names.
+        objects: usize,
+    },
+    /// There is no room for it beside those that wait for their commit.
+    #[error(
+        "reports that wait for their commit would have {bytes} bytes on this worker, the limit is {UNDECIDED_BYTES_MAX}"
+    )]
+    TooMany {
+        /// With this one.
+        bytes: usize,
+    },
+}
+
 /// What is remembered of one task.
 struct Entry {
-    job: JobName,
-    job_version: JobVersion,
+    job: JobIdentity,
     retention_ms: Option<i64>,
     base: BTreeMap<ShardId, Position>,
-    reports: Vec<Report>,
+    reports: Vec<Undecided>,
     watermark_ms: i64,
     asked: Vec<Window>,
     open: BTreeMap<Window, BTreeMap<String, LookupVersion>>,
@@ -125,8 +174,7 @@ impl Registry {
     pub fn begin(
         &self,
         task: TaskId,
-        job: JobName,
-        job_version: JobVersion,
+        job: JobIdentity,
         base: BTreeMap<ShardId, Position>,
         retention_ms: Option<i64>,
     ) -> bool {
@@ -136,7 +184,6 @@ impl Registry {
         }
         let entry = Entry {
             job,
-            job_version,
             retention_ms,
             base,
             reports: vec![],
@@ -175,15 +222,28 @@ impl Registry {
         asked.is_some()
     }
 
-    /// A task closed its part of a window.
-    pub fn report(&self, report: Report) {
+    /// A task closed its part of a window. Reports of all tasks are bounded, so that a Hello with all of them can be sent.
+    ///
+    /// # Errors
+    /// [`ReportError`]: it is not remembered and not sent.
+    pub fn report(&self, report: Report) -> Result<(), ReportError> {
+        let message = v1::Report::from(&report);
+        let (bytes, objects) = (message.encoded_len(), report.objects.len());
+        if bytes > REPORT_BYTES_MAX {
+            return Err(ReportError::TooLarge { bytes, objects });
+        }
         let mut inner = self.lock();
+        let undecided = inner.tasks.values().flat_map(|entry| &entry.reports).map(|undecided| undecided.bytes);
+        let together = undecided.sum::<usize>() + bytes;
+        if together > UNDECIDED_BYTES_MAX {
+            return Err(ReportError::TooMany { bytes: together });
+        }
         if let Some(entry) = inner.tasks.get_mut(&report.task) {
             entry.open.remove(&report.window);
-            let message = Message::Report((&report).into());
-            entry.reports.push(report);
-            inner.say(message);
+            entry.reports.push(Undecided { report, bytes });
+            inner.say(Message::Report(message));
         }
+        Ok(())
     }
 
     /// A task has reported everything before the watermark.
@@ -247,11 +307,12 @@ impl Registry {
     /// Reports up to this window are decided.
     pub fn committed(&self, job: &JobName, window: Window) {
         let mut inner = self.lock();
-        for entry in inner.tasks.values_mut().filter(|entry| entry.job == *job) {
-            let (decided, rest) = std::mem::take(&mut entry.reports).into_iter().partition(|r| r.window <= window);
+        for entry in inner.tasks.values_mut().filter(|entry| entry.job.name == *job) {
+            let (decided, rest) =
+                std::mem::take(&mut entry.reports).into_iter().partition(|undecided| undecided.report.window <= window);
             entry.reports = rest;
-            let decided: Vec<Report> = decided;
-            for (shard, range) in decided.into_iter().flat_map(|report| report.ranges) {
+            let decided: Vec<Undecided> = decided;
+            for (shard, range) in decided.into_iter().flat_map(|undecided| undecided.report.ranges) {
                 entry.base.insert(shard, range.to);
             }
         }
@@ -280,15 +341,16 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
     };
     v1::RunningTask {
         task: Some(id.into()),
-        job: entry.job.to_string(),
+        job: entry.job.name.to_string(),
         shards: entry.base.iter().map(shard).collect(),
-        reports: entry.reports.iter().map(Into::into).collect(),
+        reports: entry.reports.iter().map(|undecided| (&undecided.report).into()).collect(),
         watermark_ms: entry.watermark_ms,
         windows: entry.open.iter().map(window).collect(),
         ended: entry.ended.clone(),
         released: entry.released,
-        job_version: entry.job_version.0,
+        job_version: entry.job.version.0,
         stream: entry.retention_ms.map(|retention_ms| v1::StreamFacts { retention_ms }),
+        submitted_ms: Some(entry.job.submitted_ms),
     }
 }
 
@@ -329,8 +391,7 @@ mod tests {
     fn begin(registry: &Registry, id: TaskId) {
         assert!(registry.begin(
             id,
-            job(),
-            JobVersion(2),
+            JobIdentity { name: job(), version: JobVersion(2), submitted_ms: 3 },
             BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)]),
             None,
         ));
@@ -379,7 +440,7 @@ mod tests {
                     }
                     _ => {
                         let which = random.usize(0..2);
-                        registry.report(report(ids[which], reported[which]));
+                        registry.report(report(ids[which], reported[which])).unwrap();
                         reported[which] += 1;
                     }
                 }
@@ -415,7 +476,8 @@ mod tests {
         let (hello, mut said) = registry.connect("w", "a:1");
         assert!(said.try_recv().is_err());
         assert_eq!((hello.tasks[0].windows.len(), hello.tasks[0].job_version), (1, 2));
-        registry.report(report(task(1), 0));
+        assert_eq!(hello.tasks[0].submitted_ms, Some(3));
+        registry.report(report(task(1), 0)).unwrap();
         assert_eq!(registry.connect("w", "a:1").0.tasks[0].windows, [], "it is reported");
     }
 
@@ -425,8 +487,8 @@ mod tests {
         for counter in 1..=3 {
             begin(&registry, task(counter));
         }
-        registry.report(report(task(1), 0));
-        registry.report(report(task(2), 0));
+        registry.report(report(task(1), 0)).unwrap();
+        registry.report(report(task(2), 0)).unwrap();
         registry.end(task(1), Why::Released.into());
         registry.end(task(2), Why::Cancelled.into());
         registry.end(task(3), Why::Completed.into());

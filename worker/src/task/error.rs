@@ -2,6 +2,7 @@
 
 use crate::decode::DecodeError;
 use crate::memory::{MemoryLimit, mib};
+use crate::registry::ReportError;
 use crate::sink::SinkError;
 use crate::source::ReadError;
 use streamctl_engine::catalog::CatalogError;
@@ -58,6 +59,9 @@ pub enum TaskError {
     /// A replay that nobody reads.
     #[error("nobody took its rows for {0:?}")]
     ReaderIdle(std::time::Duration),
+    /// What it did of a window cannot be reported.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// A bug: the work of a window was cut short.
     #[error("the work on a window was cut short: {0}")]
     Panicked(String),
@@ -87,7 +91,7 @@ impl TaskError {
             Self::Sink(SinkError::Storage(_)) => false,
             Self::LookupMemory { .. } | Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
-            Self::ReaderIdle(_) => false,
+            Self::ReaderIdle(_) | Self::Report(_) => false,
         }
     }
 
@@ -98,6 +102,7 @@ impl TaskError {
             Self::Lookup(error) if error.may_pass() => Why::Wait,
             Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
             Self::QueryWaits(_) | Self::Query(QueryError::Busy) => Why::Wait,
+            Self::Report(ReportError::TooMany { .. }) => Why::Wait,
             refused if refused.refused_by().is_some() => Why::Refused,
             fatal if fatal.is_fatal() => Why::Fatal,
             _ => Why::Retry,

@@ -77,7 +77,8 @@ impl Task {
         tracing::debug!(%job, %task, %window, trace_id, rows_in, rows_out, "window reported");
         self.parts.results.add(&job, window, task, rows);
         let counts: Counts = counts;
-        self.parts.registry.report(Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages });
+        let report = Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages };
+        self.parts.registry.report(report)?;
         Ok(())
     }
 
