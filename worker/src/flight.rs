@@ -33,7 +33,7 @@ use streamctl_engine::security::dial::like;
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
-use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
+use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, Manifest, ResolvedJob, TaskId, v1};
 use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -142,7 +142,7 @@ impl FlightRows {
     ) -> Result<v1::GetEpochResponse, Status> {
         let tune = |endpoint: Endpoint| endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(limit);
         let line = self.settings.protection.dialer.connect(address, tune).await?;
-        let mut client = JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = JobsClient::new(line).max_decoding_message_size(EPOCH_ANSWER_BYTES_MAX);
         let request = v1::GetEpochRequest { job: job.to_string(), epoch };
         client.get_epoch(request).await.map(Response::into_inner)
     }
@@ -204,6 +204,10 @@ fn failed(error: &TaskError) -> Status {
     }
 }
 
+fn no_such_part(epoch: u64, task: TaskId) -> Status {
+    Status::not_found(format!("epoch {epoch} has no part of task {task}"))
+}
+
 fn not_here<T>() -> Result<T, Status> {
     Err(Status::unimplemented("a worker only serves DoGet and DoAction: ask the controller where the rows are"))
 }
@@ -228,6 +232,10 @@ impl FlightService for FlightRows {
                 return Ok(encoded(dead_letter_schema(), batches));
             }
         };
+        // Kept are also rows of a task that was cancelled, and whose rows are in no epoch.
+        if !manifest.parts.iter().any(|part| part.task == task) {
+            return Err(no_such_part(ticket.epoch, task));
+        }
         if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, task) {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
@@ -235,9 +243,7 @@ impl FlightService for FlightRows {
         let World { storages, sources, compute, budget, .. } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
         let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
-        let Some(replayed) = replayed else {
-            return Err(Status::not_found(format!("epoch {} has no part of task {}", ticket.epoch, task)));
-        };
+        let Some(replayed) = replayed else { return Err(no_such_part(ticket.epoch, task)) };
         let rows = ReceiverStream::new(replayed.batches);
         Ok(encoded(replayed.schema, rows.map_err(|error| FlightError::Tonic(Box::new(failed(&error))))))
     }

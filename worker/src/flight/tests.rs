@@ -9,6 +9,8 @@ use crate::source::memory::MemorySource;
 use crate::task::tests::{Bed, job, reports, shard};
 use arrow_flight::decode::FlightRecordBatchStream;
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
 use streamctl_proto::verify::EpochOutcome;
 use tokio::net::TcpListener;
@@ -139,6 +141,48 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     empty.close(&shard("a"), vec![]);
     let gone = rows(&bed, Arc::default(), empty, &controller);
     assert_eq!(get(&gone, ticket(1, report.task)).await.unwrap_err(), Code::DataLoss);
+}
+
+#[tokio::test]
+async fn rows_of_a_task_that_is_not_in_the_epoch_are_not_given_though_they_are_kept() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &[10, 20]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    assert!(bed.results.get(&report.job, report.window, report.task).is_some(), "they are kept");
+    let mut committed = manifest(&report);
+    for part in &mut committed.parts {
+        part.task = TaskId { counter: report.task.counter + 1, ..report.task };
+    }
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let rows = rows(&bed, Arc::clone(&bed.results), bed.source.clone(), &controller);
+    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
+    let answer = get(&rows, serde_json::to_vec(&ticket).unwrap()).await;
+    assert_eq!(answer.unwrap_err(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_epoch_whose_manifest_is_larger_than_a_message_is_read() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &[10, 20]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    let mut committed = manifest(&report);
+    let object = ManifestObject { task: report.task, staged: report.objects[0].clone() };
+    let each = serde_json::to_vec(&object).unwrap().len();
+    committed.objects = vec![object; MESSAGE_BYTES_MAX / each + 1];
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    assert!(manifest_json.len() > MESSAGE_BYTES_MAX);
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let rows = rows(&bed, Arc::clone(&bed.results), bed.source.clone(), &controller);
+    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
+    let batches = get(&rows, serde_json::to_vec(&ticket).unwrap()).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
 }
 
 async fn act(rows: &FlightRows, action: &str, body: &str) -> Result<EpochOutcome, Code> {
