@@ -119,7 +119,7 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
-        let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. });
+        let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. } | Event::WorkerSpoke { .. });
         let ticked = matches!(event, Event::Ticked);
         let forgets = matches!(event, Event::WantedRecorded { wanted: Wanted::Deleted, .. });
         let now_ms = (self.performer.clock)();

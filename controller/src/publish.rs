@@ -151,6 +151,21 @@ pub enum CheckpointError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// It would be committed and could never be read again.
+    #[error(
+        "the manifest of epoch {epoch} has {bytes} bytes for {objects} objects and {shards} shards, the limit is \
+         {MANIFEST_BYTES_MAX}"
+    )]
+    TooLarge {
+        /// Of which epoch.
+        epoch: Epoch,
+        /// That it has.
+        bytes: u64,
+        /// That it names.
+        objects: usize,
+        /// That it names.
+        shards: usize,
+    },
     /// A version of the job is there and cannot be used.
     #[error("{location} cannot be used")]
     Version {
@@ -204,9 +219,19 @@ impl Checkpoints {
         Self { storage, folder, job }
     }
 
-    /// Stores a manifest durably. One that is there already is the same, or an error.
+    /// Stores a manifest durably. One that is there already is the same, or an error. One that could not be read back is
+    /// not written.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef, CheckpointError> {
         let (bytes, reference) = manifest.encode();
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            let (objects, shards) = (manifest.objects.len(), manifest.frontier.len());
+            return Err(CheckpointError::TooLarge {
+                epoch: manifest.epoch,
+                bytes: bytes.len() as u64,
+                objects,
+                shards,
+            });
+        }
         self.write_once(&reference.name, bytes, MANIFEST_BYTES_MAX).await?;
         Ok(reference)
     }

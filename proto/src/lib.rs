@@ -12,6 +12,8 @@ pub mod describe;
 pub mod id;
 pub mod json;
 pub mod manifest;
+pub mod names;
+pub mod parts;
 pub mod position;
 pub mod report;
 pub mod resolved;
@@ -48,3 +50,8 @@ pub mod externalscaler {
 
 /// The largest gRPC message that either side takes: a report or a status of 10,000 shards is about 2 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// The largest answer to a worker that asks what an epoch is: the largest manifest, the largest job, and what is around
+/// them.
+pub const EPOCH_ANSWER_BYTES_MAX: usize =
+    (manifest::MANIFEST_BYTES_MAX + resolved::RESOLVED_BYTES_MAX) as usize + 4_096;

@@ -49,6 +49,7 @@ pub struct Life {
     runtime: Option<Runtime>,
     store: MemoryStore,
     channel: Channel,
+    address: SocketAddr,
 }
 
 impl Place {
@@ -91,7 +92,7 @@ impl Place {
             endpoint.connect_lazy()
         };
         let channel = runtime.block_on(dialled);
-        Life { runtime: Some(runtime), store, channel }
+        Life { runtime: Some(runtime), store, channel, address }
     }
 
     fn worker(
@@ -124,6 +125,16 @@ async fn listener() -> (TcpListener, SocketAddr) {
 impl Life {
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("it is taken by `drop` only")
+    }
+
+    /// Where the controller answers, as workers dial it.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Runs something beside the controller and its workers.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime().block_on(work)
     }
 
     fn client(&self) -> JobsClient<Channel> {

@@ -33,7 +33,7 @@ use streamctl_engine::security::dial::like;
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
-use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, Manifest, ResolvedJob, TaskId, v1};
+use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
 use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;

@@ -11,7 +11,7 @@ use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
 use crate::protection::Protection;
-use crate::registry::{Ending, Registry};
+use crate::registry::{Ending, JobIdentity, Registry};
 use crate::results::Results;
 use crate::source::Sources;
 use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, shards::ShardState};
@@ -297,19 +297,21 @@ impl Session {
             }
             Message::Access(access) => self.settings.protection.told(access)?,
             Message::StartTask(start) => self.start(start)?,
-            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release)?,
+            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release),
             Message::DrainTask(drain) => {
-                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms))?;
+                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms));
             }
             Message::CancelTask(cancel) => {
                 let task = convert::task_id(cancel.task)?;
-                self.command(task, Command::Cancel)?;
+                self.command(task, Command::Cancel);
                 self.registry.forget(task);
             }
             Message::WindowOpened(opened) => {
                 let (task, window) = (convert::task_id(opened.task)?, convert::window(opened.window)?);
-                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups)))?;
+                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups)));
             }
+            // Put together where it came.
+            Message::Part(_) => {}
             Message::EpochCommitted(committed) => {
                 let bad = |e: streamctl_proto::id::BadJobName| BadMessage { field: "job", problem: e.to_string() };
                 let job = JobName::try_from(committed.job).map_err(bad)?;
@@ -319,15 +321,15 @@ impl Session {
         Ok(())
     }
 
-    /// Never waits: heartbeats would wait with it. A task that takes no commands ends the line.
-    fn command(&self, task: TaskId, command: Command) -> Result<(), BadMessage> {
-        let Some(commands) = self.tasks.get(&task) else { return Ok(()) };
-        match commands.try_send(command) {
-            Err(TrySendError::Full(_)) => {
-                let problem = format!("task {task} has {COMMANDS_MAX} commands that it did not take");
-                Err(BadMessage { field: "task", problem })
-            }
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+    /// Never waits: heartbeats would wait with it. A task that takes no commands is given up, and no other with it.
+    fn command(&mut self, task: TaskId, command: Command) {
+        let Some(commands) = self.tasks.get(&task) else { return };
+        if let Err(TrySendError::Full(_)) = commands.try_send(command) {
+            tracing::error!(%task, "a task does not take its commands and is given up");
+            // It ends when it has taken those that wait: no more can come.
+            self.tasks.remove(&task);
+            let error = format!("the task has {COMMANDS_MAX} commands that it did not take");
+            self.registry.end(task, Ending { error, ..v1::task_ended::Why::Retry.into() });
         }
     }
 
@@ -343,11 +345,23 @@ impl Session {
         self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
+    /// A task that cannot be read, as that of a job which a later build has resolved, is left to another worker.
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
-        let (id, job, shards) = read_start(start)?;
+        let id = convert::task_id(start.task)?;
+        let (id, job, shards) = match read_start(start) {
+            Ok(task) => task,
+            Err(problem) => {
+                tracing::error!(task = %id, %problem, "this worker cannot read a task that it was given");
+                let error = format!("worker {} cannot read the task: {problem}", self.settings.worker);
+                let (task, why) = (Some(id.into()), v1::task_ended::Why::Wait.into());
+                let ended = v1::TaskEnded { task, why, error, ..v1::TaskEnded::default() };
+                self.registry.say(worker_message::Message::TaskEnded(ended));
+                return Ok(());
+            }
+        };
         let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
         let retention_ms = shards.first().and_then(|shard| shard.retention_ms);
-        if !self.registry.begin(id, job.spec.name.clone(), job.job_version, base, retention_ms) {
+        if !self.registry.begin(id, JobIdentity::from(&job), base, retention_ms) {
             return Ok(());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);

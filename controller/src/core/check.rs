@@ -1,14 +1,18 @@
 //! Whether what a worker says can be so: everything of it that may end up in a manifest, be published, or be told to others.
 //!
 //! Owns: what a worker that does its work never says. Does not own: what is merely late ([`super::job`] refuses that, and
-//! the task is cancelled). Rule: pure; a refusal names the field, ends the session and changes nothing. A worker is
-//! believed in what it read, never in where that goes: only objects of this job, window and task are ever published.
+//! the task is cancelled), what a refusal costs ([`super::refusals`]).
+//! Rule: pure; a refusal names the field and the task, and nothing of the message is used. A worker is believed in what it
+//! read, never in where that goes: only objects of this job, window and task are ever published.
 
 use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
-use super::{Core, EndedShard, Event, Job, KnownShard, RunningTask};
+use super::{Core, EndedShard, Event, Job, KnownShard, RefusedTask, RunningTask};
 use crate::shards::SHARDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::convert::BadMessage;
+use streamctl_proto::names::{
+    self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX, is_partition_folder,
+};
 use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
 use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
@@ -18,16 +22,8 @@ use streamctl_proto::{LookupVersion, Position, Report, ResolvedJob, ShardId, Sta
 pub const FIGURE_MAX: u64 = 1 << 53;
 /// Largest object: that of S3.
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
-/// Longest location of an object, and of its staged file.
-pub const LOCATION_BYTES_MAX: usize = 4_096;
-/// Longest name of a multipart upload, and of one part's content.
-pub const UPLOAD_BYTES_MAX: usize = 2_048;
 /// Most parts of a multipart upload: those of S3.
 pub const PARTS_MAX: usize = 10_000;
-/// Longest name of a shard.
-pub const SHARD_BYTES_MAX: usize = 4_096;
-/// Longest text of a lookup version, or of a key without a partner.
-pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Most shards that one shard becomes, and that one comes from. A split makes two, a merge takes two.
 pub const CHILDREN_MAX: usize = 16;
 
@@ -64,13 +60,30 @@ fn ensure(good: bool, field: &'static str, problem: impl ToString) -> Checked {
 }
 
 impl Core {
-    /// Whether a worker can mean this; events of others always pass. A task that is not known is late, not wrong.
-    ///
-    /// # Errors
-    /// [`BadMessage`] names the field. Nothing of the event may be used.
-    pub fn check(&self, event: &Event) -> Checked {
+    /// What is to be applied of an event: itself, or in its place that its task is refused. Of a Hello only the tasks are
+    /// left out that are refused; they come first, so that their jobs still know them.
+    pub fn admit(&self, event: Event) -> Vec<Event> {
         match event {
-            Event::WorkerJoined { tasks, .. } => self.check_tasks(tasks),
+            Event::WorkerJoined { worker, session, process, flight_address, tasks } => {
+                let (tasks, refused) = self.sift(tasks);
+                let refusal = |refused| Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) };
+                let mut events: Vec<Event> = refused.into_iter().map(refusal).collect();
+                events.push(Event::WorkerJoined { worker, session, process, flight_address, tasks });
+                events
+            }
+            event => match (self.check(&event), event.speaker()) {
+                (Err(problem), Some((worker, task))) => {
+                    let refused = Box::new(RefusedTask { task, job: None, problem });
+                    vec![Event::TaskRefused { worker: worker.clone(), refused }]
+                }
+                _ => vec![event],
+            },
+        }
+    }
+
+    /// Whether a worker can mean what it says of a task; other events pass. A task that is not known is late, not wrong.
+    fn check(&self, event: &Event) -> Checked {
+        match event {
             Event::Reported { worker, report } => match self.task_of(worker, report.task) {
                 Some((job, shards)) => check_report(&job.resolved, report).and_then(|()| own(&shards, report)),
                 None => Ok(()),
@@ -106,17 +119,32 @@ impl Core {
         live().or_else(waiting)
     }
 
-    fn check_tasks(&self, tasks: &[RunningTask]) -> Checked {
-        let mut ids = BTreeSet::new();
+    /// The tasks of a Hello that can be so, and the others. One that is there twice is one of the others.
+    fn sift(&self, tasks: Vec<RunningTask>) -> (Vec<RunningTask>, Vec<RefusedTask>) {
+        let mut good: BTreeMap<TaskId, RunningTask> = BTreeMap::new();
+        let mut refused: BTreeMap<TaskId, RefusedTask> = BTreeMap::new();
         for running in tasks {
-            ensure(ids.insert(running.task), "tasks", format_args!("{} is there twice", running.task))?;
-            // One of another version of the job is cancelled, whatever it says.
-            let same = |job: &&Job| job.resolved.job_version == running.job_version;
-            if let Some(job) = self.jobs.get(&running.job).filter(same) {
-                check_task(job, running)?;
+            let id = running.task;
+            let twice = good.remove(&id).is_some() || refused.contains_key(&id);
+            let checked = ensure(!twice, "tasks", format_args!("{id} is there twice"));
+            match checked.and_then(|()| self.check_running(&running)) {
+                Ok(()) => _ = good.insert(id, running),
+                Err(problem) => {
+                    let job = Some(running.job);
+                    refused.entry(id).or_insert(RefusedTask { task: id, job, problem });
+                }
             }
         }
-        Ok(())
+        (good.into_values().collect(), refused.into_values().collect())
+    }
+
+    fn check_running(&self, running: &RunningTask) -> Checked {
+        // One of another version of the job, or of an earlier job of its name, is cancelled, whatever it says.
+        let same = |job: &&Job| running.is_of(&job.resolved);
+        match self.jobs.get(&running.job).filter(same) {
+            Some(job) => check_task(job, running),
+            None => Ok(()),
+        }
     }
 }
 
@@ -196,12 +224,13 @@ fn check_watermark(watermark_ms: i64, all_ended: bool) -> Checked {
 }
 
 fn check_shard(id: &ShardId) -> Checked {
-    ensure(is_text(id.as_str(), SHARD_BYTES_MAX), "shard", format_args!("{:.80?} is no name of one", id.as_str()))
+    let problem =
+        |why| BadMessage { field: "shard", problem: format!("{:.80?} is no name of one: {why}", id.as_str()) };
+    names::check_shard(id.as_str()).map_err(problem)
 }
 
-/// Something, of so many bytes at most, without control characters.
 fn is_text(text: &str, bytes_max: usize) -> bool {
-    !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+    names::check_name(text, bytes_max).is_ok()
 }
 
 fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
@@ -282,7 +311,8 @@ fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Ch
 pub fn check_rebuilt(job: &ResolvedJob, window: Window, task: TaskId, object: &StagedObject) -> Checked {
     let StagedObject { kind, location, size, rows, .. } = object;
     ensure(*size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX, "object.size", format_args!("{size} bytes, {rows} rows"))?;
-    ensure(is_text(location, LOCATION_BYTES_MAX), "object.location", "is no location")?;
+    let problem = |why| BadMessage { field: "object.location", problem: format!("{location:.200?} is none: {why}") };
+    names::check_name(location, LOCATION_BYTES_MAX).map_err(problem)?;
     let refused = || bad("object.location", format_args!("{location:?} is not where {task} writes"));
     let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else { return refused() };
     let (folders, name) = below.rsplit_once('/').map_or(("", below), |(folders, name)| (folders, name));
@@ -303,19 +333,18 @@ fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
     }
 }
 
-/// One `<name>=<value>` per partition column. Neither can be `.` or `..`.
+/// One folder per partition column. None can be `.` or `..`.
 fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
     let parts: Vec<&str> = folders.split('/').filter(|_| !folders.is_empty()).collect();
     let named = |(column, part): (&PartitionColumn, &&str)| {
-        let Some((name, value)) = part.split_once('=') else { return false };
-        let fits = match column {
-            PartitionColumn::IngestYear => name == "ingest_year",
-            PartitionColumn::IngestMonth => name == "ingest_month",
-            PartitionColumn::IngestDay => name == "ingest_day",
-            PartitionColumn::IngestHour => name == "ingest_hour",
-            PartitionColumn::Column(_) => !name.is_empty(),
+        let name = match column {
+            PartitionColumn::IngestYear => "ingest_year",
+            PartitionColumn::IngestMonth => "ingest_month",
+            PartitionColumn::IngestDay => "ingest_day",
+            PartitionColumn::IngestHour => "ingest_hour",
+            PartitionColumn::Column(name) => name,
         };
-        fits && !value.is_empty()
+        is_partition_folder(name, part)
     };
     parts.len() == columns.len() && columns.iter().zip(&parts).all(named)
 }

@@ -42,6 +42,7 @@ impl Core {
             | Event::LookupSeen { job, .. }
             | Event::LookupFailed { job, .. }
             | Event::ManifestWritten { job, .. }
+            | Event::ManifestRefused { job, .. }
             | Event::HeadMoved { job, .. }
             | Event::EpochPublished { job, .. }
             | Event::ObjectsLost { job, .. }
@@ -59,11 +60,16 @@ impl Core {
             | Event::ShardEnded { task, .. }
             | Event::TaskEnded { task, .. } => self.job_with(*task),
             Event::Reported { report, .. } => self.job_with(report.task),
+            Event::TaskRefused { refused, .. } => match (self.job_with(refused.task), &refused.job) {
+                (Concern::Nothing, Some(name)) => Concern::Job(name.clone()),
+                (concern, _) => concern,
+            },
             Event::EffectDelayed { .. } => Concern::Nothing,
             // What it goes on with may make a window whole; where shards belong is seen to on its own.
             Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Concern::All,
             Event::WorkerJoined { .. }
             | Event::WorkerHeard { .. }
+            | Event::WorkerSpoke { .. }
             | Event::WorkerDisconnected { .. }
             | Event::WorkerLeaving { .. } => Concern::Nothing,
             Event::Ticked => Concern::All,

@@ -1,5 +1,6 @@
 //! What the core is told. Names are past participles: everything here has happened.
 
+use super::refusals::RefusedTask;
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
 use streamctl_proto::resolved::StreamFacts;
@@ -67,6 +68,8 @@ pub struct RunningTask {
     pub job: JobName,
     /// Of which version of it.
     pub job_version: JobVersion,
+    /// When that job was submitted first; none: the worker is of an earlier build, which does not say it.
+    pub submitted_ms: Option<i64>,
     /// Where each shard stood before the first of `reports`.
     pub base: BTreeMap<ShardId, Position>,
     /// Reports that the worker does not know to be committed, oldest window first.
@@ -83,6 +86,15 @@ pub struct RunningTask {
     pub retention_ms: Option<i64>,
     /// It reads no more and only keeps its reports.
     pub released: bool,
+}
+
+impl RunningTask {
+    /// Whether it is a task of this version of this job, and not of one that had the same name before.
+    pub fn is_of(&self, job: &ResolvedJob) -> bool {
+        self.job == job.spec.name
+            && self.job_version == job.job_version
+            && self.submitted_ms.is_none_or(|submitted_ms| submitted_ms == job.submitted_ms)
+    }
 }
 
 /// What a worker was refused at.
@@ -322,6 +334,13 @@ pub enum Event {
         /// How far its clock is ahead of that of its sources.
         clock_skew_ms: Option<i64>,
     },
+    /// A part of a worker's message came, and it is not whole yet: heartbeats wait behind it.
+    WorkerSpoke {
+        /// Its name.
+        worker: WorkerId,
+        /// This connection.
+        session: SessionId,
+    },
     /// A worker's connection broke.
     WorkerDisconnected {
         /// Its name.
@@ -383,12 +402,30 @@ pub enum Event {
         /// Why.
         end: TaskEnd,
     },
+    /// A message about a task was refused: nothing of it is used.
+    TaskRefused {
+        /// From whom.
+        worker: WorkerId,
+        /// Which task, and why.
+        refused: Box<RefusedTask>,
+    },
     /// A manifest is durable.
     ManifestWritten {
         /// Of which job.
         job: JobName,
         /// What refers to it.
         reference: ManifestRef,
+    },
+    /// A manifest is not written, and never will be: it could not be read again.
+    ManifestRefused {
+        /// Of which job.
+        job: JobName,
+        /// Which epoch it would be.
+        epoch: Epoch,
+        /// Why.
+        error: String,
+        /// What to do.
+        hint: String,
     },
     /// The store holds this head.
     HeadMoved {
@@ -447,4 +484,18 @@ pub enum Event {
     },
     /// Time passed.
     Ticked,
+}
+
+impl Event {
+    /// The task that says it, and its worker; none for everything that no task says.
+    pub(super) fn speaker(&self) -> Option<(&WorkerId, TaskId)> {
+        match self {
+            Self::WindowRequested { worker, task, .. }
+            | Self::Progressed { worker, task, .. }
+            | Self::ShardEnded { worker, task, .. }
+            | Self::TaskEnded { worker, task, .. } => Some((worker, *task)),
+            Self::Reported { worker, report } => Some((worker, report.task)),
+            _ => None,
+        }
+    }
 }

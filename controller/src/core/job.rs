@@ -23,6 +23,7 @@ pub use shard::Shard;
 pub use tasks::{Task, TaskState};
 
 use super::event::Wanted;
+use super::refusals::Refusals;
 use super::repair::{Repairing, Stuck};
 use super::replays::{ReplayState, is_dead_letters};
 use super::standstill::Standstill;
@@ -148,6 +149,8 @@ pub struct Job {
     pub deaths: Deaths,
     /// Rounds since the last commit in which every worker was refused.
     pub refusal_rounds: u32,
+    /// Workers whose messages about its tasks were refused; at most as many as there are.
+    pub refusals: BTreeMap<WorkerId, Refusals>,
     /// What does not go on.
     pub standstill: Standstill,
     /// The last epochs.
@@ -204,6 +207,7 @@ impl Job {
             avoided: BTreeMap::new(),
             refusal_rounds: 0,
             deaths: Deaths::default(),
+            refusals: BTreeMap::new(),
             standstill: Standstill::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),

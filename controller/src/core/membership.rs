@@ -20,6 +20,15 @@ impl Core {
         self.workers.get_mut(worker).filter(|worker| worker.session == session)
     }
 
+    /// A worker lives. One that was given up for its silence takes tasks again.
+    pub(super) fn hear(&mut self, now: i64, worker: &WorkerId, session: SessionId) {
+        let Some(worker) = self.current(worker, session) else { return };
+        worker.heard_ms = now;
+        if std::mem::take(&mut worker.lost) {
+            self.plan_all_anew();
+        }
+    }
+
     pub(super) fn join(&mut self, now: i64, joined: Joined, tasks: Vec<RunningTask>, out: &mut Vec<Effect>) {
         let Joined { worker, session, process, flight_address } = joined;
         // A Hello that was overtaken by that of a later line says what was so before.
@@ -55,7 +64,7 @@ impl Core {
                 out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
                 continue;
             };
-            if running.job_version != job.resolved.job_version {
+            if !running.is_of(&job.resolved) {
                 self.cancel(&worker, running.task, out);
                 continue;
             }

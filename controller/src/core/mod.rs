@@ -17,6 +17,7 @@ pub mod job;
 mod membership;
 mod offers;
 pub mod recover;
+pub mod refusals;
 pub mod repair;
 mod replays;
 mod scale;
@@ -33,6 +34,7 @@ pub use event::{
     EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, Wanted, WantedReplay,
 };
 pub use job::Job;
+pub use refusals::RefusedTask;
 pub use replays::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
@@ -277,17 +279,15 @@ impl Core {
                 let joined = Joined { worker, session, process, flight_address };
                 self.join(now, joined, tasks, out);
             }
-            Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms } => {
-                let Some(worker) = self.current(&worker, session) else { return };
-                worker.heard_ms = now;
+            Event::WorkerHeard { worker: id, session, memory_bytes, busy_permille, clock_skew_ms } => {
+                let Some(worker) = self.current(&id, session) else { return };
                 worker.memory_bytes = memory_bytes;
                 worker.clock_skew_ms = clock_skew_ms;
                 worker.busy.said(busy_permille);
                 worker.busy_permille = busy_permille.map(|permille| permille.min(1_000)).or(worker.busy_permille);
-                if std::mem::take(&mut worker.lost) {
-                    self.plan_all_anew();
-                }
+                self.hear(now, &id, session);
             }
+            Event::WorkerSpoke { worker, session } => self.hear(now, &worker, session),
             Event::WorkerDisconnected { worker, session } => {
                 if let Some(worker) = self.current(&worker, session) {
                     worker.connected = false;
@@ -328,6 +328,7 @@ impl Core {
                 }
             }
             Event::TaskEnded { worker, task, end } => self.end_task(now, &worker, task, end, out),
+            Event::TaskRefused { worker, refused } => self.refuse_task(now, &worker, &refused, out),
             Event::ManifestWritten { job, reference } => {
                 let Some(job) = self.jobs.get_mut(&job) else { return };
                 let (name, previous) = (job.name().clone(), job.head.clone());
@@ -337,6 +338,16 @@ impl Core {
                     job.delays.remove("write manifest");
                     out.push(Effect::MoveHead { job: name, previous, head: reference });
                 }
+            }
+            Event::ManifestRefused { job: name, epoch, error, hint } => {
+                let Some(job) = self.jobs.get_mut(&name) else { return };
+                let refused = |c: &mut Committing| c.manifest.epoch == epoch && c.reference.is_none();
+                if job.committing.take_if(refused).is_none() {
+                    return;
+                }
+                // Also what a stop kept because this commit was under way.
+                job.drop_uncommitted();
+                self.fail(&name, error, hint, out);
             }
             Event::HeadMoved { job, epoch } => self.head_moved(now, &job, epoch, out),
             Event::EpochPublished { job, epoch } => {
@@ -430,12 +441,8 @@ impl Core {
                 }
             }
             TaskEnd::Retry { error } => {
-                // Tasks that fail together fail for one reason: they count once.
-                let round = now >= job.pause_until_ms;
-                job.failures += u32::from(round);
+                job.count_failure(now, waits);
                 job.retries += 1;
-                let wait_ms = wait_after(waits, job.failures);
-                job.pause_until_ms = if round { now + wait_ms } else { job.pause_until_ms };
                 job.delays.insert("task", error.clone());
                 if job.failures > job.resolved.spec.retries_max {
                     let hint = "it goes on from its last epoch once this is mended: submit it again, a changed file with --change".to_owned();
@@ -489,7 +496,7 @@ impl Core {
             return take_back_drain(job, out);
         }
         if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
-            job.failures = 0;
+            job.forget_failures();
             job.refusal_rounds = 0;
             job.avoided.clear();
             job.deaths.clear();

@@ -41,6 +41,14 @@ impl Offers {
         self.tasks.get(worker)?.get(&task)
     }
 
+    /// One task that a worker offered does not count, nor what it said.
+    pub fn withdraw(&mut self, worker: &WorkerId, task: TaskId) {
+        let removed = self.tasks.get_mut(worker).and_then(|tasks| tasks.remove(&task));
+        if removed.is_some() {
+            self.forget_said(|held| held.worker == *worker && held.task == task);
+        }
+    }
+
     /// What a worker offered does not count; gives its tasks.
     pub fn forget(&mut self, worker: &WorkerId) -> Vec<TaskId> {
         let Some(tasks) = self.tasks.remove(worker) else { return vec![] };
@@ -62,15 +70,14 @@ impl Offers {
 
     /// Keeps what an offered task says; everything else is given back.
     pub fn hold(&mut self, event: Event) -> Option<Event> {
-        let Some((worker, task)) = speaker(&event) else { return Some(event) };
+        let Some((worker, task)) = event.speaker() else { return Some(event) };
         if self.get(worker, task).is_none() {
             return Some(event);
         }
         let worker = worker.clone();
         if self.held.len() >= HELD_MAX {
             // What it says is lost, so that what it reports later will not chain: it is read again.
-            self.tasks.entry(worker.clone()).or_default().remove(&task);
-            self.forget_said(|held| held.worker == worker && held.task == task);
+            self.withdraw(&worker, task);
             return None;
         }
         self.said += 1;
@@ -98,18 +105,6 @@ impl Offers {
     }
 }
 
-/// Whose word it is, if it is a task's.
-fn speaker(event: &Event) -> Option<(&WorkerId, TaskId)> {
-    match event {
-        Event::WindowRequested { worker, task, .. }
-        | Event::Progressed { worker, task, .. }
-        | Event::ShardEnded { worker, task, .. }
-        | Event::TaskEnded { worker, task, .. } => Some((worker, *task)),
-        Event::Reported { worker, report } => Some((worker, report.task)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +117,7 @@ mod tests {
             task: TASK,
             job: "job".to_owned().try_into().unwrap(),
             job_version: JobVersion::FIRST,
+            submitted_ms: None,
             base: BTreeMap::new(),
             reports: vec![],
             watermark_ms: 0,

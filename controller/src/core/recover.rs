@@ -45,10 +45,9 @@ fn adopt_all(now: i64, job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Re
 /// before its parents' end (I5).
 fn fits(job: &Job, running: &RunningTask) -> bool {
     // A task has shards, and is one of them only once, whoever else says that it runs it.
-    // Nor is one of an earlier version of the job: its reports are not those of this one (I9).
-    let new = !running.base.is_empty()
-        && !job.tasks.contains_key(&running.task)
-        && running.job_version == job.resolved.job_version;
+    // Nor is one of an earlier version of the job, or of an earlier job of its name: its reports are not those of this
+    // one (I9).
+    let new = !running.base.is_empty() && !job.tasks.contains_key(&running.task) && running.is_of(&job.resolved);
     new && running.base.keys().all(|id| {
         let Some(shard) = job.shards.get(id) else { return job.is_replayed(id) };
         let after = |parent| running.base.contains_key(parent) || job.shards.get(parent).is_none_or(Shard::ended);

@@ -104,7 +104,7 @@ impl Core {
 pub(super) fn run_for_replays(job: &mut Job, out: &mut Vec<Effect>) {
     job.follow_replays();
     if job.wanted == Wanted::Completed && !job.replays.stored.wanted.is_empty() {
-        job.failures = 0;
+        job.forget_failures();
         want(job, Wanted::Running, out);
     }
 }

@@ -105,7 +105,7 @@ impl Job {
         }
         self.resolved = next;
         self.took_over_after = self.epoch();
-        self.failures = 0;
+        self.forget_failures();
         self.delays.clear();
         self.avoided.clear();
         self.refusal_rounds = 0;

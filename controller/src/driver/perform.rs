@@ -9,7 +9,7 @@ use crate::core::unreadable::HeadRepair;
 use crate::core::{Core, Effect, Event, KnownShard, Wanted};
 use crate::load;
 use crate::metrics::Metrics;
-use crate::publish::{Checkpoints, PublishError, publish};
+use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
 use crate::shards::{ListError, ListedShard, ShardLister};
 use crate::store::{CommitOutcome, Repair, Store, StoreError, WriteOutcome};
@@ -380,6 +380,13 @@ impl Performer {
     async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
         match Checkpoints::of(&self.storages, job).write_manifest(manifest).await {
             Ok(reference) => Try::Done(Event::ManifestWritten { job: job.spec.name.clone(), reference }),
+            Err(error @ CheckpointError::TooLarge { .. }) => {
+                let hint = "nothing of it is committed. Write fewer objects per window: partition by columns with fewer \
+                            values, raise sink.target_size, or make the window shorter; submit the changed file with \
+                            --change: the job goes on from its last epoch";
+                let (job, epoch) = (job.spec.name.clone(), manifest.epoch);
+                Try::Done(Event::ManifestRefused { job, epoch, error: describe(&error), hint: hint.to_owned() })
+            }
             Err(error) => Try::Again(describe(&error)),
         }
     }

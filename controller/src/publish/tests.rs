@@ -164,6 +164,19 @@ async fn a_manifest_written_twice_is_one_and_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_could_not_be_read_again_is_not_written() {
+    let fake = Arc::new(Fake::default());
+    let checkpoints = checkpoints(&fake);
+    let each = serde_json::to_vec(&manifest(1, None, 1).objects[0]).unwrap().len();
+    let objects = usize::try_from(MANIFEST_BYTES_MAX).unwrap() / each + 1;
+    let large = manifest(1, None, objects);
+    let refused = checkpoints.write_manifest(&large).await.unwrap_err();
+    assert!(matches!(refused, CheckpointError::TooLarge { epoch: Epoch(1), .. }), "{refused:?}");
+    assert!(refused.to_string().contains(&format!("{objects} objects")), "{refused}");
+    assert!(fake.objects.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_changed_manifest_is_refused_when_written_over_and_when_read() {
     let fake = Arc::new(Fake::default());
     let (checkpoints, first) = (checkpoints(&fake), manifest(1, None, 2));

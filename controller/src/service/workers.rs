@@ -1,27 +1,33 @@
 //! The sessions of the workers.
 //!
 //! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
-//! Rule: a message that is not one ends the session with the field named; nothing of it is used.
+//! Rule: a message that is refused costs the task that it is about, never the session: the worker would dial again and say
+//! the same. One that is about no task is passed over and logged.
 
 use crate::admission::Admission;
-use crate::core::{EndedShard, Event, KnownShard, RunningTask, SessionId, ShardStats, TaskEnd};
+use crate::core::{EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd};
 use crate::handle::{Handle, NotLeading};
 use crate::leading::Leader;
 use crate::sessions::Sessions;
 use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use streamctl_proto::convert::{self, BadMessage, required};
 use streamctl_proto::manifest::TimeGap;
+use streamctl_proto::parts::{Assembler, InParts, cut};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, JobVersion, Report, ShardId, WorkerId, v1};
+use streamctl_proto::{JobName, JobVersion, Report, ShardId, TaskId, WorkerId, v1};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How often a worker says that it lives.
 pub const HEARTBEAT_MS: u32 = 500;
 /// The longest name of a worker, and the longest address of its Flight service.
 pub const WORKER_CHARS_MAX: usize = 200;
+/// Between two lines of the log about refused messages of one session.
+const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `streamctl.v1.Workers`.
 pub struct WorkersService {
@@ -41,8 +47,34 @@ impl v1::workers_server::Workers for WorkersService {
     type SessionStream = Answers;
 
     async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Answers>, Status> {
-        self.talk(request.into_inner()).await.map(Response::new)
+        let answers = self.talk(assembled(request.into_inner()).boxed()).await?;
+        let answers = answers.flat_map(|answer| futures::stream::iter(in_parts(answer)));
+        Ok(Response::new(Box::pin(answers)))
     }
+}
+
+/// What goes: large messages as their parts.
+fn in_parts(
+    answer: Result<v1::ControllerMessage, Status>,
+) -> impl Iterator<Item = Result<v1::ControllerMessage, Status>> {
+    let (parts, error) = match answer {
+        Ok(message) => (Some(cut(message)), None),
+        Err(status) => (None, Some(Err(status))),
+    };
+    parts.into_iter().flatten().map(Ok).chain(error)
+}
+
+/// What comes, with large messages put together. Each part that does not make one whole is passed on without its data:
+/// whoever sends it lives.
+fn assembled(
+    incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>>,
+) -> impl Stream<Item = Result<v1::WorkerMessage, Status>> {
+    let mut assembler = Assembler::default();
+    incoming.map(move |message| match assembler.take(message?) {
+        Ok(Some(whole)) => Ok(whole),
+        Ok(None) => Ok(v1::WorkerMessage::of_part(v1::Part::default())),
+        Err(error) => Err(Status::invalid_argument(error.to_string())),
+    })
 }
 
 impl WorkersService {
@@ -52,81 +84,156 @@ impl WorkersService {
         S: Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin + 'static,
     {
         let handle = self.leader.handle()?;
-        let first = incoming.next().await.transpose()?.and_then(|m| m.message);
+        let first = loop {
+            match incoming.next().await.transpose()?.and_then(|message| message.message) {
+                Some(Message::Part(_)) => {}
+                first => break first,
+            }
+        };
         let Some(Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
         let process = hello.process;
-        let (worker, flight_address, tasks) = read_hello(hello).map_err(refused)?;
-        let joins = Event::WorkerJoined { worker: worker.clone(), session: 0, process, flight_address, tasks };
-        let Event::WorkerJoined { flight_address, tasks, .. } = checked(&handle, joins).await?.map_err(refused)? else {
-            return Err(Status::internal("an event became another one"));
-        };
+        let Greeting { worker, flight_address, tasks, refused, unknown } = read_hello(hello).map_err(not_welcome)?;
         let (session, outbox) = self.sessions.open(worker.clone());
+        let mut log = RefusalLog::new(worker.clone(), session);
+        unknown.iter().for_each(|problem| log.note(None, problem));
         tracing::info!(%worker, session, flight_address, tasks = tasks.len(), "worker joined");
         let welcome = v1::Welcome { term: handle.term.0, heartbeat_ms: HEARTBEAT_MS };
         // After the session was opened: a change from now on comes through it.
         let begin = [v1::controller_message::Message::Welcome(welcome), self.admission.message()];
         let begin = begin.map(|message| Ok(v1::ControllerMessage { message: Some(message) }));
-        let joined = Event::WorkerJoined { worker: worker.clone(), session, process, flight_address, tasks };
-        handle.tell(joined).await?;
-        tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), worker, session));
+        let joins = Event::WorkerJoined { worker: worker.clone(), session, process, flight_address, tasks };
+        let refusals = refused.into_iter().map(|refused| refusal(&worker, refused));
+        let told = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
+        if let Err(error) = told {
+            self.sessions.close(&worker, session);
+            return Err(error.into());
+        }
+        tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), log));
         let answers = futures::stream::iter(begin).chain(ReceiverStream::new(outbox));
         Ok(Box::pin(answers))
     }
 }
 
-/// Passes on what the worker says until the line breaks.
+/// Passes on what the worker says until the connection ends.
 async fn listen(
     mut incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin,
     handle: Handle,
     sessions: Arc<Sessions>,
-    worker: WorkerId,
-    session: SessionId,
+    mut log: RefusalLog,
 ) {
+    let (worker, session) = (log.worker.clone(), log.session);
     loop {
         let message = match incoming.next().await {
-            Some(Ok(v1::WorkerMessage { message: Some(message) })) => message,
+            Some(Ok(message)) => message.message,
             Some(Err(status)) => {
-                tracing::info!(%worker, session, reason = status.message(), "worker's line broke");
-                break;
-            }
-            _ => break,
-        };
-        let said = match read(&worker, session, message) {
-            Ok(event) => checked(&handle, event).await,
-            Err(problem) => Ok(Err(problem)),
-        };
-        match said {
-            Ok(Ok(event)) => {
-                if handle.tell(event).await.is_err() {
-                    break;
+                tracing::info!(%worker, session, reason = status.message(), "worker's connection broke");
+                if status.code() == Code::InvalidArgument {
+                    // Parts that make no message: which task they are about is not known.
+                    sessions.refuse(&worker, session, status);
                 }
-            }
-            Ok(Err(problem)) => {
-                tracing::error!(%worker, session, %problem, "worker says what it must not, its session ends");
-                sessions.refuse(&worker, session, Status::invalid_argument(problem.to_string()));
                 break;
             }
-            Err(NotLeading) => break,
+            None => break,
+        };
+        let told = match read(&worker, session, message) {
+            Ok(event) => tell_admitted(&handle, vec![], event, &mut log).await,
+            Err(Unreadable { task: Some(task), problem }) => {
+                log.note(Some(task), &problem);
+                handle.tell(refusal(&worker, RefusedTask { task, job: None, problem })).await
+            }
+            Err(Unreadable { task: None, problem }) => {
+                log.note(None, &problem);
+                Ok(())
+            }
+        };
+        if let Err(NotLeading) = told {
+            break;
         }
     }
     sessions.close(&worker, session);
     let _over = handle.tell(Event::WorkerDisconnected { worker, session }).await;
 }
 
-/// The event, if its worker can mean it. Heartbeats, of which there are many, have nothing to check.
-async fn checked(handle: &Handle, event: Event) -> Result<Result<Event, BadMessage>, NotLeading> {
-    match event {
-        Event::WorkerHeard { .. } | Event::WorkerLeaving { .. } | Event::TaskEnded { .. } => Ok(Ok(event)),
-        event => handle.ask(move |core| core.check(&event).map(|()| event)).await,
+fn refusal(worker: &WorkerId, refused: RefusedTask) -> Event {
+    Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) }
+}
+
+/// Tells the core what is admitted of an event, after `before`. Heartbeats, of which there are many, have nothing to check.
+async fn tell_admitted(
+    handle: &Handle,
+    before: Vec<Event>,
+    event: Event,
+    log: &mut RefusalLog,
+) -> Result<(), NotLeading> {
+    let admitted = match event {
+        Event::WorkerHeard { .. }
+        | Event::WorkerSpoke { .. }
+        | Event::WorkerLeaving { .. }
+        | Event::TaskEnded { .. } => vec![event],
+        event => handle.ask(move |core| core.admit(event)).await?,
+    };
+    for event in before.into_iter().chain(admitted) {
+        if let Event::TaskRefused { refused, .. } = &event {
+            log.note(Some(refused.task), &refused.problem);
+        }
+        handle.tell(event).await?;
+    }
+    Ok(())
+}
+
+/// Logs refused messages of one session, one in a while: a worker may send any number of them.
+struct RefusalLog {
+    worker: WorkerId,
+    session: SessionId,
+    refused: u64,
+    next: Instant,
+}
+
+impl RefusalLog {
+    fn new(worker: WorkerId, session: SessionId) -> Self {
+        Self { worker, session, refused: 0, next: Instant::now() }
+    }
+
+    fn note(&mut self, task: Option<TaskId>, problem: &BadMessage) {
+        self.refused += 1;
+        if Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + REFUSALS_LOG_INTERVAL;
+        let Self { worker, session, refused, .. } = self;
+        match task {
+            Some(task) => {
+                tracing::error!(%worker, session, %task, %problem, refused, "a worker's message is refused, its task ends");
+            }
+            None => tracing::error!(%worker, session, %problem, refused, "a worker's message is refused"),
+        }
     }
 }
 
-/// Who a worker is and what it runs already; not yet compared with what the core knows ([`Core::check`]).
+/// Who a worker is and what it runs already; not yet compared with what the core knows ([`Core::admit`]).
 ///
-/// [`Core::check`]: crate::core::Core::check
-pub fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask>), BadMessage> {
+/// [`Core::admit`]: crate::core::Core::admit
+#[derive(Debug)]
+pub struct Greeting {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Where its Flight service answers.
+    pub flight_address: String,
+    /// What it runs.
+    pub tasks: Vec<RunningTask>,
+    /// Tasks that cannot be read.
+    pub refused: Vec<RefusedTask>,
+    /// What is wrong with those of which not even the id can be read.
+    pub unknown: Vec<BadMessage>,
+}
+
+/// Reads a Hello.
+///
+/// # Errors
+/// A worker that has no name, or no address.
+pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
     let visible = |text: &str| text.len() <= WORKER_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic());
     if hello.worker.is_empty() || !visible(&hello.worker) {
         let problem = format!("a worker's name has 1 to {WORKER_CHARS_MAX} visible ASCII characters");
@@ -136,8 +243,18 @@ pub fn read_hello(hello: v1::Hello) -> Result<(WorkerId, String, Vec<RunningTask
         let problem = format!("an address has at most {WORKER_CHARS_MAX} visible ASCII characters");
         return Err(BadMessage { field: "flight_address", problem });
     }
-    let tasks = hello.tasks.into_iter().map(read_task).collect::<Result<_, _>>()?;
-    Ok((WorkerId::new(hello.worker), hello.flight_address, tasks))
+    let (mut tasks, mut refused, mut unknown) = (vec![], vec![], vec![]);
+    for running in hello.tasks {
+        let id = running.task.map(TaskId::from);
+        let job = JobName::try_from(running.job.clone()).ok();
+        match (read_task(running), id) {
+            (Ok(running), _) => tasks.push(running),
+            (Err(problem), Some(task)) => refused.push(RefusedTask { task, job, problem }),
+            (Err(problem), None) => unknown.push(problem),
+        }
+    }
+    let (worker, flight_address) = (WorkerId::new(hello.worker), hello.flight_address);
+    Ok(Greeting { worker, flight_address, tasks, refused, unknown })
 }
 
 fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
@@ -156,6 +273,7 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
         task: convert::task_id(task.task)?,
         job: job_name(task.job)?,
         job_version: JobVersion(task.job_version.max(JobVersion::FIRST.0)),
+        submitted_ms: task.submitted_ms,
         base: task.shards.into_iter().map(base).collect::<Result<_, BadMessage>>()?,
         reports: task.reports.into_iter().map(Report::try_from).collect::<Result<_, _>>()?,
         watermark_ms: task.watermark_ms,
@@ -167,7 +285,7 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
     })
 }
 
-fn refused(problem: BadMessage) -> Status {
+fn not_welcome(problem: BadMessage) -> Status {
     tracing::error!(%problem, "a worker's Hello is refused");
     Status::invalid_argument(problem.to_string())
 }
@@ -190,11 +308,44 @@ fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
     })
 }
 
+/// A message cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The task that it is about, if that can be read.
+    pub task: Option<TaskId>,
+    /// Which field, and what is wrong with it.
+    pub problem: BadMessage,
+}
+
 /// What a message of a worker's session says; not yet compared with what the core knows.
-pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
+///
+/// # Errors
+/// [`Unreadable`] names the field, and the task where it can. A message of a kind that this build does not know is one.
+pub fn read(worker: &WorkerId, session: SessionId, message: Option<Message>) -> Result<Event, Unreadable> {
+    let task = message.as_ref().and_then(task_of);
+    let event = required("message", message).and_then(|message| event_of(worker, session, message));
+    event.map_err(|problem| Unreadable { task, problem })
+}
+
+fn task_of(message: &Message) -> Option<TaskId> {
+    let task = match message {
+        Message::Hello(_) | Message::Heartbeat(_) | Message::Leaving(_) | Message::Part(_) => None,
+        Message::WindowOpening(opening) => opening.task,
+        Message::Report(report) => report.task,
+        Message::Progress(progress) => progress.task,
+        Message::ShardEnded(ended) => ended.task,
+        Message::TaskEnded(ended) => ended.task,
+    };
+    task.map(TaskId::from)
+}
+
+fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
     let worker = worker.clone();
     Ok(match message {
-        Message::Hello(_) => return required("hello", None::<Event>),
+        Message::Hello(_) => {
+            let problem = "comes once, at the beginning of a session".to_owned();
+            return Err(BadMessage { field: "hello", problem });
+        }
         Message::Heartbeat(beat) => {
             let (memory_bytes, busy_permille) = (beat.memory_bytes, beat.busy_permille);
             let clock_skew_ms = beat.clock_skew_ms;
@@ -234,5 +385,6 @@ pub fn read(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
             Event::TaskEnded { worker, task: convert::task_id(ended.task)?, end: TaskEnd::from_wire(&ended) }
         }
         Message::Leaving(_) => Event::WorkerLeaving { worker, session },
+        Message::Part(_) => Event::WorkerSpoke { worker, session },
     })
 }

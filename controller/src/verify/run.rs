@@ -295,6 +295,7 @@ fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
         CheckpointError::Manifest { .. } | CheckpointError::Broken { .. } => Kind::ManifestChanged,
         CheckpointError::Storage(_)
         | CheckpointError::Differs { .. }
+        | CheckpointError::TooLarge { .. }
         | CheckpointError::Version { .. }
         | CheckpointError::NoVersion { .. } => Kind::NotChecked,
     };

@@ -17,7 +17,7 @@ use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::v1::{self, worker_message};
 use streamctl_proto::{JobName, LookupVersion, Position, Report, ShardId, TaskId, Window, WindowSize};
 use streamctl_worker::line::{Dial, Grpc, Incoming};
-use streamctl_worker::registry::Registry;
+use streamctl_worker::registry::{JobIdentity, Registry};
 use streamctl_worker::session::read_start;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,7 +102,7 @@ impl Light {
             Message::StartTask(start) => {
                 let (id, job, shards) = read_start(start).expect(SOUND);
                 let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-                if self.registry.begin(id, job.spec.name.clone(), job.job_version, base, None) {
+                if self.registry.begin(id, JobIdentity::from(&job), base, None) {
                     let shards = shards.into_iter().map(|shard| (shard.id, records_at(&shard.at))).collect();
                     let (job, size) = (job.spec.name, job.spec.window);
                     let task = Task { job, size, shards, window: None, done_ms: i64::MIN, until_ms: i64::MAX };
@@ -139,7 +139,7 @@ impl Light {
                 let job = JobName::try_from(committed.job).expect(SOUND);
                 self.registry.committed(&job, convert::window(committed.window).expect(SOUND));
             }
-            Message::Welcome(_) | Message::Access(_) => {}
+            Message::Welcome(_) | Message::Access(_) | Message::Part(_) => {}
         }
     }
 
@@ -186,7 +186,7 @@ impl Light {
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;
-        self.registry.report(report);
+        self.registry.report(report).expect("a report without objects is small");
         self.registry.progress(id, window.end_ms, 0, vec![]);
     }
 

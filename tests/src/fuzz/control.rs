@@ -9,7 +9,7 @@ use streamctl_controller::service::workers::read_hello;
 use streamctl_engine::security::Policy;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{Clamp, JobName, ResolvedJob, TaskId, convert, v1};
-use streamctl_worker::registry::Registry;
+use streamctl_worker::registry::{JobIdentity, Registry};
 use streamctl_worker::session::read_start;
 
 /// Messages of one input, at most.
@@ -29,8 +29,9 @@ pub fn control(mut data: &[u8]) {
     }
     let (hello, _said) = registry.connect("w", "127.0.0.1:1");
     assert_eq!(hello.tasks.len(), tasks.len());
-    let (_, _, told) = read_hello(hello).expect("a worker says nothing that cannot be read");
-    for running in &told {
+    let told = read_hello(hello).expect("a worker has a name");
+    assert!(told.refused.is_empty() && told.unknown.is_empty(), "a worker says nothing that cannot be read: {told:?}");
+    for running in &told.tasks {
         assert!(tasks.contains_key(&running.task));
     }
 }
@@ -48,7 +49,7 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
                 }
             }
             let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
-            if registry.begin(id, job.spec.name.clone(), job.job_version, base, None) {
+            if registry.begin(id, JobIdentity::from(&job), base, None) {
                 tasks.insert(id, job);
             }
         }
@@ -74,6 +75,6 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
             registry.committed(&job, window);
         }
         Message::Access(access) => drop(Policy::from_wire(access)),
-        Message::Welcome(_) | Message::ReleaseTask(_) | Message::DrainTask(_) => {}
+        Message::Welcome(_) | Message::ReleaseTask(_) | Message::DrainTask(_) | Message::Part(_) => {}
     }
 }

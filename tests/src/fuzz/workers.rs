@@ -12,10 +12,9 @@ use oracle::Oracle;
 use prost::Message as _;
 use said::Said;
 use std::time::Duration;
-use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, Wanted, invariants};
-use streamctl_controller::service::workers::{read, read_hello};
+use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, RefusedTask, Wanted, invariants};
+use streamctl_controller::service::workers::{Greeting, Unreadable, read, read_hello};
 use streamctl_controller::store::contract;
-use streamctl_proto::convert::BadMessage;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
@@ -160,37 +159,58 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A worker says something on its newest line.
+    /// A worker says something on its newest connection.
     fn says(&mut self, worker: &str, message: Message) {
         let message = v1::WorkerMessage { message: Some(message) };
         let bytes = message.encode_to_vec();
-        let Ok(v1::WorkerMessage { message: Some(message) }) = v1::WorkerMessage::decode(&bytes[..]) else { return };
+        let Ok(v1::WorkerMessage { message }) = v1::WorkerMessage::decode(&bytes[..]) else { return };
         let worker = WorkerId::new(worker);
         let Some(session) = self.core.workers.get(&worker).filter(|w| w.connected).map(|w| w.session) else { return };
-        let read = read(&worker, session, message).and_then(|event| self.core.check(&event).map(|()| event));
-        match read {
-            Ok(event) => self.tell(event),
-            Err(problem) => self.refused(&problem, Event::WorkerDisconnected { worker, session }),
+        match read(&worker, session, message) {
+            Ok(event) => self.tell_admitted(event),
+            Err(Unreadable { task: Some(task), problem }) => {
+                self.refused(&worker, RefusedTask { task, job: None, problem });
+            }
+            Err(Unreadable { task: None, .. }) => {}
         }
     }
 
     fn joins(&mut self, hello: v1::Hello) {
         let bytes = hello.encode_to_vec();
         let hello = v1::Hello::decode(&bytes[..]).expect("what was written is read");
-        let Ok((worker, flight_address, tasks)) = read_hello(hello) else { return };
+        let Ok(Greeting { worker, flight_address, tasks, refused, .. }) = read_hello(hello) else { return };
         self.session += 1;
-        let joins = Event::WorkerJoined { worker, session: self.session, process: 0, flight_address, tasks };
-        match self.core.check(&joins) {
-            Ok(()) => self.tell(joins),
-            Err(problem) => self.refused(&problem, Event::Ticked),
+        for refused in refused {
+            self.refused(&worker, refused);
+        }
+        let session = self.session;
+        self.tell_admitted(Event::WorkerJoined { worker, session, process: 0, flight_address, tasks });
+    }
+
+    fn tell_admitted(&mut self, event: Event) {
+        for event in self.core.admit(event) {
+            match event {
+                Event::TaskRefused { worker, refused } => self.refused(&worker, *refused),
+                event => self.tell(event),
+            }
         }
     }
 
-    fn refused(&mut self, problem: &BadMessage, then: Event) {
-        let told = problem.to_string();
-        assert!(told.len() < 16 << 10, "a refusal of {} bytes does not arrive", told.len());
-        self.log.push(format!("refused: {told}"));
-        self.tell(then);
+    /// The task ends, and nothing else does.
+    fn refused(&mut self, worker: &WorkerId, refused: RefusedTask) {
+        let told = refused.problem.to_string();
+        assert!(told.len() < 16 << 10, "a refusal of {} bytes is not a line of a log", told.len());
+        let task = refused.task;
+        let connected = self.core.workers.get(worker).map(|worker| worker.connected);
+        self.tell(Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) });
+        let live =
+            |id| self.core.jobs.values().any(|job| job.tasks.get(&id).is_some_and(|task| task.worker == *worker));
+        assert!(!live(task), "{task} of {worker} was refused and is still there");
+        assert_eq!(
+            self.core.workers.get(worker).map(|worker| worker.connected),
+            connected,
+            "{worker} keeps its session"
+        );
     }
 
     fn tell(&mut self, event: Event) {

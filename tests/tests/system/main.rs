@@ -23,6 +23,7 @@ mod model_job;
 mod neighbours;
 mod notebook;
 mod quick_start;
+mod refused;
 mod restored;
 mod scaling;
 mod security;

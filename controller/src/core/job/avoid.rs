@@ -136,6 +136,10 @@ impl Job {
     /// A worker reports, and `staged` something: what the job needs serves it. Without an object this says nothing of the
     /// sink.
     pub fn vouch_for(&mut self, worker: &WorkerId, staged: bool) {
+        // One report is good, and another one was refused: the next may be again.
+        if self.refusals.get(worker).is_some_and(|refusals| refusals.since_commit) {
+            return;
+        }
         let Some(avoided) = self.avoided.get(worker) else { return };
         if staged || avoided.refused_by().is_some_and(|place| place != Place::Sink) {
             self.avoided.remove(worker);

@@ -210,7 +210,7 @@ impl Job {
         self.windows.retain(|window, _| *window > manifest.window);
         self.head_end_ms = manifest.window.end_ms;
         self.totals = manifest.totals;
-        self.failures = 0;
+        self.forget_failures();
         self.refusal_rounds = 0;
         self.deaths.committed();
         let mut figures = EpochFigures::of(&manifest, &reference.name);

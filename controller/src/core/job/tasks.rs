@@ -80,6 +80,25 @@ impl Job {
         self.tasks.insert(id, task);
     }
 
+    /// Counts a failure of a task, and waits the longer before the next try the more there were. Tasks that fail together
+    /// fail for one reason: they count once.
+    pub fn count_failure(&mut self, now: i64, waits: [i64; 3]) {
+        if now < self.pause_until_ms {
+            return;
+        }
+        self.failures += 1;
+        let wait = waits[(self.failures as usize - 1).min(waits.len() - 1)];
+        self.pause_until_ms = now + wait;
+    }
+
+    /// Failures before now do not count any more: the job has gone on, or somebody has seen to it.
+    pub fn forget_failures(&mut self) {
+        self.failures = 0;
+        for refusals in self.refusals.values_mut() {
+            refusals.since_commit = false;
+        }
+    }
+
     /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window
     /// would be left to a shard that goes on.
     pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {

@@ -6,6 +6,7 @@
 mod deaths;
 mod invariants;
 mod refusals;
+mod refused_messages;
 mod replays;
 mod scaling;
 mod sim;
@@ -372,6 +373,7 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
         task,
         job: "sales".parse().unwrap(),
         job_version: JobVersion::FIRST,
+        submitted_ms: None,
         base,
         reports: vec![],
         watermark_ms: i64::MIN,

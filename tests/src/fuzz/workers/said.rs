@@ -239,6 +239,7 @@ impl Said<'_, '_> {
             released: self.choices.below(8) == 0,
             job_version: 0,
             stream: None,
+            submitted_ms: Some(job.resolved.submitted_ms).filter(|_| self.choices.below(4) != 0),
         }
     }
 

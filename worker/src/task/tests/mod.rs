@@ -8,7 +8,7 @@ mod reading;
 
 use super::{Command, Context, Parts, run, shards::ShardState};
 use crate::memory::MemoryBudget;
-use crate::registry::Registry;
+use crate::registry::{JobIdentity, Registry};
 use crate::results::Results;
 use crate::source::memory::MemorySource;
 use crate::source::{Sources, testing};
@@ -124,7 +124,7 @@ impl Bed {
         self.tasks += 1;
         let id = TaskId { term: Term(1), counter: self.tasks };
         let base = states.iter().map(|state| (state.id.clone(), state.at.clone())).collect();
-        assert!(self.registry.begin(id, self.job.spec.name.clone(), self.job.job_version, base, None));
+        assert!(self.registry.begin(id, JobIdentity::from(&self.job), base, None));
         let (commands, receiver) = mpsc::channel(super::COMMANDS_MAX);
         let parts = Parts {
             id,
