@@ -152,7 +152,8 @@ fn read(state: &SessionState, written: &Written<'_>, tables: &BTreeMap<&str, usi
     if let Statement::Statement(inner) = &mut statement {
         limits::flatten(inner)?;
     }
-    let names: Vec<&str> = tables.keys().copied().collect();
+    let lookups = tables.keys().copied().filter(|name| *name != SOURCE);
+    let names: Vec<&str> = std::iter::once(SOURCE).chain(lookups).collect();
     check_tables(state, &statement, &names, written)?;
     if let Statement::Statement(inner) = &mut statement {
         allowed::check(state, tables, inner).map_err(|error| written.located(error))?;
