@@ -9,7 +9,9 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_engine::storage::{MemoryStorage, ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
+use streamctl_engine::storage::{
+    MemoryStorage, ObjectInfo, PutOutcome, RefusalCause, StagedWriter, Storage, StorageError,
+};
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
@@ -56,6 +58,7 @@ impl FaultyStorage {
         if let Some(code) = self.weather.denies(&self.place, "s3") {
             self.weather.note(|| format!("{} s3 {what} {location}: {code}", self.place));
             return Err(StorageError::Refused {
+                cause: RefusalCause::Environment,
                 location: location.to_owned(),
                 reason: code.to_owned(),
                 hint: "give the process its rights".to_owned(),

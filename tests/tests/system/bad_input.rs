@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
-use streamctl_proto::v1::JobState;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::v1::{JobState, ListJobsRequest};
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
 use streamctl_tests::wait::until;
@@ -307,6 +309,88 @@ fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {
         let said = ["hint: ", "streamctl list"].map(|part| words.matches(part).count());
         assert_eq!(said, [1, 1], "{verb:?}: {words}");
     }
+}
+
+/// Job files whose queries cost as much as their writer likes: what it is, the file, what is told.
+fn costly_jobs() -> Vec<(&'static str, String, &'static str)> {
+    let select = r#"SELECT s.uuid, s.itemtype, s.unitssold, c."Code" AS country_code"#;
+    let with = |columns: String| JOB.file().replace(select, &format!("SELECT s.uuid, {columns} AS costly"));
+    let chain = |term: &str, terms: usize| vec![term; terms].join("");
+    vec![
+        ("a sum of 20,000 terms", with(format!("1{}", chain(" + 1", 20_000))), "an expression is too deep"),
+        ("a text of 20,000 terms", with(format!("s.uuid{}", chain(" || s.uuid", 20_000))), "an expression is too deep"),
+        ("30,000 brackets", with(format!("{}1{}", chain("(", 30_000), chain(")", 30_000))), "nested too deeply"),
+        ("a long text", with("repeat('x', 500000000)".into()), "repeat() would make"),
+        ("a padded text", with("lpad('x', 2000000000, 'y')".into()), "lpad() would make"),
+        ("a long list", with("unnest(generate_series(1, 10000000))".into()), "generate_series() would make"),
+    ]
+}
+
+fn the_lookup_has_a_million_columns(scene: &Scene) {
+    let wide = scene.servers.folder().join("wide.csv");
+    let header: Vec<String> = (0..1_000_000).map(|column| format!("c{column}")).collect();
+    std::fs::write(&wide, header.join(",")).unwrap();
+    let wide = wide.to_str().unwrap();
+    let put = ["prepare", "--stream", "edges", "--bucket", "workshop", "--table", "typed", "--typed", "--lookup", wide];
+    scene.python.ask("seed.py", &put);
+}
+
+/// The slowest answer to `list`, asked again and again until told to stop.
+fn slowest_list(address: &str, stop: &AtomicBool) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut slowest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let listed = runtime.block_on(async {
+            let mut jobs = JobsClient::connect(format!("http://{address}")).await.expect("the leader lives");
+            jobs.list_jobs(ListJobsRequest {}).await
+        });
+        listed.expect("the leader still leads");
+        slowest = slowest.max(began.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    slowest
+}
+
+#[test]
+fn a_job_that_costs_too_much_is_refused_in_time_and_nothing_waits_for_it() {
+    let _alone = one_system_at_a_time();
+    let scene = Scene::new();
+    let address = until("a leader", STEP, || scene.cluster.leader_address());
+    let listed = JOB.file().replace(
+        "FROM source s JOIN",
+        &format!("FROM (SELECT * FROM source WHERE {}) s JOIN", {
+            let terms: Vec<String> = (0..1_000).map(|at| format!("country = 'c{at}'")).collect();
+            terms.join(" OR ")
+        }),
+    );
+    let dry_run = |text: &str| {
+        let file = scene.servers.folder().join("costly.toml");
+        std::fs::write(&file, text).unwrap();
+        scene.cluster.cli(&["submit", "--dry-run", file.to_str().unwrap()])
+    };
+    let stop = AtomicBool::new(false);
+    let slowest = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| slowest_list(&address, &stop));
+        for (what, text, words) in costly_jobs() {
+            let began = Instant::now();
+            let output = dry_run(&text);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && told.contains(words), "{what}: {told}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
+        }
+        assert!(dry_run(&listed).status.success(), "a list of 1,000 countries is no attack");
+        the_lookup_has_a_million_columns(&scene);
+        let began = Instant::now();
+        let output = dry_run(&JOB.file());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains("it has 1000000 columns, the limit is 2000"), "{told}");
+        assert!(began.elapsed() < Duration::from_secs(20), "a wide lookup: {:?}", began.elapsed());
+        stop.store(true, Ordering::Relaxed);
+        asked.join().unwrap()
+    });
+    assert!(slowest < Duration::from_secs(1), "list was answered after {slowest:?}");
+    assert_eq!(scene.cluster.leader_address(), Some(address), "the leader is the same");
 }
 
 #[test]
