@@ -257,18 +257,24 @@ impl Weather {
     }
 }
 
-/// A manifest's digest depends on how fast this machine is: it says how long stages took.
+/// The line without digests of manifests: in their names, and as `digest` of a reference. They depend on how fast this
+/// machine is, because a manifest says how long stages took.
 fn without_digests(line: &str) -> String {
     const EPOCH_DIGITS: usize = 12;
-    const DIGEST_DIGITS: usize = 16;
-    let mut parts = line.split("/epochs/");
+    const NAME_DIGITS: usize = 16;
+    const REFERENCE_DIGITS: usize = 64;
+    let unnamed = without(line, "/epochs/", EPOCH_DIGITS + 1, NAME_DIGITS);
+    without(&unnamed, " digest: \"", 0, REFERENCE_DIGITS)
+}
+
+/// The line without the `length` bytes that begin `skipped` bytes behind each `mark`.
+fn without(line: &str, mark: &str, skipped: usize, length: usize) -> String {
+    let mut parts = line.split(mark);
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let digest = EPOCH_DIGITS + 1..EPOCH_DIGITS + 1 + DIGEST_DIGITS;
-        let (before, after) = (part.get(..digest.start).unwrap_or(part), part.get(digest.end..).unwrap_or_default());
-        out.push_str("/epochs/");
-        out.push_str(before);
-        out.push_str(after);
+        out.push_str(mark);
+        out.push_str(part.get(..skipped).unwrap_or(part));
+        out.push_str(part.get(skipped + length..).unwrap_or_default());
     }
     out
 }
