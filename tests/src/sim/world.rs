@@ -262,8 +262,17 @@ impl World {
         for name in controllers {
             chaos::kill(self, &name, false, RESTART_MS);
         }
+        let stored_before = MemoryStore::new();
+        stored_before.put_back(copy);
+        let before = stored_before.load().now_or_never().and_then(Result::ok).unwrap_or_default();
         for job in &self.jobs {
             let Some(manifest) = self.head(job) else { continue };
+            let stored = before.iter().find(|stored| stored.job.spec.name == job.name);
+            let head_before = stored.and_then(|stored| stored.head.as_ref());
+            if head_before.is_some_and(|head| head.epoch >= manifest.epoch) {
+                // The copy holds this epoch too: it stays committed.
+                continue;
+            }
             let is_there =
                 |location: &str| self.objects.head(location).now_or_never().is_some_and(|found| found.is_ok());
             let is_seen = manifest.objects.iter().any(|object| is_there(&object.staged.location));
