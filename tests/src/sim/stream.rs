@@ -349,6 +349,10 @@ impl StreamsAt {
         if call.fate == Fate::NotDone {
             return Err(silent());
         }
+        if let Some(code) = self.weather.denies(&self.place, "kinesis") {
+            self.weather.note(|| format!("{} kinesis: {code}", self.place));
+            return Err(failure(code));
+        }
         if self.weather.strikes(30, "kinesis: throttle") {
             return Err(failure("ProvisionedThroughputExceededException"));
         }
