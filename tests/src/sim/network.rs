@@ -7,7 +7,7 @@
 use super::weather::Weather;
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -29,6 +29,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 const WORKER_PATIENCE_MS: i64 = 5_000;
 /// A controller does.
 const CONTROLLER_PATIENCE_MS: i64 = 6_000;
+/// Of a thousand reports, how many are of a task whose worker is broken from then on.
+const FALSE_REPORTS: u32 = 6;
 /// Messages that may come a second time after their line broke.
 const RECENT_MAX: usize = 4;
 
@@ -124,6 +126,8 @@ struct Request {
 
 #[derive(Default)]
 struct State {
+    /// Tasks of which a broken worker reports what cannot be, again and again.
+    broken_tasks: BTreeSet<(u64, u64)>,
     lines: BTreeMap<u64, Line>,
     next: u64,
     requests: Vec<Request>,
@@ -226,10 +230,34 @@ impl Network {
         }
     }
 
-    fn send_up(&self, id: u64, message: v1::WorkerMessage) {
+    fn send_up(&self, id: u64, mut message: v1::WorkerMessage) {
+        self.falsify(&mut message);
         let due_ms = self.due_ms();
         if let Some(line) = self.state().lines.get_mut(&id) {
             line.up.send(due_ms, message);
+        }
+    }
+
+    /// A broken worker: what it reports of some tasks cannot be, whenever it says so.
+    fn falsify(&self, message: &mut v1::WorkerMessage) {
+        use v1::worker_message::Message;
+        let reports: Vec<&mut v1::Report> = match &mut message.message {
+            Some(Message::Report(report)) => {
+                if let Some(task) = task_key(report)
+                    && self.weather.strikes(FALSE_REPORTS, "worker: report that cannot be")
+                {
+                    self.state().broken_tasks.insert(task);
+                }
+                vec![report]
+            }
+            Some(Message::Hello(hello)) => hello.tasks.iter_mut().flat_map(|task| &mut task.reports).collect(),
+            _ => return,
+        };
+        let broken = self.state().broken_tasks.clone();
+        for report in reports {
+            if task_key(report).is_some_and(|task| broken.contains(&task)) {
+                spoil(report);
+            }
         }
     }
 
@@ -399,6 +427,19 @@ fn bring_down(line: &mut Line, now_ms: i64) {
     if line.down.is_over() {
         line.to_worker = None;
         line.to_controller = None;
+    }
+}
+
+fn task_key(report: &v1::Report) -> Option<(u64, u64)> {
+    report.task.as_ref().map(|task| (task.term, task.counter))
+}
+
+/// Makes a report one that a controller must refuse: an object outside of its job's folders, or figures that do not add up.
+fn spoil(report: &mut v1::Report) {
+    match (report.objects.first_mut(), &mut report.counts) {
+        (Some(object), _) => object.location = "s3://sim/elsewhere/object.json".to_owned(),
+        (None, Some(counts)) => counts.rows_in += 1,
+        (None, None) => report.window = None,
     }
 }
 
