@@ -88,8 +88,10 @@ impl SimJob {
         let name: JobName = format!("job-{number}").parse().expect("it is a name");
         let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
         let kind = rng.u8(0..6);
+        let partitioned = rng.u8(0..3) == 0;
         let retries = if illness.is_some() { ILL_RETRIES } else { RETRIES };
-        let common = Common { job: name.clone(), joins: kind != 1, interval, records: rng.u32(3..200), retries };
+        let records = rng.u32(3..200);
+        let common = Common { job: name.clone(), joins: kind != 1, partitioned, interval, records, retries };
         Self {
             name,
             texts: Arc::new(Texts::new(common, window_ms, kind == 0)),

@@ -29,6 +29,9 @@ const HIDDEN_LONG_MS: i64 = 3_000;
 const EXPIRED: &str = "expired";
 /// How long records are kept.
 pub const RETENTION_MS: i64 = 86_400_000;
+/// Keys that are hard to name a folder after; none has a partner in the lookup.
+const ODD_KEYS: [&str; 9] =
+    ["a\u{85}b", "\u{1}", "\u{7f}\u{9f}", "", "..", "a/b", "%2F", "a=b", "\u{2028}\u{feff}\u{1f600}"];
 /// How long an iterator lives.
 const ITERATOR_MS: i64 = 300_000;
 
@@ -41,8 +44,17 @@ pub struct Put {
     pub visible_ms: i64,
     /// What is in it; `None`: it cannot be decoded.
     pub id: Option<String>,
+    /// What it is joined and partitioned by.
+    pub key: &'static str,
     /// Its job cannot come past it.
     pub bad: bool,
+}
+
+impl Put {
+    /// Its name and its key, where it can be decoded.
+    pub fn named_key(&self) -> Option<(&str, &'static str)> {
+        Some((self.id.as_deref()?, self.key))
+    }
 }
 
 /// One shard.
@@ -180,11 +192,15 @@ impl Stream {
         self.next_sequence += rng.u64(1..50);
         let sequence = self.next_sequence;
         let name = format!("{}/{id}/{sequence}", self.name);
-        let key = ["a", "b", "c", "nobody"][rng.usize(0..4)];
+        let key = match rng.u8(0..12) {
+            0 => ODD_KEYS[rng.usize(0..ODD_KEYS.len())],
+            _ => ["a", "b", "c", "nobody"][rng.usize(0..4)],
+        };
+        let key_json = serde_json::Value::from(key);
         let good = bad || rng.u8(0..12) > 0;
         let n = if bad && !self.deadly { "no number" } else { "1" };
         let data = match rng.u8(0..3) {
-            _ if good => format!("{{\"id\":\"{name}\",\"k\":\"{key}\",\"n\":\"{n}\",\"more\":[1,{{}}]}}"),
+            _ if good => format!("{{\"id\":\"{name}\",\"k\":{key_json},\"n\":\"{n}\",\"more\":[1,{{}}]}}"),
             0 => format!("{{\"id\":\"{name}\""),
             1 => "\u{0}not json".to_owned(),
             _ => String::new(),
@@ -196,7 +212,7 @@ impl Stream {
         let visible_ms = hidden_until.max(wall_ms + rng.i64(0..hidden_ms));
         let (arrival_ms, data) = (wall_ms - back_ms, Bytes::from(data));
         let record = Record { sequence: sequence.into(), sub_sequence: 0, arrival_ms, data, origin: None };
-        shard.puts.push(Put { record, visible_ms, id: good.then_some(name), bad });
+        shard.puts.push(Put { record, visible_ms, id: good.then_some(name), key, bad });
     }
 
     /// Splits a shard in two, or merges two.

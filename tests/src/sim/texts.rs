@@ -30,6 +30,8 @@ pub struct Common {
     pub job: JobName,
     /// The query joins with a lookup.
     pub joins: bool,
+    /// Its output has a folder for each key.
+    pub partitioned: bool,
     /// `poll_interval`.
     pub interval: &'static str,
     /// `max_records_per_read`.
@@ -75,7 +77,7 @@ impl Texts {
     }
 
     fn add(&self, window_ms: i64, whole_window: bool, moves: bool) -> Text {
-        let Common { job, joins, interval, records, retries } = &self.common;
+        let Common { job, joins, partitioned, interval, records, retries } = &self.common;
         let mut made = self.lock();
         let number = made.len() as u64 + 1;
         let order = if whole_window { " ORDER BY s.id" } else { "" };
@@ -92,6 +94,7 @@ impl Texts {
             ),
             false => String::new(),
         };
+        let folders = if *partitioned { "partition_by = [\"k\"]\n" } else { "" };
         let sink = job::sink(job);
         let sink = if moves { format!("{sink}{number}/") } else { sink };
         let checkpoint = job::checkpoint(job).as_str().to_owned();
@@ -99,7 +102,7 @@ impl Texts {
             "name = \"{job}\"\n[source]\ntype = \"kinesis\"\nstream = \"{job}\"\nstarting_position = \"trim_horizon\"\n\
              poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\nn = \"string\"\n\
              [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
-             format = \"json\"\ncompression = \"none\"\n[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
+             format = \"json\"\ncompression = \"none\"\n{folders}[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
         );
         let text = Text { number, file, window_ms };
         made.insert(sha256_hex(text.file.as_bytes()), text.clone());
