@@ -51,6 +51,7 @@ pub fn status(job: &v1::JobStatus) -> Value {
         "job_version": job.job_version, "changed_ms": job.changed_ms,
         "repairs": job.repairs.iter().map(repair).collect::<Vec<_>>(),
         "avoided": job.avoided.iter().map(avoided).collect::<Vec<_>>(),
+        "not_drained": job.not_drained.as_ref().map(|left| json!({"from_ms": left.from_ms, "until_ms": left.until_ms})),
     })
 }
 

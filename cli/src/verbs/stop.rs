@@ -7,7 +7,8 @@ use crate::output::Output;
 use crate::views::{has_ended, now_line, state, status_json};
 use std::time::Duration;
 use streamctl_proto::count;
-use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, StopJobRequest};
+use streamctl_proto::json::time;
+use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, NotDrained, StopJobRequest};
 
 /// Between two looks at a job that drains.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,12 +33,30 @@ pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> 
     if status.state() == JobState::Failed {
         return Err(CliError::Local { message: status.error, hint: status.hint });
     }
+    if let Some(left) = status.not_drained.as_ref().filter(|_| args.drain && has_ended(&status)) {
+        return Err(not_drained(&status.job, left));
+    }
     if status.state() == JobState::Completed {
         out.note("it had read its source to the end: there is nothing to go on with");
     } else {
         out.note("submitting the same file again goes on from there");
     }
     Ok(())
+}
+
+/// It has stopped before its open windows were finished.
+fn not_drained(job: &str, left: &NotDrained) -> CliError {
+    let what = match left.until_ms {
+        0 => format!("what arrived since {}, as another controller leads now", time(left.from_ms)),
+        until_ms => format!("what arrived from {} to {}", time(left.from_ms), time(until_ms)),
+    };
+    CliError::Local {
+        message: format!("job {job} is stopped, and its open windows could not be finished: {what} is in no epoch"),
+        hint:
+            "nothing is lost: submitting the same file again reads it again; to change the job now, let it run until \
+               its workers are there, and drain it again"
+                .to_owned(),
+    }
 }
 
 /// It has ended, and what it committed is published.
@@ -52,4 +71,18 @@ async fn brief(job: &str, controller: &Controller) -> Result<JobStatus, CliError
         async move { jobs(channel).get_job(request).await }
     };
     controller.ask(ask).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_left_windows_is_an_error_that_names_them() {
+        let error = not_drained("sales", &NotDrained { from_ms: 1_795_481_100_000, until_ms: 1_795_481_160_000 });
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("from 2026-11-24") && error.hint().unwrap().contains("nothing is lost"));
+        let unknown = not_drained("sales", &NotDrained { from_ms: 1_795_481_100_000, until_ms: 0 });
+        assert!(unknown.to_string().contains("another controller leads now"), "{unknown}");
+    }
 }

@@ -26,7 +26,7 @@ impl Core {
         self.commit(now, name, out);
         self.record_replays(name, out);
         self.sweep_when_due(now, name, out);
-        self.finish(name, out);
+        self.finish(now, name, out);
     }
 
     pub(super) fn sweep_when_due(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
@@ -57,7 +57,7 @@ impl Core {
         let idle = listing.asked == listing.answered;
         let needed = listing.asked < listing.needed;
         let due = first || needed || (idle && job.lists_again() && now >= listing.again_at_ms);
-        if job.runs() && due {
+        if (job.runs() || (job.drains() && needed)) && due {
             job.listing.asked += 1;
             job.listing.again_at_ms = now + interval_ms;
             out.push(Effect::ListShards { job: name.clone(), generation: job.listing.asked });
@@ -101,7 +101,8 @@ impl Core {
         let Some(job) = self.jobs.get_mut(name) else { return };
         job.forgive_workers(now, times);
         let listed = job.listing.answered > 0 && job.listing.answered >= job.listing.needed;
-        if !job.plan_due || !job.runs() || !listed || now < job.pause_until_ms {
+        let reads = job.runs() || job.drains();
+        if !job.plan_due || !reads || !listed || now < job.pause_until_ms {
             return;
         }
         let load = load.get_or_insert_with(|| self.load());
@@ -125,7 +126,11 @@ impl Core {
             self.tasks_given += 1;
             let id = TaskId { term, counter: self.tasks_given };
             self.homes.give(id, name);
-            out.push(start(now, job, id, worker, shards));
+            out.push(start(now, job, id, worker.clone(), shards));
+            if let (Some(drain), Some(task)) = (job.drain, job.tasks.get_mut(&id)) {
+                task.state = TaskState::Draining(drain.until_ms);
+                out.push(Effect::DrainTask { worker, task: id, until_ms: drain.until_ms });
+            }
         }
         // Planning again after a plan was carried out plans nothing (I8).
         job.plan_due = false;
@@ -170,18 +175,28 @@ impl Core {
     }
 
     /// Ends a job that has nothing left to do.
-    pub(super) fn finish(&mut self, name: &JobName, out: &mut Vec<Effect>) {
+    pub(super) fn finish(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
+        let adopting = self.adopting;
         let Some(job) = self.jobs.get_mut(name) else { return };
-        let drained = job.wanted == Wanted::Draining && job.tasks.is_empty() && job.settled() && !self.adopting;
-        let wanted = if job.complete() {
-            Wanted::Completed
-        } else if drained {
-            job.drop_uncommitted();
-            Wanted::Stopped
-        } else {
+        if job.complete() {
+            return want(job, Wanted::Completed, out);
+        }
+        if job.wanted != Wanted::Draining || adopting {
             return;
-        };
-        want(job, wanted, out);
+        }
+        let unfinished = job.unfinished();
+        let has_time = job.drain.is_some_and(|drain| now < drain.give_up_ms);
+        if unfinished.is_some() && has_time {
+            return;
+        }
+        if job.tasks.is_empty() && job.settled() {
+            job.not_drained = unfinished;
+            job.drop_uncommitted();
+            want(job, Wanted::Stopped, out);
+        } else if !has_time {
+            job.not_drained = unfinished;
+            self.halt(name, Wanted::Stopped, out);
+        }
     }
 }
 

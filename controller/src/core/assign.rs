@@ -35,14 +35,15 @@ fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
     let waits = |shard: &Shard| shard.last_worker.as_ref().is_some_and(|worker| releasing.contains(worker));
     let free = |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard) && !waits(shard);
     let suspects = job.deaths.suspects();
-    let given = job.shards.iter().filter(|(id, shard)| free(shard) && !suspects.contains(*id));
+    let given =
+        job.shards.iter().filter(|(id, shard)| free(shard) && !job.is_drained(shard) && !suspects.contains(*id));
     given.map(|(id, _)| id.clone()).collect()
 }
 
 /// All shards that are not done go to one task, children too: it reads them after their parents.
 fn plan_together(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     let open: BTreeSet<ShardId> = job.shards.iter().filter(|(_, s)| !s.done()).map(|(id, _)| id.clone()).collect();
-    let outside = open.iter().any(|id| job.shards[id].task.is_none());
+    let outside = open.iter().any(|id| job.shards[id].task.is_none() && !job.is_drained(&job.shards[id]));
     let is_suspect = job.tasks.is_empty() && !open.is_disjoint(&job.deaths.suspects());
     if !outside || is_suspect {
         return Plan::default();

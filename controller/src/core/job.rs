@@ -84,6 +84,27 @@ pub struct Listing {
     pub again_at_ms: i64,
 }
 
+/// Time that a drain may take beyond the end of its last window, before what is left is given up.
+pub const DRAIN_GRACE_MS: i64 = 60_000;
+
+/// How far a drain goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Windows that end at or before this are finished.
+    pub until_ms: i64,
+    /// When it is given up.
+    pub give_up_ms: i64,
+}
+
+/// What a drain did not finish: it is read again when the job goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDrained {
+    /// From this time on.
+    pub from_ms: i64,
+    /// Up to this time; none: a new leader took over, and does not know.
+    pub until_ms: Option<i64>,
+}
+
 /// One job.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -97,6 +118,10 @@ pub struct Job {
     pub wanted: Wanted,
     /// What is wanted is being written to the store.
     pub recording: bool,
+    /// How far a drain goes; none: the job does not drain, or an earlier leader began it.
+    pub drain: Option<Drain>,
+    /// What the last drain did not finish.
+    pub not_drained: Option<NotDrained>,
     /// The last committed epoch.
     pub head: Option<ManifestRef>,
     /// The end of the last committed window.
@@ -180,6 +205,8 @@ impl Job {
             stream: None,
             resolved,
             wanted: Wanted::Running,
+            drain: None,
+            not_drained: None,
             recording: false,
             head: None,
             head_end_ms: i64::MIN,
@@ -260,6 +287,26 @@ impl Job {
     /// It may read.
     pub fn runs(&self) -> bool {
         self.wanted == Wanted::Running
+    }
+
+    /// It reads on up to the end of its drain, though not all of its shards may be given out.
+    pub fn drains(&self) -> bool {
+        self.wanted == Wanted::Draining && self.drain.is_some()
+    }
+
+    /// A drain takes nothing more of this shard.
+    pub fn is_drained(&self, shard: &Shard) -> bool {
+        self.drain.is_some_and(|drain| shard.floor_ms >= drain.until_ms)
+    }
+
+    /// What a drain that ends now leaves unfinished.
+    pub fn unfinished(&self) -> Option<NotDrained> {
+        let Some(drain) = self.drain else {
+            return Some(NotDrained { from_ms: self.head_end_ms, until_ms: None });
+        };
+        let behind = self.shards.values().filter(|shard| !shard.done() && shard.floor_ms < drain.until_ms);
+        let from_ms = behind.map(|shard| shard.floor_ms.max(self.head_end_ms)).min()?;
+        Some(NotDrained { from_ms, until_ms: Some(drain.until_ms) })
     }
 
     /// Reshards can happen.

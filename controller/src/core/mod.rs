@@ -41,7 +41,7 @@ use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
 use concern::{Concern, Plans};
 use homes::Homes;
-use job::{AvoidTimes, AvoidedFor, Committing, Refusal, TaskState};
+use job::{AvoidTimes, AvoidedFor, Committing, DRAIN_GRACE_MS, Drain, Refusal, TaskState};
 use membership::Joined;
 use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
@@ -234,7 +234,7 @@ impl Core {
                 let job = Job::new(*job);
                 self.jobs.entry(job.name().clone()).or_insert(job);
             }
-            Event::StopRequested { job, drain } => self.stop(&job, drain, out),
+            Event::StopRequested { job, drain } => self.stop(now, &job, drain, out),
             Event::DeleteRequested { job, force } => self.delete(&job, force, out),
             Event::ResumeRequested { job } => self.resume(now, &job, out),
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
@@ -295,7 +295,7 @@ impl Core {
                 }
             }
             Event::WorkerLeaving { worker, session } => self.leave(&worker, session, out),
-            Event::WindowRequested { worker, task, window } => self.request_window(worker, task, window, out),
+            Event::WindowRequested { worker, task, window } => self.request_window(now, worker, task, window, out),
             Event::Reported { worker, report } => {
                 let refused = match self.job_of(&worker, report.task) {
                     Some(job) => {
@@ -398,12 +398,12 @@ impl Core {
         self.jobs.get(job).is_some_and(|job| window.end_ms <= job.head_end_ms)
     }
 
-    fn request_window(&mut self, worker: WorkerId, task: TaskId, window: Window, out: &mut Vec<Effect>) {
+    fn request_window(&mut self, now: i64, worker: WorkerId, task: TaskId, window: Window, out: &mut Vec<Effect>) {
         match self.job_of(&worker, task) {
             Some(job) if window.end_ms > job.head_end_ms && job.may_ask(task) => {
                 job.waiting.insert((window, task));
                 if job.tasks[&task].state.is_drained_before(window) {
-                    drain(job, window.end_ms, out);
+                    drain(now, job, window.end_ms, out);
                 }
             }
             _ => self.cancel(&worker, task, out),
@@ -473,14 +473,15 @@ impl Core {
         want(job, wanted, out);
     }
 
-    fn stop(&mut self, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
+    fn stop(&mut self, now: i64, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else { return };
+        job.not_drained = None;
         let asked = job.waiting.iter().map(|(window, _)| window);
         let until_ms = job.windows.keys().chain(asked).map(|window| window.end_ms).max();
         match until_ms {
             _ if finish && job.wanted == Wanted::Draining => {}
             Some(until_ms) if finish && job.runs() => {
-                drain(job, until_ms, out);
+                drain(now, job, until_ms, out);
                 want(job, Wanted::Draining, out);
             }
             _ => self.halt(name, Wanted::Stopped, out),
@@ -500,6 +501,7 @@ impl Core {
             job.refusal_rounds = 0;
             job.avoided.clear();
             job.deaths.clear();
+            job.not_drained = None;
             job.delays.clear();
             job.pause_until_ms = now;
             job.plan_due = true;
@@ -542,6 +544,9 @@ fn wait_after(waits_ms: [i64; 3], failures: u32) -> i64 {
 
 /// Wants something else of a job, and has it kept; one such write at a time, so that the last one stays.
 fn want(job: &mut Job, wanted: Wanted, out: &mut Vec<Effect>) {
+    if wanted != Wanted::Draining {
+        job.drain = None;
+    }
     job.wanted = wanted;
     if !job.recording {
         job.recording = true;
@@ -561,8 +566,9 @@ fn take_back_drain(job: &mut Job, out: &mut Vec<Effect>) {
 }
 
 /// Lets all tasks of a job finish their windows up to a time.
-fn drain(job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
+fn drain(now: i64, job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
     job.plan_due = true;
+    job.drain = Some(Drain { until_ms, give_up_ms: until_ms.max(now).saturating_add(DRAIN_GRACE_MS) });
     for (id, task) in &mut job.tasks {
         task.state = TaskState::Draining(until_ms);
         out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });

@@ -45,6 +45,9 @@ impl Core {
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),
             avoided: self.avoided(job),
+            not_drained: job
+                .not_drained
+                .map(|left| v1::NotDrained { from_ms: left.from_ms, until_ms: left.until_ms.unwrap_or(0) }),
         })
     }
 

@@ -454,6 +454,63 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
 }
 
 #[test]
+fn a_drain_goes_on_at_another_worker_when_one_is_lost_or_has_to_wait() {
+    for lost in [true, false] {
+        let mut story = Story::running(bounded(), "a b", "w1 w2");
+        story.asks("a", 0);
+        let name = story.name();
+        story.tell(Event::StopRequested { job: name, drain: true });
+        let (worker, task) = story.owner("a");
+        let effects = if lost {
+            story.falls_silent(&worker.to_string());
+            story.after(4_000)
+        } else {
+            story.task_ends((worker, task), TaskEnd::Wait { error: "no answer".into() });
+            story.after(1_000)
+        };
+        assert_eq!(story.job().wanted, Wanted::Draining, "it is not over: lost={lost}");
+        let next = story.task("a");
+        assert_ne!(next, task);
+        let until = |effect: &Effect| matches!(effect, Effect::DrainTask { task, until_ms, .. } if *task == next && *until_ms == w(0).end_ms);
+        assert!(effects.iter().any(until), "the next task drains too: {effects:?}");
+        story.asks("a", 0);
+        for (id, last) in [("a", 3), ("b", 2)] {
+            let owner = story.owner(id);
+            story.reports(0, &format!("{id} 0..{last}"));
+            story.is_past(id, 1);
+            story.task_ends(owner, TaskEnd::Released);
+            assert_eq!(started(&story.after(100)), [], "what is drained is not given out again");
+        }
+        story.store_works();
+        story.after(100);
+        assert_eq!((story.committed(), &story.job().wanted), (vec![0], &Wanted::Stopped));
+        assert_eq!(story.job().not_drained, None);
+    }
+}
+
+#[test]
+fn a_drain_that_cannot_be_finished_is_given_up_and_says_what_it_leaves() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    story.asks("a", 0);
+    let name = story.name();
+    story.tell(Event::StopRequested { job: name.clone(), drain: true });
+    let owner = story.owner("a");
+    story.task_ends(owner, TaskEnd::Wait { error: "no answer".into() });
+    story.breaks("w1");
+    story.after(w(0).end_ms + crate::core::job::DRAIN_GRACE_MS - 5_000);
+    assert_eq!(story.job().wanted, Wanted::Draining, "it may still be finished");
+    story.after(10_000);
+    assert_eq!(story.job().wanted, Wanted::Stopped);
+    let left = story.job().not_drained.expect("a window was not finished");
+    assert_eq!(left.until_ms, Some(w(0).end_ms));
+    let status = story.core.status(&name, true).unwrap();
+    assert_eq!(status.not_drained.unwrap().until_ms, w(0).end_ms);
+    story.tell(Event::ResumeRequested { job: name });
+    assert_eq!(story.job().not_drained, None);
+    assert_eq!(story.shard("a").reached, at(0), "it is read again");
+}
+
+#[test]
 fn a_resume_takes_a_drain_back() {
     let mut story = Story::running(kinesis(), "a", "w1");
     story.asks("a", 5);
