@@ -75,6 +75,15 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             totals.rows_in, totals.rows_out, totals.rows_dead, totals.rows_unmatched, totals.rows_late
         ),
     );
+    line(
+        "rejected",
+        if totals.rows_rejected > 0 {
+            let rows = count(totals.rows_rejected, "row");
+            format!("{rows} whose partition no folder can be named for; they are kept beside the dead letters")
+        } else {
+            String::new()
+        },
+    );
     line("lag", milliseconds(job.lag_ms));
     line("shards", format!("{} open, {} ended", job.shards_open, job.shards_ended));
     let losses: u64 = job.shards.iter().map(|shard| shard.data_losses).sum();
@@ -311,6 +320,7 @@ pub(crate) mod tests {
             rows_unmatched: 3,
             rows_out: 95,
             rows_late: 4,
+            rows_rejected: 0,
         };
         let task = Some(v1::TaskId { term: 3, counter: 7 });
         let after = v1::position::After { sequence: "41".into(), sub_sequence: 0 };

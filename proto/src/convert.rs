@@ -103,6 +103,7 @@ impl From<&Counts> for v1::Counts {
             rows_unmatched: c.rows_unmatched,
             rows_out: c.rows_out,
             rows_late: c.rows_late,
+            rows_rejected: c.rows_rejected,
         }
     }
 }
@@ -140,6 +141,7 @@ impl From<v1::Counts> for Counts {
             rows_unmatched: c.rows_unmatched,
             rows_out: c.rows_out,
             rows_late: c.rows_late,
+            rows_rejected: c.rows_rejected,
         }
     }
 }
@@ -196,6 +198,7 @@ impl From<&StagedObject> for v1::StagedObject {
         let kind = match object.kind {
             ObjectKind::Data => Kind::Data,
             ObjectKind::DeadLetter => Kind::DeadLetter,
+            ObjectKind::RejectedRow => Kind::RejectedRow,
         };
         let staging = match &object.staging {
             Staging::Multipart { upload_id, etags } => {
@@ -222,6 +225,7 @@ impl TryFrom<v1::StagedObject> for StagedObject {
         let kind = match message.kind() {
             Kind::Data => ObjectKind::Data,
             Kind::DeadLetter => ObjectKind::DeadLetter,
+            Kind::RejectedRow => ObjectKind::RejectedRow,
             Kind::Unspecified => return Err(bad("object.kind", "is missing")),
         };
         let staging = match required("object.staging", message.staging)? {
@@ -322,6 +326,7 @@ mod tests {
                 rows_unmatched: 1,
                 rows_out: 1,
                 rows_late: 1,
+                rows_rejected: 2,
             },
             lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
             objects: vec![StagedObject {

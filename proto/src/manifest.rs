@@ -354,6 +354,7 @@ mod tests {
                     rows_unmatched: 2,
                     rows_out: 39,
                     rows_late: 3,
+                    rows_rejected: 0,
                 },
             }],
             frontier: BTreeMap::from([
@@ -397,6 +398,7 @@ mod tests {
                 rows_unmatched: 2,
                 rows_out: 39,
                 rows_late: 3,
+                rows_rejected: 0,
             },
             totals: Counts {
                 rows_in: 420,
@@ -406,6 +408,7 @@ mod tests {
                 rows_unmatched: 20,
                 rows_out: 390,
                 rows_late: 5,
+                rows_rejected: 0,
             },
             unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
             stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },

@@ -15,6 +15,12 @@ pub const SHARD_BYTES_MAX: usize = 4_096;
 pub const UPLOAD_BYTES_MAX: usize = 2_048;
 /// Longest text of a lookup version, or of a key without a partner.
 pub const TEXT_BYTES_MAX: usize = 4_096;
+/// Longest key of an object: that of S3.
+pub const OBJECT_KEY_BYTES_MAX: usize = 1_024;
+/// Longest name of one folder or file on a disk.
+pub const PATH_PART_BYTES_MAX: usize = 255;
+/// What the name of an object takes behind its folder, with all that is put around it while it is staged, at most.
+pub const OBJECT_NAME_BYTES_MAX: usize = 200;
 /// What Hive calls the folder of rows without a value.
 pub const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -67,6 +73,28 @@ pub fn check_shard(name: &str) -> Result<(), BadName> {
     check_name(name, SHARD_BYTES_MAX)
 }
 
+/// Whether objects can be named in a folder below a place, `s3://bucket/prefix/` or an absolute path. It depends on
+/// nothing else, so that a record that is read again is judged as it was before.
+///
+/// # Errors
+/// [`BadName`] says why not.
+pub fn check_folder(place: &str, folder: &str) -> Result<(), BadName> {
+    let within = |bytes: usize, limit: usize| {
+        if bytes <= limit { Ok(()) } else { Err(BadName::TooLong { bytes, limit }) }
+    };
+    let key = match place.strip_prefix("s3://") {
+        Some(in_s3) => in_s3.split_once('/').map_or("", |(_bucket, prefix)| prefix),
+        None => place,
+    };
+    let bytes = key.len() + folder.len() + OBJECT_NAME_BYTES_MAX;
+    if place.starts_with("s3://") {
+        return within(bytes, OBJECT_KEY_BYTES_MAX);
+    }
+    let longest = folder.split('/').map(str::len).max().unwrap_or(0);
+    within(longest, PATH_PART_BYTES_MAX)?;
+    within(bytes, LOCATION_BYTES_MAX - 1)
+}
+
 /// The folder of the rows that have this value in a partition column, without a slash: `<column>=<value>`, both escaped.
 /// An empty text has no folder of its own either: `name=/` is not a name that everyone can list.
 pub fn partition_folder(column: &str, value: Option<&str>) -> String {
@@ -109,6 +137,9 @@ fn is_escaped(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::JOB_NAME_CHARS_MAX;
+    use crate::report::object_name;
+    use crate::{TaskId, Term, Window};
 
     #[test]
     fn values_are_escaped_as_hive_does() {
@@ -145,6 +176,27 @@ mod tests {
         for folder in ["k=", "k", "j=a", "k=a/b", "k=a=b", "k=\u{85}", "K=a", "k=a\nb", ""] {
             assert!(!is_partition_folder("k", folder), "{folder:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_leaves_room_for_the_names_of_objects() {
+        let of = |length: usize| format!("k={}/", "x".repeat(length - 3));
+        let s3 = OBJECT_KEY_BYTES_MAX - OBJECT_NAME_BYTES_MAX - "out/".len();
+        assert_eq!(check_folder("s3://bucket/out/", &of(s3)), Ok(()));
+        assert!(check_folder("s3://bucket/out/", &of(s3 + 1)).is_err());
+        assert_eq!(check_folder("/out/", &of(PATH_PART_BYTES_MAX + 1)), Ok(()), "the slash is no part of a name");
+        assert!(check_folder("/out/", &of(PATH_PART_BYTES_MAX + 2)).is_err());
+        let deep = of(200).repeat(20);
+        assert!(check_folder("/out/", &deep).is_err(), "{} bytes", deep.len());
+        let object = object_name(
+            Window { start_ms: 1, end_ms: 2 },
+            &"j".repeat(JOB_NAME_CHARS_MAX).parse().unwrap(),
+            TaskId { term: Term(u64::MAX), counter: u64::MAX },
+            u32::MAX,
+            "rejected.json.gz",
+        );
+        let staged = format!(".{object}.0123456789abcdef.staged");
+        assert!(staged.len() <= OBJECT_NAME_BYTES_MAX, "{} bytes", staged.len());
     }
 
     #[test]

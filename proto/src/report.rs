@@ -39,6 +39,10 @@ pub struct Counts {
     /// order. Part of `rows_in`. Not counted before manifests of version 3.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_late: u64,
+    /// Rows that could not be written because no folder can have the name of their partition: they are kept in objects
+    /// beside the dead letters.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_rejected: u64,
 }
 
 impl Counts {
@@ -51,6 +55,7 @@ impl Counts {
         self.rows_unmatched = self.rows_unmatched.saturating_add(other.rows_unmatched);
         self.rows_out = self.rows_out.saturating_add(other.rows_out);
         self.rows_late = self.rows_late.saturating_add(other.rows_late);
+        self.rows_rejected = self.rows_rejected.saturating_add(other.rows_rejected);
     }
     /// Every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {
@@ -158,6 +163,8 @@ pub enum ObjectKind {
     Data,
     /// Records that could not be decoded.
     DeadLetter,
+    /// Rows of the result that no folder can be named for.
+    RejectedRow,
 }
 
 /// Where the bytes of an object are while it is invisible.

@@ -340,10 +340,11 @@ pub enum Compression {
 }
 
 impl SinkSpec {
-    /// What object names end in; dead letters are JSON lines, gzip.
+    /// What object names end in; dead letters and rejected rows are JSON lines, gzip.
     pub fn extension(&self, kind: ObjectKind) -> &'static str {
         match (kind, self.format, self.compression) {
             (ObjectKind::DeadLetter, _, _) => "json.gz",
+            (ObjectKind::RejectedRow, _, _) => "rejected.json.gz",
             (_, SinkFormat::Parquet, _) => "parquet",
             (_, SinkFormat::Json, Compression::Gzip) => "json.gz",
             (_, SinkFormat::Json, Compression::Zstd) => "json.zst",

@@ -81,6 +81,7 @@ enum RebuildError {
 struct Lost {
     /// Folders of its rows, below the sink's.
     folders: BTreeSet<String>,
+    rejected_rows: bool,
     dead_letters: bool,
 }
 
@@ -105,6 +106,7 @@ fn lost(objects: &[ManifestObject], order: &RebuildOrder, sink: &str) -> Result<
         let of_task = found.entry(object.task).or_default();
         match object.staged.kind {
             ObjectKind::Data => _ = of_task.folders.insert(folder(&object.staged, sink)),
+            ObjectKind::RejectedRow => of_task.rejected_rows = true,
             ObjectKind::DeadLetter => of_task.dead_letters = true,
         }
     }
@@ -116,13 +118,16 @@ fn lost(objects: &[ManifestObject], order: &RebuildOrder, sink: &str) -> Result<
     Ok(found)
 }
 
-/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task are one.
+/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task are one, and all its
+/// rejected rows.
 fn folder(object: &StagedObject, sink: &str) -> String {
-    if object.kind == ObjectKind::DeadLetter {
-        return String::new();
+    match object.kind {
+        ObjectKind::DeadLetter | ObjectKind::RejectedRow => String::new(),
+        ObjectKind::Data => {
+            let name = object.location.strip_prefix(sink).unwrap_or(&object.location);
+            name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned()
+        }
     }
-    let name = object.location.strip_prefix(sink).unwrap_or(&object.location);
-    name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned()
 }
 
 async fn rebuild(
@@ -212,11 +217,12 @@ impl Witness for Staging {
 
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
         let lost = self.lost.lock().await;
-        if lost.folders.is_empty() {
+        if lost.folders.is_empty() && !lost.rejected_rows {
             return Ok(());
         }
         let mut sinks = self.sinks.lock().await;
-        Ok(sinks.sink.write_only(batch.clone(), |folder| lost.folders.contains(folder)).await?)
+        let is_lost = |place: Option<&str>| place.map_or(lost.rejected_rows, |folder| lost.folders.contains(folder));
+        Ok(sinks.sink.write_only(batch.clone(), is_lost).await?)
     }
 }
 

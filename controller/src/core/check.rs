@@ -256,7 +256,7 @@ fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
 
 fn check_figures(report: &Report) -> Checked {
     let counts = &report.counts;
-    let figures = [counts.rows_in, counts.bytes_in, counts.rows_out, counts.rows_unmatched];
+    let figures = [counts.rows_in, counts.bytes_in, counts.rows_out, counts.rows_unmatched, counts.rows_rejected];
     ensure(figures.iter().all(|figure| *figure <= FIGURE_MAX), "counts", format_args!("more than {FIGURE_MAX}"))?;
     ensure(counts.balanced(), "counts", "rows_in is not rows_decoded + rows_dead")?;
     ensure(counts.rows_late <= counts.rows_in, "counts.rows_late", "is more than rows_in")?;
@@ -266,7 +266,9 @@ fn check_figures(report: &Report) -> Checked {
     ensure(bytes == Some(counts.bytes_in), "counts.bytes_in", "is not the sum over the ranges")?;
     let rows = |kind| sum(report.objects.iter().filter(move |object| object.kind == kind).map(|object| object.rows));
     ensure(rows(ObjectKind::Data) == Some(counts.rows_out), "counts.rows_out", "is not what the objects hold")?;
-    ensure(rows(ObjectKind::DeadLetter) == Some(counts.rows_dead), "counts.rows_dead", "is not what the objects hold")
+    ensure(rows(ObjectKind::DeadLetter) == Some(counts.rows_dead), "counts.rows_dead", "is not what the objects hold")?;
+    let rejected = rows(ObjectKind::RejectedRow);
+    ensure(rejected == Some(counts.rows_rejected), "counts.rows_rejected", "is not what the objects hold")
 }
 
 fn sum(mut figures: impl Iterator<Item = u64>) -> Option<u64> {
@@ -318,7 +320,7 @@ pub fn check_rebuilt(job: &ResolvedJob, window: Window, task: TaskId, object: &S
     let (folders, name) = below.rsplit_once('/').map_or(("", below), |(folders, name)| (folders, name));
     let partitions: &[PartitionColumn] = match kind {
         ObjectKind::Data => &job.spec.sink.partition_by,
-        ObjectKind::DeadLetter => &[],
+        ObjectKind::DeadLetter | ObjectKind::RejectedRow => &[],
     };
     if !are_partitions(partitions, folders) || !is_name(job, window, task, *kind, name) {
         return refused();
@@ -329,7 +331,7 @@ pub fn check_rebuilt(job: &ResolvedJob, window: Window, task: TaskId, object: &S
 fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
     match kind {
         ObjectKind::Data => job.spec.sink.path.clone(),
-        ObjectKind::DeadLetter => job.spec.dead_letters(),
+        ObjectKind::DeadLetter | ObjectKind::RejectedRow => job.spec.dead_letters(),
     }
 }
 

@@ -40,6 +40,11 @@ const ROWS_DEAD: Metric = Metric::counter(
     &["job_name"],
     "Records that became dead letters, since the job began",
 );
+const ROWS_REJECTED: Metric = Metric::counter(
+    "streamctl_job_rows_rejected_total",
+    &["job_name"],
+    "Rows whose partition no folder can be named for, since the job began",
+);
 const ROWS_UNMATCHED: Metric = Metric::counter(
     "streamctl_job_rows_unmatched_total",
     &["job_name"],
@@ -106,6 +111,7 @@ pub const METRICS: &[Metric] = &[
     ROWS_IN,
     ROWS_OUT,
     ROWS_DEAD,
+    ROWS_REJECTED,
     ROWS_UNMATCHED,
     ROWS_LATE,
     BYTES_IN,
@@ -214,10 +220,11 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 7] = [
+        let sums: [Figure; 8] = [
             (&ROWS_IN, |job| job.totals.map_or(0, |totals| totals.rows_in)),
             (&ROWS_OUT, |job| job.totals.map_or(0, |totals| totals.rows_out)),
             (&ROWS_DEAD, |job| job.totals.map_or(0, |totals| totals.rows_dead)),
+            (&ROWS_REJECTED, |job| job.totals.map_or(0, |totals| totals.rows_rejected)),
             (&ROWS_UNMATCHED, |job| job.totals.map_or(0, |totals| totals.rows_unmatched)),
             (&ROWS_LATE, |job| job.totals.map_or(0, |totals| totals.rows_late)),
             (&BYTES_IN, |job| job.totals.map_or(0, |totals| totals.bytes_in)),

@@ -7,6 +7,7 @@
 use super::finding::{Finding, Kind};
 use crate::core::is_dead_letters;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId, count};
@@ -169,32 +170,46 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
 
 /// Rows and dead letters of each task are in its objects.
 fn objects(manifest: &Manifest) -> Vec<Finding> {
-    let mut rows: BTreeMap<TaskId, (u64, u64)> = BTreeMap::new();
+    let mut stored: BTreeMap<TaskId, Written> = BTreeMap::new();
     for object in &manifest.objects {
-        let (data, dead) = rows.entry(object.task).or_default();
+        let written = stored.entry(object.task).or_default();
         match object.staged.kind {
-            ObjectKind::Data => *data += object.staged.rows,
-            ObjectKind::DeadLetter => *dead += object.staged.rows,
+            ObjectKind::Data => written.rows += object.staged.rows,
+            ObjectKind::DeadLetter => written.dead += object.staged.rows,
+            ObjectKind::RejectedRow => written.rejected += object.staged.rows,
         }
     }
-    let mut counted: BTreeMap<TaskId, (u64, u64)> = BTreeMap::new();
+    let mut counted: BTreeMap<TaskId, Written> = BTreeMap::new();
     for part in &manifest.parts {
-        let (data, dead) = counted.entry(part.task).or_default();
-        *data += part.counts.rows_out;
-        *dead += part.counts.rows_dead;
+        let written = counted.entry(part.task).or_default();
+        written.rows += part.counts.rows_out;
+        written.dead += part.counts.rows_dead;
+        written.rejected += part.counts.rows_rejected;
     }
-    let tasks: BTreeSet<TaskId> = rows.keys().chain(counted.keys()).copied().collect();
+    let tasks: BTreeSet<TaskId> = stored.keys().chain(counted.keys()).copied().collect();
     let judge = |task: TaskId| {
-        let of = |map: &BTreeMap<TaskId, (u64, u64)>| map.get(&task).copied().unwrap_or_default();
-        let ((data, dead), (rows_out, rows_dead)) = (of(&rows), of(&counted));
-        let text = || {
-            let (data, dead) = (count(data, "row"), count(dead, "dead letter"));
-            format!("its objects hold {data} and {dead}, it counts {rows_out} and {rows_dead}")
-        };
-        let differs = (data, dead) != (rows_out, rows_dead);
-        differs.then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
+        let of = |map: &BTreeMap<TaskId, Written>| map.get(&task).copied().unwrap_or_default();
+        let (stored, counted) = (of(&stored), of(&counted));
+        let text = || format!("its objects hold {stored}, it counts {counted}");
+        (stored != counted).then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
     };
     tasks.into_iter().filter_map(judge).collect()
+}
+
+/// What a task wrote of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Written {
+    rows: u64,
+    dead: u64,
+    rejected: u64,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, dead, rejected } = self;
+        write!(f, "{} and {}", count(*rows, "row"), count(*dead, "dead letter"))?;
+        if *rejected > 0 { write!(f, " and {}", count(*rejected, "rejected row")) } else { Ok(()) }
+    }
 }
 
 /// From where to where each shard was read in an epoch.

@@ -316,7 +316,8 @@ fn replayed(manifest: &Manifest, outcome: EpochOutcome) -> Vec<Finding> {
     let counts = &manifest.counts;
     let mut found: Vec<Finding> =
         ranges.into_iter().map(|text| Finding::new(Kind::ReplayRecords, epoch, "", text)).collect();
-    found.extend(differences(Kind::ReplayRows, epoch, "rows", &rows, counts.rows_out));
+    let rows_out = counts.rows_out.saturating_add(counts.rows_rejected);
+    found.extend(differences(Kind::ReplayRows, epoch, "rows", &rows, rows_out));
     found.extend(differences(Kind::ReplayDeadLetters, epoch, "dead letters", &dead_letters, counts.rows_dead));
     found
 }

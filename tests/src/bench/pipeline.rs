@@ -142,6 +142,8 @@ impl Pipeline {
             task,
             window: WINDOW,
             storage: Arc::clone(&storage),
+            rejected: self.spec.dead_letters(),
+            rejected_storage: Arc::clone(&storage),
             memory: Arc::clone(&memory.sink),
         };
         let began = Instant::now();

@@ -314,7 +314,9 @@ async fn staged(
     let memory = MemoryBudget::default().window(false, false).unwrap().sink;
     let storage = Storages::memory(MemoryStorage::default()).for_location("memory://out/");
     let spec = Arc::new(job.spec.sink.clone());
-    let context = SinkContext { spec, job: job.spec.name.clone(), task, window, storage, memory };
+    let (rejected, rejected_storage) = (job.spec.dead_letters(), Arc::clone(&storage));
+    let name = job.spec.name.clone();
+    let context = SinkContext { spec, job: name, task, window, storage, rejected, rejected_storage, memory };
     let mut sink = WindowSink::new(context, batch.schema()).unwrap();
     sink.write(batch).await.unwrap();
     sink.finish().await.unwrap()
@@ -373,4 +375,28 @@ fn whatever_a_worker_names_the_controller_accepts() {
             panic!("seed {seed}: {problem}\n{column:?} {values:?} {shards:?}");
         }
     }
+}
+
+#[test]
+fn one_long_value_of_a_partition_costs_no_neighbour_and_is_kept() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("long");
+    let long = "x".repeat(300);
+    let values = ["a", &long, "b", "a"];
+    write_records(&root.join("in"), "r.json", values.iter().enumerate().map(|(n, k)| json!({"k": k, "n": n})));
+    let cluster = cluster(folder.path(), 1);
+    submit(&cluster, folder.path(), "long", &files_job("long", &root)).unwrap();
+    let status = cluster.until_status("long", "its end", STEP, |status| status.state() == JobState::Completed);
+    let totals = status.totals.unwrap_or_default();
+    assert_eq!((totals.rows_in, totals.rows_out, totals.rows_rejected, totals.rows_dead), (4, 3, 1, 0));
+    assert_eq!(json_lines(&root.join("out")).len(), 3);
+    let kept = std::fs::read_dir(root.join("checkpoint/long/dead-letters")).unwrap();
+    let kept: Vec<_> = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(kept.len() == 1 && kept[0].ends_with(".rejected.json.gz"), "{kept:?}");
+    let shown = cluster.cli_ok(&["status", "long"]);
+    assert!(shown.contains("1 row whose partition no folder can be named for"), "{shown}");
+    let verified = cluster.cli(&["verify", "long", "--replay", "1"]);
+    let told = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.status.success() && told.contains("proven"), "{told}");
 }

@@ -12,6 +12,7 @@ mod folder;
 mod object;
 mod parquet_file;
 mod partition;
+mod rejected;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -26,12 +27,14 @@ use folder::Folder;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 pub(crate) use object::{ObjectWriter, abandon_all};
-pub(crate) use partition::Partitioner;
+pub(crate) use partition::{Partitioner, Parts};
+use rejected::RejectedSink;
+pub(crate) use rejected::{RejectedRows, rows_as_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamctl_engine::storage::{Storage, StorageError};
 use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
-use streamctl_proto::spec::SinkSpec;
+use streamctl_proto::spec::{Location, SinkSpec};
 use streamctl_proto::{JobName, TaskId, Window};
 
 /// Folders that one window of one task may write to: each is an object of its own.
@@ -101,6 +104,10 @@ pub struct SinkContext {
     pub window: Window,
     /// Where `spec.path` lies.
     pub storage: Arc<dyn Storage>,
+    /// The folder of rows that no folder of `spec.path` can be named for: that of the dead letters.
+    pub rejected: Location,
+    /// Where `rejected` lies.
+    pub rejected_storage: Arc<dyn Storage>,
     /// What row groups in the making and parts that are being filled may take.
     pub memory: Arc<Holding>,
 }
@@ -133,7 +140,8 @@ pub struct WindowSink {
     context: SinkContext,
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
-    /// Of all folders.
+    rejected: RejectedSink,
+    /// Of all folders, and of the rejected rows.
     memory: usize,
     done: Vec<StagedObject>,
 }
@@ -143,21 +151,34 @@ impl WindowSink {
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         context.check_width(partitioner.schema())?;
-        Ok(Self { context, partitioner, folders: BTreeMap::new(), memory: 0, done: Vec::new() })
+        let (folders, rejected) = (BTreeMap::new(), RejectedSink::default());
+        Ok(Self { context, partitioner, folders, rejected, memory: 0, done: Vec::new() })
     }
 
     /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
-        self.write_only(batch, |_folder| true).await
+        self.write_only(batch, |_place| true).await
     }
 
-    /// The same, without the rows of other folders than `wanted`.
-    pub async fn write_only(&mut self, batch: RecordBatch, wanted: impl Fn(&str) -> bool) -> Result<(), SinkError> {
-        for (name, rows) in self.partitioner.split(&batch)? {
-            if !wanted(&name) {
+    /// The same, without the rows of other folders than `wanted`; none: the rejected rows.
+    pub async fn write_only(
+        &mut self,
+        batch: RecordBatch,
+        wanted: impl Fn(Option<&str>) -> bool,
+    ) -> Result<(), SinkError> {
+        let Parts { folders, rejected } = self.partitioner.split(&self.context.spec.path, &batch)?;
+        for (name, rows) in folders {
+            if !wanted(Some(&name)) {
                 continue;
             }
             self.write_folder(name, rows).await?;
+            self.keep_within_memory().await?;
+        }
+        for rows in rejected.into_iter().filter(|_| wanted(None)) {
+            let before = self.rejected.memory();
+            let written = self.rejected.write(&self.context, &rows).await;
+            self.memory = self.memory - before + self.rejected.memory();
+            written?;
             self.keep_within_memory().await?;
         }
         Ok(())
@@ -166,10 +187,15 @@ impl WindowSink {
     /// Stages the rest. On an error everything of this window is thrown away.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
         let all = self.folders.keys().cloned().collect();
-        if let Err(error) = self.finish_folders(all).await {
+        let finished = match self.finish_folders(all).await {
+            Ok(()) => self.rejected.close().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = finished {
             self.abort().await;
             return Err(error);
         }
+        self.done.extend(self.rejected.take());
         self.done.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(self.done)
     }
@@ -179,6 +205,7 @@ impl WindowSink {
         for folder in self.folders.into_values() {
             folder.abort().await;
         }
+        self.rejected.abort(&self.context).await;
         abandon_all(&*self.context.storage, &self.done).await;
     }
 
@@ -204,6 +231,10 @@ impl WindowSink {
         // Half is let go of at once, so that this is not done again for each batch.
         let target = self.context.memory.used().max(self.context.memory.minimum()).min(MEMORY_BYTES_MAX) / 2;
         self.release_largest(target).await?;
+        if self.memory > target && self.rejected.memory() > 0 {
+            self.memory -= self.rejected.memory();
+            self.rejected.close().await?;
+        }
         if self.memory > target {
             let largest = self.largest_above(target);
             self.finish_folders(largest).await?;
@@ -244,7 +275,7 @@ impl WindowSink {
 
     /// Finishes the objects of these folders, all of them, and then tells the first error.
     async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
-        let Self { context, partitioner, folders, memory, done } = self;
+        let Self { context, partitioner, folders, memory, done, rejected: _ } = self;
         let chosen: Vec<_> = folders.iter_mut().filter(|(name, _)| names.contains(*name)).map(|each| each.1).collect();
         *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
         // Boxed, or the compiler cannot tell that what they borrow may be sent.

@@ -3,7 +3,7 @@
 //! Owns: the names of folders, splitting batches by them. Does not own: objects.
 //! Rule: folders are named as Hive names them, so that Athena, Spark and a crawler read them back.
 
-use super::SinkError;
+use super::{RejectedRows, SinkError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -12,8 +12,8 @@ use chrono::{Datelike as _, Timelike as _};
 use std::collections::HashMap;
 use std::sync::Arc;
 use streamctl_proto::Window;
-use streamctl_proto::names::partition_folder;
-use streamctl_proto::spec::PartitionColumn;
+use streamctl_proto::names::{check_folder, partition_folder};
+use streamctl_proto::spec::{Location, PartitionColumn};
 
 /// One level of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,15 @@ enum Level {
     Fixed(String),
     /// `name=` and the value of a column of the result, of this number.
     Column { name: String, index: usize },
+}
+
+/// Rows of a batch, by their folders.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// Without the columns that are folders.
+    pub folders: Vec<(String, RecordBatch)>,
+    /// Those whose folder would have a name that nothing can have.
+    pub rejected: Vec<RejectedRows>,
 }
 
 /// How the rows of one window are spread over folders.
@@ -54,25 +63,28 @@ impl Partitioner {
         &self.schema
     }
 
-    /// The rows of each folder, in their order; folders end in a slash, or are empty.
-    pub fn split(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, SinkError> {
+    /// The rows of each folder below `place`, in their order; folders end in a slash, or are empty.
+    pub fn split(&self, place: &Location, batch: &RecordBatch) -> Result<Parts, SinkError> {
         let texts = self.texts(batch)?;
         let content = batch.project(&self.kept).map_err(SinkError::Split)?;
+        let mut parts = Parts::default();
         if content.num_rows() == 0 {
-            return Ok(Vec::new());
+            return Ok(parts);
         }
-        if texts.is_empty() {
-            return Ok(vec![(self.folder(&texts, 0), content)]);
+        let groups = if texts.is_empty() { vec![vec![]] } else { groups(&texts).map_err(SinkError::Split)? };
+        let all = groups.len() == 1;
+        for rows in groups {
+            let folder = self.folder(&texts, rows.first().map_or(0, |row| *row as usize));
+            let numbers = UInt32Array::from(rows);
+            let of = |batch: &RecordBatch| {
+                if all { Ok(batch.clone()) } else { take_record_batch(batch, &numbers).map_err(SinkError::Split) }
+            };
+            match check_folder(place.as_str(), &folder) {
+                Ok(()) => parts.folders.push((folder, of(&content)?)),
+                Err(reason) => parts.rejected.push(RejectedRows { reason, rows: of(batch)? }),
+            }
         }
-        let groups = groups(&texts).map_err(SinkError::Split)?;
-        if groups.len() == 1 {
-            return Ok(vec![(self.folder(&texts, 0), content)]);
-        }
-        let part = |rows: Vec<u32>| {
-            let folder = self.folder(&texts, rows[0] as usize);
-            Ok((folder, take_record_batch(&content, &UInt32Array::from(rows)).map_err(SinkError::Split)?))
-        };
-        groups.into_iter().map(part).collect()
+        Ok(parts)
     }
 
     /// The partition columns as text, in the order of the levels.
@@ -164,9 +176,13 @@ mod tests {
 
     fn split(columns: &[PartitionColumn]) -> Vec<(String, Vec<i32>)> {
         let batch = batch();
-        let parts = Partitioner::new(columns, WINDOW, &batch.schema()).unwrap().split(&batch).unwrap();
+        let parts = Partitioner::new(columns, WINDOW, &batch.schema())
+            .unwrap()
+            .split(&Location::folder("/out"), &batch)
+            .unwrap();
         let ids = |part: &RecordBatch| part.column(0).as_primitive::<arrow::datatypes::Int32Type>().values().to_vec();
-        parts.iter().map(|(folder, part)| (folder.clone(), ids(part))).collect()
+        assert!(parts.rejected.is_empty());
+        parts.folders.iter().map(|(folder, part)| (folder.clone(), ids(part))).collect()
     }
 
     #[test]

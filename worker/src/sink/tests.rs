@@ -147,9 +147,12 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
 }
 
 fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
-    let (job, storage) = ("sales".parse().unwrap(), Arc::new(storage.clone()));
+    let job = "sales".parse().unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(storage.clone());
     let (spec, memory) = (Arc::new(spec), memory(1 << 40));
-    let context = SinkContext { spec, job, task: task(), window: WINDOW, storage, memory };
+    let rejected = Location::folder("s3://b/dead");
+    let rejected_storage = Arc::clone(&storage);
+    let context = SinkContext { spec, job, task: task(), window: WINDOW, storage, rejected, rejected_storage, memory };
     WindowSink::new(context, schema.clone()).unwrap()
 }
 
@@ -452,4 +455,38 @@ async fn small_partitions_are_one_object_each_where_there_is_memory() {
     assert_eq!(objects.len(), 1_000);
     let first = read_parquet(storage.content(&objects[0].location));
     assert_eq!((objects[0].rows, first.num_rows()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_row_that_no_folder_can_be_named_for_is_kept_whole_and_costs_no_neighbour() {
+    let storage = FakeStorage::default();
+    let long = "x".repeat(2_000);
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("k", DataType::Utf8, true)]));
+    let keys = StringArray::from(vec![Some("DE"), Some(long.as_str()), None, Some("DE")]);
+    let batch =
+        RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(keys)])
+            .unwrap();
+    let mut spec = spec(SinkFormat::Json, Compression::None);
+    spec.partition_by = vec![PartitionColumn::Column("k".into())];
+    let mut writing = sink(&storage, spec.clone(), &schema);
+    writing.write(batch.clone()).await.unwrap();
+    let objects = writing.finish().await.unwrap();
+    let of = |kind| objects.iter().filter(move |object| object.kind == kind);
+    assert_eq!(of(ObjectKind::Data).map(|object| object.rows).sum::<u64>(), 3);
+    let rejected: Vec<_> = of(ObjectKind::RejectedRow).collect();
+    assert_eq!((rejected.len(), rejected[0].rows), (1, 1));
+    assert_eq!(rejected[0].location, "s3://b/dead/20261124T004500Z-sales-t3.7-0000.rejected.json.gz");
+    let text = gunzip(&storage.content(&rejected[0].location));
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["row"], serde_json::json!({"id": 2, "k": long}));
+    assert_eq!(line["window_start"], "2026-11-24T00:45:00.000Z");
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("the limit is 1024"), "{reason}");
+
+    let storage = FakeStorage::default();
+    let mut aborted = sink(&storage, spec, &schema);
+    aborted.write(batch).await.unwrap();
+    aborted.abort().await;
+    assert!(storage.is_clean());
 }

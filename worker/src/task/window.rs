@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, QueryError, QueryInput, QueryOutput};
-use streamctl_proto::report::{StageTimes, UnmatchedKey};
+use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
@@ -107,12 +107,16 @@ pub async fn run(
     match dead.finish().await {
         Ok(letters) => objects.extend(letters),
         Err(error) => {
-            let storage = context.storages.for_location(context.job.spec.sink.path.as_str());
-            abandon_all(&*storage, &objects).await;
+            for object in &objects {
+                let storage = context.storages.for_location(&object.location);
+                abandon_all(&*storage, std::slice::from_ref(object)).await;
+            }
             return Err(error.into());
         }
     }
-    counts.rows_out = rows.count();
+    let rejected = objects.iter().filter(|object| object.kind == ObjectKind::RejectedRow);
+    counts.rows_rejected = rejected.map(|object| object.rows).sum();
+    counts.rows_out = rows.count() - counts.rows_rejected;
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
@@ -195,6 +199,8 @@ pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemo
         task: which.task,
         window: which.window,
         storage: context.storages.for_location(spec.sink.path.as_str()),
+        rejected_storage: context.storages.for_location(spec.dead_letters().as_str()),
+        rejected: spec.dead_letters(),
         memory: Arc::clone(&memory.sink),
     }
 }

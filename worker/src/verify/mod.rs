@@ -91,7 +91,7 @@ impl From<SinkError> for VerifyError {
 async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome, VerifyError> {
     let (mut rows, mut dead_letters) = (Tally::default(), Tally::default());
     let ranges = pass(context, manifest, &mut |kind, side, keyed| match kind {
-        ObjectKind::Data => rows.add(side, keyed.key),
+        ObjectKind::Data | ObjectKind::RejectedRow => rows.add(side, keyed.key),
         ObjectKind::DeadLetter => dead_letters.add(side, keyed.key),
     })
     .await?;
@@ -99,7 +99,7 @@ async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome,
     if !(more_rows.is_empty() && more_dead.is_empty()) {
         // Sums only say that there is a difference: a second pass finds it, among the rows whose sums differ.
         pass(context, manifest, &mut |kind, side, keyed| match kind {
-            ObjectKind::Data => more_rows.add(side, keyed),
+            ObjectKind::Data | ObjectKind::RejectedRow => more_rows.add(side, keyed),
             ObjectKind::DeadLetter => more_dead.add(side, keyed),
         })
         .await?;
@@ -125,6 +125,7 @@ async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Resul
         let given = match kind {
             ObjectKind::Data => rows.of_object(location, bytes, &mut give),
             ObjectKind::DeadLetter => stored::dead_letters(location, bytes, &mut give),
+            ObjectKind::RejectedRow => stored::rejected_rows(location, bytes, &mut give),
         };
         given.map_err(|error| VerifyError::object(location, &error))?;
     }

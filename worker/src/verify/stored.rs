@@ -4,7 +4,7 @@
 //! formats (`sink`). Rule: text formats are compared line by line as the sink writes them, Parquet value by value; a
 //! row's folder is part of it, as partition columns are not in the object.
 
-use crate::sink::{EncodeError, Encoder, Encoding, Partitioner, SinkError};
+use crate::sink::{EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError, rows_as_json};
 use crate::source::Record;
 use crate::source::files::lines::Lines;
 use arrow::array::RecordBatch;
@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::{Compression, SinkFormat, SinkSpec};
 use streamctl_proto::{ShardId, StagedObject};
@@ -82,7 +83,13 @@ impl Rows {
 
     /// Of a batch of the result.
     pub fn of_batch(&mut self, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
-        for (folder, rows) in self.partitioner.split(batch)? {
+        let Parts { folders, rejected } = self.partitioner.split(&self.sink.path, batch)?;
+        for RejectedRows { rows, .. } in rejected {
+            for row in rows_as_json(&rows)?.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+                rejected_row(row, give);
+            }
+        }
+        for (folder, rows) in folders {
             match self.sink.format {
                 SinkFormat::Parquet => self.values(&folder, &rows, give)?,
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
@@ -210,6 +217,34 @@ impl Letter {
         let text = || format!("{shard} {sequence_number}/{sub_sequence}: {reason}");
         give(Keyed { key: key.as_bytes(), text: &text });
     }
+}
+
+/// A rejected row, apart from the reason why.
+fn rejected_row(row: &[u8], give: Give<'_>) {
+    let mut bytes = Vec::with_capacity(row.len() + 16);
+    key(&mut bytes, "", b"rejected", row);
+    let text = || format!("rejected row {}", String::from_utf8_lossy(row));
+    give(Keyed { key: &bytes, text: &text });
+}
+
+/// Of an object that was read back.
+pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
+    #[derive(Deserialize)]
+    struct Rejected<'r> {
+        #[serde(borrow)]
+        row: &'r RawValue,
+    }
+    let mut lines = Lines::open(location, bytes, false)?.with_limit(STORED_LINE_BYTES_MAX);
+    while let Some(line) = lines.next()? {
+        match serde_json::from_slice::<Rejected<'_>>(&line.bytes) {
+            Ok(rejected) => rejected_row(rejected.row.get().as_bytes(), give),
+            Err(error) => {
+                let text = || format!("line {} is not a rejected row: {error}", line.number);
+                give(Keyed { key: &line.bytes, text: &text });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Of an object that was read back.

@@ -27,11 +27,20 @@ fn report() -> Report {
         job: "sales".parse().unwrap(),
         window: Window { start_ms: BEGIN_MS, end_ms: BEGIN_MS + 1_000 },
         ranges: BTreeMap::from([("a".into(), range)]),
-        counts: Counts { rows_in: 3, bytes_in: 30, rows_decoded: 2, rows_dead: 1, rows_out: 2, ..Counts::default() },
+        counts: Counts {
+            rows_in: 3,
+            bytes_in: 30,
+            rows_decoded: 2,
+            rows_dead: 1,
+            rows_out: 2,
+            rows_rejected: 1,
+            ..Counts::default()
+        },
         lookups: BTreeMap::new(),
         objects: vec![
             object(ObjectKind::Data, "/out/", "json", 2),
             object(ObjectKind::DeadLetter, "/checkpoint/sales/dead-letters/", "json.gz", 1),
+            object(ObjectKind::RejectedRow, "/checkpoint/sales/dead-letters/", "rejected.json.gz", 1),
         ],
         unmatched: vec![],
         stages: StageTimes::default(),
@@ -100,7 +109,8 @@ fn figures_add_up_and_have_room() {
     assert_eq!(refused(|report| report.counts.bytes_in = 31), "counts.bytes_in");
     let records = |report: &mut Report| report.ranges.values_mut().for_each(|range| range.records = u64::MAX);
     assert_eq!(refused(records), "counts.rows_in");
-    assert_eq!(refused(|report| drop(report.objects.pop())), "counts.rows_dead");
+    assert_eq!(refused(|report| drop(report.objects.pop())), "counts.rows_rejected");
+    assert_eq!(refused(|report| drop(report.objects.remove(1))), "counts.rows_dead");
     assert_eq!(refused(|report| report.objects[0].size = u64::MAX), "object.size");
 }
 

@@ -26,6 +26,7 @@ fn counts(records: u64, dead: u64) -> Counts {
         rows_unmatched: 0,
         rows_out: records - dead,
         rows_late: 0,
+        rows_rejected: 0,
     }
 }
 

@@ -96,7 +96,7 @@ impl Oracle {
         let staged = &object.staged;
         let folder = match staged.kind {
             ObjectKind::Data => self.job.spec.sink.path.as_str().to_owned(),
-            ObjectKind::DeadLetter => self.job.spec.checkpoint.join("sales/dead-letters/"),
+            ObjectKind::DeadLetter | ObjectKind::RejectedRow => self.job.spec.checkpoint.join("sales/dead-letters/"),
         };
         let own = format!("{}-{}-{}-", manifest.window.label(), self.job.spec.name, object.task);
         let below = staged.location.strip_prefix(&folder);

@@ -107,18 +107,23 @@ impl Said<'_, '_> {
         let rows_in: u64 = ranges.iter().map(|range| range.records).sum();
         let rows_dead = rows_in.min(u64::from(self.choices.byte() % 2));
         let rows = rows_in - rows_dead;
+        let rows_rejected = rows.min(u64::from(self.choices.byte().is_multiple_of(4)));
         let counts = v1::Counts {
             rows_in,
             bytes_in: 10 * rows_in,
             rows_decoded: rows,
             rows_dead,
             rows_unmatched: 0,
-            rows_out: rows,
+            rows_out: rows - rows_rejected,
             rows_late: 0,
+            rows_rejected,
         };
         let mut objects = vec![];
-        if rows > 0 {
-            objects.push(object(job, id, window, ObjectKind::Data, rows));
+        if rows > rows_rejected {
+            objects.push(object(job, id, window, ObjectKind::Data, rows - rows_rejected));
+        }
+        if rows_rejected > 0 {
+            objects.push(object(job, id, window, ObjectKind::RejectedRow, rows_rejected));
         }
         if rows_dead > 0 {
             objects.push(object(job, id, window, ObjectKind::DeadLetter, rows_dead));
@@ -366,6 +371,7 @@ fn object(job: &Job, task: TaskId, window: Window, kind: ObjectKind, rows: u64) 
     let (folder, kind) = match kind {
         ObjectKind::Data => (spec.sink.path.join(partitions), Kind::Data),
         ObjectKind::DeadLetter => (spec.checkpoint.join("sales/dead-letters/"), Kind::DeadLetter),
+        ObjectKind::RejectedRow => (spec.checkpoint.join("sales/dead-letters/"), Kind::RejectedRow),
     };
     let staging = if folder.starts_with("s3://") {
         Staging::Multipart(Multipart { upload_id: "u1".into(), etags: vec!["\"e1\"".into()] })
