@@ -12,6 +12,16 @@ const SHARDS_MAX: usize = 14;
 /// How far the clock of Kinesis is ahead of the world's once it has jumped. Windows do not go back with it: after a jump
 /// back they wait until it is there again, which must be over before a story has to end.
 const KINESIS_AHEAD_MS: std::ops::Range<i64> = -10_000..10_000;
+/// For how long a place is refused at most, in milliseconds: shorter than what makes a job fail that has no other.
+const REFUSED_MS_MAX: i64 = 8_000;
+/// With what.
+const REFUSALS: [(&str, &str); 5] = [
+    ("s3", "AccessDenied"),
+    ("s3", "ExpiredToken"),
+    ("s3", "RequestTimeTooSkewed"),
+    ("kinesis", "AccessDeniedException"),
+    ("kinesis", "ExpiredTokenException"),
+];
 /// Workers that it has.
 const WORKERS_MAX: usize = 6;
 
@@ -37,7 +47,7 @@ impl Chaos {
         if world.weather.roll(|rng| rng.u32(0..1_000)) >= world.setting.trouble {
             return;
         }
-        match world.weather.roll(|rng| rng.u8(0..46)) {
+        match world.weather.roll(|rng| rng.u8(0..49)) {
             0..6 => break_line(world),
             6..9 => end(world, 'w'),
             9..11 => end(world, 'c'),
@@ -65,6 +75,7 @@ impl Chaos {
             40 => stand_still(world),
             41 => elect_without_permission(world),
             42 | 43 => break_lookup(world),
+            44..47 => refuse_place(world),
             _ => self.copy_or_restore(world),
         }
     }
@@ -177,6 +188,20 @@ fn stand_still(world: &mut World) {
         world.weather.count("outage: longer than the retention");
         world.stand_still();
     }
+}
+
+/// A worker or a controller loses its permission for a service for a while: its rights, its credentials, its clock. Of
+/// workers one at a time: what all are refused is the job's fault.
+fn refuse_place(world: &World) {
+    if world.weather.denies_a_worker() {
+        return;
+    }
+    let Some(place) = pick(world, |_, place| place.process.is_some()) else { return };
+    let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(300..REFUSED_MS_MAX));
+    let (service, code) = world.weather.roll(|rng| REFUSALS[rng.usize(0..REFUSALS.len())]);
+    world.weather.note(|| format!("{place} is refused by {service} until {until_ms}: {code}"));
+    world.weather.count("permission: lost for a while");
+    world.weather.deny(&place, service, code, until_ms);
 }
 
 /// Another controller is elected while it may not read what it must load.

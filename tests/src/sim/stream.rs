@@ -10,6 +10,7 @@ use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister};
+use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
@@ -326,6 +327,18 @@ fn failure(code: &str) -> Failure {
     Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into(), date: None }
 }
 
+/// As the real lister takes it.
+fn listing_error(failure: Failure) -> ListError {
+    match failure.code.as_deref() {
+        Some("AccessDeniedException" | "ExpiredTokenException") => ListError::Refused {
+            cause: RefusalCause::Environment,
+            reason: failure.message,
+            hint: "allow it".to_owned(),
+        },
+        _ => ListError::Unavailable { reason: failure.message },
+    }
+}
+
 /// One place's way to the streams.
 pub struct StreamsAt {
     /// By name.
@@ -348,6 +361,10 @@ impl StreamsAt {
         sleep(call.before).await;
         if call.fate == Fate::NotDone {
             return Err(silent());
+        }
+        if let Some(code) = self.weather.denies(&self.place, "kinesis") {
+            self.weather.note(|| format!("{} kinesis: {code}", self.place));
+            return Err(failure(code));
         }
         if self.weather.strikes(30, "kinesis: throttle") {
             return Err(failure("ProvisionedThroughputExceededException"));
@@ -415,7 +432,7 @@ impl ShardLister for StreamsAt {
     async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
         let name = stream.map_or("", |stream| stream.name.as_str());
         let listed = self.call(name, |stream, wall_ms| Ok((stream.listing(), wall_ms))).await;
-        let (shards, wall_ms) = listed.map_err(|failure| ListError::Unavailable { reason: failure.message })?;
+        let (shards, wall_ms) = listed.map_err(listing_error)?;
         let identity = StreamIdentity { arn: None, created_ms: CREATED_MS };
         let facts = StreamFacts { identity, retention_ms: RETENTION_MS };
         Ok(Listing { shards, stream: Ok(Some(facts)), service_ms: Some(wall_ms.div_euclid(1_000) * 1_000) })

@@ -71,3 +71,21 @@ fn a_store_that_is_older_than_what_was_committed_is_refused_until_it_is_repaired
         world.put_store_back(&copy);
     });
 }
+
+#[test]
+fn a_worker_without_permission_ends_no_job() {
+    ends_well(|world| {
+        let until_ms = world.weather.now_ms() + 30_000;
+        world.weather.deny("w0", "s3", "AccessDenied", until_ms);
+        world.weather.deny("w0", "kinesis", "ExpiredTokenException", until_ms);
+    });
+}
+
+#[test]
+fn a_record_that_ends_its_worker_ends_its_job_and_no_other() {
+    ends_well(|world| {
+        let job = &world.jobs[1];
+        job.stream().deadly = true;
+        world.put_bad_record(job);
+    });
+}

@@ -193,6 +193,12 @@ impl Weather {
         (state.now_ms < *until_ms).then_some(*code)
     }
 
+    /// Whether a service refuses any worker now.
+    pub fn denies_a_worker(&self) -> bool {
+        let state = self.state();
+        state.denied.iter().any(|((place, _), (until_ms, _))| place.starts_with('w') && state.now_ms < *until_ms)
+    }
+
     /// The process of a place ends at the end of this tick, by its own doing.
     pub fn abort(&self, place: &str) {
         self.state().aborting.insert(place.to_owned());

@@ -152,7 +152,9 @@ impl World {
         let setting = Setting { exact: true, ..weather.roll(Setting::new) };
         let job = |number| {
             let stream = weather.roll(|rng| Stream::new(rng, format!("job-{number}")));
-            weather.roll(|rng| SimJob::new(rng, number, "250ms", setting.rate, stream))
+            // The second one may be made to fail, within few retries.
+            let illness = (number == 1).then_some(Illness::DeadlyRecord);
+            weather.roll(|rng| SimJob::with_illness(rng, number, "250ms", setting.rate, stream, illness))
         };
         let jobs = vec![job(0), job(1)];
         Self::of(weather, setting, jobs, (2, 2))
@@ -315,18 +317,24 @@ impl World {
                 let mut stream = job.stream();
                 self.weather.roll(|rng| stream.put(rng, wall_ms));
             }
-            self.put_bad(job, wall_ms);
+            self.put_bad(job);
         }
     }
 
-    fn put_bad(&self, job: &SimJob, wall_ms: i64) {
+    fn put_bad(&self, job: &SimJob) {
         let Some(illness) = job.illness.filter(|_| !job.is_doomed()) else { return };
         if self.weather.roll(|rng| rng.u32(0..1_000)) < BAD_RECORDS {
             self.weather.count(illness.fault());
             self.weather.note(|| format!("{} has a bad record: {illness:?}", job.name));
-            let mut stream = job.stream();
-            self.weather.roll(|rng| stream.put_bad(rng, wall_ms));
+            self.put_bad_record(job);
         }
+    }
+
+    /// Puts a record that a job cannot come past.
+    pub fn put_bad_record(&self, job: &SimJob) {
+        let wall_ms = self.weather.kinesis_ms();
+        let mut stream = job.stream();
+        self.weather.roll(|rng| stream.put_bad(rng, wall_ms));
     }
 
     /// The story of a wide stream: every shard gets records at its beginning, in its middle and at its end.
@@ -761,7 +769,11 @@ impl Setting {
 fn several_jobs(rng: &mut fastrand::Rng, setting: &Setting) -> Vec<SimJob> {
     let count = if rng.bool() { 1 } else { rng.usize(2..=JOBS_MAX) };
     let share = (setting.rate / count as u32).max(1);
-    let illness = (rng.u8(0..4) == 0).then_some(Illness::FailingRecord);
+    let illness = match rng.u8(0..4) {
+        0 => Some(Illness::FailingRecord),
+        1 => Some(Illness::DeadlyRecord),
+        _ => None,
+    };
     let job = |number| {
         let illness = illness.filter(|_| number > 0 && number + 1 == count);
         let mut stream = Stream::new(rng, format!("job-{number}"));
