@@ -5,6 +5,7 @@
 //! Rule: a step names only steps before it, so a flow has no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
+use streamctl_engine::query::spark_differences;
 
 /// A step of a flow, by its place.
 pub type StepId = usize;
@@ -142,6 +143,17 @@ impl Flow {
         let note = Note { place, text: text.into() };
         if !self.notes.contains(&note) {
             self.notes.push(note);
+        }
+    }
+
+    /// Notes what of a query that is taken as it is means something else here.
+    pub fn note_spark_sql(&mut self, place: &str, query: &str) {
+        self.note(
+            Some(place.to_owned()),
+            "the Spark SQL is taken as it is: write names with capitals in double quotes",
+        );
+        for difference in spark_differences(query) {
+            self.note(Some(place.to_owned()), difference);
         }
     }
 

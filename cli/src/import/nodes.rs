@@ -260,11 +260,9 @@ impl Nodes {
                     Some((alias.get("Alias").and_then(Value::as_str)?.to_owned(), (*self.ids.get(from)?)?))
                 });
                 let tables: Vec<_> = tables.collect();
-                self.flow.note(
-                    Some(name.to_owned()),
-                    "the Spark SQL is taken as it is: write names with capitals in double quotes",
-                );
-                Some(StepKind::Sql(field("SqlQuery")?, tables))
+                let query = field("SqlQuery")?;
+                self.flow.note_spark_sql(name, &query);
+                Some(StepKind::Sql(query, tables))
             }
             "S3DirectTarget" | "S3GlueParquetTarget" | "S3CatalogTarget" => {
                 self.target(kind, body, name, first?);

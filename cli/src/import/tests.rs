@@ -166,6 +166,9 @@ fn spark_sql_over_views_is_taken_as_it_is() {
     );
     let written = script(&text).unwrap();
     assert_eq!(planned(&JobSpec::parse(&written.toml).unwrap()), ["kind", "amount"], "{}", written.toml);
+    let divided = script(&text.replace("select kind, amount", "select kind, amount / 2 as amount")).unwrap();
+    let notes_of = notes(&divided);
+    assert!(notes_of.contains("NULL where b is 0") && !notes_of.contains("concat"), "{notes_of}");
     let unknown = script(&STUDIO.replace(call, "spark.sql(\"select 1\")")).unwrap();
     assert!(notes(&unknown).contains("`sql` is not carried over"), "{}", notes(&unknown));
 }

@@ -1,7 +1,7 @@
 //! The query: what a job does with the rows of a window.
 //!
 //! Owns: what SQL is allowed ([`sql`], [`allowed`], [`limits`]) and what is said of it ([`words`], [`functions`]), what its
-//! functions may give ([`bounded`]), on which threads it is planned ([`planning`]), whether it needs the whole
+//! functions may give ([`bounded`]), what of Spark's SQL means something else ([`spark`]), on which threads it is planned ([`planning`]), whether it needs the whole
 //! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without a partner
 //! ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
@@ -18,6 +18,7 @@ mod planning;
 mod pool;
 mod probe;
 mod rule;
+mod spark;
 mod sql;
 mod table;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod words;
 pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pool::QueryMemory;
+pub use spark::spark_differences;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;

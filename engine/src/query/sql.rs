@@ -105,6 +105,7 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
     let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     forbid.verify_plan(&plan).map_err(|error| written.explain(&error))?;
     check_repeatable(&plan, &written)?;
+    check_patterns(&plan, &written)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
@@ -318,6 +319,35 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
         format!("{name}() answers differently each time, and a window that is read again must give the same rows");
     let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
     Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
+}
+
+/// Refuses patterns of time without a field: the result would be the pattern itself, in every row. Those of Java are such.
+fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
+    let mut found = None;
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && call.func.name() == "to_char"
+                    && let [_, Expr::Literal(value, _)] = call.args.as_slice()
+                    && let Some(Some(pattern)) = value.try_as_str()
+                    && !pattern.contains('%')
+                {
+                    found = Some(pattern.to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    visited.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
+    let Some(pattern) = found else { return Ok(()) };
+    let message = format!("date_format(x, '{pattern}') gives this text for every row: a pattern has fields with %");
+    let hint = match super::spark::strftime(&pattern) {
+        Some(written) if written.contains('%') => format!("write '{written}'"),
+        _ => "write it as strftime does: '%Y-%m-%d %H:%M:%S'".to_owned(),
+    };
+    Err(QueryError::sql(message, Some(hint)).on_line(written.line_with("date_format")))
 }
 
 /// Results have plain strings and bytes, whatever a function returned inside.

@@ -176,6 +176,12 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
         ("SELECT uuid, NULL AS x FROM source", "\"x\" of the result has no type", "CAST(NULL AS VARCHAR) AS x"),
         ("SELECT uuid, now() AS t FROM source", "now() answers differently", "ingest_year"),
         ("SELECT uuid FROM source WHERE random() < 0.1", "random() answers differently", "ingest_year"),
+        (
+            "SELECT date_format(CAST(uuid AS TIMESTAMP), 'yyyy-MM-dd HH:mm') AS day FROM source",
+            "date_format(x, 'yyyy-MM-dd HH:mm') gives this text for every row",
+            "write '%Y-%m-%d %H:%M'",
+        ),
+        ("SELECT to_char(CAST(uuid AS DATE), 'ww') AS week FROM source", "gives this text", "as strftime does"),
     ] {
         let problem = plan(sql).expect_err(sql).problem();
         assert_eq!(problem.field, "transform.sql");

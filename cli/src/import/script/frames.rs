@@ -74,7 +74,7 @@ impl Script<'_> {
         let query = self.named(call, "query", 1)?.text()?.to_owned();
         let Some(Value::Dict(pairs)) = self.named(call, "mapping", 2) else { return None };
         let tables = pairs.iter().filter_map(|(name, value)| Some((name.clone(), value.frame()?))).collect();
-        self.note(call.line, "the Spark SQL is taken as it is: write names with capitals in double quotes");
+        self.flow.note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
@@ -85,7 +85,7 @@ impl Script<'_> {
         if views.is_empty() {
             return None;
         }
-        self.note(call.line, "the Spark SQL is taken as it is: write names with capitals in double quotes");
+        self.flow.note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &[], StepKind::Sql(query, views)))
     }
 

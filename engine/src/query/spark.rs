@@ -1,0 +1,218 @@
+//! What people write for Spark and what means something else here.
+//!
+//! Owns: naming such places in a text; Java's patterns of time as those of strftime. Does not own: what is refused ([`super::sql`]).
+//! Rule: only what would give other values without an error is named; the planner refuses the rest.
+
+use super::limits;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
+    OrderByKind, Query, Statement, UnaryOperator, Value, Visit, Visitor, WindowType,
+};
+use datafusion::sql::sqlparser::dialect::SparkSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+const DIVISION: &str = "a / b of whole numbers is a whole number here, in Spark a fraction, and NULL where b is 0: write CAST(a AS DOUBLE) / NULLIF(b, 0)";
+const CONCAT: &str = "concat(a, b) passes over what is NULL here, in Spark the whole is NULL then: write a || b";
+const REGEXP_REPLACE: &str =
+    "regexp_replace(x, 'a', 'b') replaces the first match here, in Spark all: write regexp_replace(x, 'a', 'b', 'g')";
+const PATTERN: &str = "patterns of time are those of strftime here, not those of Java: write '%Y-%m-%d %H:%M:%S' for 'yyyy-MM-dd HH:mm:ss'";
+const SUBSTRING: &str = "substring(x, 0, n) begins before the first character here and has one less, in Spark it begins at the first: write substring(x, 1, n); to count from the end, write right(x, n)";
+const NULL_ORDER: &str =
+    "ORDER BY puts NULL last here and first with DESC, in Spark first and last: write NULLS FIRST or NULLS LAST";
+const CAST: &str = "CAST of a text that does not fit fails the window here, in Spark it is NULL: write TRY_CAST";
+const SUBSCRIPT: &str = "list[1] is the first element here, in Spark it is list[0]: add 1 to the places of lists";
+const QUOTES: &str = "\"text\" in double quotes is the name of a column here, in Spark it is a text: write 'text'";
+
+/// What in a query of Spark SQL means something else here, each kind once, with what to write. Empty where the text cannot
+/// be read: the planner says why.
+pub fn spark_differences(sql: &str) -> Vec<&'static str> {
+    let sql = sql.to_owned();
+    super::planning::blocking(move || Ok(differences(&sql))).unwrap_or_default()
+}
+
+fn differences(sql: &str) -> Vec<&'static str> {
+    if limits::check_tokens(sql).is_err() {
+        return vec![];
+    }
+    let parser = Parser::new(&SparkSqlDialect {}).with_recursion_limit(limits::SQL_NESTING_MAX);
+    let Ok(mut statements) = parser.try_with_sql(sql).and_then(|mut parser| parser.parse_statements()) else {
+        return vec![];
+    };
+    let mut met = Met::default();
+    for statement in &mut statements {
+        if matches!(statement, Statement::Query(_)) && limits::flatten(statement).is_ok() {
+            let _all: ControlFlow<()> = statement.visit(&mut met);
+        }
+    }
+    met.0.into_iter().collect()
+}
+
+/// What was met.
+#[derive(Default)]
+struct Met(BTreeSet<&'static str>);
+
+impl Met {
+    fn order(&mut self, by: &[OrderByExpr]) {
+        if by.iter().any(|by| by.options.nulls_first.is_none()) {
+            self.0.insert(NULL_ORDER);
+        }
+    }
+
+    fn call(&mut self, call: &Function) {
+        if let Some(WindowType::WindowSpec(over)) = &call.over {
+            self.order(&over.order_by);
+        }
+        let FunctionArguments::List(list) = &call.args else { return };
+        let args: Vec<&Expr> = list.args.iter().filter_map(plain).collect();
+        let found = match (call.name.to_string().to_lowercase().as_str(), args.as_slice()) {
+            ("concat", _) => CONCAT,
+            ("regexp_replace", [_, _, _]) => REGEXP_REPLACE,
+            ("date_format" | "to_date" | "to_timestamp" | "from_unixtime" | "unix_timestamp", [_, pattern])
+                if text(pattern).is_some_and(|pattern| !pattern.contains('%')) =>
+            {
+                PATTERN
+            }
+            ("substr" | "substring", [_, from, ..]) if !is_positive(from) => SUBSTRING,
+            _ => return,
+        };
+        self.0.insert(found);
+    }
+}
+
+impl Visitor for Met {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if let Some(OrderByKind::Expressions(by)) = query.order_by.as_ref().map(|order| &order.kind) {
+            self.order(by);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::BinaryOp { op: BinaryOperator::Divide, .. } => _ = self.0.insert(DIVISION),
+            Expr::Function(call) => self.call(call),
+            Expr::Substring { substring_from: Some(from), .. } if !is_positive(from) => _ = self.0.insert(SUBSTRING),
+            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, .. } => _ = self.0.insert(CAST),
+            Expr::CompoundFieldAccess { .. } => _ = self.0.insert(SUBSCRIPT),
+            Expr::Value(value) if matches!(value.value, Value::DoubleQuotedString(_)) => _ = self.0.insert(QUOTES),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn plain(arg: &FunctionArg) -> Option<&Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
+}
+
+fn text(expr: &Expr) -> Option<&str> {
+    let Expr::Value(value) = expr else { return None };
+    match &value.value {
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Neither 0 nor below; what is no constant may be anything.
+fn is_positive(expr: &Expr) -> bool {
+    match expr {
+        Expr::UnaryOp { op: UnaryOperator::Minus, .. } => false,
+        Expr::Value(value) => !matches!(&value.value, Value::Number(number, _) if number.trim_matches('0').is_empty()),
+        _ => true,
+    }
+}
+
+/// A pattern of Java's as one of strftime; none where it has a letter that there is nothing for.
+pub(super) fn strftime(java: &str) -> Option<String> {
+    let mut written = String::new();
+    let mut rest = java;
+    while let Some(letter) = rest.chars().next() {
+        let run = rest.len() - rest.trim_start_matches(letter).len();
+        let (part, after) = rest.split_at(run);
+        rest = after;
+        if letter == '\'' {
+            let quoted = rest.find('\'')?;
+            written.push_str(&rest[..quoted].replace('%', "%%"));
+            rest = &rest[quoted + 1..];
+            continue;
+        }
+        let field = match part {
+            "yyyy" | "y" => "%Y",
+            "yy" => "%y",
+            "MMMM" => "%B",
+            "MMM" => "%b",
+            "MM" => "%m",
+            "M" => "%-m",
+            "dd" => "%d",
+            "d" => "%-d",
+            "DDD" => "%j",
+            "HH" => "%H",
+            "H" => "%-H",
+            "hh" => "%I",
+            "h" => "%-I",
+            "mm" => "%M",
+            "ss" => "%S",
+            "SSS" => "%3f",
+            "SSSSSS" => "%6f",
+            "a" => "%p",
+            "E" | "EE" | "EEE" => "%a",
+            "EEEE" => "%A",
+            _ if letter.is_alphabetic() => return None,
+            other => other,
+        };
+        written.push_str(field);
+    }
+    Some(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_that_means_something_else_is_named_once() {
+        let met = |sql: &str| spark_differences(sql);
+        let of = |expr: &str| met(&format!("SELECT {expr} FROM t"));
+        assert_eq!(of("a / b + c / d"), [DIVISION]);
+        assert_eq!(of("concat(a, '-', b)"), [CONCAT]);
+        assert_eq!(of("regexp_replace(a, '[0-9]', '')"), [REGEXP_REPLACE]);
+        assert_eq!(of("date_format(at, 'yyyy-MM-dd')"), [PATTERN]);
+        assert_eq!(of("to_timestamp(at, \"yyyy\")"), [QUOTES, PATTERN]);
+        for place in ["0", "-2"] {
+            assert_eq!(of(&format!("substring(a, {place}, 3)")), [SUBSTRING]);
+            assert_eq!(of(&format!("substr(a, {place})")), [SUBSTRING]);
+        }
+        assert_eq!(of("CAST(a AS INT)"), [CAST]);
+        assert_eq!(of("split(a, ',')[0]"), [SUBSCRIPT]);
+        assert_eq!(of("row_number() OVER (PARTITION BY a ORDER BY b)"), [NULL_ORDER]);
+        assert_eq!(met("SELECT a FROM (SELECT a FROM t ORDER BY a DESC LIMIT 3)"), [NULL_ORDER]);
+        assert_eq!(met("SELECT a FROM t WHERE b = \"x\""), [QUOTES]);
+        let all = "WITH x AS (SELECT a / 2 AS h FROM `t`) SELECT concat(h, h), concat(h, '') FROM x";
+        assert_eq!(met(all), [DIVISION, CONCAT]);
+    }
+
+    #[test]
+    fn what_means_the_same_is_not_named() {
+        let same = "SELECT a, b || c, a * 2, substring(a, 2, 3), regexp_replace(a, 'x', 'y', 'g'), TRY_CAST(a AS INT), \
+                    date_format(at, '%Y') FROM t WHERE a = 'x' ORDER BY a ASC NULLS FIRST";
+        assert_eq!(spark_differences(same), Vec::<&str>::new());
+        assert_eq!(spark_differences("no SQL at all ("), Vec::<&str>::new());
+        assert_eq!(spark_differences(&format!("SELECT {} FROM t", vec!["a"; 100_000].join("/"))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn patterns_of_java_become_those_of_strftime_or_nothing() {
+        let of = |java| strftime(java);
+        assert_eq!(of("yyyy-MM-dd'T'HH:mm:ss.SSS").as_deref(), Some("%Y-%m-%dT%H:%M:%S.%3f"));
+        assert_eq!(of("EEEE, d MMMM yy hh:mm a").as_deref(), Some("%A, %-d %B %y %I:%M %p"));
+        assert_eq!(of("yyyy-'W'ww"), None);
+        assert_eq!(of("'open"), None);
+    }
+}
