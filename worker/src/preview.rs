@@ -165,7 +165,7 @@ pub async fn compute(
             let Decoded { batch, bad: of_these } = decoded;
             bad.extend(of_these.into_iter().map(|one| Bad { index: done + one.index, reason: one.reason }));
             if !enough && batch.num_rows() > 0 {
-                enough = input.push(batch).await? == Pushed::NotNeeded;
+                enough = input.push("", batch).await? == Pushed::NotNeeded;
             }
             done += count;
         }

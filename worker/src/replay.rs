@@ -167,7 +167,7 @@ async fn read_ranges(
                     witness.read(&shard, &rest[..count], &bad).await?;
                 }
                 rest = &rest[count..];
-                let enough = batch.num_rows() > 0 && input.push(batch).await? == Pushed::NotNeeded;
+                let enough = batch.num_rows() > 0 && input.push(shard.as_str(), batch).await? == Pushed::NotNeeded;
                 if enough && witness.is_none() {
                     return Ok(());
                 }

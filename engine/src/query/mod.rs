@@ -45,6 +45,10 @@ pub const SOURCE: &str = "source";
 /// ended, so each holds back fewer than this many rows while the window is open: a bound, not a delay that grows.
 pub const BATCH_ROWS: usize = 8192;
 
+/// Rows per batch inside a query that keeps the rows of its window. Always the same, so that a window that is computed again
+/// gives the same rows where several would do: the first of equals, a limit.
+pub const KEPT_BATCH_ROWS: usize = 1_024;
+
 /// Most columns of a table, and of each part of a query: planning takes the square of their number.
 pub const COLUMNS_MAX: usize = 2_000;
 /// Most bytes of one constant: as a column it takes them once for each row.
@@ -73,6 +77,7 @@ pub struct QueryPlan {
     output_schema: SchemaRef,
     lookups: BTreeMap<String, SchemaRef>,
     scan: rule::SourceUse,
+    keeps_rows: bool,
 }
 
 impl QueryPlan {
@@ -104,6 +109,7 @@ impl QueryPlan {
         let input_schema = source.project(&source_columns).map_err(|error| QueryError::Plan(error.to_string()))?;
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
+            keeps_rows: rule::keeps_rows(&plan),
             scan: rule::source_use(&plan),
             plan: Arc::new(plan),
             source_columns,
@@ -121,6 +127,11 @@ impl QueryPlan {
     /// Otherwise each row of the source is handled alone, and its results may be written while the window is open.
     pub fn whole_window(&self) -> bool {
         self.scan != rule::SourceUse::RowWise
+    }
+
+    /// Whether the rows of a window are kept until it is over: its result depends on their order, or they are read twice.
+    pub fn keeps_rows(&self) -> bool {
+        self.keeps_rows
     }
 
     /// Which columns of the source the query reads, as indexes into the source's schema, ascending. May be empty

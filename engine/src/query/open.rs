@@ -5,10 +5,9 @@
 
 use super::error::QueryError;
 use super::pool::{QueryMemory, SharedPool};
-use super::rule::SourceUse;
-use super::table::{Feed, Rows};
+use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
-use super::{BATCH_ROWS, QueryPlan, SOURCE, sql};
+use super::{BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, sql};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -40,8 +39,9 @@ pub struct OpenQuery {
 /// Takes the rows of one window. Dropping it ends the window.
 #[derive(Debug)]
 pub struct QueryInput {
-    sender: mpsc::Sender<RecordBatch>,
+    sender: mpsc::Sender<PushedRows>,
     schema: SchemaRef,
+    keeps: bool,
 }
 
 /// Whether a batch was taken.
@@ -54,17 +54,19 @@ pub enum Pushed {
 }
 
 impl QueryInput {
-    /// Gives the query a batch of [`QueryPlan::input_schema`]; waits while [`INPUT_BATCHES_MAX`] are not yet read.
+    /// Gives the query a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their order; waits while
+    /// [`INPUT_BATCHES_MAX`] are not yet read.
     ///
     /// # Errors
     /// [`QueryError::Input`] for a batch of another schema.
-    pub async fn push(&self, batch: RecordBatch) -> Result<Pushed, QueryError> {
+    pub async fn push(&self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
         let types =
             |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         if types(&batch.schema()) != types(&self.schema) {
             return Err(QueryError::Input(format!("{:?}, not {:?}", batch.schema().fields(), self.schema.fields())));
         }
-        Ok(self.sender.send(batch).await.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+        let rows = PushedRows { shard: self.keeps.then(|| shard.to_owned()), batch };
+        Ok(self.sender.send(rows).await.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
     }
 
     /// Ends the window: the output gives what is left and ends.
@@ -133,12 +135,16 @@ pub(super) async fn open(
     let memory_bytes_max = means.memory_bytes_max;
     let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
-    let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
+    let keeps = query.keeps_rows;
+    let feed = Feed::new(receiver, query.source_columns.clone(), keeps);
     let unmatched = UnmatchedCounter::default();
+    // Where the order of rows matters, so do the sizes of batches inside: ties are broken by them.
+    let batch_rows = if keeps { KEPT_BATCH_ROWS } else { means.batch_rows };
+    let means = Means { batch_rows, ..means };
     let stream = start(query, &lookups, Arc::new(feed), means, &unmatched).await;
     let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
-        input: QueryInput { sender, schema: Arc::clone(&query.input_schema) },
+        input: QueryInput { sender, schema: Arc::clone(&query.input_schema), keeps },
         output: QueryOutput { stream: Some(stream), memory_bytes_max },
         unmatched,
     })
@@ -177,7 +183,7 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
     let empty = |(name, schema): (&String, &SchemaRef)| (name.clone(), RecordBatch::new_empty(Arc::clone(schema)));
     let lookups = query.lookups.iter().map(empty).collect();
     let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
-    let feed = Feed::new(receiver, query.source_columns.clone(), query.scan == SourceUse::Repeated);
+    let feed = Feed::new(receiver, query.source_columns.clone(), query.keeps_rows);
     let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let planned = physical(query, &lookups, Arc::new(feed), &state).now_or_never();
     let plan = planned.ok_or_else(|| QueryError::Plan("planning waited for something".into()))?.map_err(failed)?;

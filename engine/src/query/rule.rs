@@ -11,7 +11,7 @@
 use super::SOURCE;
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Join, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan};
 use std::collections::BTreeSet;
 
 /// How a query uses the source.
@@ -30,6 +30,70 @@ pub(super) fn source_use(plan: &LogicalPlan) -> SourceUse {
         1 if row_wise(plan) => SourceUse::RowWise,
         0 | 1 => SourceUse::WholeWindow,
         _ => SourceUse::Repeated,
+    }
+}
+
+/// Aggregates that give the same whatever the order of their rows; sums of floats up to their last digits.
+const ORDER_FREE: [&str; 30] = [
+    "approx_distinct",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "grouping",
+    "max",
+    "median",
+    "min",
+    "percentile_cont",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "sum",
+    "var",
+    "var_pop",
+];
+
+/// Whether the rows of a window must be kept until it is over: they are read more than once, or the result depends on
+/// their order, and shards take turns as it happens. What is not known to be free of it does.
+pub(super) fn keeps_rows(plan: &LogicalPlan) -> bool {
+    source_use(plan) == SourceUse::Repeated || (source_use(plan) == SourceUse::WholeWindow && depends_on_order(plan))
+}
+
+fn depends_on_order(plan: &LogicalPlan) -> bool {
+    let mut depends = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        depends |= match node {
+            LogicalPlan::Window(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(Distinct::On(_)) => true,
+            LogicalPlan::Sort(sort) => sort.fetch.is_some(),
+            LogicalPlan::TableScan(scan) => is_source(scan) && scan.fetch.is_some(),
+            LogicalPlan::Aggregate(aggregate) => !aggregate.aggr_expr.iter().all(is_order_free),
+            _ => false,
+        };
+        Ok(if depends { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    debug_assert!(visited.is_ok(), "the visitor above returns no error");
+    depends
+}
+
+fn is_order_free(aggregate: &Expr) -> bool {
+    match aggregate {
+        Expr::Alias(alias) => is_order_free(&alias.expr),
+        Expr::AggregateFunction(call) => ORDER_FREE.contains(&call.func.name()),
+        _ => false,
     }
 }
 

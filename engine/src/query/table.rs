@@ -2,8 +2,11 @@
 //!
 //! Owns: the provider that stands for a table, and the leaf of the physical plan that gives its rows.
 //! Does not own: who pushes the rows (`open`).
-//! Rule: the stream is read once; a plan that scans it more often reads rows that are kept, within the memory limit.
+//! Rule: the stream is read once; a plan that scans it more often, or whose result depends on the order of rows, reads rows
+//! that are kept, within the memory limit, and in an order that does not depend on when they came.
 
+use super::KEPT_BATCH_ROWS;
+use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
@@ -18,6 +21,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, mpsc};
@@ -33,13 +37,21 @@ pub(super) enum Rows {
     Stream(Arc<Feed>),
 }
 
+/// Rows of the stream.
+#[derive(Debug)]
+pub(super) struct PushedRows {
+    /// Of which shard, where rows are kept.
+    pub shard: Option<String>,
+    pub batch: RecordBatch,
+}
+
 /// The receiving end of the stream's rows.
 #[derive(Debug)]
 pub(super) struct Feed {
-    receiver: Mutex<Option<mpsc::Receiver<RecordBatch>>>,
+    receiver: Mutex<Option<mpsc::Receiver<PushedRows>>>,
     /// Which columns of the source a pushed batch carries, ascending.
     columns: Vec<usize>,
-    /// For a plan that scans the stream more than once: its rows, and the memory they count for.
+    /// For a plan that keeps its rows: these, and the memory they count for.
     kept: Option<OnceCell<Arc<Kept>>>,
 }
 
@@ -50,23 +62,44 @@ struct Kept {
 }
 
 impl Feed {
-    pub(super) fn new(receiver: mpsc::Receiver<RecordBatch>, columns: Vec<usize>, keep: bool) -> Self {
+    pub(super) fn new(receiver: mpsc::Receiver<PushedRows>, columns: Vec<usize>, keep: bool) -> Self {
         Self { receiver: Mutex::new(Some(receiver)), columns, kept: keep.then(OnceCell::new) }
     }
 
-    fn take(&self) -> Result<mpsc::Receiver<RecordBatch>> {
+    fn take(&self) -> Result<mpsc::Receiver<PushedRows>> {
         let mut slot = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take().ok_or_else(|| internal_datafusion_err!("the stream is read a second time"))
     }
 
+    /// Shard after shard, in batches whose sizes follow from the rows alone: a window that is computed again gives what it
+    /// gave, however its shards took turns.
     async fn keep(&self, context: &TaskContext) -> Result<Arc<Kept>> {
         let mut receiver = self.take()?;
         let memory =
-            MemoryConsumer::new("rows of the window, kept for a second reading").register(context.memory_pool());
-        let mut batches = Vec::new();
-        while let Some(batch) = receiver.recv().await {
+            MemoryConsumer::new("rows of the window, which the query needs together").register(context.memory_pool());
+        let mut shards: BTreeMap<Option<String>, Vec<RecordBatch>> = BTreeMap::new();
+        while let Some(PushedRows { shard, batch }) = receiver.recv().await {
             memory.try_grow(batch.get_array_memory_size())?;
-            batches.push(batch);
+            shards.entry(shard).or_default().push(batch);
+        }
+        let mut coalesced: Option<BatchCoalescer> = None;
+        let mut batches = Vec::new();
+        for batch in shards.into_values().flatten() {
+            let held = batch.get_array_memory_size();
+            let coalescer = coalesced.get_or_insert_with(|| BatchCoalescer::new(batch.schema(), KEPT_BATCH_ROWS));
+            coalescer.push_batch(batch)?;
+            memory.shrink(held.min(memory.size()));
+            while let Some(full) = coalescer.next_completed_batch() {
+                memory.try_grow(full.get_array_memory_size())?;
+                batches.push(full);
+            }
+        }
+        if let Some(mut coalescer) = coalesced {
+            coalescer.finish_buffered_batch()?;
+            while let Some(last) = coalescer.next_completed_batch() {
+                memory.try_grow(last.get_array_memory_size())?;
+                batches.push(last);
+            }
         }
         Ok(Arc::new(Kept { batches, _memory: memory }))
     }
@@ -205,9 +238,9 @@ impl ExecutionPlan for TableExec {
             Rows::Stream(feed) => {
                 let places = feed.places(&self.projection)?;
                 let pushed = stream::unfold(feed.take()?, |mut receiver| async {
-                    receiver.recv().await.map(|batch| (batch, receiver))
+                    receiver.recv().await.map(|rows| (rows, receiver))
                 });
-                let rows = pushed.map(move |batch| Ok(batch.project(&places)?));
+                let rows = pushed.map(move |PushedRows { batch, .. }| Ok(batch.project(&places)?));
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
             }
         }

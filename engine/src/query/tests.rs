@@ -39,7 +39,7 @@ pub(super) fn batch_of(plan: &QueryPlan, text: &str, number: i64) -> RecordBatch
 /// The result's first column as text, in the order in which its rows come.
 pub(super) async fn rows_of(plan: &QueryPlan, batch: RecordBatch) -> Result<Vec<String>, QueryError> {
     let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), 1 << 30).await?;
-    open.input.push(batch).await?;
+    open.input.push("s", batch).await?;
     open.input.close();
     let mut rows = vec![];
     while let Some(batch) = open.output.next().await? {
@@ -55,7 +55,7 @@ async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, Unmat
     let OpenQuery { input, mut output, unmatched } = plan.open(&lookups, LIMIT).await.unwrap();
     for batch in batches {
         let batch = batch.project(plan.source_columns()).unwrap();
-        input.push(batch).await.unwrap();
+        input.push("s", batch).await.unwrap();
     }
     input.close();
     let mut rows = Vec::new();
@@ -223,7 +223,7 @@ async fn rows_come_out_while_the_window_is_open() {
         let lookups = BTreeMap::from([("c".to_owned(), countries())]);
         let mut open = plan(&sql).unwrap().open(&lookups, LIMIT).await.unwrap();
         for seed in 0..2 {
-            assert_eq!(open.input.push(many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+            assert_eq!(open.input.push("s", many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
         }
         let first = open.output.next().await.unwrap().expect("the input is still open");
         assert!(first.num_rows() > 0, "{sql}");
@@ -240,7 +240,7 @@ async fn the_stream_is_never_collected_by_a_join() {
     let OpenQuery { input, mut output, .. } = plan.open(&lookups, 1 << 20).await.unwrap();
     let pusher = tokio::spawn(async move {
         for seed in 0..50 {
-            assert_eq!(input.push(many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+            assert_eq!(input.push("s", many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
         }
     });
     let mut rows = 0;
@@ -263,7 +263,7 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
         let columns = plan.source_columns().to_vec();
         let pusher = tokio::spawn(async move {
             for seed in 0..50 {
-                input.push(many(BATCH_ROWS, seed).project(&columns).unwrap()).await.unwrap();
+                input.push("s", many(BATCH_ROWS, seed).project(&columns).unwrap()).await.unwrap();
             }
         });
         let error = loop {
@@ -285,7 +285,7 @@ async fn a_row_that_cannot_be_cast_fails_the_epoch() {
     for (region, word) in [("three", "three"), ("3", "zero")] {
         let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
         let rows = batch(&[("uuid", &[Some("1")]), ("region", &[Some(region)])]);
-        open.input.push(rows).await.unwrap();
+        open.input.push("s", rows).await.unwrap();
         open.input.close();
         let error = open.output.next().await.unwrap_err();
         assert!(matches!(error, QueryError::Rows(_)) && error.to_string().contains(word), "{error}");
@@ -294,15 +294,87 @@ async fn a_row_that_cannot_be_cast_fails_the_epoch() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_met_needs_no_more_rows() {
-    let plan = plan("SELECT uuid FROM source LIMIT 2").unwrap();
+async fn a_query_that_has_failed_needs_no_more_rows() {
+    let plan = plan("SELECT CAST(uuid AS BIGINT) AS n FROM source").unwrap();
     let OpenQuery { input, mut output, .. } =
         plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
-    let uuids = |seed| many(10, seed).project(&[0]).unwrap();
-    assert_eq!(input.push(uuids(0)).await.unwrap(), Pushed::Taken);
-    assert_eq!(output.next().await.unwrap().unwrap().num_rows(), 2);
-    assert!(output.next().await.unwrap().is_none());
-    assert_eq!(input.push(uuids(1)).await.unwrap(), Pushed::NotNeeded);
+    let rows = batch(&[("uuid", &[Some("none")])]);
+    assert_eq!(input.push("s", rows.clone()).await.unwrap(), Pushed::Taken);
+    assert!(output.next().await.is_err());
+    assert_eq!(input.push("s", rows).await.unwrap(), Pushed::NotNeeded);
+}
+
+/// The rows of three shards, whose turns and sizes of chunks follow from the seed.
+async fn in_turns(plan: &QueryPlan, seed: u64) -> Vec<String> {
+    let lookups = BTreeMap::from([("c".to_owned(), countries())]);
+    let OpenQuery { input, mut output, .. } = plan.open(&lookups, LIMIT).await.unwrap();
+    let columns = plan.source_columns().to_vec();
+    let pusher = tokio::spawn(async move {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut left: Vec<(String, RecordBatch)> =
+            (0..3).map(|shard| (format!("shard-{shard}"), many(1_500, shard).project(&columns).unwrap())).collect();
+        while !left.is_empty() {
+            let turn = rng.usize(0..left.len());
+            let (shard, rows) = &mut left[turn];
+            let taken = rng.usize(1..=700).min(rows.num_rows());
+            input.push(shard, rows.slice(0, taken)).await.unwrap();
+            *rows = rows.slice(taken, rows.num_rows() - taken);
+            left.retain(|(_, rows)| rows.num_rows() > 0);
+        }
+    });
+    let mut rows = vec![];
+    while let Some(batch) = output.next().await.unwrap() {
+        let options = arrow::util::display::FormatOptions::default();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| arrow::util::display::ArrayFormatter::try_new(column, &options).unwrap())
+            .collect();
+        let row = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+        rows.extend((0..batch.num_rows()).map(row));
+    }
+    pusher.await.unwrap();
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn the_turns_that_shards_take_make_no_difference() {
+    for sql in [
+        "SELECT country, first_value(uuid) AS a, last_value(uuid) AS b, nth_value(uuid, 3) AS c FROM source GROUP BY country",
+        "SELECT country, first_value(uuid ORDER BY region) AS a FROM source GROUP BY country",
+        "SELECT country, array_agg(uuid) AS a FROM source GROUP BY country",
+        "SELECT string_agg(uuid, ',') AS a FROM source",
+        "SELECT uuid, row_number() OVER () AS n FROM source",
+        "SELECT uuid, row_number() OVER (PARTITION BY country ORDER BY region) AS n FROM source WHERE region <> '1'",
+        "SELECT uuid, lag(uuid) OVER (ORDER BY region DESC) AS before FROM source",
+        "SELECT uuid FROM source LIMIT 7",
+        "SELECT uuid FROM source ORDER BY region LIMIT 100 OFFSET 3",
+        "SELECT DISTINCT ON (country) country, uuid FROM source ORDER BY country, region",
+        "SELECT uuid FROM source WHERE uuid IN (SELECT uuid FROM source LIMIT 5)",
+        "SELECT approx_percentile_cont(CAST(region AS DOUBLE), 0.9) AS p FROM source",
+    ] {
+        let plan = plan(sql).unwrap();
+        assert!(plan.whole_window() && plan.keeps_rows(), "{sql}");
+        let once = in_turns(&plan, 0).await;
+        assert!(!once.is_empty(), "{sql}");
+        for seed in 1..8 {
+            assert_eq!(in_turns(&plan, seed).await, once, "{sql}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn rows_are_kept_only_where_their_order_matters() {
+    for sql in [
+        "SELECT uuid, country FROM source",
+        "SELECT country, count(*) AS n, sum(CAST(region AS BIGINT)) AS s, avg(CAST(region AS DOUBLE)) AS a FROM source GROUP BY country",
+        "SELECT min(uuid) AS a, max(uuid) AS b, count(DISTINCT region) AS c, median(CAST(region AS DOUBLE)) AS d FROM source",
+        "SELECT DISTINCT country FROM source",
+        "SELECT uuid FROM source ORDER BY uuid",
+    ] {
+        assert!(!plan(sql).unwrap().keeps_rows(), "{sql}");
+    }
 }
 
 #[tokio::test]
@@ -350,7 +422,7 @@ async fn only_so_many_keys_are_told_apart() {
     let batch = RecordBatch::try_new(schema(&["country"]), vec![Arc::new(keys)]).unwrap();
     let plan = plan(&format!("SELECT s.country FROM source s {TWO}")).unwrap();
     let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
-    open.input.push(batch).await.unwrap();
+    open.input.push("s", batch).await.unwrap();
     open.input.close();
     assert!(open.output.next().await.unwrap().is_none());
     assert_eq!((open.unmatched.rows(), open.unmatched.rows_untracked()), (rows as u64, 5));
@@ -369,7 +441,7 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
     assert!(matches!(plan.open(&BTreeMap::new(), LIMIT).await, Err(QueryError::Lookup { .. })));
     let gained = batch(&[("Code", &[Some("RU")]), ("New", &[None]), ("CountryName", &[Some("Russia")])]);
     let mut open = opened(gained).await.unwrap();
-    open.input.push(sales().project(&[0, 1]).unwrap()).await.unwrap();
+    open.input.push("s", sales().project(&[0, 1]).unwrap()).await.unwrap();
     open.input.close();
     assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 2);
 }
@@ -378,7 +450,7 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
 async fn a_batch_of_other_columns_is_refused() {
     let plan = plan("SELECT uuid FROM source").unwrap();
     let open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
-    assert!(matches!(open.input.push(many(1, 0)).await, Err(QueryError::Input(_))));
+    assert!(matches!(open.input.push("s", many(1, 0)).await, Err(QueryError::Input(_))));
 }
 
 /// Any text of a small alphabet, or null.
@@ -440,7 +512,7 @@ async fn counting_changes_no_result_on_random_rows() {
             let plan = QueryPlan::blocking(schema(&["a", "b"]), schemas, sql).unwrap();
             let OpenQuery { input, mut output, .. } = plan.open(&lookups, LIMIT).await.unwrap();
             for batch in &source {
-                input.push(batch.project(plan.source_columns()).unwrap()).await.unwrap();
+                input.push("s", batch.project(plan.source_columns()).unwrap()).await.unwrap();
             }
             input.close();
             let mut batches = Vec::new();
@@ -464,7 +536,7 @@ async fn dropped_rows_are_those_that_a_semi_join_would_not_find() {
             QueryPlan::blocking(schema(&["a", "b"]), schemas, "SELECT s.a, s.b FROM source s JOIN l ON s.a = l.k")
                 .unwrap();
         let mut open = plan.open(&lookups, LIMIT).await.unwrap();
-        open.input.push(source[0].clone()).await.unwrap();
+        open.input.push("s", source[0].clone()).await.unwrap();
         open.input.close();
         while open.output.next().await.unwrap().is_some() {}
         let missing = "SELECT a FROM source s WHERE NOT EXISTS (SELECT 1 FROM l WHERE l.k = s.a)";
@@ -487,7 +559,7 @@ async fn every_lookup_of_a_chain_has_its_own_keys() {
         ("country", &[Some("Namibia"), Some("Russia"), Some("Namibia")]),
         ("region", &[Some("a"), Some("b"), Some("b")]),
     ]);
-    open.input.push(rows).await.unwrap();
+    open.input.push("s", rows).await.unwrap();
     open.input.close();
     assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 1);
     assert!(open.output.next().await.unwrap().is_none());

@@ -163,7 +163,7 @@ impl Pipeline {
                     let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, decode_bytes);
                     decode += begin.elapsed();
                     rest = &rest[count..];
-                    input.push(decoded.batch).await?;
+                    input.push("", decoded.batch).await?;
                 }
             }
             drop(input);

@@ -233,7 +233,7 @@ async fn feed(
                 dead.write(&feed.shard, &now[bad.index], &bad.reason).await?;
             }
             if decoded.batch.num_rows() > 0 {
-                input.push(decoded.batch).await?;
+                input.push(feed.shard.as_str(), decoded.batch).await?;
             }
         }
         drop(feed);
