@@ -43,6 +43,11 @@ impl Orphans {
     }
 }
 
+/// The task that made an object for `job`, by its location.
+pub fn made_by(location: &str, job: &JobName) -> Option<TaskId> {
+    read(location.rsplit('/').next().unwrap_or_default(), job.as_str()).map(|(_, task)| task)
+}
+
 /// The start of its window and its task, of an object that was made for `job` under a name of today.
 fn read(name: &str, job: &str) -> Option<(i64, TaskId)> {
     if !made_for_job(name, job) {

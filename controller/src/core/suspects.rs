@@ -127,11 +127,13 @@ impl Core {
     /// False when the trial is over.
     fn go_on(&mut self, now: i64, trial: Trial, out: &mut Vec<Effect>) -> bool {
         let takes = self.workers.get(&trial.worker).is_some_and(Worker::takes_tasks);
+        let heard_ms = self.workers.get(&trial.worker).map_or(i64::MIN, |worker| worker.heard_ms);
         let is_free = !self.jobs.values().flat_map(|job| job.tasks.values()).any(|task| task.worker == trial.worker);
         let Some(job) = self.jobs.get_mut(&trial.job).filter(|job| job.runs()) else { return false };
         let avoided = job.avoided_now(now).any(|(worker, _)| *worker == trial.worker);
         if let Some(task) = trial.task.and_then(|id| job.tasks.get(&id)) {
-            if now < trial.until_ms {
+            // One that was not heard since may have died, and not be given up yet.
+            if heard_ms < trial.until_ms {
                 return true;
             }
             let shards = task.shards.clone();

@@ -19,6 +19,7 @@ use streamctl_engine::storage::Storage;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::spec::Location;
+use streamctl_proto::staged_name::made_by;
 use streamctl_proto::{JobVersion, Manifest, Position, ResolvedJob, ShardId, Window, WindowSize};
 
 /// Judges; what is wrong is reported to the weather.
@@ -52,7 +53,14 @@ fn nothing_is_left_staged(world: &World) -> Result<(), String> {
     let doomed: Vec<String> =
         world.jobs.iter().filter(|job| job.is_doomed()).map(|job| format!("s3://sim/{}/", job.name)).collect();
     let of_failed = |location: &String| doomed.iter().any(|folder| location.starts_with(folder));
-    match world.objects.staged_locations().iter().find(|location| !of_failed(location)) {
+    // What a task of a term staged that the store has lost is swept when the terms have passed that one.
+    let leader = world.store.leader().now_or_never().and_then(Result::ok).flatten();
+    let term = leader.filter(|_| world.restored).map(|(term, _)| term);
+    let is_later = |location: &String| {
+        let made_by = world.jobs.iter().find_map(|job| made_by(location, &job.name));
+        term.zip(made_by).is_some_and(|(term, task)| task.term >= term)
+    };
+    match world.objects.staged_locations().iter().find(|location| !of_failed(location) && !is_later(location)) {
         Some(orphan) => Err(format!("{orphan} is staged and nobody's, and never swept")),
         None => Ok(()),
     }

@@ -123,7 +123,7 @@ pub struct World {
     /// When the lease of a term was last renewed, and when its holder notices that it is lost.
     renewed_ms: BTreeMap<Term, i64>,
     /// The store was put back to a copy.
-    restored: bool,
+    pub restored: bool,
     notices_ms: Option<i64>,
 }
 

@@ -114,6 +114,16 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
 }
 
 #[test]
+fn a_worker_that_may_be_dead_acquits_nobody() {
+    let mut jobs = Jobs::running("good poison", "a", "w1 w2");
+    let settings = &mut jobs.0.core.settings;
+    // Shorter than it takes to notice that a worker is gone.
+    (settings.probation_ms, settings.probation_max_ms) = (1_000, 1_000);
+    jobs.poisoned("poison");
+    assert!(jobs.job("good").runs());
+}
+
+#[test]
 fn other_jobs_go_on_while_a_suspect_is_tried() {
     let mut jobs = Jobs::running("good poison", "a", "w1 w2");
     while jobs.0.core.trial().is_none() {
