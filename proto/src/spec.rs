@@ -209,6 +209,12 @@ impl SourceKind {
         !matches!(self, Self::Files { arrival_time: Some(_), .. })
     }
 
+    /// Whether a record that is read again has the arrival that it had. Those of files without a column for it arrive when
+    /// they are read.
+    pub fn keeps_arrival(&self) -> bool {
+        !matches!(self, Self::Files { arrival_time: None, .. })
+    }
+
     /// Whether payloads may be compressed; files are unpacked as a whole, by their reader.
     pub fn payload_compression(&self) -> PayloadCompression {
         match self {

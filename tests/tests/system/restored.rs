@@ -1,10 +1,15 @@
 //! A store that was restored from a copy: a job is refused that went on since, repaired, and goes on without a duplicate.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
+use streamctl_proto::v1::JobStatus;
+use streamctl_tests::Cluster;
+use streamctl_tests::here::json_lines;
 use streamctl_tests::local_run::{Run, oracle_lines};
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
+use streamctl_tests::servers::Etcd;
 use streamctl_tests::wait::until;
 
 /// Slow enough that the copy and what comes after it are far apart.
@@ -92,6 +97,69 @@ fn an_epoch_whose_staged_objects_are_lost_is_computed_again_and_nothing_is_missi
     let mut verify = run.verify();
     assert!(verify.wait(REST).success(), "{}", verify.log());
     assert!(verify.log().contains("epoch_repaired"), "{}", verify.log());
+}
+
+#[test]
+fn an_etcd_that_is_put_back_under_a_running_cluster_is_refused_and_repaired_without_a_duplicate() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap().to_owned();
+    let mut etcd = Etcd::start(folder.path());
+    let (data, copy) = (folder.path().join("etcd-data"), folder.path().join("copy"));
+    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("etcd://{}", etcd.address()), None);
+    ["controller-1", "controller-2"].iter().for_each(|id| cluster.add_controller(id));
+    ["worker-1", "worker-2"].iter().for_each(|id| cluster.add_worker(id));
+    let file = folder.path().join("steady.toml");
+    std::fs::write(&file, endless_json(&root)).unwrap();
+    until("a leader", REST, || cluster.worker_list());
+    cluster.cli_ok(&["submit", file.to_str().unwrap()]);
+    let published = |status: &JobStatus, epoch: u64| status.published >= epoch;
+    let copied = cluster.until_status("steady", "some epochs", REST, |status| published(status, 3)).published;
+    etcd.kill();
+    copy_folder(&data, &copy);
+    etcd.start_again();
+    let later = copied + 6;
+    cluster.until_status("steady", "some epochs after the copy", REST, |status| published(status, later));
+
+    etcd.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy_folder(&copy, &data);
+    etcd.start_again();
+    let older = |status: &JobStatus| status.error.contains("the store is older than the checkpoint location");
+    let refused = cluster.until_status("steady", "it is refused", REST, older);
+    assert!(refused.hint.contains("streamctl repair steady"), "{}", refused.hint);
+    let repaired = cluster.cli_ok(&["repair", "steady"]);
+    assert!(repaired.contains("the head was moved from epoch"), "{repaired}");
+    cluster.until_status("steady", "it goes on", REST, |status| published(status, later + 3));
+    cluster.cli_ok(&["stop", "--drain", "steady"]);
+    let verified = cluster.cli_ok(&["verify", "steady"]);
+    assert!(verified.contains("proven"), "{verified}");
+    let rows: Vec<String> =
+        json_lines(&folder.path().join("steady/out")).iter().map(|(_, row)| row.to_string()).collect();
+    let distinct: BTreeSet<&String> = rows.iter().collect();
+    assert_eq!((rows.is_empty(), distinct.len()), (false, rows.len()), "a row is there twice");
+}
+
+/// Rows of its own, each once, for as long as it runs.
+fn endless_json(root: &str) -> String {
+    format!(
+        r#"
+name = "steady"
+[source]
+type = "generator"
+shards = 2
+rate = 100
+[window]
+size = "1s"
+[transform]
+sql = "SELECT uuid FROM source"
+[sink]
+path = "{root}/steady/out/"
+format = "json"
+[checkpoint]
+location = "{root}/steady/checkpoint/"
+"#
+    )
 }
 
 fn remove_staged(folder: &Path) {

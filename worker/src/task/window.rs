@@ -87,7 +87,8 @@ pub async fn run(
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
-    let fed = feed(decoder, at_once, which.window, (first, feeds), open.input, &mut dead);
+    let late_in = context.job.spec.source.kind.keeps_arrival().then_some(which.window);
+    let fed = feed(decoder, at_once, late_in, (first, feeds), open.input, &mut dead);
     let worked = work(fed, drain(open.output, sink, rows, &query_memory)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
@@ -209,7 +210,7 @@ pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemo
 async fn feed(
     mut decoder: Decoder,
     at_once: AtOnce,
-    window: Window,
+    late_in: Option<Window>,
     (first, mut feeds): (Option<Feed>, mpsc::UnboundedReceiver<Feed>),
     input: QueryInput,
     dead: &mut DeadLetterSink,
@@ -226,7 +227,8 @@ async fn feed(
             stages.decode_us += micros(began.elapsed());
             counts.rows_in += now.len() as u64;
             counts.bytes_in += now.iter().map(|record| record.data.len() as u64).sum::<u64>();
-            counts.rows_late += now.iter().filter(|record| record.is_late(window)).count() as u64;
+            let is_late = |record: &&Record| late_in.is_some_and(|window| record.is_late(window));
+            counts.rows_late += now.iter().filter(is_late).count() as u64;
             counts.rows_decoded += decoded.batch.num_rows() as u64;
             counts.rows_dead += decoded.bad.len() as u64;
             for bad in &decoded.bad {

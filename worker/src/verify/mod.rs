@@ -141,7 +141,8 @@ async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Resul
     }
     let (late, counted) = (again.lock().late, manifest.counts.rows_late);
     // Manifests of earlier versions do not count them.
-    if manifest.version >= LATE_SINCE_VERSION && late != counted {
+    let is_known = manifest.version >= LATE_SINCE_VERSION && spec.source.kind.keeps_arrival();
+    if is_known && late != counted {
         wrong.push(format!(
             "{} arrived outside of the window {window}, its manifest counts {counted}",
             streamctl_proto::count(late, "record")
