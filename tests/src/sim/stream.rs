@@ -112,6 +112,8 @@ pub struct Stream {
     pub after_outage: AfterOutage,
     /// Who reads a bad record dies of it; else its query fails.
     pub deadly: bool,
+    /// It was deleted and created again at this time, under names of shards that were there before.
+    created_again_ms: Option<i64>,
     next_sequence: u64,
     /// The last answer of a shard names its children.
     names_children: bool,
@@ -171,10 +173,15 @@ impl Stream {
         self.put_in(id, rng, wall_ms, true);
     }
 
-    /// There is a record that its job cannot come past, or one that it never read expired.
+    /// Somebody deletes it and creates one of its name.
+    pub fn create_again(&mut self, wall_ms: i64) {
+        self.created_again_ms = Some(wall_ms);
+    }
+
+    /// There is a record that its job cannot come past, or one that it never read expired, or it is another stream now.
     pub fn must_fail(&self) -> bool {
         let bad = || self.shards.values().flat_map(|shard| &shard.puts).any(|put| put.bad);
-        self.after_outage == AfterOutage::MustFail || bad()
+        self.after_outage == AfterOutage::MustFail || self.created_again_ms.is_some() || bad()
     }
 
     /// Its job may end as failed.
@@ -431,9 +438,9 @@ impl Calls for StreamsAt {
 impl ShardLister for StreamsAt {
     async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
         let name = stream.map_or("", |stream| stream.name.as_str());
-        let listed = self.call(name, |stream, wall_ms| Ok((stream.listing(), wall_ms))).await;
-        let (shards, wall_ms) = listed.map_err(listing_error)?;
-        let identity = StreamIdentity { arn: None, created_ms: CREATED_MS };
+        let look = |stream: &Stream, wall_ms| Ok((stream.listing(), wall_ms, stream.created_again_ms));
+        let (shards, wall_ms, created_again_ms) = self.call(name, look).await.map_err(listing_error)?;
+        let identity = StreamIdentity { arn: None, created_ms: created_again_ms.unwrap_or(CREATED_MS) };
         let facts = StreamFacts { identity, retention_ms: RETENTION_MS };
         Ok(Listing { shards, stream: Ok(Some(facts)), service_ms: Some(wall_ms.div_euclid(1_000) * 1_000) })
     }

@@ -2,10 +2,10 @@
 //!
 //! Rule: each is here because a fault of the system was found by it; breaking the line that keeps the promise fails it.
 
-use super::chaos::refuse_controllers;
+use super::chaos::{kill, refuse_controllers};
 use super::stream::AfterOutage;
 use super::tell_of;
-use super::world::World;
+use super::world::{UserWish, World};
 use std::sync::atomic::Ordering;
 
 /// Seeds that each story is told with: they decide sizes of windows, numbers of shards, and joins.
@@ -87,5 +87,24 @@ fn a_record_that_ends_its_worker_ends_its_job_and_no_other() {
         let job = &world.jobs[1];
         job.stream().deadly = true;
         world.put_bad_record(job);
+    });
+}
+
+#[test]
+fn a_stream_that_was_deleted_and_created_again_ends_its_job_and_no_other() {
+    ends_well(|world| {
+        let wall_ms = world.weather.kinesis_ms();
+        world.jobs[1].stream().create_again(wall_ms);
+    });
+}
+
+#[test]
+fn a_drain_during_which_a_worker_dies_loses_nothing_and_doubles_nothing() {
+    ends_well(|world| {
+        world.ask(&world.jobs[1], UserWish::Stop { drain: true });
+        world.pass(100);
+        kill(world, "w0", true, 4_000);
+        world.pass(2_000);
+        kill(world, "w1", false, 500);
     });
 }
