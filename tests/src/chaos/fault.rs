@@ -217,6 +217,10 @@ pub const LIST: &[Fault] = &[
     outage("s3-refuses", Strike::Cut(Who::Programs, To::S3, Mode::Refuse), MINUTE),
     outage("s3-answers-500", Strike::Cut(Who::Programs, To::S3, Mode::Error(500)), SOON),
     outage("s3-killed", Strike::Kill(Who::S3), SOON),
+    // What one process may not do, another may.
+    worker("worker-refused-by-s3", Strike::Cut(Who::Worker, To::S3, Mode::Error(403)), SOON),
+    worker("worker-refused-by-kinesis", Strike::Cut(Who::Worker, To::Kinesis, Mode::Error(403)), SOON),
+    outage("leader-refused-by-s3", Strike::Cut(Who::Leader, To::S3, Mode::Error(403)), SOON),
     outage("kinesis-refuses", Strike::Cut(Who::Programs, To::Kinesis, Mode::Refuse), MINUTE),
     outage("kinesis-answers-500", Strike::Cut(Who::Programs, To::Kinesis, Mode::Error(500)), MINUTE),
     Fault { notice: Notice::Nothing, noticed_max: None, ..kill("reshard-and-worker-killed", Who::Worker) }
