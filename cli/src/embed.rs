@@ -28,6 +28,7 @@ use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, Jo
 use streamctl_proto::v1::{RepairJobRequest, RepairSummary, StopJobRequest, SubmitRequest, VerifyRequest};
 use streamctl_proto::verify::{EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ResolvedJob};
+use streamctl_worker::compute::Compute;
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
@@ -163,7 +164,7 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
     let meter = Meter::default();
     let control = Control::start(&job, dashboard, Some(figures(meter.clone()))).await?;
     let flight = TcpListener::bind("127.0.0.1:0").await?;
-    let compute = compute_runtime()?;
+    let (compute, threads) = Compute::start(cores())?;
     let parts = worker::Parts {
         worker: "local".into(),
         flight_address: flight.local_addr()?.to_string(),
@@ -171,7 +172,7 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
         aws: control.aws.clone(),
         storages: control.storages.clone(),
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
-        compute: compute.handle().clone(),
+        compute,
         meter,
         security: control.keys.work.clone(),
     };
@@ -181,7 +182,7 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
     let watched = follow(&control, &job, listener).await;
     control.stop.send_replace(true);
     let ended = tokio::join!(works, control.ended);
-    compute.shutdown_background();
+    threads.shutdown_background();
     tracing::debug!(?ended, "local mode ended");
     watched
 }
@@ -240,12 +241,12 @@ struct HereReplayer {
 impl Replayer for HereReplayer {
     async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
         let manifest = Manifest { objects: objects_after(manifest, repairs), ..manifest.clone() };
-        verify_epoch(self.context(job), &tokio::runtime::Handle::current(), manifest).await
+        verify_epoch(self.context(job), &tokio::runtime::Handle::current().into(), manifest).await
     }
 
     async fn rebuild(&self, job: &ResolvedJob, manifest: &Manifest, order: RebuildOrder) -> RebuildOutcome {
         let objects = objects_after(manifest, &order.repairs);
-        let here = tokio::runtime::Handle::current();
+        let here = tokio::runtime::Handle::current().into();
         rebuild_epoch(self.context(job), &here, manifest.clone(), objects, order).await
     }
 }
@@ -270,9 +271,8 @@ async fn wait(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn compute_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    streamctl_worker::compute::runtime(cores)
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Submits the job and follows it to its end.

@@ -121,7 +121,14 @@ impl Crowd {
             let report = Box::new(report(job, task_id, window, &task.shards, n));
             self.tell(Event::Reported { worker: task.worker.clone(), report });
             let (worker, watermark_ms) = (task.worker, window.end_ms);
-            self.tell(Event::Progressed { worker, task: task_id, watermark_ms, work_us: 0, shards: vec![] });
+            self.tell(Event::Progressed {
+                worker,
+                task: task_id,
+                watermark_ms,
+                work_us: 0,
+                computing_ms: 0,
+                shards: vec![],
+            });
         }
         self.store_works();
     }

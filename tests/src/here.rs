@@ -111,7 +111,8 @@ impl Place {
             protection: Default::default(),
         };
         let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
-        let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };
+        let (compute, meter) = (compute.into(), Default::default());
+        let world = session::World { storages, sources, results, budget, compute, meter };
         session::run(settings, world, std::future::pending())
     }
 }

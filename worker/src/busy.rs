@@ -2,40 +2,89 @@
 //!
 //! Owns: the time for which windows are worked on, the share of the time for which threads had work. Does not own: what
 //! is made of it (the controller's `scaling`).
-//! Rule: a worker is as busy as whatever has the least time left. Its windows have threads of their own, the network has
-//! others, and each task works on a window in one thread: any of the three can be at its end while the others wait.
+//! Rule: a worker is as busy as the part of it with the least time left: its compute threads (by their turns and by their
+//! CPU time), the network's threads, and each task, which works on a window in one thread. Work that has not returned
+//! counts up to now, because it may never return.
 
+use crate::compute::{Compute, Spent};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Shorter intervals say little: one long step of one thread would fill them.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
-/// The time for which one task's windows were worked on; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Work(Arc<AtomicU64>);
+/// The time for which one task's windows were worked on, up to this moment; clones share it.
+#[derive(Clone, Debug)]
+pub struct Work(Arc<Counter>);
+
+#[derive(Debug)]
+struct Counter {
+    begin: Instant,
+    polls: Mutex<Polls>,
+}
+
+#[derive(Debug, Default)]
+struct Polls {
+    /// Microseconds in all polls, where one that has not returned has only its beginning taken off.
+    us: i64,
+    /// How many have not returned.
+    open: i64,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self(Arc::new(Counter { begin: Instant::now(), polls: Mutex::default() }))
+    }
+}
 
 impl Work {
-    /// In microseconds.
+    /// In microseconds, with polls that have not returned.
     pub fn us(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        let polls = self.lock();
+        u64::try_from(polls.us + polls.open * self.now_us()).unwrap_or(0)
     }
 
     /// Awaits a future and counts the time spent inside its polls: waiting is not working.
     pub async fn count<F: Future>(self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|context| {
-            let began = Instant::now();
-            let polled = future.as_mut().poll(context);
-            let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.0.fetch_add(spent, Ordering::Relaxed);
-            polled
+            let _poll = Poll::begin(&self);
+            future.as_mut().poll(context)
         })
         .await
+    }
+
+    fn add(&self, us: i64, open: i64) {
+        let mut polls = self.lock();
+        polls.us += us;
+        polls.open += open;
+    }
+
+    fn now_us(&self) -> i64 {
+        i64::try_from(self.0.begin.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Polls> {
+        self.0.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A poll that is counted until this is dropped.
+struct Poll<'a>(&'a Work);
+
+impl<'a> Poll<'a> {
+    fn begin(work: &'a Work) -> Self {
+        work.add(-work.now_us(), 1);
+        Self(work)
+    }
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        self.0.add(self.0.now_us(), -1);
     }
 }
 
@@ -70,7 +119,7 @@ impl Tasks {
         most
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Counted>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Counted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,16 +127,18 @@ impl Tasks {
 /// Looks again and again at how busy the threads are.
 pub struct Sampler {
     tasks: Tasks,
-    runtimes: Vec<(Handle, Duration)>,
+    compute: Compute,
+    network: Handle,
+    before: (Spent, Duration),
     at: Instant,
     permille: Option<u32>,
 }
 
 impl Sampler {
-    /// Of these tasks, and of the threads of these runtimes.
-    pub fn new(tasks: Tasks, runtimes: impl IntoIterator<Item = Handle>) -> Self {
-        let runtimes = runtimes.into_iter().map(|handle| (handle.clone(), busy(&handle))).collect();
-        Self { tasks, runtimes, at: Instant::now(), permille: None }
+    /// Of these tasks, of the compute threads, and of those of the network.
+    pub fn new(tasks: Tasks, compute: Compute, network: Handle) -> Self {
+        let before = (compute.spent(), busy(&network));
+        Self { tasks, compute, network, before, at: Instant::now(), permille: None }
     }
 
     /// How busy the worker was since the last time, in thousandths; asked again too soon, the last answer. None before
@@ -102,13 +153,16 @@ impl Sampler {
             return self.permille;
         }
         self.at += passed;
-        let mut most = Duration::from_micros(self.tasks.busiest_us());
-        for (handle, before) in &mut self.runtimes {
-            let now = busy(handle);
-            let threads = u32::try_from(handle.metrics().num_workers()).unwrap_or(1).max(1);
-            most = most.max(now.saturating_sub(*before) / threads);
-            *before = now;
-        }
+        let (computed, network) = (self.compute.spent(), busy(&self.network));
+        let (computed_before, network_before) = std::mem::replace(&mut self.before, (computed, network));
+        let each = |now: Duration, before: Duration, threads: usize| {
+            now.saturating_sub(before) / u32::try_from(threads).unwrap_or(u32::MAX).max(1)
+        };
+        let threads = self.compute.threads();
+        let most = Duration::from_micros(self.tasks.busiest_us())
+            .max(each(computed.turns, computed_before.turns, threads))
+            .max(each(computed.cpu, computed_before.cpu, threads))
+            .max(each(network, network_before, self.network.metrics().num_workers()));
         let share = most.as_secs_f64() / passed.as_secs_f64();
         self.permille = Some((share.min(1.0) * 1_000.0) as u32);
         self.permille
@@ -158,11 +212,12 @@ mod tests {
     fn one_task_at_its_end_is_a_busy_worker_however_many_threads_wait() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
         let tasks = Tasks::default();
-        let mut sampler = Sampler::new(tasks.clone(), [runtime.handle().clone()]);
+        let (compute, network) = (Compute::from(runtime.handle().clone()), runtime.handle().clone());
+        let mut sampler = Sampler::new(tasks.clone(), compute, network);
         let begin = sampler.at;
         assert_eq!(sampler.permille_at(begin), None, "there is nothing to say yet");
         let work = tasks.begin();
-        work.0.fetch_add(390_000, Ordering::Relaxed);
+        work.add(390_000, 0);
         assert_eq!(sampler.permille_at(begin + INTERVAL_MIN * 2), Some(975));
         assert_eq!(sampler.permille_at(begin + INTERVAL_MIN * 2), Some(975), "too soon");
         let since = sampler.permille_at(begin + INTERVAL_MIN * 4).unwrap();
@@ -172,7 +227,8 @@ mod tests {
     #[test]
     fn threads_of_the_network_at_their_end_are_a_busy_worker_too() {
         let network = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        let mut sampler = Sampler::new(Tasks::default(), [network.handle().clone()]);
+        let (compute, network_handle) = (Compute::from(network.handle().clone()), network.handle().clone());
+        let mut sampler = Sampler::new(Tasks::default(), compute, network_handle);
         network.block_on(async {
             let both = [1, 2].map(|_| tokio::spawn(async { spin(INTERVAL_MIN * 2) }));
             for one in both {
@@ -183,5 +239,39 @@ mod tests {
         std::thread::sleep(INTERVAL_MIN);
         let permille = sampler.permille_at(sampler.at + INTERVAL_MIN * 3).unwrap();
         assert!(permille > 400, "{permille}");
+    }
+
+    #[test]
+    fn a_thread_that_never_yields_is_a_busy_worker_by_its_cpu_time() {
+        let (compute, runtime) = Compute::start(1).unwrap();
+        let network = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let mut sampler = Sampler::new(Tasks::default(), compute.clone(), network.handle().clone());
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (begin, hog) = (sampler.at, Arc::clone(&over));
+        runtime.spawn(async move {
+            while !hog.load(std::sync::atomic::Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let before = compute.spent().cpu;
+        while compute.spent().cpu < before + INTERVAL_MIN {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // On a busy machine it had to wait for its time: the interval is as long as what it used.
+        let permille = sampler.permille_at(begin + INTERVAL_MIN).unwrap();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(permille >= 950, "{permille}");
+    }
+
+    #[test]
+    fn work_that_has_not_returned_counts() {
+        let work = Tasks::default().begin();
+        let poll = Poll::begin(&work);
+        spin(Duration::from_millis(20));
+        assert!(work.us() >= 20_000, "{}", work.us());
+        drop(poll);
+        let after = work.us();
+        spin(Duration::from_millis(5));
+        assert_eq!(work.us(), after);
     }
 }

@@ -1,22 +1,172 @@
 //! The threads that decode records and run queries.
 //!
-//! Owns: how many there are, and their stack. Does not own: what runs on them.
-//! Rule: an expression of as many levels as a query may have is evaluated on them without an overflow.
+//! Owns: how many there are, their stack, what is spawned on them. Does not own: which work runs next ([`turns`]), how a
+//! query yields ([`streamctl_engine::query::Pace`]).
+//! Rule: all work of jobs that computes is spawned here, so that no job holds up another one or the network. An expression
+//! of as many levels as a query may have is evaluated on these threads without an overflow.
 
-use tokio::runtime::{Builder, Runtime};
+mod cpu;
+mod turns;
+
+pub use turns::{OVERDUE_AFTER, SPARE_THREADS, STUCK_AFTER, TURN};
+
+use cpu::ThreadTimes;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use streamctl_engine::query::Pace;
+use streamctl_proto::JobName;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
+use turns::Turns;
 
 /// Stack of a compute thread. Only what is used takes memory.
 pub const COMPUTE_STACK_BYTES: usize = 64 << 20;
 
-/// A runtime of so many compute threads.
-///
-/// # Errors
-/// When the system gives no threads.
-pub fn runtime(threads: usize) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(threads.max(1))
-        .thread_name("compute")
-        .thread_stack_size(COMPUTE_STACK_BYTES)
-        .enable_all()
-        .build()
+/// Where work of jobs is spawned; clones share the threads.
+#[derive(Clone, Debug)]
+pub struct Compute {
+    runtime: Handle,
+    /// None: each poll runs at once and for as long as it takes.
+    turns: Option<Turns>,
+    times: ThreadTimes,
+}
+
+/// What compute threads have done since they were started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// In turns, with those that have not returned.
+    pub turns: Duration,
+    /// On a CPU.
+    pub cpu: Duration,
+}
+
+impl From<Handle> for Compute {
+    /// Without turns: for simulations, tests and the CLI's own work.
+    fn from(runtime: Handle) -> Self {
+        Self { runtime, turns: None, times: ThreadTimes::default() }
+    }
+}
+
+impl Compute {
+    /// Starts this many threads, and [`SPARE_THREADS`]. They end with the runtime.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(threads: usize) -> std::io::Result<(Self, Runtime)> {
+        let (threads, times) = (threads.max(1), ThreadTimes::default());
+        let started = times.clone();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads + SPARE_THREADS)
+            .thread_name("compute")
+            .thread_stack_size(COMPUTE_STACK_BYTES)
+            .on_thread_start(move || started.add_this_thread())
+            .enable_all()
+            .build()?;
+        let turns = Some(Turns::new(threads));
+        Ok((Self { runtime: runtime.handle().clone(), turns, times }, runtime))
+    }
+
+    /// Spawns work into a set.
+    pub fn spawn_in<T: Send + 'static>(
+        &self,
+        set: &mut JoinSet<T>,
+        workload: Arc<Workload>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> AbortHandle {
+        match &self.turns {
+            Some(turns) => set.spawn_on(turns.clone().run(workload, work), &self.runtime),
+            None => set.spawn_on(work, &self.runtime),
+        }
+    }
+
+    /// Spawns work that goes on for as long as the result is kept.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        workload: Arc<Workload>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Running<T> {
+        let pace = Arc::clone(&workload.pace);
+        let task = match &self.turns {
+            Some(turns) => self.runtime.spawn(turns.clone().run(workload, work)),
+            None => self.runtime.spawn(work),
+        };
+        Running { task, pace }
+    }
+
+    /// How much work runs at once.
+    pub fn threads(&self) -> usize {
+        self.turns.as_ref().map_or(1, Turns::threads)
+    }
+
+    /// What the threads have done, all together.
+    pub fn spent(&self) -> Spent {
+        let turns = self.turns.as_ref().map_or(Duration::ZERO, |turns| turns.spent(Instant::now()));
+        Spent { turns, cpu: self.times.total() }
+    }
+
+    /// Watches for turns that take long, for ever: to be polled on threads that no job can hold. Sends the name of cancelled
+    /// work that does not return.
+    pub async fn watch(&self, stuck: oneshot::Sender<String>) {
+        match &self.turns {
+            Some(turns) => turns.watch(stuck).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A piece of work: a window of a task, a replay, a verification.
+#[derive(Debug)]
+pub struct Workload {
+    /// For which job.
+    pub job: JobName,
+    /// In a log: `task t1.2, window 3`.
+    pub name: String,
+    /// When its query yields, and whether it goes on.
+    pub pace: Arc<Pace>,
+    computing_since: Mutex<Option<Instant>>,
+}
+
+impl Workload {
+    /// Work that has not begun.
+    pub fn new(job: &JobName, name: impl Into<String>) -> Arc<Self> {
+        let (pace, computing_since) = Default::default();
+        Arc::new(Self { job: job.clone(), name: name.into(), pace, computing_since })
+    }
+
+    /// For how long it has waited for nothing but its turn; zero while it waits for anything else.
+    pub fn computing(&self) -> Duration {
+        let since = *self.computing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn set_computing(&self, computing: bool) {
+        let mut since = self.computing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = computing.then(|| since.unwrap_or_else(Instant::now));
+    }
+}
+
+/// Work that was spawned. Dropped, it stops, also in the middle of a query.
+#[derive(Debug)]
+pub struct Running<T> {
+    task: JoinHandle<T>,
+    pace: Arc<Pace>,
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.pace.cancel();
+        self.task.abort();
+    }
+}
+
+impl<T> Future for Running<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task).poll(context)
+    }
 }

@@ -6,8 +6,9 @@
 
 mod letters;
 
+use crate::compute::Compute;
 use crate::rebuild::rebuild_epoch;
-use crate::replay::replay;
+use crate::replay::{Replay, replay};
 use crate::results::KeptRows;
 use crate::session::{Settings, World, leader_named};
 use crate::source::ReadError;
@@ -34,7 +35,6 @@ use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
 use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
-use tokio::runtime::Handle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -165,7 +165,7 @@ impl FlightRows {
     }
 
     /// An epoch of any age, and what it is computed again with.
-    async fn old_epoch(&self, job: &JobName, epoch: u64) -> Result<(Manifest, Arc<Context>, Handle), Status> {
+    async fn old_epoch(&self, job: &JobName, epoch: u64) -> Result<(Manifest, Arc<Context>, Compute), Status> {
         let (manifest, job) = self.epoch(job, epoch, OLD_EPOCH_TIMEOUT).await?;
         let World { storages, sources, compute, budget, .. } = self.world.clone();
         Ok((manifest, Arc::new(Context::new(job, storages, sources, budget)), compute))
@@ -244,8 +244,12 @@ impl FlightService for FlightRows {
         let context = Arc::new(Context::new(job, storages, sources, budget));
         let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else { return Err(no_such_part(ticket.epoch, task)) };
-        let rows = ReceiverStream::new(replayed.batches);
-        Ok(encoded(replayed.schema, rows.map_err(|error| FlightError::Tonic(Box::new(failed(&error))))))
+        let Replay { schema, batches, running } = replayed;
+        let rows = ReceiverStream::new(batches).map_err(move |error| {
+            let _goes_on_until_the_stream_is_dropped = &running;
+            FlightError::Tonic(Box::new(failed(&error)))
+        });
+        Ok(encoded(schema, rows))
     }
 
     async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {

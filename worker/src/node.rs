@@ -2,6 +2,7 @@
 //!
 //! Rule: windows are worked on by threads of their own; the network's never wait for them.
 
+use crate::compute::Compute;
 use crate::flight::FlightRows;
 use crate::memory::{MemoryBudget, MemoryLimit};
 use crate::meter::Meter;
@@ -25,6 +26,7 @@ use streamctl_engine::security::accept::{
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tonic::service::Routes;
 
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle Flight.
@@ -53,7 +55,7 @@ pub struct Parts {
     /// What it may hold in memory.
     pub memory_limit: MemoryLimit,
     /// Threads that work on windows.
-    pub compute: tokio::runtime::Handle,
+    pub compute: Compute,
     /// What is counted, and where spans go.
     pub meter: Meter,
     /// How lines are protected.
@@ -76,12 +78,20 @@ impl From<TcpListener> for Doors {
     }
 }
 
-/// Runs a worker behind these doors until `stop`.
-pub async fn run(
-    doors: impl Into<Doors>,
-    parts: Parts,
-    stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+/// Why a worker ended that was not asked to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Of the service for subscribers.
+    #[error(transparent)]
+    Serve(#[from] tonic::transport::Error),
+    /// Cancelled work still computes and holds a thread for good. The worker has handed back its shards; its supervisor
+    /// starts it again.
+    #[error("{0}; the worker has handed back its shards and ends, so that its supervisor starts it again")]
+    Stuck(String),
+}
+
+/// Runs a worker behind these doors until `stop`, or until a thread of it is lost for good.
+pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
     let Doors { flight: listener, http, health: probes } = doors.into();
     let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security } = parts;
     let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
@@ -111,11 +121,28 @@ pub async fn run(
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
-    tokio::select! {
-        served = server => served,
+    let compute = world.compute.clone();
+    let (tell_stuck, stuck) = oneshot::channel();
+    let mut stuck_work = None;
+    let ends = async {
+        tokio::select! {
+            () = stop => {}
+            Ok(work) = stuck => {
+                tracing::error!(work, "a compute thread is lost: the worker hands back its shards and ends");
+                stuck_work = Some(work);
+            }
+        }
+    };
+    let ran = tokio::select! {
+        served = server => served.map_err(NodeError::from),
         () = show => Ok(()),
         () = probe => Ok(()),
-        () = session::run(settings, world, stop) => Ok(()),
+        () = compute.watch(tell_stuck) => Ok(()),
+        () = session::run(settings, world, ends) => Ok(()),
+    };
+    match stuck_work {
+        Some(work) => Err(NodeError::Stuck(work)),
+        None => ran,
     }
 }
 

@@ -5,6 +5,7 @@
 //! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as a whole or not at all:
 //! rows of one folder cannot be told apart by the object that they were in.
 
+use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
 use crate::decode::BadRecord;
 use crate::replay::{Witness, recompute};
@@ -16,34 +17,34 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamctl_engine::query::Pace;
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ShardId, TaskId};
-use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 
 /// Stages what takes the place of the lost objects, on the threads of `compute`. `objects` are those of the epoch, as they
 /// were repaired before. Dropped, it stops, and what it staged is an orphan.
 pub async fn rebuild_epoch(
     context: Arc<Context>,
-    compute: &Handle,
+    compute: &Compute,
     manifest: Manifest,
     objects: Vec<ManifestObject>,
     order: RebuildOrder,
 ) -> RebuildOutcome {
-    let mut work = JoinSet::new();
-    work.spawn_on(async move { rebuild(&context, &manifest, &objects, &order).await }, compute);
+    let workload = Workload::new(&context.job.spec.name, format!("repair of epoch {}", manifest.epoch));
+    let pace = Arc::clone(&workload.pace);
+    let rebuilt =
+        compute.spawn(workload, async move { rebuild(&context, &manifest, &objects, &order, &pace).await }).await;
     let failed = |reason: String| RebuildOutcome::Failed { reason };
-    match work.join_next().await {
-        Some(Ok(Ok(objects))) => RebuildOutcome::Rebuilt { objects },
-        Some(Ok(Err(RebuildError::Task(error @ TaskError::Read(ReadError::DataLoss { .. }))))) => {
+    match rebuilt {
+        Ok(Ok(objects)) => RebuildOutcome::Rebuilt { objects },
+        Ok(Err(RebuildError::Task(error @ TaskError::Read(ReadError::DataLoss { .. })))) => {
             RebuildOutcome::Gone { reason: error.describe() }
         }
-        Some(Ok(Err(error))) => failed(streamctl_proto::describe(&error)),
-        Some(Err(error)) => failed(error.to_string()),
-        None => failed("it was not begun".to_owned()),
+        Ok(Err(error)) => failed(streamctl_proto::describe(&error)),
+        Err(error) => failed(error.to_string()),
     }
 }
 
@@ -135,6 +136,7 @@ async fn rebuild(
     manifest: &Manifest,
     objects: &[ManifestObject],
     order: &RebuildOrder,
+    pace: &Arc<Pace>,
 ) -> Result<Vec<StagedObject>, RebuildError> {
     let by_task = lost(objects, order, context.job.spec.sink.path.as_str())?;
     let of_lost = objects.iter().filter(|object| order.lost.contains(&object.staged.location));
@@ -151,7 +153,7 @@ async fn rebuild(
     let staging = Staging { lost: Mutex::default(), sinks: Mutex::new(Sinks { sink, dead }) };
     for (task, of_task) in by_task {
         *staging.lost.lock().await = of_task;
-        if let Err(error) = recompute(context, manifest, task, &staging).await {
+        if let Err(error) = recompute(context, manifest, task, &staging, pace).await {
             staging.sinks.into_inner().abort().await;
             return Err(error.into());
         }

@@ -247,17 +247,17 @@ impl Registry {
     }
 
     /// A task has reported everything before the watermark.
-    pub fn progress(&self, task: TaskId, watermark_ms: i64, work_us: u64, shards: Vec<v1::ShardProgress>) {
+    pub fn progress(&self, task: TaskId, progress: v1::Progress) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
-            entry.watermark_ms = entry.watermark_ms.max(watermark_ms);
-            for shard in &shards {
+            entry.watermark_ms = entry.watermark_ms.max(progress.watermark_ms);
+            for shard in &progress.shards {
                 if let Some(gap) = shard.lost {
                     entry.lost.insert(shard.shard.clone(), gap);
                 }
             }
-            let watermark_ms = entry.watermark_ms;
-            inner.say(Message::Progress(v1::Progress { task: Some(task.into()), watermark_ms, shards, work_us }));
+            let (task, watermark_ms) = (Some(task.into()), entry.watermark_ms);
+            inner.say(Message::Progress(v1::Progress { task, watermark_ms, ..progress }));
         }
     }
 

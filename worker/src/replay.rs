@@ -3,6 +3,7 @@
 //! Owns: reading a range from a source to its end. Does not own: decoding, the query: they are those of the live path.
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
+use crate::compute::{Compute, Running, Workload};
 use crate::decode::{BadRecord, Decoded, Decoder};
 use crate::memory::DECODE_BYTES_MAX;
 use crate::memory::Holding;
@@ -17,12 +18,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::file_shard::FileShard;
-use streamctl_engine::query::{BATCH_ROWS, Pushed, QueryInput, QueryPlan};
+use streamctl_engine::query::{BATCH_ROWS, Pace, Pushed, QueryInput, QueryPlan};
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Batches of a replay that may wait for its reader.
@@ -38,12 +38,14 @@ pub struct Replay {
     pub schema: SchemaRef,
     /// The rows; ends with an error or with the last batch.
     pub batches: mpsc::Receiver<Result<RecordBatch, TaskError>>,
+    /// The work; dropped, it stops: neither the source nor the query waits for a reader that is gone.
+    pub running: Running<()>,
 }
 
 /// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
 pub async fn replay(
     context: Arc<Context>,
-    compute: &Handle,
+    compute: &Compute,
     manifest: Manifest,
     task: TaskId,
 ) -> Result<Option<Replay>, TaskError> {
@@ -53,21 +55,22 @@ pub async fn replay(
     }
     let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
     let (memory, place) = context.budget.replay().await;
-    let (plan, tables) = context.plan(&manifest.lookups).await?;
+    let name = format!("replay of epoch {}", manifest.epoch);
+    let workload = || Workload::new(&context.job.spec.name, name.clone());
+    let (planned_by, lookups) = (Arc::clone(&context), manifest.lookups);
+    let planned = compute.spawn(workload(), async move { planned_by.plan(&lookups).await }).await;
+    let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = plan.output_schema().clone();
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
-    compute.spawn(async move {
+    let workload = workload();
+    let pace = Arc::clone(&workload.pace);
+    let running = compute.spawn(workload, async move {
         let _place = place;
-        let ran = tokio::select! {
-            ran = run(&context, memory, &plan, &tables, (parts, details), &sender) => ran,
-            // Nobody reads the rows any more: neither the source nor the query may wait for them.
-            () = sender.closed() => return,
-        };
-        if let Err(error) = ran {
+        if let Err(error) = run(&context, memory, &plan, &tables, (parts, details), &sender, &pace).await {
             let _over = sender.send(Err(error)).await;
         }
     });
-    Ok(Some(Replay { schema, batches }))
+    Ok(Some(Replay { schema, batches, running }))
 }
 
 /// Is told what a replay reads and what comes out of it, one call at a time per method.
@@ -86,18 +89,20 @@ pub(crate) async fn recompute(
     manifest: &Manifest,
     task: TaskId,
     witness: &dyn Witness,
+    pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
-    let mut open = plan.open_within(&tables, memory, BATCH_ROWS).await?;
+    let mut open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
     let details = manifest.frontier.iter().map(|(shard, stands)| (shard.clone(), stands.detail.clone())).collect();
-    let read = read_ranges(context, decoder, ranges, &details, open.input, Some(witness));
+    let read = read_ranges(context, decoder, ranges, &details, open.input, Some(witness), pace);
     let give = async {
         while let Some(batch) = open.output.next().await? {
             witness.rows(&batch).await?;
+            pace.yield_point().await;
         }
         Ok::<(), TaskError>(())
     };
@@ -112,11 +117,12 @@ async fn run(
     tables: &BTreeMap<String, RecordBatch>,
     (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
     sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
+    pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
-    let mut open = plan.open_within(tables, memory, BATCH_ROWS).await?;
+    let mut open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
-    let read = read_ranges(context, decoder, ranges, &details, open.input, None);
+    let read = read_ranges(context, decoder, ranges, &details, open.input, None, pace);
     let give = async {
         while let Some(batch) = open.output.next().await? {
             match tokio::time::timeout(READER_IDLE_MAX, sender.send(Ok(batch))).await {
@@ -124,6 +130,7 @@ async fn run(
                 Ok(Err(_)) => break,
                 Err(_) => return Err(TaskError::ReaderIdle(READER_IDLE_MAX)),
             }
+            pace.yield_point().await;
         }
         Ok::<(), TaskError>(())
     };
@@ -138,6 +145,7 @@ async fn read_ranges(
     details: &BTreeMap<ShardId, String>,
     input: QueryInput,
     witness: Option<&dyn Witness>,
+    pace: &Pace,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
         let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
@@ -171,6 +179,7 @@ async fn read_ranges(
                 if enough && witness.is_none() {
                     return Ok(());
                 }
+                pace.yield_point().await;
             }
         }
     }
@@ -207,6 +216,7 @@ pub(crate) mod tests {
     use streamctl_engine::aws::{Aws, AwsSettings};
     use streamctl_proto::spec::{Location, RecordFormat};
     use streamctl_proto::{Counts, Epoch, Report, Term};
+    use tokio::runtime::Handle;
 
     /// An epoch of this one report.
     pub(crate) fn manifest(report: &Report) -> Manifest {
@@ -247,7 +257,7 @@ pub(crate) mod tests {
     }
 
     async fn replayed(context: Arc<Context>, report: &Report) -> Result<Vec<RecordBatch>, TaskError> {
-        let replay = replay(context, &Handle::current(), manifest(report), report.task).await?;
+        let replay = replay(context, &Handle::current().into(), manifest(report), report.task).await?;
         let mut replay = replay.expect("the task has a part");
         let mut all = vec![];
         while let Some(batch) = replay.batches.recv().await {
@@ -344,8 +354,10 @@ pub(crate) mod tests {
         let report = reports(&bed.finish().await).remove(0);
         let other = TaskId { counter: 99, ..id };
         let context = bed.context();
-        assert!(replay(Arc::clone(&context), &Handle::current(), manifest(&report), other).await.unwrap().is_none());
-        let begun = replay(Arc::clone(&context), &Handle::current(), manifest(&report), id).await.unwrap();
+        assert!(
+            replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), other).await.unwrap().is_none()
+        );
+        let begun = replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), id).await.unwrap();
         drop(begun);
         while Arc::strong_count(&context) > 1 {
             tokio::task::yield_now().await;

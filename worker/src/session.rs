@@ -7,6 +7,7 @@
 mod tests;
 
 use crate::busy::Sampler;
+use crate::compute::Compute;
 use crate::line::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
@@ -78,7 +79,7 @@ pub struct World {
     /// What the worker may hold in memory.
     pub budget: MemoryBudget,
     /// Where windows are worked on.
-    pub compute: tokio::runtime::Handle,
+    pub compute: Compute,
     /// What is counted, and where spans go.
     pub meter: Meter,
 }
@@ -117,8 +118,8 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
 pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
     // This runs on the threads of the network.
-    let threads = [world.compute.clone(), tokio::runtime::Handle::current()];
-    let busy = Sampler::new(world.meter.work.clone(), threads);
+    let network = tokio::runtime::Handle::current();
+    let busy = Sampler::new(world.meter.work.clone(), world.compute.clone(), network);
     let (tasks, running) = (BTreeMap::new(), JoinSet::new());
     let mut session = Session { settings, world, dial, registry, tasks, running, leaving: false, busy };
     let mut wait = DIAL_WAIT_MIN;

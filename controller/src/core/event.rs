@@ -381,6 +381,8 @@ pub enum Event {
         watermark_ms: i64,
         /// Time for which its windows were worked on, since it began.
         work_us: u64,
+        /// For how long the work on one of its windows has been computing without a wait.
+        computing_ms: u64,
         /// Figures per shard.
         shards: Vec<(ShardId, ShardStats)>,
     },

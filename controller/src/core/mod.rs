@@ -308,11 +308,12 @@ impl Core {
                     self.cancel(&worker, report.task, out);
                 }
             }
-            Event::Progressed { worker, task, watermark_ms, work_us, shards } => {
+            Event::Progressed { worker, task, watermark_ms, work_us, computing_ms, shards } => {
                 let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
                 job.progress(task, watermark_ms);
                 if let Some(task) = job.tasks.get_mut(&task) {
                     task.work_us = work_us;
+                    task.computing_ms = computing_ms;
                 }
                 for (id, stats) in shards {
                     if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {

@@ -130,7 +130,14 @@ mod tests {
     }
 
     fn progressed(worker: &str, watermark_ms: i64) -> Event {
-        Event::Progressed { worker: WorkerId::new(worker), task: TASK, watermark_ms, work_us: 0, shards: vec![] }
+        Event::Progressed {
+            worker: WorkerId::new(worker),
+            task: TASK,
+            watermark_ms,
+            work_us: 0,
+            computing_ms: 0,
+            shards: vec![],
+        }
     }
 
     fn watermarks(offers: &mut Offers) -> Vec<i64> {

@@ -13,6 +13,7 @@ mod error;
 mod functions;
 mod limits;
 mod open;
+mod pace;
 mod phrase;
 mod planning;
 mod pool;
@@ -28,6 +29,7 @@ mod words;
 
 pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
+pub use pace::Pace;
 pub use pool::QueryMemory;
 pub use spark::spark_differences;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
@@ -169,7 +171,8 @@ impl QueryPlan {
     }
 
     /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows inside: fewer than
-    /// [`BATCH_ROWS`] where rows are large, because operators hold back up to half of a batch.
+    /// [`BATCH_ROWS`] where rows are large, because operators hold back up to half of a batch. `pace`
+    /// says when it yields and stops.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -178,7 +181,8 @@ impl QueryPlan {
         lookups: &BTreeMap<String, RecordBatch>,
         memory: Arc<dyn QueryMemory>,
         batch_rows: usize,
+        pace: &Arc<Pace>,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, open::Means::shared(memory, batch_rows)).await
+        open::open(self, lookups, open::Means::shared(memory, batch_rows, pace)).await
     }
 }

@@ -4,6 +4,7 @@
 //! Rule: a slow reader of the output stops the pusher; closing the input ends the window.
 
 use super::error::QueryError;
+use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
 use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
@@ -113,17 +114,28 @@ pub(super) struct Means {
     /// For the error's text.
     memory_bytes_max: usize,
     batch_rows: usize,
+    pace: Arc<Pace>,
 }
 
 impl Means {
     /// Memory of its own.
     pub fn of_bytes(memory_bytes_max: usize) -> Self {
-        Self { pool: Arc::new(GreedyMemoryPool::new(memory_bytes_max)), memory_bytes_max, batch_rows: BATCH_ROWS }
+        Self {
+            pool: Arc::new(GreedyMemoryPool::new(memory_bytes_max)),
+            memory_bytes_max,
+            batch_rows: BATCH_ROWS,
+            pace: Arc::default(),
+        }
     }
     /// Memory that others use too.
-    pub fn shared(memory: Arc<dyn QueryMemory>, batch_rows: usize) -> Self {
+    pub fn shared(memory: Arc<dyn QueryMemory>, batch_rows: usize, pace: &Arc<Pace>) -> Self {
         let memory_bytes_max = memory.most();
-        Self { pool: Arc::new(SharedPool(memory)), memory_bytes_max, batch_rows: batch_rows.clamp(1, BATCH_ROWS) }
+        Self {
+            pool: Arc::new(SharedPool(memory)),
+            memory_bytes_max,
+            batch_rows: batch_rows.clamp(1, BATCH_ROWS),
+            pace: Arc::clone(pace),
+        }
     }
 }
 
@@ -160,6 +172,7 @@ async fn start(
     let state = sql::session(runtime(means.pool)?, means.batch_rows);
     let plan = physical(query, lookups, feed, &state).await?;
     let plan = count_unmatched(plan, unmatched)?;
+    let plan = paced(plan, &means.pace)?;
     execute_stream(plan, Arc::new(TaskContext::from(&state)))
 }
 

@@ -607,3 +607,98 @@ async fn what_is_inside_of_text_that_is_json_can_be_read() {
     let rows = batch(&[("uuid", &[Some(json)]), ("country", &[None]), ("region", &[None])]);
     assert_eq!(run(&unnested, vec![rows]).await.0.len(), 3);
 }
+
+/// Memory without a limit.
+#[derive(Debug)]
+struct Plenty;
+
+impl QueryMemory for Plenty {
+    fn try_grow(&self, _: usize) -> bool {
+        true
+    }
+    fn grow(&self, _: usize) {}
+    fn shrink(&self, _: usize) {}
+    fn used(&self) -> usize {
+        0
+    }
+    fn most(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// A lookup of this many rows.
+fn numbers(rows: usize) -> RecordBatch {
+    let names: Vec<String> = (0..rows).map(|n| format!("n{n}")).collect();
+    let names: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();
+    batch(&[("CountryName", &names), ("Code", &names)])
+}
+
+#[tokio::test]
+async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
+    let time = std::time::Duration::from_millis(2);
+    for (sql, rows) in [
+        ("SELECT s.uuid FROM source s CROSS JOIN c a CROSS JOIN c b CROSS JOIN c d", 400),
+        // The join collects its other side without a batch that comes out.
+        (
+            r#"SELECT s.uuid FROM source s JOIN (SELECT a."Code" || b."Code" AS k FROM c a CROSS JOIN c b) t ON t.k = s.uuid"#,
+            2_000,
+        ),
+    ] {
+        let pace: Arc<Pace> = Arc::default();
+        let lookups = BTreeMap::from([("c".to_owned(), numbers(rows))]);
+        let plan = plan(sql).unwrap();
+        let open = plan.open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace).await.unwrap();
+        let OpenQuery { input, mut output, .. } = open;
+        input.push("s", sales().project(plan.source_columns()).unwrap()).await.unwrap();
+        let (mut yields, began) = (0, std::time::Instant::now());
+        pace.limit(time);
+        while yields < 3 {
+            assert!(began.elapsed() < std::time::Duration::from_secs(30), "{sql} computed on and on");
+            match futures::poll!(std::pin::pin!(output.next())) {
+                std::task::Poll::Ready(Ok(Some(_))) => {}
+                std::task::Poll::Ready(ended) => panic!("{sql} ended: {ended:?}"),
+                std::task::Poll::Pending if pace.take_yielded() => {
+                    yields += 1;
+                    pace.limit(time);
+                }
+                std::task::Poll::Pending => panic!("{sql} waits for rows that nobody sends"),
+            }
+        }
+        pace.cancel();
+        pace.limit(time);
+        let stopped = output.next().await;
+        assert!(matches!(&stopped, Err(error) if error.to_string().contains("cancelled")), "{sql}: {stopped:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
+    const ROWS: usize = 50_000;
+    let codes: Vec<String> = (0..ROWS).map(|n| format!("n{n}")).collect();
+    let codes: Vec<Option<&str>> = codes.iter().map(|code| Some(code.as_str())).collect();
+    let same = vec![Some("x"); ROWS];
+    let lookups = BTreeMap::from([("c".to_owned(), batch(&[("CountryName", &same), ("Code", &codes)]))]);
+    let source = vec![Some("x"); BATCH_ROWS];
+    let source = batch(&[("uuid", &source), ("country", &source), ("region", &source)]);
+    for on in
+        [r#"c."Code" || 'z' = s.uuid || c."Code""#, r#"c."CountryName" = s.country AND c."Code" > s.uuid || c."Code""#]
+    {
+        let sql = format!("SELECT s.uuid FROM source s JOIN c ON {on}");
+        let pace: Arc<Pace> = Arc::default();
+        let plan = plan(&sql).unwrap();
+        let open = plan.open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace).await.unwrap();
+        let OpenQuery { input, mut output, .. } = open;
+        input.push("s", source.project(plan.source_columns()).unwrap()).await.unwrap();
+        let began = std::time::Instant::now();
+        let cancel = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            pace.cancel();
+        });
+        // One poll: it has no time limit.
+        let stopped = output.next().await;
+        cancel.join().unwrap();
+        assert!(matches!(&stopped, Err(error) if error.to_string().contains("cancelled")), "{sql}: {stopped:?}");
+        // All pairs take far longer.
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{sql} took {:?}", began.elapsed());
+    }
+}

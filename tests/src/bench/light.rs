@@ -187,7 +187,7 @@ impl Light {
         };
         task.done_ms = window.end_ms;
         self.registry.report(report).expect("a report without objects is small");
-        self.registry.progress(id, window.end_ms, 0, vec![]);
+        self.registry.progress(id, v1::Progress { watermark_ms: window.end_ms, ..v1::Progress::default() });
     }
 
     fn end(&mut self, id: TaskId, why: Why) {
@@ -205,7 +205,9 @@ impl Light {
                 last_arrival_ms: now_ms(),
                 ..Default::default()
             };
-            self.registry.progress(*id, task.done_ms, 0, task.shards.iter().map(shard).collect());
+            let shards = task.shards.iter().map(shard).collect();
+            let progress = v1::Progress { watermark_ms: task.done_ms, shards, ..v1::Progress::default() };
+            self.registry.progress(*id, progress);
         }
     }
 }

@@ -148,7 +148,8 @@ impl Pipeline {
         };
         let began = Instant::now();
         let mut decoder = self.decoder()?;
-        let mut open = self.plan.open_within(&self.lookups, Arc::clone(&memory.query) as _, BATCH_ROWS).await?;
+        let mut open =
+            self.plan.open_within(&self.lookups, Arc::clone(&memory.query) as _, BATCH_ROWS, &Arc::default()).await?;
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
         let (input, decode_bytes) = (open.input, budget.decode_bytes());
         let feed = async {

@@ -636,7 +636,8 @@ impl World {
         let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
         Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
             let (results, budget) = (Arc::default(), MemoryBudget::default());
-            let world = session::World { storages, sources, results, budget, compute, meter: Default::default() };
+            let (compute, meter) = (compute.into(), Default::default());
+            let world = session::World { storages, sources, results, budget, compute, meter };
             let stop = async move {
                 let _gone = stopped.wait_for(|stopped| *stopped).await;
             };

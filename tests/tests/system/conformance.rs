@@ -630,7 +630,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
     };
     let (storages, settings) = (Storages::new(scene.aws.clone()), MemoryBudget::default());
     let context = Arc::new(Context::new(scene.job.clone(), storages, scene.sources(), settings));
-    let here = tokio::runtime::Handle::current();
+    let here = tokio::runtime::Handle::current().into();
     let replay = replay(context, &here, manifest, task).await.expect("it begins").expect("the task has a part");
     let (mut batches, mut ids) = (replay.batches, vec![]);
     while let Some(batch) = batches.recv().await {

@@ -3,13 +3,17 @@
 //! Owns: a worker without rights, records and queries that end or hold up workers, and healthy jobs beside them.
 //! Rule: the healthy job is what is judged; of the other one only that it is named.
 
+use std::path::Path;
 use std::time::Duration;
 use streamctl_proto::v1::{JobState, JobStatus};
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
+use streamctl_tests::wait::until;
 use streamctl_tests::{Cluster, Servers};
 
 const STEP: Duration = Duration::from_secs(90);
+/// What a stopped job computed has ended by then.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A job that never ends by itself.
 fn endless(name: &str, root: &str, sql: &str) -> String {
@@ -34,7 +38,7 @@ location = "{root}/{name}/checkpoint/"
     )
 }
 
-fn submit(cluster: &Cluster, folder: &std::path::Path, name: &str, text: &str) {
+fn submit(cluster: &Cluster, folder: &Path, name: &str, text: &str) {
     let file = folder.join(format!("{name}.toml"));
     std::fs::write(&file, text).expect("the test's folder takes files");
     cluster.cli_ok(&["submit", file.to_str().expect("a temporary folder's path is text")]);
@@ -91,4 +95,70 @@ fn a_worker_without_rights_is_named_and_ends_no_job() {
         let status = goes_on(&cluster, job, 2);
         assert_ne!(status.state(), JobState::Failed);
     }
+}
+
+/// A controller without etcd; its jobs write into folders.
+fn small_cluster(folder: &Path) -> Cluster {
+    let store = format!("file://{}", folder.join("store").display());
+    let mut cluster = Cluster::empty(vec![], folder, &store, None);
+    cluster.add_controller("controller-1");
+    until("a leader", STEP, || cluster.leader());
+    cluster
+}
+
+/// The same job, with its folders there.
+fn endless_in(folder: &Path, name: &str, sql: &str) -> String {
+    for place in ["out", "dead", "checkpoint"] {
+        std::fs::create_dir_all(folder.join(name).join(place)).expect("the test's folder takes folders");
+    }
+    endless(name, folder.to_str().expect("a temporary folder's path is text"), sql)
+}
+
+#[test]
+fn queries_that_compute_without_end_starve_nobody_are_named_and_stop_when_their_jobs_do() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    let lookup = folder.join("numbers");
+    std::fs::create_dir_all(&lookup).expect("the test's folder takes folders");
+    let lines: String = (0..250).map(|n| format!("n{n}\n")).collect();
+    std::fs::write(lookup.join("numbers.csv"), format!("name\n{lines}")).expect("the folder takes files");
+    let table = format!("[[lookup]]\nname = \"numbers\"\npath = \"{}/\"\nformat = \"csv\"\n", lookup.display());
+    let with_lookup = |text: String| text.replace("[transform]", &format!("{table}[transform]"));
+
+    let mut cluster = small_cluster(folder);
+    cluster.add_worker_with("worker-1", &["--threads", "2"]);
+    submit(&cluster, folder, "healthy", &endless_in(folder, "healthy", "SELECT uuid, country FROM source"));
+    goes_on(&cluster, "healthy", 1);
+    let triples = "FROM source s CROSS JOIN numbers a CROSS JOIN numbers b CROSS JOIN numbers d";
+    let hogs = [
+        ("rows", format!("SELECT s.uuid {triples}")),
+        // Never true, so that no row comes out.
+        ("none", format!("SELECT s.uuid {triples} WHERE regexp_like(a.name || b.name || d.name || s.uuid, '^x.*y$')")),
+    ];
+    for (name, sql) in &hogs {
+        submit(&cluster, folder, name, &with_lookup(endless_in(folder, name, sql)));
+    }
+    for (name, _) in &hogs {
+        let computes =
+            |status: &JobStatus| status.waiting_on.iter().any(|wait| wait.contains("has been computing for"));
+        cluster.until_status(name, "its query is said to compute", STEP, computes);
+        goes_on(&cluster, "healthy", 3);
+    }
+    until("a busy worker", STEP, || {
+        let workers = cluster.worker_list()?;
+        workers.first()?.busy_permille.filter(|permille| *permille >= 900)
+    });
+
+    for (name, _) in &hogs {
+        cluster.cli_ok(&["stop", name]);
+    }
+    // What computes takes a second of CPU time for each; the healthy job and the process itself take some.
+    until("an idle worker", STOPPED_WITHIN, || {
+        let (before, second) = (cluster.cpu_seconds("worker-1"), Duration::from_secs(1));
+        std::thread::sleep(second);
+        (cluster.cpu_seconds("worker-1") - before < 0.5).then_some(())
+    });
+    goes_on(&cluster, "healthy", 3);
+    assert!(cluster.process("worker-1").is_some_and(|process| process.is_running()), "it was not started anew");
 }

@@ -279,7 +279,7 @@ fn a_report_of_sixty_thousand_objects_is_committed_and_survives_a_new_session() 
             window.start_ms,
             &[],
         );
-        registry.progress(task, i64::MAX, 0, vec![]);
+        registry.progress(task, v1::Progress { watermark_ms: i64::MAX, ..v1::Progress::default() });
         let committed = |message: &Message| matches!(message, Message::EpochCommitted(_)).then_some(());
         told.until(committed).await;
     });

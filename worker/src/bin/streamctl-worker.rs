@@ -8,6 +8,7 @@ use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
+use streamctl_worker::compute::Compute;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Doors, Parts};
@@ -61,15 +62,15 @@ fn main() -> ExitCode {
 
 fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let compute = streamctl_worker::compute::runtime(args.threads.unwrap_or(cores))?;
+    let (compute, threads) = Compute::start(args.threads.unwrap_or(cores))?;
     let network =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
-    let ran = network.block_on(run(args, compute.handle().clone()));
-    compute.shutdown_background();
+    let ran = network.block_on(run(args, compute));
+    threads.shutdown_background();
     ran
 }
 
-async fn run(args: Args, compute: tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn run(args: Args, compute: Compute) -> anyhow::Result<()> {
     let shown = args.http_listen.map(|address| ("--http-listen", address));
     let listeners: Vec<_> = [("--listen", args.listen)].into_iter().chain(shown).collect();
     // Who may come is told by the controllers; until then nobody is let in.

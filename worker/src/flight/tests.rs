@@ -95,7 +95,7 @@ async fn serve(answer: v1::GetEpochResponse) -> String {
 fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
     let storages = bed.storages();
     let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
-    let (budget, compute) = (MemoryBudget::default(), tokio::runtime::Handle::current());
+    let (budget, compute) = (MemoryBudget::default(), tokio::runtime::Handle::current().into());
     let settings = Settings {
         worker: "w".into(),
         flight_address: "here:1".into(),

@@ -6,6 +6,7 @@ use crate::task::tests::{Bed, job, reports, shard};
 use streamctl_proto::Report;
 use streamctl_proto::spec::PartitionColumn;
 use streamctl_proto::verify::RebuildOrder;
+use tokio::runtime::Handle;
 
 const NEW: TaskId = TaskId { term: streamctl_proto::Term(9), counter: 1 };
 
@@ -34,7 +35,7 @@ async fn rebuilt(bed: &Bed, report: &Report, lost: &[&StagedObject]) -> RebuildO
         repairs: vec![],
     };
     let manifest = manifest(report);
-    rebuild_epoch(bed.context(), &Handle::current(), manifest, objects, order).await
+    rebuild_epoch(bed.context(), &Handle::current().into(), manifest, objects, order).await
 }
 
 async fn content(bed: &Bed, object: &StagedObject) -> bytes::Bytes {

@@ -98,7 +98,7 @@ fn means(controllers: &[&str]) -> (Settings, World) {
         sources,
         results: Arc::default(),
         budget: MemoryBudget::default(),
-        compute: tokio::runtime::Handle::current(),
+        compute: tokio::runtime::Handle::current().into(),
         meter: Default::default(),
     };
     let settings = Settings {

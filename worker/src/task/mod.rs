@@ -19,6 +19,7 @@ pub use error::TaskError;
 pub(crate) mod tests;
 
 use crate::busy::Work;
+use crate::compute::{Compute, Workload};
 use crate::memory::WindowMemory;
 use crate::meter::{Held, Meter};
 use crate::registry::{Ending, Registry};
@@ -75,7 +76,16 @@ struct OpenWindow {
     state: State,
     ranges: BTreeMap<ShardId, ShardRange>,
     times: Times,
+    /// The result of another workload is stale: this window was dropped and asked for again.
+    workload: Arc<Workload>,
     _counted: Held,
+}
+
+impl Drop for OpenWindow {
+    /// The rows are reported, or not needed any more.
+    fn drop(&mut self) {
+        self.workload.pace.cancel();
+    }
 }
 
 /// What a task works with.
@@ -89,7 +99,7 @@ pub struct Parts {
     /// Rows for subscribers.
     pub results: Arc<Results>,
     /// Where windows are worked on: not the network's threads.
-    pub compute: tokio::runtime::Handle,
+    pub compute: Compute,
     /// What is counted, and where spans go.
     pub meter: Meter,
 }
@@ -102,7 +112,7 @@ struct Task {
     /// Of each shard: how many readers it had, and the last of them.
     reader_of: Vec<(u64, Option<AbortHandle>)>,
     reads: mpsc::Sender<Read>,
-    work: JoinSet<(Window, Result<Finished, TaskError>)>,
+    work: JoinSet<(Window, Arc<Workload>, Result<Finished, TaskError>)>,
     told_ended: Vec<bool>,
     told_watermark_ms: i64,
     told_first_records: bool,
@@ -186,7 +196,7 @@ impl Task {
                     Some(Command::Drain(until_ms)) => self.drain(until_ms),
                 },
                 Some(done) = self.work.join_next() => match done {
-                    Ok((window, finished)) => self.finished(window, finished)?,
+                    Ok((window, workload, finished)) => self.finished(window, &workload, finished)?,
                     Err(error) if error.is_cancelled() => {}
                     Err(error) => return Err(TaskError::Panicked(error.to_string())),
                 },
@@ -330,9 +340,15 @@ impl Task {
         if self.windows.len() >= WINDOWS_OPEN_MAX && !self.is_next(window) {
             return;
         }
-        let times = Times { begin: now(), closed: None };
-        let (state, ranges, _counted) = (State::Asked, BTreeMap::new(), self.parts.meter.window());
-        self.windows.insert(window, OpenWindow { state, ranges, times, _counted });
+        let job = &self.parts.context.job.spec.name;
+        let asked = OpenWindow {
+            state: State::Asked,
+            ranges: BTreeMap::new(),
+            times: Times { begin: now(), closed: None },
+            workload: Workload::new(job, format!("task {}, window {window}", self.parts.id)),
+            _counted: self.parts.meter.window(),
+        };
+        self.windows.insert(window, asked);
         self.parts.registry.ask_window(self.parts.id, window);
     }
 
@@ -368,6 +384,11 @@ impl Task {
         }
     }
 
+    /// For how long the work on one of its windows has been computing without a wait.
+    fn computing(&self) -> Duration {
+        self.windows.values().map(|open| open.workload.computing()).max().unwrap_or_default()
+    }
+
     fn start_window(&mut self, window: Window, memory: WindowMemory) {
         let Some(open) = self.windows.get_mut(&window) else { return };
         let State::Named { lookups } = &mut open.state else { return };
@@ -375,9 +396,13 @@ impl Task {
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
         let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
         let (context, results) = (Arc::clone(&self.parts.context), Arc::clone(&self.parts.results));
-        let work = async move { (window, window::run(context, which, memory, results, feeds).await) };
+        let workload = Arc::clone(&open.workload);
+        let work = async move {
+            let finished = window::run(context, which, memory, results, &workload.pace, feeds).await;
+            (window, workload, finished)
+        };
         let work = self.counted.clone().count(work);
-        let abort = self.work.spawn_on(work, &self.parts.compute);
+        let abort = self.parts.compute.spawn_in(&mut self.work, Arc::clone(&open.workload), work);
         open.state = State::Open { feed, abort, lookups };
     }
 
@@ -416,8 +441,14 @@ impl Task {
     }
 
     /// The work on a window is over. What became of one that was dropped meanwhile is nobody's concern.
-    fn finished(&mut self, window: Window, result: Result<Finished, TaskError>) -> Result<(), TaskError> {
-        let Some(open) = self.windows.get_mut(&window) else { return Ok(()) };
+    fn finished(
+        &mut self,
+        window: Window,
+        workload: &Arc<Workload>,
+        result: Result<Finished, TaskError>,
+    ) -> Result<(), TaskError> {
+        let open = self.windows.get_mut(&window).filter(|open| Arc::ptr_eq(&open.workload, workload));
+        let Some(open) = open else { return Ok(()) };
         let result = result?;
         match &mut open.state {
             State::Closing { done, .. } => *done = Some(Box::new(result)),
@@ -435,9 +466,10 @@ impl Task {
             let Some(mut finished) = done.take() else { break };
             finished.stages = closed.stages(&finished);
             let lookups = std::mem::take(lookups);
-            let (window, open) = first.remove_entry();
+            let (window, mut open) = first.remove_entry();
             self.trace(window, &open.times, &finished);
-            self.report_window(window, open.ranges, lookups, *finished)?;
+            let ranges = std::mem::take(&mut open.ranges);
+            self.report_window(window, ranges, lookups, *finished)?;
         }
         let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
         let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);

@@ -124,7 +124,14 @@ impl Task {
             lost: shard.stats.lost.map(Into::into),
         };
         let shards = self.shards.iter().map(progress).collect();
-        self.parts.registry.progress(self.parts.id, watermark_ms, self.counted.us(), shards);
+        let progress = v1::Progress {
+            task: None,
+            watermark_ms,
+            shards,
+            work_us: self.counted.us(),
+            computing_ms: u64::try_from(self.computing().as_millis()).unwrap_or(u64::MAX),
+        };
+        self.parts.registry.progress(self.parts.id, progress);
     }
 
     /// Says which shards have ended, once each, and starts those that waited for them.

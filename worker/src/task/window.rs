@@ -16,7 +16,7 @@ use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::query::{BATCH_ROWS, QueryError, QueryInput, QueryOutput};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryInput, QueryOutput};
 use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
@@ -73,6 +73,7 @@ pub async fn run(
     which: Which,
     memory: WindowMemory,
     results: Arc<Results>,
+    pace: &Arc<Pace>,
     mut feeds: mpsc::UnboundedReceiver<Feed>,
 ) -> Result<Finished, TaskError> {
     // The first records say how large rows are; until then there is nothing to do.
@@ -81,15 +82,16 @@ pub async fn run(
     let (plan, tables) = context.plan(&which.lookups).await?;
     let query_memory = Arc::clone(&memory.query);
     let short = |error| query_error(error, &query_memory);
-    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows).await.map_err(short)?;
-    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows, pace).await.map_err(short)?;
     let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
+    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
     let late_in = context.job.spec.source.kind.keeps_arrival().then_some(which.window);
-    let fed = feed(decoder, at_once, late_in, (first, feeds), open.input, &mut dead);
-    let worked = work(fed, drain(open.output, sink, rows, &query_memory)).await;
+    let from = Feeds { first, rest: feeds, pace };
+    let fed = feed(decoder, at_once, late_in, from, open.input, &mut dead);
+    let worked = work(fed, drain(open.output, sink, rows, &query_memory, pace)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
@@ -206,16 +208,24 @@ pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemo
     }
 }
 
+/// The records of a window, and when their work yields.
+struct Feeds<'a> {
+    first: Option<Feed>,
+    rest: mpsc::UnboundedReceiver<Feed>,
+    pace: &'a Pace,
+}
+
 /// Decodes what comes and gives it to the query, until the window closes.
 async fn feed(
     mut decoder: Decoder,
     at_once: AtOnce,
     late_in: Option<Window>,
-    (first, mut feeds): (Option<Feed>, mpsc::UnboundedReceiver<Feed>),
+    from: Feeds<'_>,
     input: QueryInput,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
+    let Feeds { first, rest: mut feeds, pace } = from;
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
@@ -237,6 +247,7 @@ async fn feed(
             if decoded.batch.num_rows() > 0 {
                 input.push(feed.shard.as_str(), decoded.batch).await?;
             }
+            pace.yield_point().await;
         }
         drop(feed);
         next = feeds.recv().await;
@@ -250,6 +261,7 @@ async fn drain(
     mut sink: WindowSink,
     mut rows: Rows,
     memory: &Holding,
+    pace: &Pace,
 ) -> Result<Drained, TaskError> {
     let mut stages = StageTimes::default();
     loop {
@@ -272,6 +284,7 @@ async fn drain(
             return Err(error.into());
         }
         stages.stage_us += micros(began.elapsed());
+        pace.yield_point().await;
     }
 }
 

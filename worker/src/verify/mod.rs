@@ -8,6 +8,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+use crate::compute::{Compute, Workload};
 use crate::decode::BadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{EncodeError, Partitioner, SinkError};
@@ -18,31 +19,30 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
+use streamctl_engine::query::Pace;
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::verify::EpochOutcome;
 use streamctl_proto::{Manifest, Position, ShardId, TaskId, Window};
 use tally::{Differences, Side, Tally};
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 /// Manifests count late records since this version.
 const LATE_SINCE_VERSION: u32 = 3;
 
 /// Compares an epoch, on the threads of `compute`. Dropped, it stops.
-pub async fn verify_epoch(context: Arc<Context>, compute: &Handle, manifest: Manifest) -> EpochOutcome {
-    let mut work = JoinSet::new();
-    work.spawn_on(async move { compare(&context, &manifest).await }, compute);
+pub async fn verify_epoch(context: Arc<Context>, compute: &Compute, manifest: Manifest) -> EpochOutcome {
+    let workload = Workload::new(&context.job.spec.name, format!("verification of epoch {}", manifest.epoch));
+    let pace = Arc::clone(&workload.pace);
+    let compared = compute.spawn(workload, async move { compare(&context, &manifest, &pace).await }).await;
     let failed = |reason: String, hint: String| EpochOutcome::Failed { reason, hint };
-    match work.join_next().await {
-        Some(Ok(Ok(outcome))) => outcome,
-        Some(Ok(Err(VerifyError::Task(error @ TaskError::Read(ReadError::DataLoss { .. }))))) => {
+    match compared {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(VerifyError::Task(error @ TaskError::Read(ReadError::DataLoss { .. })))) => {
             EpochOutcome::Gone { reason: error.describe() }
         }
-        Some(Ok(Err(error))) => failed(streamctl_proto::describe(&error), error.hint()),
-        Some(Err(error)) => failed(error.to_string(), String::new()),
-        None => failed("it was not begun".to_owned(), String::new()),
+        Ok(Err(error)) => failed(streamctl_proto::describe(&error), error.hint()),
+        Err(error) => failed(error.to_string(), String::new()),
     }
 }
 
@@ -88,9 +88,9 @@ impl From<SinkError> for VerifyError {
     }
 }
 
-async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome, VerifyError> {
+async fn compare(context: &Context, manifest: &Manifest, pace: &Arc<Pace>) -> Result<EpochOutcome, VerifyError> {
     let (mut rows, mut dead_letters) = (Tally::default(), Tally::default());
-    let ranges = pass(context, manifest, &mut |kind, side, keyed| match kind {
+    let ranges = pass(context, manifest, pace, &mut |kind, side, keyed| match kind {
         ObjectKind::Data | ObjectKind::RejectedRow => rows.add(side, keyed.key),
         ObjectKind::DeadLetter => dead_letters.add(side, keyed.key),
     })
@@ -98,7 +98,7 @@ async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome,
     let (mut more_rows, mut more_dead) = (Differences::of(&rows), Differences::of(&dead_letters));
     if !(more_rows.is_empty() && more_dead.is_empty()) {
         // Sums only say that there is a difference: a second pass finds it, among the rows whose sums differ.
-        pass(context, manifest, &mut |kind, side, keyed| match kind {
+        pass(context, manifest, pace, &mut |kind, side, keyed| match kind {
             ObjectKind::Data | ObjectKind::RejectedRow => more_rows.add(side, keyed),
             ObjectKind::DeadLetter => more_dead.add(side, keyed),
         })
@@ -112,7 +112,12 @@ async fn compare(context: &Context, manifest: &Manifest) -> Result<EpochOutcome,
 type Visit<'v> = &'v mut (dyn FnMut(ObjectKind, Side, Keyed<'_>) + Send);
 
 /// Goes through the stored objects, then through the records. Gives what is wrong with the ranges.
-async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Result<Vec<String>, VerifyError> {
+async fn pass(
+    context: &Context,
+    manifest: &Manifest,
+    pace: &Arc<Pace>,
+    visit: Visit<'_>,
+) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
     let split = || Partitioner::new(&spec.sink.partition_by, manifest.window, plan.output_schema());
@@ -128,13 +133,14 @@ async fn pass(context: &Context, manifest: &Manifest, visit: Visit<'_>) -> Resul
             ObjectKind::RejectedRow => stored::rejected_rows(location, bytes, &mut give),
         };
         given.map_err(|error| VerifyError::object(location, &error))?;
+        pace.yield_point().await;
     }
     let tasks: BTreeSet<TaskId> = manifest.parts.iter().map(|part| part.task).collect();
     let window = manifest.window;
     let again = Again(Mutex::new(Seen { rows, visit, window, late: 0, shards: BTreeMap::new() }));
     let mut wrong = vec![];
     for task in tasks {
-        recompute(context, manifest, task, &again).await?;
+        recompute(context, manifest, task, &again, pace).await?;
         let shards = std::mem::take(&mut again.lock().shards);
         let parts = manifest.parts.iter().filter(|part| part.task == task);
         wrong.extend(parts.flat_map(|part| judge(part, &shards)));

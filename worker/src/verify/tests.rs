@@ -8,6 +8,7 @@ use streamctl_engine::storage::Storage as _;
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::spec::{Compression, PartitionColumn, SinkFormat};
 use streamctl_proto::verify::Comparison;
+use tokio::runtime::Handle;
 
 const SQL: &str = "SELECT id, k, id / 3.0 AS third FROM source WHERE id <> 2";
 
@@ -36,7 +37,7 @@ async fn run(format: SinkFormat, compression: Compression, partition_by: Vec<Par
 }
 
 async fn verify(bed: &Bed, manifest: &Manifest) -> EpochOutcome {
-    verify_epoch(bed.context(), &Handle::current(), manifest.clone()).await
+    verify_epoch(bed.context(), &Handle::current().into(), manifest.clone()).await
 }
 
 async fn compared(bed: &Bed, manifest: &Manifest) -> (Comparison, Comparison, Vec<String>) {

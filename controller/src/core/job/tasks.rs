@@ -42,6 +42,8 @@ pub struct Task {
     pub state: TaskState,
     /// Time for which its windows were worked on.
     pub work_us: u64,
+    /// For how long the work on one of its windows has been computing without a wait, as it reported last.
+    pub computing_ms: u64,
     /// When this leader gave it out, or adopted it.
     pub given_ms: i64,
 }
@@ -75,6 +77,7 @@ impl Job {
             watermark_ms: i64::MIN,
             state: TaskState::Running,
             work_us: 0,
+            computing_ms: 0,
             given_ms: now,
         };
         self.tasks.insert(id, task);

@@ -300,7 +300,14 @@ impl Story {
     /// The task that reads `name` is past everything before the n-th window.
     fn is_past(&mut self, name: &str, n: i64) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        self.tell(Event::Progressed { worker, task, watermark_ms: n * WINDOW_MS, work_us: 0, shards: vec![] })
+        self.tell(Event::Progressed {
+            worker,
+            task,
+            watermark_ms: n * WINDOW_MS,
+            work_us: 0,
+            computing_ms: 0,
+            shards: vec![],
+        })
     }
 
     fn shard_ends(&mut self, name: &str, last: u64, window: i64, children: &[&str]) -> Vec<Effect> {

@@ -45,7 +45,14 @@ fn every_kind_of_message_about_a_task_is_refused_alike() {
     type Lie = fn(WorkerId, TaskId) -> Event;
     let lies: [Lie; 3] = [
         |worker, task| Event::WindowRequested { worker, task, window: bad_window() },
-        |worker, task| Event::Progressed { worker, task, watermark_ms: i64::MAX, work_us: 0, shards: vec![] },
+        |worker, task| Event::Progressed {
+            worker,
+            task,
+            watermark_ms: i64::MAX,
+            work_us: 0,
+            computing_ms: 0,
+            shards: vec![],
+        },
         |worker, task| Event::ShardEnded { worker, task, ended: ended("foreign", 5, 3, &[]) },
     ];
     for lie in lies {

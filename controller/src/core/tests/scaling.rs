@@ -33,7 +33,7 @@ impl Story {
                 let stats = ShardStats { bytes: load.bytes, lag_ms: load.lag_ms, ..ShardStats::default() };
                 let shards = task.shards.iter().map(|shard| (shard.clone(), stats.clone())).collect();
                 let (worker, work_us) = (task.worker, load.work_us);
-                self.tell(Event::Progressed { worker, task: id, watermark_ms: 0, work_us, shards });
+                self.tell(Event::Progressed { worker, task: id, watermark_ms: 0, work_us, computing_ms: 0, shards });
             }
             self.after(1_000);
         }

@@ -673,7 +673,14 @@ fn what_a_task_says_before_it_is_adopted_counts() {
     let (worker, window) = (id.clone(), w(2));
     let mut said = new.tell(Event::WindowRequested { worker, task, window });
     let (worker, shards) = (id.clone(), vec![]);
-    said.extend(new.tell(Event::Progressed { worker, task, watermark_ms: w(2).start_ms, work_us: 0, shards }));
+    said.extend(new.tell(Event::Progressed {
+        worker,
+        task,
+        watermark_ms: w(2).start_ms,
+        work_us: 0,
+        computing_ms: 0,
+        shards,
+    }));
     said.extend(new.after(1_500));
     assert!(!cancelled(&said, task), "{said:?}");
     assert!(said.iter().any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(2))));
@@ -829,8 +836,14 @@ fn a_report_that_is_refused_after_a_broken_line_takes_no_watermark_with_it() {
 fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
     let mut story = Story::running(bounded(), "a", "w1");
     let task = TaskId { term: Term(1), counter: 77 };
-    let said =
-        story.tell(Event::Progressed { worker: worker("w1"), task, watermark_ms: 0, work_us: 0, shards: vec![] });
+    let said = story.tell(Event::Progressed {
+        worker: worker("w1"),
+        task,
+        watermark_ms: 0,
+        work_us: 0,
+        computing_ms: 0,
+        shards: vec![],
+    });
     assert!(cancelled(&said, task), "{said:?}");
 }
 
@@ -1191,7 +1204,7 @@ fn a_store_and_a_sink_that_hang_are_named_in_the_status() {
 fn a_task_that_says_all_is_over_before_its_shards_have_ended_is_not_believed() {
     let mut story = Story::running(kinesis(), "a b", "w1");
     let (worker, task) = story.owner("a");
-    story.tell(Event::Progressed { worker, task, watermark_ms: i64::MAX, work_us: 0, shards: vec![] });
+    story.tell(Event::Progressed { worker, task, watermark_ms: i64::MAX, work_us: 0, computing_ms: 0, shards: vec![] });
     assert!(story.shard("a").floor_ms < i64::MAX, "no window would be left to it");
 }
 

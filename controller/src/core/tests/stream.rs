@@ -125,7 +125,7 @@ fn a_gap_stands_in_the_manifests_once_it_is_known_whoever_leads() {
     let progressed = |story: &Story, watermark_ms| {
         let (worker, task) = story.owner("a");
         let stats = ShardStats { lost: Some(gap), ..ShardStats::default() };
-        Event::Progressed { worker, task, watermark_ms, work_us: 0, shards: vec![(shard("a"), stats)] }
+        Event::Progressed { worker, task, watermark_ms, work_us: 0, computing_ms: 0, shards: vec![(shard("a"), stats)] }
     };
     let (event, task) = (progressed(&story, i64::MIN), story.task("a"));
     story.tell(event);

@@ -153,6 +153,7 @@ impl Said<'_, '_> {
             watermark_ms,
             shards: SHARDS.iter().map(stats).collect(),
             work_us: watermark_ms as u64,
+            computing_ms: watermark_ms as u64,
         }
     }
 

@@ -123,7 +123,8 @@ async fn a_letter_that_decodes_now_is_a_row_once_and_one_that_does_not_is_dead_a
 
     // The manifest's ranges alone give the same rows again.
     let second = bed.publish(&report).await;
-    let replayed = replay(bed.context(), &tokio::runtime::Handle::current(), second.clone(), task).await.unwrap();
+    let replayed =
+        replay(bed.context(), &tokio::runtime::Handle::current().into(), second.clone(), task).await.unwrap();
     let (mut replayed, mut batches) = (replayed.unwrap(), vec![]);
     while let Some(batch) = replayed.batches.recv().await {
         batches.push(batch.unwrap());

@@ -131,7 +131,7 @@ impl Bed {
             context: self.context(),
             registry: Arc::clone(&self.registry),
             results: Arc::clone(&self.results),
-            compute: tokio::runtime::Handle::current(),
+            compute: tokio::runtime::Handle::current().into(),
             meter: Default::default(),
         };
         tokio::spawn(run(parts, states, receiver));

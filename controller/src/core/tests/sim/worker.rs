@@ -323,7 +323,14 @@ impl SimWorker {
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
             entry.watermark_ms = entry.watermark_ms.max(task.told_watermark_ms);
             let watermark_ms = entry.watermark_ms;
-            self.say(Event::Progressed { worker: self.name(), task: id, watermark_ms, work_us: 0, shards: vec![] });
+            self.say(Event::Progressed {
+                worker: self.name(),
+                task: id,
+                watermark_ms,
+                work_us: 0,
+                computing_ms: 0,
+                shards: vec![],
+            });
         }
     }
 }

@@ -1,0 +1,273 @@
+//! How long a query computes at a time, and how it ends when nobody needs its result any more.
+//!
+//! Owns: the yield points in a plan. Does not own: who computes next (the worker's `compute`).
+//! Rule: DataFusion's operators yield after 128 batches of a *leaf*, of which a cross join or an unnest makes any number of
+//! batches. So there is a yield point at each batch between two operators. A join with a condition may go on for long
+//! without a batch: there, each evaluation of the condition ends the query if it was cancelled. The cost is one look at the
+//! clock per operator and batch, none per row.
+
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, exec_err, internal_err};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::Stream;
+use std::fmt;
+use std::future::poll_fn;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Until when a query may compute now, and whether it may go on at all. Its caller sets the time before each poll.
+#[derive(Debug)]
+pub struct Pace {
+    begin: Instant,
+    /// Microseconds after `begin`.
+    until_us: AtomicU64,
+    cancelled: AtomicBool,
+    yielded: AtomicBool,
+}
+
+impl Default for Pace {
+    /// Without a limit.
+    fn default() -> Self {
+        Self {
+            begin: Instant::now(),
+            until_us: AtomicU64::new(u64::MAX),
+            cancelled: AtomicBool::new(false),
+            yielded: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pace {
+    /// The query may compute for so long from now on; then it yields, and has itself polled again.
+    pub fn limit(&self, time: Duration) {
+        self.until_us.store(micros(self.begin.elapsed() + time), Ordering::Relaxed);
+    }
+
+    /// The query fails at its next yield point.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the query was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the query yielded since the last call: it waits for nothing but to be polled again.
+    pub fn take_yielded(&self) -> bool {
+        self.yielded.swap(false, Ordering::Relaxed)
+    }
+
+    /// A yield point for loops outside of the plan.
+    pub async fn yield_point(&self) {
+        poll_fn(|context| self.poll_yield(context)).await;
+    }
+
+    /// Pending if the time is over. The next poll is in a new turn, whose time is not over.
+    fn poll_yield(&self, context: &mut Context<'_>) -> Poll<()> {
+        if micros(self.begin.elapsed()) < self.until_us.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        self.yielded.store(true, Ordering::Relaxed);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return exec_err!("the query was cancelled");
+        }
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Adds a yield point behind every operator of a finished plan.
+pub(super) fn paced(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+    let wrap = |node: Arc<dyn ExecutionPlan>| {
+        let input = with_paced_condition(node, pace)?;
+        let node: Arc<dyn ExecutionPlan> = Arc::new(PacedExec { input, pace: Arc::clone(pace) });
+        Ok(Transformed::yes(node))
+    };
+    Ok(plan.transform_up(wrap)?.data)
+}
+
+/// A join whose condition is seldom true goes through all pairs of rows before it gives a batch.
+fn with_paced_condition(node: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+    let paced = |filter: &JoinFilter| {
+        let condition = PacedExpr { inner: Arc::clone(filter.expression()), pace: Arc::clone(pace) };
+        JoinFilter::new(Arc::new(condition), filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+    };
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        let join = NestedLoopJoinExecBuilder::new(Arc::clone(join.left()), Arc::clone(join.right()), *join.join_type())
+            .with_projection_ref(join.projection().clone())
+            .with_filter(Some(paced(filter)))
+            .build()?;
+        return Ok(Arc::new(join));
+    }
+    if let Some(join) = node.downcast_ref::<HashJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return join.builder().with_filter(Some(paced(filter))).build_exec();
+    }
+    Ok(node)
+}
+
+/// Gives the rows of its input unchanged.
+#[derive(Debug)]
+struct PacedExec {
+    input: Arc<dyn ExecutionPlan>,
+    pace: Arc<Pace>,
+}
+
+impl DisplayAs for PacedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "PacedExec")
+    }
+}
+
+impl ExecutionPlan for PacedExec {
+    fn name(&self) -> &'static str {
+        "PacedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("PacedExec has one input");
+        };
+        Ok(Arc::new(Self { input, pace: Arc::clone(&self.pace) }))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = self.input.execute(partition, context)?;
+        Ok(Box::pin(PacedStream { rows, pace: Arc::clone(&self.pace) }))
+    }
+}
+
+struct PacedStream {
+    rows: SendableRecordBatchStream,
+    pace: Arc<Pace>,
+}
+
+impl Stream for PacedStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Err(error) = self.pace.check() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        ready!(self.pace.poll_yield(context));
+        self.rows.as_mut().poll_next(context)
+    }
+}
+
+impl RecordBatchStream for PacedStream {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+}
+
+/// A condition that fails once the query is cancelled.
+#[derive(Debug)]
+struct PacedExpr {
+    inner: Arc<dyn PhysicalExpr>,
+    pace: Arc<Pace>,
+}
+
+impl fmt::Display for PacedExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+impl PartialEq for PacedExpr {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.eq(&other.inner)
+    }
+}
+
+impl Eq for PacedExpr {}
+
+impl Hash for PacedExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+impl PhysicalExpr for PacedExpr {
+    fn data_type(&self, input: &Schema) -> Result<DataType> {
+        self.inner.data_type(input)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.inner.nullable(input)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.pace.check()?;
+        self.inner.evaluate(batch)
+    }
+
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        self.inner.return_field(input)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.inner]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(inner), true) => Ok(Arc::new(Self { inner, pace: Arc::clone(&self.pace) })),
+            _ => internal_err!("PacedExpr has one child"),
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt_sql(f)
+    }
+}
