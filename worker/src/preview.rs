@@ -6,7 +6,7 @@
 use crate::decode::Decoded;
 use crate::source::{ReadError, Record, ShardToRead};
 use crate::task::window::DECODE_RECORDS_MAX;
-use crate::task::{Context, TaskError};
+use crate::task::{Context, DecodedNext, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
@@ -161,12 +161,14 @@ pub async fn compute(
     let feed = async move {
         let (mut done, mut bad, mut enough) = (0, Vec::new(), false);
         while done < records.len() {
-            let (count, decoded) = decoder.decode_first(&records[done..], DECODE_RECORDS_MAX, decode_bytes_max);
-            let Decoded { batch, bad: of_these } = decoded;
+            let rest = &records[done..];
+            let next = context.decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, decode_bytes_max).await?;
+            let DecodedNext { count, decoded: Decoded { batch, bad: of_these }, room } = next;
             bad.extend(of_these.into_iter().map(|one| Bad { index: done + one.index, reason: one.reason }));
             if !enough && batch.num_rows() > 0 {
                 enough = input.push("", batch).await? == Pushed::NotNeeded;
             }
+            drop(room);
             done += count;
         }
         input.close();

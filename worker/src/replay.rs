@@ -10,7 +10,7 @@ use crate::memory::Holding;
 use crate::sink::SinkError;
 use crate::source::{Record, ShardToRead};
 use crate::task::window::DECODE_RECORDS_MAX;
-use crate::task::{Context, TaskError};
+use crate::task::{Context, DecodedNext, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -169,8 +169,8 @@ async fn read_ranges(
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX);
-                let Decoded { batch, bad } = decoded;
+                let next = context.decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX).await?;
+                let DecodedNext { count, decoded: Decoded { batch, bad }, room } = next;
                 if let Some(witness) = witness {
                     witness.read(&shard, &rest[..count], &bad).await?;
                 }
@@ -179,6 +179,7 @@ async fn read_ranges(
                 if enough && witness.is_none() {
                     return Ok(());
                 }
+                drop(room);
                 pace.yield_point().await;
             }
         }

@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use streamctl_proto::describe;
 use streamctl_proto::spec::PayloadCompression;
+use unpack::{UNPACKED_BYTES_MAX, UnpackError};
 
 /// Most payload bytes that one call may be given: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
@@ -93,6 +94,8 @@ enum Bad {
 pub struct Decoder {
     schema: SchemaRef,
     compression: PayloadCompression,
+    /// Payloads that are larger unpacked are not decoded without room; all are where this is [`UNPACKED_BYTES_MAX`].
+    unpacked_bytes_max: usize,
     keys: Keys,
     /// Of the row being read, one per wanted column.
     spans: Vec<Span>,
@@ -133,12 +136,29 @@ impl Decoder {
             keys: Keys::new(columns),
             schema: Arc::new(Schema::new(fields)),
             compression: PayloadCompression::None,
+            unpacked_bytes_max: UNPACKED_BYTES_MAX,
         })
     }
 
     /// The same for payloads that may be compressed.
     pub fn with_compression(self, compression: PayloadCompression) -> Self {
         Self { compression, ..self }
+    }
+
+    /// The same; payloads of more bytes unpacked are left to [`Self::decode_large`].
+    pub fn with_unpacked_bytes(self, unpacked_bytes_max: usize) -> Self {
+        Self { unpacked_bytes_max: unpacked_bytes_max.min(UNPACKED_BYTES_MAX), ..self }
+    }
+
+    /// Decodes one record whose payload has at most so many bytes unpacked. `None`: it has more, and a worker with more
+    /// memory can decode it.
+    pub fn decode_large(&mut self, record: &Record, bytes_max: usize) -> Option<Decoded> {
+        let bytes_max = bytes_max.min(UNPACKED_BYTES_MAX);
+        let unpacked = unpack::unpack(&record.data, bytes_max);
+        if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
+            return None;
+        }
+        Some(self.decode_each(1, std::iter::once(unpacked.map_err(|error| describe(&error)))))
     }
 
     /// Of the batches: the wanted columns in the order of the source's schema, all nullable.
@@ -152,21 +172,26 @@ impl Decoder {
     }
 
     /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload allow but at least one,
-    /// and says how many that were. Compressed ones are unpacked, if the job says so.
+    /// and says how many that were. Compressed ones are unpacked, if the job says so. None: the first one is large
+    /// unpacked ([`Self::with_unpacked_bytes`]).
     pub fn decode_first(&mut self, records: &[Record], records_max: usize, bytes_max: usize) -> (usize, Decoded) {
         if self.compression == PayloadCompression::None {
             let count = fitting(records, records_max, bytes_max);
             return (count, self.decode(&records[..count]));
         }
         let (mut bytes, mut taken) = (0, 0);
+        let unpacked_bytes_max = self.unpacked_bytes_max;
         let unpacked = records.iter().take(records_max).map_while(|record| {
-            let more = bytes < bytes_max;
-            more.then(|| {
-                let payload = unpack::unpack(&record.data).map_err(|error| describe(&error));
-                bytes += payload.as_ref().map_or(0, |payload| payload.len());
-                taken += 1;
-                payload
-            })
+            if bytes >= bytes_max {
+                return None;
+            }
+            let payload = unpack::unpack(&record.data, unpacked_bytes_max);
+            if matches!(payload, Err(UnpackError::TooLarge { .. })) && unpacked_bytes_max < UNPACKED_BYTES_MAX {
+                return None;
+            }
+            bytes += payload.as_ref().map_or(0, |payload| payload.len());
+            taken += 1;
+            Some(payload.map_err(|error| describe(&error)))
         });
         let decoded = self.decode_each(records.len().min(records_max), unpacked);
         (taken, decoded)

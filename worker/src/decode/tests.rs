@@ -509,3 +509,25 @@ mod random {
         }
     }
 }
+
+#[test]
+fn a_payload_that_is_large_unpacked_waits_for_room_and_its_neighbours_do_not() {
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
+    let decoder = Decoder::new(schema, &[0]).unwrap().with_compression(PayloadCompression::Auto);
+    let mut decoder = decoder.with_unpacked_bytes(1_000);
+    let large = format!(r#"{{"id": "{}"}}"#, "x".repeat(100_000));
+    let packed = |data: &[u8]| unpack::tests::gzip(data).into();
+    let record = |data| Record { sequence: 1.into(), sub_sequence: 0, arrival_ms: 0, data, origin: None };
+    let records = [record(packed(br#"{"id": "a"}"#)), record(packed(large.as_bytes())), record(packed(b"{}"))];
+    let (count, decoded) = decoder.decode_first(&records, 10, 1 << 20);
+    assert_eq!((count, decoded.batch.num_rows()), (1, 1), "up to the large one");
+    let (count, decoded) = decoder.decode_first(&records[1..], 10, 1 << 20);
+    assert_eq!((count, decoded.batch.num_rows(), decoded.bad.len()), (0, 0, 0));
+    assert!(decoder.decode_large(&records[1], 50_000).is_none(), "another worker has more room");
+    assert_eq!(decoder.decode_large(&records[1], 200_000).unwrap().batch.num_rows(), 1);
+    let bomb = record(packed(&vec![b' '; unpack::UNPACKED_BYTES_MAX + 1]));
+    let refused = decoder.decode_large(&bomb, usize::MAX).unwrap();
+    assert_eq!(refused.bad.len(), 1, "no worker takes it: it is a dead letter everywhere");
+    let (count, decoded) = decoder.decode_first(&records[2..], 10, 1 << 20);
+    assert_eq!((count, decoded.batch.num_rows()), (1, 1));
+}

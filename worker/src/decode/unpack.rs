@@ -36,28 +36,32 @@ pub enum UnpackError {
     },
 }
 
-/// The payload without its compression, if it has one of gzip, zstd and snappy's framing.
-pub fn unpack(payload: &[u8]) -> Result<Cow<'_, [u8]>, UnpackError> {
+/// The payload without its compression, if it has one of gzip, zstd and snappy's framing, and at most `bytes_max` bytes.
+pub fn unpack(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, UnpackError> {
     if payload.starts_with(GZIP_MAGIC) {
-        read("gzip", Ok(flate2::read::MultiGzDecoder::new(payload)))
+        read("gzip", bytes_max, Ok(flate2::read::MultiGzDecoder::new(payload)))
     } else if payload.starts_with(ZSTD_MAGIC) {
         let decoder = zstd::stream::read::Decoder::new(payload).and_then(|mut decoder| {
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Ok(decoder)
         });
-        read("zstd", decoder)
+        read("zstd", bytes_max, decoder)
     } else if payload.starts_with(SNAPPY_MAGIC) {
-        read("snappy", Ok(snap::read::FrameDecoder::new(payload)))
+        read("snappy", bytes_max, Ok(snap::read::FrameDecoder::new(payload)))
     } else {
         Ok(Cow::Borrowed(payload))
     }
 }
 
-fn read<R: Read>(format: &'static str, decoder: io::Result<R>) -> Result<Cow<'static, [u8]>, UnpackError> {
+fn read<R: Read>(
+    format: &'static str,
+    bytes_max: usize,
+    decoder: io::Result<R>,
+) -> Result<Cow<'static, [u8]>, UnpackError> {
     let broken = |source| UnpackError::Broken { format, source };
     let mut out = Vec::new();
-    decoder.map_err(broken)?.take(UNPACKED_BYTES_MAX as u64 + 1).read_to_end(&mut out).map_err(broken)?;
-    if out.len() > UNPACKED_BYTES_MAX { Err(UnpackError::TooLarge { format }) } else { Ok(Cow::Owned(out)) }
+    decoder.map_err(broken)?.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(broken)?;
+    if out.len() > bytes_max { Err(UnpackError::TooLarge { format }) } else { Ok(Cow::Owned(out)) }
 }
 
 #[cfg(test)]
@@ -85,19 +89,19 @@ pub(crate) mod tests {
     fn line_15_each_format_is_told_by_its_magic() {
         let data = b"{\"id\":1}";
         for packed in [gzip(data), zstd(data), snappy(data), [gzip(b"{\"id\""), gzip(b":1}")].concat(), data.to_vec()] {
-            assert_eq!(*unpack(&packed).unwrap(), data[..]);
+            assert_eq!(*unpack(&packed, UNPACKED_BYTES_MAX).unwrap(), data[..]);
         }
-        assert!(unpack(b"").unwrap().is_empty());
-        assert!(matches!(unpack(data), Ok(Cow::Borrowed(_))), "what is not packed is not copied");
+        assert!(unpack(b"", 0).unwrap().is_empty());
+        assert!(matches!(unpack(data, 0), Ok(Cow::Borrowed(_))), "what is not packed is not copied");
     }
 
     #[test]
     fn line_15_a_payload_that_breaks_off_or_lies_is_broken() {
         for packed in [gzip(&[7; 1_000]), zstd(&[7; 1_000]), snappy(&[7; 1_000])] {
             let (half, mut wrong) = (&packed[..packed.len() - 3], packed.clone());
-            assert!(matches!(unpack(half), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
+            assert!(matches!(unpack(half, UNPACKED_BYTES_MAX), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
             *wrong.last_mut().unwrap() ^= 0xFF;
-            assert!(unpack(&wrong).map_or(true, |out| *out != [7; 1_000]), "{:x?}", &packed[..4]);
+            assert!(unpack(&wrong, UNPACKED_BYTES_MAX).map_or(true, |out| *out != [7; 1_000]), "{:x?}", &packed[..4]);
         }
     }
 
@@ -105,9 +109,9 @@ pub(crate) mod tests {
     fn line_15_a_bomb_is_refused_at_the_limit() {
         let zeros = vec![0; UNPACKED_BYTES_MAX];
         for pack in [gzip, zstd, snappy] {
-            assert_eq!(unpack(&pack(&zeros)).unwrap().len(), UNPACKED_BYTES_MAX);
+            assert_eq!(unpack(&pack(&zeros), UNPACKED_BYTES_MAX).unwrap().len(), UNPACKED_BYTES_MAX);
             let bomb = [pack(&zeros), pack(b"0")].concat();
-            assert!(matches!(unpack(&bomb), Err(UnpackError::TooLarge { .. })));
+            assert!(matches!(unpack(&bomb, UNPACKED_BYTES_MAX), Err(UnpackError::TooLarge { .. })));
         }
     }
 }

@@ -13,6 +13,7 @@ pub use limit::{BadLimit, MEMORY_LIMIT_DEFAULT_MAX, MEMORY_LIMIT_MIN, MemoryLimi
 pub use reads::{ReadRoom, Reads};
 pub use share::{Holding, Share};
 
+use crate::decode::unpack::UNPACKED_BYTES_MAX;
 use crate::lookups::Lookups;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -41,6 +42,12 @@ const DECODE_BYTES_MIN: usize = 64 << 10;
 /// Largest share of kept results, and of parts on their way to S3.
 const RESULTS_BYTES_MAX: u64 = 64 << 20;
 const UPLOADS_BYTES_MAX: u64 = 1 << 30;
+/// For payloads that are large unpacked. Of the quarter that nobody counts: each is held for a moment.
+const UNPACK_PERCENT: u64 = 20;
+/// The most for all of these.
+const UNPACK_BYTES_MAX: u64 = 1 << 30;
+/// The window of its decoder, the payload, the columns that are made of it.
+const UNPACK_COPIES: usize = 3;
 /// Replays for Flight at once.
 pub const REPLAYS_MAX: usize = 16;
 /// Memory for one more replay.
@@ -61,6 +68,7 @@ struct Inner {
     windows: Arc<Semaphore>,
     windows_max: usize,
     replays: Arc<Semaphore>,
+    unpacking: Arc<Semaphore>,
     lookups: Lookups,
     stir: Arc<watch::Sender<()>>,
 }
@@ -75,6 +83,25 @@ pub struct WindowMemory {
     /// Of its dead letters: a part that is being filled. Nothing of it is sure.
     pub dead: Arc<Holding>,
     _place: Place,
+}
+
+/// Room for one payload that is being unpacked.
+#[derive(Debug)]
+pub struct UnpackRoom {
+    bytes: usize,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl UnpackRoom {
+    /// The most that the payload may have unpacked.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Room for all payloads that are large unpacked.
+fn unpack_kib(usable: u64) -> usize {
+    usize::try_from((usable / 100 * UNPACK_PERCENT).min(UNPACK_BYTES_MAX) >> 10).unwrap_or(usize::MAX)
 }
 
 /// One of the windows that may be open.
@@ -118,6 +145,7 @@ impl MemoryBudget {
             windows: Arc::new(Semaphore::new(windows_max)),
             windows_max,
             replays: Arc::new(Semaphore::new(replays)),
+            unpacking: Arc::new(Semaphore::new(unpack_kib(usable))),
             lookups: Lookups::new(Arc::clone(&tables), limit),
             tables,
             stir,
@@ -183,6 +211,15 @@ impl MemoryBudget {
         usize::try_from(bytes).unwrap_or(usize::MAX).clamp(DECODE_BYTES_MIN, DECODE_BYTES_MAX)
     }
 
+    /// Room for one payload that is large unpacked; waits until there is some.
+    pub async fn unpacking(&self) -> UnpackRoom {
+        let each = unpack_kib(self.0.usable).min((UNPACK_COPIES * UNPACKED_BYTES_MAX) >> 10);
+        let permits = u32::try_from(each).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        let permit = Arc::clone(&self.0.unpacking).acquire_many_owned(permits).await.ok();
+        UnpackRoom { bytes: (each << 10) / UNPACK_COPIES, _permit: permit }
+    }
+
     /// Results that are kept for subscribers.
     pub fn result_bytes(&self) -> usize {
         usize::try_from((self.0.usable / 100 * RESULTS_PERCENT).min(RESULTS_BYTES_MAX)).unwrap_or(usize::MAX)
@@ -214,6 +251,20 @@ mod tests {
         let budget = MemoryBudget::new(MemoryLimit::from_str("128MiB").unwrap());
         assert_eq!(budget.limit().bytes(), MEMORY_LIMIT_MIN);
         assert!(budget.window(false, false).unwrap().sink.most() >= OBJECT_BYTES_ALWAYS);
+    }
+
+    #[tokio::test]
+    async fn payloads_that_are_large_unpacked_wait_for_room_of_the_limit() {
+        let small = MemoryBudget::new("256MiB".parse().unwrap());
+        let room = small.unpacking().await;
+        assert!((11 << 20..16 << 20).contains(&room.bytes()), "{}", room.bytes());
+        let mut further = std::pin::pin!(small.unpacking());
+        assert!(futures::poll!(further.as_mut()).is_pending(), "one at a time");
+        drop(room);
+        assert!(futures::poll!(further).is_ready());
+        let large = MemoryBudget::new("4GiB".parse().unwrap());
+        let rooms = [large.unpacking().await, large.unpacking().await];
+        assert!(rooms.iter().all(|room| room.bytes() == UNPACKED_BYTES_MAX));
     }
 
     #[test]

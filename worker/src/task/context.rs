@@ -3,10 +3,10 @@
 //! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
 use super::TaskError;
-use crate::decode::Decoder;
+use crate::decode::{Decoded, Decoder};
 use crate::lookups::Table;
-use crate::memory::MemoryBudget;
-use crate::source::Sources;
+use crate::memory::{MemoryBudget, UnpackRoom};
+use crate::source::{Record, Sources};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
@@ -39,6 +39,16 @@ pub struct Context {
     plan: Mutex<Option<Arc<QueryPlan>>>,
 }
 
+/// Records that were decoded.
+pub struct DecodedNext {
+    /// How many, from the first.
+    pub count: usize,
+    /// Their rows.
+    pub decoded: Decoded,
+    /// Of a payload that is large unpacked: to be kept until its row is with the query.
+    pub room: Option<UnpackRoom>,
+}
+
 impl Context {
     /// For one task.
     pub fn new(job: ResolvedJob, storages: Storages, sources: Sources, budget: MemoryBudget) -> Self {
@@ -53,7 +63,30 @@ impl Context {
 
     /// Decodes the job's records into these columns of its source.
     pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
-        Ok(Decoder::new(schema, columns)?.with_compression(self.job.spec.source.kind.payload_compression()))
+        let decoder = Decoder::new(schema, columns)?;
+        let decoder = decoder.with_compression(self.job.spec.source.kind.payload_compression());
+        Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
+    }
+
+    /// Decodes the first of these records, at least one. A payload that is large unpacked waits for room.
+    ///
+    /// # Errors
+    /// This worker can never have room for it.
+    pub async fn decode_next(
+        &self,
+        decoder: &mut Decoder,
+        records: &[Record],
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<DecodedNext, TaskError> {
+        let (count, decoded) = decoder.decode_first(records, records_max, bytes_max);
+        let Some(large) = records.first().filter(|_| count == 0) else {
+            return Ok(DecodedNext { count, decoded, room: None });
+        };
+        let room = self.budget.unpacking().await;
+        let too_large = || TaskError::UnpackMemory { most: room.bytes(), limit: self.budget.limit() };
+        let decoded = decoder.decode_large(large, room.bytes()).ok_or_else(too_large)?;
+        Ok(DecodedNext { count: 1, decoded, room: Some(room) })
     }
 
     /// The plan, and the lookups' rows of these versions.

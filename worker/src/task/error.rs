@@ -47,6 +47,14 @@ pub enum TaskError {
         /// Of the worker.
         limit: MemoryLimit,
     },
+    /// A payload that there can never be room for, once it is unpacked.
+    #[error("a compressed payload has more than {} unpacked; that is what the worker's memory limit of {limit} leaves for one", mib(*most as u64))]
+    UnpackMemory {
+        /// What one may have here.
+        most: usize,
+        /// Of the worker.
+        limit: MemoryLimit,
+    },
     /// A query that would have had room, had others not held it.
     #[error("the query found no memory: {0}; other windows of this worker hold it")]
     QueryWaits(String),
@@ -73,7 +81,9 @@ impl TaskError {
         match self {
             Self::Read(ReadError::Refused { cause: RefusalCause::Environment, .. }) => Some(Place::Source),
             Self::Sink(SinkError::Storage(error)) if is_refusal(error) => Some(Place::Sink),
-            Self::Read(ReadError::TooLarge { .. }) | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
+            Self::Read(ReadError::TooLarge { .. })
+            | Self::UnpackMemory { .. }
+            | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
             Self::LookupMemory { needed, most, .. } if needed > most => Some(Place::Memory),
             Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => Some(Place::Checkpoint),
             // A worker that does not see the folder finds nothing in it.
@@ -89,7 +99,7 @@ impl TaskError {
             Self::Read(_) | Self::Decode(_) | Self::Catalog(_) => true,
             Self::Sink(SinkError::Storage(StorageError::Refused { .. })) => true,
             Self::Sink(SinkError::Storage(_)) => false,
-            Self::LookupMemory { .. } | Self::QueryWaits(_) => false,
+            Self::LookupMemory { .. } | Self::UnpackMemory { .. } | Self::QueryWaits(_) => false,
             Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
             Self::ReaderIdle(_) | Self::Report(_) => false,
         }
@@ -122,6 +132,9 @@ impl TaskError {
             Self::Lookup(LookupError::Storage { source: StorageError::Refused { hint, .. }, .. }) => hint.clone(),
             Self::Sink(SinkError::TooWide { .. }) => {
                 "start the workers with a larger --memory-limit, or select fewer columns".into()
+            }
+            Self::UnpackMemory { .. } => {
+                "start the workers with a larger --memory-limit, or have the producer send smaller payloads".into()
             }
             Self::LookupMemory { .. } => {
                 "start the workers with a larger --memory-limit, or give the lookup fewer columns and rows".into()

@@ -13,7 +13,7 @@ mod telling;
 mod timed;
 pub mod window;
 
-pub use context::Context;
+pub use context::{Context, DecodedNext};
 pub use error::TaskError;
 #[cfg(test)]
 pub(crate) mod tests;

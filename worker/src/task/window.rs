@@ -5,7 +5,7 @@
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
 use super::timed::timed;
-use super::{Context, TaskError, reader::Room};
+use super::{Context, DecodedNext, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::decode::Decoder;
 use crate::memory::{Holding, WindowMemory};
@@ -89,7 +89,7 @@ pub async fn run(
     let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
     let late_in = context.job.spec.source.kind.keeps_arrival().then_some(which.window);
-    let from = Feeds { first, rest: feeds, pace };
+    let from = Feeds { first, rest: feeds, context: &context, pace };
     let fed = feed(decoder, at_once, late_in, from, open.input, &mut dead);
     let worked = work(fed, drain(open.output, sink, rows, &query_memory, pace)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
@@ -208,10 +208,11 @@ pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemo
     }
 }
 
-/// The records of a window, and when their work yields.
+/// The records of a window, and what is needed to decode them.
 struct Feeds<'a> {
     first: Option<Feed>,
     rest: mpsc::UnboundedReceiver<Feed>,
+    context: &'a Context,
     pace: &'a Pace,
 }
 
@@ -225,13 +226,14 @@ async fn feed(
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
-    let Feeds { first, rest: mut feeds, pace } = from;
+    let Feeds { first, rest: mut feeds, context, pace } = from;
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
             let began = Instant::now();
-            let (count, decoded) = decoder.decode_first(rest, at_once.records, at_once.bytes);
+            let next = context.decode_next(&mut decoder, rest, at_once.records, at_once.bytes).await?;
+            let DecodedNext { count, decoded, room } = next;
             let (now, later) = rest.split_at(count);
             rest = later;
             stages.decode_us += micros(began.elapsed());
@@ -247,6 +249,7 @@ async fn feed(
             if decoded.batch.num_rows() > 0 {
                 input.push(feed.shard.as_str(), decoded.batch).await?;
             }
+            drop(room);
             pace.yield_point().await;
         }
         drop(feed);

@@ -1,9 +1,10 @@
 //! Many tasks in little memory: all of them end, nothing is lost or comes twice.
 
 use super::*;
+use crate::decode::unpack;
 use crate::memory::MemoryLimit;
 use futures::future::join_all;
-use streamctl_proto::spec::SinkFormat;
+use streamctl_proto::spec::{PayloadCompression, SinkFormat};
 
 /// A record of about `bytes`.
 fn large(id: u64, bytes: usize) -> String {
@@ -131,5 +132,40 @@ async fn records_of_many_columns_come_through_or_are_refused_with_the_limit() {
     assert_eq!(ended.refused_by(), v1::task_ended::Place::Memory, "it can never fit here: {}", ended.error);
     assert!(ended.error.starts_with("an object of 2000 columns takes "), "{}", ended.error);
     assert!(ended.error.contains("--memory-limit leaves "), "{}", ended.error);
+    assert!(ended.hint.contains("--memory-limit"), "{}", ended.hint);
+}
+
+/// A task of one record whose payload has so many bytes unpacked, on a worker of 128 MiB.
+fn packed(bytes: usize) -> Bed {
+    let mut bed = Bed::new(job("SELECT id, k FROM source"));
+    bed.job.spec.source.kind = SourceKind::Kinesis {
+        stream: Some("s".into()),
+        arn: None,
+        endpoint: None,
+        region: None,
+        role_arn: None,
+        session_name: None,
+        poll_interval: Duration::from_secs(1),
+        max_records_per_read: 10_000,
+        compression: PayloadCompression::Auto,
+        grace: Duration::ZERO,
+    };
+    bed.budget = MemoryBudget::new("128MiB".parse().unwrap());
+    bed.source.push(&shard("a"), 10, unpack::tests::gzip(large(1, bytes).as_bytes()));
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    bed
+}
+
+#[tokio::test]
+async fn a_payload_that_is_large_unpacked_comes_through_or_is_refused_with_the_limit() {
+    let budget = MemoryBudget::new("128MiB".parse().unwrap());
+    let most = budget.unpacking().await.bytes();
+    assert!(budget.decode_bytes() < most / 2, "it is more than what is decoded at once");
+    let report = reports(&packed(most / 2).finish().await).remove(0);
+    assert_eq!((report.counts.rows_out, report.counts.rows_dead), (1, 0));
+    let ended = ended(&packed(most + 1).finish().await);
+    assert_eq!(ended.refused_by(), v1::task_ended::Place::Memory, "it can never fit here: {}", ended.error);
+    assert!(ended.error.contains("memory limit of 128MiB"), "{}", ended.error);
     assert!(ended.hint.contains("--memory-limit"), "{}", ended.hint);
 }
