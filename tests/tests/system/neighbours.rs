@@ -4,7 +4,7 @@
 //! Rule: the healthy job is what is judged; of the other one only that it is named.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streamctl_proto::v1::{JobState, JobStatus};
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
@@ -112,6 +112,49 @@ fn endless_in(folder: &Path, name: &str, sql: &str) -> String {
         std::fs::create_dir_all(folder.join(name).join(place)).expect("the test's folder takes folders");
     }
     endless(name, folder.to_str().expect("a temporary folder's path is text"), sql)
+}
+
+#[test]
+fn a_job_whose_tasks_end_their_workers_is_stopped_and_the_other_one_goes_on() {
+    let _alone = one_system_at_a_time();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    let mut cluster = small_cluster(folder);
+    for worker in ["worker-1", "worker-2"] {
+        cluster.add_worker(worker);
+    }
+    submit(&cluster, folder, "good", &endless_in(folder, "good", "SELECT uuid, country FROM source"));
+    goes_on(&cluster, "good", 2);
+    // Its windows do not end before its workers do: a commit would say that it gets on.
+    let text = endless_in(folder, "poison", "SELECT uuid FROM source");
+    let text = text.replace("shards = 2", "shards = 1").replace("size = \"1s\"", "size = \"1h\"");
+    submit(&cluster, folder, "poison", &format!("{text}\n[retry]\nmax = 1\n"));
+
+    // Each worker that reads its records dies.
+    let (mut deaths, begin) = (0, Instant::now());
+    let failed = loop {
+        let status = until("a status of poison", STEP, || cluster.status("poison"));
+        if status.state() == JobState::Failed {
+            break status;
+        }
+        assert!(begin.elapsed() < STEP * 4, "{deaths} workers died in vain: {status:#?}");
+        let Some(task) = status.tasks.first() else {
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        cluster.kill(&task.worker);
+        deaths += 1;
+        cluster.start_again(&task.worker);
+        until("the end of its task", STEP, || {
+            let status = cluster.status("poison")?;
+            status.tasks.iter().all(|other| other.task != task.task).then_some(())
+        });
+    };
+    // Two make it a suspect, then it runs alone: `[retry] max` is 1, but two such deaths may be an accident.
+    assert!(deaths <= 5, "{deaths} workers died");
+    assert!(failed.error.contains("its task ended 3 workers"), "{}", failed.error);
+    assert!(failed.hint.contains("logs"), "{}", failed.hint);
+    goes_on(&cluster, "good", 3);
 }
 
 #[test]
