@@ -173,6 +173,7 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
         storages: control.storages.clone(),
         memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
         compute,
+        network: tokio::runtime::Handle::current(),
         meter,
         security: control.keys.work.clone(),
     };

@@ -100,7 +100,7 @@ impl Place {
         number: usize,
         aws: &Aws,
         controller: SocketAddr,
-        compute: tokio::runtime::Handle,
+        network: tokio::runtime::Handle,
     ) -> impl Future<Output = ()> + use<> {
         let storages = Storages::new(aws.clone());
         let sources = Sources::new(aws.clone(), storages.clone()).with_kinesis(self.kinesis);
@@ -111,8 +111,8 @@ impl Place {
             protection: Default::default(),
         };
         let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
-        let (compute, meter) = (compute.into(), Default::default());
-        let world = session::World { storages, sources, results, budget, compute, meter };
+        let (compute, meter) = (network.clone().into(), Default::default());
+        let world = session::World { storages, sources, results, budget, compute, network, meter };
         session::run(settings, world, std::future::pending())
     }
 }

@@ -1,6 +1,7 @@
 //! One worker process: a Flight service, and a session with the leading controller.
 //!
-//! Rule: windows are worked on by threads of their own; the network's never wait for them.
+//! Rule: windows are worked on by threads of their own, and shards are read and rows are served by others. The session,
+//! health and figures run on the thread that calls [`run`], which no job can hold.
 
 use crate::compute::Compute;
 use crate::flight::FlightRows;
@@ -26,7 +27,9 @@ use streamctl_engine::security::accept::{
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle Flight.
@@ -56,6 +59,8 @@ pub struct Parts {
     pub memory_limit: MemoryLimit,
     /// Threads that work on windows.
     pub compute: Compute,
+    /// Threads that read shards and serve rows.
+    pub network: Handle,
     /// What is counted, and where spans go.
     pub meter: Meter,
     /// How lines are protected.
@@ -93,7 +98,8 @@ pub enum NodeError {
 /// Runs a worker behind these doors until `stop`, or until a thread of it is lost for good.
 pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
     let Doors { flight: listener, http, health: probes } = doors.into();
-    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security } = parts;
+    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, network, meter, security } =
+        parts;
     let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
     let protection = Protection::new(&security, exposed);
     let gate = protection.gate();
@@ -103,13 +109,14 @@ pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output
     let sources = Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);
     let results = Arc::new(Results::new(budget.result_bytes()));
     let (app, ready) = (shown(meter.clone()), ready(meter.clone()));
-    let world = World { storages, sources, results, budget, compute, meter };
+    let world = World { storages, sources, results, budget, compute, network, meter };
     let rows = FlightRows { settings: settings.clone(), world: world.clone() };
     let (reporter, alive) = tonic_health::server::health_reporter();
     reporter.set_serving::<FlightServiceServer<FlightRows>>().await;
     let flight = FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Routes::new(alive.clone()).add_service(flight);
-    let server = tonic::transport::Server::builder()
+    let mut server = JoinSet::new();
+    let serve = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(FLIGHT_KEEPALIVE_INTERVAL))
@@ -118,6 +125,7 @@ pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output
         .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
         .add_routes(gate.before_services(routes))
         .serve_with_incoming(incoming(listener, security.grpc_tls(), Limits::GRPC));
+    server.spawn_on(serve, &world.network);
     let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
@@ -134,7 +142,10 @@ pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output
         }
     };
     let ran = tokio::select! {
-        served = server => served.map_err(NodeError::from),
+        served = server.join_next() => match served {
+            Some(Ok(served)) => served.map_err(NodeError::from),
+            Some(Err(_)) | None => Ok(()),
+        },
         () = show => Ok(()),
         () = probe => Ok(()),
         () = compute.watch(tell_stuck) => Ok(()),

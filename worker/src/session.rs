@@ -80,6 +80,8 @@ pub struct World {
     pub budget: MemoryBudget,
     /// Where windows are worked on.
     pub compute: Compute,
+    /// Where shards are read and rows are served. The session runs elsewhere, so that no job holds up its heartbeats.
+    pub network: tokio::runtime::Handle,
     /// What is counted, and where spans go.
     pub meter: Meter,
 }
@@ -117,9 +119,7 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
 /// The same over lines that `dial` opens.
 pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let registry = Arc::new(Registry::default());
-    // This runs on the threads of the network.
-    let network = tokio::runtime::Handle::current();
-    let busy = Sampler::new(world.meter.work.clone(), world.compute.clone(), network);
+    let busy = Sampler::new(world.meter.work.clone(), world.compute.clone(), world.network.clone());
     let (tasks, running) = (BTreeMap::new(), JoinSet::new());
     let mut session = Session { settings, world, dial, registry, tasks, running, leaving: false, busy };
     let mut wait = DIAL_WAIT_MIN;
@@ -367,10 +367,10 @@ impl Session {
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
-        let World { storages, sources, results, budget, compute, meter } = self.world.clone();
+        let World { storages, sources, results, budget, compute, network, meter } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
         let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute, meter };
-        self.running.spawn(async move {
+        let task = async move {
             let registry = Arc::clone(&parts.registry);
             if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {
                 // A bug; without this the controller would wait for the task for ever.
@@ -379,7 +379,8 @@ impl Session {
                 registry.end(id, Ending { error, hint, ..v1::task_ended::Why::Retry.into() });
             }
             id
-        });
+        };
+        self.running.spawn_on(task, &network);
         Ok(())
     }
 }

@@ -637,7 +637,8 @@ impl World {
         Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
             let (results, budget) = (Arc::default(), MemoryBudget::default());
             let (compute, meter) = (compute.into(), Default::default());
-            let world = session::World { storages, sources, results, budget, compute, meter };
+            let network = tokio::runtime::Handle::current();
+            let world = session::World { storages, sources, results, budget, compute, network, meter };
             let stop = async move {
                 let _gone = stopped.wait_for(|stopped| *stopped).await;
             };

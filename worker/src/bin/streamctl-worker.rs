@@ -12,6 +12,7 @@ use streamctl_worker::compute::Compute;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Doors, Parts};
+use tokio::runtime::{Builder, Handle};
 
 /// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
 ///
@@ -63,14 +64,15 @@ fn main() -> ExitCode {
 fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (compute, threads) = Compute::start(args.threads.unwrap_or(cores))?;
-    let network =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
-    let ran = network.block_on(run(args, compute));
+    let network = Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
+    let ran =
+        Builder::new_current_thread().enable_all().build()?.block_on(run(args, compute, network.handle().clone()));
+    network.shutdown_background();
     threads.shutdown_background();
     ran
 }
 
-async fn run(args: Args, compute: Compute) -> anyhow::Result<()> {
+async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()> {
     let shown = args.http_listen.map(|address| ("--http-listen", address));
     let listeners: Vec<_> = [("--listen", args.listen)].into_iter().chain(shown).collect();
     // Who may come is told by the controllers; until then nobody is let in.
@@ -99,7 +101,8 @@ async fn run(args: Args, compute: Compute) -> anyhow::Result<()> {
     let meter = Meter::tracing(traces.clone());
     tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
     let controllers = args.controller;
-    let parts = Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, meter, security };
+    let parts =
+        Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, network, meter, security };
     node::run(Doors { flight, http, health }, parts, asked_to_stop()).await?;
     traces.close();
     tracing::info!("worker stopped");

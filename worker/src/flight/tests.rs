@@ -95,14 +95,18 @@ async fn serve(answer: v1::GetEpochResponse) -> String {
 fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
     let storages = bed.storages();
     let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
-    let (budget, compute) = (MemoryBudget::default(), tokio::runtime::Handle::current().into());
+    let network = tokio::runtime::Handle::current();
+    let (budget, compute) = (MemoryBudget::default(), network.clone().into());
     let settings = Settings {
         worker: "w".into(),
         flight_address: "here:1".into(),
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
         protection: Default::default(),
     };
-    FlightRows { settings, world: World { storages, sources, results, budget, compute, meter: Default::default() } }
+    FlightRows {
+        settings,
+        world: World { storages, sources, results, budget, compute, network, meter: Default::default() },
+    }
 }
 
 async fn get(rows: &FlightRows, ticket: impl Into<bytes::Bytes>) -> Result<Vec<RecordBatch>, Code> {

@@ -99,6 +99,7 @@ fn means(controllers: &[&str]) -> (Settings, World) {
         results: Arc::default(),
         budget: MemoryBudget::default(),
         compute: tokio::runtime::Handle::current().into(),
+        network: tokio::runtime::Handle::current(),
         meter: Default::default(),
     };
     let settings = Settings {
@@ -168,6 +169,34 @@ async fn heartbeats_go_on_while_a_task_waits() {
     for _ in 0..3 {
         line.hear(|said| matches!(said, Said::Heartbeat(_)).then_some(())).await;
     }
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_while_the_network_s_threads_are_held() {
+    let (address, mut lines) = controller(None).await;
+    let network = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    network.spawn(async move { released.recv().is_ok() });
+    let (settings, world) = means(&[&address]);
+    let source = MemorySource::default();
+    source.push(&shard("a"), 10, record(1));
+    let sources = world.sources.with_memory(source);
+    let world = World { network: network.handle().clone(), sources, ..world };
+    let ran = tokio::spawn(run(settings, world, std::future::pending()));
+    let mut line = next(&mut lines).await;
+    line.say(start()).await;
+    for _ in 0..10 {
+        line.hear(|said| match said {
+            Said::Heartbeat(_) => Some(()),
+            Said::WindowOpening(_) => panic!("the task runs on other threads"),
+            _ => None,
+        })
+        .await;
+    }
+    release.send(()).unwrap();
+    line.hear(opening).await;
+    ran.abort();
+    network.shutdown_background();
 }
 
 #[tokio::test]

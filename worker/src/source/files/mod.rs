@@ -176,7 +176,8 @@ impl FileReader {
             let Some(lines) = self.lines.as_mut() else { break };
             match lines.next() {
                 Ok(Some(line)) => {
-                    seen += line.bytes.len();
+                    // A blank line counts too.
+                    seen += line.bytes.len() + 1;
                     bytes = bytes.max(seen / 8);
                     if let Some(record) = self.record(line, now_ms) {
                         bytes += record.data.len();
