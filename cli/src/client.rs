@@ -8,7 +8,7 @@ use crate::error::CliError;
 use std::collections::VecDeque;
 use std::time::Duration;
 use streamctl_engine::security::dial::{cause_of, like};
-use streamctl_engine::security::{Dialer, Line};
+use streamctl_engine::security::{Dialer, Line, SecurityError, Token};
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use tonic::transport::Endpoint;
@@ -49,12 +49,26 @@ impl Controller {
         self
     }
 
-    /// A line to one of the cluster: a controller, or a worker that one of them named.
+    /// A line to a controller.
     ///
     /// # Errors
     /// As [`Dialer::connect`].
     pub async fn connect(&self, url: &str) -> Result<Line, Status> {
         connect(&self.dialer, url).await
+    }
+
+    /// A line to a worker that a controller named. It gets the grant that came with it, and never the caller's token: a
+    /// worker is not trusted with that.
+    ///
+    /// # Errors
+    /// As [`Dialer::connect`].
+    pub async fn connect_to_worker(&self, url: &str, grant: Option<&str>) -> Result<Line, Status> {
+        let no_grant = |error: SecurityError| Status::internal(format!("the controller's grant: {}", error.problem));
+        let dialer = match grant {
+            Some(grant) => self.dialer.with_token(Token::of_grant(grant).map_err(no_grant)?),
+            None => self.dialer.without_token(),
+        };
+        connect(&dialer, url).await
     }
 
     /// The addresses, for people.

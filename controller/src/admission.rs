@@ -1,13 +1,16 @@
 //! What workers are told of who may read their rows.
 //!
-//! Owns: the message, saying it again when the table changes, the token with which this controller asks workers.
-//! Does not own: the table (`streamctl_engine::security`), the sessions.
-//! Rule: a worker hears digests, never a token.
+//! Owns: the message, sending it again when the table changes, grants for asking workers.
+//! Does not own: the table and what a grant is (`streamctl_engine::security`), the sessions.
+//! Rule: a worker gets digests and a public key. The only secrets that it ever sees are grants, for what it is asked itself.
 
 use crate::sessions::Sessions;
 use std::sync::Arc;
-use streamctl_engine::security::access::{Entry, Proof};
-use streamctl_engine::security::{Dialer, Policy, Role, Security, Token};
+use streamctl_engine::clock::now_ms;
+use streamctl_engine::security::access::Proof;
+use streamctl_engine::security::grant::{Granter, Use};
+use streamctl_engine::security::{Policy, Security, Token};
+use streamctl_proto::JobName;
 use streamctl_proto::v1;
 use streamctl_proto::v1::controller_message::Message;
 use tokio::sync::watch;
@@ -16,32 +19,30 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub struct Admission {
     policy: watch::Receiver<Arc<Policy>>,
-    /// Made at this process's start; nobody else has it.
-    own: Token,
+    granter: Granter,
 }
 
 impl Admission {
     /// By the table of this program.
     pub fn new(security: &Security) -> Self {
-        let own = Token::generate().expect("a system without random numbers could not speak TLS either");
-        Self { policy: security.policy(), own }
+        let granter = Granter::new().expect("a system without random numbers could not speak TLS either");
+        Self { policy: security.policy(), granter }
     }
 
-    /// For asking workers.
-    pub fn dialer(&self, security: &Security) -> Dialer {
-        security.dialer.with_token(self.own.clone())
+    /// A grant for a caller who is known by `proof`; none for this controller itself. None where nobody is asked for one.
+    pub fn grant(&self, job: &JobName, r#use: Use, proof: Option<&Proof>) -> Option<Token> {
+        match &**self.policy.borrow() {
+            Policy::Table(_) => self.granter.grant(job.clone(), r#use, proof, now_ms()),
+            Policy::Open | Policy::Closed(_) => None,
+        }
     }
 
     /// What a worker must know.
     pub fn message(&self) -> Message {
         Message::Access(match &**self.policy.borrow() {
-            Policy::Table(table) => table.to_wire(Entry {
-                name: "controller".to_owned(),
-                role: Role::Operate,
-                proof: Proof::Token(self.own.digest()),
-            }),
+            Policy::Table(table) => table.to_wire(self.granter.public_key()),
             Policy::Open => v1::Access::default(),
-            Policy::Closed(_) => v1::Access { required: true, entries: vec![] },
+            Policy::Closed(_) => v1::Access { required: true, ..v1::Access::default() },
         })
     }
 

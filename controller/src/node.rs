@@ -109,7 +109,8 @@ impl Node {
     pub fn jobs(&self) -> JobsService {
         let Parts { store, world, lister, clock, .. } = self.parts.clone();
         let replayer = self.parts.replayer.clone().unwrap_or_else(|| {
-            Arc::new(FlightReplayer { leader: self.leader(), dialer: self.admission.dialer(&self.parts.security) })
+            let (dialer, admission) = (self.parts.security.dialer.clone(), self.admission.clone());
+            Arc::new(FlightReplayer { leader: self.leader(), dialer, admission })
         });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter { store, world, lister, clock };
@@ -213,7 +214,8 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let (jobs, workers) = (node.jobs(), node.workers());
-    let locations = FlightLocations { leader: node.leader(), history: node.history.clone() };
+    let locations =
+        FlightLocations { leader: node.leader(), history: node.history.clone(), admission: node.admission.clone() };
     let security = &node.parts.security;
     let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
     let scaler = ExternalScaler::new(ask);

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::security::dial::like;
+use streamctl_engine::security::grant::{Grant, Use};
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
@@ -208,6 +209,15 @@ fn no_such_part(epoch: u64, task: TaskId) -> Status {
     Status::not_found(format!("epoch {epoch} has no part of task {task}"))
 }
 
+/// A grant is for one use and one job; the gate has looked at its signature, its time and its caller.
+fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), Status> {
+    let Some(grant) = grant.filter(|grant| grant.r#use != wanted || grant.job != *job) else { return Ok(()) };
+    Err(Status::permission_denied(format!(
+        "this grant is for another use or job: it is of job {}\n  hint: show each grant with the tickets that came with it",
+        grant.job
+    )))
+}
+
 fn not_here<T>() -> Result<T, Status> {
     Err(Status::unimplemented("a worker only serves DoGet and DoAction: ask the controller where the rows are"))
 }
@@ -223,7 +233,9 @@ impl FlightService for FlightRows {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let grant = request.extensions().get::<Grant>().cloned();
         let ticket = PartTicket::read(&request.into_inner().ticket)?;
+        check_grant(grant.as_ref(), Use::Read, &ticket.job)?;
         let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
         let task = match ticket.wanted()? {
             Wanted::Part(task) => task,
@@ -284,13 +296,23 @@ impl FlightService for FlightRows {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let grant = request.extensions().get::<Grant>().cloned();
+        let grant = grant.as_ref();
         let action = request.into_inner();
         if action.body.len() > ACTION_BYTES_MAX {
             return Err(Status::invalid_argument("this is not an epoch of a job"));
         }
         match action.r#type.as_str() {
-            VERIFY_ACTION => self.verify(read_body(&action)?).await,
-            REBUILD_ACTION => self.rebuild(read_body(&action)?).await,
+            VERIFY_ACTION => {
+                let ticket: EpochTicket = read_body(&action)?;
+                check_grant(grant, Use::Verify, &ticket.job)?;
+                self.verify(ticket).await
+            }
+            REBUILD_ACTION => {
+                let order: RebuildOrder = read_body(&action)?;
+                check_grant(grant, Use::Rebuild, &order.job)?;
+                self.rebuild(order).await
+            }
             _ => Err(Status::unimplemented(format!("the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"))),
         }
     }

@@ -77,7 +77,7 @@ mod tests {
         protection.told(v1::Access::default()).unwrap();
         assert!(matches!(now(&protection), Policy::Open));
         let bad = v1::AccessEntry { role: "king".into(), ..Default::default() };
-        assert!(protection.told(v1::Access { required: true, entries: vec![bad] }).is_err());
+        assert!(protection.told(v1::Access { required: true, entries: vec![bad], grant_key: vec![] }).is_err());
         assert!(matches!(now(&protection), Policy::Open), "what is no table changes nothing");
     }
 

@@ -3,7 +3,7 @@
 //! Owns: going from page to page, the sum by reason. Does not own: what a ticket means (the worker), replaying
 //! ([`super::replay`]). Rule: a page of epochs is in memory, and one batch of letters, however many there are.
 
-use super::tail::{Next, REUSE_CONNECTION, for_each_batch};
+use super::tail::{REUSE_CONNECTION, Readers, next_of};
 use crate::args::DeadLettersArgs;
 use crate::client::Controller;
 use crate::error::CliError;
@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Instant;
 use streamctl_engine::security::Line;
 use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
@@ -40,10 +41,11 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
     while to.is_none_or(|to| from <= to) {
         progress.say(format!("looking for dead letters, from epoch {from} on"));
         let (info, line) = page(args, from, to, controller).await?;
-        let next: Next = serde_json::from_slice(&info.app_metadata)
-            .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
+        let next = next_of(&info, from)?;
+        let mut readers = Readers { controller, origin: line, grant: next.grant, since: Instant::now() };
         for endpoint in &info.endpoint {
-            let read = for_each_batch(endpoint, controller, &line, |batch| printer.batch(&batch)).await;
+            let again = async || next_of(&page(args, from, to, controller).await?.0, from);
+            let read = readers.read(endpoint, again, |batch| printer.batch(&batch)).await;
             let flow = read.map_err(|error| match error {
                 CliError::Answer(reason) => CliError::Rows { epoch: from, reason },
                 error => error,

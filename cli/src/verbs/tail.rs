@@ -8,30 +8,48 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
 use arrow::record_batch::RecordBatch;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightClient, FlightDescriptor, FlightEndpoint, FlightInfo};
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streamctl_engine::security::Line;
 use streamctl_engine::security::dial::flight_url;
+use streamctl_engine::security::grant::GRANT_LIFETIME;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
+use tonic::{Code, Status};
 
 /// Epochs asked for at a time.
 const EPOCHS_PER_ASK: u64 = 16;
 /// How long to wait when there is no newer epoch.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// New grants that are asked for because a worker does not take one.
+const GRANT_RENEWALS_MAX: u32 = 8;
 /// A location that means: where the endpoint came from.
 pub(super) const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 
 /// What the controller says beside the endpoints.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Next {
     pub(super) next_epoch: u64,
     pub(super) state: String,
+    /// What to show to workers; none where they ask for nothing.
+    pub(super) grant: Option<String>,
+}
+
+/// From whom rows are read, and with what.
+pub(super) struct Readers<'c> {
+    pub(super) controller: &'c Controller,
+    /// Where the endpoints came from.
+    pub(super) origin: Line,
+    /// What workers are shown.
+    pub(super) grant: Option<String>,
+    /// When it came.
+    pub(super) since: Instant,
 }
 
 /// Prints epochs until the last one wanted, or until the job ends.
@@ -44,14 +62,16 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
     while args.to.is_none_or(|to| from <= to) {
         progress.say(format!("waiting for epoch {from}"));
         let (info, line) = endpoints(args, from, controller).await?;
-        let next: Next = serde_json::from_slice(&info.app_metadata)
-            .map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))?;
+        let next = next_of(&info, from)?;
         let count = info.endpoint.len();
+        let mut readers = Readers { controller, origin: line, grant: next.grant, since: Instant::now() };
         for endpoint in info.endpoint {
-            progress.say(format!("reading the rows of epoch {}", epoch_of(&endpoint).unwrap_or(from)));
+            let epoch = epoch_of(&endpoint).unwrap_or(from);
+            progress.say(format!("reading the rows of epoch {epoch}"));
+            let again = async || next_of(&endpoints(args, epoch, controller).await?.0, epoch);
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
-            let _all = for_each_batch(&endpoint, controller, &line, print).await.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows { epoch: epoch_of(&endpoint).unwrap_or(from), reason },
+            let _all = readers.read(&endpoint, again, print).await.map_err(|error| match error {
+                CliError::Answer(reason) => CliError::Rows { epoch, reason },
                 error => error,
             })?;
         }
@@ -69,6 +89,12 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         }
     }
     Ok(())
+}
+
+/// What the controller says beside the endpoints.
+pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<Next, CliError> {
+    let next = serde_json::from_slice(&info.app_metadata);
+    next.map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))
 }
 
 /// The epoch whose rows an endpoint has, where the controller says so: `{"epoch":7}`.
@@ -106,42 +132,99 @@ async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Resul
     controller.ask(ask).await
 }
 
-/// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
-pub(super) async fn for_each_batch(
-    endpoint: &FlightEndpoint,
-    controller: &Controller,
-    origin: &Line,
-    mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
-) -> Result<ControlFlow<()>, CliError> {
-    let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
-    let mut failures = Vec::new();
-    let here = [REUSE_CONNECTION.to_owned()];
-    let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
-    for uri in if uris.is_empty() { here.to_vec() } else { uris } {
-        let line =
-            if uri == REUSE_CONNECTION { Ok(origin.clone()) } else { controller.connect(&flight_url(&uri)).await };
-        let line = match line {
-            Ok(line) => line,
-            Err(status) => {
-                failures.push(format!("{uri}: {}", status.message()));
-                continue;
+/// What became of the wish to read an endpoint.
+enum Attempt {
+    /// Its rows came, to their end or as far as they were wanted.
+    Read(ControlFlow<()>),
+    /// None of its locations gives any.
+    Unread {
+        /// What each said.
+        reason: String,
+        /// One of them does not take the grant.
+        grant_refused: bool,
+    },
+}
+
+impl Readers<'_> {
+    /// A grant that is as old as this may not open all calls that are left: a new one is asked for before it ends.
+    fn are_old(&self) -> bool {
+        self.grant.is_some() && self.since.elapsed() > GRANT_LIFETIME / 2
+    }
+
+    fn renew(&mut self, next: Next) {
+        self.grant = next.grant;
+        self.since = Instant::now();
+    }
+
+    /// Reads one endpoint. `again` asks for its page once more: when the grant is old, and when a worker does not take it
+    /// because another controller leads by now, which signs with another key.
+    pub(super) async fn read(
+        &mut self,
+        endpoint: &FlightEndpoint,
+        again: impl AsyncFn() -> Result<Next, CliError>,
+        mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
+    ) -> Result<ControlFlow<()>, CliError> {
+        if self.are_old() {
+            self.renew(again().await?);
+        }
+        let mut renewals_left = GRANT_RENEWALS_MAX;
+        loop {
+            match self.attempt(endpoint, &mut each).await? {
+                Attempt::Read(flow) => return Ok(flow),
+                Attempt::Unread { grant_refused: true, .. } if renewals_left > 0 => renewals_left -= 1,
+                Attempt::Unread { reason, .. } => return Err(CliError::Answer(reason)),
             }
-        };
-        let service = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        match FlightClient::new_from_inner(service).do_get(ticket.clone()).await {
-            Ok(mut rows) => {
-                let broken = |error: arrow_flight::error::FlightError| CliError::Answer(format!("{uri}: {error}"));
-                while let Some(batch) = rows.try_next().await.map_err(broken)? {
-                    if each(batch)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                return Ok(ControlFlow::Continue(()));
-            }
-            Err(error) => failures.push(format!("{uri}: {error}")),
+            tokio::time::sleep(POLL_INTERVAL).await;
+            self.renew(again().await?);
         }
     }
-    Err(CliError::Answer(failures.join("; ")))
+
+    /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
+    async fn attempt(
+        &self,
+        endpoint: &FlightEndpoint,
+        each: &mut impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
+    ) -> Result<Attempt, CliError> {
+        let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
+        let (mut failures, mut grant_refused) = (Vec::new(), false);
+        let here = [REUSE_CONNECTION.to_owned()];
+        let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
+        for uri in if uris.is_empty() { here.to_vec() } else { uris } {
+            let line = match self.line_to(&uri).await {
+                Ok(line) => line,
+                Err(status) => {
+                    failures.push(format!("{uri}: {}", status.message()));
+                    continue;
+                }
+            };
+            let service = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            match FlightClient::new_from_inner(service).do_get(ticket.clone()).await {
+                Ok(mut rows) => {
+                    let broken = |error: FlightError| CliError::Answer(format!("{uri}: {error}"));
+                    while let Some(batch) = rows.try_next().await.map_err(broken)? {
+                        if each(batch)?.is_break() {
+                            return Ok(Attempt::Read(ControlFlow::Break(())));
+                        }
+                    }
+                    return Ok(Attempt::Read(ControlFlow::Continue(())));
+                }
+                Err(error) => {
+                    let refused =
+                        matches!(&error, FlightError::Tonic(status) if status.code() == Code::Unauthenticated);
+                    grant_refused |= refused && self.grant.is_some();
+                    failures.push(format!("{uri}: {error}"));
+                }
+            }
+        }
+        Ok(Attempt::Unread { reason: failures.join("; "), grant_refused })
+    }
+
+    async fn line_to(&self, uri: &str) -> Result<Line, Status> {
+        match uri == REUSE_CONNECTION {
+            true => Ok(self.origin.clone()),
+            false => self.controller.connect_to_worker(&flight_url(uri), self.grant.as_deref()).await,
+        }
+    }
 }
 
 fn print_batch(batch: &RecordBatch, out: &mut Output) -> Result<(), CliError> {

@@ -6,6 +6,7 @@
 
 use super::jobs::told;
 use super::not_found;
+use crate::admission::Admission;
 use crate::core::Core;
 use crate::core::job::EpochFigures;
 use crate::history::History;
@@ -22,7 +23,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
+use streamctl_engine::security::access::Proof;
 use streamctl_engine::security::dial::flight_location;
+use streamctl_engine::security::grant::Use;
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -59,6 +62,9 @@ pub struct Metadata {
     pub next_epoch: u64,
     /// The job's state: `running`, `completed` ...
     pub state: String,
+    /// What to show to workers in place of the caller's own token; none where they ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
 }
 
 /// Names one task's part of one epoch, or the epoch's dead letters: the JSON of a ticket.
@@ -83,6 +89,8 @@ pub struct FlightLocations {
     pub leader: Leader,
     /// Where manifests are.
     pub history: History,
+    /// What workers let callers in by.
+    pub admission: Admission,
 }
 
 /// What the core knows of a job's epochs and of who has their rows.
@@ -117,7 +125,9 @@ fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
 }
 
 impl FlightLocations {
-    async fn info(&self, descriptor: FlightDescriptor) -> Result<(FlightInfo, Command), Status> {
+    async fn info(&self, request: Request<FlightDescriptor>) -> Result<(FlightInfo, Command), Status> {
+        let proof = request.extensions().get::<Proof>().cloned();
+        let descriptor = request.into_inner();
         let command = read_command(&descriptor)?;
         let name = super::jobs::name(&command.job)?;
         let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
@@ -136,9 +146,14 @@ impl FlightLocations {
             return Err(Status::failed_precondition(format!("no worker is connected\n  hint: {hint}")));
         }
         let info = match command.dead_letters {
-            true => describe_dead_letters(&known, &epochs, next_epoch)?,
-            false => describe_epochs(&known, &made_by, &epochs, next_epoch)?,
+            true => describe_dead_letters(&known, &epochs)?,
+            false => describe_epochs(&known, &made_by, &epochs)?,
         };
+        // Without a proof the caller was not asked for one, and the grant would outlive what let it in.
+        let grant = proof.and_then(|proof| self.admission.grant(&known.job.spec.name, Use::Read, Some(&proof)));
+        let grant = grant.map(|grant| grant.reveal().to_owned());
+        let metadata = Metadata { next_epoch, state: known.state.clone(), grant };
+        let info = info.with_app_metadata(serde_json::to_vec(&metadata).map_err(internal)?);
         let info = info.with_descriptor(descriptor);
         Ok((info, Command { from: next_epoch, ..command }))
     }
@@ -164,15 +179,10 @@ fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Ve
 }
 
 /// One endpoint per task and epoch, all of one version of the job.
-fn describe_epochs(
-    known: &Known,
-    made_by: &ResolvedJob,
-    epochs: &[&EpochFigures],
-    next_epoch: u64,
-) -> Result<FlightInfo, Status> {
+fn describe_epochs(known: &Known, made_by: &ResolvedJob, epochs: &[&EpochFigures]) -> Result<FlightInfo, Status> {
     let schema = output_schema(made_by).map_err(internal)?;
     let rows = epochs.iter().map(|figures| figures.counts.rows_out).sum();
-    let mut info = describe(known, &schema, rows, next_epoch)?;
+    let mut info = describe(&schema, rows)?;
     for figures in epochs {
         for task in &figures.tasks {
             let own = known.task_addresses.get(task);
@@ -184,9 +194,9 @@ fn describe_epochs(
 }
 
 /// One endpoint per epoch that has dead letters; any worker can read them.
-fn describe_dead_letters(known: &Known, epochs: &[&EpochFigures], next_epoch: u64) -> Result<FlightInfo, Status> {
+fn describe_dead_letters(known: &Known, epochs: &[&EpochFigures]) -> Result<FlightInfo, Status> {
     let letters = epochs.iter().map(|figures| figures.counts.rows_dead).sum();
-    let mut info = describe(known, &dead_letter_schema(), letters, next_epoch)?;
+    let mut info = describe(&dead_letter_schema(), letters)?;
     for figures in epochs.iter().filter(|figures| figures.counts.rows_dead > 0) {
         info = info.with_endpoint(endpoint(known, figures.epoch, None, &known.addresses)?);
     }
@@ -197,12 +207,10 @@ fn internal(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
 
-/// Everything but the endpoints.
-fn describe(known: &Known, schema: &Schema, rows: u64, next_epoch: u64) -> Result<FlightInfo, Status> {
-    let metadata = Metadata { next_epoch, state: known.state.clone() };
+/// Schema and rows, without endpoints.
+fn describe(schema: &Schema, rows: u64) -> Result<FlightInfo, Status> {
     let info = FlightInfo::new().try_with_schema(schema).map_err(internal)?;
-    let info = info.with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true);
-    Ok(info.with_app_metadata(serde_json::to_vec(&metadata).map_err(internal)?))
+    Ok(info.with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true))
 }
 
 /// Where one part of an epoch is; without a task its dead letters.
@@ -246,19 +254,19 @@ impl FlightService for FlightLocations {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let (info, _) = self.info(request.into_inner()).await?;
+        let (info, _) = self.info(request).await?;
         Ok(Response::new(info))
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let (info, next) = self.info(request.into_inner()).await?;
+        let (info, next) = self.info(request).await?;
         let next = serde_json::to_vec(&next).map_err(|error| Status::internal(error.to_string()))?;
         let poll = PollInfo::new().with_info(info).with_descriptor(FlightDescriptor::new_cmd(next));
         Ok(Response::new(poll))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let (info, _) = self.info(request.into_inner()).await?;
+        let (info, _) = self.info(request).await?;
         Ok(Response::new(SchemaResult { schema: info.schema }))
     }
 

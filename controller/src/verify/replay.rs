@@ -3,6 +3,7 @@
 //! Owns: which worker is asked, and how long. Does not own: reading and comparing (the worker).
 //! Rule: any worker can; one that does not answer is passed over.
 
+use crate::admission::Admission;
 use crate::core::Core;
 use crate::leading::Leader;
 use arrow_flight::Action;
@@ -14,9 +15,10 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::flight_url;
+use streamctl_engine::security::grant::Use;
 use streamctl_proto::manifest::EpochRepair;
 use streamctl_proto::verify::{EpochOutcome, EpochTicket, REBUILD_ACTION, RebuildOrder, RebuildOutcome, VERIFY_ACTION};
-use streamctl_proto::{MESSAGE_BYTES_MAX, Manifest, ResolvedJob};
+use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
@@ -40,8 +42,10 @@ pub trait Replayer: Send + Sync {
 pub struct FlightReplayer {
     /// Who leads.
     pub leader: Leader,
-    /// With the token that workers know this controller by.
+    /// With what workers are dialled.
     pub dialer: Dialer,
+    /// What they let this controller in by.
+    pub admission: Admission,
 }
 
 #[async_trait]
@@ -49,14 +53,14 @@ impl Replayer for FlightReplayer {
     async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
         let (name, repairs) = (job.spec.name.clone(), repairs.to_vec());
         let ticket = EpochTicket { job: name, epoch: manifest.epoch.0, repairs };
-        match self.ask_workers(VERIFY_ACTION, &ticket).await {
+        match self.ask_workers(&job.spec.name, Use::Verify, VERIFY_ACTION, &ticket).await {
             Ok(outcome) => outcome,
             Err(NotAsked { reason, hint }) => EpochOutcome::Failed { reason, hint: hint.to_owned() },
         }
     }
 
-    async fn rebuild(&self, _: &ResolvedJob, _: &Manifest, order: RebuildOrder) -> RebuildOutcome {
-        match self.ask_workers(REBUILD_ACTION, &order).await {
+    async fn rebuild(&self, job: &ResolvedJob, _: &Manifest, order: RebuildOrder) -> RebuildOutcome {
+        match self.ask_workers(&job.spec.name, Use::Rebuild, REBUILD_ACTION, &order).await {
             Ok(outcome) => outcome,
             Err(NotAsked { reason, .. }) => RebuildOutcome::Failed { reason },
         }
@@ -73,6 +77,8 @@ impl FlightReplayer {
     /// Asks one worker after the other, until one answers.
     async fn ask_workers<T: DeserializeOwned>(
         &self,
+        job: &JobName,
+        r#use: Use,
         action: &str,
         what: &(impl Serialize + Sync),
     ) -> Result<T, NotAsked> {
@@ -80,8 +86,12 @@ impl FlightReplayer {
         let body = serde_json::to_vec(what).map_err(|error| failed(error.to_string()))?;
         let addresses = self.workers().await.map_err(|status| failed(status.message().to_owned()))?;
         let mut failures = vec![];
+        let dialer = match self.admission.grant(job, r#use, None) {
+            Some(grant) => self.dialer.with_token(grant),
+            None => self.dialer.without_token(),
+        };
         for address in &addresses {
-            match ask(&self.dialer, address, action, body.clone()).await {
+            match ask(&dialer, address, action, body.clone()).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }

@@ -4,6 +4,7 @@
 //! Rule: the table holds nothing that lets anybody in who reads it.
 
 use super::SecurityError;
+use super::grant::GrantKey;
 use super::token::TokenDigest;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -107,6 +108,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessTable {
     entries: Vec<Entry>,
+    /// Checks grants; none: none is taken.
+    grant_key: Option<GrantKey>,
 }
 
 /// Whether a program asks who comes.
@@ -195,7 +198,25 @@ impl AccessTable {
                 return Err(bad(format!("what {name:?} is known by stands there twice")));
             }
         }
-        Ok(Self { entries })
+        Ok(Self { entries, grant_key: None })
+    }
+
+    /// Checks grants, where any are taken.
+    pub fn grant_key(&self) -> Option<&GrantKey> {
+        self.grant_key.as_ref()
+    }
+
+    /// Who is known by this.
+    pub fn by_proof(&self, proof: &Proof) -> Option<Caller> {
+        match proof {
+            Proof::Token(digest) => self.by_token(digest),
+            Proof::Certificate(dns) => self.by_certificate(std::slice::from_ref(dns)),
+        }
+    }
+
+    /// The entry's proof of a certificate with one of these names.
+    pub fn certificate_proof(&self, names: &[String]) -> Option<Proof> {
+        self.by_names(names).map(|entry| entry.proof.clone())
     }
 
     /// Who has this token; every entry is looked at, whatever was found.
@@ -213,15 +234,19 @@ impl AccessTable {
 
     /// Who has a certificate with one of these names; of several the one with the highest role.
     pub fn by_certificate(&self, names: &[String]) -> Option<Caller> {
+        self.by_names(names).map(caller)
+    }
+
+    fn by_names(&self, names: &[String]) -> Option<&Entry> {
         let named = |entry: &&Entry| match &entry.proof {
             Proof::Certificate(dns) => names.iter().any(|name| name.eq_ignore_ascii_case(dns)),
             Proof::Token(_) => false,
         };
-        self.entries.iter().filter(named).max_by_key(|entry| entry.role).map(caller)
+        self.entries.iter().filter(named).max_by_key(|entry| entry.role)
     }
 
-    /// What a worker must know to check who asks it for rows: nothing of other workers, and `also`.
-    pub fn to_wire(&self, also: Entry) -> v1::Access {
+    /// What a worker must know to check who asks it for rows: nothing of other workers, and how to check grants.
+    pub fn to_wire(&self, grant_key: &GrantKey) -> v1::Access {
         let people = self.entries.iter().filter(|entry| entry.role != Role::Worker);
         let entry = |entry: &Entry| {
             let (token_sha256, certificate_dns) = match &entry.proof {
@@ -230,7 +255,7 @@ impl AccessTable {
             };
             v1::AccessEntry { name: entry.name.clone(), role: entry.role.to_string(), token_sha256, certificate_dns }
         };
-        v1::Access { required: true, entries: people.chain([&also]).map(entry).collect() }
+        v1::Access { required: true, entries: people.map(entry).collect(), grant_key: grant_key.as_bytes().to_vec() }
     }
 }
 
@@ -252,8 +277,10 @@ impl Policy {
             };
             Ok(Entry { name: raw.name, role, proof })
         };
+        let grant_key = GrantKey::from_bytes(&access.grant_key);
         let entries = access.entries.into_iter().map(entry).collect::<Result<_, String>>()?;
-        AccessTable::of(entries).map(Self::Table).map_err(|error| error.problem)
+        let table = AccessTable::of(entries).map_err(|error| error.problem)?;
+        Ok(Self::Table(AccessTable { grant_key, ..table }))
     }
 }
 
@@ -282,6 +309,7 @@ pub fn line_for(name: &str, role: Role, digest: TokenDigest) -> Result<String, S
 #[cfg(test)]
 mod tests {
     use super::super::Token;
+    use super::super::grant::Granter;
     use super::*;
 
     #[test]
@@ -333,19 +361,19 @@ mod tests {
 
     #[test]
     fn what_a_worker_is_told_lets_the_same_people_in_and_no_worker() {
-        let [person, joins, own] = [(); 3].map(|()| Token::generate().unwrap());
+        let [person, joins] = [(); 2].map(|()| Token::generate().unwrap());
         let text = line_for("p", Role::View, person.digest()).unwrap()
             + &line_for("w", Role::Worker, joins.digest()).unwrap()
             + "[[certificate]]\nname = \"c\"\nrole = \"view\"\ndns = \"people\"\n";
-        let also = Entry { name: "controller".into(), role: Role::Operate, proof: Proof::Token(own.digest()) };
-        let wire = AccessTable::parse(&text).unwrap().to_wire(also);
+        let granter = Granter::new().unwrap();
+        let wire = AccessTable::parse(&text).unwrap().to_wire(granter.public_key());
         let Policy::Table(table) = Policy::from_wire(wire).unwrap() else { panic!("a table was sent") };
         assert!(table.by_token(&person.digest()).unwrap().may(Role::View));
-        assert!(table.by_token(&own.digest()).unwrap().may(Role::Operate));
+        assert_eq!(table.grant_key(), Some(granter.public_key()));
         assert_eq!(table.by_token(&joins.digest()), None);
         assert!(table.by_certificate(&["people".into()]).is_some());
         assert!(matches!(Policy::from_wire(v1::Access::default()), Ok(Policy::Open)));
         let nothing = v1::AccessEntry { role: "view".into(), ..Default::default() };
-        assert!(Policy::from_wire(v1::Access { required: true, entries: vec![nothing] }).is_err());
+        assert!(Policy::from_wire(v1::Access { required: true, entries: vec![nothing], grant_key: vec![] }).is_err());
     }
 }

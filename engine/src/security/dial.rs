@@ -101,6 +101,12 @@ impl Dialer {
         Self(Arc::new(Parts { tls, token: TokenSource::Fixed(token), peer_name }))
     }
 
+    /// The same, showing no token.
+    pub fn without_token(&self) -> Self {
+        let (tls, peer_name) = (self.0.tls.clone(), self.0.peer_name.clone());
+        Self(Arc::new(Parts { tls, token: TokenSource::None, peer_name }))
+    }
+
     /// A line that connects when it is used, and again after it broke. `tune` sets time-outs and windows.
     ///
     /// # Errors

@@ -4,12 +4,14 @@
 //! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
 
 use super::accept::{CallGuard, Peer};
-use super::access::{AccessTable, Caller, Policy, Role};
+use super::access::{AccessTable, Caller, Policy, Proof, Role};
+use super::grant::{GRANT_PREFIX, Grant};
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
 use super::same_user::PeerUser;
 use super::token::{TOKEN_CHARS_MAX, TokenDigest};
+use crate::clock::now_ms;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
@@ -106,23 +108,26 @@ impl Gate {
     }
 
     /// Who asks, if they may.
-    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Caller, Status> {
+    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Judged, Status> {
         let policy = Arc::clone(&self.policy.borrow());
         let table = match &*policy {
-            Policy::Open => return self.check_user(peer),
+            Policy::Open => return self.check_user(peer).map(Judged::of),
             Policy::Closed(why) => return Err(Status::unavailable(*why)),
             Policy::Table(table) => table,
         };
-        if let Some(digest) = presented(headers, basic) {
-            return judge_token(table, &digest, need);
+        if let Some(text) = presented(headers, basic) {
+            let shown = Shown::of(&text, table)?;
+            let caller = judge(table, &shown, need)?;
+            return Ok(Judged { caller, shown: Some(shown), certificate: None });
         }
-        let caller = peer.and_then(|peer| table.by_certificate(&peer.names)).ok_or_else(|| {
+        let certificate = peer.and_then(|peer| table.certificate_proof(&peer.names));
+        let caller = certificate.as_ref().and_then(|proof| table.by_proof(proof)).ok_or_else(|| {
             unauthenticated(
                 "who asks is not known",
                 "ask with a token (--token-file), or with a certificate that has a role here",
             )
         })?;
-        permitted(caller, need)
+        Ok(Judged { caller: permitted(caller, need)?, shown: None, certificate })
     }
 
     /// Where nobody is asked for a token: whether the connection is of the user whose rights this program has.
@@ -137,12 +142,6 @@ impl Gate {
             "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
              and use a token (docs/security.md), or with --insecure if every user of this machine may use it"
         )))
-    }
-
-    /// What keeps an eye on a call that was let in, where a token did it.
-    fn pass(&self, headers: &HeaderMap, need: Need, basic: bool) -> Option<Pass> {
-        let token = presented(headers, basic)?;
-        Some(Pass { policy: self.policy.clone(), token, need })
     }
 
     /// Notes a refusal; whether its connection should be closed.
@@ -166,12 +165,90 @@ impl Gate {
     }
 }
 
-/// Who has this token, if they may.
-pub(super) fn judge_token(table: &AccessTable, token: &TokenDigest, need: Need) -> Result<Caller, Status> {
-    let caller = table.by_token(token).ok_or_else(|| {
-        unauthenticated("this token is not known here", "ask for a new one; it may have been replaced")
-    })?;
-    permitted(caller, need)
+/// What a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A token of this digest.
+    Token(TokenDigest),
+    /// A grant that a controller has signed.
+    Grant(Box<Grant>),
+}
+
+impl Shown {
+    /// What a header's text is: a grant is one only with its signature, and in its time.
+    fn of(text: &[u8], table: &AccessTable) -> Result<Self, Status> {
+        if !text.starts_with(GRANT_PREFIX.as_bytes()) {
+            return Ok(Self::Token(TokenDigest::of(text)));
+        }
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        let hint = "ask the controllers anew where the rows are (GetFlightInfo)";
+        let grant = table.grant_key().and_then(|key| key.verify(text));
+        let grant = grant.ok_or_else(|| unauthenticated("this grant is not of a controller that leads here", hint))?;
+        if grant.until_ms <= now_ms() {
+            return Err(unauthenticated("this grant has expired", hint));
+        }
+        Ok(Self::Grant(Box::new(grant)))
+    }
+}
+
+/// A caller who may.
+#[derive(Debug)]
+struct Judged {
+    caller: Caller,
+    /// By what they are known, if by a token or grant.
+    shown: Option<Shown>,
+    /// By what they are known, if by a certificate.
+    certificate: Option<Proof>,
+}
+
+impl Judged {
+    fn of(caller: Caller) -> Self {
+        Self { caller, shown: None, certificate: None }
+    }
+
+    /// Puts into a request what services may want to know of its caller: the caller, by what they are known here, and the
+    /// grant that they showed.
+    fn tell(&self, request: &mut Request) {
+        let extensions = request.extensions_mut();
+        extensions.insert(self.caller.clone());
+        match &self.shown {
+            Some(Shown::Token(digest)) => drop(extensions.insert(Proof::Token(*digest))),
+            Some(Shown::Grant(grant)) => drop(extensions.insert(Grant::clone(grant))),
+            None => {}
+        }
+        if let Some(proof) = &self.certificate {
+            extensions.insert(proof.clone());
+        }
+    }
+
+    /// What keeps an eye on the call, where a token or grant opened it.
+    fn pass(&self, gate: &Gate, need: Need) -> Option<Pass> {
+        let shown = self.shown.clone()?;
+        Some(Pass { policy: gate.policy.clone(), shown, need })
+    }
+}
+
+/// Who showed this, if they may. Of a grant it is looked at whether its caller still may.
+pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Caller, Status> {
+    let unknown = || unauthenticated("this token is not known here", "ask for a new one; it may have been replaced");
+    match shown {
+        Shown::Token(digest) => permitted(table.by_token(digest).ok_or_else(unknown)?, need),
+        Shown::Grant(grant) => {
+            let caller = match grant.proof() {
+                Some(proof) => permitted(table.by_proof(&proof).ok_or_else(unknown)?, Need::Least(grant.r#use.role()))?,
+                None if grant.is_a_controllers() => Caller { name: Some("controller".to_owned()), role: None },
+                None => return Err(unknown()),
+            };
+            let caller = Caller { role: Some(grant.r#use.role()), ..caller };
+            if need == Need::Granted(grant.r#use.role()) { Ok(caller) } else { Err(forbidden_to_grants()) }
+        }
+    }
+}
+
+fn forbidden_to_grants() -> Status {
+    Status::permission_denied(
+        "a grant is not for this method\n  hint: show it to workers, for what GetFlightInfo named",
+    )
 }
 
 fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
@@ -184,7 +261,7 @@ fn unauthenticated(what: &str, hint: &str) -> Status {
 
 fn forbidden(caller: &Caller, need: Need) -> Status {
     let needed = match need {
-        Need::Least(role) | Need::WorkerOr(role) => role,
+        Need::Least(role) | Need::WorkerOr(role) | Need::Granted(role) => role,
         Need::Worker => Role::Worker,
     };
     let (name, role) = (caller.name.as_deref().unwrap_or_default(), caller.role.map_or("", Role::as_str));
@@ -192,10 +269,10 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     Status::permission_denied(format!("this needs the role {needed}, and {name} has {role}\n  hint: {hint}"))
 }
 
-/// The digest of the token that came with the call. What is no token at all is one that nobody has.
-fn presented(headers: &HeaderMap, basic: bool) -> Option<TokenDigest> {
+/// The token or grant that came with the call. What is no token at all is one that nobody has.
+fn presented(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
     headers.get(AUTHORIZATION)?;
-    Some(TokenDigest::of(&token_text(headers, basic).unwrap_or_default()))
+    Some(token_text(headers, basic).unwrap_or_default())
 }
 
 fn token_text(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
@@ -219,14 +296,14 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     let peer = request.extensions().get::<Peer>().cloned();
     let path = request.uri().path();
     let checked = match methods::need(path) {
-        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|caller| (caller, need)),
+        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|judged| (judged, need)),
         None => Err(Status::unimplemented("there is no such method")),
     };
     match checked {
-        Ok((caller, need)) => {
+        Ok((judged, need)) => {
             let call = peer.as_ref().map(Peer::begin_call);
-            let pass = gate.pass(request.headers(), need, false);
-            request.extensions_mut().insert(caller);
+            let pass = judged.pass(&gate, need);
+            judged.tell(&mut request);
             let Some(pass) = pass else { return next.run(request).await.map(|answer| during(call, answer)) };
             let request = request.map(|says| pass.watched(says, End::Error));
             next.run(request).await.map(|answer| during(call, pass.watched(answer, End::Trailers)))
@@ -288,8 +365,8 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     let peer = request.extensions().get::<Peer>().cloned();
     let need = Need::Least(Role::View);
     let status = match gate.check(request.headers(), peer.as_ref(), need, true) {
-        Ok(_) => {
-            let pass = gate.pass(request.headers(), need, true);
+        Ok(judged) => {
+            let pass = judged.pass(&gate, need);
             let answer = next.run(request).await;
             return match pass {
                 Some(pass) => answer.map(|body| pass.watched(body, End::Silence)),
@@ -350,7 +427,10 @@ mod tests {
     fn a_token_lets_in_by_its_role_and_its_text_is_in_no_answer() {
         let (gate, token) = guarded(Role::View);
         let (view, operate) = (Need::Least(Role::View), Need::Least(Role::Operate));
-        assert_eq!(gate.check(&with(&token.header()), None, view, false).unwrap().name.as_deref(), Some("somebody"));
+        assert_eq!(
+            gate.check(&with(&token.header()), None, view, false).unwrap().caller.name.as_deref(),
+            Some("somebody")
+        );
         let refused = gate.check(&with(&token.header()), None, operate, false).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert!(refused.message().contains("needs the role operate, and somebody has view\n  hint: "), "{refused}");
@@ -391,8 +471,10 @@ mod tests {
     fn only_what_a_token_opened_is_watched() {
         let (gate, token) = guarded(Role::View);
         let view = Need::Least(Role::View);
-        assert!(gate.pass(&with(&token.header()), view, false).is_some());
-        assert!(gate.pass(&HeaderMap::new(), view, false).is_none(), "a certificate stays");
+        let judged = gate.check(&with(&token.header()), None, view, false).unwrap();
+        assert!(judged.pass(&gate, view).is_some());
+        let judged = gate.check(&HeaderMap::new(), Some(&peer(&["viewer"])), view, false).unwrap();
+        assert!(judged.pass(&gate, view).is_none(), "a certificate stays");
     }
 
     #[test]
@@ -400,7 +482,7 @@ mod tests {
         let closed = Gate::new(watch::channel(Arc::new(Policy::Closed("not yet"))).1);
         let check = |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
         assert_eq!(check(&closed).unwrap_err().code(), Code::Unavailable);
-        assert_eq!(check(&Gate::default()).unwrap(), Caller::ANYBODY);
+        assert_eq!(check(&Gate::default()).unwrap().caller, Caller::ANYBODY);
     }
 
     #[test]
@@ -413,8 +495,45 @@ mod tests {
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert!(refused.message().contains("--access") && refused.message().contains("hint: "), "{refused}");
         let elsewhere = Peer::at("192.0.2.1:5".parse().unwrap());
-        assert_eq!(check(&gate, &elsewhere).unwrap(), Caller::ANYBODY);
-        assert_eq!(check(&Gate::default(), &unknown).unwrap(), Caller::ANYBODY);
+        assert_eq!(check(&gate, &elsewhere).unwrap().caller, Caller::ANYBODY);
+        assert_eq!(check(&Gate::default(), &unknown).unwrap().caller, Caller::ANYBODY);
+    }
+
+    #[test]
+    fn a_grant_opens_its_use_alone_while_its_caller_may() {
+        use super::super::grant::{GRANT_LIFETIME, Granter, Use};
+        let granter = Granter::new().unwrap();
+        let job = || "sales".parse().unwrap();
+        let token = Token::generate().unwrap();
+        let worker = |text: &str| {
+            let wire = AccessTable::parse(text).unwrap().to_wire(granter.public_key());
+            Gate::new(watch::channel(Arc::new(Policy::from_wire(wire).unwrap())).1)
+        };
+        let table = line_for("somebody", Role::View, token.digest()).unwrap();
+        let gate = worker(&table);
+        let proof = Proof::Token(token.digest());
+        let grant = granter.grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
+        let [read, act] = [Role::View, Role::Operate].map(Need::Granted);
+        let check = |gate: &Gate, grant: &Token, need| gate.check(&with(&grant.header()), None, need, false);
+        let judged = check(&gate, &grant, read).unwrap();
+        assert_eq!(judged.caller, Caller { name: Some("somebody".into()), role: Some(Role::View) });
+        for need in [Need::Least(Role::View), act, Need::Worker, Need::WorkerOr(Role::View)] {
+            assert_eq!(check(&gate, &grant, need).unwrap_err().code(), Code::PermissionDenied, "{need:?}");
+        }
+        let [gone, lowered] = ["".to_owned(), table.replace("view", "worker")];
+        for left in [gone, lowered] {
+            assert_eq!(check(&worker(&left), &grant, read).unwrap_err().code(), Code::Unauthenticated, "{left}");
+        }
+        let old = now_ms() - i64::try_from(GRANT_LIFETIME.as_millis()).unwrap();
+        let expired = granter.grant(job(), Use::Read, Some(&proof), old).unwrap();
+        assert!(check(&gate, &expired, read).unwrap_err().message().contains("has expired"));
+        let foreign = Granter::new().unwrap().grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
+        assert_eq!(check(&gate, &foreign, read).unwrap_err().code(), Code::Unauthenticated);
+        let (controllers, _) = guarded(Role::View);
+        assert_eq!(check(&controllers, &grant, read).unwrap_err().code(), Code::Unauthenticated, "for workers only");
+        let verify = granter.grant(job(), Use::Verify, None, now_ms()).unwrap();
+        assert!(check(&gate, &verify, act).is_ok(), "a controller's own");
+        assert!(check(&gate, &verify, read).is_err());
     }
 
     #[tokio::test]

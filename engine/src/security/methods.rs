@@ -14,13 +14,15 @@ pub enum Need {
     Worker,
     /// Either: a worker reads manifests for those who ask it for rows.
     WorkerOr(Role),
+    /// At least this role, or a grant for a use that needs it. The service compares use and job with what is asked.
+    Granted(Role),
 }
 
 impl Need {
     /// Whether this caller may.
     pub fn met_by(self, caller: &Caller) -> bool {
         match self {
-            Self::Least(role) => caller.may(role),
+            Self::Least(role) | Self::Granted(role) => caller.may(role),
             Self::Worker => caller.may_work(),
             Self::WorkerOr(role) => caller.may_work() || caller.may(role),
         }
@@ -62,11 +64,11 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/arrow.flight.protocol.FlightService/GetFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/PollFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/GetSchema", VIEW),
-    ("/arrow.flight.protocol.FlightService/DoGet", VIEW),
+    ("/arrow.flight.protocol.FlightService/DoGet", Need::Granted(Role::View)),
     ("/arrow.flight.protocol.FlightService/DoPut", OPERATE),
     ("/arrow.flight.protocol.FlightService/DoExchange", OPERATE),
-    // A verification: the controller asks for it.
-    ("/arrow.flight.protocol.FlightService/DoAction", OPERATE),
+    // A verification or a repair: the controller asks for it.
+    ("/arrow.flight.protocol.FlightService/DoAction", Need::Granted(Role::Operate)),
     ("/arrow.flight.protocol.FlightService/ListActions", VIEW),
     ("/grpc.health.v1.Health/Check", VIEW),
     ("/grpc.health.v1.Health/List", VIEW),
@@ -125,6 +127,7 @@ mod tests {
                 Need::Least(role) => role.to_string(),
                 Need::Worker => "worker".to_owned(),
                 Need::WorkerOr(role) => format!("{role}, worker"),
+                Need::Granted(role) => format!("{role}, or a grant"),
             };
             let row = format!("| `{}` | {word} |", &path[1..]);
             assert!(page.contains(&row), "docs/security.md should have: {row}");

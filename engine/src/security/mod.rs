@@ -1,7 +1,7 @@
 //! Who may come in, how lines are protected, and how both change without a restart.
 //!
 //! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening ([`accept`]), dialling
-//! ([`dial`]), the check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`]), the flags of the programs ([`flags`]).
+//! ([`dial`]), what callers get for asking workers ([`grant`]), the check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`]), the flags of the programs ([`flags`]).
 //! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is not known is refused.
 
 pub mod accept;
@@ -11,6 +11,7 @@ mod fate;
 pub mod files;
 pub mod flags;
 pub mod gate;
+pub mod grant;
 pub mod methods;
 pub mod refusals;
 pub mod revoked;

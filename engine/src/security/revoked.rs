@@ -7,9 +7,8 @@
 
 use super::access::Policy;
 use super::files::RELOAD_INTERVAL;
-use super::gate::judge_token;
+use super::gate::{Shown, judge};
 use super::methods::Need;
-use super::token::TokenDigest;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use futures::future::BoxFuture;
@@ -26,11 +25,11 @@ use tonic::{Code, Status};
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(RELOAD_INTERVAL.as_millis() < REVOKED_WITHIN.as_millis());
 
-/// By which token a call was let in, and for what.
+/// By which token or grant a call was let in, and for what.
 #[derive(Clone)]
 pub(super) struct Pass {
     pub(super) policy: watch::Receiver<Arc<Policy>>,
-    pub(super) token: TokenDigest,
+    pub(super) shown: Shown,
     pub(super) need: Need,
 }
 
@@ -56,7 +55,7 @@ impl Pass {
         loop {
             let policy = Arc::clone(&self.policy.borrow_and_update());
             if let Policy::Table(table) = &*policy
-                && let Err(status) = judge_token(table, &self.token, self.need)
+                && let Err(status) = judge(table, &self.shown, self.need)
                 // Anything else says that nobody knows, and not that this token is none.
                 && matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
             {
@@ -158,7 +157,8 @@ mod tests {
             let (token, other) = (Token::generate().unwrap(), Token::generate().unwrap());
             let others = line("b", Role::View, &other);
             let (policy, watched) = watch::channel(table(&(line("a", Role::View, &token) + &others)));
-            let pass = |token: &Token| Pass { policy: watched.clone(), token: token.digest(), need: VIEW };
+            let pass =
+                |token: &Token| Pass { policy: watched.clone(), shown: Shown::Token(token.digest()), need: VIEW };
             let mut bodies = [&token, &other].map(|token| pass(token).watched(endless(), End::Trailers));
             for body in &mut bodies {
                 assert_eq!(next(body).await.unwrap().unwrap().into_data().unwrap(), "first");
@@ -181,7 +181,7 @@ mod tests {
     async fn what_was_ready_to_be_said_is_not_said_any_more_and_nothing_more_is_taken() {
         let token = Token::generate().unwrap();
         let (policy, watched) = watch::channel(table(&line("w", Role::Worker, &token)));
-        let pass = Pass { policy: watched, token: token.digest(), need: Need::Worker };
+        let pass = Pass { policy: watched, shown: Shown::Token(token.digest()), need: Need::Worker };
         let [mut says, mut page] = [End::Error, End::Silence].map(|end| pass.watched(endless(), end));
         policy.send_replace(table(""));
         let error = next(&mut says).await.unwrap().unwrap_err();
@@ -201,7 +201,7 @@ mod tests {
         };
         let access = Reloading::load("roles", vec![file.clone()], read).unwrap();
         access.keep_fresh();
-        let pass = Pass { policy: access.subscribe(), token: token.digest(), need: VIEW };
+        let pass = Pass { policy: access.subscribe(), shown: Shown::Token(token.digest()), need: VIEW };
         let mut body = pass.watched(endless(), End::Trailers);
         next(&mut body).await.unwrap().unwrap();
         tokio::time::sleep(REVOKED_WITHIN).await;

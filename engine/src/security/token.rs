@@ -4,6 +4,7 @@
 //! Rule: who checks a token holds its digest only, and compares in constant time.
 
 use super::SecurityError;
+use super::grant::{GRANT_CHARS_MAX, GRANT_PREFIX};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -57,6 +58,20 @@ impl Token {
             text.len()
         );
         Err(SecurityError::new(problem, "make one: streamctl token new --name NAME --role view"))
+    }
+
+    /// A grant, which is sent as a token is.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of_grant(text: &str) -> Result<Self, SecurityError> {
+        let good = text.starts_with(GRANT_PREFIX)
+            && text.len() <= GRANT_CHARS_MAX
+            && text.chars().all(|c| c.is_ascii_graphic());
+        if good {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(SecurityError::new("this is no grant", "it comes with the answer of GetFlightInfo"))
     }
 
     /// What is sent: `Bearer ...`.

@@ -34,6 +34,9 @@ def main(address, job, first, last):
     token = content("FLIGHT_TOKEN")
     options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {token}".encode())] if token else [])
     info = connect(here).get_flight_info(flight.FlightDescriptor.for_command(command), options)
+    # Workers get what is for them, and never the token itself.
+    grant = json.loads(info.app_metadata).get("grant")
+    options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {grant}".encode())] if grant else [])
     tables = []
     for endpoint in info.endpoints:
         named = [location for location in endpoint.locations if location.uri != REUSE_CONNECTION]

@@ -9,6 +9,7 @@ use crate::source::memory::MemorySource;
 use crate::task::tests::{Bed, job, reports, shard};
 use arrow_flight::decode::FlightRecordBatchStream;
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::security::grant::Granter;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
@@ -248,6 +249,36 @@ async fn dead_letters_of_an_epoch_come_whole_and_with_their_place_in_the_source(
     assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is not what was committed");
     bed.storage.delete(&object.location);
     assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is gone");
+}
+
+/// What the gate puts into a call that this grant opened.
+fn granted(job: &str, wanted: Use) -> Grant {
+    let granter = Granter::new().unwrap();
+    let token = granter.grant(job.parse().unwrap(), wanted, None, 0).unwrap();
+    granter.public_key().verify(token.reveal()).unwrap()
+}
+
+#[tokio::test]
+async fn a_grant_is_for_one_use_of_one_job() {
+    let bed = Bed::new(job("SELECT id FROM source"));
+    // No controller answers: what is let in becomes UNAVAILABLE.
+    let rows = rows(&bed, Arc::default(), MemorySource::default(), "http://127.0.0.1:1");
+    let ticket = r#"{"job":"sales","epoch":1,"dead_letters":true}"#;
+    let order = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"lost":[]}"#;
+    let actions = [(Use::Verify, VERIFY_ACTION, r#"{"job":"sales","epoch":1}"#), (Use::Rebuild, REBUILD_ACTION, order)];
+    for (job, shown) in [("sales", Use::Read), ("sales", Use::Verify), ("sales", Use::Rebuild), ("other", Use::Read)] {
+        let expected = |fits: bool| if fits { Code::Unavailable } else { Code::PermissionDenied };
+        let mut request = Request::new(Ticket { ticket: ticket.into() });
+        request.extensions_mut().insert(granted(job, shown));
+        let code = rows.do_get(request).await.map(|_| ()).unwrap_err().code();
+        assert_eq!(code, expected(job == "sales" && shown == Use::Read), "{job} {shown:?}");
+        for (wanted, action, body) in actions {
+            let mut request = Request::new(Action { r#type: action.to_owned(), body: body.into() });
+            request.extensions_mut().insert(granted(job, shown));
+            let code = rows.do_action(request).await.map(|_| ()).unwrap_err().code();
+            assert_eq!(code, expected(job == "sales" && shown == wanted), "{job} {shown:?} {action}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -11,16 +11,25 @@ use arrow_flight::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use streamctl_engine::security::grant::{Granter, Use};
+use streamctl_engine::security::{Dialer, Token};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// A completed job of three epochs; the ticket of each is its number, and so is its only row.
+#[derive(Default)]
 struct FakeFlight {
     /// Where the rows are said to be; the first does not answer.
     locations: Vec<String>,
     /// A ticket whose rows break off after the first batch.
     broken: Option<u64>,
+    /// What callers get for asking workers: the first of them first, the last one for ever.
+    grants: Mutex<Vec<String>>,
+    /// What is taken for rows; none: anything.
+    takes: Option<String>,
+    /// What callers showed for rows.
+    shown: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 const EPOCHS: u64 = 3;
@@ -56,11 +65,18 @@ impl FlightService for FakeFlight {
             info =
                 info.with_endpoint(self.locations.iter().fold(endpoint, |endpoint, uri| endpoint.with_location(uri)));
         }
-        let next = json!({"next_epoch": from.max(last + 1), "state": "completed"});
+        let mut grants = self.grants.lock().unwrap();
+        let grant = if grants.len() > 1 { Some(grants.remove(0)) } else { grants.first().cloned() };
+        let next = json!({"next_epoch": from.max(last + 1), "state": "completed", "grant": grant});
         Ok(Response::new(info.with_app_metadata(next.to_string())))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let shown = request.metadata().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        self.shown.lock().unwrap().push(shown.clone());
+        if self.takes.is_some() && self.takes != shown {
+            return Err(Status::unauthenticated("this grant is not of a controller that leads here"));
+        }
         let epoch = std::str::from_utf8(&request.into_inner().ticket).unwrap().parse::<u64>().unwrap();
         let broken = self.broken == Some(epoch);
         let tail = broken.then(|| Err(arrow_flight::error::FlightError::Tonic(Box::new(Status::aborted("gone")))));
@@ -110,7 +126,7 @@ async fn tail(flight: FakeFlight, from: u64, to: Option<u64>) -> (Result<(), Cli
 
 #[tokio::test]
 async fn every_epoch_is_printed_once_until_the_job_ends() {
-    let (result, data, notes) = tail(FakeFlight { locations: vec![], broken: None }, 1, None).await;
+    let (result, data, notes) = tail(FakeFlight::default(), 1, None).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":1}\n{\"epoch\":2}\n{\"epoch\":3}\n");
     assert_eq!(notes, "job sales is completed; the next epoch would be 4\n");
@@ -118,7 +134,7 @@ async fn every_epoch_is_printed_once_until_the_job_ends() {
 
 #[tokio::test]
 async fn the_last_epoch_wanted_is_the_last_one_printed() {
-    let (result, data, _) = tail(FakeFlight { locations: vec![], broken: None }, 2, Some(2)).await;
+    let (result, data, _) = tail(FakeFlight::default(), 2, Some(2)).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":2}\n");
 }
@@ -127,16 +143,70 @@ async fn the_last_epoch_wanted_is_the_last_one_printed() {
 async fn a_location_that_does_not_answer_is_passed_over() {
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let locations = vec![format!("grpc://{gone}"), REUSE_CONNECTION.to_owned()];
-    let (result, data, _) = tail(FakeFlight { locations, broken: None }, 3, Some(3)).await;
+    let (result, data, _) = tail(FakeFlight { locations, ..FakeFlight::default() }, 3, Some(3)).await;
     result.unwrap();
     assert_eq!(data, "{\"epoch\":3}\n");
 }
 
 #[tokio::test]
 async fn rows_that_break_off_are_an_error_that_says_where_to_go_on() {
-    let (result, _, _) = tail(FakeFlight { locations: vec![], broken: Some(2) }, 1, None).await;
+    let (result, _, _) = tail(FakeFlight { broken: Some(2), ..FakeFlight::default() }, 1, None).await;
     let error = result.unwrap_err();
     assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "go on with --from 2"));
+}
+
+async fn served(flight: FakeFlight) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tonic::transport::Server::builder().add_service(FlightServiceServer::new(flight));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+fn a_grant() -> String {
+    let granter = Granter::new().unwrap();
+    granter.grant("sales".parse().unwrap(), Use::Read, None, 0).unwrap().reveal().to_owned()
+}
+
+/// Follows the job with a token of its own, and gives what a worker that `takes` this was shown.
+async fn shown_to_a_worker(grants: Vec<String>, takes: Option<String>) -> (Result<(), CliError>, Vec<Option<String>>) {
+    let shown = Arc::<Mutex<Vec<Option<String>>>>::default();
+    let worker = served(FakeFlight { shown: Arc::clone(&shown), takes, ..FakeFlight::default() }).await;
+    let locations = vec![format!("grpc://{worker}")];
+    let controller = served(FakeFlight { locations, grants: Mutex::new(grants), ..FakeFlight::default() }).await;
+    let own = Token::generate().unwrap();
+    let controller = Controller::new(&controller).unwrap().through(Dialer::default().with_token(own.clone()));
+    let (mut out, data, _) = captured(Format::Json);
+    let args = TailArgs { job: "sales".into(), from: Some(1), to: Some(3), epochs: 1, committed: false };
+    let result = run(&args, &controller, &mut out).await;
+    if result.is_ok() {
+        assert_eq!(data.text(), "{\"epoch\":1}\n{\"epoch\":2}\n{\"epoch\":3}\n");
+    }
+    let shown = shown.lock().unwrap().clone();
+    assert!(shown.iter().flatten().all(|text| !text.contains(own.reveal())));
+    (result, shown)
+}
+
+#[tokio::test]
+async fn a_worker_sees_the_grant_or_nothing_and_never_the_token_of_the_caller() {
+    for grants in [vec![a_grant()], vec![]] {
+        let expected = grants.first().map(|grant| format!("Bearer {grant}"));
+        let (result, shown) = shown_to_a_worker(grants, None).await;
+        result.unwrap();
+        assert_eq!(shown, vec![expected; 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_a_worker_does_not_take_is_asked_for_again_and_not_for_ever() {
+    let [old, new] = [(); 2].map(|()| a_grant());
+    let header = |grant: &str| Some(format!("Bearer {grant}"));
+    let (result, shown) = shown_to_a_worker(vec![old.clone(), new.clone()], header(&new)).await;
+    result.unwrap();
+    assert_eq!(shown, [&old, &new, &new, &new].map(|grant| header(grant)));
+    let (result, shown) = shown_to_a_worker(vec![old.clone()], header(&new)).await;
+    assert!(matches!(result, Err(CliError::Rows { epoch: 1, .. })), "{result:?}");
+    assert_eq!(shown, vec![header(&old); 1 + GRANT_RENEWALS_MAX as usize]);
 }
 
 fn batch() -> RecordBatch {
