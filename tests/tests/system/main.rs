@@ -28,6 +28,7 @@ mod restored;
 mod scaling;
 mod security;
 mod simulation;
+mod strangers;
 mod support;
 mod top;
 mod traces;
