@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod clock;
 pub mod dead_letters;
 pub mod file_shard;
+pub mod foreign_answer;
 pub mod hash_range;
 pub mod http;
 pub mod lookup;

@@ -10,6 +10,7 @@ use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput}
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use aws_sdk_kinesis::{Client, Config};
 use std::time::Duration;
+use streamctl_engine::foreign_answer::Answering;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_engine::service_date::DateInterceptor;
 use streamctl_engine::storage::RefusalCause;
@@ -86,7 +87,7 @@ async fn page(
             Err(error) => error,
         };
         tries += 1;
-        match classify(&error, &stream.name) {
+        match classify(&error, stream) {
             PageError::List(ListError::Unavailable { reason }) if tries < retry.tries_max => {
                 tracing::warn!(stream = stream.name, reason, tries, "shards cannot be listed now");
                 tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -125,7 +126,7 @@ pub async fn describe(client: &Client, stream: &StreamAddress, retry: Retry) -> 
             Ok(answer) => {
                 return Described { facts: Ok(answer.stream_description_summary.map(facts)), service_ms };
             }
-            Err(error) => match undescribed(&error) {
+            Err(error) => match undescribed(&error, stream) {
                 Err(ListError::Unavailable { reason }) if tries < retry.tries_max => {
                     tracing::debug!(stream = stream.name, reason, tries, "the stream cannot be described now");
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -144,13 +145,13 @@ fn facts(summary: StreamDescriptionSummary) -> StreamFacts {
     StreamFacts { identity: StreamIdentity { arn, created_ms }, retention_ms }
 }
 
-fn undescribed(error: &SdkError<DescribeStreamSummaryError>) -> Result<Option<StreamFacts>, ListError> {
+fn undescribed(
+    error: &SdkError<DescribeStreamSummaryError>,
+    stream: &StreamAddress,
+) -> Result<Option<StreamFacts>, ListError> {
     let code = error.code().unwrap_or_default();
     let status = error.raw_response().map(|response| response.status().as_u16());
-    let reason = match error.message() {
-        Some(message) => format!("{code}: {message}"),
-        None => streamctl_proto::describe(error),
-    };
+    let reason = Answering::at(stream).reason(error);
     let allow = "allow kinesis:DescribeStreamSummary on the stream to the controller's role: without its retention and the time of \
                  its creation, records that expire unread and a stream that is created again go unnoticed";
     match code {
@@ -178,23 +179,14 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     }
 }
 
-fn classify(error: &SdkError<ListShardsError>, stream: &str) -> PageError {
+fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageError {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
-    let answered = matches!(error, SdkError::ResponseError(_) | SdkError::ServiceError(_));
-    let reason = match error.message().filter(|_| !code.is_empty()) {
-        Some(message) => format!("{code}: {message}"),
-        // What is not an answer of the service is not shown: the address may be that of something else.
-        None if answered => {
-            let status = status.map_or_else(String::new, |status| format!(" (HTTP status {status})"));
-            format!("the answer is not one of Kinesis{status}")
-        }
-        None => streamctl_proto::describe(error),
-    };
+    let reason = Answering::at(stream).reason(error);
     let mut cause = RefusalCause::Request;
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,
-        "ResourceNotFoundException" => format!("is there a stream {stream} in this account and region?"),
+        "ResourceNotFoundException" => format!("is there a stream {} in this account and region?", stream.name),
         "AccessDeniedException" => {
             cause = RefusalCause::Environment;
             "allow kinesis:ListShards on the stream to this role".to_owned()

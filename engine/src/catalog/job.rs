@@ -66,7 +66,7 @@ pub async fn get_job_json(aws: &Aws, name: &str, region: Option<&str>) -> Result
         let words = error.as_service_error().map(|service| {
             format!("{}: {}", service.code().unwrap_or("error"), service.message().unwrap_or("no message"))
         });
-        failed(words.unwrap_or_else(|| streamctl_proto::describe(&error)), missing)
+        failed(words.unwrap_or_else(|| super::unanswered(&error)), missing)
     })?;
     let text = kept.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     text.ok_or_else(|| failed("its answer is empty".to_owned(), false))

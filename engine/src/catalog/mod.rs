@@ -13,6 +13,7 @@ pub use stream::{region_of_endpoint, stream_of_arn};
 pub use types::arrow_schema;
 
 use crate::aws::Aws;
+use crate::foreign_answer::not_of;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::operation::get_table::GetTableError;
 use serde::Deserialize;
@@ -204,10 +205,18 @@ fn table_of(
     }
 }
 
+/// Why there is no answer of Glue.
+fn unanswered<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::ResponseError(_) => not_of("Glue", error.raw_response().map(|response| response.status().as_u16())),
+        _ => streamctl_proto::describe(error),
+    }
+}
+
 fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
     let (database, table) = (database.to_owned(), table.to_owned());
     let Some(service) = error.as_service_error() else {
-        let reason = streamctl_proto::describe(error);
+        let reason = unanswered(error);
         if matches!(error, SdkError::ConstructionFailure(_)) {
             let hint = "set a region: in the job file's catalog, or AWS_REGION".to_owned();
             return CatalogError::Refused { database, table, reason, hint };

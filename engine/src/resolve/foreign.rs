@@ -87,7 +87,7 @@ fn host_of(rest: &str) -> &str {
 
 /// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. Not those of VPC endpoints:
 /// anybody can have one made that leads to a service of theirs.
-fn is_of_the_service(endpoint: &str) -> bool {
+pub(crate) fn is_of_the_service(endpoint: &str) -> bool {
     let Some(host) = endpoint.strip_prefix("https://").map(host_of) else { return false };
     let host = host.to_ascii_lowercase();
     let mut labels = host.splitn(3, '.');

@@ -4,6 +4,7 @@
 //! what only a person can mend is `Refused` and says how.
 
 use super::{RefusalCause, StorageError};
+use crate::foreign_answer::not_of;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
@@ -81,7 +82,12 @@ fn words<E>(code: &str, error: &SdkError<E>) -> String
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
-    let Some(service) = error.as_service_error() else { return chain(error) };
+    let Some(service) = error.as_service_error() else {
+        return match error {
+            SdkError::ResponseError(_) => not_of("S3", status(error)),
+            _ => chain(error),
+        };
+    };
     let said = match (code, status(error)) {
         // An answer to HEAD has no words.
         ("", Some(status)) => format!("the service answered {status}"),

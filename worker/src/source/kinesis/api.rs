@@ -21,6 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streamctl_engine::foreign_answer::Answering;
 use streamctl_engine::service_date::{DateInterceptor, ServiceDate};
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamAddress;
@@ -144,7 +145,7 @@ impl Api {
         let settings = self.settings().interceptor(date.clone());
         let answer = request.customize().config_override(settings).send().await;
         let date = sample(left, &date);
-        let answer = answer.map_err(|error| Failure { date, ..of_error(&error) })?;
+        let answer = answer.map_err(|error| Failure { date, ..self.of_error(&error) })?;
         let token = answer.shard_iterator.ok_or_else(|| failure("an answer without an iterator".into()))?;
         Ok(MadeIterator { token, date })
     }
@@ -170,11 +171,28 @@ impl Api {
         Ok(Answer { left: Some(left), date, ..answer })
     }
 
+    /// What an error says, for decisions; what of it is shown is decided by [`Answering`].
+    fn of_error<E>(&self, error: &SdkError<E>) -> Failure
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let message = match error.message() {
+            Some(message) => message.to_owned(),
+            None => Answering::at(&self.stream).reason(error),
+        };
+        Failure {
+            date: None,
+            code: error.code().map(str::to_owned),
+            status: error.raw_response().map(|response| response.status().as_u16()),
+            message,
+        }
+    }
+
     /// The bytes of a good answer.
     async fn body(&self, request: GetRecordsFluentBuilder, date: &DateInterceptor) -> Result<Vec<u8>, Failure> {
         let taken = TakenBody::default();
         let settings = self.settings().interceptor(taken.clone()).interceptor(date.clone());
-        request.customize().config_override(settings).send().await.map_err(|error| of_error(&error))?;
+        request.customize().config_override(settings).send().await.map_err(|error| self.of_error(&error))?;
         let body = taken.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         collected(ByteStream::new(body.ok_or_else(|| failure("an answer without a body".into()))?)).await
     }
@@ -224,20 +242,4 @@ async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
 
 fn failure(message: String) -> Failure {
     Failure { message, ..Failure::default() }
-}
-
-fn of_error<E>(error: &SdkError<E>) -> Failure
-where
-    E: std::error::Error + ProvideErrorMetadata + 'static,
-{
-    let message = match error.message() {
-        Some(message) => message.to_owned(),
-        None => streamctl_proto::describe(error),
-    };
-    Failure {
-        date: None,
-        code: error.code().map(str::to_owned),
-        status: error.raw_response().map(|response| response.status().as_u16()),
-        message,
-    }
 }

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::Aws;
+use streamctl_engine::foreign_answer::Answering;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::manifest::TimeGap;
@@ -328,10 +329,10 @@ impl KinesisReader {
             self.service_clock.learn(date);
         }
         let next = after_failure(call, &self.position, &failure, self.shard.as_str(), self.iterators);
-        let code = failure.code.as_deref().unwrap_or("no answer");
-        tracing::debug!(shard = %self.shard, ?call, code, message = failure.message, ?next, "call failed");
+        let reason = self.reason(&failure);
+        tracing::debug!(shard = %self.shard, ?call, reason, ?next, "call failed");
         if self.backoff.failures() == FAILURES_NAMED {
-            tracing::warn!(shard = %self.shard, position = %self.position, ?call, code, message = failure.message, "reading is held up");
+            tracing::warn!(shard = %self.shard, position = %self.position, ?call, reason, "reading is held up");
         }
         match next {
             Next::BackOff { throttled } => {
@@ -344,21 +345,29 @@ impl KinesisReader {
                     self.back_off();
                 }
             }
-            Next::Lost => self.position_expired(code, &failure)?,
+            Next::Lost => self.position_expired(reason)?,
             Next::ShardGone => {
                 // It was closed before the oldest record that the stream still keeps.
                 if self.expiry.keeps_unread(self.latest_service_ms()) != Some(true) {
                     let gap = self.expiry.gap(self.latest_service_ms());
-                    self.lost(gap, format!("{code}: {}", failure.message))?;
+                    self.lost(gap, reason)?;
                 }
                 self.end = Some(Vec::new());
             }
             Next::Refuse { cause, hint } => {
-                let reason = format!("{code}: {}", failure.message);
                 return Err(ReadError::Refused { cause, shard: self.shard.clone(), reason, hint });
             }
         }
         Ok(())
+    }
+
+    /// Why a call failed, for people.
+    fn reason(&self, failure: &Failure) -> String {
+        let Failure { code, status, message, .. } = failure;
+        match (code, status) {
+            (None, None) => format!("no answer: {message}"),
+            _ => Answering::at(&self.api.stream).answer(code.as_deref(), *status, message),
+        }
     }
 
     fn back_off(&mut self) {
@@ -368,14 +377,14 @@ impl KinesisReader {
 
     /// The service does not know the position any more. If all that is unread is younger than the retention, nothing after
     /// the position has expired: reading goes on by time.
-    fn position_expired(&mut self, code: &str, failure: &Failure) -> Result<(), ReadError> {
+    fn position_expired(&mut self, reason: String) -> Result<(), ReadError> {
         let now_ms = self.latest_service_ms();
         let reads_by_position = self.anchor == Anchor::Position;
         if reads_by_position && self.expiry.keeps_unread(now_ms) == Some(true) {
             tracing::info!(shard = %self.shard, position = %self.position, "the position has expired, and nothing after it");
             self.anchor = Anchor::ReadTo;
         } else {
-            self.lost(self.expiry.gap(now_ms), format!("{code}: {}", failure.message))?;
+            self.lost(self.expiry.gap(now_ms), reason)?;
             self.anchor = Anchor::Oldest;
         }
         self.back_off();

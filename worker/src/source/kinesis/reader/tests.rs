@@ -411,6 +411,21 @@ async fn missing_rights_are_refused_with_the_permission_named() {
 }
 
 #[tokio::test]
+async fn an_answer_of_something_else_is_not_shown() {
+    const SECRET: &str = "S3cret-of-an-internal-service";
+    for (code, shown) in [("AccessDeniedException", "AccessDeniedException"), (SECRET, "not one of Kinesis")] {
+        let fake = five().await;
+        let mut api = api(&fake);
+        api.stream.endpoint = Some("https://internal.example".into());
+        fake.fault("GetRecords", Fault::Code(400, code, SECRET));
+        let limits = limits(MS(5), OnDataLoss::Fail);
+        let mut reader = KinesisReader::new(api, Position::Start, limits, clock_at(NOW_MS).0, settings());
+        let error = reader.next().await.unwrap_err().to_string();
+        assert!(error.contains(shown) && !error.contains("S3cret"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_read_that_is_dropped_loses_neither_records_nor_its_call() {
     let fake = five().await;
     fake.fault("GetShardIterator", Fault::Late(30));
