@@ -32,13 +32,14 @@ use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::security::dial::like;
 use streamctl_engine::security::grant::{Grant, Use};
+use streamctl_engine::security::{CountedFor, Turn, Turns};
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
 use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
 /// Time in which a controller must say what an epoch is.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ const REDIRECTS_MAX: usize = 3;
 const TICKET_BYTES_MAX: usize = 1_024;
 /// The largest body of an action: it names the objects that an epoch has lost.
 const ACTION_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// Replays of one caller at once, those that wait for a place included.
+pub const REPLAYS_PER_CALLER_MAX: usize = 4;
 
 /// Names one task's part of one epoch, or the epoch's dead letters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,9 +109,19 @@ pub struct FlightRows {
     pub settings: Settings,
     /// What rows are computed with.
     pub world: World,
+    /// Replays of each caller for `DoGet`.
+    replays: Turns,
+    /// Those for `DoAction`: whoever reads old rows does not hold up a verification from the same address.
+    checks: Turns,
 }
 
 impl FlightRows {
+    /// Of a worker with these settings.
+    pub fn new(settings: Settings, world: World) -> Self {
+        let [replays, checks] = [(); 2].map(|()| Turns::new(REPLAYS_PER_CALLER_MAX));
+        Self { settings, world, replays, checks }
+    }
+
     /// The manifest of an epoch and its job, from whichever controller leads.
     async fn epoch(&self, job: &JobName, epoch: u64, limit: Duration) -> Result<(Manifest, ResolvedJob), Status> {
         let mut last = Status::unavailable("no controller answers");
@@ -153,16 +166,22 @@ impl FlightRows {
 type Results = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
 impl FlightRows {
-    async fn verify(&self, ticket: EpochTicket) -> Result<Response<Results>, Status> {
+    async fn verify(&self, ticket: EpochTicket, turn: Turn) -> Result<Response<Results>, Status> {
         let (mut manifest, context, compute) = self.old_epoch(&ticket.job, ticket.epoch).await?;
         manifest.objects = objects_after(&manifest, &ticket.repairs);
-        Ok(result_of(async move { verify_epoch(context, &compute, manifest).await }))
+        Ok(result_of(async move {
+            let _turn = turn;
+            verify_epoch(context, &compute, manifest).await
+        }))
     }
 
-    async fn rebuild(&self, order: RebuildOrder) -> Result<Response<Results>, Status> {
+    async fn rebuild(&self, order: RebuildOrder, turn: Turn) -> Result<Response<Results>, Status> {
         let (manifest, context, compute) = self.old_epoch(&order.job, order.epoch).await?;
         let objects = objects_after(&manifest, &order.repairs);
-        Ok(result_of(async move { rebuild_epoch(context, &compute, manifest, objects, order).await }))
+        Ok(result_of(async move {
+            let _turn = turn;
+            rebuild_epoch(context, &compute, manifest, objects, order).await
+        }))
     }
 
     /// An epoch of any age, and what it is computed again with.
@@ -205,6 +224,17 @@ fn failed(error: &TaskError) -> Status {
     }
 }
 
+/// One more replay of a caller, until it is dropped.
+fn begin_replay(turns: &Turns, extensions: &Extensions) -> Result<Turn, Status> {
+    let caller = extensions.get::<CountedFor>().unwrap_or(&CountedFor::Process);
+    turns.take(caller).ok_or_else(|| {
+        Status::resource_exhausted(format!(
+            "this worker computes {REPLAYS_PER_CALLER_MAX} epochs of this caller again already\n  hint: read them one \
+             after the other, or from other workers: GetFlightInfo names all that can"
+        ))
+    })
+}
+
 fn no_such_part(epoch: u64, task: TaskId) -> Status {
     Status::not_found(format!("epoch {epoch} has no part of task {task}"))
 }
@@ -233,9 +263,9 @@ impl FlightService for FlightRows {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let grant = request.extensions().get::<Grant>().cloned();
-        let ticket = PartTicket::read(&request.into_inner().ticket)?;
-        check_grant(grant.as_ref(), Use::Read, &ticket.job)?;
+        let (_, extensions, ticket) = request.into_parts();
+        let ticket = PartTicket::read(&ticket.ticket)?;
+        check_grant(extensions.get(), Use::Read, &ticket.job)?;
         let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
         let task = match ticket.wanted()? {
             Wanted::Part(task) => task,
@@ -252,13 +282,14 @@ impl FlightService for FlightRows {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
+        let turn = begin_replay(&self.replays, &extensions)?;
         let World { storages, sources, compute, budget, .. } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
         let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else { return Err(no_such_part(ticket.epoch, task)) };
         let Replay { schema, batches, running } = replayed;
         let rows = ReceiverStream::new(batches).map_err(move |error| {
-            let _goes_on_until_the_stream_is_dropped = &running;
+            let _until_the_stream_is_dropped = (&running, &turn);
             FlightError::Tonic(Box::new(failed(&error)))
         });
         Ok(encoded(schema, rows))
@@ -296,9 +327,8 @@ impl FlightService for FlightRows {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let grant = request.extensions().get::<Grant>().cloned();
-        let grant = grant.as_ref();
-        let action = request.into_inner();
+        let (_, extensions, action) = request.into_parts();
+        let grant = extensions.get();
         if action.body.len() > ACTION_BYTES_MAX {
             return Err(Status::invalid_argument("this is not an epoch of a job"));
         }
@@ -306,12 +336,12 @@ impl FlightService for FlightRows {
             VERIFY_ACTION => {
                 let ticket: EpochTicket = read_body(&action)?;
                 check_grant(grant, Use::Verify, &ticket.job)?;
-                self.verify(ticket).await
+                self.verify(ticket, begin_replay(&self.checks, &extensions)?).await
             }
             REBUILD_ACTION => {
                 let order: RebuildOrder = read_body(&action)?;
                 check_grant(grant, Use::Rebuild, &order.job)?;
-                self.rebuild(order).await
+                self.rebuild(order, begin_replay(&self.checks, &extensions)?).await
             }
             _ => Err(Status::unimplemented(format!("the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"))),
         }

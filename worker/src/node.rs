@@ -110,7 +110,7 @@ pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output
     let results = Arc::new(Results::new(budget.result_bytes()));
     let (app, ready) = (shown(meter.clone()), ready(meter.clone()));
     let world = World { storages, sources, results, budget, compute, network, meter };
-    let rows = FlightRows { settings: settings.clone(), world: world.clone() };
+    let rows = FlightRows::new(settings.clone(), world.clone());
     let (reporter, alive) = tonic_health::server::health_reporter();
     reporter.set_serving::<FlightServiceServer<FlightRows>>().await;
     let flight = FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -153,7 +153,7 @@ async fn read_ranges(
             None => detail(context, &shard).await?,
         };
         let to_read = ShardToRead::new(shard.clone(), range.from.clone(), detail);
-        let mut reader = context.sources.open(&context.job, &to_read).await?;
+        let mut reader = context.sources.open_again(&context.job, &to_read).await?;
         let (mut left, mut empty) = (range.records, 0);
         while left > 0 {
             let chunk = reader.next().await?;
@@ -209,12 +209,14 @@ fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
     use crate::source::testing::clock_at;
     use crate::source::{ReadError, Sources};
     use crate::task::tests::{Bed, chained, job, record, reports, shard, window};
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
+    use streamctl_proto::resolved::StreamAddress;
     use streamctl_proto::spec::{Location, RecordFormat};
     use streamctl_proto::{Counts, Epoch, Report, Term};
     use tokio::runtime::Handle;
@@ -329,6 +331,58 @@ pub(crate) mod tests {
             bed.start_states(vec![state]);
             runs_the_same_again(&mut bed, windows).await;
         }
+    }
+
+    /// A shard of these three records that notes how many are asked for at once.
+    #[derive(Default)]
+    struct Asked(std::sync::Mutex<Vec<u32>>);
+
+    #[async_trait]
+    impl Calls for Asked {
+        async fn iterator(&self, _: &StreamAddress, _: &ShardId, _: IteratorKind) -> Result<MadeIterator, Failure> {
+            Ok("i".to_owned().into())
+        }
+        async fn records(&self, _: String, records_max: u32) -> Result<Answer, Failure> {
+            self.0.lock().unwrap().push(records_max);
+            let one = |id: u64| {
+                let (sequence, data) = (id.into(), record(id).into());
+                Record { sequence, sub_sequence: 0, arrival_ms: 10, data, origin: None }
+            };
+            Ok(Answer { records: (0..3).map(one).collect(), bytes: 100, ..Answer::default() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_is_read_again_in_small_answers_beside_a_live_reader_of_its_shard() {
+        let mut bed = Bed::new(job("SELECT id FROM source"));
+        bed.push("a", 0, &[10, 10, 10]);
+        bed.source.close(&shard("a"), vec![]);
+        bed.start(&["a"]);
+        let report = reports(&bed.finish().await).remove(0);
+        bed.job.stream = Some(StreamAddress { name: "s".into(), ..StreamAddress::default() });
+        bed.job.spec.source.kind = SourceKind::Kinesis {
+            stream: Some("s".into()),
+            arn: None,
+            endpoint: None,
+            region: None,
+            role_arn: None,
+            session_name: None,
+            poll_interval: Duration::from_millis(250),
+            max_records_per_read: 10_000,
+            compression: Default::default(),
+            grace: Duration::ZERO,
+        };
+        let asked = Arc::new(Asked::default());
+        let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages());
+        let sources = sources.with_stream(Arc::clone(&asked) as Arc<dyn Calls>);
+        bed.sources = Some(sources.clone());
+        assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
+        let to_read = ShardToRead::new(shard("a"), Position::Start, String::new());
+        let live = sources.open(&bed.job, &to_read).await.unwrap();
+        assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
+        drop(live);
+        let asked = asked.0.lock().unwrap();
+        assert!(asked[0] == 10_000 && asked[1] < 10_000, "{asked:?}");
     }
 
     #[tokio::test]

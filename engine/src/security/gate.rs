@@ -11,6 +11,7 @@ use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
 use super::same_user::PeerUser;
 use super::token::{TOKEN_CHARS_MAX, TokenDigest};
+use super::turns::{CountedFor, Turn, Turns};
 use crate::clock::now_ms;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -34,6 +35,9 @@ use tonic::{Code, Status};
 
 /// What a browser is asked: a name, which does not matter, and the token as its password.
 const CHALLENGE: &str = r#"Basic realm="streamctl: any name, and a token as password", charset="UTF-8""#;
+
+/// Calls of one caller that are worked on at once; those of workers are not counted, nor what is sent afterwards.
+pub const QUESTIONS_PER_CALLER_MAX: usize = 32;
 
 /// Who asks for a page, for asking others in their name: the token that came with the request, if one did.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +79,7 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 pub struct Gate {
     policy: watch::Receiver<Arc<Policy>>,
     refusals: Arc<Refusals>,
+    questions: Turns,
     /// Where nobody is asked for a token, loopback connections of other users of this machine are refused.
     own_user_only: bool,
 }
@@ -89,7 +94,8 @@ impl Default for Gate {
 impl Gate {
     /// By this policy, as it changes.
     pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
-        Self { policy, refusals: Arc::default(), own_user_only: false }
+        let questions = Turns::new(QUESTIONS_PER_CALLER_MAX);
+        Self { policy, refusals: Arc::default(), questions, own_user_only: false }
     }
 
     /// The same; where nobody is asked for a token, only this program's user (and root) is let in over loopback.
@@ -142,6 +148,25 @@ impl Gate {
             "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
              and use a token (docs/security.md), or with --insecure if every user of this machine may use it"
         )))
+    }
+
+    /// Counts a call of this caller until its answer begins; none: calls of workers are not counted.
+    fn begin_question(&self, caller: &Caller, peer: Option<&Peer>, need: Need) -> Result<Option<Turn>, Status> {
+        let of_a_worker = match need {
+            Need::Worker => true,
+            Need::WorkerOr(_) => caller.may_work(),
+            Need::Least(_) | Need::Granted(_) => false,
+        };
+        if of_a_worker {
+            return Ok(None);
+        }
+        let counted_for = CountedFor::of(caller, peer.map(|peer| peer.address.ip()));
+        self.questions.take(&counted_for).map(Some).ok_or_else(|| {
+            Status::resource_exhausted(format!(
+                "{QUESTIONS_PER_CALLER_MAX} calls of this caller are worked on already\n  hint: wait for their answers, \
+                 make fewer calls at once, or give each program a token of its own"
+            ))
+        })
     }
 
     /// Notes a refusal; whether its connection should be closed.
@@ -206,11 +231,12 @@ impl Judged {
         Self { caller, shown: None, certificate: None }
     }
 
-    /// Puts into a request what services may want to know of its caller: the caller, by what they are known here, and the
-    /// grant that they showed.
-    fn tell(&self, request: &mut Request) {
+    /// Puts into a request what services may want to know of its caller: the caller, for whom it counts, by what they are
+    /// known here, and the grant that they showed.
+    fn tell(&self, request: &mut Request, peer: Option<&Peer>) {
         let extensions = request.extensions_mut();
         extensions.insert(self.caller.clone());
+        extensions.insert(CountedFor::of(&self.caller, peer.map(|peer| peer.address.ip())));
         match &self.shown {
             Some(Shown::Token(digest)) => drop(extensions.insert(Proof::Token(*digest))),
             Some(Shown::Grant(grant)) => drop(extensions.insert(Grant::clone(grant))),
@@ -302,8 +328,12 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     match checked {
         Ok((judged, need)) => {
             let call = peer.as_ref().map(Peer::begin_call);
+            let _question = match gate.begin_question(&judged.caller, peer.as_ref(), need) {
+                Ok(question) => question,
+                Err(status) => return status.into_http::<Body>(),
+            };
             let pass = judged.pass(&gate, need);
-            judged.tell(&mut request);
+            judged.tell(&mut request, peer.as_ref());
             let Some(pass) = pass else { return next.run(request).await.map(|answer| during(call, answer)) };
             let request = request.map(|says| pass.watched(says, End::Error));
             next.run(request).await.map(|answer| during(call, pass.watched(answer, End::Trailers)))
@@ -364,8 +394,10 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     }
     let peer = request.extensions().get::<Peer>().cloned();
     let need = Need::Least(Role::View);
-    let status = match gate.check(request.headers(), peer.as_ref(), need, true) {
-        Ok(judged) => {
+    let checked = gate.check(request.headers(), peer.as_ref(), need, true);
+    let checked = checked.and_then(|judged| Ok((gate.begin_question(&judged.caller, peer.as_ref(), need)?, judged)));
+    let status = match checked {
+        Ok((_question, judged)) => {
             let pass = judged.pass(&gate, need);
             let answer = next.run(request).await;
             return match pass {
@@ -376,12 +408,13 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
         Err(status) => status,
     };
     let path = request.uri().path().to_owned();
-    if gate.note(peer.as_ref(), &path, &status) {
+    if status.code() != Code::ResourceExhausted && gate.note(peer.as_ref(), &path, &status) {
         return (StatusCode::TOO_MANY_REQUESTS, "refused too often: wait a while\n").into_response();
     }
     let code = match status.code() {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = match path.starts_with("/api/") {
@@ -500,6 +533,27 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_has_so_many_questions_at_once_and_workers_as_many_as_they_have() {
+        let gate = Gate::default();
+        let caller = |name: &str, role| Caller { name: Some(name.to_owned()), role: Some(role) };
+        let (person, worker) = (caller("p", Role::Admin), caller("w", Role::Worker));
+        let view = Need::Least(Role::View);
+        let begin = |caller: &Caller, need| gate.begin_question(caller, None, need);
+        let held: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX).map(|_| begin(&person, view).unwrap()).collect();
+        let refused = begin(&person, view).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("hint: "), "{refused}");
+        assert!(begin(&person, Need::WorkerOr(Role::View)).is_err());
+        assert!(begin(&caller("q", Role::View), view).is_ok());
+        for _ in 0..2 * QUESTIONS_PER_CALLER_MAX {
+            assert!(begin(&worker, Need::WorkerOr(Role::View)).unwrap().is_none());
+            assert!(begin(&worker, Need::Worker).unwrap().is_none());
+        }
+        drop(held);
+        assert!(begin(&person, view).is_ok());
+    }
+
+    #[test]
     fn a_grant_opens_its_use_alone_while_its_caller_may() {
         use super::super::grant::{GRANT_LIFETIME, Granter, Use};
         let granter = Granter::new().unwrap();
@@ -534,6 +588,42 @@ mod tests {
         let verify = granter.grant(job(), Use::Verify, None, now_ms()).unwrap();
         assert!(check(&gate, &verify, act).is_ok(), "a controller's own");
         assert!(check(&gate, &verify, read).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_question_counts_until_its_answer_begins() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::net::{TcpListener, TcpStream};
+        use tokio::sync::Semaphore;
+        let (began, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (begins, released) = (Arc::clone(&began), Arc::clone(&release));
+        let slow = move || async move {
+            begins.add_permits(1);
+            released.acquire().await.unwrap().forget();
+            "done"
+        };
+        let app = Gate::default().before_pages(Router::new().route("/slow", axum::routing::get(slow)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(crate::http::serve(listener, app, std::future::pending()));
+        let ask = move || async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let asked: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX).map(|_| tokio::spawn(ask())).collect();
+        let all = u32::try_from(QUESTIONS_PER_CALLER_MAX).unwrap();
+        began.acquire_many(all).await.unwrap().forget();
+        let refused = ask().await;
+        assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("hint: "), "{refused}");
+        release.add_permits(QUESTIONS_PER_CALLER_MAX + 1);
+        for answer in asked {
+            assert!(answer.await.unwrap().starts_with("HTTP/1.1 200"));
+        }
+        assert!(ask().await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

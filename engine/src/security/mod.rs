@@ -1,7 +1,7 @@
 //! Who may come in, how lines are protected, and how both change without a restart.
 //!
 //! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening ([`accept`]), dialling
-//! ([`dial`]), what callers get for asking workers ([`grant`]), the check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`]), the flags of the programs ([`flags`]).
+//! ([`dial`]), what callers get for asking workers ([`grant`]), the check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`], [`turns`]), the flags of the programs ([`flags`]).
 //! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is not known is refused.
 
 pub mod accept;
@@ -18,6 +18,7 @@ pub mod revoked;
 pub mod same_user;
 pub mod tls;
 pub mod token;
+pub mod turns;
 
 pub use accept::{Connection, Peer};
 pub use access::{AccessTable, Caller, Policy, Role};
@@ -25,6 +26,7 @@ pub use dial::{Dialer, Line};
 pub use flags::{Security, SecurityFlags};
 pub use gate::Gate;
 pub use token::Token;
+pub use turns::{CountedFor, Turn, Turns};
 
 /// Why a file with certificates, a token or roles cannot be used, or a program does not start with them.
 #[derive(Debug, thiserror::Error)]

@@ -104,10 +104,8 @@ fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
         protection: Default::default(),
     };
-    FlightRows {
-        settings,
-        world: World { storages, sources, results, budget, compute, network, meter: Default::default() },
-    }
+    let world = World { storages, sources, results, budget, compute, network, meter: Default::default() };
+    FlightRows::new(settings, world)
 }
 
 async fn get(rows: &FlightRows, ticket: impl Into<bytes::Bytes>) -> Result<Vec<RecordBatch>, Code> {
@@ -249,6 +247,47 @@ async fn dead_letters_of_an_epoch_come_whole_and_with_their_place_in_the_source(
     assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is not what was committed");
     bed.storage.delete(&object.location);
     assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is gone");
+}
+
+#[tokio::test]
+async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
+    let mut bed = Bed::new(job("SELECT id FROM source"));
+    bed.push("a", 0, &vec![10; 50_000]);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    let (manifest_json, job_json) =
+        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let rows = rows(&bed, Arc::default(), bed.source.clone(), &controller);
+    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
+    let ticket = serde_json::to_vec(&ticket).unwrap();
+    let get = async |name: &str| {
+        let mut request = Request::new(Ticket { ticket: ticket.clone().into() });
+        request.extensions_mut().insert(CountedFor::Name(name.to_owned()));
+        rows.do_get(request).await.map(Response::into_inner)
+    };
+    let mut held = vec![];
+    for _ in 0..REPLAYS_PER_CALLER_MAX {
+        held.push(get("a").await.unwrap());
+    }
+    let refused = get("a").await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("hint: "), "{refused}");
+    let check = async || {
+        let action = Action { r#type: VERIFY_ACTION.to_owned(), body: r#"{"job":"sales","epoch":1}"#.into() };
+        let mut request = Request::new(action);
+        request.extensions_mut().insert(CountedFor::Name("a".to_owned()));
+        rows.do_action(request).await.map(Response::into_inner)
+    };
+    let mut checks = vec![];
+    for _ in 0..REPLAYS_PER_CALLER_MAX {
+        checks.push(check().await.unwrap());
+    }
+    assert_eq!(check().await.map(|_| ()).unwrap_err().code(), Code::ResourceExhausted);
+    drop(get("b").await.unwrap());
+    held.pop();
+    drop(get("a").await.unwrap());
 }
 
 /// What the gate puts into a call that this grant opened.

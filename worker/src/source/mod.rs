@@ -14,6 +14,7 @@ pub(crate) mod testing;
 use crate::memory::{MemoryLimit, Reads};
 use async_trait::async_trait;
 use bytes::Bytes;
+use kinesis::Reading;
 use std::sync::Arc;
 use streamctl_engine::aws::Aws;
 pub use streamctl_engine::clock::Clock;
@@ -22,7 +23,6 @@ use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
-use tokio::sync::Semaphore;
 
 /// One record of a shard, as the source gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,18 +190,23 @@ pub struct Sources {
     storages: Storages,
     clock: Clock,
     kinesis: kinesis::Settings,
-    kinesis_calls: Arc<Semaphore>,
+    kinesis_shared: kinesis::Shared,
     memory: Option<memory::MemorySource>,
     files: files::FileRoom,
-    stream: Option<Arc<dyn kinesis::Calls>>,
 }
 
 impl Sources {
     /// Reads real sources, by the wall clock.
     pub fn new(aws: Aws, storages: Storages) -> Self {
-        let kinesis = kinesis::Settings::default();
-        let (kinesis_calls, files) = (Arc::new(Semaphore::new(kinesis::CALLS_AT_ONCE_MAX)), files::FileRoom::default());
-        Self { aws, storages, clock: system_clock(), kinesis, kinesis_calls, memory: None, files, stream: None }
+        Self {
+            aws,
+            storages,
+            clock: system_clock(),
+            kinesis: kinesis::Settings::default(),
+            kinesis_shared: kinesis::Shared::default(),
+            memory: None,
+            files: files::FileRoom::default(),
+        }
     }
     /// The time by which records arrive, milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
@@ -221,7 +226,7 @@ impl Sources {
     }
     /// The same, but Kinesis is asked through these calls: for tests.
     pub fn with_stream(self, stream: Arc<dyn kinesis::Calls>) -> Self {
-        Self { stream: Some(stream), ..self }
+        Self { kinesis_shared: self.kinesis_shared.with_service(stream), ..self }
     }
     /// The same, but every shard is read from memory, whatever the job says: for tests.
     pub fn with_memory(self, memory: memory::MemorySource) -> Self {
@@ -230,6 +235,20 @@ impl Sources {
 
     /// Opens one shard of a job. Asks no service yet, except for a role's credentials.
     pub async fn open(&self, job: &ResolvedJob, shard: &ShardToRead) -> Result<Box<dyn ShardReader>, ReadError> {
+        self.open_for(job, shard, Reading::Live).await
+    }
+
+    /// The same for reading a range again: the reader waits for what those of [`Self::open`] leave of the shard.
+    pub async fn open_again(&self, job: &ResolvedJob, shard: &ShardToRead) -> Result<Box<dyn ShardReader>, ReadError> {
+        self.open_for(job, shard, Reading::Replay).await
+    }
+
+    async fn open_for(
+        &self,
+        job: &ResolvedJob,
+        shard: &ShardToRead,
+        reading: Reading,
+    ) -> Result<Box<dyn ShardReader>, ReadError> {
         if let Some(letters) = DeadLetterShard::parse(&shard.shard) {
             let reader = dead_letters::DeadLetterReader::open(job, shard, letters, &self.storages, self.clock.clone());
             return Ok(Box::new(reader));
@@ -245,9 +264,8 @@ impl Sources {
                 files::FileReader::open(job, shard, &self.storages, self.clock.clone())?.with_room(self.files.clone()),
             ),
             SourceKind::Kinesis { .. } => {
-                let (aws, stream, clock) = (&self.aws, self.stream.clone(), self.clock.clone());
-                let calls = Arc::clone(&self.kinesis_calls);
-                Box::new(kinesis::KinesisReader::open(job, shard, aws, stream, clock, self.kinesis, calls).await?)
+                let (aws, clock, shared) = (&self.aws, self.clock.clone(), &self.kinesis_shared);
+                Box::new(kinesis::KinesisReader::open(job, shard, reading, aws, clock, self.kinesis, shared).await?)
             }
         })
     }

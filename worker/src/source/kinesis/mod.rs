@@ -1,7 +1,7 @@
 //! Kinesis shards by polling.
 //!
 //! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether records expired unread
-//! ([`expiry`]), the service's time ([`service_clock`]), the calls ([`api`]), what they bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
+//! ([`expiry`]), the service's time ([`service_clock`]), the calls ([`api`]), what readers share ([`shared`]), what they bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
 //! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
 
 pub mod answer;
@@ -14,11 +14,13 @@ pub mod kpl;
 mod pace;
 mod reader;
 mod service_clock;
+mod shared;
 
 pub use api::{Answer, Api, Calls, MadeIterator, Service};
 pub use cursor::{Failure, IteratorKind};
 pub use reader::KinesisReader;
 pub use service_clock::DateSample;
+pub use shared::{Reading, Shared};
 
 use std::time::Duration;
 

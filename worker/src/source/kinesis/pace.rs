@@ -1,9 +1,26 @@
 //! When the next call for a shard may start.
 //!
-//! Owns: the interval between calls, the bytes per second, the back-off. Does not own: clocks, randomness.
+//! Owns: the interval between calls, the bytes per second, the back-off, what replays leave to live readers of the same
+//! shard. Does not own: clocks, randomness, which readers there are ([`super::shared`]).
 //! Rule: pure; times are durations since a moment of the reader's choice, random numbers are arguments in `0..1`.
 
+use super::shared::Reading;
 use std::time::Duration;
+
+/// What one call costs of the five per second that the service gives each shard.
+const CALL_COST: Duration = Duration::from_millis(200);
+/// Calls that replays may make at once when nobody else calls: the other two of a second are left to live readers.
+const REPLAY_BURST: u32 = 3;
+/// Of calls and bytes, replays may always use one part in so many, also when live readers would use all of it.
+const REPLAY_SHARE: u32 = 8;
+/// What replays wait at most for what was used before: it may be more than there is, when several jobs read a shard.
+const DEBT_MAX: Duration = Duration::from_secs(10);
+/// Replays keep away for so long after the service asked a live reader to slow down.
+const THROTTLE_HOLD: Duration = Duration::from_secs(1);
+/// Bytes that a replay asks for at once beside a live reader: half a second of what the service gives.
+const REPLAY_ANSWER_BYTES: u64 = 1_000_000;
+/// Bytes of a record, before any was seen.
+const RECORD_BYTES_GUESS: u64 = 1_000;
 
 /// Limits of one shard.
 #[derive(Clone, Debug)]
@@ -37,6 +54,81 @@ impl Pace {
     /// No call for another `wait`.
     pub fn hold(&mut self, now: Duration, wait: Duration) {
         self.next = self.next.max(now + wait);
+    }
+}
+
+/// What the readers of one shard in this process use of it together. Live readers go at their own pace; a replay waits
+/// for what they leave.
+#[derive(Clone, Debug)]
+pub struct ShardPace {
+    bytes_per_second: u64,
+    /// When all calls are paid for.
+    calls_until: Duration,
+    /// When all bytes are paid for.
+    bytes_until: Duration,
+    /// What replays may use in any case.
+    share: Pace,
+    live: usize,
+    record_bytes: u64,
+}
+
+impl ShardPace {
+    /// Of a shard that gives so many bytes a second.
+    pub fn new(bytes_per_second: u64) -> Self {
+        let share = Pace::new(CALL_COST * REPLAY_SHARE, bytes_per_second / u64::from(REPLAY_SHARE));
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            calls_until: Duration::ZERO,
+            bytes_until: Duration::ZERO,
+            share,
+            live: 0,
+            record_bytes: RECORD_BYTES_GUESS,
+        }
+    }
+    /// One more reader.
+    pub fn opened(&mut self, reading: Reading) {
+        self.live += usize::from(reading == Reading::Live);
+    }
+    /// One reader less.
+    pub fn closed(&mut self, reading: Reading) {
+        self.live -= usize::from(reading == Reading::Live);
+    }
+    /// How long a replay waits at `now`: until live readers leave enough, or until it has waited for its share.
+    pub fn replay_wait(&self, now: Duration) -> Duration {
+        let calls = self.calls_until.saturating_sub(CALL_COST * (REPLAY_BURST - 1));
+        let left_over = calls.max(self.bytes_until).saturating_sub(now);
+        left_over.min(self.share.wait(now))
+    }
+    /// Records that a replay asks for at once.
+    pub fn replay_records_max(&self, records_max: u32) -> u32 {
+        if self.live == 0 {
+            return records_max;
+        }
+        u32::try_from(REPLAY_ANSWER_BYTES / self.record_bytes.max(1)).unwrap_or(u32::MAX).clamp(1, records_max)
+    }
+    /// A call for records started.
+    pub fn started(&mut self, reading: Reading, now: Duration) {
+        self.calls_until = (self.calls_until.max(now) + CALL_COST).min(now + DEBT_MAX);
+        if reading == Reading::Replay {
+            self.share.started(now);
+        }
+    }
+    /// Its answer had so many records and bytes.
+    pub fn answered(&mut self, reading: Reading, now: Duration, records: usize, bytes: usize) {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        self.bytes_until = (self.bytes_until.max(now) + cost).min(now + DEBT_MAX);
+        if reading == Reading::Replay {
+            self.share.answered(bytes);
+        }
+        if records > 0 {
+            self.record_bytes = (bytes as u64).div_ceil(records as u64);
+        }
+    }
+    /// The service asked a reader to slow down.
+    pub fn throttled(&mut self, reading: Reading, now: Duration) {
+        if reading == Reading::Live {
+            self.calls_until = self.calls_until.max(now + THROTTLE_HOLD + CALL_COST * (REPLAY_BURST - 1));
+        }
     }
 }
 
@@ -106,6 +198,68 @@ mod tests {
         }
         now += pace.wait(now);
         assert!(bytes as f64 / now.as_secs_f64() <= 2_000_000.0 * 1.0001);
+    }
+
+    /// Calls of a replay within ten seconds beside live readers, each of which calls every `interval` for so many bytes.
+    fn replayed_beside(live: u32, interval: Duration, bytes: usize, replay_bytes: usize) -> (u32, usize) {
+        let mut pace = ShardPace::new(2_000_000);
+        (0..live).for_each(|_| pace.opened(Reading::Live));
+        let (mut calls, mut read) = (0, 0);
+        for now in (0..10_000).map(MS) {
+            if live > 0 && now.as_millis() % interval.as_millis() == 0 {
+                for _ in 0..live {
+                    pace.started(Reading::Live, now);
+                    pace.answered(Reading::Live, now, 1, bytes);
+                }
+            }
+            if pace.replay_wait(now).is_zero() {
+                pace.started(Reading::Replay, now);
+                pace.answered(Reading::Replay, now, 1, replay_bytes);
+                (calls, read) = (calls + 1, read + replay_bytes);
+            }
+        }
+        (calls, read)
+    }
+
+    #[test]
+    fn a_replay_takes_what_live_readers_leave_and_an_eighth_in_any_case() {
+        let (alone, _) = replayed_beside(0, MS(250), 0, 0);
+        assert!((50..=53).contains(&alone), "all that there is, and a burst: {alone}");
+        let (beside_one, _) = replayed_beside(1, MS(250), 0, 0);
+        assert!((10..=13).contains(&beside_one), "the fifth call of each second: {beside_one}");
+        let (beside_two, _) = replayed_beside(2, MS(250), 0, 0);
+        assert!((6..=9).contains(&beside_two), "its share: {beside_two}");
+        let (_, all) = replayed_beside(0, MS(250), 0, 1_000_000);
+        assert!(all <= 22_000_000, "{all}");
+        let (_, beside_half) = replayed_beside(1, MS(1_000), 1_000_000, 500_000);
+        assert!((8_000_000..=12_000_000).contains(&beside_half), "the other half of the bytes: {beside_half}");
+        let (_, beside_all) = replayed_beside(1, MS(1_000), 2_000_000, 100_000);
+        assert!((500_000..=3_000_000).contains(&beside_all), "at most an eighth of the bytes: {beside_all}");
+    }
+
+    #[test]
+    fn a_replay_keeps_away_when_a_live_reader_was_throttled() {
+        let mut pace = ShardPace::new(2_000_000);
+        pace.opened(Reading::Live);
+        pace.started(Reading::Replay, MS(0));
+        pace.throttled(Reading::Replay, MS(0));
+        assert_eq!(pace.replay_wait(MS(0)), MS(0), "its own throttles are its own back-off's matter");
+        pace.throttled(Reading::Live, MS(0));
+        assert_eq!(pace.replay_wait(MS(0)), MS(1_000));
+    }
+
+    #[test]
+    fn beside_a_live_reader_a_replay_asks_for_half_a_second_of_the_shard_at_once() {
+        let mut pace = ShardPace::new(2_000_000);
+        assert_eq!(pace.replay_records_max(10_000), 10_000);
+        pace.opened(Reading::Live);
+        assert_eq!(pace.replay_records_max(10_000), 1_000);
+        pace.answered(Reading::Live, MS(0), 2, 1_000);
+        assert_eq!(pace.replay_records_max(10_000), 2_000);
+        pace.answered(Reading::Live, MS(0), 1, 3_000_000);
+        assert_eq!(pace.replay_records_max(10_000), 1);
+        pace.closed(Reading::Live);
+        assert_eq!(pace.replay_records_max(10_000), 10_000);
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! read loses neither its answer nor its place.
 
 use super::Settings;
-use super::api::{Answer, Api, Calls, MadeIterator, Service};
+use super::api::{Answer, Api, MadeIterator, Service};
 use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
 use super::expiry::{Evidence, Expiry, Whole};
 use super::kpl;
 use super::pace::{Backoff, Pace};
 use super::service_clock::ServiceClock;
+use super::shared::{Reading, Shared, SharedPace};
 use crate::source::{Child, Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::{OnDataLoss, SourceKind};
 use streamctl_proto::{Position, ResolvedJob, ShardId};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -85,11 +85,14 @@ pub struct KinesisReader {
     clock: Clock,
     opened: Instant,
     pace: Pace,
+    shared: SharedPace,
     backoff: Backoff,
     iterator: Option<Iterator>,
     under_way: Option<UnderWay>,
     /// When the last call was sent.
     sent: Instant,
+    /// Records that it asked for.
+    asked: u32,
     /// Iterators made since the last answer.
     iterators: u32,
     had_iterator: bool,
@@ -99,30 +102,30 @@ pub struct KinesisReader {
 }
 
 impl KinesisReader {
-    /// Reads `shard` of `job`; asks the service nothing yet. `instead`: who answers in the place of AWS.
+    /// Reads `shard` of `job`; asks the service nothing yet.
     pub async fn open(
         job: &ResolvedJob,
         shard: &ShardToRead,
+        reading: Reading,
         aws: &Aws,
-        instead: Option<Arc<dyn Calls>>,
         clock: Clock,
         settings: Settings,
-        calls: Arc<Semaphore>,
+        shared: &Shared,
     ) -> Result<Self, ReadError> {
         let SourceKind::Kinesis { poll_interval, max_records_per_read, grace, .. } = &job.spec.source.kind else {
             return Err(unfit(&shard.shard, "the job's source is not a Kinesis stream"));
         };
         let stream = job.stream.clone().ok_or_else(|| unfit(&shard.shard, "the job does not say which stream"))?;
         let api = Api {
-            service: match instead {
-                Some(calls) => Service::Given(calls),
+            service: match &shared.instead {
+                Some(calls) => Service::Given(Arc::clone(calls)),
                 None => Service::Sdk(aws.kinesis(&stream).await),
             },
             stream,
             shard: shard.shard.clone(),
             records_max: *max_records_per_read,
             timeout: settings.call_timeout,
-            calls,
+            calls: Arc::clone(&shared.calls),
         };
         let range = HashRange::from_detail(&shard.detail);
         let limits = Limits {
@@ -130,7 +133,9 @@ impl KinesisReader {
             grace: settings.grace.unwrap_or(*grace),
             on_data_loss: job.spec.source.on_data_loss,
         };
+        let shared = shared.join(&api.stream, &api.shard, reading, settings.bytes_per_second);
         let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
+        reader.shared = shared;
         reader.range = range;
         reader.expiry = Expiry { retention_ms: shard.retention_ms, read_to_ms: shard.read_to_ms, backlog_ms: None };
         Ok(reader)
@@ -152,10 +157,12 @@ impl KinesisReader {
             clock,
             opened: Instant::now(),
             pace: Pace::new(limits.poll_interval, settings.bytes_per_second),
+            shared: SharedPace::alone(settings.bytes_per_second),
             backoff: Backoff::new(settings.backoff_base, settings.backoff_max),
             iterator: None,
             under_way: None,
             sent: Instant::now(),
+            asked: 0,
             iterators: 0,
             had_iterator: false,
             behind_ms: 0,
@@ -179,8 +186,12 @@ impl KinesisReader {
         let fresh = self.iterator.as_ref().filter(|iterator| iterator.made.elapsed() < age_max);
         if let Some(iterator) = fresh {
             let sent_ms = (self.clock)();
-            let call = self.api.clone().records(iterator.token.clone(), sent_ms);
+            let mut api = self.api.clone();
+            api.records_max = self.shared.records_max(api.records_max);
+            self.asked = api.records_max;
+            let call = api.records(iterator.token.clone(), sent_ms);
             self.pace.started(self.now());
+            self.shared.started();
             self.under_way = Some(UnderWay::Records { task: tokio::spawn(call), sent_ms });
         } else if let Some(kind) = self.iterator_kind() {
             self.iterator = None;
@@ -240,6 +251,7 @@ impl KinesisReader {
             self.pace.started(left.saturating_duration_since(self.opened));
         }
         self.pace.answered(answer.bytes);
+        self.shared.answered(answer.records.len(), answer.bytes);
         if let Some(date) = answer.date {
             self.service_clock.learn(date);
             self.stats.clock_skew_ms = self.service_clock.skew_ms(self.sent, sent_ms);
@@ -270,7 +282,7 @@ impl KinesisReader {
             self.iterator = None;
             return Ok(self.empty());
         }
-        let full = answer.records.len() >= self.api.records_max as usize;
+        let full = answer.records.len() >= self.asked as usize;
         let last_arrival_ms = answer.records.last().map(|record| record.arrival_ms);
         let records = self.unread(answer.records);
         self.iterator = answer.next_iterator.map(|token| Iterator { token, made: self.sent });
@@ -337,6 +349,9 @@ impl KinesisReader {
         match next {
             Next::BackOff { throttled } => {
                 self.stats.throttles += u64::from(throttled);
+                if throttled {
+                    self.shared.throttled();
+                }
                 self.back_off();
             }
             Next::Renew => {
@@ -423,7 +438,7 @@ fn unfit(shard: &ShardId, reason: &str) -> ReadError {
 #[async_trait]
 impl ShardReader for KinesisReader {
     async fn next(&mut self) -> Result<Chunk, ReadError> {
-        let deadline = Instant::now() + self.settings.wait_max;
+        let mut deadline = Instant::now() + self.settings.wait_max;
         while self.end.is_none() {
             if self.under_way.is_none() {
                 let wait = self.pace.wait(self.now());
@@ -434,6 +449,12 @@ impl ShardReader for KinesisReader {
                 }
                 if !wait.is_zero() {
                     sleep(wait).await;
+                }
+                // However long others need the shard: that is no read that found nothing.
+                if let Some(turn) = self.shared.wait() {
+                    sleep(turn).await;
+                    deadline = Instant::now() + self.settings.wait_max;
+                    continue;
                 }
                 self.send();
             }

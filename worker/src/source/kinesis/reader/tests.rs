@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::source::Record;
+use crate::source::kinesis::api::Calls;
 use crate::source::kinesis::fake::{Fake, Fault};
 use crate::source::testing::clock_at;
+use streamctl_proto::SequenceNumber;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::GRACE_DEFAULT;
+use tokio::sync::Semaphore;
 
 const SHARD: &str = "shardId-000000000000";
 const NOW_MS: i64 = 100_000;
@@ -439,4 +442,73 @@ async fn a_read_that_is_dropped_loses_neither_records_nor_its_call() {
     }
     assert_eq!(text(&all), "abcde");
     assert_eq!((fake.taken("GetShardIterator").len(), fake.taken("GetRecords").len()), (1, 3));
+}
+
+/// A shard whose every answer holds one record; who reads is told apart by the iterator that they ask for.
+#[derive(Default)]
+struct Endless(std::sync::Mutex<Vec<(Instant, String)>>);
+
+#[async_trait]
+impl Calls for Endless {
+    async fn iterator(&self, _: &StreamAddress, _: &ShardId, kind: IteratorKind) -> Result<MadeIterator, Failure> {
+        Ok(format!("{kind:?}").into())
+    }
+    async fn records(&self, iterator: String, _: u32) -> Result<Answer, Failure> {
+        let mut calls = self.0.lock().unwrap();
+        calls.push((Instant::now(), iterator.clone()));
+        let sequence = SequenceNumber::from(calls.len() as u64);
+        let record = Record { sequence, sub_sequence: 0, arrival_ms: 0, data: "x".into(), origin: None };
+        let next_iterator = Some(iterator);
+        Ok(Answer { records: vec![record], bytes: 10, next_iterator, behind_ms: Some(1), ..Answer::default() })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empty_reads() {
+    let service = Arc::new(Endless::default());
+    let shared = Shared::default().with_service(Arc::clone(&service) as Arc<dyn Calls>);
+    let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
+    let open = |from, reading, poll_interval| {
+        let api = Api {
+            service: Service::Given(Arc::clone(&service) as Arc<dyn Calls>),
+            stream: stream.clone(),
+            shard: SHARD.into(),
+            records_max: 2,
+            timeout: settings().call_timeout,
+            calls: calls(),
+        };
+        let limits = limits(poll_interval, OnDataLoss::Fail);
+        let mut reader =
+            KinesisReader::new(api, from, limits, clock_at(NOW_MS).0, Settings { wait_max: MS(50), ..settings() });
+        reader.shared = shared.join(&stream, &SHARD.into(), reading, 2_000_000);
+        reader
+    };
+    // Two live readers use more than there is.
+    let mut live = [(); 2].map(|()| open(Position::Start, Reading::Live, MS(250)));
+    let mut replay = open(Position::Timestamp(1), Reading::Replay, MS(5));
+    let began = Instant::now();
+    let [first, second] = &mut live;
+    let read_live = async |reader: &mut KinesisReader| loop {
+        reader.next().await.unwrap();
+    };
+    let read_again = async {
+        let mut chunks = vec![];
+        loop {
+            chunks.push(replay.next().await.unwrap().records.len());
+            if began.elapsed() >= Duration::from_secs(20) {
+                return chunks;
+            }
+        }
+    };
+    let chunks = tokio::select! {
+        chunks = read_again => chunks,
+        () = read_live(first) => unreachable!(),
+        () = read_live(second) => unreachable!(),
+    };
+    assert!(chunks.iter().all(|records| *records == 1), "{chunks:?}");
+    let calls = service.0.lock().unwrap();
+    let of_live = calls.iter().filter(|(_, iterator)| iterator == "TrimHorizon").count();
+    let as_ever = 2 * (began.elapsed().as_millis() / 250) as usize;
+    assert!((as_ever..=as_ever + 2).contains(&of_live), "{of_live} in place of {as_ever}");
+    assert!((12..=16).contains(&chunks.len()), "an eighth of five calls a second: {}", chunks.len());
 }
