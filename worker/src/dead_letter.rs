@@ -8,22 +8,19 @@
 pub mod read;
 
 use crate::memory::Holding;
-use crate::sink::{Compressed, EncodeError, ObjectWriter, SinkError, abandon_all};
+use crate::sink::{EncodeError, GzipLines, LinesPlace, SinkError};
 use crate::source::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::sync::Arc;
 use streamctl_engine::storage::Storage;
-use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
-use streamctl_proto::spec::{Compression, Location};
+use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::spec::Location;
 use streamctl_proto::{JobName, ShardId, TaskId, Window};
 
-/// Objects are cut at about this size, compressed.
-const OBJECT_BYTES: u64 = 64 << 20;
 /// Of a part that is being filled, so much is worth an object of its own when memory is short.
 const WORTH_AN_OBJECT_BYTES: usize = 512 << 10;
 /// Payloads shorter than this stand in a dead letter as text too, when they are text.
@@ -83,17 +80,18 @@ fn payload(raw_base64: &str) -> Result<Bytes, base64::DecodeError> {
 
 /// Writes the dead letters of one window of one task: JSON lines, gzip.
 pub struct DeadLetterSink {
-    context: DeadLetterContext,
-    /// Of the next object.
-    number: u32,
-    open: Option<(Compressed, ObjectWriter)>,
-    done: Vec<StagedObject>,
+    window: Window,
+    memory: Arc<Holding>,
+    lines: GzipLines,
 }
 
 impl DeadLetterSink {
     /// Nothing is opened before the first letter.
     pub fn new(context: DeadLetterContext) -> Self {
-        Self { context, number: 0, open: None, done: Vec::new() }
+        let DeadLetterContext { path: folder, job, task, window, storage, memory } = context;
+        let (kind, extension) = (ObjectKind::DeadLetter, "json.gz");
+        let lines = GzipLines::new(LinesPlace { folder, storage, job, task, window, kind, extension });
+        Self { window, memory, lines }
     }
 
     /// Adds one record. After an error only [`DeadLetterSink::abort`] is of use.
@@ -102,46 +100,31 @@ impl DeadLetterSink {
             .map_err(std::io::Error::from)
             .map_err(EncodeError::from)?;
         line.push(b'\n');
-        if self.open.is_none() {
-            let out = Compressed::new(Compression::Gzip).map_err(EncodeError::from)?;
-            let writer = ObjectWriter::open(&*self.context.storage, &self.location()).await?;
-            self.open = Some((out, writer));
-            self.number += 1;
+        self.lines.write(&line, 1).await?;
+        if self.memory.try_set(self.lines.memory()) {
+            return Ok(());
         }
-        let Some((out, writer)) = &mut self.open else { return Ok(()) };
-        out.write_all(&line).map_err(EncodeError::from)?;
-        writer.write(out.take(), 1).await?;
-        let (held, full) = (writer.held(), writer.bytes() >= OBJECT_BYTES);
-        let short = !self.context.memory.try_set(out.memory() + held);
-        if full || (short && held >= WORTH_AN_OBJECT_BYTES) {
-            self.close().await?;
-        } else if short {
-            // It is there, whether there is room for it or not: an object has a least size.
-            self.context.memory.set(out.memory() + held);
+        if self.lines.held() >= WORTH_AN_OBJECT_BYTES {
+            self.lines.close().await?;
         }
+        // What is left is there, whether there is room for it or not: an object has a least size.
+        self.memory.set(self.lines.memory());
         Ok(())
     }
 
     /// Stages the rest. On an error everything of this window is thrown away.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
-        if let Err(error) = self.close().await {
+        if let Err(error) = self.lines.close().await {
             self.abort().await;
             return Err(error);
         }
-        Ok(self.done)
+        self.memory.set(0);
+        Ok(self.lines.take())
     }
 
     /// Throws everything of this window away.
     pub async fn abort(self) {
-        if let Some((_, writer)) = self.open {
-            writer.abort().await;
-        }
-        abandon_all(&*self.context.storage, &self.done).await;
-    }
-
-    fn location(&self) -> String {
-        let DeadLetterContext { path, job, task, window, .. } = &self.context;
-        path.join(&object_name(*window, job, *task, self.number, "json.gz"))
+        self.lines.abort().await;
     }
 
     fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {
@@ -155,31 +138,17 @@ impl DeadLetterSink {
             sub_sequence: origin.map_or(record.sub_sequence, |origin| origin.sub_sequence),
             arrival_time: rfc3339(arrival_ms),
             arrival_ms,
-            window_start: rfc3339(self.context.window.start_ms),
+            window_start: rfc3339(self.window.start_ms),
             reason: reason.into(),
             raw_base64: STANDARD.encode(&record.data).into(),
             raw: text.filter(|text| text.len() < RAW_TEXT_BYTES_MAX).map(Cow::from),
             replayed_from: origin.map(|origin| origin.epoch.0),
         }
     }
-
-    async fn close(&mut self) -> Result<(), SinkError> {
-        let Some((out, mut writer)) = self.open.take() else { return Ok(()) };
-        let written = match out.finish() {
-            Ok(last) => writer.write(last, 0).await.map_err(SinkError::from),
-            Err(error) => Err(EncodeError::from(error).into()),
-        };
-        if let Err(error) = written {
-            writer.abort().await;
-            return Err(error);
-        }
-        self.done.push(writer.finish(ObjectKind::DeadLetter).await?);
-        self.context.memory.set(0);
-        Ok(())
-    }
 }
 
-fn rfc3339(ms: i64) -> String {
+/// RFC 3339 with milliseconds, UTC.
+pub(crate) fn rfc3339(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

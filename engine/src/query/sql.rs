@@ -18,6 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Volatility};
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
@@ -297,24 +298,31 @@ fn logical(
     context.state().statement_to_plan(statement).now_or_never().unwrap_or_else(late)
 }
 
-/// Refuses functions that answer differently each time: an epoch that is read again must give the same rows.
-fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
+/// What is wrong with the first call of a function that has something wrong with it.
+fn wrong_call(
+    plan: &LogicalPlan,
+    judge: impl Fn(&ScalarFunction) -> Option<String>,
+) -> Result<Option<String>, QueryError> {
     let mut found = None;
     let visited = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
             expression.apply(|part| {
-                if let Expr::ScalarFunction(call) = part
-                    && call.func.signature().volatility != Volatility::Immutable
-                {
-                    found = Some(call.func.name().to_owned());
-                    return Ok(TreeNodeRecursion::Stop);
+                if let Expr::ScalarFunction(call) = part {
+                    found = judge(call);
                 }
-                Ok(TreeNodeRecursion::Continue)
+                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })
         })
     });
     visited.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
-    let Some(name) = found else { return Ok(()) };
+    Ok(found)
+}
+
+/// Refuses functions that answer differently each time: an epoch that is read again must give the same rows.
+fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
+    let is_repeatable = |call: &ScalarFunction| call.func.signature().volatility == Volatility::Immutable;
+    let name = |call: &ScalarFunction| (!is_repeatable(call)).then(|| call.func.name().to_owned());
+    let Some(name) = wrong_call(plan, name)? else { return Ok(()) };
     let message =
         format!("{name}() answers differently each time, and a window that is read again must give the same rows");
     let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
@@ -323,25 +331,12 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
 
 /// Refuses patterns of time without a field: the result would be the pattern itself, in every row. Those of Java are such.
 fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
-    let mut found = None;
-    let visited = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expression| {
-            expression.apply(|part| {
-                if let Expr::ScalarFunction(call) = part
-                    && call.func.name() == "to_char"
-                    && let [_, Expr::Literal(value, _)] = call.args.as_slice()
-                    && let Some(Some(pattern)) = value.try_as_str()
-                    && !pattern.contains('%')
-                {
-                    found = Some(pattern.to_owned());
-                    return Ok(TreeNodeRecursion::Stop);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    visited.map_err(|error| QueryError::Plan(error.strip_backtrace()))?;
-    let Some(pattern) = found else { return Ok(()) };
+    let pattern = |call: &ScalarFunction| {
+        let [_, Expr::Literal(value, _)] = call.args.as_slice() else { return None };
+        let pattern = value.try_as_str().flatten().filter(|_| call.func.name() == "to_char")?;
+        (!pattern.contains('%')).then(|| pattern.to_owned())
+    };
+    let Some(pattern) = wrong_call(plan, pattern)? else { return Ok(()) };
     let message = format!("date_format(x, '{pattern}') gives this text for every row: a pattern has fields with %");
     let hint = match super::spark::strftime(&pattern) {
         Some(written) if written.contains('%') => format!("write '{written}'"),

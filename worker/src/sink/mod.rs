@@ -9,6 +9,7 @@
 mod compress;
 mod encode;
 mod folder;
+mod gzip_lines;
 mod object;
 mod parquet_file;
 mod partition;
@@ -26,9 +27,9 @@ pub(crate) use encode::{Encoder, Encoding, OBJECT_BYTES_ALWAYS};
 use folder::Folder;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
+pub(crate) use gzip_lines::{GzipLines, LinesPlace};
 pub(crate) use object::{ObjectWriter, abandon_all};
 pub(crate) use partition::{Partitioner, Parts};
-use rejected::RejectedSink;
 pub(crate) use rejected::{RejectedRows, rows_as_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -140,7 +141,7 @@ pub struct WindowSink {
     context: SinkContext,
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
-    rejected: RejectedSink,
+    rejected: GzipLines,
     /// Of all folders, and of the rejected rows.
     memory: usize,
     done: Vec<StagedObject>,
@@ -151,7 +152,7 @@ impl WindowSink {
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         context.check_width(partitioner.schema())?;
-        let (folders, rejected) = (BTreeMap::new(), RejectedSink::default());
+        let (folders, rejected) = (BTreeMap::new(), rejected::objects(&context));
         Ok(Self { context, partitioner, folders, rejected, memory: 0, done: Vec::new() })
     }
 
@@ -176,7 +177,8 @@ impl WindowSink {
         }
         for rows in rejected.into_iter().filter(|_| wanted(None)) {
             let before = self.rejected.memory();
-            let written = self.rejected.write(&self.context, &rows).await;
+            let lines = rejected::lines(self.context.window, &rows)?;
+            let written = self.rejected.write(&lines, rows.rows.num_rows() as u64).await;
             self.memory = self.memory - before + self.rejected.memory();
             written?;
             self.keep_within_memory().await?;
@@ -205,7 +207,7 @@ impl WindowSink {
         for folder in self.folders.into_values() {
             folder.abort().await;
         }
-        self.rejected.abort(&self.context).await;
+        self.rejected.abort().await;
         abandon_all(&*self.context.storage, &self.done).await;
     }
 
