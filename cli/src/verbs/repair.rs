@@ -3,7 +3,7 @@
 //! Owns: what is shown of a repair. Does not own: which repair a job needs, and whether there is one (the controller).
 //! Rule: it is done only when the summary came.
 
-use super::run::job;
+use super::run::named_job;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::local::LocalJob;
@@ -11,10 +11,10 @@ use crate::output::Output;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use streamctl_proto::count;
 use streamctl_proto::v1::repair_event::Event;
 use streamctl_proto::v1::repair_summary::Kind;
 use streamctl_proto::v1::{RepairEvent, RepairJobRequest, RepairSummary};
-use streamctl_proto::{JobSpec, count};
 use tonic::Streaming;
 
 /// Of `repair`.
@@ -54,11 +54,8 @@ pub async fn run_local(
     repair: impl AsyncFnOnce(LocalJob, RepairJobRequest) -> Result<RepairSummary, CliError>,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let file = args.local.clone().unwrap_or_default();
-    let local = job(&file, args.state.as_deref())?;
-    let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
-    let spec = spec.map_err(|problems| super::job_file_error(&file, &problems))?;
-    let repairs = repair(local, request(args, spec.name.to_string()));
+    let (local, name) = named_job(&args.local.clone().unwrap_or_default(), args.state.as_deref())?;
+    let repairs = repair(local, request(args, name.to_string()));
     let summary = out.during("repairing", repairs).await?;
     show(&summary, out)
 }

@@ -10,9 +10,9 @@ use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_engine::clock::system_clock;
-use streamctl_proto::JobSpec;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::v1::JobState;
+use streamctl_proto::{JobName, JobSpec};
 use streamctl_worker::memory::MemoryLimit;
 
 /// Of `run`.
@@ -86,6 +86,11 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
 }
 
 pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliError> {
+    named_job(path, state).map(|(job, _)| job)
+}
+
+/// The job of a file, and its name.
+pub(super) fn named_job(path: &Path, state: Option<&Path>) -> Result<(LocalJob, JobName), CliError> {
     let spec_text = read(path)?;
     let absolute = |path: &Path| {
         std::path::absolute(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
@@ -97,7 +102,7 @@ pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliErro
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
     };
-    Ok(LocalJob { spec_text, base_dir, state_dir, change: false, memory_limit: None })
+    Ok((LocalJob { spec_text, base_dir, state_dir, change: false, memory_limit: None }, spec.name))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Owns: what is shown of a verification, its exit code. Does not own: any check (the controller's `verify`).
 //! Rule: it is proven only when the summary came, nothing was found, and everything was looked at.
 
-use super::run::job;
+use super::run::named_job;
 use crate::args::VerifyArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
@@ -13,10 +13,10 @@ use crate::views::bytes;
 use futures::{Stream, TryStreamExt};
 use serde_json::{Value, json};
 use streamctl_controller::verify::Events;
+use streamctl_proto::count;
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::v1::verify_finding::Severity;
 use streamctl_proto::v1::{VerifyEvent, VerifyFinding, VerifyProgress, VerifyRequest, VerifySummary};
-use streamctl_proto::{JobSpec, count};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -37,11 +37,8 @@ pub async fn run_local(
     verify: impl AsyncFnOnce(LocalJob, VerifyRequest) -> Result<Events, CliError>,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let file = args.local.clone().unwrap_or_default();
-    let local = job(&file, args.state.as_deref())?;
-    let spec = JobSpec::parse_in(&local.spec_text, &local.base_dir);
-    let spec = spec.map_err(|problems| super::job_file_error(&file, &problems))?;
-    let verifies = verify(local, request(args, spec.name.to_string()));
+    let (local, name) = named_job(&args.local.clone().unwrap_or_default(), args.state.as_deref())?;
+    let verifies = verify(local, request(args, name.to_string()));
     let events = out.during("opening the state folder", verifies).await.map_err(unproven)?;
     show(ReceiverStream::new(events), out).await
 }
