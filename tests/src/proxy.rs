@@ -267,10 +267,14 @@ async fn answer(mut client: TcpStream, status: u16) {
         }
     }
     let json = head.windows(12).any(|bytes| bytes.eq_ignore_ascii_case(b"x-amz-target"));
+    let (of_kinesis, of_s3) = match status {
+        403 => ("AccessDeniedException", "AccessDenied"),
+        _ => ("InternalFailure", "InternalError"),
+    };
     let (kind, body) = if json {
-        ("application/x-amz-json-1.1", r#"{"__type":"InternalFailure","message":"chaos"}"#.to_owned())
+        ("application/x-amz-json-1.1", format!(r#"{{"__type":"{of_kinesis}","message":"chaos"}}"#))
     } else {
-        ("application/xml", "<Error><Code>InternalError</Code><Message>chaos</Message></Error>".to_owned())
+        ("application/xml", format!("<Error><Code>{of_s3}</Code><Message>chaos</Message></Error>"))
     };
     let body = if head.starts_with(b"HEAD ") { String::new() } else { body };
     let length = body.len();

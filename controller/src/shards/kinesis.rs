@@ -154,6 +154,11 @@ fn undescribed(
     let reason = Answering::at(stream).reason(error);
     let allow = "allow kinesis:DescribeStreamSummary on the stream to the controller's role: without its retention and the time of \
                  its creation, records that expire unread and a stream that is created again go unnoticed";
+    if code != "AccessDeniedException"
+        && let Some(hint) = refused_here(code, status)
+    {
+        return Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint: hint.to_owned() });
+    }
     match code {
         "UnknownOperationException" => Ok(None),
         "AccessDeniedException" => {
@@ -179,22 +184,36 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     }
 }
 
+/// What to do where it is this machine, or this moment, that is refused, and not what it asks for.
+fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
+    match code {
+        "AccessDeniedException" => Some("allow kinesis:ListShards on the stream to this role"),
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature" => Some("renew the AWS credentials that the controller runs with, and set its clock"),
+        _ if matches!(status, Some(401 | 403 | 407)) => {
+            Some("see what refuses the controller on its way to Kinesis: its role, a policy of the endpoint, a proxy")
+        }
+        _ => None,
+    }
+}
+
 fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageError {
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
     let reason = Answering::at(stream).reason(error);
-    let mut cause = RefusalCause::Request;
+    if let Some(hint) = refused_here(code, status) {
+        let (cause, hint) = (RefusalCause::Environment, hint.to_owned());
+        return PageError::List(ListError::Refused { cause, reason, hint });
+    }
+    let cause = RefusalCause::Request;
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,
         "ResourceNotFoundException" => format!("is there a stream {} in this account and region?", stream.name),
-        "AccessDeniedException" => {
-            cause = RefusalCause::Environment;
-            "allow kinesis:ListShards on the stream to this role".to_owned()
-        }
-        "ExpiredTokenException" | "UnrecognizedClientException" | "InvalidSignatureException" => {
-            cause = RefusalCause::Environment;
-            "renew the AWS credentials that the controller runs with".to_owned()
-        }
         "LimitExceededException" | "ThrottlingException" | "ResourceInUseException" => {
             return PageError::List(ListError::Unavailable { reason });
         }

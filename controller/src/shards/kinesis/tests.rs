@@ -209,3 +209,16 @@ async fn line_20_a_missing_stream_and_missing_rights_are_refused_with_a_hint() {
         assert_eq!(requests.len(), 1);
     }
 }
+
+#[test]
+fn a_machine_that_is_refused_may_be_served_later() {
+    let codes = ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException", "IncompleteSignature"];
+    for (code, status) in
+        codes.map(|code| (code, Some(400))).into_iter().chain([("", Some(403)), ("Whatever", Some(407))])
+    {
+        assert!(refused_here(code, status).is_some(), "{code} {status:?}");
+    }
+    for (code, status) in [("ResourceNotFoundException", Some(400)), ("", Some(500)), ("", None)] {
+        assert_eq!(refused_here(code, status), None, "{code} {status:?}");
+    }
+}

@@ -117,7 +117,10 @@ fn refused_everywhere(hint: &str) -> Next {
 fn without_code(failure: &Failure) -> Next {
     match failure.status {
         Some(429) => Next::BackOff { throttled: true },
-        Some(400 | 401 | 403..=407 | 409..=499) if failure.code.is_some() => refused_everywhere(
+        Some(401 | 403 | 407) => refused_here(
+            "this machine is refused on its way to Kinesis: by its role, by a policy of the endpoint, or by a proxy",
+        ),
+        Some(400 | 404..=406 | 409..=499) if failure.code.is_some() => refused_everywhere(
             "the service does not take this request; check stream, region and endpoint of the source",
         ),
         _ => Next::BackOff { throttled: false },
@@ -234,6 +237,15 @@ mod tests {
         for failure in [silent, broken, failure("InternalFailureException", "")] {
             let next = after_failure(Call::Records, &Position::Start, &failure, SHARD, 0);
             assert_eq!(next, Next::BackOff { throttled: false }, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_something_on_the_way_refuses_may_be_avoided() {
+        for (status, code) in [(403, None), (401, None), (403, Some("Whatever".to_owned())), (407, None)] {
+            let failure = Failure { code, status: Some(status), ..Failure::default() };
+            let next = after_failure(Call::Records, &Position::Start, &failure, SHARD, 0);
+            assert!(matches!(next, Next::Refuse { cause: RefusalCause::Environment, .. }), "{failure:?}: {next:?}");
         }
     }
 
