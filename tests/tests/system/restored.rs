@@ -126,7 +126,7 @@ fn an_etcd_that_is_put_back_under_a_running_cluster_is_refused_and_repaired_with
     copy_folder(&copy, &data);
     etcd.start_again();
     let older = |status: &JobStatus| status.error.contains("the store is older than the checkpoint location");
-    let refused = cluster.until_status("steady", "it is refused", REST, older);
+    let refused = until("the job is refused", REST, || cluster.status("steady").filter(older));
     assert!(refused.hint.contains("streamctl repair steady"), "{}", refused.hint);
     let repaired = cluster.cli_ok(&["repair", "steady"]);
     assert!(repaired.contains("the head was moved from epoch"), "{repaired}");
