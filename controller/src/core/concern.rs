@@ -64,7 +64,7 @@ impl Core {
                 (Concern::Nothing, Some(name)) => Concern::Job(name.clone()),
                 (concern, _) => concern,
             },
-            Event::EffectDelayed { .. } => Concern::Nothing,
+            Event::EffectDelayed { .. } | Event::EffectDone { .. } => Concern::Nothing,
             // What it goes on with may make a window whole; where shards belong is seen to on its own.
             Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Concern::All,
             Event::WorkerJoined { .. }

@@ -30,6 +30,92 @@ pub struct TaskShard {
     pub read_to_ms: Option<i64>,
 }
 
+/// Effects that are tried again until they are done, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EffectKind {
+    /// [`Effect::ListShards`].
+    ListShards,
+    /// [`Effect::CheckLookup`].
+    CheckLookup,
+    /// [`Effect::ReadJob`].
+    ReadJob,
+    /// [`Effect::RepairHead`].
+    RepairHead,
+    /// [`Effect::WriteManifest`].
+    WriteManifest,
+    /// [`Effect::MoveHead`].
+    MoveHead,
+    /// [`Effect::Publish`].
+    Publish,
+    /// [`Effect::RecordPublished`].
+    RecordPublished,
+    /// [`Effect::Sweep`].
+    Sweep,
+    /// [`Effect::RecordRepairs`].
+    RecordRepairs,
+    /// [`Effect::RecordReplays`].
+    RecordReplays,
+    /// [`Effect::RecordVersion`].
+    RecordVersion,
+    /// [`Effect::RecordWanted`].
+    RecordWanted,
+}
+
+impl EffectKind {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::ListShards,
+        Self::CheckLookup,
+        Self::ReadJob,
+        Self::RepairHead,
+        Self::WriteManifest,
+        Self::MoveHead,
+        Self::Publish,
+        Self::RecordPublished,
+        Self::Sweep,
+        Self::RecordRepairs,
+        Self::RecordReplays,
+        Self::RecordVersion,
+        Self::RecordWanted,
+    ];
+
+    /// In a status, in the log, in spans, and as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ListShards => "list shards",
+            Self::CheckLookup => "look at lookup",
+            Self::ReadJob => "read job",
+            Self::RepairHead => "repair head",
+            Self::WriteManifest => "write manifest",
+            Self::MoveHead => "commit",
+            Self::Publish => "publish",
+            Self::RecordPublished => "record published",
+            Self::Sweep => "sweep",
+            Self::RecordRepairs => "record repairs",
+            Self::RecordReplays => "record replays",
+            Self::RecordVersion => "record version",
+            Self::RecordWanted => "record wanted",
+        }
+    }
+
+    /// Who does it, or does not.
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::ListShards => "source",
+            Self::CheckLookup => "lookup",
+            Self::ReadJob | Self::WriteManifest => "checkpoint",
+            Self::Publish | Self::Sweep => "sink",
+            Self::RepairHead
+            | Self::MoveHead
+            | Self::RecordPublished
+            | Self::RecordRepairs
+            | Self::RecordReplays
+            | Self::RecordVersion
+            | Self::RecordWanted => "store",
+        }
+    }
+}
+
 /// What must be done. An effect that fails for the moment is tried again by the driver as long as it leads; what comes
 /// back is an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,4 +278,31 @@ pub enum Effect {
         /// What is wanted now.
         wanted: Wanted,
     },
+}
+
+impl Effect {
+    /// Its kind; none: a word to a worker, which is said once.
+    pub fn kind(&self) -> Option<EffectKind> {
+        Some(match self {
+            Self::ListShards { .. } => EffectKind::ListShards,
+            Self::CheckLookup { .. } => EffectKind::CheckLookup,
+            Self::ReadJob { .. } => EffectKind::ReadJob,
+            Self::RepairHead { .. } => EffectKind::RepairHead,
+            Self::WriteManifest { .. } => EffectKind::WriteManifest,
+            Self::MoveHead { .. } => EffectKind::MoveHead,
+            Self::Publish { .. } => EffectKind::Publish,
+            Self::RecordPublished { .. } => EffectKind::RecordPublished,
+            Self::Sweep { .. } => EffectKind::Sweep,
+            Self::RecordRepairs { .. } => EffectKind::RecordRepairs,
+            Self::RecordReplays { .. } => EffectKind::RecordReplays,
+            Self::RecordVersion { .. } => EffectKind::RecordVersion,
+            Self::RecordWanted { .. } => EffectKind::RecordWanted,
+            Self::StartTask { .. }
+            | Self::ReleaseTask { .. }
+            | Self::DrainTask { .. }
+            | Self::CancelTask { .. }
+            | Self::OpenWindow { .. }
+            | Self::AnnounceCommit { .. } => return None,
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! What the core is told. Names are past participles: everything here has happened.
 
+use super::effect::EffectKind;
 use super::refusals::RefusedTask;
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
@@ -303,10 +304,17 @@ pub enum Event {
     EffectDelayed {
         /// Of which job.
         job: JobName,
-        /// Which: `publish`, `commit` ...
-        what: &'static str,
+        /// Which.
+        kind: EffectKind,
         /// The last failure.
         reason: String,
+    },
+    /// An effect that was delayed is done; what came of it follows.
+    EffectDone {
+        /// Of which job.
+        job: JobName,
+        /// Which.
+        kind: EffectKind,
     },
     /// A worker opened a session.
     WorkerJoined {

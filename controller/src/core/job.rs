@@ -22,6 +22,7 @@ pub use reports::OpenWindow;
 pub use shard::Shard;
 pub use tasks::{Task, TaskState};
 
+use super::effect::EffectKind;
 use super::event::Wanted;
 use super::refusals::Refusals;
 use super::repair::{Repairing, Stuck};
@@ -105,6 +106,25 @@ pub struct NotDrained {
     pub until_ms: Option<i64>,
 }
 
+/// What is tried again, while the job cannot go on or not as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Delay {
+    /// One of its effects.
+    Effect(EffectKind),
+    /// A task of it.
+    Task,
+}
+
+impl Delay {
+    /// In a status.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Effect(kind) => kind.label(),
+            Self::Task => "task",
+        }
+    }
+}
+
 /// One job.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -167,7 +187,7 @@ pub struct Job {
     /// No task is given out before.
     pub pause_until_ms: i64,
     /// The last failure that is being tried again, per effect.
-    pub delays: BTreeMap<&'static str, String>,
+    pub delays: BTreeMap<Delay, String>,
     /// Workers that are passed over, or were a short time ago.
     pub avoided: BTreeMap<WorkerId, Avoided>,
     /// Workers that died with tasks of it.

@@ -29,7 +29,7 @@ mod tests;
 pub mod unreadable;
 pub mod versions;
 
-pub use effect::{Effect, TaskShard};
+pub use effect::{Effect, EffectKind, TaskShard};
 pub use event::{
     EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, Wanted, WantedReplay,
 };
@@ -41,7 +41,7 @@ use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
 use concern::{Concern, Plans};
 use homes::Homes;
-use job::{AvoidTimes, AvoidedFor, Committing, DRAIN_GRACE_MS, Drain, Refusal, TaskState};
+use job::{AvoidTimes, AvoidedFor, Committing, DRAIN_GRACE_MS, Delay, Drain, Refusal, TaskState};
 use membership::Joined;
 use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,7 +254,6 @@ impl Core {
                 }
                 known.learn(&shards, generation);
                 known.listing.answered = generation;
-                known.delays.remove("list shards");
             }
             Event::ListingRefused { job, error, hint } => self.fail(&job, error, hint, out),
             Event::LookupSeen { job, job_version, lookup, version, rows } => {
@@ -270,9 +269,14 @@ impl Core {
                 lookup.checking = false;
                 lookup.problem = Some(problem);
             }
-            Event::EffectDelayed { job, what, reason } => {
+            Event::EffectDelayed { job, kind, reason } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
-                    job.delays.insert(what, reason);
+                    job.delays.insert(Delay::Effect(kind), reason);
+                }
+            }
+            Event::EffectDone { job, kind } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.delays.remove(&Delay::Effect(kind));
                 }
             }
             Event::WorkerJoined { worker, session, process, flight_address, tasks } => {
@@ -336,7 +340,6 @@ impl Core {
                 let Some(committing) = job.committing.as_mut() else { return };
                 if committing.manifest.epoch == reference.epoch && committing.reference.is_none() {
                     committing.reference = Some(reference.clone());
-                    job.delays.remove("write manifest");
                     out.push(Effect::MoveHead { job: name, previous, head: reference });
                 }
             }
@@ -357,7 +360,6 @@ impl Core {
                     // The manifest after it names it; after the last one comes none.
                     let after = job.publishing.get(1).and_then(|after| after.previous.clone());
                     let Some(manifest) = after.or_else(|| job.head.clone()) else { return };
-                    job.delays.remove("publish");
                     out.push(Effect::RecordPublished { job: job.name().clone(), epoch, manifest });
                 }
             }
@@ -424,7 +426,7 @@ impl Core {
             TaskEnd::Wait { error } => {
                 job.retries += 1;
                 job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
-                job.delays.insert("task", error.clone());
+                job.delays.insert(Delay::Task, error.clone());
                 job.avoid(worker, now, times, AvoidedFor::NoAnswer { error });
             }
             TaskEnd::Refused { place, error, hint } => {
@@ -436,7 +438,7 @@ impl Core {
                     Refusal::Elsewhere => {}
                     Refusal::Round(round) => {
                         job.pause_until_ms = job.pause_until_ms.max(now + wait_after(waits, round));
-                        job.delays.insert("task", format!("{error}; {hint}"));
+                        job.delays.insert(Delay::Task, format!("{error}; {hint}"));
                     }
                     Refusal::Final => self.fail(&name, error, hint, out),
                 }
@@ -444,7 +446,7 @@ impl Core {
             TaskEnd::Retry { error } => {
                 job.count_failure(now, waits);
                 job.retries += 1;
-                job.delays.insert("task", error.clone());
+                job.delays.insert(Delay::Task, error.clone());
                 if job.failures > job.resolved.spec.retries_max {
                     let hint = "it goes on from its last epoch once this is mended: submit it again, a changed file with --change".to_owned();
                     self.fail(&name, error, hint, out);
@@ -518,8 +520,7 @@ impl Core {
             return;
         }
         let Some(manifest) = job.committed(now) else { return };
-        job.delays.remove("commit");
-        job.delays.remove("task");
+        job.delays.remove(&Delay::Task);
         if job.publishing.len() == 1 {
             job.publish_next(out);
         }

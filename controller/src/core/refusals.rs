@@ -5,7 +5,7 @@
 //! Rule: one worker alone never fails a job that another worker can do; what every worker is refused for fails the job
 //! within its retries.
 
-use super::job::AvoidedFor;
+use super::job::{AvoidedFor, Delay};
 use super::status::ERROR_CHARS_MAX;
 use super::*;
 use streamctl_proto::convert::BadMessage;
@@ -66,7 +66,7 @@ impl Core {
         let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
         job.retries += 1;
         job.avoid(worker, now, times, AvoidedFor::NoAnswer { error: error.clone() });
-        job.delays.insert("task", error.clone());
+        job.delays.insert(Delay::Task, error.clone());
         if another_may_do_it {
             job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
             return;

@@ -73,7 +73,6 @@ impl Core {
         if job.publishing.front().is_none_or(|manifest| manifest.epoch != stuck.epoch) {
             return;
         }
-        job.delays.remove("publish");
         job.stuck = Some(stuck);
         self.fail(name, error, hint, out);
     }

@@ -84,7 +84,6 @@ impl Core {
         let Some(job) = self.jobs.get_mut(name) else { return };
         job.replays.recording = false;
         job.replays.stored = replays;
-        job.delays.remove("record replays");
         run_for_replays(job, out);
     }
 

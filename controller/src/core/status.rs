@@ -101,7 +101,7 @@ impl Core {
             let version = change.next.job_version;
             waits.push(format!("the store: version {version} of the job takes over when it is stored"));
         }
-        waits.extend(job.delays.iter().map(|(what, reason)| format!("{what}: {reason}")));
+        waits.extend(job.delays.iter().map(|(delay, reason)| format!("{}: {reason}", delay.label())));
         waits.extend(job.standstill.words(self.now_ms, job));
         waits
     }

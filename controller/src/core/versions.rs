@@ -142,7 +142,6 @@ impl Core {
         let refused = job.changing.take_if(|change| change.recording && change.next.job_version == version);
         if let Some(Change { next, .. }) = refused {
             job.refused_change = Some(RefusedChange { changed_ms: next.changed_ms, reason });
-            job.delays.remove("record version");
         }
     }
 

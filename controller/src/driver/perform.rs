@@ -6,7 +6,7 @@
 use super::Outcome;
 use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
-use crate::core::{Core, Effect, Event, KnownShard, Wanted};
+use crate::core::{Core, Effect, EffectKind, Event, KnownShard, Wanted};
 use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
@@ -153,37 +153,48 @@ impl Performer {
         window: Option<Window>,
         outcomes: mpsc::Sender<Outcome>,
     ) {
-        let (name, what) = (job.spec.name.clone(), label(&effect));
+        let Some(kind) = effect.kind() else { return };
+        let name = job.spec.name.clone();
         let of = |result| Outcome { job: name.clone(), submitted_ms: job.submitted_ms, result };
-        let mut wait = BACKOFF_MIN;
+        let (mut wait, mut is_delayed) = (BACKOFF_MIN, false);
         loop {
             let (began, begin) = (Instant::now(), now());
             let tried = self.attempt(&effect, &job).await;
-            self.metrics.tried(what, began.elapsed());
-            self.note(&effect, &job, window, begin, &tried);
+            self.metrics.tried(kind, began.elapsed());
+            self.note((&effect, kind), &job, window, begin, &tried);
             let outcome = match tried {
                 Try::Done(event) => Ok(event),
                 Try::StepDown(reason) => Err(reason),
                 Try::Again(reason) => {
-                    tracing::warn!(job = %name, effect = what, reason, "effect failed, trying again");
-                    let delayed = Event::EffectDelayed { job: name.clone(), what, reason };
+                    tracing::warn!(job = %name, effect = kind.label(), reason, "effect failed, trying again");
+                    is_delayed = true;
+                    let delayed = Event::EffectDelayed { job: name.clone(), kind, reason };
                     let _over = outcomes.send(of(Ok(delayed))).await;
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     wait = (wait * 2).min(BACKOFF_MAX);
                     continue;
                 }
             };
+            if is_delayed && outcome.is_ok() {
+                let _over = outcomes.send(of(Ok(Event::EffectDone { job: name.clone(), kind }))).await;
+            }
             let _over = outcomes.send(of(outcome)).await;
             return;
         }
     }
 
     /// Takes note of one try: counts, spans, and the log of what is visible now.
-    fn note(&self, effect: &Effect, job: &ResolvedJob, window: Option<Window>, begin: SystemTime, tried: &Try) {
-        let what = label(effect);
+    fn note(
+        &self,
+        (effect, kind): (&Effect, EffectKind),
+        job: &ResolvedJob,
+        window: Option<Window>,
+        begin: SystemTime,
+        tried: &Try,
+    ) {
         let error = match tried {
             Try::Again(reason) => {
-                self.metrics.failed(what);
+                self.metrics.failed(kind);
                 Some(reason.clone())
             }
             Try::StepDown(reason) => Some(reason.clone()),
@@ -191,7 +202,7 @@ impl Performer {
         };
         let Some(window) = window else { return };
         let trace = WindowTrace::of(&job.spec.name, job.submitted_ms, window);
-        self.metrics.span(trace, what, begin, error);
+        self.metrics.span(trace, kind.label(), begin, error);
         match (effect, tried) {
             (Effect::MoveHead { job: name, .. }, Try::Done(_)) => self.metrics.committed(name, window, (self.clock)()),
             (Effect::Publish { manifest, .. }, Try::Done(Event::EpochPublished { .. })) => {
@@ -454,30 +465,6 @@ impl Performer {
                 }
             }
         }
-    }
-}
-
-fn label(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::ListShards { .. } => "list shards",
-        Effect::CheckLookup { .. } => "look at lookup",
-        Effect::ReadJob { .. } => "read job",
-        Effect::RepairHead { .. } => "repair head",
-        Effect::WriteManifest { .. } => "write manifest",
-        Effect::MoveHead { .. } => "commit",
-        Effect::Publish { .. } => "publish",
-        Effect::RecordPublished { .. } => "record published",
-        Effect::Sweep { .. } => "sweep",
-        Effect::RecordRepairs { .. } => "record repairs",
-        Effect::RecordReplays { .. } => "record replays",
-        Effect::RecordVersion { .. } => "record version",
-        Effect::RecordWanted { .. } => "record wanted",
-        Effect::StartTask { .. }
-        | Effect::ReleaseTask { .. }
-        | Effect::DrainTask { .. }
-        | Effect::CancelTask { .. }
-        | Effect::OpenWindow { .. }
-        | Effect::AnnounceCommit { .. } => "tell a worker",
     }
 }
 

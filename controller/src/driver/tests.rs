@@ -1,4 +1,4 @@
-//! What is still on its way when a job is deleted.
+//! What is still on its way when a job is deleted, and what is tried again.
 
 use super::*;
 use crate::shards::{ListError, ListedShard, Listing, ShardLister};
@@ -38,6 +38,18 @@ impl ShardLister for Stuck {
     }
 }
 
+fn performer(leadership: &Leadership, store: &MemoryStore, lister: Arc<dyn ShardLister>) -> Performer {
+    Performer {
+        term: leadership.term,
+        store: Arc::new(store.clone()),
+        storages: Storages::memory(MemoryStorage::default()),
+        lister,
+        sessions: Arc::default(),
+        clock: system_clock(),
+        metrics: Default::default(),
+    }
+}
+
 async fn until(handle: &mut Handle, holds: impl Fn(&Core) -> bool + Clone + Send + 'static) {
     while !handle.ask(holds.clone()).await.unwrap() {
         handle.changed().await.unwrap();
@@ -55,16 +67,7 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
     let me = LeaderRecord { id: "c".into(), address: "a:1".into() };
     let leadership = store.campaign(&me).await.unwrap();
     let lister = Arc::new(Stuck::default());
-    let performer = Performer {
-        term: leadership.term,
-        store: Arc::new(store.clone()),
-        storages: Storages::memory(MemoryStorage::default()),
-        lister: lister.clone(),
-        sessions: Arc::default(),
-        clock: system_clock(),
-        metrics: Default::default(),
-    };
-    let (driver, mut handle) = Driver::new(performer, CoreSettings::default());
+    let (driver, mut handle) = Driver::new(performer(&leadership, &store, lister.clone()), CoreSettings::default());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let runs = tokio::spawn(async move { driver.run(&leadership, vec![], async { drop(stopped.await) }).await });
 
@@ -90,6 +93,39 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
     let told = handle.ask(move |core| core.resolved(&of).map(|job| job.submitted_ms)).await.unwrap();
     assert_eq!(told, Some(2));
     assert_eq!(handle.ask(move |core| core.jobs[&other].epoch()).await.unwrap(), streamctl_proto::Epoch(0));
+    stop.send(()).unwrap();
+    assert_eq!(runs.await.unwrap(), Ended::Stopped);
+}
+
+/// Does not answer the first requests.
+#[derive(Default)]
+struct Flaky(AtomicUsize);
+
+#[async_trait::async_trait]
+impl ShardLister for Flaky {
+    async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
+        if self.0.fetch_add(1, Ordering::SeqCst) < 2 {
+            return Err(ListError::Unavailable { reason: "no answer".to_owned() });
+        }
+        let shard = ListedShard { id: ShardId::new("a"), parents: vec![], detail: String::new(), closed: false };
+        Ok(Listing::of(vec![shard]))
+    }
+}
+
+#[tokio::test]
+async fn what_was_tried_again_and_is_done_is_waited_for_no_more() {
+    let store = MemoryStore::new();
+    let leadership = store.campaign(&LeaderRecord { id: "c".into(), address: "a:1".into() }).await.unwrap();
+    let (driver, mut handle) =
+        Driver::new(performer(&leadership, &store, Arc::new(Flaky::default())), CoreSettings::default());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let runs = tokio::spawn(async move { driver.run(&leadership, vec![], async { drop(stopped.await) }).await });
+    begins(&store, &handle, &contract::job("sales")).await;
+    let delays = |core: &Core| core.jobs.values().map(|job| job.delays.len()).sum::<usize>();
+    until(&mut handle, move |core| delays(core) == 1).await;
+    let shards = |core: &Core| core.jobs.values().map(|job| job.shards.len()).sum::<usize>();
+    until(&mut handle, move |core| shards(core) == 1).await;
+    assert_eq!(handle.ask(move |core| delays(core)).await.unwrap(), 0);
     stop.send(()).unwrap();
     assert_eq!(runs.await.unwrap(), Ended::Stopped);
 }

@@ -7,7 +7,7 @@
 
 pub mod snapshot;
 
-use crate::core::Effect;
+use crate::core::{Effect, EffectKind};
 use crate::leading::{Leader, Who};
 use snapshot::Snapshot;
 use std::collections::BTreeMap;
@@ -64,19 +64,6 @@ const STAGES: Metric = Metric::counter(
 pub const METRICS: &[Metric] =
     &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, WAITS, OBJECTS, OUT_BYTES, STAGES];
 
-/// What the driver calls the effects that can fail (`label()` in `driver::perform`).
-const EFFECT_NAMES: [&str; 9] = [
-    "list shards",
-    "look at lookup",
-    "write manifest",
-    "commit",
-    "publish",
-    "record published",
-    "sweep",
-    "record replays",
-    "record wanted",
-];
-
 struct Sums {
     effects: Histograms,
     failures: Counters,
@@ -119,21 +106,21 @@ impl Metrics {
             jobs: Mutex::default(),
             opened: Mutex::default(),
         };
-        for effect in EFFECT_NAMES {
+        for kind in EffectKind::ALL {
             // There from the beginning, so that the first failure is an increase.
-            drop(sums.failures.get_or_create(&FAILURES.with([effect, service(effect)])));
+            drop(sums.failures.get_or_create(&FAILURES.with([kind.label(), kind.service()])));
         }
         Self { sums: Arc::new(sums), traces }
     }
 
     /// One try of an effect is over.
-    pub fn tried(&self, effect: &'static str, took: Duration) {
-        self.sums.effects.get_or_create(&EFFECTS.with([effect])).observe(took.as_secs_f64());
+    pub fn tried(&self, kind: EffectKind, took: Duration) {
+        self.sums.effects.get_or_create(&EFFECTS.with([kind.label()])).observe(took.as_secs_f64());
     }
 
     /// It failed, and is done again.
-    pub fn failed(&self, effect: &'static str) {
-        self.sums.failures.get_or_create(&FAILURES.with([effect, service(effect)])).inc();
+    pub fn failed(&self, kind: EffectKind) {
+        self.sums.failures.get_or_create(&FAILURES.with([kind.label(), kind.service()])).inc();
     }
 
     /// A task was told to open a window; the first one counts.
@@ -240,17 +227,6 @@ impl Metrics {
 
 fn seconds(ms: i64) -> f64 {
     ms.max(0) as f64 / 1_000.0
-}
-
-/// Who did not do it.
-fn service(effect: &str) -> &'static str {
-    match effect {
-        "write manifest" | "read job" => "checkpoint",
-        "publish" | "sweep" => "sink",
-        "list shards" => "source",
-        "look at lookup" => "lookup",
-        _ => "store",
-    }
 }
 
 /// Which window an effect is about, where it is one step of an epoch's way.

@@ -232,7 +232,6 @@ impl Job {
         if self.stuck.as_ref().is_some_and(|stuck| stuck.epoch <= epoch) {
             self.stuck = None;
         }
-        self.delays.remove("record published");
         let figures = self.recent.iter_mut().rev().find(|figures| figures.epoch == epoch);
         let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms))) else { return };
         figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));

@@ -1362,3 +1362,17 @@ fn a_task_speaks_only_through_its_own_worker() {
     assert_eq!(story.shard("a").reached, at(0));
     assert_eq!(story.owner("a"), (owner, task), "it goes on");
 }
+
+#[test]
+fn what_is_tried_again_is_waited_for_until_it_is_done_whatever_it_is() {
+    for kind in EffectKind::ALL {
+        let mut story = Story::running(bounded(), "a", "w1");
+        let job = story.name();
+        let waits = |story: &Story| story.core.status(&job, true).unwrap().waiting_on;
+        assert!(waits(&story).is_empty());
+        story.tell(Event::EffectDelayed { job: job.clone(), kind, reason: "no answer".into() });
+        assert_eq!(waits(&story), [format!("{}: no answer", kind.label())]);
+        story.tell(Event::EffectDone { job: job.clone(), kind });
+        assert!(waits(&story).is_empty(), "{kind:?}");
+    }
+}
