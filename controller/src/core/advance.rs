@@ -129,7 +129,7 @@ impl Core {
             out.push(start(now, job, id, worker.clone(), shards));
             if let (Some(drain), Some(task)) = (job.drain, job.tasks.get_mut(&id)) {
                 task.state = TaskState::Draining(drain.until_ms);
-                out.push(Effect::DrainTask { worker, task: id, until_ms: drain.until_ms });
+                out.push(Effect::DrainTask { worker, task: id, until_ms: Some(drain.until_ms) });
             }
         }
         // Planning again after a plan was carried out plans nothing (I8).

@@ -10,9 +10,6 @@ use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId, Window, WorkerId,
 };
 
-/// A task that is drained until then goes on as if it were not.
-pub const NEVER_MS: i64 = i64::MAX;
-
 /// One shard of a task that is given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskShard {
@@ -166,8 +163,8 @@ pub enum Effect {
         worker: WorkerId,
         /// Which.
         task: TaskId,
-        /// Windows that end at or before this are finished; [`NEVER_MS`] takes an earlier drain back.
-        until_ms: i64,
+        /// Windows that end at or before this are finished; none: it goes on, an earlier drain is taken back.
+        until_ms: Option<i64>,
     },
     /// Tell a worker that nothing of this task will be used.
     CancelTask {

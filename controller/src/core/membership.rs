@@ -98,7 +98,9 @@ impl Core {
         let (worker, task) = (worker.clone(), running.task);
         match job.tasks.get(&task).map(|task| task.state) {
             Some(TaskState::Releasing) => out.push(Effect::ReleaseTask { worker, task }),
-            Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask { worker, task, until_ms }),
+            Some(TaskState::Draining(until_ms)) => {
+                out.push(Effect::DrainTask { worker, task, until_ms: Some(until_ms) })
+            }
             Some(TaskState::Running) | None => {}
         }
     }
@@ -188,7 +190,7 @@ impl Core {
             self.homes.settle(job);
             // An earlier leader may have drained them, for a stop that was taken back since.
             for (id, task) in &job.tasks {
-                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: effect::NEVER_MS });
+                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: None });
             }
         }
         for held in said {

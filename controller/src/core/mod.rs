@@ -573,6 +573,6 @@ fn drain(now: i64, job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
     job.drain = Some(Drain { until_ms, give_up_ms: until_ms.max(now).saturating_add(DRAIN_GRACE_MS) });
     for (id, task) in &mut job.tasks {
         task.state = TaskState::Draining(until_ms);
-        out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms });
+        out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: Some(until_ms) });
     }
 }

@@ -115,9 +115,13 @@ impl Performer {
             Effect::ReleaseTask { worker, task } => {
                 (worker, Message::ReleaseTask(v1::ReleaseTask { task: Some((*task).into()) }))
             }
-            Effect::DrainTask { worker, task, until_ms } => {
-                (worker, Message::DrainTask(v1::DrainTask { task: Some((*task).into()), until_ms: *until_ms }))
-            }
+            Effect::DrainTask { worker, task, until_ms } => (
+                worker,
+                Message::DrainTask(v1::DrainTask {
+                    task: Some((*task).into()),
+                    until_ms: until_ms.unwrap_or(i64::MAX),
+                }),
+            ),
             Effect::CancelTask { worker, task } => {
                 (worker, Message::CancelTask(v1::CancelTask { task: Some((*task).into()) }))
             }

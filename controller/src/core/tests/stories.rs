@@ -435,12 +435,14 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
     story.asks("a", 0);
     let name = story.name();
     let said = story.tell(Event::StopRequested { job: name.clone(), drain: true });
-    let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == w(0).end_ms);
+    let until =
+        |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == Some(w(0).end_ms));
     assert_eq!(said.iter().filter(|effect| until(effect)).count(), 2);
     story.tell(Event::StopRequested { job: name, drain: true });
     assert_eq!(story.job().wanted, Wanted::Draining, "asking twice is asking once");
     let said = story.asks("b", 1);
-    let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == w(1).end_ms);
+    let until =
+        |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == Some(w(1).end_ms));
     assert_eq!(said.iter().filter(|effect| until(effect)).count(), 2, "it asked before it knew: {said:?}");
     for (id, last) in [("a", 3), ("b", 2)] {
         let owner = story.owner(id);
@@ -471,7 +473,7 @@ fn a_drain_goes_on_at_another_worker_when_one_is_lost_or_has_to_wait() {
         assert_eq!(story.job().wanted, Wanted::Draining, "it is not over: lost={lost}");
         let next = story.task("a");
         assert_ne!(next, task);
-        let until = |effect: &Effect| matches!(effect, Effect::DrainTask { task, until_ms, .. } if *task == next && *until_ms == w(0).end_ms);
+        let until = |effect: &Effect| matches!(effect, Effect::DrainTask { task, until_ms, .. } if *task == next && *until_ms == Some(w(0).end_ms));
         assert!(effects.iter().any(until), "the next task drains too: {effects:?}");
         story.asks("a", 0);
         for (id, last) in [("a", 3), ("b", 2)] {
@@ -718,7 +720,7 @@ fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
     new.joins("w1", vec![runs(task, "a 5..5")]);
     new.lists("a");
     let said = new.after(1_500);
-    let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: effect::NEVER_MS, .. });
+    let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: None, .. });
     assert!(said.iter().any(goes_on), "seed 221: drained, crashed, resumed, crashed");
 }
 

@@ -146,7 +146,7 @@ impl SimWorker {
             Effect::ReleaseTask { task, .. } => self.release(task),
             Effect::DrainTask { task, until_ms, .. } => {
                 if let Some(task) = self.tasks.get_mut(&task) {
-                    task.until_ms = until_ms;
+                    task.until_ms = until_ms.unwrap_or(i64::MAX);
                 }
             }
             Effect::CancelTask { task, .. } => {
