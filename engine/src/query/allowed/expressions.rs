@@ -1,6 +1,7 @@
 //! Expressions, functions and windows.
 
 use super::{Checked, Walk, empty, folded, none, refused, refused_with};
+use crate::query::QueryError;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, ArrayElemTypeDef, CaseWhen, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, MapEntry, ObjectName,
@@ -54,7 +55,16 @@ impl Walk<'_> {
                 none(escape_char.as_ref(), "ESCAPE after SIMILAR TO")?;
                 self.all([&mut **expr, pattern])
             }
-            Expr::AnyOp { left, compare_op: _, right, is_some: _ } | Expr::AllOp { left, compare_op: _, right } => {
+            Expr::AnyOp { left, compare_op: _, right, is_some: _ } => {
+                compared_with_list(right, "ANY", "x IN (SELECT ...), or EXISTS (SELECT ... WHERE x > column)")?;
+                self.all([&mut **left, right])
+            }
+            Expr::AllOp { left, compare_op: _, right } => {
+                compared_with_list(
+                    right,
+                    "ALL",
+                    "x NOT IN (SELECT ...), or NOT EXISTS (SELECT ... WHERE x <= column)",
+                )?;
                 self.all([&mut **left, right])
             }
             Expr::UnaryOp { op: _, expr } => self.expr(expr),
@@ -272,6 +282,14 @@ fn data_type(data_type: &DataType) -> Checked {
             | ArrayElemTypeDef::AngleBracket(inner)
             | ArrayElemTypeDef::Parenthesis(inner),
         ) => self::data_type(inner),
+        _ => Ok(()),
+    }
+}
+
+/// The planner takes a column of the subquery for one of the query around it where both have its name.
+fn compared_with_list(right: &Expr, what: &str, instead: &str) -> Result<(), QueryError> {
+    match right {
+        Expr::Subquery(_) => Err(refused_with(&format!("{what} (SELECT ...)"), &format!("write {instead}"))),
         _ => Ok(()),
     }
 }

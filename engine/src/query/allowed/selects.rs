@@ -87,6 +87,12 @@ impl Walk<'_> {
                     SetOperator::Minus => return Err(refused_with("MINUS", "write EXCEPT")),
                 }
                 match set_quantifier {
+                    // The planner makes joins of them, which do not count equal rows.
+                    SetQuantifier::All | SetQuantifier::AllByName if !matches!(op, SetOperator::Union) => {
+                        let hint =
+                            "write it without ALL; to keep equal rows apart, number them with row_number() first";
+                        return Err(refused_with("EXCEPT ALL or INTERSECT ALL", hint));
+                    }
                     SetQuantifier::All
                     | SetQuantifier::Distinct
                     | SetQuantifier::ByName
