@@ -183,21 +183,48 @@ async fn check_standing(
     highest_term: &mut Term,
 ) -> Result<(), Unreadable> {
     let stands = epoch_of(head);
+    let Some(after) = after_head(storages, checkpoints, head).await? else { return Ok(()) };
+    *highest_term = after.highest_term.max(*highest_term);
+    match after.standing {
+        Standing::Current => Ok(()),
+        Standing::Behind => Err(Unreadable::Older { head: stands, up_to: after.up_to }),
+        Standing::Foreign => Err(Unreadable::Foreign { head: stands, up_to: after.up_to }),
+    }
+}
+
+/// What manifests show that come after a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterHead {
+    /// How the head stands to them.
+    pub standing: Standing,
+    /// The last epoch that has one.
+    pub up_to: Epoch,
+    /// The highest term of those that were read: of the first two epochs, and of the last.
+    pub highest_term: Term,
+}
+
+/// Looks at the manifests after a head; none: there are none.
+///
+/// # Errors
+/// They cannot be listed or read.
+pub async fn after_head(
+    storages: &Storages,
+    checkpoints: &Checkpoints,
+    head: Option<&ManifestRef>,
+) -> Result<Option<AfterHead>, CheckpointError> {
+    let stands = epoch_of(head);
     let listed = checkpoints.list_after(stands).await?;
-    let Some((up_to, _)) = listed.last_key_value() else { return Ok(()) };
+    let Some((up_to, last)) = listed.last_key_value() else { return Ok(None) };
     let nothing = vec![];
     let locations = |epoch: Epoch| listed.get(&epoch).unwrap_or(&nothing);
     let (first, second) = (stands.next(), stands.next().next());
     let next = checkpoints.read_written(storages, first, locations(first)).await?;
     let after_next = checkpoints.read_written(storages, second, locations(second)).await?;
-    for written in next.iter().chain(&after_next) {
-        *highest_term = written.manifest.term.max(*highest_term);
-    }
-    match judge(head, &next, &after_next, *up_to) {
-        Standing::Current => Ok(()),
-        Standing::Behind => Err(Unreadable::Older { head: stands, up_to: *up_to }),
-        Standing::Foreign => Err(Unreadable::Foreign { head: stands, up_to: *up_to }),
-    }
+    // A repair moves the head there: this leader's term must be above that one's, too.
+    let last = if *up_to > second { checkpoints.read_written(storages, *up_to, last).await? } else { vec![] };
+    let terms = next.iter().chain(&after_next).chain(&last).map(|written| written.manifest.term);
+    let highest_term = terms.max().unwrap_or_default();
+    Ok(Some(AfterHead { standing: judge(head, &next, &after_next, *up_to), up_to: *up_to, highest_term }))
 }
 
 /// The epochs after a head that were committed.

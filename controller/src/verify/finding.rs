@@ -46,6 +46,9 @@ impl Finding {
             }
             Kind::ObjectSize | Kind::ObjectChecksum => "restore it: somebody has written to it since it was published",
             Kind::ObjectStray => "readers of the folder see it: find out who put it there, then move it away",
+            Kind::StoreOlder => {
+                "nothing of these epochs is lost, leave their objects where they are: `streamctl repair`, then verify again"
+            }
             Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
             Kind::EpochRepaired => "nothing is wrong: the same records gave the same rows, under other names",
             Kind::EpochSkipped => {

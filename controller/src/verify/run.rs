@@ -10,7 +10,9 @@ use super::strays::{self, Names};
 use super::teller::Teller;
 use super::versions::Versions;
 use super::{Verifier, Wanted};
+use crate::load::after_head;
 use crate::publish::{CheckpointError, Checkpoints};
+use crate::restored::{Standing, epoch_of};
 use crate::store::StoredJob;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -75,6 +77,9 @@ impl<'v> Run<'v> {
 
     /// Does it all, and tells.
     pub async fn run(mut self) {
+        if self.wanted.is_whole(self.stored) {
+            self.look_after_head().await;
+        }
         self.walk().await;
         let found = self.objects.look().await;
         self.teller.find(found).await;
@@ -93,6 +98,31 @@ impl<'v> Run<'v> {
             ..self.summary
         };
         self.teller.conclude(summary).await;
+    }
+
+    /// A head that is older than what was committed vouches for less than is visible.
+    async fn look_after_head(&mut self) {
+        let head = self.stored.head.as_ref();
+        let after = match after_head(&self.verifier.storages, &self.checkpoints, head).await {
+            Ok(Some(after)) if after.standing != Standing::Current => after,
+            Ok(_) => return,
+            Err(error) => {
+                self.incomplete = true;
+                let text = format!("manifests after the head were not looked at: {}", describe(&error));
+                return self.teller.find([Finding::new(Kind::NotChecked, 0, "", text)]).await;
+            }
+        };
+        // The job may have gone on since its head was read.
+        let now = self.verifier.stored(&self.stored.job.spec.name).await.ok().and_then(|stored| stored.head);
+        if epoch_of(now.as_ref()) > epoch_of(head) {
+            return;
+        }
+        self.incomplete = true;
+        let (stands, up_to) = (epoch_of(head), after.up_to);
+        let text = format!(
+            "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was restored from an older copy"
+        );
+        self.teller.find([Finding::new(Kind::StoreOlder, up_to.0, "", text)]).await;
     }
 
     /// From the head to the first epoch wanted, and one more for its step.

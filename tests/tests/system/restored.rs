@@ -32,9 +32,19 @@ fn a_state_folder_that_is_put_back_is_refused_and_repaired_without_a_duplicate()
     let mut process = run.start();
     until("some epochs after the copy", REST, || (manifests(&run) >= copied + 6).then_some(()));
     process.kill();
+    // Under a later term than those that the copy will count.
+    let later = manifests(&run);
+    let mut process = run.start();
+    until("some epochs of one more run", REST, || (manifests(&run) >= later + 2).then_some(()));
+    process.kill();
     std::fs::remove_dir_all(&state).unwrap();
     copy_folder(&copy, &state);
 
+    let mut verified = run.verify();
+    assert!(!verified.wait(REST).success(), "{}", verified.log());
+    let words = verified.log();
+    assert!(words.contains("restored from an older copy") && words.contains("streamctl repair"), "{words}");
+    assert!(!words.contains("no manifest names it"), "what was committed is nobody's stray: {words}");
     let mut refused = run.start();
     assert!(!refused.wait(REST).success(), "{}", refused.log());
     let words = refused.log();
