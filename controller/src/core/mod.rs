@@ -227,7 +227,7 @@ impl Core {
                 self.jobs.insert(loaded.name().clone(), loaded);
             }
             Event::JobUnreadable { job, error, hint, repairs } => {
-                self.note_unreadable(now, *job, (error, hint), repairs);
+                self.note_unreadable(now, *job, (error, hint), repairs, out);
             }
             Event::HeadRepairRequested { job, to } => self.repair_head(&job, to, out),
             Event::JobCreated { job } => {

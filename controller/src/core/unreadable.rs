@@ -21,6 +21,8 @@ pub struct Unreadable {
     /// It is being read.
     reading: bool,
     read_again_at_ms: i64,
+    /// A repair that was requested while it was being read.
+    repair: Option<Box<HeadRepair>>,
 }
 
 /// A head that is to be moved along what was committed after it.
@@ -54,18 +56,30 @@ impl Core {
         job: ResolvedJob,
         (error, hint): (String, String),
         repairs: Vec<Repair>,
+        out: &mut Vec<Effect>,
     ) {
-        let known = self.jobs.get(&job.spec.name);
-        if known.is_some_and(|known| known.wanted == Wanted::Deleted || known.unreadable.is_none()) {
+        let known = self.jobs.get_mut(&job.spec.name);
+        if known.as_ref().is_some_and(|known| known.wanted == Wanted::Deleted || known.unreadable.is_none()) {
             return;
         }
-        let reads = known.and_then(|known| known.unreadable.as_ref()).map_or(0, |known| known.reads);
+        let before = known.and_then(|known| known.unreadable.take());
+        let (reads, repair) = before.map_or((0, None), |before| (before.reads, before.repair));
+        // Who asked for the repair waits for what comes of it, not for this.
+        let reads = if repair.is_some() { reads } else { reads + 1 };
+        let name = job.spec.name.clone();
         let mut broken = Job::new(job);
         broken.wanted = Wanted::Failed { error, hint };
         broken.repairs = repairs;
-        broken.unreadable =
-            Some(Unreadable { reads: reads + 1, reading: false, read_again_at_ms: now.saturating_add(READ_AGAIN_MS) });
-        self.jobs.insert(broken.name().clone(), broken);
+        broken.unreadable = Some(Unreadable {
+            reads,
+            reading: false,
+            read_again_at_ms: now.saturating_add(READ_AGAIN_MS),
+            repair: None,
+        });
+        self.jobs.insert(name.clone(), broken);
+        if let Some(repair) = repair {
+            self.repair_head(&name, repair, out);
+        }
     }
 
     /// Somebody wants it to go on: it is read again at once.
@@ -84,10 +98,14 @@ impl Core {
         }
     }
 
-    /// A user wants its head moved: only where it cannot be read, and while nothing else is being done about that.
+    /// A user wants its head moved: only where it cannot be read. While it is being read the repair waits for the answer.
     pub(super) fn repair_head(&mut self, name: &JobName, to: Box<HeadRepair>, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name).filter(|job| job.wanted != Wanted::Deleted) else { return };
-        let Some(unreadable) = job.unreadable.as_mut().filter(|unreadable| !unreadable.reading) else { return };
+        let Some(unreadable) = job.unreadable.as_mut() else { return };
+        if unreadable.reading {
+            unreadable.repair = Some(to);
+            return;
+        }
         unreadable.reading = true;
         let repairs = remembered(&job.repairs, to.as_remembered());
         out.push(Effect::RepairHead { job: name.clone(), to, repairs });

@@ -987,6 +987,25 @@ fn a_head_that_an_older_store_lost_is_moved_once_and_the_job_goes_on_from_there(
     assert_eq!(story.tell(ask()), [], "it needs none any more");
 }
 
+#[test]
+fn a_repair_that_is_requested_while_the_job_is_read_follows_the_read() {
+    let mut story = Story::empty(2);
+    let job = bounded();
+    story.tell(unreadable(&job));
+    let name = job.spec.name.clone();
+    let reads = |story: &Story| story.core.jobs[&name].unreadable.as_ref().map(|unreadable| unreadable.reads);
+    let before = reads(&story);
+    assert!(reads_job(&story.tell(Event::ResumeRequested { job: name.clone() })));
+    let head = ManifestRef { epoch: Epoch(7), name: "sales/epochs/7".into(), digest: "d".into() };
+    let to = Box::new(HeadRepair { previous: None, head, published: Epoch(7), at_ms: 5, by: "ann".into() });
+    assert_eq!(story.tell(Event::HeadRepairRequested { job: name.clone(), to }), []);
+    let effects = story.tell(unreadable(&job));
+    assert!(matches!(&effects[..], [Effect::RepairHead { .. }]), "{effects:?}");
+    assert_eq!(reads(&story), before, "who asked for the repair is not told what the read said");
+    story.tell(unreadable(&job));
+    assert_ne!(reads(&story), before, "but that the repair changed nothing");
+}
+
 /// Two epochs are committed, and the first has lost an object.
 fn stuck() -> Story {
     let mut story = Story::running(bounded(), "a", "w1");
