@@ -43,6 +43,8 @@ pub(super) struct Run<'v> {
     repairs: BTreeMap<u64, Vec<EpochRepair>>,
     /// Some manifest could not be read: what it names is not known.
     incomplete: bool,
+    /// Why it is not known whether epochs after the head were committed.
+    unknown_after_head: Option<String>,
     summary: v1::VerifySummary,
 }
 
@@ -71,6 +73,7 @@ impl<'v> Run<'v> {
             wanted,
             repairs: BTreeMap::new(),
             incomplete: false,
+            unknown_after_head: None,
             summary,
         }
     }
@@ -107,9 +110,8 @@ impl<'v> Run<'v> {
             Ok(Some(after)) if after.standing != Standing::Current => after,
             Ok(_) => return,
             Err(error) => {
-                self.incomplete = true;
-                let text = format!("manifests after the head were not looked at: {}", describe(&error));
-                return self.teller.find([Finding::new(Kind::NotChecked, 0, "", text)]).await;
+                self.unknown_after_head = Some(describe(&error));
+                return;
             }
         };
         // The job may have gone on since its head was read.
@@ -280,6 +282,11 @@ impl<'v> Run<'v> {
                     return self.teller.find([unchecked(&text)]).await;
                 }
             }
+        }
+        if let Some(reason) = self.unknown_after_head.take().filter(|_| !listed.strays.is_empty()) {
+            self.summary.listed = false;
+            let text = format!("what is visible was not compared: manifests after the head cannot be read: {reason}");
+            return self.teller.find([unchecked(&text)]).await;
         }
         self.teller.find(strays::findings(&listed)).await;
     }

@@ -289,6 +289,8 @@ async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
         };
         let read = scene.ask(v1::VerifyRequest::default()).await;
         assert_eq!(read.0, []);
+        // Of the manifests after the head, and of the objects.
+        scene.storage.fail_next(Op::List, away(), false);
         scene.storage.fail_next(Op::List, away(), false);
         scene.verify().await
     };
