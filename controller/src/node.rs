@@ -109,7 +109,8 @@ impl Node {
     pub fn jobs(&self) -> JobsService {
         let Parts { store, world, lister, clock, .. } = self.parts.clone();
         let replayer = self.parts.replayer.clone().unwrap_or_else(|| {
-            let (dialer, admission) = (self.parts.security.dialer.clone(), self.admission.clone());
+            let dialer = self.parts.security.dialer.clone();
+            let admission = self.admission.clone();
             Arc::new(FlightReplayer { leader: self.leader(), dialer, admission })
         });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);

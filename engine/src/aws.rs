@@ -176,6 +176,31 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt).build()
 }
 
+/// Why a service rejects the sender of a request, whatever the request asks for. Another machine may be accepted, and this
+/// one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderRejection {
+    /// The credentials are missing, expired, or do not match the signature.
+    Credentials,
+    /// A proxy, an endpoint policy or the role rejects the request, without a code that says more.
+    Unspecified,
+}
+
+/// Classifies an error of an AWS JSON service by its code and HTTP status. `None`: the error is not about the sender.
+pub fn sender_rejection(code: Option<&str>, status: Option<u16>) -> Option<SenderRejection> {
+    match code.unwrap_or_default() {
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature" => Some(SenderRejection::Credentials),
+        _ if matches!(status, Some(401 | 403 | 407)) => Some(SenderRejection::Unspecified),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

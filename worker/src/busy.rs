@@ -153,7 +153,8 @@ impl Sampler {
             return self.permille;
         }
         self.at += passed;
-        let (computed, network) = (self.compute.spent(), busy(&self.network));
+        let computed = self.compute.spent();
+        let network = busy(&self.network);
         let (computed_before, network_before) = std::mem::replace(&mut self.before, (computed, network));
         let each = |now: Duration, before: Duration, threads: usize| {
             now.saturating_sub(before) / u32::try_from(threads).unwrap_or(u32::MAX).max(1)

@@ -57,7 +57,8 @@ impl Compute {
     /// # Errors
     /// The system gives no threads.
     pub fn start(threads: usize) -> std::io::Result<(Self, Runtime)> {
-        let (threads, times) = (threads.max(1), ThreadTimes::default());
+        let threads = threads.max(1);
+        let times = ThreadTimes::default();
         let started = times.clone();
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads + SPARE_THREADS)

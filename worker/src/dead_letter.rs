@@ -89,7 +89,8 @@ impl DeadLetterSink {
     /// Nothing is opened before the first letter.
     pub fn new(context: DeadLetterContext) -> Self {
         let DeadLetterContext { path: folder, job, task, window, storage, memory } = context;
-        let (kind, extension) = (ObjectKind::DeadLetter, "json.gz");
+        let kind = ObjectKind::DeadLetter;
+        let extension = "json.gz";
         let lines = GzipLines::new(LinesPlace { folder, storage, job, task, window, kind, extension });
         Self { window, memory, lines }
     }

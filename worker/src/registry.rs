@@ -256,7 +256,8 @@ impl Registry {
                     entry.lost.insert(shard.shard.clone(), gap);
                 }
             }
-            let (task, watermark_ms) = (Some(task.into()), entry.watermark_ms);
+            let task = Some(task.into());
+            let watermark_ms = entry.watermark_ms;
             inner.say(Message::Progress(v1::Progress { task, watermark_ms, ..progress }));
         }
     }

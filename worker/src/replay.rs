@@ -57,7 +57,8 @@ pub async fn replay(
     let (memory, place) = context.budget.replay().await;
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
-    let (planned_by, lookups) = (Arc::clone(&context), manifest.lookups);
+    let planned_by = Arc::clone(&context);
+    let lookups = manifest.lookups;
     let planned = compute.spawn(workload(), async move { planned_by.plan(&lookups).await }).await;
     let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = plan.output_schema().clone();
@@ -212,7 +213,7 @@ pub(crate) mod tests {
     use crate::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
     use crate::source::testing::clock_at;
     use crate::source::{ReadError, Sources};
-    use crate::task::tests::{Bed, chained, job, record, reports, shard, window};
+    use crate::task::tests::{Bed, chained, job, kinesis_source, record, reports, shard, window};
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
@@ -360,18 +361,7 @@ pub(crate) mod tests {
         bed.start(&["a"]);
         let report = reports(&bed.finish().await).remove(0);
         bed.job.stream = Some(StreamAddress { name: "s".into(), ..StreamAddress::default() });
-        bed.job.spec.source.kind = SourceKind::Kinesis {
-            stream: Some("s".into()),
-            arn: None,
-            endpoint: None,
-            region: None,
-            role_arn: None,
-            session_name: None,
-            poll_interval: Duration::from_millis(250),
-            max_records_per_read: 10_000,
-            compression: Default::default(),
-            grace: Duration::ZERO,
-        };
+        bed.job.spec.source.kind = kinesis_source(streamctl_proto::spec::PayloadCompression::None);
         let asked = Arc::new(Asked::default());
         let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages());
         let sources = sources.with_stream(Arc::clone(&asked) as Arc<dyn Calls>);

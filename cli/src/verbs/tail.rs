@@ -186,7 +186,8 @@ impl Readers<'_> {
         each: &mut impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<Attempt, CliError> {
         let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
-        let (mut failures, mut grant_refused) = (Vec::new(), false);
+        let mut failures = Vec::new();
+        let mut grant_refused = false;
         let here = [REUSE_CONNECTION.to_owned()];
         let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
         for uri in if uris.is_empty() { here.to_vec() } else { uris } {

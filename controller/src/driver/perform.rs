@@ -160,7 +160,8 @@ impl Performer {
         let Some(kind) = effect.kind() else { return };
         let name = job.spec.name.clone();
         let of = |result| Outcome { job: name.clone(), submitted_ms: job.submitted_ms, result };
-        let (mut wait, mut is_delayed) = (BACKOFF_MIN, false);
+        let mut wait = BACKOFF_MIN;
+        let mut is_delayed = false;
         loop {
             let (began, begin) = (Instant::now(), now());
             let tried = self.attempt(&effect, &job).await;

@@ -375,7 +375,8 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
             };
             let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
             let shards = progress.shards.into_iter().map(stats).collect::<Result<_, BadMessage>>()?;
-            let (work_us, computing_ms) = (progress.work_us, progress.computing_ms);
+            let work_us = progress.work_us;
+            let computing_ms = progress.computing_ms;
             Event::Progressed { worker, task, watermark_ms, work_us, computing_ms, shards }
         }
         Message::ShardEnded(ended) => {

@@ -10,6 +10,7 @@ use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput}
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use aws_sdk_kinesis::{Client, Config};
 use std::time::Duration;
+use streamctl_engine::aws::{SenderRejection, sender_rejection};
 use streamctl_engine::foreign_answer::Answering;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_engine::service_date::DateInterceptor;
@@ -184,22 +185,17 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     }
 }
 
-/// What to do where it is this machine, or this moment, that is refused, and not what it asks for.
+/// What to do if the service rejects this controller, and not what it asks for.
 fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
-    match code {
-        "AccessDeniedException" => Some("allow kinesis:ListShards on the stream to this role"),
-        "ExpiredTokenException"
-        | "ExpiredToken"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "MissingAuthenticationTokenException"
-        | "IncompleteSignature" => Some("renew the AWS credentials that the controller runs with, and set its clock"),
-        _ if matches!(status, Some(401 | 403 | 407)) => {
-            Some("see what refuses the controller on its way to Kinesis: its role, a policy of the endpoint, a proxy")
-        }
-        _ => None,
+    if code == "AccessDeniedException" {
+        return Some("allow kinesis:ListShards on the stream to this role");
     }
+    Some(match sender_rejection(Some(code), status)? {
+        SenderRejection::Credentials => "renew the AWS credentials that the controller runs with, and set its clock",
+        SenderRejection::Unspecified => {
+            "check the controller's role, the endpoint's policy and any proxy between it and Kinesis"
+        }
+    })
 }
 
 fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageError {
@@ -207,8 +203,8 @@ fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageEr
     let code = error.code().unwrap_or_default();
     let reason = Answering::at(stream).reason(error);
     if let Some(hint) = refused_here(code, status) {
-        let (cause, hint) = (RefusalCause::Environment, hint.to_owned());
-        return PageError::List(ListError::Refused { cause, reason, hint });
+        let cause = RefusalCause::Environment;
+        return PageError::List(ListError::Refused { cause, reason, hint: hint.to_owned() });
     }
     let cause = RefusalCause::Request;
     let hint = match code {

@@ -189,7 +189,8 @@ fn objects(manifest: &Manifest) -> Vec<Finding> {
     let tasks: BTreeSet<TaskId> = stored.keys().chain(counted.keys()).copied().collect();
     let judge = |task: TaskId| {
         let of = |map: &BTreeMap<TaskId, Written>| map.get(&task).copied().unwrap_or_default();
-        let (stored, counted) = (of(&stored), of(&counted));
+        let stored = of(&stored);
+        let counted = of(&counted);
         let text = || format!("its objects hold {stored}, it counts {counted}");
         (stored != counted).then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
     };

@@ -120,7 +120,8 @@ impl<'v> Run<'v> {
             return;
         }
         self.incomplete = true;
-        let (stands, up_to) = (epoch_of(head), after.up_to);
+        let stands = epoch_of(head);
+        let up_to = after.up_to;
         let text = format!(
             "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was restored from an older copy"
         );

@@ -70,7 +70,11 @@ const ORDER_FREE: [&str; 30] = [
 /// Whether the rows of a window must be kept until it is over: they are read more than once, or the result depends on
 /// their order, and shards take turns as it happens. What is not known to be free of it does.
 pub(super) fn keeps_rows(plan: &LogicalPlan) -> bool {
-    source_use(plan) == SourceUse::Repeated || (source_use(plan) == SourceUse::WholeWindow && depends_on_order(plan))
+    match source_use(plan) {
+        SourceUse::RowWise => false,
+        SourceUse::WholeWindow => depends_on_order(plan),
+        SourceUse::Repeated => true,
+    }
 }
 
 fn depends_on_order(plan: &LogicalPlan) -> bool {

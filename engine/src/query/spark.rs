@@ -70,7 +70,7 @@ impl Met {
             ("concat", _) => CONCAT,
             ("regexp_replace", [_, _, _]) => REGEXP_REPLACE,
             ("date_format" | "to_date" | "to_timestamp" | "from_unixtime" | "unix_timestamp", [_, pattern])
-                if text(pattern).is_some_and(|pattern| !pattern.contains('%')) =>
+                if text(pattern).is_some_and(is_java_pattern) =>
             {
                 PATTERN
             }
@@ -127,6 +127,24 @@ fn is_positive(expr: &Expr) -> bool {
         Expr::Value(value) => !matches!(&value.value, Value::Number(number, _) if number.trim_matches('0').is_empty()),
         _ => true,
     }
+}
+
+/// Whether a pattern has no field of strftime's, or, beside them, fields as Java writes them.
+pub(super) fn is_java_pattern(pattern: &str) -> bool {
+    let mut literal = String::new();
+    let mut has_field = false;
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            literal.push(letter);
+            continue;
+        }
+        has_field = true;
+        literal.push(' ');
+        // A field may have a flag or a width before its letter: `%-d`, `%3f`.
+        letters.by_ref().find(|letter| letter.is_alphabetic() || *letter == '%');
+    }
+    !has_field || ["yyyy", "MM", "dd", "HH", "mm", "ss"].iter().any(|field| literal.contains(field))
 }
 
 /// A pattern of Java's as one of strftime; none where it has a letter that there is nothing for.
@@ -205,6 +223,16 @@ mod tests {
         assert_eq!(spark_differences(same), Vec::<&str>::new());
         assert_eq!(spark_differences("no SQL at all ("), Vec::<&str>::new());
         assert_eq!(spark_differences(&format!("SELECT {} FROM t", vec!["a"; 100_000].join("/"))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_pattern_is_java_s_if_it_has_no_field_or_fields_of_both() {
+        for java in ["yyyy-MM-dd", "%Y-MM-dd", "HH:%M", "", "week"] {
+            assert!(is_java_pattern(java), "{java}");
+        }
+        for strftime in ["%Y-%m-%d", "%-d %B", "%H:%M:%S%.3f", "at %H", "100%%", "%Hh%Mm%Ss"] {
+            assert!(!is_java_pattern(strftime), "{strftime}");
+        }
     }
 
     #[test]

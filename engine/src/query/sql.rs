@@ -329,15 +329,16 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
     Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
 }
 
-/// Refuses patterns of time without a field: the result would be the pattern itself, in every row. Those of Java are such.
+/// Rejects time patterns written for Java, as a whole or in part: their letters would appear in every row.
 fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
     let pattern = |call: &ScalarFunction| {
         let [_, Expr::Literal(value, _)] = call.args.as_slice() else { return None };
         let pattern = value.try_as_str().flatten().filter(|_| call.func.name() == "to_char")?;
-        (!pattern.contains('%')).then(|| pattern.to_owned())
+        super::spark::is_java_pattern(pattern).then(|| pattern.to_owned())
     };
     let Some(pattern) = wrong_call(plan, pattern)? else { return Ok(()) };
-    let message = format!("date_format(x, '{pattern}') gives this text for every row: a pattern has fields with %");
+    let message =
+        format!("date_format(x, '{pattern}') writes letters of the pattern into every row: each field needs a %");
     let hint = match super::spark::strftime(&pattern) {
         Some(written) if written.contains('%') => format!("write '{written}'"),
         _ => "write it as strftime does: '%Y-%m-%d %H:%M:%S'".to_owned(),

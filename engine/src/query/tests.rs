@@ -178,14 +178,18 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
         ("SELECT uuid FROM source WHERE random() < 0.1", "random() answers differently", "ingest_year"),
         (
             "SELECT date_format(CAST(uuid AS TIMESTAMP), 'yyyy-MM-dd HH:mm') AS day FROM source",
-            "date_format(x, 'yyyy-MM-dd HH:mm') gives this text for every row",
+            "date_format(x, 'yyyy-MM-dd HH:mm') writes letters of the pattern into every row",
             "write '%Y-%m-%d %H:%M'",
         ),
         ("SELECT uuid FROM source WHERE uuid > ALL (SELECT uuid FROM source)", "ALL (SELECT ...)", "NOT EXISTS"),
         ("SELECT uuid FROM source WHERE uuid = SOME (SELECT uuid FROM source)", "ANY (SELECT ...)", "write x IN"),
         ("SELECT uuid FROM source EXCEPT ALL SELECT region FROM source", "EXCEPT ALL", "row_number()"),
         ("SELECT uuid FROM source INTERSECT ALL SELECT region FROM source", "INTERSECT ALL", "row_number()"),
-        ("SELECT to_char(CAST(uuid AS DATE), 'ww') AS week FROM source", "gives this text", "as strftime does"),
+        (
+            "SELECT to_char(CAST(uuid AS DATE), 'ww') AS week FROM source",
+            "writes letters of the pattern",
+            "as strftime does",
+        ),
     ] {
         let problem = plan(sql).expect_err(sql).problem();
         assert_eq!(problem.field, "transform.sql");

@@ -97,7 +97,8 @@ impl Dialer {
 
     /// The same, with a token that lies in no file.
     pub fn with_token(&self, token: Token) -> Self {
-        let (tls, peer_name) = (self.0.tls.clone(), self.0.peer_name.clone());
+        let tls = self.0.tls.clone();
+        let peer_name = self.0.peer_name.clone();
         Self(Arc::new(Parts { tls, token: TokenSource::Fixed(token), peer_name }))
     }
 

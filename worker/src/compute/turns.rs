@@ -223,8 +223,8 @@ impl State {
 
     fn begin(&mut self, id: u64) -> bool {
         let Some(workload) = self.granted.remove(&id) else { return false };
-        let (overdue, named, cancelled) = (false, false, None);
-        self.taken.insert(id, Taken { workload, since: Instant::now(), overdue, named, cancelled });
+        let since = Instant::now();
+        self.taken.insert(id, Taken { workload, since, overdue: false, named: false, cancelled: None });
         true
     }
 

@@ -152,7 +152,8 @@ impl WindowSink {
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         context.check_width(partitioner.schema())?;
-        let (folders, rejected) = (BTreeMap::new(), rejected::objects(&context));
+        let folders = BTreeMap::new();
+        let rejected = rejected::objects(&context);
         Ok(Self { context, partitioner, folders, rejected, memory: 0, done: Vec::new() })
     }
 

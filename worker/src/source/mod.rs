@@ -264,7 +264,9 @@ impl Sources {
                 files::FileReader::open(job, shard, &self.storages, self.clock.clone())?.with_room(self.files.clone()),
             ),
             SourceKind::Kinesis { .. } => {
-                let (aws, clock, shared) = (&self.aws, self.clock.clone(), &self.kinesis_shared);
+                let aws = &self.aws;
+                let clock = self.clock.clone();
+                let shared = &self.kinesis_shared;
                 Box::new(kinesis::KinesisReader::open(job, shard, reading, aws, clock, self.kinesis, shared).await?)
             }
         })

@@ -4,6 +4,7 @@
 //! Rule: pure; a failure that is not known to be for good is waited out.
 
 use super::service_clock::DateSample;
+use streamctl_engine::aws::{SenderRejection, sender_rejection};
 use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::Position;
 
@@ -115,11 +116,17 @@ fn refused_everywhere(hint: &str) -> Next {
 }
 
 fn without_code(failure: &Failure) -> Next {
+    match sender_rejection(failure.code.as_deref(), failure.status) {
+        Some(SenderRejection::Credentials) => {
+            return refused_here("renew the AWS credentials that the workers run with");
+        }
+        Some(SenderRejection::Unspecified) => {
+            return refused_here("check the worker's role, the endpoint's policy and any proxy between it and Kinesis");
+        }
+        None => {}
+    }
     match failure.status {
         Some(429) => Next::BackOff { throttled: true },
-        Some(401 | 403 | 407) => refused_here(
-            "this machine is refused on its way to Kinesis: by its role, by a policy of the endpoint, or by a proxy",
-        ),
         Some(400 | 404..=406 | 409..=499) if failure.code.is_some() => refused_everywhere(
             "the service does not take this request; check stream, region and endpoint of the source",
         ),
@@ -151,13 +158,6 @@ fn denied_hint(code: &str) -> Option<&'static str> {
         "KMSDisabledException" | "KMSInvalidStateException" | "KMSNotFoundException" | "KMSOptInRequired" => {
             "the stream's KMS key cannot be used; enable or restore it"
         }
-        "ExpiredTokenException"
-        | "ExpiredToken"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "MissingAuthenticationTokenException"
-        | "IncompleteSignature" => "renew the AWS credentials that the workers run with",
         _ => return None,
     })
 }

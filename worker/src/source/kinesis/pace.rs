@@ -204,7 +204,8 @@ mod tests {
     fn replayed_beside(live: u32, interval: Duration, bytes: usize, replay_bytes: usize) -> (u32, usize) {
         let mut pace = ShardPace::new(2_000_000);
         (0..live).for_each(|_| pace.opened(Reading::Live));
-        let (mut calls, mut read) = (0, 0);
+        let mut calls = 0;
+        let mut read = 0;
         for now in (0..10_000).map(MS) {
             if live > 0 && now.as_millis() % interval.as_millis() == 0 {
                 for _ in 0..live {

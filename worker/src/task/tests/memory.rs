@@ -138,18 +138,7 @@ async fn records_of_many_columns_come_through_or_are_refused_with_the_limit() {
 /// A task of one record whose payload has so many bytes unpacked, on a worker of 128 MiB.
 fn packed(bytes: usize) -> Bed {
     let mut bed = Bed::new(job("SELECT id, k FROM source"));
-    bed.job.spec.source.kind = SourceKind::Kinesis {
-        stream: Some("s".into()),
-        arn: None,
-        endpoint: None,
-        region: None,
-        role_arn: None,
-        session_name: None,
-        poll_interval: Duration::from_secs(1),
-        max_records_per_read: 10_000,
-        compression: PayloadCompression::Auto,
-        grace: Duration::ZERO,
-    };
+    bed.job.spec.source.kind = kinesis_source(PayloadCompression::Auto);
     bed.budget = MemoryBudget::new("128MiB".parse().unwrap());
     bed.source.push(&shard("a"), 10, unpack::tests::gzip(large(1, bytes).as_bytes()));
     bed.source.close(&shard("a"), vec![]);

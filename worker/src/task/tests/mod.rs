@@ -19,7 +19,7 @@ use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::{Location, SourceKind};
+use streamctl_proto::spec::{Location, PayloadCompression, SourceKind};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
     LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term, Window, WindowSize, v1,
@@ -37,6 +37,22 @@ pub(crate) fn window(number: i64) -> Window {
 
 pub(crate) fn shard(name: &str) -> ShardId {
     ShardId::from(name)
+}
+
+/// A stream named `s`.
+pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
+    SourceKind::Kinesis {
+        stream: Some("s".into()),
+        arn: None,
+        endpoint: None,
+        region: None,
+        role_arn: None,
+        session_name: None,
+        poll_interval: Duration::from_millis(250),
+        max_records_per_read: 10_000,
+        compression,
+        grace: Duration::ZERO,
+    }
 }
 
 /// A job over records `{"id": .., "k": ".."}`, all of it below `memory://`.
