@@ -83,10 +83,10 @@ impl Core {
         }
     }
 
-    /// Without the worker that a trial has for itself.
+    /// Without the workers that trials have for themselves.
     pub(super) fn load(&self) -> Load {
-        let tried_on = self.suspects.trial.as_ref().map(|trial| &trial.worker);
-        let takes = self.workers.iter().filter(|(id, worker)| worker.takes_tasks() && Some(*id) != tried_on);
+        let is_tried_on = |id: &WorkerId| self.suspects.trials.contains_key(id);
+        let takes = self.workers.iter().filter(|(id, worker)| worker.takes_tasks() && !is_tried_on(id));
         let mut load: Load = takes.map(|(id, _)| (id.clone(), 0)).collect();
         for task in self.jobs.values().flat_map(|job| job.tasks.values()) {
             if let Some(shards) = load.get_mut(&task.worker) {

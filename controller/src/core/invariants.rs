@@ -33,7 +33,7 @@ pub fn check(core: &Core) -> Result<(), Violation> {
         one_version(job)?;
         tasks_are_found(core, job)?;
     }
-    trial_is_alone(core)
+    trials_are_alone(core)
 }
 
 /// Checks what only two states can show: I3, that an epoch's number goes up by one (I2), that versions follow one another (I9).
@@ -145,14 +145,16 @@ fn children_wait(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I10: a task that is tried as the cause of deaths is alone on its worker, so that nobody else is blamed, or harmed.
-fn trial_is_alone(core: &Core) -> Result<(), Violation> {
-    let Some(trial) = core.trial() else { return Ok(()) };
-    let Some(tried) = trial.task else { return Ok(()) };
-    for job in core.jobs.values() {
-        let other = job.tasks.iter().find(|(id, task)| **id != tried && task.worker == trial.worker);
-        if let Some((other, _)) = other {
-            return violation("I10", format!("task {other} of {} is beside task {tried}, which is tried", job.name()));
+/// I10: tasks that are tried as the cause of deaths are alone on their worker, so that nobody else is blamed, or harmed.
+fn trials_are_alone(core: &Core) -> Result<(), Violation> {
+    for (worker, trial) in core.trials() {
+        let Some(tried) = trial.jobs.values().flatten().next() else { continue };
+        for job in core.jobs.values() {
+            let is_tried = |id: &TaskId| trial.jobs.values().any(|tried| *tried == Some(*id));
+            if let Some((other, _)) = job.tasks.iter().find(|(id, task)| task.worker == *worker && !is_tried(id)) {
+                let name = job.name();
+                return violation("I10", format!("task {other} of {name} is beside task {tried}, which is tried"));
+            }
         }
     }
     Ok(())

@@ -66,7 +66,7 @@ pub struct CoreSettings {
     pub avoid_ms: i64,
     /// The longest such time: it doubles each time in a row.
     pub avoid_max_ms: i64,
-    /// For how long shards that were in deaths of workers run alone, at least: twice the time that it took the last time.
+    /// For how long shards that were in deaths of workers are tried, at least: twice the shortest time that it took.
     pub probation_ms: i64,
     /// The longest such time.
     pub probation_max_ms: i64,
@@ -84,7 +84,7 @@ impl Default for CoreSettings {
             retry_waits_ms: [1_000, 2_000, 5_000],
             avoid_ms: 30_000,
             avoid_max_ms: 300_000,
-            probation_ms: 30_000,
+            probation_ms: 10_000,
             probation_max_ms: 600_000,
             scaling: ScalingSettings::default(),
         }
@@ -185,7 +185,7 @@ impl Core {
         if ticked {
             self.lose_silent_workers(now, &mut out);
             self.adopt_when_due(now, &mut out);
-            self.hold_trial(now, &mut out);
+            self.hold_trials(now, &mut out);
         }
         let concern = if self.plan_all_when_due(now) { Concern::All } else { concern };
         let mut load = None;

@@ -112,13 +112,18 @@ impl Core {
             return None;
         }
         let workers = job.deaths.workers().join(", ");
-        let trial = self.suspects.trial.as_ref().filter(|trial| trial.job == *job.name());
+        let trial = self.suspects.trials.iter().find(|(_, trial)| trial.jobs.contains_key(job.name()));
         Some(match trial {
-            Some(trial) => format!(
-                "worker {}: its shards run there alone for a while, as workers died that had them: {workers}",
-                trial.worker
-            ),
-            None => format!("a worker of its own for a while: workers died that had its shards: {workers}"),
+            Some((worker, trial)) => {
+                let others: Vec<&str> =
+                    trial.jobs.keys().filter(|name| *name != job.name()).map(JobName::as_str).collect();
+                let beside =
+                    if others.is_empty() { "alone".to_owned() } else { format!("beside {} only", others.join(", ")) };
+                format!(
+                    "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
+                )
+            }
+            None => format!("a worker for its suspects: workers died that had its shards: {workers}"),
         })
     }
 

@@ -1,9 +1,13 @@
-//! Tasks that may be what ends workers: each job's run alone on a worker until they are acquitted or convicted.
+//! Tasks that may be what ends workers: they run apart from all others until they are acquitted or convicted.
 //!
-//! Owns: which deaths of workers count, the one trial that is held at a time. Does not own: the count ([`super::job`]).
-//! Rule: at most one worker is given to a trial, so that the other jobs go on; a job fails only by deaths of workers that
-//! had its tasks alone. Nothing of this is stored: a new leader counts anew.
+//! Owns: which deaths of workers count, the trials that are held. Does not own: the count ([`super::job`]).
+//! Rule: a job fails only by deaths of workers that had its tasks alone, and trials leave at least half of the workers to
+//! shards that are under no suspicion. Nothing of this is stored: a new leader counts anew.
+//!
+//! Suspects are tested in groups: all that died together run together, on a worker that has nothing else, so that nobody
+//! waits. A group whose worker dies is tried again in halves, and then one job alone on a worker is what ends it.
 
+use super::advance::Load;
 use super::job::{Death, SUSPECT_DEATHS};
 use super::*;
 
@@ -13,32 +17,28 @@ pub const MASS_LOSS_MIN: usize = 3;
 /// So long a worker may take to hand on what it has, before a trial is given up and the suspects run as all others do.
 pub const TRIAL_WAIT_MS: i64 = 120_000;
 
-/// A job's suspects on a worker of their own.
+/// Suspects of one job or of several, on a worker that has nothing else.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// Whose.
-    pub job: JobName,
-    /// Where.
-    pub worker: WorkerId,
-    /// The task, once the worker has no other.
-    pub task: Option<TaskId>,
+    /// Whose suspects, and their task, once the worker has no other.
+    pub jobs: BTreeMap<JobName, Option<TaskId>>,
     /// When its shards are acquitted: when they have run for long enough, or have waited too long for their turn.
     pub until_ms: i64,
 }
 
-/// Suspects, their trial, and losses that say nothing.
+/// Suspects, their trials, and losses that say nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Suspects {
-    /// The trial that is held.
-    pub trial: Option<Trial>,
+    /// The trials that are held, by the worker.
+    pub trials: BTreeMap<WorkerId, Trial>,
     /// Losses before this belong to a broken network.
     mass_loss_until_ms: i64,
 }
 
 impl Core {
-    /// The trial that is held, for the invariants.
-    pub(super) fn trial(&self) -> Option<&Trial> {
-        self.suspects.trial.as_ref()
+    /// The trials that are held, for the invariants.
+    pub(super) fn trials(&self) -> &BTreeMap<WorkerId, Trial> {
+        &self.suspects.trials
     }
 
     /// Whether workers that are lost now are cut off by a broken network, rather than dead.
@@ -54,6 +54,7 @@ impl Core {
     pub(super) fn note_death(&mut self, now: i64, worker: &WorkerId, out: &mut Vec<Effect>) {
         let of_worker = |job: &Job| job.tasks.values().any(|task| task.worker == *worker);
         let alone = self.jobs.values().filter(|job| of_worker(job)).count() == 1;
+        let tried_together = self.suspects.trials.remove(worker).map(|trial| trial.jobs);
         let mut to_blame = vec![];
         for job in self.jobs.values_mut() {
             let died: Vec<Death> = job
@@ -70,17 +71,20 @@ impl Core {
                 })
                 .collect();
             if died.is_empty() {
+                job.deaths.note_elsewhere();
                 continue;
+            }
+            if let Some(jobs) = tried_together.as_ref().filter(|jobs| jobs.contains_key(job.name())) {
+                job.deaths.split(jobs.len());
             }
             for death in died {
                 job.deaths.note(death);
             }
             job.plan_due = true;
-            if job.deaths.blamed() > job.deaths_max() {
+            if job.deaths.blamed() > job.deaths_max() + job.deaths.elsewhere().min(job.deaths_max()) {
                 to_blame.push(job.name().clone());
             }
         }
-        self.suspects.trial.take_if(|trial| trial.worker == *worker);
         for name in to_blame {
             let Some(job) = self.jobs.get(&name) else { continue };
             let (ended, workers) = (job.deaths.blamed(), job.deaths.workers().join(", "));
@@ -103,8 +107,8 @@ impl Core {
         }
     }
 
-    /// Goes on with the trial that is held, or begins the next one.
-    pub(super) fn hold_trial(&mut self, now: i64, out: &mut Vec<Effect>) {
+    /// Goes on with the trials that are held, and begins others.
+    pub(super) fn hold_trials(&mut self, now: i64, out: &mut Vec<Effect>) {
         for job in self.jobs.values_mut() {
             if job.deaths.forget(now) {
                 job.plan_due = true;
@@ -113,76 +117,129 @@ impl Core {
         if self.adopting {
             return;
         }
-        if let Some(trial) = self.suspects.trial.clone()
-            && !self.go_on(now, trial, out)
-        {
-            self.suspects.trial = None;
-            self.plan_all_anew();
+        for (worker, mut trial) in std::mem::take(&mut self.suspects.trials) {
+            if self.go_on(now, &worker, &mut trial, out) {
+                self.suspects.trials.insert(worker, trial);
+            } else {
+                self.plan_all_anew();
+            }
         }
-        if self.suspects.trial.is_none() {
-            self.begin_trial(now, out);
-        }
+        self.begin_trials(now, out);
     }
 
     /// False when the trial is over.
-    fn go_on(&mut self, now: i64, trial: Trial, out: &mut Vec<Effect>) -> bool {
-        let takes = self.workers.get(&trial.worker).is_some_and(Worker::takes_tasks);
-        let heard_ms = self.workers.get(&trial.worker).map_or(i64::MIN, |worker| worker.heard_ms);
-        let is_free = !self.jobs.values().flat_map(|job| job.tasks.values()).any(|task| task.worker == trial.worker);
-        let Some(job) = self.jobs.get_mut(&trial.job).filter(|job| job.runs()) else { return false };
-        let avoided = job.avoided_now(now).any(|(worker, _)| *worker == trial.worker);
-        if let Some(task) = trial.task.and_then(|id| job.tasks.get(&id)) {
-            // One that was not heard since may have died, and not be given up yet.
-            if heard_ms < trial.until_ms {
-                return true;
+    fn go_on(&mut self, now: i64, worker: &WorkerId, trial: &mut Trial, out: &mut Vec<Effect>) -> bool {
+        let takes = self.workers.get(worker).is_some_and(Worker::takes_tasks);
+        // One that was not heard since may have died, and not be given up yet.
+        let was_heard = self.workers.get(worker).is_some_and(|worker| worker.heard_ms >= trial.until_ms);
+        trial.jobs.retain(|name, _| self.jobs.get(name).is_some_and(Job::runs));
+        for (name, tried) in &mut trial.jobs {
+            *tried = tried.filter(|id| self.jobs[name].tasks.contains_key(id));
+        }
+        let runs = trial.jobs.values().any(Option::is_some);
+        if runs && was_heard {
+            for (name, tried) in &trial.jobs {
+                let Some(job) = self.jobs.get_mut(name) else { continue };
+                let shards = tried.and_then(|id| job.tasks.get(&id)).map(|task| task.shards.clone());
+                job.deaths.acquit(now, &shards.unwrap_or_default());
             }
-            let shards = task.shards.clone();
-            job.deaths.acquit(&shards);
             return false;
         }
-        let shards = job.to_be_tried();
-        if !takes || avoided || shards.is_empty() {
+        trial.jobs.retain(|name, tried| {
+            let job = &self.jobs[name];
+            let avoids = job.avoided_now(now).any(|(avoided, _)| avoided == worker);
+            tried.is_some() || (takes && !avoids && !job.to_be_tried().is_empty())
+        });
+        if trial.jobs.is_empty() {
             return false;
         }
-        if !is_free || now < job.pause_until_ms {
-            if now >= trial.until_ms {
-                job.deaths.acquit(&shards);
-                return false;
-            }
+        let given = self.jobs.values().flat_map(|job| &job.tasks).filter(|(_, task)| task.worker == *worker);
+        let is_free = given.map(|(id, _)| *id).all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
+        for (name, tried) in trial.jobs.iter_mut().filter(|(_, tried)| tried.is_none()) {
+            let Some(job) = self.jobs.get_mut(name).filter(|job| is_free && now >= job.pause_until_ms) else {
+                continue;
+            };
+            self.tasks_given += 1;
+            let id = TaskId { term: self.term, counter: self.tasks_given };
+            let until_ms = now + job.deaths.probation_ms(&self.settings);
+            trial.until_ms = if runs { trial.until_ms.max(until_ms) } else { until_ms };
+            *tried = Some(id);
+            self.homes.give(id, name);
+            let shards = job.to_be_tried();
+            out.push(advance::start(now, job, id, worker.clone(), shards));
+        }
+        if trial.jobs.values().any(Option::is_some) || now < trial.until_ms {
             return true;
         }
-        self.tasks_given += 1;
-        let id = TaskId { term: self.term, counter: self.tasks_given };
-        // What took some time to end a worker takes it again.
-        let twice_ms = job.deaths.last_lived_ms().saturating_mul(2);
-        let until_ms = now + twice_ms.clamp(self.settings.probation_ms, self.settings.probation_max_ms);
-        self.homes.give(id, &trial.job);
-        out.push(advance::start(now, job, id, trial.worker.clone(), shards));
-        self.suspects.trial = Some(Trial { task: Some(id), until_ms, ..trial });
-        true
+        for name in trial.jobs.keys() {
+            let Some(job) = self.jobs.get_mut(name) else { continue };
+            let shards = job.to_be_tried();
+            job.deaths.acquit(now, &shards);
+        }
+        false
     }
 
-    /// Gives the job that waited longest a worker of its own: one that did not die with it, if there is one, as the worker
-    /// itself may be what is broken; of these the one that has least to hand on.
-    fn begin_trial(&mut self, now: i64, out: &mut Vec<Effect>) {
-        let waiting = self.jobs.values().filter(|job| job.runs() && !job.to_be_tried().is_empty());
-        let next = waiting.min_by_key(|job| (job.deaths.tried_at_ms, job.name().clone()));
-        let Some(name) = next.map(|job| job.name().clone()) else { return };
-        let mut load = self.load();
-        let Some(job) = self.jobs.get_mut(&name) else { return };
-        if let Some(others) = job.without_avoided(now, &load) {
-            load = others;
-        }
-        let order = |(worker, shards): &(&WorkerId, &usize)| (job.deaths.on(worker), **shards, (*worker).clone());
-        let Some(worker) = load.iter().min_by_key(order).map(|(worker, _)| worker.clone()) else {
+    /// Spreads the jobs that wait over the workers that trials may have: each gets one that did not die with them, if there
+    /// is one, as the worker itself may be what is broken; of these the one that has least to hand on.
+    fn begin_trials(&mut self, now: i64, out: &mut Vec<Effect>) {
+        let is_tried = |job: &Job| self.suspects.trials.values().any(|trial| trial.jobs.contains_key(job.name()));
+        let waits = |job: &&Job| job.runs() && !is_tried(job) && !job.to_be_tried().is_empty();
+        let mut waiting: Vec<&Job> = self.jobs.values().filter(waits).collect();
+        if waiting.is_empty() {
             return;
-        };
-        job.deaths.tried_at_ms = now;
-        self.suspects.trial =
-            Some(Trial { job: name, worker: worker.clone(), task: None, until_ms: now + TRIAL_WAIT_MS });
+        }
+        waiting.sort_by_key(|job| (job.deaths.tried_at_ms, job.name().clone()));
+        let mut load = self.load();
+        let workers = load.len() + self.suspects.trials.len();
+        let others_read = self.jobs.values().any(|job| (job.runs() || job.drains()) && job.reads_beside_suspects());
+        let trials_max = if others_read { (workers / 2).max(1) } else { workers };
+        let free = trials_max.saturating_sub(self.suspects.trials.len()).min(load.len());
+        for group in groups(&waiting, free) {
+            self.begin_trial(now, group, &mut load, out);
+        }
+    }
+
+    fn begin_trial(&mut self, now: i64, group: Vec<JobName>, load: &mut Load, out: &mut Vec<Effect>) {
+        let mut places = load.clone();
+        for name in &group {
+            let Some(job) = self.jobs.get_mut(name) else { continue };
+            if let Some(others) = job.without_avoided(now, &places) {
+                places = others;
+            }
+            job.deaths.tried_at_ms = now;
+        }
+        let died = |worker: &WorkerId| group.iter().map(|name| self.jobs[name].deaths.on(worker)).sum::<usize>();
+        let least = places.iter().min_by_key(|(worker, shards)| (died(worker), **shards, (*worker).clone()));
+        let Some(worker) = least.map(|(worker, _)| worker.clone()) else { return };
+        load.remove(&worker);
+        let jobs = group.into_iter().map(|name| (name, None)).collect();
+        self.suspects.trials.insert(worker.clone(), Trial { jobs, until_ms: now + TRIAL_WAIT_MS });
         self.release_all(&worker, out);
         self.plan_all_anew();
     }
+}
+
+/// Divides jobs into so many groups at most, all of about one size, and none larger than each of its jobs allows. Who is in
+/// none waits.
+fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
+    let mut waiting = waiting.to_vec();
+    let mut made = vec![];
+    for left in (1..=groups_max).rev() {
+        let mut room = waiting.len().div_ceil(left);
+        let mut group = vec![];
+        waiting.retain(|job| {
+            let joins = group.len() < room.min(job.deaths.tried_with_max());
+            if joins {
+                room = room.min(job.deaths.tried_with_max());
+                group.push(job.name().clone());
+            }
+            !joins
+        });
+        if !group.is_empty() {
+            made.push(group);
+        }
+    }
+    made
 }
 
 impl Job {
@@ -204,5 +261,15 @@ impl Job {
         let free =
             open.filter(|(id, shard)| suspects.contains(*id) && shard.task.is_none() && self.parents_ended(shard));
         free.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// It has something to read that is under no suspicion.
+    fn reads_beside_suspects(&self) -> bool {
+        let suspects = self.deaths.suspects();
+        let mut open = self.shards.iter().filter(|(_, shard)| !shard.done());
+        if self.resolved.whole_window {
+            return open.clone().next().is_some() && !open.any(|(id, _)| suspects.contains(id));
+        }
+        open.any(|(id, _)| !suspects.contains(id))
     }
 }

@@ -5,6 +5,7 @@
 //! Rule: a death that other jobs may have caused makes a suspect and never fails a job; one of a worker that had tasks of
 //! this job alone counts.
 
+use crate::core::CoreSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{ShardId, TaskId, WorkerId};
 
@@ -14,6 +15,8 @@ pub const SUSPECT_DEATHS: usize = 2;
 pub const DEATHS_MAX: usize = 256;
 /// For how long a death is remembered.
 pub const DEATH_MEMORY_MS: i64 = 3_600_000;
+/// So often a probation is doubled for shards that were acquitted before.
+const DOUBLINGS_MAX: u32 = 2;
 
 /// A worker died and had this task.
 #[derive(Clone, Debug)]
@@ -36,8 +39,14 @@ pub struct Death {
 #[derive(Clone, Debug, Default)]
 pub struct Deaths {
     all: Vec<Death>,
-    /// When its suspects were last given a worker of their own.
+    /// When its suspects were last tried.
     pub tried_at_ms: i64,
+    /// How many jobs are tried together with it at most, itself included. None: any number.
+    together_max: Option<usize>,
+    /// Workers that died without its tasks, since it was first blamed: what ends workers may be something else.
+    elsewhere: usize,
+    /// How often it was acquitted, and when last.
+    acquitted: (u32, i64),
 }
 
 impl Deaths {
@@ -47,6 +56,28 @@ impl Deaths {
             self.all.remove(0);
         }
         self.all.push(death);
+    }
+
+    /// A worker died that had no task of the job.
+    pub fn note_elsewhere(&mut self) {
+        if self.blamed() > 0 {
+            self.elsewhere += 1;
+        }
+    }
+
+    /// Workers that died without its tasks since it was first blamed.
+    pub fn elsewhere(&self) -> usize {
+        self.elsewhere
+    }
+
+    /// Its worker died while suspects of so many jobs were tried there together: half of them are, the next time.
+    pub fn split(&mut self, jobs: usize) {
+        self.together_max = Some((jobs / 2).max(1));
+    }
+
+    /// How many jobs are tried together with it at most, itself included.
+    pub fn tried_with_max(&self) -> usize {
+        self.together_max.unwrap_or(usize::MAX)
     }
 
     /// The task lives after all: its worker had only been cut off. True when it counted as dead.
@@ -60,7 +91,21 @@ impl Deaths {
     pub fn forget(&mut self, now: i64) -> bool {
         let before = self.all.len();
         self.all.retain(|death| death.at_ms.saturating_add(DEATH_MEMORY_MS) > now);
+        if self.acquitted.1.saturating_add(DEATH_MEMORY_MS) <= now {
+            self.acquitted.0 = 0;
+        }
+        self.forget_what_follows();
         self.all.len() < before
+    }
+
+    /// What was learned by deaths goes with the last of them.
+    fn forget_what_follows(&mut self) {
+        if self.all.is_empty() {
+            self.together_max = None;
+        }
+        if self.blamed() == 0 {
+            self.elsewhere = 0;
+        }
     }
 
     /// The job commits: it makes progress, so that no death before is its fault. Its suspects stay suspects.
@@ -68,19 +113,25 @@ impl Deaths {
         for death in &mut self.all {
             death.alone = false;
         }
+        self.elsewhere = 0;
     }
 
-    /// These shards have run alone for long enough.
-    pub fn acquit(&mut self, shards: &BTreeSet<ShardId>) {
+    /// These shards have run on trial for long enough.
+    pub fn acquit(&mut self, now: i64, shards: &BTreeSet<ShardId>) {
+        if shards.is_empty() {
+            return;
+        }
         for death in &mut self.all {
             death.shards.retain(|shard| !shards.contains(shard));
         }
         self.all.retain(|death| !death.shards.is_empty());
+        self.acquitted = (self.acquitted.0.saturating_add(1), now);
+        self.forget_what_follows();
     }
 
     /// Everything begins anew.
     pub fn clear(&mut self) {
-        self.all.clear();
+        *self = Self { tried_at_ms: self.tried_at_ms, ..Self::default() };
     }
 
     /// Shards that were in too many deaths to run beside others.
@@ -111,9 +162,13 @@ impl Deaths {
         names
     }
 
-    /// For how long the task of the last death had run.
-    pub fn last_lived_ms(&self) -> i64 {
-        self.all.last().map_or(0, |death| death.lived_ms)
+    /// For how long its suspects are tried: twice the shortest time in which a worker died with them, as what ends workers
+    /// does so again when it reads the same again. Longer for those that were acquitted, and came under suspicion again.
+    pub fn probation_ms(&self, settings: &CoreSettings) -> i64 {
+        let shortest_ms = self.all.iter().map(|death| death.lived_ms).min().unwrap_or(0);
+        let twice_ms = shortest_ms.saturating_mul(2).max(settings.probation_ms);
+        let doubled_ms = twice_ms.saturating_mul(1 << self.acquitted.0.min(DOUBLINGS_MAX));
+        doubled_ms.min(settings.probation_max_ms)
     }
 
     fn per_shard(&self, counts: impl Fn(&Death) -> bool) -> BTreeMap<&ShardId, usize> {
