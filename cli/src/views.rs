@@ -79,7 +79,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         "rejected",
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
-            format!("{rows} whose partition no folder can be named for; they are kept beside the dead letters")
+            format!("{rows} whose partition cannot be the name of a folder; they are kept beside the dead letters")
         } else {
             String::new()
         },
@@ -113,7 +113,12 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     for lookup in job.lookups.iter().filter(|lookup| !(lookup.version.is_empty() && lookup.problem.is_empty())) {
         let short = lookup.version.get(..12).unwrap_or(&lookup.version);
         let problem = if lookup.problem.is_empty() { String::new() } else { format!("; {}", lookup.problem) };
-        line("lookup", format!("{} {}, version {short}{problem}", lookup.name, count(lookup.rows, "row")));
+        let rows = match lookup.seen_ms {
+            0 => "(not read yet by this controller)".to_owned(),
+            _ => count(lookup.rows, "row"),
+        };
+        let version = if short.is_empty() { String::new() } else { format!(", version {short}") };
+        line("lookup", format!("{} {rows}{version}{problem}", lookup.name));
     }
     for part in [shards_text(&job.shards), tasks_text(&job.tasks)].into_iter().flatten() {
         lines.extend([String::new(), part]);
@@ -356,6 +361,7 @@ pub(crate) mod tests {
                 name: "country_lookup".into(),
                 version: "abc".into(),
                 rows: 249,
+                seen_ms: 1_795_481_000_000,
                 ..Default::default()
             }],
             sink: "s3://b/out/".into(),
@@ -394,6 +400,16 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
             "6.5 ms from closed to visible: decode 0.0, transform 0.0, stage 0.0, report 0.0, commit 2.5, publish 4.0";
         assert_eq!(latency_line(stages), format!("{expected}; closed 250 ms after the window's end"));
         assert_eq!(latency_line(v1::StageTimes { last_read_us: 0, ..stages }), expected);
+    }
+
+    #[test]
+    fn a_lookup_that_a_new_leader_could_not_read_has_no_number_of_rows() {
+        let mut status = status();
+        status.lookups[0] = v1::LookupStatus { seen_ms: 0, rows: 0, ..status.lookups[0].clone() };
+        status.lookups[0].problem = "two rows have the key \"Russia\"".into();
+        let text = status_text(&status, Paint::default());
+        let line = "lookup:     country_lookup (not read yet by this controller), version abc; two rows have the key \"Russia\"";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use streamctl_controller::verify::Events;
 use streamctl_proto::count;
 use streamctl_proto::v1::verify_event::Event;
-use streamctl_proto::v1::verify_finding::Severity;
+use streamctl_proto::v1::verify_finding::{Kind, Severity};
 use streamctl_proto::v1::{VerifyEvent, VerifyFinding, VerifyProgress, VerifyRequest, VerifySummary};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -50,6 +50,15 @@ fn request(args: &VerifyArgs, job: String) -> VerifyRequest {
 
 /// What to do when the service that holds what is to be proven did not answer.
 const AGAIN: &str = "run it again when what is named above answers";
+
+/// What to do when all that could not be checked is gone.
+const FOR_GOOD: &str =
+    "what is named above is gone, and no later run can check it; --from and --to leave those epochs out";
+
+/// Whether running again changes nothing: records that expired, or that the job went on without.
+fn is_for_good(finding: &VerifyFinding) -> bool {
+    finding.severity() != Severity::Unchecked || matches!(finding.kind(), Kind::DataLoss | Kind::ReplayGone)
+}
 
 /// Exit code 1 is kept for what was found, and for who may not ask: a verification that failed has found nothing.
 fn unproven(error: CliError) -> CliError {
@@ -95,7 +104,7 @@ async fn show(
         VerifySummary { faults: 1.., .. } => Err(CliError::Faults { faults: summary.faults }),
         VerifySummary { unchecked: 1.., .. } => Err(CliError::Unproven {
             reason: format!("{} could not be checked; no fault in the rest", summary.unchecked),
-            hint: AGAIN.to_owned(),
+            hint: if findings.iter().all(is_for_good) { FOR_GOOD } else { AGAIN }.to_owned(),
         }),
         _ => Ok(()),
     }
@@ -217,7 +226,6 @@ mod tests {
     use crate::client::tests::{FakeJobs, serve};
     use crate::output::Format;
     use crate::output::tests::{captured, documented};
-    use streamctl_proto::v1::verify_finding::Kind;
 
     fn summary(faults: u64, unchecked: u64) -> VerifyEvent {
         let summary = VerifySummary {
@@ -278,6 +286,12 @@ mod tests {
     async fn what_could_not_be_checked_is_neither_proven_nor_a_fault() {
         let (result, _) = verify("sales", vec![finding(Severity::Unchecked), summary(0, 1)], Format::Table).await;
         assert_eq!(result.unwrap_err().exit_code(), 5);
+        let VerifyEvent { event: Some(Event::Finding(finding)) } = finding(Severity::Unchecked) else { panic!() };
+        for (kind, hint) in [(Kind::DataLoss, FOR_GOOD), (Kind::ReplayGone, FOR_GOOD), (Kind::NotChecked, AGAIN)] {
+            let event = Some(Event::Finding(VerifyFinding { kind: kind.into(), ..finding.clone() }));
+            let (result, _) = verify("sales", vec![VerifyEvent { event }, summary(0, 1)], Format::Table).await;
+            assert!(matches!(result, Err(CliError::Unproven { hint: said, .. }) if said == hint), "{kind:?}");
+        }
         let (result, _) = verify("sales", vec![], Format::Table).await;
         assert_eq!(result.unwrap_err().exit_code(), 5, "a verification without a summary proves nothing");
         let (result, _) = verify("other", vec![], Format::Table).await;

@@ -427,7 +427,9 @@ impl Task {
         open.times.closed = Some(now());
         let context = &self.parts.context;
         let live = context.job.spec.source.kind.arrives_as_it_says();
-        let closed = Closed::now(window, live.then(|| context.sources.now_ms()));
+        // By the service's clock, as far as it is known: records and windows are of its time.
+        let ahead_ms = self.parts.meter.clock_skew_ms().unwrap_or(0);
+        let closed = Closed::now(window, live.then(|| context.sources.now_ms().saturating_sub(ahead_ms)));
         open.state = State::Closing { lookups: std::mem::take(lookups), closed, done: None };
         true
     }
