@@ -1,8 +1,8 @@
-//! What the pages of this project name is there: a page that walks through the code by name is wrong as soon as a name
-//! changes.
+//! What the pages of this project name exists, decisions are complete and in order, and the map stays short.
 //!
-//! Owns: paths, functions, constants and values in backticks; links (`links`); the reference of the job file
-//! (`job_file`). Does not own: whether the words around them are true; commands and job files that pages show
+//! Owns: paths in backticks, functions and constants of ARCHITECTURE.md, the numbers and the index of decisions, the
+//! length of ARCHITECTURE.md, the values in the table of limits; links (`links`); the reference of the job
+//! file (`job_file`). Does not own: whether the text is true; commands and job files that pages show
 //! (`cli/src/pages.rs`).
 //! Rule: it reads the checkout alone and starts nothing.
 
@@ -14,8 +14,12 @@ use std::path::{Path, PathBuf};
 
 /// Those with Rust in them.
 const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/", "tests/"];
-/// Fewer rows in the table of limits, and it was not read as it was meant.
-const LIMITS_LEAST: usize = 60;
+const DECISIONS: &str = "docs/decisions";
+/// Fewer rows in the table of limits, and it was not parsed as intended.
+const LIMITS_LEAST: usize = 40;
+/// A stranger reads ARCHITECTURE.md and three files in fifteen minutes.
+const MAP_LINES_MAX: usize = 300;
+const MAP_WORDS_MAX: usize = 3_500;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -25,12 +29,22 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
 }
 
-/// All pages about the project, those in docs/ too.
+/// All pages about the project, including docs/ and the decisions.
 fn pages() -> Vec<String> {
-    let here = ["ARCHITECTURE.md", "BENCHMARKS.md", "CONTRIBUTING.md", "README.md"].map(str::to_owned);
-    let docs = fs::read_dir(root().join("docs")).unwrap();
-    let docs = docs.map(|page| format!("docs/{}", page.unwrap().file_name().into_string().unwrap()));
-    here.into_iter().chain(docs).collect()
+    let mut pages = Vec::from(["ARCHITECTURE.md", "BENCHMARKS.md", "CONTRIBUTING.md", "README.md"].map(str::to_owned));
+    for folder in ["docs", DECISIONS] {
+        pages.extend(names_in(folder).iter().map(|name| format!("{folder}/{name}")));
+    }
+    pages
+}
+
+/// The names of the pages directly in a folder, in order.
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    pages.sort();
+    pages
 }
 
 /// What stands in backticks, outside of blocks.
@@ -45,7 +59,7 @@ fn prose(page: &str) -> String {
 }
 
 fn is_path(words: &str) -> bool {
-    let folders = CRATES.iter().chain(&["deploy/", ".ci/"]);
+    let folders = CRATES.iter().chain(&["deploy/", "docs/", ".ci/"]);
     folders.into_iter().any(|folder| words.starts_with(folder)) && !words.contains([' ', '*', '<', '{'])
 }
 
@@ -78,11 +92,36 @@ fn collect(folder: &Path, text: &mut String) {
     }
 }
 
-/// A row of the table of limits: name, value, file.
-fn limit(line: &str) -> Option<[&str; 3]> {
-    let mut cells = line.strip_prefix("| `")?.split('`').step_by(2);
-    let limit = [cells.next()?, cells.next()?, cells.next()?];
-    (is_constant(limit[0]) || limit[0] == "TICK").then_some(limit).filter(|[_, _, file]| is_path(file))
+/// The value and the constant of a row `| what | value | `NAME` |`.
+fn limit(row: &str) -> Option<(&str, &str)> {
+    let mut cells = row.strip_prefix("| ")?.strip_suffix(" |")?.rsplit(" | ");
+    let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+    let value = cells.next()?;
+    is_constant(name).then_some((value, name))
+}
+
+/// What the definitions of a constant of this name say.
+fn definitions<'s>(source: &'s str, name: &str) -> Vec<&'s str> {
+    let begin = format!("const {name}:");
+    let value = |line: &'s str| line.split_once(" = ")?.1.strip_suffix(';');
+    source.lines().filter(|line| line.contains(&begin)).filter_map(value).collect()
+}
+
+/// A constant's value as pages show it: `16 << 20` is `16 MiB`, `Duration::from_secs(4)` is `4 s`.
+fn shown(name: &str, definition: &str) -> String {
+    let grouped = |number: &str| number.replace('_', ",");
+    for (unit, constructor) in [("s", "Duration::from_secs("), ("ms", "Duration::from_millis(")] {
+        if let Some(number) = definition.strip_prefix(constructor).and_then(|rest| rest.strip_suffix(')')) {
+            return format!("{} {unit}", grouped(number));
+        }
+    }
+    for (unit, shift) in [("KiB", " << 10"), ("MiB", " << 20"), ("GiB", " << 30")] {
+        if let Some(number) = definition.strip_suffix(shift) {
+            return format!("{} {unit}", grouped(number));
+        }
+    }
+    let unit = [("_MS", " ms"), ("_S", " s")].into_iter().find(|(ending, _)| name.ends_with(ending));
+    format!("{}{}", grouped(definition), unit.map_or("", |(_, unit)| unit))
 }
 
 #[test]
@@ -127,13 +166,63 @@ fn every_line_that_is_broken_on_purpose_stands_in_its_file_once() {
 }
 
 #[test]
-fn every_limit_has_the_value_that_the_architecture_says() {
-    let page = read("ARCHITECTURE.md");
-    let limits: Vec<_> = page.lines().filter_map(limit).collect();
+fn every_limit_has_the_value_that_the_operations_page_shows() {
+    let page = read("docs/operations.md");
+    let source = source();
+    let (_, table) = page.split_once("\n## Limits\n").expect("docs/operations.md has a section Limits");
+    let limits: Vec<_> = table.lines().filter_map(limit).collect();
     assert!(limits.len() >= LIMITS_LEAST, "only {} limits were found", limits.len());
-    for [name, value, file] in limits {
-        let (begin, end) = (format!("const {name}:"), format!("= {value};"));
-        let same = read(file).lines().any(|line| line.contains(&begin) && line.ends_with(&end));
-        assert!(same, "{name} is not {value} in {file}, as ARCHITECTURE.md says");
+    for (value, name) in limits {
+        let values: Vec<_> = definitions(&source, name).into_iter().map(|found| shown(name, found)).collect();
+        assert!(values.iter().any(|found| found == value), "docs/operations.md: {name} is {values:?}, not {value}");
+    }
+}
+
+#[test]
+fn values_are_shown_with_their_units() {
+    assert_eq!(shown("A_BYTES", "16 << 20"), "16 MiB");
+    assert_eq!(shown("A_TIMEOUT", "Duration::from_secs(1_800)"), "1,800 s");
+    assert_eq!(shown("A_TIMEOUT", "Duration::from_millis(500)"), "500 ms");
+    assert_eq!(shown("A_MS", "60_000"), "60,000 ms");
+    assert_eq!(shown("A_TTL_S", "4"), "4 s");
+    assert_eq!(shown("A_MAX", "10_000"), "10,000");
+    assert_eq!(definitions("    pub const A_MAX: usize = 10_000;\nlet a = A_MAX;\n", "A_MAX"), ["10_000"]);
+    assert_eq!(limit("| what it is | 16 MiB | `A_BYTES` |"), Some(("16 MiB", "A_BYTES")));
+    assert_eq!(limit("| limit | value | constant |"), None);
+}
+
+#[test]
+fn decisions_are_numbered_without_gaps_and_listed_in_the_index() {
+    let index = read(&format!("{DECISIONS}/README.md"));
+    let names: Vec<_> = names_in(DECISIONS).into_iter().filter(|name| name != "README.md").collect();
+    assert!(!names.is_empty());
+    for (number, name) in (1..).zip(&names) {
+        assert!(name.starts_with(&format!("{number:04}-")), "{DECISIONS} has no number {number:04}; next is {name}");
+        let page = read(&format!("{DECISIONS}/{name}"));
+        let heading = page.lines().next().unwrap_or_default();
+        let title = heading.strip_prefix(&format!("# {number}. "));
+        let title = title.unwrap_or_else(|| panic!("{name} begins with {heading:?}, not with its number"));
+        let entry = format!("- [{number:04}]({name}) {title}");
+        assert!(index.lines().any(|line| line == entry), "{DECISIONS}/README.md has no line {entry:?}");
+        for section in ["## Context", "## Decision", "## Alternatives", "## Consequences"] {
+            assert!(page.lines().any(|line| line == section), "{name} has no section {section:?}");
+        }
+    }
+}
+
+#[test]
+fn the_map_stays_short() {
+    let map = read("ARCHITECTURE.md");
+    let lines = map.lines().count();
+    let words = map.split_whitespace().count();
+    assert!(lines <= MAP_LINES_MAX, "ARCHITECTURE.md has {lines} lines; docs/decisions has room");
+    assert!(words <= MAP_WORDS_MAX, "ARCHITECTURE.md has {words} words; docs/decisions has room");
+}
+
+#[test]
+fn the_map_names_every_crate() {
+    let map = read("ARCHITECTURE.md");
+    for folder in CRATES {
+        assert!(quoted(&map).contains(&folder), "ARCHITECTURE.md does not name {folder}");
     }
 }

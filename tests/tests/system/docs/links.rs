@@ -93,8 +93,10 @@ fn every_link_of_every_page_leads_somewhere() {
 fn every_page_of_docs_is_in_the_index() {
     let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
     for page in fs::read_dir(root().join("docs")).unwrap() {
-        let name = page.unwrap().file_name().into_string().unwrap();
-        assert!(name == "README.md" || index.contains(&format!("({name})")), "docs/README.md does not name {name}");
+        let path = page.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let link = if path.is_dir() { format!("({name}/README.md)") } else { format!("({name})") };
+        assert!(name == "README.md" || index.contains(&link), "docs/README.md does not name {name}");
     }
 }
 
