@@ -1,7 +1,7 @@
 //! What the pages of this project name exists, decisions are complete and in order, and the map stays short.
 //!
 //! Owns: paths in backticks, functions and constants of ARCHITECTURE.md, the numbers and the index of decisions, the
-//! length of ARCHITECTURE.md, the values in the table of limits; links (`links`); the reference of the job
+//! lengths of ARCHITECTURE.md and README.md, the values in the table of limits; links (`links`); the reference of the job
 //! file (`job_file`). Does not own: whether the text is true; commands and job files that pages show
 //! (`cli/src/pages.rs`).
 //! Rule: it reads the checkout alone and starts nothing.
@@ -17,9 +17,10 @@ const CRATES: [&str; 6] = ["proto/", "engine/", "controller/", "worker/", "cli/"
 const DECISIONS: &str = "docs/decisions";
 /// Fewer rows in the table of limits, and it was not parsed as intended.
 const LIMITS_LEAST: usize = 40;
-/// A stranger reads ARCHITECTURE.md and three files in fifteen minutes.
+/// A stranger reads README.md, ARCHITECTURE.md and three files in fifteen minutes.
 const MAP_LINES_MAX: usize = 300;
 const MAP_WORDS_MAX: usize = 3_500;
+const README_LINES_MAX: usize = 110;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -211,18 +212,21 @@ fn decisions_are_numbered_without_gaps_and_listed_in_the_index() {
 }
 
 #[test]
-fn the_map_stays_short() {
+fn the_map_and_the_first_page_stay_short() {
     let map = read("ARCHITECTURE.md");
     let lines = map.lines().count();
     let words = map.split_whitespace().count();
     assert!(lines <= MAP_LINES_MAX, "ARCHITECTURE.md has {lines} lines; docs/decisions has room");
     assert!(words <= MAP_WORDS_MAX, "ARCHITECTURE.md has {words} words; docs/decisions has room");
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; docs/ has room");
 }
 
 #[test]
-fn the_map_names_every_crate() {
+fn the_map_names_every_crate_and_the_first_page_the_test_command() {
     let map = read("ARCHITECTURE.md");
     for folder in CRATES {
         assert!(quoted(&map).contains(&folder), "ARCHITECTURE.md does not name {folder}");
     }
+    assert!(read("README.md").contains("make test"), "continuous integration finds the test command in README.md");
 }
