@@ -5,7 +5,7 @@
 
 use super::limits;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
+    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
     OrderByKind, Query, Statement, UnaryOperator, Value, Visit, Visitor, WindowType,
 };
 use datafusion::sql::sqlparser::dialect::SparkSqlDialect;
@@ -22,6 +22,12 @@ const SUBSTRING: &str = "substring(x, 0, n) begins before the first character he
 const NULL_ORDER: &str =
     "ORDER BY puts NULL last here and first with DESC, in Spark first and last: write NULLS FIRST or NULLS LAST";
 const CAST: &str = "CAST of a text that does not fit fails the window here, in Spark it is NULL: write TRY_CAST";
+const CAST_TIME: &str = "CAST of a timestamp to a number counts in units of the timestamp's type here, in Spark in seconds: write to_unixtime(ts), or date_part('epoch', ts) for fractions";
+const LOG: &str = "log(x) is the logarithm to base 10 here, in Spark the natural one: write ln(x)";
+const DAY_OF_WEEK: &str =
+    "the day of the week 'dow' is 0 to 6 from Sunday here, in Spark 1 to 7: write date_part('dow', x) + 1";
+const SECOND: &str = "extract(second FROM x) is a whole number here, in Spark it has a fraction: write date_part('microsecond', x) / 1000000.0";
+const INITCAP: &str = "initcap(x) begins a word after each character that is neither a letter nor a digit here, in Spark only after a blank: 'o''neil' becomes O'Neil here and O'neil there";
 const SUBSCRIPT: &str = "list[1] is the first element here, in Spark it is list[0]: add 1 to the places of lists";
 const QUOTES: &str = "\"text\" in double quotes is the name of a column here, in Spark it is a text: write 'text'";
 
@@ -75,6 +81,12 @@ impl Met {
                 PATTERN
             }
             ("substr" | "substring", [_, from, ..]) if !is_positive(from) => SUBSTRING,
+            ("log", [_]) => LOG,
+            ("initcap", [_]) => INITCAP,
+            ("date_part" | "datepart", [field, _]) => match text(field).and_then(of_field) {
+                Some(found) => found,
+                None => return,
+            },
             _ => return,
         };
         self.0.insert(found);
@@ -96,7 +108,15 @@ impl Visitor for Met {
             Expr::BinaryOp { op: BinaryOperator::Divide, .. } => _ = self.0.insert(DIVISION),
             Expr::Function(call) => self.call(call),
             Expr::Substring { substring_from: Some(from), .. } if !is_positive(from) => _ = self.0.insert(SUBSTRING),
-            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, .. } => _ = self.0.insert(CAST),
+            Expr::Cast { kind, expr: of, data_type: to, .. } => {
+                if matches!(kind, CastKind::Cast | CastKind::DoubleColon) {
+                    self.0.insert(CAST);
+                }
+                if is_number(to) && may_be_time(of) {
+                    self.0.insert(CAST_TIME);
+                }
+            }
+            Expr::Extract { field, .. } => self.0.extend(of_field(&field.to_string())),
             Expr::CompoundFieldAccess { .. } => _ = self.0.insert(SUBSCRIPT),
             Expr::Value(value) if matches!(value.value, Value::DoubleQuotedString(_)) => _ = self.0.insert(QUOTES),
             _ => {}
@@ -118,6 +138,34 @@ fn text(expr: &Expr) -> Option<&str> {
         Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => Some(text),
         _ => None,
     }
+}
+
+/// What a field of a time means something else for.
+fn of_field(field: &str) -> Option<&'static str> {
+    match field.trim_matches(['\'', '"']).to_lowercase().as_str() {
+        "dow" => Some(DAY_OF_WEEK),
+        "second" | "seconds" | "sec" | "secs" | "s" => Some(SECOND),
+        _ => None,
+    }
+}
+
+/// Whether it may be a timestamp. The types of columns are not known here.
+fn may_be_time(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) => false,
+        Expr::Cast { data_type, .. } => matches!(data_type, DataType::Timestamp(..)),
+        _ => true,
+    }
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    let name = data_type.to_string().to_lowercase();
+    let name = name.split(['(', ' ']).next().unwrap_or_default();
+    let numbers = [
+        "tinyint", "byte", "smallint", "short", "int", "integer", "bigint", "long", "float", "real", "double",
+        "decimal", "dec", "numeric",
+    ];
+    numbers.contains(&name)
 }
 
 /// Neither 0 nor below; what is no constant may be anything.
@@ -207,7 +255,20 @@ mod tests {
             assert_eq!(of(&format!("substring(a, {place}, 3)")), [SUBSTRING]);
             assert_eq!(of(&format!("substr(a, {place})")), [SUBSTRING]);
         }
-        assert_eq!(of("CAST(a AS INT)"), [CAST]);
+        assert_eq!(of("CAST(a AS DATE)"), [CAST]);
+        for number in ["INT", "bigint", "DOUBLE", "DECIMAL(20, 3)"] {
+            assert_eq!(of(&format!("CAST(a AS {number})")), [CAST, CAST_TIME], "{number}");
+            assert_eq!(of(&format!("TRY_CAST(a AS {number})")), [CAST_TIME], "{number}");
+            assert_eq!(of(&format!("TRY_CAST(TRY_CAST(a AS TIMESTAMP) AS {number})")), [CAST_TIME], "{number}");
+        }
+        assert_eq!(of("log(a) + log(2, a)"), [LOG]);
+        assert_eq!(of("initcap(a)"), [INITCAP]);
+        for day in ["extract(DOW FROM at)", "date_part('dow', at)", "datepart('DOW', at)"] {
+            assert_eq!(of(day), [DAY_OF_WEEK], "{day}");
+        }
+        for second in ["extract(SECOND FROM at)", "date_part('seconds', at)"] {
+            assert_eq!(of(second), [SECOND], "{second}");
+        }
         assert_eq!(of("split(a, ',')[0]"), [SUBSCRIPT]);
         assert_eq!(of("row_number() OVER (PARTITION BY a ORDER BY b)"), [NULL_ORDER]);
         assert_eq!(met("SELECT a FROM (SELECT a FROM t ORDER BY a DESC LIMIT 3)"), [NULL_ORDER]);
@@ -218,7 +279,8 @@ mod tests {
 
     #[test]
     fn what_means_the_same_is_not_named() {
-        let same = "SELECT a, b || c, a * 2, substring(a, 2, 3), regexp_replace(a, 'x', 'y', 'g'), TRY_CAST(a AS INT), \
+        let same = "SELECT a, b || c, a * 2, substring(a, 2, 3), regexp_replace(a, 'x', 'y', 'g'), TRY_CAST(a AS DATE), \
+                    TRY_CAST('1' AS INT), TRY_CAST(TRY_CAST(a AS STRING) AS INT), TRY_CAST(a AS TIMESTAMP), log(2, a), date_part('year', at), extract(DAY FROM at), \
                     date_format(at, '%Y') FROM t WHERE a = 'x' ORDER BY a ASC NULLS FIRST";
         assert_eq!(spark_differences(same), Vec::<&str>::new());
         assert_eq!(spark_differences("no SQL at all ("), Vec::<&str>::new());

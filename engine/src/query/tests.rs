@@ -211,6 +211,30 @@ fn only_the_columns_that_are_needed_are_read() {
     assert!(output.output_schema().fields().iter().all(|field| field.data_type() == &DataType::Utf8));
 }
 
+/// `spark.rs` tells users so. The row has `ts` 1970-01-01, a Thursday.
+#[tokio::test]
+async fn what_the_notes_on_spark_state_of_this_engine_is_so() {
+    for (expression, expected) in [
+        ("log(100.0)", "2.0"),
+        ("round(ln(100.0), 3)", "4.605"),
+        ("extract(dow FROM ts)", "4"),
+        ("date_part('dow', ts) + 1", "5"),
+        ("extract(second FROM ts + INTERVAL '1500 milliseconds')", "1"),
+        ("date_part('microsecond', ts + INTERVAL '1500 milliseconds') / 1000000.0", "1.5"),
+        ("initcap('o''neil-smith and SONS')", "O'Neil-Smith And Sons"),
+        ("CAST(ts + INTERVAL '5 seconds' AS BIGINT)", "5000"),
+        ("to_unixtime(ts + INTERVAL '5 seconds')", "5"),
+        ("date_part('epoch', ts + INTERVAL '1500 milliseconds')", "1.5"),
+        // As in Spark, so it is not noted.
+        ("CAST(CAST(5 + n AS TIMESTAMP) AS VARCHAR)", "1970-01-01T00:00:05"),
+    ] {
+        let plan = super::words::tests::typed(&format!("SELECT {expression} AS r FROM source"));
+        let plan = plan.unwrap_or_else(|error| panic!("{expression}: {error}"));
+        let rows = rows_of(&plan, batch_of(&plan, "x", 0)).await.unwrap();
+        assert_eq!(rows, [expected], "{expression}");
+    }
+}
+
 fn many(rows: usize, seed: usize) -> RecordBatch {
     let text = |value: usize| Some(value.to_string());
     let arrays = vec![
