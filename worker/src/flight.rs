@@ -8,7 +8,7 @@ mod letters;
 
 use crate::compute::Compute;
 use crate::rebuild::rebuild_epoch;
-use crate::replay::{Replay, replay};
+use crate::replay::{Replay, WaitingBatch, replay};
 use crate::results::KeptRows;
 use crate::session::{Settings, World, leader_named};
 use crate::source::ReadError;
@@ -288,7 +288,7 @@ impl FlightService for FlightRows {
         let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
         let Some(replayed) = replayed else { return Err(no_such_part(ticket.epoch, task)) };
         let Replay { schema, batches, running } = replayed;
-        let rows = ReceiverStream::new(batches).map_err(move |error| {
+        let rows = ReceiverStream::new(batches).map_ok(WaitingBatch::take).map_err(move |error| {
             let _until_the_stream_is_dropped = (&running, &turn);
             FlightError::Tonic(Box::new(failed(&error)))
         });

@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use streamctl_engine::query::{Pushed, QueryPlan};
+use streamctl_engine::query::{Pushed, QueryError, QueryPlan};
 use streamctl_proto::ShardId;
 use streamctl_proto::report::UnmatchedKey;
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 pub const PREVIEW_RECORDS_MAX: usize = 10_000;
 /// Shards that a preview reads, at most.
 pub const PREVIEW_SHARDS_MAX: usize = 8;
-/// Memory of a preview's query.
+/// Memory of a preview's query, and of its result.
 const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
 /// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that way.
 const EMPTY_READS_MAX: usize = 20;
@@ -175,11 +175,16 @@ pub async fn compute(
         Ok::<_, TaskError>(bad)
     };
     let give = async {
-        let mut batches = Vec::new();
+        let (mut batches, mut held) = (Vec::new(), 0);
         while let Some(batch) = open.output.next().await? {
+            held += batch.get_array_memory_size();
+            if held > PREVIEW_QUERY_BYTES_MAX {
+                let detail = "the rows of the preview are too large together: take fewer records".to_owned();
+                return Err(QueryError::Memory { limit_bytes: PREVIEW_QUERY_BYTES_MAX, detail }.into());
+            }
             batches.push(batch);
         }
-        Ok(batches)
+        Ok::<_, TaskError>(batches)
     };
     let (bad, batches) = tokio::try_join!(feed, give)?;
     let (unmatched, unmatched_keys) = (open.unmatched.rows(), open.unmatched.top());

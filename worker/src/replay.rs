@@ -23,10 +23,12 @@ use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Batches of a replay that may wait for its reader.
 const BATCHES_MAX: usize = 8;
+/// Bytes of these, if they are more than one batch.
+const BATCHES_BYTES_MAX: usize = 16 << 20;
 /// A replay whose rows nobody takes for so long ends: others wait for its place.
 const READER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Reads in a row that may give nothing before a range counts as gone.
@@ -37,9 +39,45 @@ pub struct Replay {
     /// Of the batches.
     pub schema: SchemaRef,
     /// The rows; ends with an error or with the last batch.
-    pub batches: mpsc::Receiver<Result<RecordBatch, TaskError>>,
+    pub batches: mpsc::Receiver<Result<WaitingBatch, TaskError>>,
     /// The work; dropped, it stops: neither the source nor the query waits for a reader that is gone.
     pub running: Running<()>,
+}
+
+/// A batch that waits for its reader, with its room.
+pub struct WaitingBatch {
+    batch: RecordBatch,
+    _room: OwnedSemaphorePermit,
+}
+
+impl WaitingBatch {
+    /// The rows, for which there is room no longer.
+    pub fn take(self) -> RecordBatch {
+        self.batch
+    }
+}
+
+/// Where a replay's rows wait for their reader.
+struct Outlet {
+    sender: mpsc::Sender<Result<WaitingBatch, TaskError>>,
+    /// Of this many KiB.
+    room: Arc<Semaphore>,
+}
+
+impl Outlet {
+    fn new() -> (Self, mpsc::Receiver<Result<WaitingBatch, TaskError>>) {
+        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
+        (Self { sender, room: Arc::new(Semaphore::new(BATCHES_BYTES_MAX >> 10)) }, receiver)
+    }
+
+    /// Waits for room. `false`: the reader is gone.
+    async fn send(&self, batch: RecordBatch) -> bool {
+        let bytes = batch.get_array_memory_size().min(BATCHES_BYTES_MAX);
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        // A reader that is gone drops the batches that wait, and so gives their room back.
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib).await else { return false };
+        self.sender.send(Ok(WaitingBatch { batch, _room: room })).await.is_ok()
+    }
 }
 
 /// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
@@ -62,13 +100,13 @@ pub async fn replay(
     let planned = compute.spawn(workload(), async move { planned_by.plan(&lookups).await }).await;
     let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = plan.output_schema().clone();
-    let (sender, batches) = mpsc::channel(BATCHES_MAX);
+    let (outlet, batches) = Outlet::new();
     let workload = workload();
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        if let Err(error) = run(&context, memory, &plan, &tables, (parts, details), &sender, &pace).await {
-            let _over = sender.send(Err(error)).await;
+        if let Err(error) = run(&context, memory, &plan, &tables, (parts, details), &outlet, &pace).await {
+            let _over = outlet.sender.send(Err(error)).await;
         }
     });
     Ok(Some(Replay { schema, batches, running }))
@@ -117,7 +155,7 @@ async fn run(
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
     (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
-    sender: &mpsc::Sender<Result<RecordBatch, TaskError>>,
+    outlet: &Outlet,
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let mut open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
@@ -126,9 +164,9 @@ async fn run(
     let read = read_ranges(context, decoder, ranges, &details, open.input, None, pace);
     let give = async {
         while let Some(batch) = open.output.next().await? {
-            match tokio::time::timeout(READER_IDLE_MAX, sender.send(Ok(batch))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => break,
+            match tokio::time::timeout(READER_IDLE_MAX, outlet.send(batch)).await {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(_) => return Err(TaskError::ReaderIdle(READER_IDLE_MAX)),
             }
             pace.yield_point().await;
@@ -214,6 +252,7 @@ pub(crate) mod tests {
     use crate::source::testing::clock_at;
     use crate::source::{ReadError, Sources};
     use crate::task::tests::{Bed, chained, job, kinesis_source, record, reports, shard, window};
+    use arrow::array::{ArrayRef, StringArray};
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
@@ -265,9 +304,23 @@ pub(crate) mod tests {
         let mut replay = replay.expect("the task has a part");
         let mut all = vec![];
         while let Some(batch) = replay.batches.recv().await {
-            all.push(batch?);
+            all.push(batch?.take());
         }
         Ok(all)
+    }
+
+    #[tokio::test]
+    async fn batches_that_are_large_together_wait_until_their_reader_takes_them() {
+        let (outlet, mut batches) = Outlet::new();
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(BATCHES_BYTES_MAX * 2 / 3)]));
+        let batch = RecordBatch::try_from_iter([("text", text)]).unwrap();
+        assert!(outlet.send(batch.clone()).await);
+        let mut second = std::pin::pin!(outlet.send(batch.clone()));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(batches.recv().await.unwrap().unwrap().take());
+        assert!(second.await);
+        drop(batches);
+        assert!(!outlet.send(batch).await, "its reader is gone");
     }
 
     /// Runs a task to its end, and each of its windows again.

@@ -1,22 +1,28 @@
 //! Functions that may give more than they are given, each with a limit.
 //!
 //! Owns: which functions these are, the check before and after each call. Does not own: what a function does (DataFusion),
-//! the sizes of values ([`size`]).
-//! Rule: one call, on a batch of rows or on constants, gives at most [`FUNCTION_BYTES_MAX`]. Where the result's size follows
-//! from the arguments it is checked before the call: the size can come from a record.
+//! the sizes of values ([`size`]), what all calls of an evaluation give ([`budget`]), on how many rows they are evaluated at
+//! once ([`pieces`]).
+//! Rule: one call, on a batch of rows or on constants, gives at most [`FUNCTION_BYTES_MAX`]; all calls that a projection
+//! makes for one row give that much together, and for more rows [`PIECE_BYTES`]. Where the result's size follows from the
+//! arguments it is checked before the call: the size can come from a record.
 
+mod budget;
 mod concatenation;
+mod pieces;
 mod size;
 #[cfg(test)]
 mod tests;
 
+pub(super) use pieces::in_pieces;
 #[cfg(test)]
 pub(super) use tests::column;
 
-use super::planning;
+use super::{BATCH_ROWS, planning};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use budget::TooMuch;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -30,8 +36,16 @@ use datafusion::logical_expr::{
 use size::{Arguments, bytes_of};
 use std::sync::{Arc, LazyLock};
 
-/// Most bytes that one call of a function may give: the values of one batch of rows.
+/// Most bytes that one call of a function may give, and all calls of one expression or projection together for one row.
 pub const FUNCTION_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that all calls of a projection give together for the rows that are evaluated at once, if these are more than one.
+pub const PIECE_BYTES: u64 = 2 << 20;
+/// Rows of a query count as large if a function may give more than so many times its arguments.
+const TIMES_MAX: usize = 4;
+/// The same for the characters of a padded text.
+const PADDED_MAX: i64 = 256;
+/// The same for the arguments of all calls that put their arguments together: a chain of such calls doubles with each.
+const SUMMED_MAX: usize = 16;
 /// Most parts of the type of a function's result, the parts of its parts included.
 pub const TYPE_PARTS_MAX: usize = 2_000;
 /// Largest size of a type of fixed size, in bytes or elements.
@@ -327,6 +341,58 @@ fn bound_call(part: Expr) -> Transformed<Expr> {
     }
 }
 
+/// Whether rows inside of the plan may be many times as large as those that it reads: functions multiply them, or a
+/// projection has constants that are large for a batch of rows.
+///
+/// # Errors
+/// None that a correct plan has.
+pub(super) fn makes_large_rows(plan: &LogicalPlan) -> Result<bool> {
+    let mut multiplied = false;
+    let mut summed = 0;
+    plan.apply_with_subqueries(|node| {
+        let mut constants = 0_u64;
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                match part {
+                    Expr::ScalarFunction(call) => match growth_of(call) {
+                        Some(Sum) => summed += call.args.len(),
+                        Some(growth) => multiplied |= multiplies(growth, &call.args),
+                        None => {}
+                    },
+                    Expr::Literal(value, _) => constants = constants.saturating_add(scalar_bytes(value)?),
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        let is_projection = matches!(node, LogicalPlan::Projection(_));
+        multiplied |= is_projection && constants.saturating_mul(BATCH_ROWS as u64) > PIECE_BYTES;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(multiplied || summed > SUMMED_MAX)
+}
+
+fn growth_of(call: &ScalarFunction) -> Option<Growth> {
+    call.func.inner().downcast_ref::<Bounded>().map(|function| function.growth)
+}
+
+/// Whether a call may give more than [`TIMES_MAX`] times its arguments, or more than [`PADDED_MAX`] characters.
+fn multiplies(growth: Growth, args: &[Expr]) -> bool {
+    let literal = |place: usize| match args.get(place) {
+        Some(Expr::Literal(value, _)) => Some(value),
+        _ => None,
+    };
+    let length = |place: usize| literal(place).and_then(|value| value.try_as_str().flatten()).map(str::len);
+    match growth {
+        Linear | Sum => false,
+        Format | RegexpMatch => length(1).is_none(),
+        Pad => !literal(1).is_some_and(|count| matches!(count, ScalarValue::Int64(Some(..=PADDED_MAX)))),
+        Replace => !matches!((length(1), length(2)), (Some(from), Some(to)) if to <= from.saturating_mul(TIMES_MAX)),
+        RegexpReplace => length(2).is_none_or(|to| to > TIMES_MAX),
+        Repeat | Join | RepeatElement | Resize | ReplaceElements | Series => true,
+    }
+}
+
 /// A function with a limit on what one call gives.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
@@ -335,21 +401,13 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn too_large(&self, bytes: u64, rows: usize) -> String {
-        let of = if rows > 1 { format!(" for {rows} rows") } else { String::new() };
-        format!(
-            "{}() would make {} of values{of}, the limit is {} MiB",
-            self.inner.name(),
-            mib(bytes),
-            FUNCTION_BYTES_MAX >> 20
-        )
-    }
-
+    /// Whether the call may give so much, together with what others gave before.
     fn check(&self, bytes: u64, rows: usize) -> Result<()> {
-        if bytes > FUNCTION_BYTES_MAX {
-            return exec_err!("{}", self.too_large(bytes, rows));
-        }
-        Ok(())
+        let Err(TooMuch { given }) = budget::check(bytes) else { return Ok(()) };
+        let of = if rows > 1 { format!(" for {rows} rows") } else { String::new() };
+        let beside = if given > 0 { format!(" beside {} of other calls", mib(given)) } else { String::new() };
+        let (name, bytes, limit) = (self.inner.name(), mib(bytes), FUNCTION_BYTES_MAX >> 20);
+        exec_err!("{name}() would make {bytes} of values{of}{beside}, the limit is {limit} MiB")
     }
 
     /// What the call would give, as far as its arguments say.
@@ -384,7 +442,7 @@ impl Bounded {
             let part = loop {
                 let part = slice(&args, from, count);
                 match self.before(&part)? {
-                    bytes if bytes <= FUNCTION_BYTES_MAX => break part,
+                    bytes if bytes <= budget::left() => break part,
                     bytes if count == 1 => self.check(bytes, 1)?,
                     _ => count = count.div_ceil(2),
                 }
@@ -395,6 +453,7 @@ impl Bounded {
             results.push(result);
             from += count;
         }
+        budget::add(total);
         let results: Vec<&dyn Array> = results.iter().map(AsRef::as_ref).collect();
         Ok(ColumnarValue::Array(arrow::compute::concat(&results)?))
     }
@@ -458,7 +517,7 @@ impl ScalarUDFImpl for Bounded {
         let rows = args.number_rows;
         let some_array = args.args.iter().any(|value| matches!(value, ColumnarValue::Array(_)));
         let bytes = self.before(&args)?;
-        if self.growth == Growth::RegexpReplace && some_array && bytes > FUNCTION_BYTES_MAX {
+        if self.growth == Growth::RegexpReplace && some_array && bytes > budget::left() {
             return self.in_parts(args);
         }
         self.check(bytes, rows)?;
@@ -468,6 +527,7 @@ impl ScalarUDFImpl for Bounded {
             ColumnarValue::Scalar(value) => scalar_bytes(value)?,
         };
         self.check(given, rows)?;
+        budget::add(given);
         Ok(result)
     }
 

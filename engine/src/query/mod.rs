@@ -51,6 +51,10 @@ pub const BATCH_ROWS: usize = 8192;
 /// gives the same rows where several would do: the first of equals, a limit.
 pub const KEPT_BATCH_ROWS: usize = 1_024;
 
+/// Rows per batch inside a query with functions whose results may be many times their arguments, if it keeps no rows:
+/// operators gather rows by number, not by size.
+pub const GROWING_BATCH_ROWS: usize = 256;
+
 /// Most columns of a table, and of each part of a query: planning takes the square of their number.
 pub const COLUMNS_MAX: usize = 2_000;
 /// Most bytes of one constant: as a column it takes them once for each row.
@@ -80,6 +84,7 @@ pub struct QueryPlan {
     lookups: BTreeMap<String, SchemaRef>,
     scan: rule::SourceUse,
     keeps_rows: bool,
+    makes_large_rows: bool,
 }
 
 impl QueryPlan {
@@ -112,6 +117,7 @@ impl QueryPlan {
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
             keeps_rows: rule::keeps_rows(&plan),
+            makes_large_rows: bounded::makes_large_rows(&plan).map_err(|error| QueryError::Plan(error.to_string()))?,
             scan: rule::source_use(&plan),
             plan: Arc::new(plan),
             source_columns,

@@ -8,7 +8,7 @@ use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
 use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
-use super::{BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, sql};
+use super::{BATCH_ROWS, GROWING_BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, bounded, sql};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -151,7 +151,13 @@ pub(super) async fn open(
     let feed = Feed::new(receiver, query.source_columns.clone(), keeps);
     let unmatched = UnmatchedCounter::default();
     // Where the order of rows matters, so do the sizes of batches inside: ties are broken by them.
-    let batch_rows = if keeps { KEPT_BATCH_ROWS } else { means.batch_rows };
+    let batch_rows = if keeps {
+        KEPT_BATCH_ROWS
+    } else if query.makes_large_rows {
+        means.batch_rows.min(GROWING_BATCH_ROWS)
+    } else {
+        means.batch_rows
+    };
     let means = Means { batch_rows, ..means };
     let stream = start(query, &lookups, Arc::new(feed), means, &unmatched).await;
     let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
@@ -172,6 +178,7 @@ async fn start(
     let state = sql::session(runtime(means.pool)?, means.batch_rows);
     let plan = physical(query, lookups, feed, &state).await?;
     let plan = count_unmatched(plan, unmatched)?;
+    let plan = bounded::in_pieces(plan)?;
     let plan = paced(plan, &means.pace)?;
     execute_stream(plan, Arc::new(TaskContext::from(&state)))
 }

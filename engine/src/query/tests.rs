@@ -17,7 +17,7 @@ fn batch(columns: &[(&str, &[Option<&str>])]) -> RecordBatch {
     RecordBatch::try_new(schema(&names), arrays).unwrap()
 }
 
-fn countries() -> RecordBatch {
+pub(super) fn countries() -> RecordBatch {
     batch(&[
         ("CountryName", &[Some("Namibia"), Some("France"), Some("France"), None]),
         ("Code", &[Some("NA"), Some("FR"), Some("FX"), Some("??")]),

@@ -634,7 +634,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
     let replay = replay(context, &here, manifest, task).await.expect("it begins").expect("the task has a part");
     let (mut batches, mut ids) = (replay.batches, vec![]);
     while let Some(batch) = batches.recv().await {
-        let batch = batch.expect("the rows are there");
+        let batch = batch.expect("the rows are there").take();
         let column = batch.column(0).as_any().downcast_ref::<Int64Array>().expect("ids are numbers").clone();
         ids.extend(column.values().iter().copied());
     }

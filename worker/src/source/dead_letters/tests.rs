@@ -127,7 +127,7 @@ async fn a_letter_that_decodes_now_is_a_row_once_and_one_that_does_not_is_dead_a
         replay(bed.context(), &tokio::runtime::Handle::current().into(), second.clone(), task).await.unwrap();
     let (mut replayed, mut batches) = (replayed.unwrap(), vec![]);
     while let Some(batch) = replayed.batches.recv().await {
-        batches.push(batch.unwrap());
+        batches.push(batch.unwrap().take());
     }
     assert_eq!(texts(&batches), [r#"{"id":"seven","k":"mended"}"#]);
 
