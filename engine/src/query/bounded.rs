@@ -9,6 +9,8 @@
 
 mod budget;
 mod concatenation;
+#[cfg(test)]
+mod constants;
 mod pieces;
 mod size;
 #[cfg(test)]
@@ -459,6 +461,15 @@ impl Bounded {
     }
 }
 
+/// `to_char` takes the first row's pattern for all rows where the time is a constant and the pattern a column, and panics
+/// where there are no rows. So such a time is given as a column.
+fn with_times_of_rows(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
+    if let [time @ ColumnarValue::Scalar(_), ColumnarValue::Array(_)] = args.args.as_mut_slice() {
+        *time = ColumnarValue::Array(time.to_array(args.number_rows)?);
+    }
+    Ok(args)
+}
+
 fn slice(args: &ScalarFunctionArgs, from: usize, count: usize) -> ScalarFunctionArgs {
     let part = |value: &ColumnarValue| match value {
         ColumnarValue::Array(array) => ColumnarValue::Array(array.slice(from, count)),
@@ -514,6 +525,7 @@ impl ScalarUDFImpl for Bounded {
         if planning::is_late() {
             return exec_err!("planning took too long");
         }
+        let args = if self.growth == Format { with_times_of_rows(args)? } else { args };
         let rows = args.number_rows;
         let some_array = args.args.iter().any(|value| matches!(value, ColumnarValue::Array(_)));
         let bytes = self.before(&args)?;
@@ -521,7 +533,11 @@ impl ScalarUDFImpl for Bounded {
             return self.in_parts(args);
         }
         self.check(bytes, rows)?;
-        let result = self.inner.invoke_with_args(args)?;
+        let result = match self.inner.invoke_with_args(args)? {
+            // `array_positions` gives one row of a constant where there are none.
+            ColumnarValue::Array(array) if rows == 0 && some_array => ColumnarValue::Array(array.slice(0, 0)),
+            result => result,
+        };
         let given = match &result {
             ColumnarValue::Array(array) => bytes_of(array),
             ColumnarValue::Scalar(value) => scalar_bytes(value)?,

@@ -12,14 +12,16 @@ use super::{BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounde
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, TableReference};
+use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
@@ -106,11 +108,13 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
     let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     forbid.verify_plan(&plan).map_err(|error| written.explain(&error))?;
     check_repeatable(&plan, &written)?;
-    check_patterns(&plan, &written)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
+    check_patterns(&plan, &written)?;
     let plan = state.optimize(&plan).map_err(|error| written.explain(&error))?;
+    // Only now is a pattern seen that a part of the query gives to another.
+    check_patterns(&plan, &written)?;
     // Some rules write calls of functions, too.
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
     let plan = limits::balance(plan).map_err(|error| written.explain(&error))?;
@@ -332,9 +336,9 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
 /// Rejects time patterns written for Java, as a whole or in part: their letters would appear in every row.
 fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
     let pattern = |call: &ScalarFunction| {
-        let [_, Expr::Literal(value, _)] = call.args.as_slice() else { return None };
-        let pattern = value.try_as_str().flatten().filter(|_| call.func.name() == "to_char")?;
-        super::spark::is_java_pattern(pattern).then(|| pattern.to_owned())
+        let [_, pattern] = call.args.as_slice() else { return None };
+        let pattern = if call.func.name() == "to_char" { constant_text(pattern) } else { None };
+        pattern.filter(|pattern| super::spark::is_java_pattern(pattern))
     };
     let Some(pattern) = wrong_call(plan, pattern)? else { return Ok(()) };
     let message =
@@ -344,6 +348,28 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
         _ => "write it as strftime does: '%Y-%m-%d %H:%M:%S'".to_owned(),
     };
     Err(QueryError::sql(message, Some(hint)).on_line(written.line_with("date_format")))
+}
+
+/// The text that an expression gives for every row, where it has no column: `concat('%Y-', 'MM')` is one as much as `'%Y-MM'`.
+fn constant_text(expr: &Expr) -> Option<String> {
+    let text = |value: &ScalarValue| value.try_as_str().flatten().map(str::to_owned);
+    if let Expr::Literal(value, _) = expr {
+        return text(value);
+    }
+    let varies = |part: &Expr| {
+        let is_other = matches!(part, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_));
+        Ok(is_other || matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))
+    };
+    if expr.exists(varies).unwrap_or(true) {
+        return None;
+    }
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    let coerced = simplifier.coerce(expr.clone(), &DFSchema::empty()).ok()?;
+    // What cannot be computed is refused by the planner, with the reason.
+    match simplifier.simplify(coerced).ok()? {
+        Expr::Literal(value, _) => text(&value),
+        _ => None,
+    }
 }
 
 /// Results have plain strings and bytes, whatever a function returned inside.

@@ -190,6 +190,22 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
             "writes letters of the pattern",
             "as strftime does",
         ),
+        (
+            "SELECT date_format(CAST(uuid AS DATE), concat('%Y-', 'MM')) AS month FROM source",
+            "date_format(x, '%Y-MM') writes letters",
+            "strftime",
+        ),
+        (
+            "SELECT date_format(CAST(uuid AS DATE), 'yyyy' || '-' || lower('MM')) AS month FROM source",
+            "date_format(x, 'yyyy-mm') writes letters",
+            "write '%Y-%M'",
+        ),
+        ("SELECT uuid, date_format(DATE '2020-01-02', 'yy' || 'yy') AS year FROM source", "'yyyy'", "write '%Y'"),
+        (
+            "SELECT to_char(CAST(uuid AS DATE), p) AS r FROM (SELECT uuid, concat('MM', '-dd') AS p FROM source)",
+            "date_format(x, 'MM-dd') writes letters",
+            "write '%m-%d'",
+        ),
     ] {
         let problem = plan(sql).expect_err(sql).problem();
         assert_eq!(problem.field, "transform.sql");

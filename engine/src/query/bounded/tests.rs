@@ -248,6 +248,17 @@ async fn the_calls_for_one_row_have_a_limit_together() {
 }
 
 #[tokio::test]
+async fn a_constant_time_is_written_by_the_pattern_of_each_row() {
+    let plan = typed("SELECT date_format(TIMESTAMP '2020-01-02', x) AS r FROM source").unwrap();
+    let texts = Arc::new(StringArray::from(vec![Some("%Y"), Some("%d"), None]));
+    let batch = RecordBatch::try_new(plan.input_schema().clone(), vec![texts]).unwrap();
+    assert_eq!(rows_of(&plan, batch.clone()).await.unwrap(), ["2020", "02", ""]);
+    assert!(rows_of(&plan, batch.slice(0, 0)).await.unwrap().is_empty());
+    let plan = typed("SELECT array_positions(list, 'b') AS r FROM source").unwrap();
+    assert_eq!(rows_of(&plan, batch_of(&plan, "", 0)).await.unwrap(), ["[2]"]);
+}
+
+#[tokio::test]
 async fn conditions_and_arguments_of_aggregates_are_evaluated_in_pieces_too() {
     for (sql, rows) in [
         ("SELECT x FROM source WHERE length(repeat(x, n)) > 10", 1_000),
