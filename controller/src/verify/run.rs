@@ -274,17 +274,17 @@ impl<'v> Run<'v> {
         };
         self.summary.foreign_objects = listed.foreign;
         self.summary.listed = true;
-        if !listed.strays.is_empty() {
+        if listed.has_strays() {
             // What became visible meanwhile was committed before: the head of now knows it.
             match self.committed_meanwhile().await {
-                Ok(locations) => listed.strays.retain(|stray| !locations.contains(stray)),
+                Ok(locations) => listed.remove(&locations),
                 Err(text) => {
                     self.summary.listed = false;
                     return self.teller.find([unchecked(&text)]).await;
                 }
             }
         }
-        if let Some(reason) = self.unknown_after_head.take().filter(|_| !listed.strays.is_empty()) {
+        if let Some(reason) = self.unknown_after_head.take().filter(|_| listed.has_strays()) {
             self.summary.listed = false;
             let text = format!("what is visible was not compared: manifests after the head cannot be read: {reason}");
             return self.teller.find([unchecked(&text)]).await;

@@ -1,7 +1,7 @@
 //! Whether anything is visible that no manifest names.
 //!
 //! Owns: the names that manifests gave, the listing. Does not own: the objects themselves (`objects`).
-//! Rule: memory is 16 bytes per named object and a page of the listing. Jobs may share a folder: what does not carry
+//! Rule: memory is 16 bytes per named object, as much per object that no manifest names, and a page of the listing. Jobs may share a folder: what does not carry
 //! this job's name is counted, not judged.
 
 use super::finding::{Finding, Kind};
@@ -52,8 +52,8 @@ fn hash(location: &str) -> u128 {
 pub struct Listed {
     /// Locations that carry the job's name, at most [`STRAYS_MAX`].
     pub strays: Vec<String>,
-    /// More of them.
-    pub more: u64,
+    /// Hashes of more of them, at most [`NAMES_MAX`].
+    more: HashSet<u128>,
     /// Objects that do not carry the job's name.
     pub foreign: u64,
 }
@@ -73,6 +73,20 @@ pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location>
     folders
 }
 
+impl Listed {
+    /// Whether any object carries the job's name that no manifest was known to name.
+    pub fn has_strays(&self) -> bool {
+        !self.strays.is_empty() || !self.more.is_empty()
+    }
+
+    /// These are named by manifests that were written meanwhile.
+    pub fn remove(&mut self, locations: &[String]) {
+        let hashes: HashSet<u128> = locations.iter().map(|location| hash(location)).collect();
+        self.strays.retain(|stray| !hashes.contains(&hash(stray)));
+        self.more.retain(|stray| !hashes.contains(stray));
+    }
+}
+
 /// Lists a job's folders, page by page.
 pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], names: &Names) -> Result<Listed, Finding> {
     let mut listed = Listed::default();
@@ -89,7 +103,9 @@ pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], name
                 } else if listed.strays.len() < STRAYS_MAX {
                     listed.strays.push(object.location);
                 } else {
-                    listed.more += 1;
+                    if listed.more.len() < NAMES_MAX {
+                        listed.more.insert(hash(&object.location));
+                    }
                 }
             }
         }
@@ -103,12 +119,12 @@ pub fn findings(listed: &Listed) -> Vec<Finding> {
         Finding::new(Kind::ObjectStray, 0, location, "it carries this job's name, and no manifest names it")
     };
     let mut found: Vec<Finding> = listed.strays.iter().map(stray).collect();
-    if listed.more > 0 {
+    if !listed.more.is_empty() {
         found.push(Finding::new(
             Kind::ObjectStray,
             0,
             "",
-            format!("and {} like these", count(listed.more, "more object")),
+            format!("and {} like these", count(listed.more.len() as u64, "more object")),
         ));
     }
     found
