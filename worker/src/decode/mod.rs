@@ -151,11 +151,12 @@ impl Decoder {
     }
 
     /// Decodes one record whose payload has at most so many bytes unpacked. `None`: it has more, and a worker with more
-    /// memory can decode it.
+    /// memory can decode it. What no worker can decode is a bad record on each.
     pub fn decode_large(&mut self, record: &Record, bytes_max: usize) -> Option<Decoded> {
         let bytes_max = bytes_max.min(UNPACKED_BYTES_MAX);
         let unpacked = unpack::unpack(&record.data, bytes_max);
-        if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
+        let is_too_large = matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX;
+        if is_too_large && !unpack::is_too_large(&record.data) {
             return None;
         }
         Some(self.decode_each(1, std::iter::once(unpacked.map_err(|error| describe(&error)))))

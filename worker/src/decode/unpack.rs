@@ -38,19 +38,43 @@ pub enum UnpackError {
 
 /// The payload without its compression, if it has one of gzip, zstd and snappy's framing, and at most `bytes_max` bytes.
 pub fn unpack(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, UnpackError> {
+    match decoder(payload) {
+        Some((format, decoder)) => read(format, bytes_max, decoder),
+        None => Ok(Cow::Borrowed(payload)),
+    }
+}
+
+/// The format of a payload by its magic, and what takes it off.
+fn decoder(payload: &[u8]) -> Option<(&'static str, io::Result<Box<dyn Read + '_>>)> {
     if payload.starts_with(GZIP_MAGIC) {
-        read("gzip", bytes_max, Ok(flate2::read::MultiGzDecoder::new(payload)))
+        Some(("gzip", Ok(Box::new(flate2::read::MultiGzDecoder::new(payload)))))
     } else if payload.starts_with(ZSTD_MAGIC) {
         let decoder = zstd::stream::read::Decoder::new(payload).and_then(|mut decoder| {
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(decoder)
+            Ok(Box::new(decoder) as Box<dyn Read>)
         });
-        read("zstd", bytes_max, decoder)
+        Some(("zstd", decoder))
     } else if payload.starts_with(SNAPPY_MAGIC) {
-        read("snappy", bytes_max, Ok(snap::read::FrameDecoder::new(payload)))
+        Some(("snappy", Ok(Box::new(snap::read::FrameDecoder::new(payload)))))
     } else {
-        Ok(Cow::Borrowed(payload))
+        None
     }
+}
+
+/// Whether the payload has more than [`UNPACKED_BYTES_MAX`] bytes unpacked, so that no worker takes it. Keeps none of them.
+pub fn is_too_large(payload: &[u8]) -> bool {
+    let count = |mut decoder: Box<dyn Read + '_>| {
+        let mut bytes = 0;
+        let mut buffer = vec![0; 64 << 10];
+        while bytes <= UNPACKED_BYTES_MAX {
+            match decoder.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => bytes += read,
+            }
+        }
+        bytes > UNPACKED_BYTES_MAX
+    };
+    decoder(payload).is_some_and(|(_, decoder)| decoder.is_ok_and(count))
 }
 
 fn read<R: Read>(
@@ -112,6 +136,7 @@ pub(crate) mod tests {
             assert_eq!(unpack(&pack(&zeros), UNPACKED_BYTES_MAX).unwrap().len(), UNPACKED_BYTES_MAX);
             let bomb = [pack(&zeros), pack(b"0")].concat();
             assert!(matches!(unpack(&bomb, UNPACKED_BYTES_MAX), Err(UnpackError::TooLarge { .. })));
+            assert!(is_too_large(&bomb) && !is_too_large(&pack(&zeros)));
         }
     }
 }
