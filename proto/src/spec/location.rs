@@ -5,7 +5,9 @@
 
 use super::Location;
 use super::raw::Entry;
-use crate::names::{BadName, LOCATION_BYTES_MAX, check_name};
+use crate::JobName;
+use crate::manifest::CheckpointNames;
+use crate::names::{BadName, LOCATION_BYTES_MAX, check_folder, check_name};
 use std::path::Path;
 
 /// Shortest and longest name of a bucket (the service's rule).
@@ -139,6 +141,21 @@ pub(super) struct Named<'a> {
     pub place: Location,
     /// Whether the job writes there.
     pub written: bool,
+}
+
+/// Refuses places so long that no object could be named in them.
+pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
+    for Named { entry, place, written } in places {
+        // Below the checkpoint location there is a folder per job.
+        let below = job.filter(|_| entry.field.starts_with("checkpoint"));
+        let below = below.map_or_else(String::new, |job| CheckpointNames::new(job).dead_letters());
+        if *written && let Err(reason) = check_folder(place.as_str(), &below) {
+            entry.refuse(
+                format_args!("is too long for the objects in it: with their names {reason}"),
+                "give it a shorter prefix; names of objects take up to 200 bytes of the 1,024 of a key",
+            );
+        }
+    }
 }
 
 /// Refuses every pair of which one lies inside the other, unless the job only reads both as lookups.

@@ -82,6 +82,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     };
     root.finish(|_| None);
     location::refuse_overlaps(&places);
+    location::refuse_long(&places, name.as_ref());
     Some(JobSpec {
         name: name?,
         source: source?,

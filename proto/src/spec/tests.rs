@@ -147,6 +147,19 @@ fn a_relative_path_needs_a_folder_to_be_taken_from() {
 }
 
 #[test]
+fn places_too_long_for_the_names_of_objects_are_refused() {
+    for (bytes, fits) in [(823, true), (825, false), (1_000, false)] {
+        let prefix = format!("{}/", "p".repeat(bytes - 1));
+        let text = job("").replace("s3://bucket/out/", &format!("s3://bucket/{prefix}"));
+        let parsed = JobSpec::parse(&text);
+        assert_eq!(parsed.is_ok(), fits, "{bytes}");
+        if let Err(refused) = parsed {
+            assert!(refused.to_string().contains("is too long for the objects in it"), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn bad_places_are_refused_with_a_better_one() {
     let place = |text: &str| {
         refusal(&job(&format!("[dead_letter]\npath = {text:?}\n"))).replace("line 10: dead_letter.path: ", "")
