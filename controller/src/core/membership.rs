@@ -40,7 +40,7 @@ impl Core {
         if before.is_some_and(is_another) {
             self.note_death(now, &worker, out);
         }
-        self.note_alive(&tasks);
+        self.note_alive(&worker, process, &tasks);
         let joined = Worker {
             session,
             process,
@@ -141,11 +141,10 @@ impl Core {
         if !lost.is_empty() {
             self.plan_all_anew();
         }
-        let is_mass_loss = !lost.is_empty() && self.is_mass_loss(now);
         for worker in lost {
             // One whose connection stands may only be slow, and one that was leaving is done.
             let died = self.workers.get(&worker).is_some_and(|worker| !worker.connected && !worker.leaving);
-            if died && !is_mass_loss {
+            if died {
                 self.note_death(now, &worker, out);
             }
             let mut tasks = self.offers.forget(&worker);

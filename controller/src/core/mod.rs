@@ -85,7 +85,7 @@ impl Default for CoreSettings {
             avoid_ms: 30_000,
             avoid_max_ms: 300_000,
             probation_ms: 10_000,
-            probation_max_ms: 600_000,
+            probation_max_ms: 60_000,
             scaling: ScalingSettings::default(),
         }
     }
@@ -515,11 +515,17 @@ impl Core {
     }
 
     fn head_moved(&mut self, now: i64, name: &JobName, epoch: streamctl_proto::Epoch, out: &mut Vec<Effect>) {
+        let is_alone = self.jobs.values().filter(|job| job.runs()).count() <= 1;
         let Some(job) = self.jobs.get_mut(name) else { return };
         if job.committing.as_ref().is_none_or(|committing| committing.manifest.epoch != epoch) {
             return;
         }
         let Some(manifest) = job.committed(now) else { return };
+        let lives_ms = job.deaths.probation_ms(&self.settings);
+        // What commits and ends its worker again and again does so at the cost of others, if there are any.
+        if is_alone || job.tasks.values().all(|task| now.saturating_sub(task.given_ms) >= lives_ms) {
+            job.deaths.forgive();
+        }
         job.delays.remove(&Delay::Task);
         if job.publishing.len() == 1 {
             job.publish_next(out);

@@ -5,7 +5,7 @@
 //! Rule: looked at with every tick, and told only after [`STANDSTILL_MS`].
 
 use super::Core;
-use super::job::Job;
+use super::job::{Job, Shard};
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, TaskId};
 
@@ -21,6 +21,8 @@ pub struct Standstill {
     commit: Option<((Epoch, bool), i64)>,
     /// The epoch that is being published.
     publish: Option<(Epoch, i64)>,
+    /// Since when a shard that could be read has no task.
+    unread: Option<i64>,
 }
 
 impl Core {
@@ -45,6 +47,9 @@ impl Standstill {
             }
         }
         let commit = job.committing.as_ref().map(|c| (c.manifest.epoch, c.reference.is_some()));
+        let waits = |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard);
+        let unread = job.runs() && job.shards.values().any(waits);
+        self.unread = unread.then(|| self.unread.unwrap_or(now));
         let publish = job.publishing.front().map(|manifest| manifest.epoch);
         self.commit = commit.map(|key| (key, since(self.commit, key, now)));
         self.publish = publish.map(|key| (key, since(self.publish, key, now)));
@@ -58,9 +63,11 @@ impl Standstill {
         slow.map(move |(id, (_, since))| (id, now - since)).filter(move |(_, stood_ms)| *stood_ms > limit_ms)
     }
 
-    /// How far behind a job is at least whose tasks stand still: what they said of their lag was before that.
+    /// How far behind a job is at least whose tasks stand still, or that nobody reads: what was reported is from before that.
     pub fn lag_ms(&self, now: i64, job: &Job) -> u64 {
-        self.standing(now, job).map(|(_, stood_ms)| stood_ms.unsigned_abs()).max().unwrap_or(0)
+        let stood_ms = self.standing(now, job).map(|(_, stood_ms)| stood_ms).max().unwrap_or(0);
+        let unread_ms = self.unread.map_or(0, |since| now - since);
+        stood_ms.max(unread_ms).unsigned_abs()
     }
 
     /// What stands still, in words.

@@ -96,7 +96,14 @@ impl Core {
         if unread > 0 && takers == 0 {
             waits.push("a worker: none is connected".to_owned());
         }
-        waits.extend(self.suspicion(job));
+        let suspicion = self.suspicion(job);
+        if unread > 0 && takers > 0 && suspicion.is_none() && self.load().is_empty() {
+            let seconds = self.trials_end_within_s();
+            waits.push(format!(
+                "a worker: all of them try jobs whose tasks may have ended workers, for {seconds} s at most"
+            ));
+        }
+        waits.extend(suspicion);
         if let Some(change) = &job.changing {
             let version = change.next.job_version;
             waits.push(format!("the store: version {version} of the job takes over when it is stored"));
@@ -123,8 +130,20 @@ impl Core {
                     "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
                 )
             }
-            None => format!("a worker for its suspects: workers died that had its shards: {workers}"),
+            None => {
+                let seconds = self.trials_end_within_s();
+                format!(
+                    "its turn to be tried apart from other jobs, as workers died that had its shards: {workers}; other jobs \
+                     are tried for {seconds} s at most"
+                )
+            }
         })
+    }
+
+    /// When the first of the trials that are held ends at the latest.
+    fn trials_end_within_s(&self) -> i64 {
+        let until_ms = self.suspects.trials.values().map(|trial| trial.until_ms).min();
+        until_ms.map_or(0, |until_ms| until_ms.saturating_sub(self.now_ms).max(0) / 1_000)
     }
 
     fn avoided(&self, job: &Job) -> Vec<v1::AvoidedWorker> {

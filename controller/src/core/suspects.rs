@@ -1,17 +1,19 @@
 //! Tasks that may be what ends workers: they run apart from all others until they are acquitted or convicted.
 //!
 //! Owns: which deaths of workers count, the trials that are held. Does not own: the count ([`super::job`]).
-//! Rule: a job fails only by deaths of workers that had its tasks alone, and trials leave at least half of the workers to
-//! shards that are under no suspicion. Nothing of this is stored: a new leader counts anew.
+//! Rule: a job fails only by deaths of workers that had its tasks alone. Trials leave at least half of the workers to shards
+//! that are under no suspicion, and where there is one worker, turns. Nothing of this is stored: a new leader counts anew.
 //!
 //! Suspects are tested in groups: all that died together run together, on a worker that has nothing else, so that nobody
-//! waits. A group whose worker dies is tried again in halves, and then one job alone on a worker is what ends it.
+//! waits. A group whose worker dies is tried again in halves, and then one job alone on a worker is what ends it. When a group
+//! lives, those that wait are tried together again.
 
 use super::advance::Load;
 use super::job::{Death, SUSPECT_DEATHS};
 use super::*;
 
-/// So many workers that are cut off at once, and at least half of all, are a broken network and not dead.
+/// So many workers that are cut off at once, and at least half of all, are a broken network or power that failed: no job is
+/// blamed for it, though all are suspects when it comes again.
 pub const MASS_LOSS_MIN: usize = 3;
 
 /// So long a worker may take to hand on what it has, before a trial is given up and the suspects run as all others do.
@@ -31,8 +33,10 @@ pub struct Trial {
 pub struct Suspects {
     /// The trials that are held, by the worker.
     pub trials: BTreeMap<WorkerId, Trial>,
-    /// Losses before this belong to a broken network.
+    /// Losses before this belong to others at the same time.
     mass_loss_until_ms: i64,
+    /// Before this no trial may take the last worker from shards that are under no suspicion.
+    others_until_ms: i64,
 }
 
 impl Core {
@@ -53,8 +57,12 @@ impl Core {
     /// The process of a worker has ended with all its tasks, and was not asked to. Fails jobs that are to blame.
     pub(super) fn note_death(&mut self, now: i64, worker: &WorkerId, out: &mut Vec<Effect>) {
         let of_worker = |job: &Job| job.tasks.values().any(|task| task.worker == *worker);
-        let alone = self.jobs.values().filter(|job| of_worker(job)).count() == 1;
+        let alone = !self.is_mass_loss(now) && self.jobs.values().filter(|job| of_worker(job)).count() == 1;
+        let process = self.workers.get(worker).map_or(0, |worker| worker.process);
         let tried_together = self.suspects.trials.remove(worker).map(|trial| trial.jobs);
+        if tried_together.is_some() {
+            self.give_others_a_turn(now);
+        }
         let mut to_blame = vec![];
         for job in self.jobs.values_mut() {
             let died: Vec<Death> = job
@@ -65,6 +73,7 @@ impl Core {
                     at_ms: now,
                     task: *id,
                     worker: worker.clone(),
+                    process,
                     shards: task.shards.clone(),
                     lived_ms: now.saturating_sub(task.given_ms),
                     alone,
@@ -97,8 +106,13 @@ impl Core {
         }
     }
 
-    /// Tasks that a worker says it runs did not end with it.
-    pub(super) fn note_alive(&mut self, tasks: &[RunningTask]) {
+    /// Tasks that a worker says it runs did not end with it, and a process that is back did not die.
+    pub(super) fn note_alive(&mut self, worker: &WorkerId, process: u64, tasks: &[RunningTask]) {
+        for job in self.jobs.values_mut() {
+            if process != 0 && job.deaths.is_back(worker, process) {
+                job.plan_due = true;
+            }
+        }
         for running in tasks {
             let Some(job) = self.jobs.get_mut(&running.job) else { continue };
             if job.deaths.is_alive(running.task) {
@@ -121,10 +135,39 @@ impl Core {
             if self.go_on(now, &worker, &mut trial, out) {
                 self.suspects.trials.insert(worker, trial);
             } else {
+                self.give_others_a_turn(now);
                 self.plan_all_anew();
             }
         }
+        self.end_surplus_trials();
         self.begin_trials(now, out);
+    }
+
+    /// A trial has ended.
+    fn give_others_a_turn(&mut self, now: i64) {
+        self.suspects.others_until_ms = now + self.settings.probation_ms;
+    }
+
+    /// How many trials there may be at a time, and whether shards that are under no suspicion need workers.
+    fn trials_max(&self) -> (usize, bool) {
+        let workers = self.load().len() + self.suspects.trials.len();
+        let others_read = self.jobs.values().any(|job| (job.runs() || job.drains()) && job.reads_beside_suspects());
+        (if others_read { (workers / 2).max(1) } else { workers }, others_read)
+    }
+
+    /// Where shards that came since have no worker, the trials that would take longest are given up: their tasks run on,
+    /// and others beside them.
+    fn end_surplus_trials(&mut self) {
+        if self.suspects.trials.is_empty() || !self.load().is_empty() {
+            return;
+        }
+        let (trials_max, _) = self.trials_max();
+        while self.suspects.trials.len() > trials_max {
+            let last = self.suspects.trials.iter().max_by_key(|(_, trial)| trial.until_ms);
+            let Some(worker) = last.map(|(worker, _)| worker.clone()) else { return };
+            self.suspects.trials.remove(&worker);
+            self.plan_all_anew();
+        }
     }
 
     /// False when the trial is over.
@@ -142,6 +185,9 @@ impl Core {
                 let Some(job) = self.jobs.get_mut(name) else { continue };
                 let shards = tried.and_then(|id| job.tasks.get(&id)).map(|task| task.shards.clone());
                 job.deaths.acquit(now, &shards.unwrap_or_default());
+            }
+            for job in self.jobs.values_mut() {
+                job.deaths.regroup();
             }
             return false;
         }
@@ -190,9 +236,10 @@ impl Core {
         }
         waiting.sort_by_key(|job| (job.deaths.tried_at_ms, job.name().clone()));
         let mut load = self.load();
-        let workers = load.len() + self.suspects.trials.len();
-        let others_read = self.jobs.values().any(|job| (job.runs() || job.drains()) && job.reads_beside_suspects());
-        let trials_max = if others_read { (workers / 2).max(1) } else { workers };
+        let (trials_max, others_read) = self.trials_max();
+        if others_read && load.len() <= 1 && now < self.suspects.others_until_ms {
+            return;
+        }
         let free = trials_max.saturating_sub(self.suspects.trials.len()).min(load.len());
         for group in groups(&waiting, free) {
             self.begin_trial(now, group, &mut load, out);

@@ -212,7 +212,6 @@ impl Job {
         self.totals = manifest.totals;
         self.forget_failures();
         self.refusal_rounds = 0;
-        self.deaths.committed();
         let mut figures = EpochFigures::of(&manifest, &reference.name);
         figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
         figures.head_moved_ms = Some(now_ms);

@@ -27,11 +27,13 @@ pub struct Death {
     pub task: TaskId,
     /// Its worker.
     pub worker: WorkerId,
+    /// The worker's process; 0: it did not say.
+    pub process: u64,
     /// Its shards, as far as they are not acquitted.
     pub shards: BTreeSet<ShardId>,
     /// For how long the task had run.
     pub lived_ms: i64,
-    /// The worker had no task of another job.
+    /// The worker had no task of another job, and no others were lost with it.
     pub alone: bool,
 }
 
@@ -87,6 +89,18 @@ impl Deaths {
         self.all.len() < before
     }
 
+    /// The process of a worker lives after all. True when it counted as dead.
+    pub fn is_back(&mut self, worker: &WorkerId, process: u64) -> bool {
+        let before = self.all.len();
+        self.all.retain(|death| death.worker != *worker || death.process != process);
+        self.all.len() < before
+    }
+
+    /// Those who wait are tried together again, however few it were before.
+    pub fn regroup(&mut self) {
+        self.together_max = None;
+    }
+
     /// Forgets what was long ago. True when there was something.
     pub fn forget(&mut self, now: i64) -> bool {
         let before = self.all.len();
@@ -108,8 +122,8 @@ impl Deaths {
         }
     }
 
-    /// The job commits: it makes progress, so that no death before is its fault. Its suspects stay suspects.
-    pub fn committed(&mut self) {
+    /// The job makes progress, so that no death before is its fault. Its suspects stay suspects.
+    pub fn forgive(&mut self) {
         for death in &mut self.all {
             death.alone = false;
         }

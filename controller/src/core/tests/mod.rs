@@ -248,6 +248,14 @@ impl Story {
         })
     }
 
+    /// A process of a worker joins, for the first time or again.
+    fn is_process(&mut self, name: &str, process: u64) {
+        self.sessions += 1;
+        self.silent.remove(&worker(name));
+        let (session, flight_address) = (self.sessions, String::new());
+        self.tell(Event::WorkerJoined { worker: worker(name), session, process, flight_address, tasks: vec![] });
+    }
+
     fn session(&self, name: &str) -> SessionId {
         self.core.workers[&worker(name)].session
     }
