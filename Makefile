@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test sim chaos soak fuzz mutations bench check build tools servers
+.PHONY: help demo docs test unit sim chaos soak fuzz mutations bench check build tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -26,6 +26,9 @@ demo: build ## Build, then run the model job on made-up sales records and local 
 test: servers ## Install the test servers, build, run every test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
+
+unit: tools ## Run the tests that need no server: those beside the code
+	cargo test --locked --workspace --lib
 
 # A number alone tells that many stories from seed FIRST on; `make sim SEED=17` tells one, with its trace.
 SEEDS ?= 1000
