@@ -74,16 +74,17 @@ impl Standstill {
     pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
         let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
         let told = |(id, stood_ms): (&TaskId, i64)| {
-            let task = job.tasks.get(id);
-            let worker = task.map_or_else(String::new, |task| task.worker.to_string());
-            let computing_ms = task.map_or(0, |task| i64::try_from(task.computing_ms).unwrap_or(i64::MAX));
+            // One that has ended since stands still no more.
+            let task = job.tasks.get(id)?;
+            let worker = &task.worker;
+            let computing_ms = i64::try_from(task.computing_ms).unwrap_or(i64::MAX);
             let why = match computing_ms > STANDSTILL_MS {
                 true => format!(", its query has been computing for {} s", computing_ms / 1_000),
                 false => String::new(),
             };
-            format!("task {id} on {worker}: it has finished no window for {} s{why}", stood_ms / 1_000)
+            Some(format!("task {id} on {worker}: it has finished no window for {} s{why}", stood_ms / 1_000))
         };
-        let mut words: Vec<String> = self.standing(now, job).map(told).collect();
+        let mut words: Vec<String> = self.standing(now, job).filter_map(told).collect();
         if let Some(((epoch, manifest), since)) = self.commit
             && let Some(seconds) = late(since, STANDSTILL_MS)
         {

@@ -102,10 +102,8 @@ pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], name
                 } else if names.hashes.contains(&hash(&object.location)) {
                 } else if listed.strays.len() < STRAYS_MAX {
                     listed.strays.push(object.location);
-                } else {
-                    if listed.more.len() < NAMES_MAX {
-                        listed.more.insert(hash(&object.location));
-                    }
+                } else if listed.more.len() < NAMES_MAX {
+                    listed.more.insert(hash(&object.location));
                 }
             }
         }
@@ -128,4 +126,28 @@ pub fn findings(listed: &Listed) -> Vec<Finding> {
         ));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamctl_engine::storage::MemoryStorage;
+
+    #[tokio::test]
+    async fn what_was_committed_meanwhile_is_no_stray_however_many_there_are() {
+        let memory = MemoryStorage::default();
+        let name = |n: usize| format!("memory://out/2026-11-24T00:45:00Z-sales-t1.1-{n}.json");
+        let locations: Vec<String> = (0..STRAYS_MAX + 500).map(name).collect();
+        for location in &locations {
+            memory.put(location, "{}");
+        }
+        let storages = Storages::memory(memory);
+        let job: JobName = "sales".parse().unwrap();
+        let mut listed = list(&storages, &job, &[Location::folder("memory://out/")], &Names::default()).await.unwrap();
+        assert_eq!((listed.strays.len(), listed.more.len()), (STRAYS_MAX, 500));
+        listed.remove(&locations[1..]);
+        assert!(listed.has_strays());
+        listed.remove(&locations[..1]);
+        assert!(!listed.has_strays() && findings(&listed).is_empty());
+    }
 }

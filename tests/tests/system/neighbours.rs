@@ -150,8 +150,9 @@ fn a_job_whose_tasks_end_their_workers_is_stopped_and_the_other_one_goes_on() {
             status.tasks.iter().all(|other| other.task != task.task).then_some(())
         });
     };
-    // Two make it a suspect, then it runs alone: `[retry] max` is 1, but two such deaths may be an accident.
-    assert!(deaths <= 5, "{deaths} workers died");
+    // Two make it a suspect, once or twice it is tried beside the other one, then alone: `[retry] max` is 1, but two such
+    // deaths may be an accident.
+    assert!(deaths <= 7, "{deaths} workers died");
     assert!(failed.error.contains("its task ended 3 workers"), "{}", failed.error);
     assert!(failed.hint.contains("logs"), "{}", failed.hint);
     goes_on(&cluster, "good", 3);

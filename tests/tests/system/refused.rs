@@ -395,7 +395,7 @@ fn one_long_value_of_a_partition_costs_no_neighbour_and_is_kept() {
     let kept: Vec<_> = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(kept.len() == 1 && kept[0].ends_with(".rejected.json.gz"), "{kept:?}");
     let shown = cluster.cli_ok(&["status", "long"]);
-    assert!(shown.contains("1 row whose partition no folder can be named for"), "{shown}");
+    assert!(shown.contains("1 row whose partition cannot be the name of a folder"), "{shown}");
     let verified = cluster.cli(&["verify", "long", "--replay", "1"]);
     let told = String::from_utf8_lossy(&verified.stdout);
     assert!(verified.status.success() && told.contains("proven"), "{told}");
