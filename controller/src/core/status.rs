@@ -130,6 +130,8 @@ impl Core {
                     "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
                 )
             }
+            // They run on beside others that needed the worker.
+            None if job.to_be_tried().is_empty() => return None,
             None => {
                 let seconds = self.trials_end_within_s();
                 format!(

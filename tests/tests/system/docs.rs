@@ -160,9 +160,14 @@ fn every_line_that_is_broken_on_purpose_stands_in_its_file_once() {
     };
     let mutations: Vec<_> = list.split("[[mutation]]").skip(1).collect();
     assert!(mutations.len() >= 20, "{}", mutations.len());
+    let source = source();
     for mutation in mutations {
         let (file, old) = (value(mutation, "file"), value(mutation, "old"));
         assert_eq!(read(&file).matches(&old).count(), 1, "{file}: {old:?}");
+        let tests = mutation.lines().find_map(|line| line.strip_prefix("caught_by = [")).expect("tests that notice");
+        for name in tests.split('"').skip(1).step_by(2) {
+            assert!(source.contains(&format!("fn {name}(")), "no test is called {name}, which is to notice {old:?}");
+        }
     }
 }
 
