@@ -9,7 +9,7 @@
 //! lives, those that wait are tried together again.
 
 use super::advance::Load;
-use super::job::{Death, SUSPECT_DEATHS};
+use super::job::{Death, SUSPECT_DEATHS, Task};
 use super::*;
 
 /// So many workers that are cut off at once, and at least half of all, are a broken network or power that failed: no job is
@@ -183,8 +183,13 @@ impl Core {
         if runs && was_heard {
             for (name, tried) in &trial.jobs {
                 let Some(job) = self.jobs.get_mut(name) else { continue };
-                let shards = tried.and_then(|id| job.tasks.get(&id)).map(|task| task.shards.clone());
-                job.deaths.acquit(now, &shards.unwrap_or_default());
+                // A task that was given again on the way is tried another time.
+                let lives_ms = job.deaths.probation_ms(&self.settings);
+                let has_lived = |task: &&Task| now.saturating_sub(task.given_ms) >= lives_ms;
+                let tried = tried.and_then(|id| job.tasks.get(&id)).filter(has_lived);
+                if let Some(shards) = tried.map(|task| task.shards.clone()) {
+                    job.deaths.acquit(now, &shards);
+                }
             }
             for job in self.jobs.values_mut() {
                 job.deaths.regroup();
@@ -201,20 +206,25 @@ impl Core {
         }
         let given = self.jobs.values().flat_map(|job| &job.tasks).filter(|(_, task)| task.worker == *worker);
         let is_free = given.map(|(id, _)| *id).all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
+        let mut longest_ms = now;
         for (name, tried) in trial.jobs.iter_mut().filter(|(_, tried)| tried.is_none()) {
             let Some(job) = self.jobs.get_mut(name).filter(|job| is_free && now >= job.pause_until_ms) else {
                 continue;
             };
             self.tasks_given += 1;
             let id = TaskId { term: self.term, counter: self.tasks_given };
-            let until_ms = now + job.deaths.probation_ms(&self.settings);
-            trial.until_ms = if runs { trial.until_ms.max(until_ms) } else { until_ms };
+            longest_ms = longest_ms.max(now + job.deaths.probation_ms(&self.settings));
             *tried = Some(id);
             self.homes.give(id, name);
             let shards = job.to_be_tried();
             out.push(advance::start(now, job, id, worker.clone(), shards));
         }
-        if trial.jobs.values().any(Option::is_some) || now < trial.until_ms {
+        let has_begun = trial.jobs.values().any(Option::is_some);
+        if has_begun && !runs {
+            // Tasks that are given again do not make it longer.
+            trial.until_ms = longest_ms;
+        }
+        if has_begun || now < trial.until_ms {
             return true;
         }
         for name in trial.jobs.keys() {
