@@ -175,10 +175,11 @@ impl Core {
         let takes = self.workers.get(worker).is_some_and(Worker::takes_tasks);
         // One that was not heard since may have died, and not be given up yet.
         let was_heard = self.workers.get(worker).is_some_and(|worker| worker.heard_ms >= trial.until_ms);
-        trial.jobs.retain(|name, _| self.jobs.get(name).is_some_and(Job::runs));
         for (name, tried) in &mut trial.jobs {
-            *tried = tried.filter(|id| self.jobs[name].tasks.contains_key(id));
+            *tried = tried.filter(|id| self.jobs.get(name).is_some_and(|job| job.tasks.contains_key(id)));
         }
+        // The task of a job that drains stays on trial until it has ended.
+        trial.jobs.retain(|name, tried| tried.is_some() || self.jobs.get(name).is_some_and(Job::runs));
         let runs = trial.jobs.values().any(Option::is_some);
         if runs && was_heard {
             for (name, tried) in &trial.jobs {
@@ -208,7 +209,8 @@ impl Core {
         let is_free = given.map(|(id, _)| *id).all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
         let mut longest_ms = now;
         for (name, tried) in trial.jobs.iter_mut().filter(|(_, tried)| tried.is_none()) {
-            let Some(job) = self.jobs.get_mut(name).filter(|job| is_free && now >= job.pause_until_ms) else {
+            let may_begin = |job: &&mut Job| is_free && job.runs() && now >= job.pause_until_ms;
+            let Some(job) = self.jobs.get_mut(name).filter(may_begin) else {
                 continue;
             };
             self.tasks_given += 1;
