@@ -163,7 +163,7 @@ pub enum ObjectKind {
     Data,
     /// Records that could not be decoded.
     DeadLetter,
-    /// Rows of the result that no folder can be named for.
+    /// Rows of the result whose partition cannot be the name of a folder.
     RejectedRow,
 }
 

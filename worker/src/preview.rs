@@ -175,7 +175,8 @@ pub async fn compute(
         Ok::<_, TaskError>(bad)
     };
     let give = async {
-        let (mut batches, mut held) = (Vec::new(), 0);
+        let mut batches = Vec::new();
+        let mut held = 0;
         while let Some(batch) = open.output.next().await? {
             held += batch.get_array_memory_size();
             if held > PREVIEW_QUERY_BYTES_MAX {

@@ -515,15 +515,17 @@ impl Core {
     }
 
     fn head_moved(&mut self, now: i64, name: &JobName, epoch: streamctl_proto::Epoch, out: &mut Vec<Effect>) {
-        let is_alone = self.jobs.values().filter(|job| job.runs()).count() <= 1;
+        let is_only_job = self.jobs.values().filter(|job| job.runs()).count() <= 1;
         let Some(job) = self.jobs.get_mut(name) else { return };
         if job.committing.as_ref().is_none_or(|committing| committing.manifest.epoch != epoch) {
             return;
         }
         let Some(manifest) = job.committed(now) else { return };
         let lives_ms = job.deaths.probation_ms(&self.settings);
-        // What commits and ends its worker again and again does so at the cost of others, if there are any.
-        if is_alone || job.tasks.values().all(|task| now.saturating_sub(task.given_ms) >= lives_ms) {
+        // A commit can arrive after the death of the task that made it: then no task has lived. A job that commits between
+        // the deaths of its workers harms other jobs, if there are any.
+        let have_lived = job.tasks.values().all(|task| now.saturating_sub(task.given_ms) >= lives_ms);
+        if is_only_job || (have_lived && !job.tasks.is_empty()) {
             job.deaths.forgive();
         }
         job.delays.remove(&Delay::Task);

@@ -73,7 +73,7 @@ impl Standstill {
     /// What stands still, in words.
     pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
         let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
-        let told = |(id, stood_ms): (&TaskId, i64)| {
+        let stall = |(id, stood_ms): (&TaskId, i64)| {
             // One that has ended since stands still no more.
             let task = job.tasks.get(id)?;
             let worker = &task.worker;
@@ -84,7 +84,7 @@ impl Standstill {
             };
             Some(format!("task {id} on {worker}: it has finished no window for {} s{why}", stood_ms / 1_000))
         };
-        let mut words: Vec<String> = self.standing(now, job).filter_map(told).collect();
+        let mut words: Vec<String> = self.standing(now, job).filter_map(stall).collect();
         if let Some(((epoch, manifest), since)) = self.commit
             && let Some(seconds) = late(since, STANDSTILL_MS)
         {

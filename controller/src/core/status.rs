@@ -91,13 +91,15 @@ impl Core {
             let why = lookup.problem.as_deref().unwrap_or("it is being read");
             waits.push(format!("the first version of lookup {name}: {why}"));
         }
-        let takers = self.workers.values().filter(|worker| worker.takes_tasks()).count();
+        let mut takers = self.workers.iter().filter(|(_, worker)| worker.takes_tasks()).map(|(id, _)| id).peekable();
+        let has_worker = takers.peek().is_some();
+        let all_are_tried_on = takers.all(|id| self.suspects.trials.contains_key(id));
         let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
-        if unread > 0 && takers == 0 {
+        if unread > 0 && !has_worker {
             waits.push("a worker: none is connected".to_owned());
         }
         let suspicion = self.suspicion(job);
-        if unread > 0 && takers > 0 && suspicion.is_none() && self.load().is_empty() {
+        if unread > 0 && has_worker && all_are_tried_on && suspicion.is_none() {
             let seconds = self.trials_end_within_s();
             waits.push(format!(
                 "a worker: all of them try jobs whose tasks may have ended workers, for {seconds} s at most"

@@ -106,7 +106,7 @@ impl Core {
         }
     }
 
-    /// Tasks that a worker says it runs did not end with it, and a process that is back did not die.
+    /// Forgets deaths that did not happen: of tasks that a worker still runs, and of a process that has reconnected.
     pub(super) fn note_alive(&mut self, worker: &WorkerId, process: u64, tasks: &[RunningTask]) {
         for job in self.jobs.values_mut() {
             if process != 0 && job.deaths.is_back(worker, process) {
@@ -278,8 +278,8 @@ impl Core {
     }
 }
 
-/// Divides jobs into so many groups at most, all of about one size, and none larger than each of its jobs allows. Who is in
-/// none waits.
+/// Divides jobs into at most `groups_max` groups of about equal size. No group is larger than any of its jobs allows; jobs
+/// that are in none wait.
 fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
     let mut waiting = waiting.to_vec();
     let mut made = vec![];

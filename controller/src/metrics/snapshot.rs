@@ -43,7 +43,7 @@ const ROWS_DEAD: Metric = Metric::counter(
 const ROWS_REJECTED: Metric = Metric::counter(
     "streamctl_job_rows_rejected_total",
     &["job_name"],
-    "Rows whose partition no folder can be named for, since the job began",
+    "Rows whose partition cannot be the name of a folder, since the job began",
 );
 const ROWS_UNMATCHED: Metric = Metric::counter(
     "streamctl_job_rows_unmatched_total",

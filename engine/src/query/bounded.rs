@@ -408,7 +408,9 @@ impl Bounded {
         let Err(TooMuch { given }) = budget::check(bytes) else { return Ok(()) };
         let of = if rows > 1 { format!(" for {rows} rows") } else { String::new() };
         let beside = if given > 0 { format!(" beside {} of other calls", mib(given)) } else { String::new() };
-        let (name, bytes, limit) = (self.inner.name(), mib(bytes), FUNCTION_BYTES_MAX >> 20);
+        let name = self.inner.name();
+        let bytes = mib(bytes);
+        let limit = FUNCTION_BYTES_MAX >> 20;
         exec_err!("{name}() would make {bytes} of values{of}{beside}, the limit is {limit} MiB")
     }
 

@@ -578,7 +578,7 @@ mod tests {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(GREETING).await.unwrap();
             // The server's settings: it has the connection.
-            stream.readable().await.unwrap();
+            tokio::time::timeout(SOON, stream.readable()).await.expect("it is served in time").unwrap();
             idle.push(stream);
         }
         a_call_is_answered(address).await;

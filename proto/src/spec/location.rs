@@ -152,7 +152,7 @@ pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
         if *written && let Err(reason) = check_folder(place.as_str(), &below) {
             entry.refuse(
                 format_args!("is too long for the objects in it: with their names {reason}"),
-                "give it a shorter prefix; names of objects take up to 200 bytes of the 1,024 of a key",
+                "give it a shorter prefix: the name of an object takes up to 200 bytes",
             );
         }
     }

@@ -154,10 +154,9 @@ impl Decoder {
     /// memory can decode it. What no worker can decode is a bad record on each.
     pub fn decode_large(&mut self, record: &Record, bytes_max: usize) -> Option<Decoded> {
         let bytes_max = bytes_max.min(UNPACKED_BYTES_MAX);
-        let unpacked = unpack::unpack(&record.data, bytes_max);
-        let is_too_large = matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX;
-        if is_too_large && !unpack::is_too_large(&record.data) {
-            return None;
+        let mut unpacked = unpack::unpack(&record.data, bytes_max);
+        if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
+            unpacked = Err(unpack::check(&record.data).err()?);
         }
         Some(self.decode_each(1, std::iter::once(unpacked.map_err(|error| describe(&error)))))
     }

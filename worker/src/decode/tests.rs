@@ -526,8 +526,14 @@ fn a_payload_that_is_large_unpacked_waits_for_room_and_its_neighbours_do_not() {
     assert!(decoder.decode_large(&records[1], 50_000).is_none(), "another worker has more room");
     assert_eq!(decoder.decode_large(&records[1], 200_000).unwrap().batch.num_rows(), 1);
     let bomb = record(packed(&vec![b' '; unpack::UNPACKED_BYTES_MAX + 1]));
-    let refused = decoder.decode_large(&bomb, usize::MAX).unwrap();
-    assert_eq!(refused.bad.len(), 1, "no worker takes it: it is a dead letter everywhere");
+    let mut broken = unpack::tests::gzip(large.as_bytes());
+    broken.truncate(broken.len() - 3);
+    for bad in [bomb, record(broken.into())] {
+        for bytes_max in [50_000, usize::MAX] {
+            let refused = decoder.decode_large(&bad, bytes_max).unwrap();
+            assert_eq!(refused.bad.len(), 1, "no worker can decode it: it is a dead letter on each");
+        }
+    }
     let (count, decoded) = decoder.decode_first(&records[2..], 10, 1 << 20);
     assert_eq!((count, decoded.batch.num_rows()), (1, 1));
 }

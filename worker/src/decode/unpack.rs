@@ -61,20 +61,16 @@ fn decoder(payload: &[u8]) -> Option<(&'static str, io::Result<Box<dyn Read + '_
     }
 }
 
-/// Whether the payload has more than [`UNPACKED_BYTES_MAX`] bytes unpacked, so that no worker takes it. Keeps none of them.
-pub fn is_too_large(payload: &[u8]) -> bool {
-    let count = |mut decoder: Box<dyn Read + '_>| {
-        let mut bytes = 0;
-        let mut buffer = vec![0; 64 << 10];
-        while bytes <= UNPACKED_BYTES_MAX {
-            match decoder.read(&mut buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(read) => bytes += read,
-            }
-        }
-        bytes > UNPACKED_BYTES_MAX
-    };
-    decoder(payload).is_some_and(|(_, decoder)| decoder.is_ok_and(count))
+/// Whether a worker with enough memory can unpack the payload. Unpacks it without keeping the bytes.
+///
+/// # Errors
+/// What every worker finds: it is broken, or has more than [`UNPACKED_BYTES_MAX`] bytes unpacked.
+pub fn check(payload: &[u8]) -> Result<(), UnpackError> {
+    let Some((format, decoder)) = decoder(payload) else { return Ok(()) };
+    let broken = |source| UnpackError::Broken { format, source };
+    let mut bounded = decoder.map_err(broken)?.take(UNPACKED_BYTES_MAX as u64 + 1);
+    let bytes = io::copy(&mut bounded, &mut io::sink()).map_err(broken)?;
+    if bytes > UNPACKED_BYTES_MAX as u64 { Err(UnpackError::TooLarge { format }) } else { Ok(()) }
 }
 
 fn read<R: Read>(
@@ -124,6 +120,7 @@ pub(crate) mod tests {
         for packed in [gzip(&[7; 1_000]), zstd(&[7; 1_000]), snappy(&[7; 1_000])] {
             let (half, mut wrong) = (&packed[..packed.len() - 3], packed.clone());
             assert!(matches!(unpack(half, UNPACKED_BYTES_MAX), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
+            assert!(matches!(check(half), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
             *wrong.last_mut().unwrap() ^= 0xFF;
             assert!(unpack(&wrong, UNPACKED_BYTES_MAX).map_or(true, |out| *out != [7; 1_000]), "{:x?}", &packed[..4]);
         }
@@ -136,7 +133,8 @@ pub(crate) mod tests {
             assert_eq!(unpack(&pack(&zeros), UNPACKED_BYTES_MAX).unwrap().len(), UNPACKED_BYTES_MAX);
             let bomb = [pack(&zeros), pack(b"0")].concat();
             assert!(matches!(unpack(&bomb, UNPACKED_BYTES_MAX), Err(UnpackError::TooLarge { .. })));
-            assert!(is_too_large(&bomb) && !is_too_large(&pack(&zeros)));
+            assert!(matches!(check(&bomb), Err(UnpackError::TooLarge { .. })));
+            check(&pack(&zeros)).unwrap();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows that no folder can be named for, kept beside the dead letters.
+//! Rows whose partition cannot be the name of a folder, kept beside the dead letters.
 //!
 //! Owns: the form of such a row. Does not own: which rows (`partition`), when they become visible (the commit).
 //! Rule: exactly one line per row, with all its columns, in the same epoch as its neighbours.
@@ -12,7 +12,7 @@ use streamctl_proto::Window;
 use streamctl_proto::names::BadName;
 use streamctl_proto::report::ObjectKind;
 
-/// Rows that no folder can be named for.
+/// Rows whose partition cannot be the name of a folder.
 pub(crate) struct RejectedRows {
     /// Why.
     pub reason: BadName,
@@ -39,7 +39,7 @@ pub(super) fn objects(context: &SinkContext) -> GzipLines {
 pub(super) fn lines(window: Window, rejected: &RejectedRows) -> Result<Vec<u8>, SinkError> {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let window_start = rfc3339(window.start_ms);
-    let reason = format!("no folder can be named for its partition: {}", rejected.reason);
+    let reason = format!("its partition cannot be the name of a folder: {}", rejected.reason);
     let head = format!(r#"{{"window_start":{},"reason":{},"row":"#, text(&window_start), text(&reason));
     let mut lines = Vec::new();
     for row in rows_as_json(&rejected.rows)?.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {

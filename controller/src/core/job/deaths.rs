@@ -15,7 +15,7 @@ pub const SUSPECT_DEATHS: usize = 2;
 pub const DEATHS_MAX: usize = 256;
 /// For how long a death is remembered.
 pub const DEATH_MEMORY_MS: i64 = 3_600_000;
-/// So often a probation is doubled for shards that were acquitted before.
+/// How often a probation doubles, once for each acquittal before.
 const DOUBLINGS_MAX: u32 = 2;
 
 /// A worker died and had this task.
@@ -47,8 +47,10 @@ pub struct Deaths {
     together_max: Option<usize>,
     /// Workers that died without its tasks, since it was first blamed: what ends workers may be something else.
     elsewhere: usize,
-    /// How often it was acquitted, and when last.
-    acquitted: (u32, i64),
+    /// How often it was acquitted.
+    acquittals: u32,
+    /// When it was last acquitted.
+    acquitted_at_ms: i64,
 }
 
 impl Deaths {
@@ -96,7 +98,7 @@ impl Deaths {
         self.all.len() < before
     }
 
-    /// Those who wait are tried together again, however few it were before.
+    /// Allows its suspects to be tried in a group of any size again.
     pub fn regroup(&mut self) {
         self.together_max = None;
     }
@@ -105,8 +107,8 @@ impl Deaths {
     pub fn forget(&mut self, now: i64) -> bool {
         let before = self.all.len();
         self.all.retain(|death| death.at_ms.saturating_add(DEATH_MEMORY_MS) > now);
-        if self.acquitted.1.saturating_add(DEATH_MEMORY_MS) <= now {
-            self.acquitted.0 = 0;
+        if self.acquitted_at_ms.saturating_add(DEATH_MEMORY_MS) <= now {
+            self.acquittals = 0;
         }
         self.forget_what_follows();
         self.all.len() < before
@@ -139,7 +141,8 @@ impl Deaths {
             death.shards.retain(|shard| !shards.contains(shard));
         }
         self.all.retain(|death| !death.shards.is_empty());
-        self.acquitted = (self.acquitted.0.saturating_add(1), now);
+        self.acquittals = self.acquittals.saturating_add(1);
+        self.acquitted_at_ms = now;
         self.forget_what_follows();
     }
 
@@ -181,7 +184,7 @@ impl Deaths {
     pub fn probation_ms(&self, settings: &CoreSettings) -> i64 {
         let shortest_ms = self.all.iter().map(|death| death.lived_ms).min().unwrap_or(0);
         let twice_ms = shortest_ms.saturating_mul(2).max(settings.probation_ms);
-        let doubled_ms = twice_ms.saturating_mul(1 << self.acquitted.0.min(DOUBLINGS_MAX));
+        let doubled_ms = twice_ms.saturating_mul(1 << self.acquittals.min(DOUBLINGS_MAX));
         doubled_ms.min(settings.probation_max_ms)
     }
 

@@ -252,7 +252,8 @@ impl Story {
     fn is_process(&mut self, name: &str, process: u64) {
         self.sessions += 1;
         self.silent.remove(&worker(name));
-        let (session, flight_address) = (self.sessions, String::new());
+        let session = self.sessions;
+        let flight_address = String::new();
         self.tell(Event::WorkerJoined { worker: worker(name), session, process, flight_address, tasks: vec![] });
     }
 

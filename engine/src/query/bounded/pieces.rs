@@ -200,7 +200,8 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
         if !grows(expr)? {
             return Ok(Arc::clone(expr));
         }
-        let (at, name) = (columns.len(), format!("__streamctl_argument_{}", columns.len()));
+        let at = columns.len();
+        let name = format!("__streamctl_argument_{at}");
         columns.push(ProjectionExpr { expr: Arc::clone(expr), alias: name.clone() });
         Ok(Arc::new(Column::new(&name, at)))
     };
@@ -345,8 +346,8 @@ fn projected(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, rows: &RecordB
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
-/// Columns that are handed on as they are share the buffers of the whole batch: whoever counts a piece's memory would count
-/// all of it for each piece, and whoever keeps a piece would keep all of it.
+/// Columns that are handed on as they are share the buffers of the whole batch: the memory of each piece would count as
+/// that of the batch, and keeping a piece would keep the batch.
 fn owned(piece: &RecordBatch) -> Result<RecordBatch> {
     let rows = piece.num_rows();
     let all: UInt32Array = (0..).take(rows).collect();
@@ -420,7 +421,8 @@ impl PhysicalExpr for PiecewiseExpr {
             let (more, piece) = rows.evaluate(&rest, evaluate)?;
             bytes += bytes_of(&piece);
             if bytes > FUNCTION_BYTES_MAX {
-                let (rows, limit) = (batch.num_rows(), FUNCTION_BYTES_MAX >> 20);
+                let rows = batch.num_rows();
+                let limit = FUNCTION_BYTES_MAX >> 20;
                 return exec_err!("the values of {} for {rows} rows take more than {limit} MiB", self.inner);
             }
             pieces.push(piece);
