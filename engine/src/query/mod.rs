@@ -13,6 +13,7 @@ mod error;
 mod functions;
 mod limits;
 mod open;
+mod operators;
 mod pace;
 mod phrase;
 mod planning;

@@ -6,21 +6,19 @@
 //! without a batch: there, each evaluation of the condition ends the query if it was cancelled. The cost is one look at the
 //! clock per operator and batch, none per row.
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use super::operators::{Around, Evaluation, Operator, OperatorExec};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, exec_err, internal_err};
-use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::Stream;
-use std::fmt;
 use std::future::poll_fn;
-use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -101,8 +99,7 @@ fn micros(time: Duration) -> u64 {
 pub(super) fn paced(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
     let wrap = |node: Arc<dyn ExecutionPlan>| {
         let input = with_paced_condition(node, pace)?;
-        let node: Arc<dyn ExecutionPlan> = Arc::new(PacedExec { input, pace: Arc::clone(pace) });
-        Ok(Transformed::yes(node))
+        Ok(Transformed::yes(OperatorExec::above(input, Paced(Arc::clone(pace)))))
     };
     Ok(plan.transform_up(wrap)?.data)
 }
@@ -110,8 +107,8 @@ pub(super) fn paced(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Ar
 /// A join whose condition is seldom true goes through all pairs of rows before it gives a batch.
 fn with_paced_condition(node: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
     let paced = |filter: &JoinFilter| {
-        let condition = PacedExpr { inner: Arc::clone(filter.expression()), pace: Arc::clone(pace) };
-        JoinFilter::new(Arc::new(condition), filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+        let condition = Around::of(filter.expression(), Paced(Arc::clone(pace)));
+        JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
     };
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
         && let Some(filter) = join.filter()
@@ -130,61 +127,27 @@ fn with_paced_condition(node: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Resul
     Ok(node)
 }
 
-/// Gives the rows of its input unchanged.
+/// Gives the rows of its input unchanged, and the values of a condition; both fail once the query is cancelled.
 #[derive(Debug)]
-struct PacedExec {
-    input: Arc<dyn ExecutionPlan>,
-    pace: Arc<Pace>,
-}
+struct Paced(Arc<Pace>);
 
-impl DisplayAs for PacedExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "PacedExec")
+impl Operator for Paced {
+    const NAME: &'static str = "PacedExec";
+    const KEEPS_ORDER: bool = true;
+
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+        Arc::clone(input.properties())
+    }
+
+    fn run(self: Arc<Self>, rows: SendableRecordBatchStream, _: SchemaRef) -> SendableRecordBatchStream {
+        Box::pin(PacedStream { rows, pace: Arc::clone(&self.0) })
     }
 }
 
-impl ExecutionPlan for PacedExec {
-    fn name(&self) -> &'static str {
-        "PacedExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (Some(input), true) = (children.pop(), children.is_empty()) else {
-            return internal_err!("PacedExec has one input");
-        };
-        Ok(Arc::new(Self { input, pace: Arc::clone(&self.pace) }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, context)?;
-        Ok(Box::pin(PacedStream { rows, pace: Arc::clone(&self.pace) }))
+impl Evaluation for Paced {
+    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.0.check()?;
+        inner.evaluate(batch)
     }
 }
 
@@ -208,66 +171,5 @@ impl Stream for PacedStream {
 impl RecordBatchStream for PacedStream {
     fn schema(&self) -> SchemaRef {
         self.rows.schema()
-    }
-}
-
-/// A condition that fails once the query is cancelled.
-#[derive(Debug)]
-struct PacedExpr {
-    inner: Arc<dyn PhysicalExpr>,
-    pace: Arc<Pace>,
-}
-
-impl fmt::Display for PacedExpr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.inner, f)
-    }
-}
-
-impl PartialEq for PacedExpr {
-    fn eq(&self, other: &Self) -> bool {
-        self.inner.eq(&other.inner)
-    }
-}
-
-impl Eq for PacedExpr {}
-
-impl Hash for PacedExpr {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.inner.hash(state);
-    }
-}
-
-impl PhysicalExpr for PacedExpr {
-    fn data_type(&self, input: &Schema) -> Result<DataType> {
-        self.inner.data_type(input)
-    }
-
-    fn nullable(&self, input: &Schema) -> Result<bool> {
-        self.inner.nullable(input)
-    }
-
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        self.pace.check()?;
-        self.inner.evaluate(batch)
-    }
-
-    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        self.inner.return_field(input)
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.inner]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(inner), true) => Ok(Arc::new(Self { inner, pace: Arc::clone(&self.pace) })),
-            _ => internal_err!("PacedExpr has one child"),
-        }
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt_sql(f)
     }
 }

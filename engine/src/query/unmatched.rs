@@ -4,12 +4,13 @@
 //! Rule: the result of a query is the same with and without the counting.
 //!
 //! An inner join drops such rows where nobody sees them. It is turned into the outer join that keeps the stream's rows,
-//! with a marker column on the lookup's side: null there means no partner, whatever else is null. [`UnmatchedExec`]
-//! above it counts these rows, drops them, and gives what the inner join would have given. A join that keeps them anyway
+//! with a marker column on the lookup's side: null there means no partner, whatever else is null. An operator
+//! ([`Counting`]) above it counts these rows, drops them, and gives what the inner join would have given. A join that keeps them anyway
 //! (`LEFT JOIN`) is counted only. A condition in WHERE on a lookup's column may be applied to the lookup before the join:
 //! rows that only it removes are then counted, too, as the lookup had no such row. Not counted: joins without an equality
 //! between the two sides, semi and anti joins, and joins under a limit.
 
+use super::operators::{Operator, OperatorExec};
 use super::probe::{reads_source, tables_below};
 use super::table::incremental;
 use arrow::array::{Array, BooleanArray, UInt32Array};
@@ -17,19 +18,18 @@ use arrow::compute::{filter_record_batch, is_not_null, take};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, Result, ScalarValue, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{JoinType, Result, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
-use datafusion::physical_plan::execution_plan::{ExecutionPlanProperties, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::report::{UNMATCHED_KEYS_MAX, UnmatchedKey};
 
@@ -152,7 +152,7 @@ fn counted(node: &Arc<dyn ExecutionPlan>, counter: &UnmatchedCounter) -> Result<
         schema: node.schema(),
         counter: counter.clone(),
     };
-    Ok(Some(Arc::new(UnmatchedExec::new(outer, Arc::new(counting)))))
+    Ok(Some(OperatorExec::above(outer, counting)))
 }
 
 /// The same rows with one more column, the last, that is never null.
@@ -168,7 +168,7 @@ fn marked(side: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     Ok(Arc::new(ProjectionExec::try_new(columns, Arc::clone(side))?))
 }
 
-/// What [`UnmatchedExec`] does with a batch.
+/// Counts rows without a partner above an outer join, and drops them where the query does.
 #[derive(Debug)]
 struct Counting {
     lookup: String,
@@ -228,72 +228,24 @@ fn cut(mut key: String) -> String {
     key
 }
 
-/// Counts rows without a partner above an outer join, and drops them where the query does.
-#[derive(Debug)]
-pub(super) struct UnmatchedExec {
-    input: Arc<dyn ExecutionPlan>,
-    counting: Arc<Counting>,
-    properties: Arc<PlanProperties>,
-}
+impl Operator for Counting {
+    const NAME: &'static str = "UnmatchedExec";
+    const KEEPS_ORDER: bool = false;
 
-impl UnmatchedExec {
-    fn new(input: Arc<dyn ExecutionPlan>, counting: Arc<Counting>) -> Self {
-        let properties = incremental(Arc::clone(&counting.schema), input.output_partitioning().partition_count());
-        Self { input, counting, properties }
-    }
-}
-
-impl DisplayAs for UnmatchedExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "UnmatchedExec: {}, drops={}", self.counting.lookup, self.counting.drops)
-    }
-}
-
-impl ExecutionPlan for UnmatchedExec {
-    fn name(&self) -> &'static str {
-        "UnmatchedExec"
+    fn details(&self) -> String {
+        format!(": {}, drops={}", self.lookup, self.drops)
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+        incremental(Arc::clone(&self.schema), input.output_partitioning().partition_count())
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.keys
     }
 
-    fn apply_expressions(
-        &self,
-        see: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        for key in &self.counting.keys {
-            if see(key)? == TreeNodeRecursion::Stop {
-                return Ok(TreeNodeRecursion::Stop);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (Some(input), true) = (children.pop(), children.is_empty()) else {
-            return internal_err!("UnmatchedExec has one input");
-        };
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.counting))))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let counting = Arc::clone(&self.counting);
-        let joined = self.input.execute(partition, context)?;
-        let kept = joined.map(move |batch| counting.apply(&batch?));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), kept)))
+    fn run(self: Arc<Self>, rows: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+        let kept = rows.map(move |batch| self.apply(&batch?));
+        Box::pin(RecordBatchStreamAdapter::new(schema, kept))
     }
 }

@@ -9,28 +9,26 @@
 //! on down to one row, which may take [`FUNCTION_BYTES_MAX`]. The number of rows that had room is where the next
 //! piece begins; it doubles while little room is used. A projection hands out each piece before it computes the next.
 
+use super::super::operators::{Around, Evaluation, Operator, OperatorExec};
 use super::{Bounded, FUNCTION_BYTES_MAX, PIECE_BYTES, budget, bytes_of, scalar_bytes};
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, exec_err, internal_err};
-use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::Stream;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,12 +49,12 @@ pub(in super::super) fn in_pieces(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dy
 
 fn replaced(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
-        return PiecesExec::of(projection);
+        return Pieces::of(projection);
     }
     if let Some(filter) = node.downcast_ref::<FilterExec>()
         && grows(filter.predicate())?
     {
-        let predicate = PiecewiseExpr::of(filter.predicate());
+        let predicate = piecewise(filter.predicate());
         return Ok(Some(Arc::new(FilterExecBuilder::from(filter).with_predicate(predicate).build()?)));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
@@ -88,7 +86,7 @@ fn with_piecewise_keys(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>
     for key in sort.expr() {
         let key_grows = grows(&key.expr)?;
         any_grows |= key_grows;
-        let expr = if key_grows { PiecewiseExpr::of(&key.expr) } else { Arc::clone(&key.expr) };
+        let expr = if key_grows { piecewise(&key.expr) } else { Arc::clone(&key.expr) };
         keys.push(PhysicalSortExpr::new(expr, key.options));
     }
     let Some(keys) = LexOrdering::new(keys).filter(|_| any_grows) else { return Ok(None) };
@@ -101,7 +99,7 @@ fn growing_condition(filter: Option<&JoinFilter>) -> Result<Option<JoinFilter>> 
     if !grows(filter.expression())? {
         return Ok(None);
     }
-    let condition = PiecewiseExpr::of(filter.expression());
+    let condition = piecewise(filter.expression());
     Ok(Some(JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))))
 }
 
@@ -160,14 +158,13 @@ impl PieceRows {
 
 /// A projection that gives a batch in as many pieces as its growing functions need.
 #[derive(Debug)]
-struct PiecesExec {
+struct Pieces {
     exprs: Arc<[Arc<dyn PhysicalExpr>]>,
-    input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     rows: PieceRows,
 }
 
-impl PiecesExec {
+impl Pieces {
     /// In the place of a projection; none where its results cannot be large.
     fn of(projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let exprs: Arc<[_]> = projection.expr().iter().map(|part| Arc::clone(&part.expr)).collect();
@@ -181,8 +178,8 @@ impl PiecesExec {
         if !any_grows && rows.most >= super::super::BATCH_ROWS {
             return Ok(None);
         }
-        let (input, properties) = (Arc::clone(projection.input()), Arc::clone(projection.properties()));
-        Ok(Some(Arc::new(Self { exprs, input, properties, rows })))
+        let properties = Arc::clone(projection.properties());
+        Ok(Some(OperatorExec::above(Arc::clone(projection.input()), Self { exprs, properties, rows })))
     }
 }
 
@@ -228,7 +225,7 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
         return Ok(None);
     }
     let projection = ProjectionExec::try_new(columns, Arc::clone(input))?;
-    let Some(input) = PiecesExec::of(&projection)? else { return Ok(None) };
+    let Some(input) = Pieces::of(&projection)? else { return Ok(None) };
     let replaced = AggregateExec::try_new(*aggregate.mode(), group, calls, filters, input, aggregate.input_schema())?;
     if replaced.schema() != aggregate.schema() {
         return Ok(None);
@@ -236,66 +233,26 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
     Ok(Some(Arc::new(replaced.with_limit_options(aggregate.limit_options()))))
 }
 
-impl DisplayAs for PiecesExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+impl Operator for Pieces {
+    const NAME: &'static str = "PiecesExec";
+    const KEEPS_ORDER: bool = true;
+
+    fn details(&self) -> String {
         let exprs: Vec<String> = self.exprs.iter().map(ToString::to_string).collect();
-        write!(f, "PiecesExec: expr=[{}]", exprs.join(", "))
-    }
-}
-
-impl ExecutionPlan for PiecesExec {
-    fn name(&self) -> &'static str {
-        "PiecesExec"
+        format!(": expr=[{}]", exprs.join(", "))
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn properties(&self, _: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+        Arc::clone(&self.properties)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.exprs
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn apply_expressions(
-        &self,
-        see: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        for expr in self.exprs.iter() {
-            if see(expr)? == TreeNodeRecursion::Stop {
-                return Ok(TreeNodeRecursion::Stop);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (Some(input), true) = (children.pop(), children.is_empty()) else {
-            return internal_err!("PiecesExec has one input");
-        };
-        let (exprs, properties) = (Arc::clone(&self.exprs), Arc::clone(&self.properties));
-        Ok(Arc::new(Self { exprs, input, properties, rows: self.rows }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        Ok(Box::pin(PiecesStream {
-            exprs: Arc::clone(&self.exprs),
-            schema: self.schema(),
-            input: self.input.execute(partition, context)?,
-            rows: self.rows,
-            rest: None,
-        }))
+    fn run(self: Arc<Self>, input: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+        let exprs = Arc::clone(&self.exprs);
+        Box::pin(PiecesStream { exprs, schema, input, rows: self.rows, rest: None })
     }
 }
 
@@ -361,55 +318,21 @@ fn owned(piece: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(piece.schema(), columns, &options)?)
 }
 
-/// A condition or a key that is evaluated in as many pieces as its growing functions need. Its results for a batch take at
-/// most [`FUNCTION_BYTES_MAX`].
+/// A condition or a key that is evaluated in as many pieces as its growing functions need, beginning with the number of rows
+/// that had room before. Its results for a batch take at most [`FUNCTION_BYTES_MAX`].
 #[derive(Debug)]
-struct PiecewiseExpr {
-    inner: Arc<dyn PhysicalExpr>,
-    /// Rows that had room before.
-    rows: AtomicUsize,
+struct Piecewise(AtomicUsize);
+
+fn piecewise(inner: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    Around::of(inner, Piecewise(AtomicUsize::new(usize::MAX)))
 }
 
-impl PiecewiseExpr {
-    fn of(inner: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
-        Arc::new(Self { inner: Arc::clone(inner), rows: AtomicUsize::new(usize::MAX) })
-    }
-}
-
-impl fmt::Display for PiecewiseExpr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.inner, f)
-    }
-}
-
-impl PartialEq for PiecewiseExpr {
-    fn eq(&self, other: &Self) -> bool {
-        self.inner.eq(&other.inner)
-    }
-}
-
-impl Eq for PiecewiseExpr {}
-
-impl Hash for PiecewiseExpr {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.inner.hash(state);
-    }
-}
-
-impl PhysicalExpr for PiecewiseExpr {
-    fn data_type(&self, input: &Schema) -> Result<DataType> {
-        self.inner.data_type(input)
-    }
-
-    fn nullable(&self, input: &Schema) -> Result<bool> {
-        self.inner.nullable(input)
-    }
-
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let mut rows = PieceRows { now: self.rows.load(Ordering::Relaxed), most: usize::MAX };
-        let (mut count, first) = rows.evaluate(batch, |piece| self.inner.evaluate(piece))?;
+impl Evaluation for Piecewise {
+    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let mut rows = PieceRows { now: self.0.load(Ordering::Relaxed), most: usize::MAX };
+        let (mut count, first) = rows.evaluate(batch, |piece| inner.evaluate(piece))?;
         if count == batch.num_rows() {
-            self.rows.store(rows.now, Ordering::Relaxed);
+            self.0.store(rows.now, Ordering::Relaxed);
             return Ok(first);
         }
         let first = first.into_array(count)?;
@@ -417,38 +340,19 @@ impl PhysicalExpr for PiecewiseExpr {
         let mut pieces = vec![first];
         while count < batch.num_rows() {
             let rest = batch.slice(count, batch.num_rows() - count);
-            let evaluate = |piece: &RecordBatch| self.inner.evaluate(piece)?.into_array(piece.num_rows());
+            let evaluate = |piece: &RecordBatch| inner.evaluate(piece)?.into_array(piece.num_rows());
             let (more, piece) = rows.evaluate(&rest, evaluate)?;
             bytes += bytes_of(&piece);
             if bytes > FUNCTION_BYTES_MAX {
                 let rows = batch.num_rows();
                 let limit = FUNCTION_BYTES_MAX >> 20;
-                return exec_err!("the values of {} for {rows} rows take more than {limit} MiB", self.inner);
+                return exec_err!("the values of {} for {rows} rows take more than {limit} MiB", inner);
             }
             pieces.push(piece);
             count += more;
         }
-        self.rows.store(rows.now, Ordering::Relaxed);
+        self.0.store(rows.now, Ordering::Relaxed);
         let pieces: Vec<&dyn Array> = pieces.iter().map(AsRef::as_ref).collect();
         Ok(ColumnarValue::Array(concat(&pieces)?))
-    }
-
-    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        self.inner.return_field(input)
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.inner]
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(inner), true) => Ok(Self::of(&inner)),
-            _ => internal_err!("PiecewiseExpr has one child"),
-        }
-    }
-
-    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt_sql(f)
     }
 }
