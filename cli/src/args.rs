@@ -19,7 +19,10 @@ use std::path::PathBuf;
 /// Every exit code, and what it means.
 pub const EXIT_CODES: [(u8, &str); 6] = [
     (0, "done; for verify: proven"),
-    (1, "failed; for verify: something is not as promised; for diff: something would change"),
+    (
+        1,
+        "failed; for verify: something is not as promised; for diff: something would change",
+    ),
     (2, "wrong usage, or something is wrong with the job file"),
     (3, "there is no such job, epoch or context"),
     (4, "no controller answers"),
@@ -93,7 +96,8 @@ pub enum Verb {
     Stop(StopArgs),
     /// Forget a job that does not run; what it wrote stays
     Delete(DeleteArgs),
-    /// Let a job go on whose store is older than what was committed, or whose committed rows are lost before they are seen
+    /// Let a job go on whose store is older than what was committed, or whose committed rows are
+    /// lost before they are seen
     Repair(RepairArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
@@ -127,7 +131,8 @@ pub struct SubmitArgs {
     /// Check everything, start nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where a job of this name is there with another file: let this one take over after its last epoch, as its next version
+    /// Where a job of this name is there with another file: let this one take over after its last
+    /// epoch, as its next version
     #[arg(long)]
     pub change: bool,
     /// Only if the job is at this version (`streamctl diff` and `status` name it)
@@ -332,13 +337,16 @@ pub struct TailArgs {
 
 /// Of `verify`.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 proven, 1 something is not as promised, 5 something could not be checked; \
-                        else 2 wrong usage, 3 no such job or epoch, 4 no controller answers")]
+#[command(
+    after_help = "Exit codes: 0 proven, 1 something is not as promised, 5 something could not be checked; \
+                        else 2 wrong usage, 3 no such job or epoch, 4 no controller answers"
+)]
 pub struct VerifyArgs {
     /// The job
     #[arg(required_unless_present = "local", conflicts_with = "local")]
     pub job: Option<String>,
-    /// Verify the job of this job file, as `streamctl run` left it: without a controller, and without running it
+    /// Verify the job of this job file, as `streamctl run` left it: without a controller, and
+    /// without running it
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
     /// The state folder of that run; beside the job file when left out
@@ -350,7 +358,8 @@ pub struct VerifyArgs {
     /// The last epoch to check; the last committed one when left out
     #[arg(long, value_name = "EPOCH")]
     pub to: Option<u64>,
-    /// Read these epochs from the stream again and compare every row; several are separated by commas
+    /// Read these epochs from the stream again and compare every row; several are separated by
+    /// commas
     #[arg(long, value_name = "EPOCH", value_delimiter = ',')]
     pub replay: Vec<u64>,
     /// Read every object, also where the storage keeps a checksum of it
@@ -449,17 +458,35 @@ mod tests {
         ]) {
             assert!(parse(line).is_err(), "{line}");
         }
-        for line in ["import glue-job", "import glue-job a --file b", "import glue-script", "catalog show", "import"] {
+        for line in [
+            "import glue-job",
+            "import glue-job a --file b",
+            "import glue-script",
+            "catalog show",
+            "import",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
-        for line in ["submit job.toml --if-version 3", "submit job.toml --change --if-version 0", "diff", "top -i 10ms"]
-        {
+        for line in [
+            "submit job.toml --if-version 3",
+            "submit job.toml --change --if-version 0",
+            "diff",
+            "top -i 10ms",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
-        for line in ["list --cert me.pem", "token new --name a", "token new --name a --role root"] {
+        for line in [
+            "list --cert me.pem",
+            "token new --name a",
+            "token new --name a --role root",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
-        for line in ["dead-letters sales --epoch 1 --to 2", "dead-letters sales -0", "dead-letters sales --limit 0"] {
+        for line in [
+            "dead-letters sales --epoch 1 --to 2",
+            "dead-letters sales -0",
+            "dead-letters sales --limit 0",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
@@ -467,14 +494,20 @@ mod tests {
     #[test]
     fn help_names_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
-        assert!(help.replace('\n', " ").contains("4 no controller answers"), "{help}");
+        assert!(
+            help.replace('\n', " ").contains("4 no controller answers"),
+            "{help}"
+        );
     }
 
     #[test]
     fn the_page_has_every_exit_code() {
         let page = include_str!("../../docs/command-line.md");
         for (code, meaning) in EXIT_CODES {
-            assert!(page.contains(&format!("| {code} | {meaning} |")), "| {code} | {meaning} |");
+            assert!(
+                page.contains(&format!("| {code} | {meaning} |")),
+                "| {code} | {meaning} |"
+            );
         }
     }
 }

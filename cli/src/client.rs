@@ -1,14 +1,14 @@
 //! The connection to the leading controller.
 //!
 //! Owns: which of the addresses leads. Does not own: what is asked.
-//! Rule: a call is tried at each address until the leader answers. A call that has a query planned is the exception: what
-//! broke one controller is not sent to the next.
+//! Rule: a call is tried at each address until the leader answers. A call that has a query planned
+//! is the exception: what broke one controller is not sent to the next.
 
 use crate::error::CliError;
 use std::collections::VecDeque;
 use std::time::Duration;
 use streamctl_engine::security::dial::{cause_of, like};
-use streamctl_engine::security::{Dialer, Line, SecurityError, Token};
+use streamctl_engine::security::{Dialer, ClientConnection, SecurityError, Token};
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use tonic::transport::Endpoint;
@@ -16,7 +16,8 @@ use tonic::{Code, Response, Status};
 
 /// Names the leader's address in a refusal.
 pub const LEADER_METADATA: &str = "streamctl-leader";
-/// How often one call follows the name of a leader: the leader may change meanwhile, but not for ever.
+/// How often one call follows the name of a leader: the leader may change meanwhile, but not for
+/// ever.
 pub const LEADER_HOPS_MAX: usize = 3;
 /// How long an address may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,12 +36,19 @@ pub struct Controller {
 impl Controller {
     /// From one or more addresses, separated by commas.
     pub fn new(addresses: &str) -> Result<Self, CliError> {
-        let addresses = addresses.split(',').map(str::trim).filter(|text| !text.is_empty()).map(url);
+        let addresses = addresses
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(url);
         let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
         if addresses.is_empty() {
             return Err(bad_address(""));
         }
-        Ok(Self { addresses, dialer: Dialer::default() })
+        Ok(Self {
+            addresses,
+            dialer: Dialer::default(),
+        })
     }
 
     /// The same, dialled like this.
@@ -53,25 +61,28 @@ impl Controller {
     ///
     /// # Errors
     /// As [`Dialer::connect`].
-    pub async fn connect(&self, url: &str) -> Result<Line, Status> {
+    pub async fn connect(&self, url: &str) -> Result<ClientConnection, Status> {
         connect(&self.dialer, url).await
     }
 
-    /// A line to a worker that a controller named. It gets the grant that came with it, and never the caller's token: a
-    /// worker is not trusted with that.
+    /// A line to a worker that a controller named. It gets the grant that came with it, and never
+    /// the caller's token: a worker is not trusted with that.
     ///
     /// # Errors
     /// As [`Dialer::connect`].
-    pub async fn connect_to_worker(&self, url: &str, grant: Option<&str>) -> Result<Line, Status> {
-        let no_grant = |error: SecurityError| Status::internal(format!("the controller's grant: {}", error.problem));
+    pub async fn connect_to_worker(&self, url: &str, grant: Option<&str>) -> Result<ClientConnection, Status> {
+        let no_grant = |error: SecurityError| {
+            Status::internal(format!("the controller's grant: {}", error.problem))
+        };
         let dialer = match grant {
-            Some(grant) => self.dialer.with_token(Token::of_grant(grant).map_err(no_grant)?),
+            Some(grant) => self
+                .dialer
+                .with_token(Token::of_grant(grant).map_err(no_grant)?),
             None => self.dialer.without_token(),
         };
         connect(&dialer, url).await
     }
 
-    /// The addresses, for people.
     pub fn names(&self) -> String {
         self.addresses.join(", ")
     }
@@ -81,31 +92,41 @@ impl Controller {
     /// # Errors
     /// What to write instead.
     pub fn check(addresses: &str) -> Result<(), CliError> {
-        let mut texts = addresses.split(',').map(str::trim).filter(|text| !text.is_empty()).peekable();
+        let mut texts = addresses
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .peekable();
         if texts.peek().is_none() {
             return Err(bad_address(addresses));
         }
         texts.try_for_each(|text| {
-            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-            let good = !rest.contains("://") && Endpoint::from_shared(format!("http://{rest}")).is_ok();
+            let rest = text
+                .strip_prefix("https://")
+                .or_else(|| text.strip_prefix("http://"))
+                .unwrap_or(text);
+            let good =
+                !rest.contains("://") && Endpoint::from_shared(format!("http://{rest}")).is_ok();
             if good { Ok(()) } else { Err(bad_address(text)) }
         })
     }
 
-    /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one is told.
+    /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one
+    /// is told.
     pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where
-        A: Fn(Line) -> F,
+        A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         self.ask_while(ask, AfterBreak::AskTheNext).await
     }
 
-    /// As [`Self::ask`], for calls that have a query planned: one whose connection breaks, or that is not answered in time, is
-    /// not sent to another controller, because it may be what broke the first.
+    /// As [`Self::ask`], for calls that have a query planned: one whose connection breaks, or that
+    /// is not answered in time, is not sent to another controller, because it may be what broke the
+    /// first.
     pub async fn ask_to_plan<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where
-        A: Fn(Line) -> F,
+        A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         self.ask_while(ask, AfterBreak::Stop).await
@@ -113,17 +134,20 @@ impl Controller {
 
     async fn ask_while<T, A, F>(&self, ask: A, after_break: AfterBreak) -> Result<T, CliError>
     where
-        A: Fn(Line) -> F,
+        A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut waiting: VecDeque<String> = self.addresses.iter().cloned().collect();
-        let (mut hops, mut failures) = (0, Vec::new());
+        let mut hops = 0;
+        let mut failures = Vec::new();
         while let Some(address) = waiting.pop_front() {
             let (status, broke) = match self.connect(&address).await {
                 Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
                     // What the controller itself answered has no source.
-                    Ok(Err(status)) if std::error::Error::source(&status).is_none() => (status, false),
+                    Ok(Err(status)) if std::error::Error::source(&status).is_none() => {
+                        (status, false)
+                    }
                     Ok(Err(status)) => (cause_of(status), true),
                     Err(_) => {
                         let late = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
@@ -133,7 +157,10 @@ impl Controller {
                 Err(status) => (status, false),
             };
             if broke && after_break == AfterBreak::Stop {
-                return Err(CliError::Unreachable(format!("{address}: {}\n{NOT_REPEATED}", status.message())));
+                return Err(CliError::Unreachable(format!(
+                    "{address}: {}\n{NOT_REPEATED}",
+                    status.message()
+                )));
             }
             match (leader_named(&status), status.code()) {
                 (Some(leader), _) if hops < LEADER_HOPS_MAX => {
@@ -161,12 +188,15 @@ const NOT_REPEATED: &str = "  hint: the job file may be what the controller fail
                             whether it was taken, and run `streamctl explain` before you send it again";
 
 /// The client of the `Jobs` service on a connection.
-pub fn jobs(line: Line) -> JobsClient<Line> {
-    JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+pub fn jobs(line: ClientConnection) -> JobsClient<ClientConnection> {
+    JobsClient::new(line)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Connects to `http://host:port` or `https://host:port`; `Unavailable` when nobody answers who is trusted.
-pub async fn connect(dialer: &Dialer, url: &str) -> Result<Line, Status> {
+/// Connects to `http://host:port` or `https://host:port`; `Unavailable` when nobody answers who is
+/// trusted.
+pub async fn connect(dialer: &Dialer, url: &str) -> Result<ClientConnection, Status> {
     let tune = |endpoint: Endpoint| {
         endpoint
             .connect_timeout(CONNECT_TIMEOUT)
@@ -183,8 +213,14 @@ fn leader_named(status: &Status) -> Option<String> {
 }
 
 fn url(text: &str) -> Result<String, CliError> {
-    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let known = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    let url = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    let known = ["http://", "https://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
     if !known || Endpoint::from_shared(url.clone()).is_err() {
         return Err(bad_address(text));
     }

@@ -1,8 +1,8 @@
 //! Contexts: clusters by name, in a file of the user's.
 //!
 //! Owns: the file, and which controller is asked. Does not own: the connection (`client`).
-//! Rule: the file holds addresses and paths, never a token or a key; a controller that is named otherwise is never given
-//! what a context holds for another one.
+//! Rule: the file holds addresses and paths, never a token or a key; a controller that is named
+//! otherwise is never given what a context holds for another one.
 
 use crate::error::CliError;
 use clap::Args;
@@ -28,7 +28,8 @@ pub struct Environment {
     pub controller: Option<String>,
     /// `STREAMCTL_CONTEXT`.
     pub context: Option<String>,
-    /// The file of contexts: `STREAMCTL_CONFIG`, else below `XDG_CONFIG_HOME`, else below `HOME/.config`.
+    /// The file of contexts: `STREAMCTL_CONFIG`, else below `XDG_CONFIG_HOME`, else below
+    /// `HOME/.config`.
     pub config: Option<PathBuf>,
 }
 
@@ -39,10 +40,19 @@ impl Environment {
         let text = |name: &str| filled(name).map(|value| value.to_string_lossy().into_owned());
         let below = |folder: PathBuf| folder.join("streamctl").join("config.toml");
         // A relative path in XDG_CONFIG_HOME counts as none: that is its specification's rule.
-        let xdg = filled("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let xdg = filled("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
         let home = || filled("HOME").map(|home| below(PathBuf::from(home).join(".config")));
-        let config = filled("STREAMCTL_CONFIG").map(PathBuf::from).or_else(|| xdg.map(below)).or_else(home);
-        Self { controller: text("STREAMCTL_CONTROLLER"), context: text("STREAMCTL_CONTEXT"), config }
+        let config = filled("STREAMCTL_CONFIG")
+            .map(PathBuf::from)
+            .or_else(|| xdg.map(below))
+            .or_else(home);
+        Self {
+            controller: text("STREAMCTL_CONTROLLER"),
+            context: text("STREAMCTL_CONTEXT"),
+            config,
+        }
     }
 
     /// Where contexts are kept.
@@ -84,27 +94,51 @@ pub struct Context {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Protection")]
 pub struct Files {
-    /// File with the certificates of those who sign the controllers' and workers'; the system's authorities when left out
+    /// File with the certificates of those who sign the controllers' and workers'; the system's
+    /// authorities when left out
     #[arg(long, global = true, env = "STREAMCTL_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// File with the certificate that is shown to them
-    #[arg(long, global = true, env = "STREAMCTL_CERT", value_name = "FILE", requires = "key")]
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMCTL_CERT",
+        value_name = "FILE",
+        requires = "key"
+    )]
     pub cert: Option<PathBuf>,
     /// File with its key
-    #[arg(long, global = true, env = "STREAMCTL_KEY", value_name = "FILE", requires = "cert")]
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMCTL_KEY",
+        value_name = "FILE",
+        requires = "cert"
+    )]
     pub key: Option<PathBuf>,
     /// File with the token of who asks
     #[arg(long, global = true, env = "STREAMCTL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The name in the cluster's certificates, where it is not the address
-    #[arg(long, global = true, env = "STREAMCTL_SERVER_NAME", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "STREAMCTL_SERVER_NAME",
+        value_name = "NAME"
+    )]
     pub server_name: Option<String>,
 }
 
 impl Context {
     /// The same, with what flags and environment say instead.
     pub fn with(mut self, files: &Files) -> Self {
-        let Files { ca, cert, key, token_file, server_name } = files.clone();
+        let Files {
+            ca,
+            cert,
+            key,
+            token_file,
+            server_name,
+        } = files.clone();
         self.ca = ca.or(self.ca);
         if cert.is_some() {
             (self.cert, self.key) = (cert, key);
@@ -119,9 +153,20 @@ impl Context {
     /// # Errors
     /// When a file is not what it should be.
     pub fn dialer(&self) -> Result<Dialer, CliError> {
-        let pair = self.cert.clone().zip(self.key.clone()).map(|(cert, key)| Pair { cert, key });
-        let (ca, token, peer_name) = (self.ca.clone(), self.token_file.clone(), self.server_name.clone());
-        Ok(Dialer::new(DialerFiles { ca, pair, token, peer_name })?)
+        let pair = self
+            .cert
+            .clone()
+            .zip(self.key.clone())
+            .map(|(cert, key)| Pair { cert, key });
+        let ca = self.ca.clone();
+        let token = self.token_file.clone();
+        let peer_name = self.server_name.clone();
+        Ok(Dialer::new(DialerFiles {
+            ca,
+            pair,
+            token,
+            peer_name,
+        })?)
     }
 }
 
@@ -152,7 +197,9 @@ impl Config {
             other => other.map_err(|error| failed(error.to_string()))?.len(),
         };
         if size > CONFIG_BYTES_MAX {
-            return Err(failed(format!("it has {size} bytes, the limit is {CONFIG_BYTES_MAX}")));
+            return Err(failed(format!(
+                "it has {size} bytes, the limit is {CONFIG_BYTES_MAX}"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
         toml::from_str(&text).map_err(|error| failed(error.to_string().trim_end().to_owned()))
@@ -168,7 +215,10 @@ impl Config {
             hint: "STREAMCTL_CONFIG names another file".into(),
         };
         let text = toml::to_string(self).map_err(|error| failed(error.to_string()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let beside = folder.join(format!(".config.{}.toml", std::process::id()));
         let written = std::fs::create_dir_all(folder).and_then(|()| {
             let mut file = std::fs::File::create(&beside)?;
@@ -213,7 +263,8 @@ pub struct Chosen {
     pub context: Context,
     /// The context's name; none when the address was given otherwise.
     pub name: Option<String>,
-    /// `--controller`, `--context`, `STREAMCTL_CONTROLLER`, `STREAMCTL_CONTEXT`, `in use` or `default`.
+    /// `--controller`, `--context`, `STREAMCTL_CONTROLLER`, `STREAMCTL_CONTEXT`, `in use` or
+    /// `default`.
     pub by: &'static str,
 }
 
@@ -221,14 +272,29 @@ pub struct Chosen {
 ///
 /// # Errors
 /// When a context is named that is not there, or the file is needed and cannot be read.
-pub fn choose(controller: Option<&str>, context: Option<&str>, from: &Environment) -> Result<Chosen, CliError> {
+pub fn choose(
+    controller: Option<&str>,
+    context: Option<&str>,
+    from: &Environment,
+) -> Result<Chosen, CliError> {
     let address = |address: &str, by| {
-        let context = Context { controller: address.to_owned(), ..Context::default() };
-        Chosen { context, name: None, by }
+        let context = Context {
+            controller: address.to_owned(),
+            ..Context::default()
+        };
+        Chosen {
+            context,
+            name: None,
+            by,
+        }
     };
     let named = |name: &str, by| {
         let context = Config::read(from.config_file()?)?.find(name)?.clone();
-        Ok(Chosen { context, name: Some(name.to_owned()), by })
+        Ok(Chosen {
+            context,
+            name: Some(name.to_owned()),
+            by,
+        })
     };
     match (controller, context, &from.controller, &from.context) {
         (Some(url), ..) => Ok(address(url, "--controller")),
@@ -236,11 +302,18 @@ pub fn choose(controller: Option<&str>, context: Option<&str>, from: &Environmen
         (None, None, Some(url), _) => Ok(address(url, "STREAMCTL_CONTROLLER")),
         (None, None, None, Some(name)) => named(name, "STREAMCTL_CONTEXT"),
         (None, None, None, None) => {
-            let config = from.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+            let config = from
+                .config
+                .as_deref()
+                .map(Config::read)
+                .transpose()?
+                .unwrap_or_default();
             match &config.current {
-                Some(name) => {
-                    Ok(Chosen { context: config.find(name)?.clone(), name: Some(name.clone()), by: "in use" })
-                }
+                Some(name) => Ok(Chosen {
+                    context: config.find(name)?.clone(),
+                    name: Some(name.clone()),
+                    by: "in use",
+                }),
                 None => Ok(address(DEFAULT_CONTROLLER, "default")),
             }
         }
@@ -252,37 +325,68 @@ mod tests {
     use super::*;
 
     fn context(controller: &str) -> Context {
-        Context { controller: controller.into(), ca: Some("/ca.pem".into()), ..Context::default() }
+        Context {
+            controller: controller.into(),
+            ca: Some("/ca.pem".into()),
+            ..Context::default()
+        }
     }
 
     /// Two contexts, the second in use.
     fn environment(folder: &Path) -> Environment {
         let contexts = [("dev", "http://dev:1"), ("prod", "http://prod:1")];
         let contexts = contexts.map(|(name, url)| (name.to_owned(), context(url)));
-        let config = Config { current: Some("prod".into()), contexts: contexts.into() };
+        let config = Config {
+            current: Some("prod".into()),
+            contexts: contexts.into(),
+        };
         let path = folder.join("below/config.toml");
         config.write(&path).unwrap();
         assert_eq!(Config::read(&path).unwrap(), config);
-        Environment { config: Some(path), ..Environment::default() }
+        Environment {
+            config: Some(path),
+            ..Environment::default()
+        }
     }
 
     #[test]
     fn flag_goes_before_environment_before_context_before_default() {
         let folder = tempfile::tempdir().unwrap();
         let in_use = environment(folder.path());
-        let both =
-            Environment { controller: Some("http://env:1".into()), context: Some("dev".into()), ..in_use.clone() };
-        let named = Environment { controller: None, ..both.clone() };
+        let both = Environment {
+            controller: Some("http://env:1".into()),
+            context: Some("dev".into()),
+            ..in_use.clone()
+        };
+        let named = Environment {
+            controller: None,
+            ..both.clone()
+        };
         for (url, name, from, expected, by) in [
-            (Some("http://flag:1"), Some("dev"), &both, "http://flag:1", "--controller"),
+            (
+                Some("http://flag:1"),
+                Some("dev"),
+                &both,
+                "http://flag:1",
+                "--controller",
+            ),
             (None, Some("dev"), &both, "http://dev:1", "--context"),
             (None, None, &both, "http://env:1", "STREAMCTL_CONTROLLER"),
             (None, None, &named, "http://dev:1", "STREAMCTL_CONTEXT"),
             (None, None, &in_use, "http://prod:1", "in use"),
-            (None, None, &Environment::default(), DEFAULT_CONTROLLER, "default"),
+            (
+                None,
+                None,
+                &Environment::default(),
+                DEFAULT_CONTROLLER,
+                "default",
+            ),
         ] {
             let chosen = choose(url, name, from).unwrap();
-            assert_eq!((chosen.context.controller.as_str(), chosen.by), (expected, by));
+            assert_eq!(
+                (chosen.context.controller.as_str(), chosen.by),
+                (expected, by)
+            );
             // What belongs to a context is never given to an address that was named otherwise.
             assert_eq!(chosen.context.ca.is_some(), chosen.name.is_some());
         }
@@ -292,19 +396,32 @@ mod tests {
     fn a_context_that_is_not_there_names_those_there_are() {
         let folder = tempfile::tempdir().unwrap();
         let error = choose(None, Some("prd"), &environment(folder.path())).unwrap_err();
-        assert_eq!((error.exit_code(), error.hint().unwrap()), (3, "the contexts are: dev, prod".to_owned()));
+        assert_eq!(
+            (error.exit_code(), error.hint().unwrap()),
+            (3, "the contexts are: dev, prod".to_owned())
+        );
     }
 
     #[test]
     fn the_file_is_where_the_environment_says() {
         let read = |pairs: &[(&str, &str)]| {
-            let pairs: BTreeMap<String, String> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+            let pairs: BTreeMap<String, String> = pairs
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect();
             Environment::read(move |name| pairs.get(name).map(Into::into)).config
         };
-        let all = [("STREAMCTL_CONFIG", "/c.toml"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")];
+        let all = [
+            ("STREAMCTL_CONFIG", "/c.toml"),
+            ("XDG_CONFIG_HOME", "/x"),
+            ("HOME", "/h"),
+        ];
         assert_eq!(read(&all), Some("/c.toml".into()));
         assert_eq!(read(&all[1..]), Some("/x/streamctl/config.toml".into()));
-        assert_eq!(read(&[("XDG_CONFIG_HOME", "relative"), all[2]]), Some("/h/.config/streamctl/config.toml".into()));
+        assert_eq!(
+            read(&[("XDG_CONFIG_HOME", "relative"), all[2]]),
+            Some("/h/.config/streamctl/config.toml".into())
+        );
         assert_eq!(read(&[("HOME", "")]), None);
     }
 
@@ -312,8 +429,15 @@ mod tests {
     fn a_file_that_is_not_ours_is_refused_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, "[contexts.prod]\ncontroller = \"http://a:1\"\ntoken = \"secret\"\n").unwrap();
+        std::fs::write(
+            &path,
+            "[contexts.prod]\ncontroller = \"http://a:1\"\ntoken = \"secret\"\n",
+        )
+        .unwrap();
         let error = Config::read(&path).unwrap_err();
-        assert!(error.exit_code() == 2 && error.to_string().contains("token"), "{error}");
+        assert!(
+            error.exit_code() == 2 && error.to_string().contains("token"),
+            "{error}"
+        );
     }
 }

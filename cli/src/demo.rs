@@ -49,11 +49,8 @@ location = "checkpoint/"
 
 /// Where the demo's parts are.
 pub struct Demo {
-    /// The job to run.
     pub job: LocalJob,
-    /// Its file.
     pub job_file: PathBuf,
-    /// The result's folder.
     pub sink: PathBuf,
 }
 
@@ -71,18 +68,27 @@ pub fn prepare(root: &Path) -> io::Result<Demo> {
         change: false,
         memory_limit: None,
     };
-    Ok(Demo { job, job_file, sink: root.join("sales") })
+    Ok(Demo {
+        job,
+        job_file,
+        sink: root.join("sales"),
+    })
 }
 
 /// The first rows of the newest Parquet file below a folder; a sentence when there is none.
 pub fn sample(sink: &Path) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let Some(newest) = newest_parquet(sink)? else { return Ok("no row was written".to_owned()) };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(newest)?)?.with_limit(ROWS_SHOWN).build()?;
+    let Some(newest) = newest_parquet(sink)? else {
+        return Ok("no row was written".to_owned());
+    };
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(newest)?)?
+        .with_limit(ROWS_SHOWN)
+        .build()?;
     let batches = reader.collect::<Result<Vec<_>, _>>()?;
     Ok(arrow::util::pretty::pretty_format_batches(&batches)?.to_string())
 }
 
-/// Names begin with the window's start, so the greatest is of the newest window. Hidden names are staged files.
+/// Names begin with the window's start, so the greatest is of the newest window. Hidden names are
+/// staged files.
 fn newest_parquet(sink: &Path) -> io::Result<Option<PathBuf>> {
     let entries = match fs::read_dir(sink) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -91,8 +97,14 @@ fn newest_parquet(sink: &Path) -> io::Result<Option<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "parquet") {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "parquet")
+        {
             paths.push(path);
         }
     }
@@ -108,7 +120,9 @@ mod tests {
     use streamctl_proto::JobSpec;
 
     fn write(path: &Path, text: &str) {
-        let batch = RecordBatch::try_from_iter([("code", Arc::new(StringArray::from(vec![text])) as _)]).unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("code", Arc::new(StringArray::from(vec![text])) as _)])
+                .unwrap();
         let file = File::create(path).unwrap();
         let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
@@ -121,18 +135,38 @@ mod tests {
         let demo = prepare(folder.path()).unwrap();
         let spec = JobSpec::parse_in(&demo.job.spec_text, &demo.job.base_dir).unwrap();
         assert_eq!(spec.sink.path.as_str(), format!("{}/", demo.sink.display()));
-        assert!(folder.path().join("country_lookup/country_lookup.csv").exists());
+        assert!(
+            folder
+                .path()
+                .join("country_lookup/country_lookup.csv")
+                .exists()
+        );
         prepare(folder.path()).unwrap();
     }
 
     #[test]
     fn rows_of_the_newest_window_are_shown() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(sample(&folder.path().join("none")).unwrap(), "no row was written");
-        write(&folder.path().join("20261124T004500Z-demo-t1.1-0.parquet"), "OLD");
-        write(&folder.path().join("20261124T004505Z-demo-t1.1-0.parquet"), "NEW");
-        write(&folder.path().join(".20261124T004510Z-demo-t1.1-0.parquet"), "STAGED");
+        assert_eq!(
+            sample(&folder.path().join("none")).unwrap(),
+            "no row was written"
+        );
+        write(
+            &folder.path().join("20261124T004500Z-demo-t1.1-0.parquet"),
+            "OLD",
+        );
+        write(
+            &folder.path().join("20261124T004505Z-demo-t1.1-0.parquet"),
+            "NEW",
+        );
+        write(
+            &folder.path().join(".20261124T004510Z-demo-t1.1-0.parquet"),
+            "STAGED",
+        );
         let text = sample(folder.path()).unwrap();
-        assert!(text.contains("NEW") && !text.contains("OLD") && !text.contains("STAGED"), "{text}");
+        assert!(
+            text.contains("NEW") && !text.contains("OLD") && !text.contains("STAGED"),
+            "{text}"
+        );
     }
 }

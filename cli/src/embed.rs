@@ -1,8 +1,9 @@
 //! The local mode: a controller on the embedded store and a worker, in this process.
 //!
-//! Owns: putting the two together, on loopback, and the tokens with which they call each other. Does not own: anything they
-//! do; it is the cluster's code. Rule: killed at any moment and started again with the same state folder, the job goes on
-//! exactly where it was. Its ports answer nobody but this process and, with the dashboard, the user who runs it.
+//! Owns: putting the two together, on loopback, and the tokens with which they call each other.
+//! Does not own: anything they do; it is the cluster's code. Rule: killed at any moment and started
+//! again with the same state folder, the job goes on exactly where it was. Its ports answer nobody
+//! but this process and, with the dashboard, the user who runs it.
 
 use crate::client::{connect, jobs};
 use crate::error::CliError;
@@ -21,11 +22,13 @@ use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::access::{Entry, Proof};
-use streamctl_engine::security::{AccessTable, Dialer, Line, Role, Security, SecurityError, Token};
+use streamctl_engine::security::{AccessTable, Dialer, ClientConnection, Role, Security, SecurityError, Token};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::manifest::{EpochRepair, objects_after};
 use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
-use streamctl_proto::v1::{RepairJobRequest, RepairSummary, StopJobRequest, SubmitRequest, VerifyRequest};
+use streamctl_proto::v1::{
+    RepairJobRequest, RepairSummary, StopJobRequest, SubmitRequest, VerifyRequest,
+};
 use streamctl_proto::verify::{EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::compute::Compute;
@@ -49,14 +52,21 @@ const LEAD_LOOK: Duration = Duration::from_millis(10);
 /// The world as this process reaches it, by the settings of every AWS client.
 pub fn world() -> World {
     let aws = Aws::new(AwsSettings::from_env());
-    World { storages: Storages::new(aws.clone()), aws, foreign: Default::default() }
+    World {
+        storages: Storages::new(aws.clone()),
+        aws,
+        foreign: Default::default(),
+    }
 }
 
 /// Opens the door of the dashboard; gives its address too, as a browser takes it.
 ///
 /// # Errors
 /// When it cannot be opened, or others could reach it and nobody has said that they may.
-pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(Dashboard, String), CliError> {
+pub async fn open_dashboard(
+    address: SocketAddr,
+    insecure: bool,
+) -> Result<(Dashboard, String), CliError> {
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
             message: format!(
@@ -71,16 +81,21 @@ pub async fn open_dashboard(address: SocketAddr, insecure: bool) -> Result<(Dash
     };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let url = format!("http://{}/", listener.local_addr()?);
-    Ok((Dashboard { listener: Some(listener), shown_to_all: insecure }, url))
+    Ok((
+        Dashboard {
+            listener: Some(listener),
+            shown_to_all: insecure,
+        },
+        url,
+    ))
 }
 
-/// How the parts of this process know each other: other users of the machine can reach the same ports.
+/// How the parts of this process know each other: other users of the machine can reach the same
+/// ports.
 struct Keys {
     /// Calls of this process to its controller.
     dialer: Dialer,
-    /// Of the controller.
     control: Security,
-    /// Of the worker.
     work: Security,
 }
 
@@ -94,12 +109,18 @@ impl Keys {
             role,
             proof: Proof::Token(token.digest()),
         };
-        let table =
-            AccessTable::of(vec![entry("local", Role::Admin, &own), entry("local-worker", Role::Worker, &joins)])?;
+        let table = AccessTable::of(vec![
+            entry("local", Role::Admin, &own),
+            entry("local-worker", Role::Worker, &joins),
+        ])?;
         let dialer = Dialer::default().with_token(own);
         let control = Security::of_one_process(table, dialer.clone(), dashboard.shown_to_all);
         let join = Dialer::default().with_token(joins);
-        Ok(Self { dialer, control, work: Security::of_one_process(AccessTable::default(), join, false) })
+        Ok(Self {
+            dialer,
+            control,
+            work: Security::of_one_process(AccessTable::default(), join, false),
+        })
     }
 }
 
@@ -113,7 +134,6 @@ pub struct Dashboard {
 
 /// A controller in this process.
 struct Control {
-    /// Where it is asked.
     address: String,
     keys: Keys,
     aws: Aws,
@@ -124,28 +144,60 @@ struct Control {
 
 impl Control {
     /// Over the state folder of a job.
-    async fn start(job: &LocalJob, dashboard: Dashboard, beside: Option<MoreFigures>) -> Result<Self, CliError> {
+    async fn start(
+        job: &LocalJob,
+        dashboard: Dashboard,
+        beside: Option<MoreFigures>,
+    ) -> Result<Self, CliError> {
         let keys = Keys::new(&dashboard).map_err(no_keys)?;
-        let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(job, error))?);
+        let store =
+            Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(job, error))?);
         let control = TcpListener::bind("127.0.0.1:0").await?;
         let address = control.local_addr()?.to_string();
         let World { aws, storages, .. } = world();
-        // Nobody else can run tasks of this store: there is nothing to listen for before the first is given out.
-        let core = CoreSettings { adoption_ms: 0, earlier_terms_are_dead: true, ..CoreSettings::default() };
+        // Nobody else can run tasks of this store: there is nothing to listen for before the first
+        // is given out.
+        let core = CoreSettings {
+            adoption_ms: 0,
+            earlier_terms_are_dead: true,
+            ..CoreSettings::default()
+        };
         let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
-        let world = World { aws: aws.clone(), storages: storages.clone(), foreign: Default::default() };
+        let world = World {
+            aws: aws.clone(),
+            storages: storages.clone(),
+            foreign: Default::default(),
+        };
         let mut parts = controller::Parts::new(store, world, lister, core);
         parts.security = keys.control.clone();
         parts.replayer = Some(HereReplayer::new(aws.clone(), storages.clone()));
-        let me = LeaderRecord { id: "local".into(), address: address.clone() };
-        let doors = controller::Doors { control, http: dashboard.listener, health: None, beside };
+        let me = LeaderRecord {
+            id: "local".into(),
+            address: address.clone(),
+        };
+        let listeners = controller::Listeners {
+            control,
+            http: dashboard.listener,
+            health: None,
+            beside,
+        };
         let (stop, stopped) = watch::channel(false);
-        let ended = tokio::spawn(controller::run(me, doors, parts, wait(stopped)));
-        Ok(Self { address: format!("http://{address}"), keys, aws, storages, stop, ended })
+        let ended = tokio::spawn(controller::run(me, listeners, parts, wait(stopped)));
+        Ok(Self {
+            address: format!("http://{address}"),
+            keys,
+            aws,
+            storages,
+            stop,
+            ended,
+        })
     }
 
     /// Asks it, as soon as it leads.
-    async fn ask<T>(&self, ask: impl AsyncFn(Line) -> Result<tonic::Response<T>, Status>) -> Result<T, Status> {
+    async fn ask<T>(
+        &self,
+        ask: impl AsyncFn(ClientConnection) -> Result<tonic::Response<T>, Status>,
+    ) -> Result<T, Status> {
         let channel = connect(&self.keys.dialer, &self.address).await?;
         let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
         loop {
@@ -159,8 +211,13 @@ impl Control {
     }
 }
 
-/// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the process is asked to stop.
-pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+/// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the
+/// process is asked to stop.
+pub async fn run_here(
+    dashboard: Dashboard,
+    job: LocalJob,
+    listener: &mut Listener<'_>,
+) -> Result<JobStatus, CliError> {
     let meter = Meter::default();
     let control = Control::start(&job, dashboard, Some(figures(meter.clone()))).await?;
     let flight = TcpListener::bind("127.0.0.1:0").await?;
@@ -171,7 +228,9 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
         controllers: vec![control.address.clone()],
         aws: control.aws.clone(),
         storages: control.storages.clone(),
-        memory_limit: job.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine),
+        memory_limit: job
+            .memory_limit
+            .unwrap_or_else(MemoryLimit::of_this_machine),
         compute,
         network: tokio::runtime::Handle::current(),
         meter,
@@ -192,29 +251,40 @@ pub async fn run_here(dashboard: Dashboard, job: LocalJob, listener: &mut Listen
 pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffResponse, CliError> {
     check_state(&job)?;
     let control = Control::start(&job, Dashboard::default(), None).await?;
-    let answer = control.ask(async |channel| jobs(channel).diff(request.clone()).await).await;
+    let answer = control
+        .ask(async |channel| jobs(channel).diff(request.clone()).await)
+        .await;
     control.stop.send_replace(true);
     let ended = control.ended.await;
     tracing::debug!(?ended, "compared");
     Ok(answer?)
 }
 
-/// Verifies a job that ran here: nothing is started and nothing written, its epochs are read again in this process.
-/// Refused while another process runs it.
+/// Verifies a job that ran here: nothing is started and nothing written, its epochs are read again
+/// in this process. Refused while another process runs it.
 pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events, CliError> {
     check_state(&job)?;
-    let store = Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
+    let store =
+        Arc::new(EmbeddedStore::open(&job.state_dir).map_err(|error| store_error(&job, error))?);
     let World { aws, storages, .. } = world();
     let replayer = HereReplayer::new(aws, storages.clone());
-    Ok(Verifier::new(store, storages, replayer).verify(&request).await?)
+    Ok(Verifier::new(store, storages, replayer)
+        .verify(&request)
+        .await?)
 }
 
-/// Repairs a job that ran here: it is led, and nothing is read. Refused while another process runs it.
-pub async fn repair_here(job: LocalJob, request: RepairJobRequest) -> Result<RepairSummary, CliError> {
+/// Repairs a job that ran here: it is led, and nothing is read. Refused while another process runs
+/// it.
+pub async fn repair_here(
+    job: LocalJob,
+    request: RepairJobRequest,
+) -> Result<RepairSummary, CliError> {
     check_state(&job)?;
     let control = Control::start(&job, Dashboard::default(), None).await?;
     let repaired = async {
-        let mut events = control.ask(async |channel| jobs(channel).repair_job(request.clone()).await).await?;
+        let mut events = control
+            .ask(async |channel| jobs(channel).repair_job(request.clone()).await)
+            .await?;
         summary_of(&mut events, |doing| tracing::debug!(doing, "repairing")).await
     };
     let summary = repaired.await;
@@ -229,7 +299,10 @@ fn check_state(job: &LocalJob) -> Result<(), CliError> {
         return Ok(());
     }
     let message = format!("{} is no state folder", job.state_dir.display());
-    Err(CliError::Local { message, hint: "name the one that `streamctl run` used with --state".into() })
+    Err(CliError::Local {
+        message,
+        hint: "name the one that `streamctl run` used with --state".into(),
+    })
 }
 
 /// Reads epochs again in this process.
@@ -240,12 +313,30 @@ struct HereReplayer {
 
 #[tonic::async_trait]
 impl Replayer for HereReplayer {
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
-        let manifest = Manifest { objects: objects_after(manifest, repairs), ..manifest.clone() };
-        verify_epoch(self.context(job), &tokio::runtime::Handle::current().into(), manifest).await
+    async fn replay(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        repairs: &[EpochRepair],
+    ) -> EpochOutcome {
+        let manifest = Manifest {
+            objects: objects_after(manifest, repairs),
+            ..manifest.clone()
+        };
+        verify_epoch(
+            self.context(job),
+            &tokio::runtime::Handle::current().into(),
+            manifest,
+        )
+        .await
     }
 
-    async fn rebuild(&self, job: &ResolvedJob, manifest: &Manifest, order: RebuildOrder) -> RebuildOutcome {
+    async fn rebuild(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        order: RebuildOrder,
+    ) -> RebuildOutcome {
         let objects = objects_after(manifest, &order.repairs);
         let here = tokio::runtime::Handle::current().into();
         rebuild_epoch(self.context(job), &here, manifest.clone(), objects, order).await
@@ -254,12 +345,21 @@ impl Replayer for HereReplayer {
 
 impl HereReplayer {
     fn new(aws: Aws, storages: Storages) -> Arc<Self> {
-        Arc::new(Self { sources: Sources::new(aws, storages.clone()), storages })
+        Arc::new(Self {
+            sources: Sources::new(aws, storages.clone()),
+            storages,
+        })
     }
 
     fn context(&self, job: &ResolvedJob) -> Arc<Context> {
-        let (storages, sources) = (self.storages.clone(), self.sources.clone());
-        Arc::new(Context::new(job.clone(), storages, sources, MemoryBudget::default()))
+        let storages = self.storages.clone();
+        let sources = self.sources.clone();
+        Arc::new(Context::new(
+            job.clone(),
+            storages,
+            sources,
+            MemoryBudget::default(),
+        ))
     }
 }
 
@@ -277,11 +377,18 @@ fn cores() -> usize {
 }
 
 /// Submits the job and follows it to its end.
-async fn follow(control: &Control, job: &LocalJob, listener: &mut Listener<'_>) -> Result<JobStatus, CliError> {
+async fn follow(
+    control: &Control,
+    job: &LocalJob,
+    listener: &mut Listener<'_>,
+) -> Result<JobStatus, CliError> {
     let name = submit(control, job).await?;
     let line = connect(&control.keys.dialer, &control.address).await;
     let channel = line.map_err(|status| CliError::Unreachable(status.message().to_owned()))?;
-    let request = GetJobRequest { job: name.clone(), brief: false };
+    let request = GetJobRequest {
+        job: name.clone(),
+        brief: false,
+    };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
     let signal = asked_to_stop();
     tokio::pin!(signal);
@@ -301,7 +408,10 @@ async fn follow(control: &Control, job: &LocalJob, listener: &mut Listener<'_>) 
             stopping = true;
             ask_to_stop(channel.clone(), &name).await?;
         }
-        let over = matches!(status.state(), JobState::Completed | JobState::Failed | JobState::Stopped);
+        let over = matches!(
+            status.state(),
+            JobState::Completed | JobState::Failed | JobState::Stopped
+        );
         let published = status.published >= status.epoch || status.state() == JobState::Failed;
         if over && published {
             return Ok(status);
@@ -310,9 +420,15 @@ async fn follow(control: &Control, job: &LocalJob, listener: &mut Listener<'_>) 
 }
 
 /// What is not committed is read again at the next start: nothing is waited for.
-async fn ask_to_stop(channel: Line, name: &str) -> Result<JobStatus, Status> {
-    let request = StopJobRequest { job: name.to_owned(), drain: false };
-    jobs(channel).stop_job(request).await.map(tonic::Response::into_inner)
+async fn ask_to_stop(channel: ClientConnection, name: &str) -> Result<JobStatus, Status> {
+    let request = StopJobRequest {
+        job: name.to_owned(),
+        drain: false,
+    };
+    jobs(channel)
+        .stop_job(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
@@ -323,36 +439,58 @@ async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
         change: job.change,
         if_version: 0,
     };
-    match control.ask(async |channel| jobs(channel).submit(request.clone()).await).await {
+    match control
+        .ask(async |channel| jobs(channel).submit(request.clone()).await)
+        .await
+    {
         Ok(response) => Ok(response.job),
         Err(status) if status.code() == Code::AlreadyExists => Err(another_file(&status)),
         Err(status) => Err(status.into()),
     }
 }
 
-/// The state is that of another job file. The controller's hint names verbs that ask a cluster; nobody else can ask this one.
+/// The state is that of another job file. The controller's hint names verbs that ask a cluster;
+/// nobody else can ask this one.
 fn another_file(status: &Status) -> CliError {
-    let message = status.message().split("\n  hint: ").next().unwrap_or_default().to_owned();
+    let message = status
+        .message()
+        .split("\n  hint: ")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let hint = "`streamctl diff FILE --local` shows it whole; with `--change` it takes over after the last epoch; a job that begins \
          anew needs another name and --state";
-    CliError::Local { message, hint: hint.into() }
+    CliError::Local {
+        message,
+        hint: hint.into(),
+    }
 }
 
 /// The controller in this process does not lead yet.
 fn not_yet(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition) && status.message().contains("leads")
+    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition)
+        && status.message().contains("leads")
 }
 
 fn no_keys(error: SecurityError) -> CliError {
-    CliError::Local { message: error.problem, hint: error.hint }
+    CliError::Local {
+        message: error.problem,
+        hint: error.hint,
+    }
 }
 
 fn store_error(job: &LocalJob, error: StoreError) -> CliError {
     let hint = match &error {
         StoreError::Refused { hint, .. } => hint.clone(),
         StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => {
-            format!("the state folder is {}; --state names another", job.state_dir.display())
+            format!(
+                "the state folder is {}; --state names another",
+                job.state_dir.display()
+            )
         }
     };
-    CliError::Local { message: error.to_string(), hint }
+    CliError::Local {
+        message: error.to_string(),
+        hint,
+    }
 }

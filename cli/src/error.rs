@@ -8,86 +8,51 @@ use tonic::{Code, Status};
 pub enum CliError {
     /// The words of the command line do not fit together.
     #[error("{message}")]
-    Usage {
-        /// What is wrong.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
+    Usage { message: String, hint: String },
     /// A file cannot be read.
     #[error("{path}: cannot be read: {source}")]
     File {
-        /// Which file.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
     /// A job file is wrong.
     #[error("{path} is not a correct job file\n{problems}")]
     JobFile {
-        /// Which file.
         path: String,
         /// All that is wrong, each with its line and what to do.
         problems: String,
     },
-    /// No controller answers.
     #[error("no controller answers: {0}")]
     Unreachable(String),
-    /// The controller says no.
     #[error("{}", .0.message())]
     Refused(Box<Status>),
     /// A worker does not give the rows of an epoch.
     #[error("the rows from epoch {epoch} on cannot be read: {reason}")]
-    Rows {
-        /// Where to go on.
-        epoch: u64,
-        /// Why.
-        reason: String,
-    },
+    Rows { epoch: u64, reason: String },
     /// The local mode cannot go on.
     #[error("{message}")]
-    Local {
-        /// What happened.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
+    Local { message: String, hint: String },
     /// Something outside the cluster is not there: a table, a job of Glue.
     #[error("{message}")]
-    NotThere {
-        /// What is missing.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
+    NotThere { message: String, hint: String },
     /// A verification found something that is not as promised.
     #[error("not proven: {faults} of what was promised is not so")]
-    Faults {
-        /// How much.
-        faults: u64,
-    },
+    Faults { faults: u64 },
     /// A verification could not look at everything, and found no fault in the rest.
     #[error("not proven: {reason}")]
     Unproven {
         /// What was not looked at.
         reason: String,
-        /// What to do.
         hint: String,
     },
     /// There is no context of this name.
     #[error("there is no context {name:?}")]
-    NoContext {
-        /// The name.
-        name: String,
-        /// Those there are.
-        known: Vec<String>,
-    },
+    NoContext { name: String, known: Vec<String> },
     /// Some of it could not be asked; the rest is shown.
     #[error("{message}")]
     Partly {
         /// What was not to be had.
         message: String,
-        /// What to do.
         hint: String,
     },
     /// A job file would change the running job; what it would change is shown.
@@ -102,7 +67,8 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, 5 could not be checked.
+    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, 5 could
+    /// not be checked.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Closed(_) => 0,
@@ -125,9 +91,10 @@ impl CliError {
     /// What a controller finds wrong with a job file is said as what was found here.
     pub fn of_job_file(self, file: &Path) -> Self {
         match self {
-            Self::Refused(status) if status.code() == Code::InvalidArgument => {
-                Self::JobFile { path: file.display().to_string(), problems: status.message().to_owned() }
-            }
+            Self::Refused(status) if status.code() == Code::InvalidArgument => Self::JobFile {
+                path: file.display().to_string(),
+                problems: status.message().to_owned(),
+            },
             other => other,
         }
     }
@@ -213,39 +180,92 @@ mod tests {
         let text = || "x".to_owned();
         let io = || std::io::Error::other("x");
         let mut errors = vec![
-            CliError::Usage { message: text(), hint: text() },
-            CliError::File { path: text(), source: io() },
-            CliError::JobFile { path: text(), problems: text() },
+            CliError::Usage {
+                message: text(),
+                hint: text(),
+            },
+            CliError::File {
+                path: text(),
+                source: io(),
+            },
+            CliError::JobFile {
+                path: text(),
+                problems: text(),
+            },
             CliError::Unreachable(text()),
-            CliError::Rows { epoch: 7, reason: text() },
-            CliError::Local { message: text(), hint: text() },
-            CliError::Partly { message: text(), hint: text() },
-            CliError::NotThere { message: text(), hint: text() },
+            CliError::Rows {
+                epoch: 7,
+                reason: text(),
+            },
+            CliError::Local {
+                message: text(),
+                hint: text(),
+            },
+            CliError::Partly {
+                message: text(),
+                hint: text(),
+            },
+            CliError::NotThere {
+                message: text(),
+                hint: text(),
+            },
             CliError::Faults { faults: 1 },
-            CliError::Unproven { reason: text(), hint: text() },
-            CliError::NoContext { name: text(), known: vec![] },
-            CliError::NoContext { name: text(), known: vec![text()] },
+            CliError::Unproven {
+                reason: text(),
+                hint: text(),
+            },
+            CliError::NoContext {
+                name: text(),
+                known: vec![],
+            },
+            CliError::NoContext {
+                name: text(),
+                known: vec![text()],
+            },
             CliError::Answer(text()),
         ];
         errors.extend((1..=16).map(|code| CliError::from(Status::new(Code::from_i32(code), "x"))));
-        let known: Vec<u8> = crate::args::EXIT_CODES.iter().map(|(code, _)| *code).collect();
+        let known: Vec<u8> = crate::args::EXIT_CODES
+            .iter()
+            .map(|(code, _)| *code)
+            .collect();
         for error in &errors {
-            assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{error:?}");
-            assert!(error.exit_code() > 0 && known.contains(&error.exit_code()), "{error:?}");
+            assert!(
+                error.hint().is_some_and(|hint| !hint.is_empty()),
+                "{error:?}"
+            );
+            assert!(
+                error.exit_code() > 0 && known.contains(&error.exit_code()),
+                "{error:?}"
+            );
             // A new kind of error must be added above.
             match error {
                 CliError::Usage { .. }
                 | CliError::File { .. }
                 | CliError::JobFile { .. }
                 | CliError::Unreachable(_) => {}
-                CliError::Rows { .. } | CliError::Local { .. } | CliError::Partly { .. } | CliError::Faults { .. } => {}
+                CliError::Rows { .. }
+                | CliError::Local { .. }
+                | CliError::Partly { .. }
+                | CliError::Faults { .. } => {}
                 CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::Differs => {}
-                CliError::NotThere { .. } | CliError::Answer(_) | CliError::Refused(_) | CliError::Closed(_) => {}
+                CliError::NotThere { .. }
+                | CliError::Answer(_)
+                | CliError::Refused(_)
+                | CliError::Closed(_) => {}
             }
         }
-        let told = CliError::from(Status::invalid_argument("no such column\n  hint: did you mean x?"));
+        let told = CliError::from(Status::invalid_argument(
+            "no such column\n  hint: did you mean x?",
+        ));
         assert_eq!(told.hint(), None, "the text has its hint");
-        assert_eq!((CliError::Closed(io()).exit_code(), CliError::Closed(io()).hint()), (0, None));
+        assert_eq!(
+            (
+                CliError::Closed(io()).exit_code(),
+                CliError::Closed(io()).hint()
+            ),
+            (0, None)
+        );
         assert_eq!(
             (CliError::Differs.exit_code(), CliError::Differs.hint()),
             (1, None),
@@ -258,9 +278,11 @@ mod tests {
         let hint = |text: &str| CliError::Unreachable(text.to_owned()).hint().unwrap();
         assert!(hint("http://a:1: connection refused").starts_with("start streamctl-controller"));
         assert!(
-            hint("http://a:1: no controller leads at the moment; one will").starts_with("try again in some seconds")
+            hint("http://a:1: no controller leads at the moment; one will")
+                .starts_with("try again in some seconds")
         );
-        let named = hint("http://a:1: this controller stands by; c-2:1 leads; http://c-2:1: no such host");
+        let named =
+            hint("http://a:1: this controller stands by; c-2:1 leads; http://c-2:1: no such host");
         assert!(named.contains("--advertise"), "{named}");
     }
 

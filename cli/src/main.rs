@@ -10,11 +10,17 @@ use streamctl_engine::process::log_to_stderr;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What keeps the AWS clients from an answer is in the error; their guesses on the way there are not worth a line.
+    // What keeps the AWS clients from an answer is in the error; their guesses on the way there are
+    // not worth a line.
     log_to_stderr(false, "warn,aws_config=error,aws_runtime=error");
     let environment = Environment::read(|name| std::env::var_os(name));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let mut out = Output::standard(Wishes { format: cli.output, color: cli.color, no_color, quiet: cli.quiet });
+    let mut out = Output::standard(Wishes {
+        format: cli.output,
+        color: cli.color,
+        no_color,
+        quiet: cli.quiet,
+    });
     match streamctl::run(cli, &environment, &mut out).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! The only place that prints; the screen of `streamctl top` alone is drawn by another (`top`).
 //!
-//! Rule: data goes to standard output, in the format asked for; notes, errors, hints and progress go to standard error.
-//! Colours are for terminals only.
+//! Rule: data goes to standard output, in the format asked for; notes, errors, hints and progress
+//! go to standard error. Colours are for terminals only.
 
 use crate::error::CliError;
 use crate::progress::Progress;
@@ -36,7 +36,8 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Whether a place is coloured: `--color` goes before `NO_COLOR`, and that before what the place is.
+    /// Whether a place is coloured: `--color` goes before `NO_COLOR`, and that before what the
+    /// place is.
     fn colors(&self, terminal: bool) -> bool {
         match self.color {
             ColorChoice::Always => true,
@@ -47,8 +48,8 @@ impl Wishes {
 }
 
 impl Wishes {
-    /// Whether somebody looks on who wants to know that something takes its time: people at a terminal, and not where
-    /// another program reads along, whose own lines would mix with ours.
+    /// Whether somebody looks on who wants to know that something takes its time: people at a
+    /// terminal, and not where another program reads along, whose own lines would mix with ours.
     fn attended(&self, terminal: bool, piped: bool) -> bool {
         terminal && !piped && !self.quiet && self.format == Format::Table
     }
@@ -56,7 +57,10 @@ impl Wishes {
 
 /// Whether what is written there goes to another program.
 fn is_pipe(out: BorrowedFd<'_>) -> bool {
-    let kind = out.try_clone_to_owned().and_then(|out| File::from(out).metadata()).map(|about| about.file_type());
+    let kind = out
+        .try_clone_to_owned()
+        .and_then(|out| File::from(out).metadata())
+        .map(|about| about.file_type());
     kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }
 
@@ -93,7 +97,11 @@ impl Paint {
             Tone::Bad => "1;31",
             Tone::Dim => "2",
         };
-        if self.on { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+        if self.on {
+            format!("\x1b[{code}m{word}\x1b[0m")
+        } else {
+            word.to_owned()
+        }
     }
 }
 
@@ -117,20 +125,60 @@ pub struct Output {
 impl Output {
     /// Standard output and standard error.
     pub fn standard(wishes: Wishes) -> Self {
-        let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let output = Self::to(wishes.format, wishes.colors(err), Box::new(io::stdout()), Box::new(io::stderr()));
-        let paint = Paint { on: wishes.colors(out) };
+        let out = io::stdout().is_terminal();
+        let err = io::stderr().is_terminal();
+        let output = Self::to(
+            wishes.format,
+            wishes.colors(err),
+            Box::new(io::stdout()),
+            Box::new(io::stderr()),
+        );
+        let paint = Paint {
+            on: wishes.colors(out),
+        };
         let attended = wishes.attended(err, is_pipe(io::stdout().as_fd()));
-        Self { paint, quiet: wishes.quiet, attended, ..output }
+        Self {
+            paint,
+            quiet: wishes.quiet,
+            attended,
+            ..output
+        }
     }
 
     /// Anywhere.
-    pub fn to(format: Format, color: bool, data: Box<dyn Write + Send>, notes: Box<dyn Write + Send>) -> Self {
-        let (paint, quiet, attended, bar) = (Paint::default(), false, false, None);
+    pub fn to(
+        format: Format,
+        color: bool,
+        data: Box<dyn Write + Send>,
+        notes: Box<dyn Write + Send>,
+    ) -> Self {
+        let paint = Paint::default();
+        let quiet = false;
+        let attended = false;
+        let bar = None;
         #[cfg(not(test))]
-        return Self { format, color, paint, quiet, attended, bar, data, notes };
+        return Self {
+            format,
+            color,
+            paint,
+            quiet,
+            attended,
+            bar,
+            data,
+            notes,
+        };
         #[cfg(test)]
-        Self { format, color, paint, quiet, attended, bar, data, notes, slow: Default::default() }
+        Self {
+            format,
+            color,
+            paint,
+            quiet,
+            attended,
+            bar,
+            data,
+            notes,
+            slow: Default::default(),
+        }
     }
 
     /// How words of the data are coloured.
@@ -141,8 +189,15 @@ impl Output {
     /// Says on a terminal that something takes its time, until what is given back is dropped.
     pub fn progress(&mut self, message: &str) -> Progress {
         #[cfg(test)]
-        self.slow.lock().expect("no test panics while it holds this").push(message.to_owned());
-        let progress = if self.attended { Progress::on_terminal(message) } else { Progress::hidden() };
+        self.slow
+            .lock()
+            .expect("no test panics while it holds this")
+            .push(message.to_owned());
+        let progress = if self.attended {
+            Progress::on_terminal(message)
+        } else {
+            Progress::hidden()
+        };
         self.bar = Some(progress.bar());
         progress
     }
@@ -169,14 +224,19 @@ impl Output {
     }
 
     /// Prints one of the two, as the format says.
-    pub fn either(&mut self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), CliError> {
+    pub fn either(
+        &mut self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), CliError> {
         match self.format {
             Format::Table => self.text(&text()),
             Format::Json => self.text(&json().to_string()),
         }
     }
 
-    /// Prints a list; where nothing is in it, a table has not even headings, and `none` is said beside the data.
+    /// Prints a list; where nothing is in it, a table has not even headings, and `none` is said
+    /// beside the data.
     pub fn list<T>(
         &mut self,
         items: &[T],
@@ -228,8 +288,11 @@ impl Output {
         if matches!(error, CliError::Closed(_) | CliError::Differs) {
             return;
         }
-        let (error_word, hint_word) =
-            if self.color { ("\x1b[1;31merror:\x1b[0m", "\x1b[36mhint:\x1b[0m") } else { ("error:", "hint:") };
+        let (error_word, hint_word) = if self.color {
+            ("\x1b[1;31merror:\x1b[0m", "\x1b[36mhint:\x1b[0m")
+        } else {
+            ("error:", "hint:")
+        };
         self.say(&format!("{error_word} {error}"));
         if let Some(hint) = error.hint() {
             self.say(&format!("{hint_word} {hint}"));
@@ -237,7 +300,8 @@ impl Output {
     }
 }
 
-/// Columns under headings, two blanks apart; numbers are not aligned to the right, so that a line can be copied.
+/// Columns under headings, two blanks apart; numbers are not aligned to the right, so that a line
+/// can be copied.
 pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| width_of(&row[column]));
@@ -245,11 +309,23 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |cells: [&str; N]| {
-        let pad = |(cell, width): (&&str, usize)| format!("{cell}{:1$}", "", width.saturating_sub(width_of(cell)));
-        cells.iter().zip(widths).map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        let pad = |(cell, width): (&&str, usize)| {
+            format!("{cell}{:1$}", "", width.saturating_sub(width_of(cell)))
+        };
+        cells
+            .iter()
+            .zip(widths)
+            .map(pad)
+            .collect::<Vec<_>>()
+            .join("  ")
+            .trim_end()
+            .to_owned()
     };
     let mut lines = vec![line(headings)];
-    lines.extend(rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str()))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(std::array::from_fn(|column| row[column].as_str()))),
+    );
     lines.join("\n")
 }
 
@@ -257,7 +333,10 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
 fn width_of(cell: &str) -> usize {
     let mut parts = cell.split("\x1b[");
     let first = parts.next().map_or(0, |text| text.chars().count());
-    let rest = parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.chars().count()));
+    let rest = parts.map(|part| {
+        part.split_once('m')
+            .map_or(0, |(_, text)| text.chars().count())
+    });
     first + rest.sum::<usize>()
 }
 
@@ -285,22 +364,32 @@ pub(crate) mod tests {
         }
     }
 
-    /// A verb's JSON has the keys of its part of `docs/json.md`: no other one, and all of the first level.
+    /// A verb's JSON has the keys of its part of `docs/json.md`: no other one, and all of the first
+    /// level.
     pub fn documented(verb: &str, json: &Value) {
         let page = include_str!("../../docs/json.md");
-        let part = page.split("\n## ").find(|part| part.lines().next() == Some(verb));
+        let part = page
+            .split("\n## ")
+            .find(|part| part.lines().next() == Some(verb));
         let part = part.unwrap_or_else(|| panic!("docs/json.md has nothing on {verb}"));
         let row = |line: &str| {
             let (key, text) = line.strip_prefix("| `")?.split_once("` |")?;
-            Some((key.to_owned(), text.trim().trim_end_matches('|').trim().to_owned()))
+            Some((
+                key.to_owned(),
+                text.trim().trim_end_matches('|').trim().to_owned(),
+            ))
         };
-        let rows: std::collections::BTreeMap<String, String> = part.lines().filter_map(row).collect();
+        let rows: std::collections::BTreeMap<String, String> =
+            part.lines().filter_map(row).collect();
         let written: std::collections::BTreeSet<String> = rows.keys().cloned().collect();
         let mut found = std::collections::BTreeSet::new();
-        // Rows have the columns of their job; some forms are nobody's business; some are those of another verb.
+        // Rows have the columns of their job; some forms are nobody's business; some are those of
+        // another verb.
         let own = |key: &str| {
             let other = rows.get(key).map_or("", String::as_str);
-            !["a key for each column", "not fixed"].iter().any(|word| other.contains(word))
+            !["a key for each column", "not fixed"]
+                .iter()
+                .any(|word| other.contains(word))
                 && other_verb(other).is_none()
         };
         paths(json, "", &own, &mut found);
@@ -311,8 +400,14 @@ pub(crate) mod tests {
             }
         }
         let unwritten: Vec<_> = found.difference(&written).collect();
-        assert!(unwritten.is_empty(), "{verb}: docs/json.md does not name {unwritten:?}");
-        let gone: Vec<_> = written.difference(&found).filter(|key| !key.contains(['.', '['])).collect();
+        assert!(
+            unwritten.is_empty(),
+            "{verb}: docs/json.md does not name {unwritten:?}"
+        );
+        let gone: Vec<_> = written
+            .difference(&found)
+            .filter(|key| !key.contains(['.', '[']))
+            .collect();
         assert!(gone.is_empty(), "{verb}: docs/json.md promises {gone:?}");
     }
 
@@ -322,26 +417,48 @@ pub(crate) mod tests {
         Some(if verb == "list" { "status" } else { verb })
     }
 
-    /// `a`, `a.b`, `a[].b` of everything that is there, not below keys that are not this verb's `own`.
-    fn paths(json: &Value, before: &str, own: &impl Fn(&str) -> bool, found: &mut std::collections::BTreeSet<String>) {
+    /// `a`, `a.b`, `a[].b` of everything that is there, not below keys that are not this verb's
+    /// `own`.
+    fn paths(
+        json: &Value,
+        before: &str,
+        own: &impl Fn(&str) -> bool,
+        found: &mut std::collections::BTreeSet<String>,
+    ) {
         match json {
             _ if !own(before) => {}
             Value::Object(all) => {
                 for (key, value) in all {
-                    let path = if before.is_empty() { key.clone() } else { format!("{before}.{key}") };
+                    let path = if before.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{before}.{key}")
+                    };
                     found.insert(path.clone());
                     paths(value, &path, own, found);
                 }
             }
-            Value::Array(all) => all.iter().for_each(|each| paths(each, &format!("{before}[]"), own, found)),
+            Value::Array(all) => all
+                .iter()
+                .for_each(|each| paths(each, &format!("{before}[]"), own, found)),
             _ => {}
         }
     }
 
     /// An output, its data and its notes.
     pub fn captured(format: Format) -> (Output, Shared, Shared) {
-        let (data, notes) = (Shared::default(), Shared::default());
-        (Output::to(format, false, Box::new(data.clone()), Box::new(notes.clone())), data, notes)
+        let data = Shared::default();
+        let notes = Shared::default();
+        (
+            Output::to(
+                format,
+                false,
+                Box::new(data.clone()),
+                Box::new(notes.clone()),
+            ),
+            data,
+            notes,
+        )
     }
 
     #[test]
@@ -366,23 +483,46 @@ pub(crate) mod tests {
             out.list(items, "no numbers yet", text, json).unwrap();
             (data.text(), notes.text())
         };
-        assert_eq!(listed(Format::Table, &[7]), ("N: 1\n".to_owned(), String::new()));
-        assert_eq!(listed(Format::Table, &[]), (String::new(), "no numbers yet\n".to_owned()));
-        assert_eq!(listed(Format::Json, &[]), ("[]\n".to_owned(), String::new()));
+        assert_eq!(
+            listed(Format::Table, &[7]),
+            ("N: 1\n".to_owned(), String::new())
+        );
+        assert_eq!(
+            listed(Format::Table, &[]),
+            (String::new(), "no numbers yet\n".to_owned())
+        );
+        assert_eq!(
+            listed(Format::Json, &[]),
+            ("[]\n".to_owned(), String::new())
+        );
     }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["sales".to_owned(), "1".to_owned()], ["ö".to_owned(), "22".to_owned()]];
+        let rows = [
+            ["sales".to_owned(), "1".to_owned()],
+            ["ö".to_owned(), "22".to_owned()],
+        ];
         assert_eq!(table(["JOB", "N"], &rows), "JOB    N\nsales  1\nö      22");
         let red = Paint { on: true }.word(Tone::Bad, "failed");
-        let painted = table(["A", "B"], &[[red.clone(), "x".to_owned()], ["y".to_owned(), "z".to_owned()]]);
+        let painted = table(
+            ["A", "B"],
+            &[
+                [red.clone(), "x".to_owned()],
+                ["y".to_owned(), "z".to_owned()],
+            ],
+        );
         assert_eq!(painted, format!("A       B\n{red}  x\ny       z"));
     }
 
     #[test]
     fn colours_are_for_terminals_unless_asked_otherwise() {
-        let wishes = |color, no_color| Wishes { format: Format::Table, color, no_color, quiet: false };
+        let wishes = |color, no_color| Wishes {
+            format: Format::Table,
+            color,
+            no_color,
+            quiet: false,
+        };
         for (color, no_color, terminal, expected) in [
             (ColorChoice::Auto, false, true, true),
             (ColorChoice::Auto, false, false, false),
@@ -390,13 +530,22 @@ pub(crate) mod tests {
             (ColorChoice::Always, true, false, true),
             (ColorChoice::Never, false, true, false),
         ] {
-            assert_eq!(wishes(color, no_color).colors(terminal), expected, "{color:?} {no_color} {terminal}");
+            assert_eq!(
+                wishes(color, no_color).colors(terminal),
+                expected,
+                "{color:?} {no_color} {terminal}"
+            );
         }
     }
 
     #[test]
     fn progress_is_for_people_who_look_on() {
-        let wishes = |format, quiet| Wishes { format, color: ColorChoice::Auto, no_color: false, quiet };
+        let wishes = |format, quiet| Wishes {
+            format,
+            color: ColorChoice::Auto,
+            no_color: false,
+            quiet,
+        };
         assert!(wishes(Format::Table, false).attended(true, false));
         for (format, quiet, terminal, piped) in [
             (Format::Table, false, false, false),
@@ -404,7 +553,10 @@ pub(crate) mod tests {
             (Format::Table, true, true, false),
             (Format::Json, false, true, false),
         ] {
-            assert!(!wishes(format, quiet).attended(terminal, piped), "{format:?} {quiet} {terminal} {piped}");
+            assert!(
+                !wishes(format, quiet).attended(terminal, piped),
+                "{format:?} {quiet} {terminal} {piped}"
+            );
         }
     }
 

@@ -1,8 +1,10 @@
 //! Progress of what takes longer than a second.
 //!
-//! Owns: the line at the bottom of the terminal. Does not own: what is printed otherwise (`output`).
-//! Rule: on a terminal, on standard error, after a second, and gone when the work is done; anywhere else it is nothing.
-//! Every verb has decided (`decisions`): it shows progress, or it never takes a second.
+//! Owns: the line at the bottom of the terminal. Does not own: what is printed otherwise
+//! (`output`).
+//! Rule: on a terminal, on standard error, after a second, and gone when the work is done; anywhere
+//! else it is nothing. Every verb has decided (`decisions`): it shows progress, or it never takes a
+//! second.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
@@ -19,14 +21,17 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nobody sees it.
     pub fn hidden() -> Self {
-        Self { bar: ProgressBar::hidden(), shows: None }
+        Self {
+            bar: ProgressBar::hidden(),
+            shows: None,
+        }
     }
 
     /// Shown on standard error after [`SHOWN_AFTER`]. Inside of a tokio runtime only.
     pub fn on_terminal(message: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(spinner());
+        let bar =
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(spinner());
         bar.set_message(message.to_owned());
         let later = bar.clone();
         let shows = tokio::spawn(async move {
@@ -34,7 +39,10 @@ impl Progress {
             later.set_draw_target(ProgressDrawTarget::stderr());
             later.enable_steady_tick(TICK);
         });
-        Self { bar, shows: Some(shows) }
+        Self {
+            bar,
+            shows: Some(shows),
+        }
     }
 
     /// The line, for those who print beside it.
@@ -79,7 +87,8 @@ fn bar() -> ProgressStyle {
 
 /// Plain characters: a terminal without colours has them too.
 fn styled(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.tick_chars("|/-\\ ").progress_chars("=> ")
 }
 
@@ -107,6 +116,9 @@ mod tests {
         assert_eq!(progress.bar().length(), None);
         progress.at(3, 7);
         progress.at(9, 7);
-        assert_eq!((progress.bar().position(), progress.bar().length()), (7, Some(7)));
+        assert_eq!(
+            (progress.bar().position(), progress.bar().length()),
+            (7, Some(7))
+        );
     }
 }

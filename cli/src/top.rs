@@ -1,9 +1,9 @@
 //! The live screen of `streamctl top`: asks, waits for keys, draws.
 //!
-//! Owns: the loop, the keyboard, the terminal's state. Does not own: what is known and chosen ([`model`]), what it looks like
-//! ([`view`]); both are pure.
-//! Rule: one question is on its way at a time, and none of them holds up a key. However it ends (a key, a signal, an error, a
-//! panic), the terminal is left as it was found.
+//! Owns: the loop, the keyboard, the terminal's state. Does not own: what is known and chosen
+//! ([`model`]), what it looks like ([`view`]); both are pure.
+//! Rule: one question is on its way at a time, and none of them holds up a key. However it ends (a
+//! key, a signal, an error, a panic), the terminal is left as it was found.
 
 pub mod model;
 pub mod view;
@@ -50,7 +50,9 @@ where
     let mut asked = FuturesUnordered::new();
     tokio::pin!(stop);
     loop {
-        terminal.draw(|frame| view::draw(frame, &model)).map_err(std::io::Error::other)?;
+        terminal
+            .draw(|frame| view::draw(frame, &model))
+            .map_err(std::io::Error::other)?;
         let action = tokio::select! {
             biased;
             () = &mut stop => return Ok(()),
@@ -63,7 +65,9 @@ where
         };
         match action {
             Some(Action::Quit) => return Ok(()),
-            Some(Action::Ask) if asked.is_empty() => asked.push(ask(controller, model.job().map(str::to_owned))),
+            Some(Action::Ask) if asked.is_empty() => {
+                asked.push(ask(controller, model.job().map(str::to_owned)))
+            }
             Some(Action::Ask) | None => {}
         }
     }
@@ -71,9 +75,14 @@ where
 
 /// All that the screen shows, asked of the leader.
 pub async fn ask(controller: &Controller, job: Option<String>) -> Result<Answer, CliError> {
-    let all = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await }).await?.jobs;
-    let workers =
-        controller.ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await }).await?.workers;
+    let all = controller
+        .ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await })
+        .await?
+        .jobs;
+    let workers = controller
+        .ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await })
+        .await?
+        .workers;
     let one = match job.filter(|name| all.iter().any(|job| job.job == *name)) {
         Some(job) => {
             let request = GetJobRequest { job, brief: false };
@@ -85,7 +94,12 @@ pub async fn ask(controller: &Controller, job: Option<String>) -> Result<Answer,
         }
         None => None,
     };
-    Ok(Answer { at: tokio::time::Instant::now(), jobs: all, workers, one })
+    Ok(Answer {
+        at: tokio::time::Instant::now(),
+        jobs: all,
+        workers,
+        one,
+    })
 }
 
 /// Listens to the keyboard in a thread of its own until it is dropped.
@@ -101,7 +115,13 @@ impl Keyboard {
         let still = Arc::clone(&wanted);
         std::thread::spawn(move || {
             while still.load(Ordering::Relaxed) {
-                match event::poll(LISTEN).and_then(|there| if there { event::read().map(Some) } else { Ok(None) }) {
+                match event::poll(LISTEN).and_then(|there| {
+                    if there {
+                        event::read().map(Some)
+                    } else {
+                        Ok(None)
+                    }
+                }) {
                     Ok(Some(event)) => {
                         // A screen that does not keep up loses keys, not memory.
                         let _full = input(&event).map(|input| sender.try_send(input));

@@ -33,31 +33,46 @@ use std::path::Path;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
 
-/// Reads a job file.
 fn read(path: &Path) -> Result<String, CliError> {
-    std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
+    std::fs::read_to_string(path).map_err(|source| CliError::File {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
-/// Writes a new file, for those whom `mode` lets read it; one that is there is left alone, and `flag` names another one.
+/// Writes a new file, for those whom `mode` lets read it; one that is there is left alone, and
+/// `flag` names another one.
 fn create(path: &Path, text: &str, mode: u32, flag: &str) -> Result<(), CliError> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| CliError::Usage {
-        message: match error.kind() {
-            ErrorKind::AlreadyExists => format!("{} is there already: it is not overwritten", path.display()),
-            _ => format!("{} cannot be written: {error}", path.display()),
-        },
-        hint: format!("name another file with {flag}"),
-    })
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| CliError::Usage {
+            message: match error.kind() {
+                ErrorKind::AlreadyExists => {
+                    format!("{} is there already: it is not overwritten", path.display())
+                }
+                _ => format!("{} cannot be written: {error}", path.display()),
+            },
+            hint: format!("name another file with {flag}"),
+        })
 }
 
 /// The job of a file whose relative paths count from its own folder.
 fn spec_of(file: &Path, text: &str) -> Result<JobSpec, CliError> {
-    let path =
-        std::path::absolute(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
+    let path = std::path::absolute(file).map_err(|source| CliError::File {
+        path: file.display().to_string(),
+        source,
+    })?;
     let spec = JobSpec::parse_in(text, path.parent().unwrap_or(&path));
     spec.map_err(|problems| job_file_error(file, &problems))
 }
 
 fn job_file_error(path: &Path, problems: &Problems) -> CliError {
-    CliError::JobFile { path: path.display().to_string(), problems: problems.to_string() }
+    CliError::JobFile {
+        path: path.display().to_string(),
+        problems: problems.to_string(),
+    }
 }

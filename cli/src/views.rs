@@ -6,8 +6,8 @@ pub mod spec;
 
 use crate::output::{Paint, Tone, table};
 pub use streamctl_proto::json::{
-    change as change_json, diff as diff_json, epoch as epoch_json, position, state, status as status_json, task, time,
-    worker as worker_json,
+    change as change_json, diff as diff_json, epoch as epoch_json, position, state,
+    status as status_json, task, time, worker as worker_json,
 };
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::{count, v1};
@@ -24,10 +24,12 @@ pub fn tone(status: &v1::JobStatus) -> Tone {
 
 /// Nothing more comes from a job in such a state.
 pub fn has_ended(status: &v1::JobStatus) -> bool {
-    matches!(status.state(), v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Failed)
+    matches!(
+        status.state(),
+        v1::JobState::Stopped | v1::JobState::Completed | v1::JobState::Failed
+    )
 }
 
-/// One line per job.
 pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
     let row = |job: &v1::JobStatus| {
         let totals = job.totals.unwrap_or_default();
@@ -39,14 +41,29 @@ pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
             totals.rows_out.to_string(),
             totals.rows_dead.to_string(),
             milliseconds(job.lag_ms),
-            if job.error.is_empty() { job.waiting_on.join("; ") } else { job.error.clone() },
+            if job.error.is_empty() {
+                job.waiting_on.join("; ")
+            } else {
+                job.error.clone()
+            },
         ]
     };
     let rows = jobs.iter().map(row).collect::<Vec<_>>();
-    table(["JOB", "STATE", "PUBLISHED", "ROWS IN", "ROWS OUT", "DEAD", "LAG", "REMARK"], &rows)
+    table(
+        [
+            "JOB",
+            "STATE",
+            "PUBLISHED",
+            "ROWS IN",
+            "ROWS OUT",
+            "DEAD",
+            "LAG",
+            "REMARK",
+        ],
+        &rows,
+    )
 }
 
-/// Everything about one job.
 pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     let totals = job.totals.unwrap_or_default();
     let mut lines = Vec::new();
@@ -57,70 +74,156 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     };
     line("job", job.job.clone());
     line("state", paint.word(tone(job), state(job)));
-    line("version", if job.job_version > 1 { version_line(job) } else { String::new() });
+    line(
+        "version",
+        if job.job_version > 1 {
+            version_line(job)
+        } else {
+            String::new()
+        },
+    );
     for cause in &job.waiting_on {
         line("waiting on", cause.clone());
     }
     for avoided in &job.avoided {
-        let hint = if avoided.hint.is_empty() { String::new() } else { format!("; {}", avoided.hint) };
-        line("avoids", format!("{} until {}: {}{hint}", avoided.worker, time(avoided.until_ms), avoided.error));
+        let hint = if avoided.hint.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", avoided.hint)
+        };
+        line(
+            "avoids",
+            format!(
+                "{} until {}: {}{hint}",
+                avoided.worker,
+                time(avoided.until_ms),
+                avoided.error
+            ),
+        );
     }
-    line("error", if job.error.is_empty() { String::new() } else { paint.word(Tone::Bad, &job.error) });
+    line(
+        "error",
+        if job.error.is_empty() {
+            String::new()
+        } else {
+            paint.word(Tone::Bad, &job.error)
+        },
+    );
     line("hint", job.hint.clone());
-    line("epoch", format!("{} committed, {} published", job.epoch, job.published));
+    line(
+        "epoch",
+        format!("{} committed, {} published", job.epoch, job.published),
+    );
     line(
         "rows",
         format!(
             "{} in, {} out, {} dead, {} unmatched, {} late",
-            totals.rows_in, totals.rows_out, totals.rows_dead, totals.rows_unmatched, totals.rows_late
+            totals.rows_in,
+            totals.rows_out,
+            totals.rows_dead,
+            totals.rows_unmatched,
+            totals.rows_late
         ),
     );
     line(
         "rejected",
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
-            format!("{rows} whose partition cannot be the name of a folder; they are kept beside the dead letters")
+            format!(
+                "{rows} whose partition cannot be the name of a folder; they are kept beside the dead letters"
+            )
         } else {
             String::new()
         },
     );
     line("lag", milliseconds(job.lag_ms));
-    line("shards", format!("{} open, {} ended", job.shards_open, job.shards_ended));
+    line(
+        "shards",
+        format!("{} open, {} ended", job.shards_open, job.shards_ended),
+    );
     let losses: u64 = job.shards.iter().map(|shard| shard.data_losses).sum();
     line(
         "losses",
         if losses > 0 {
-            format!("{} records were gone before they were read", count(losses, "time"))
+            format!(
+                "{} records were gone before they were read",
+                count(losses, "time")
+            )
         } else {
             String::new()
         },
     );
-    line("retries", if job.retries > 0 { job.retries.to_string() } else { String::new() });
+    line(
+        "retries",
+        if job.retries > 0 {
+            job.retries.to_string()
+        } else {
+            String::new()
+        },
+    );
     line("sink", job.sink.clone());
     for repair in &job.repairs {
-        let by = if repair.by.is_empty() { String::new() } else { format!(", by {}", repair.by) };
-        line("repaired", format!("{}{by}: {}", time(repair.at_ms), repair.text));
+        let by = if repair.by.is_empty() {
+            String::new()
+        } else {
+            format!(", by {}", repair.by)
+        };
+        line(
+            "repaired",
+            format!("{}{by}: {}", time(repair.at_ms), repair.text),
+        );
     }
     if let Some(epoch) = &job.last_epoch {
         line("last epoch", epoch_line(epoch));
-        line("latency", epoch.stages.filter(|stages| stages.publish_us > 0).map(latency_line).unwrap_or_default());
+        line(
+            "latency",
+            epoch
+                .stages
+                .filter(|stages| stages.publish_us > 0)
+                .map(latency_line)
+                .unwrap_or_default(),
+        );
         for key in &epoch.unmatched {
             let rows = count(key.rows, "row");
-            line("unmatched", format!("in the last epoch: {:?} is not in {}, {rows}", key.key, key.lookup));
+            line(
+                "unmatched",
+                format!(
+                    "in the last epoch: {:?} is not in {}, {rows}",
+                    key.key, key.lookup
+                ),
+            );
         }
     }
     // One that was never looked at, as in a job that had ended before, has no version.
-    for lookup in job.lookups.iter().filter(|lookup| !(lookup.version.is_empty() && lookup.problem.is_empty())) {
+    for lookup in job
+        .lookups
+        .iter()
+        .filter(|lookup| !(lookup.version.is_empty() && lookup.problem.is_empty()))
+    {
         let short = lookup.version.get(..12).unwrap_or(&lookup.version);
-        let problem = if lookup.problem.is_empty() { String::new() } else { format!("; {}", lookup.problem) };
+        let problem = if lookup.problem.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", lookup.problem)
+        };
         let rows = match lookup.seen_ms {
             0 => "(not read yet by this controller)".to_owned(),
             _ => count(lookup.rows, "row"),
         };
-        let version = if short.is_empty() { String::new() } else { format!(", version {short}") };
-        line("lookup", format!("{} {rows}{version}{problem}", lookup.name));
+        let version = if short.is_empty() {
+            String::new()
+        } else {
+            format!(", version {short}")
+        };
+        line(
+            "lookup",
+            format!("{} {rows}{version}{problem}", lookup.name),
+        );
     }
-    for part in [shards_text(&job.shards), tasks_text(&job.tasks)].into_iter().flatten() {
+    for part in [shards_text(&job.shards), tasks_text(&job.tasks)]
+        .into_iter()
+        .flatten()
+    {
         lines.extend([String::new(), part]);
     }
     lines.join("\n")
@@ -134,7 +237,11 @@ fn version_line(job: &v1::JobStatus) -> String {
 /// What a job does right now, in a few words.
 pub fn now_line(job: &v1::JobStatus) -> String {
     let totals = job.totals.unwrap_or_default();
-    let waits = if job.waiting_on.is_empty() { String::new() } else { format!("; waiting on {}", job.waiting_on[0]) };
+    let waits = if job.waiting_on.is_empty() {
+        String::new()
+    } else {
+        format!("; waiting on {}", job.waiting_on[0])
+    };
     format!(
         "{}: epoch {}, {} out, lag {}{waits}",
         state(job),
@@ -176,7 +283,10 @@ fn latency_line(stages: v1::StageTimes) -> String {
     let ms = |us: u64| us as f64 / 1_000.0;
     let read = match stages.last_read_us {
         0 => String::new(),
-        us => format!("; closed {} after the window's end", milliseconds(us / 1_000)),
+        us => format!(
+            "; closed {} after the window's end",
+            milliseconds(us / 1_000)
+        ),
     };
     format!(
         "{:.1} ms from closed to visible: decode {:.1}, transform {:.1}, stage {:.1}, report {:.1}, commit {:.1}, \
@@ -195,7 +305,11 @@ fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
     let row = |shard: &v1::ShardStatus| {
         [
             shard.shard.clone(),
-            if shard.ended { "ended".into() } else { shard.worker.clone() },
+            if shard.ended {
+                "ended".into()
+            } else {
+                shard.worker.clone()
+            },
             task(shard.task.as_ref()),
             milliseconds(shard.lag_ms),
             shard.records.to_string(),
@@ -205,13 +319,27 @@ fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
         ]
     };
     let rows = shards.iter().map(row).collect::<Vec<_>>();
-    let headings = ["SHARD", "WORKER", "TASK", "LAG", "RECORDS", "BYTES", "THROTTLES", "COMMITTED"];
+    let headings = [
+        "SHARD",
+        "WORKER",
+        "TASK",
+        "LAG",
+        "RECORDS",
+        "BYTES",
+        "THROTTLES",
+        "COMMITTED",
+    ];
     (!rows.is_empty()).then(|| table(headings, &rows))
 }
 
 fn tasks_text(tasks: &[v1::TaskStatus]) -> Option<String> {
     let row = |status: &v1::TaskStatus| {
-        [task(status.task.as_ref()), status.worker.clone(), status.shards.to_string(), time(status.watermark_ms)]
+        [
+            task(status.task.as_ref()),
+            status.worker.clone(),
+            status.shards.to_string(),
+            time(status.watermark_ms),
+        ]
     };
     let rows = tasks.iter().map(row).collect::<Vec<_>>();
     (!rows.is_empty()).then(|| table(["TASK", "WORKER", "SHARDS", "REPORTED UP TO"], &rows))
@@ -230,8 +358,17 @@ pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
             counts.rows_unmatched.to_string(),
             epoch.objects.to_string(),
             bytes(epoch.bytes_out),
-            epoch.stages.filter(|stages| stages.publish_us > 0).map(latency).unwrap_or_default(),
-            if epoch.published { "published" } else { "committed" }.to_owned(),
+            epoch
+                .stages
+                .filter(|stages| stages.publish_us > 0)
+                .map(latency)
+                .unwrap_or_default(),
+            if epoch.published {
+                "published"
+            } else {
+                "committed"
+            }
+            .to_owned(),
             epoch.job_version.to_string(),
         ]
     };
@@ -252,21 +389,33 @@ pub fn epochs_text(epochs: &[v1::EpochSummary]) -> String {
     table(headings, &rows)
 }
 
-/// From closed to published.
 fn latency(stages: v1::StageTimes) -> String {
     milliseconds(StageTimes::from(stages).closed_to_published_us() / 1_000)
 }
 
-/// One line per worker.
 pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
     let row = |worker: &v1::WorkerStatus| {
         let state = if worker.leaving { "leaving" } else { "ready" };
-        let (name, address) = (worker.worker.clone(), worker.flight_address.clone());
+        let name = worker.worker.clone();
+        let address = worker.flight_address.clone();
         let tasks = worker.tasks.to_string();
-        [name, state.to_owned(), tasks, busy(worker), skew(worker), bytes(worker.memory_bytes), address]
+        [
+            name,
+            state.to_owned(),
+            tasks,
+            busy(worker),
+            skew(worker),
+            bytes(worker.memory_bytes),
+            address,
+        ]
     };
     let rows = workers.iter().map(row).collect::<Vec<_>>();
-    table(["WORKER", "STATE", "TASKS", "BUSY", "CLOCK", "MEMORY", "FLIGHT"], &rows)
+    table(
+        [
+            "WORKER", "STATE", "TASKS", "BUSY", "CLOCK", "MEMORY", "FLIGHT",
+        ],
+        &rows,
+    )
 }
 
 /// How busy a worker said that it is.
@@ -279,7 +428,11 @@ fn skew(worker: &v1::WorkerStatus) -> String {
     match worker.clock_skew_ms {
         None => "-".to_owned(),
         Some(0) => "ok".to_owned(),
-        Some(ms) => format!("{}{}", if ms > 0 { '+' } else { '-' }, milliseconds(ms.unsigned_abs())),
+        Some(ms) => format!(
+            "{}{}",
+            if ms > 0 { '+' } else { '-' },
+            milliseconds(ms.unsigned_abs())
+        ),
     }
 }
 
@@ -327,8 +480,14 @@ pub(crate) mod tests {
             rows_late: 4,
             rows_rejected: 0,
         };
-        let task = Some(v1::TaskId { term: 3, counter: 7 });
-        let after = v1::position::After { sequence: "41".into(), sub_sequence: 0 };
+        let task = Some(v1::TaskId {
+            term: 3,
+            counter: 7,
+        });
+        let after = v1::position::After {
+            sequence: "41".into(),
+            sub_sequence: 0,
+        };
         v1::JobStatus {
             job: "sales".into(),
             state: v1::JobState::Waiting.into(),
@@ -338,25 +497,39 @@ pub(crate) mod tests {
             totals: Some(counts),
             last_epoch: Some(v1::EpochSummary {
                 epoch: 8,
-                window: Some(v1::Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 }),
+                window: Some(v1::Window {
+                    start_ms: 1_795_481_100_000,
+                    end_ms: 1_795_481_160_000,
+                }),
                 counts: Some(counts),
                 objects: 2,
                 bytes_out: 2048,
-                unmatched: vec![v1::UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 3 }],
+                unmatched: vec![v1::UnmatchedKey {
+                    lookup: "country_lookup".into(),
+                    key: "Russia".into(),
+                    rows: 3,
+                }],
                 ..Default::default()
             }),
             lag_ms: 1250,
             shards_open: 1,
             shards: vec![v1::ShardStatus {
                 shard: "shardId-0".into(),
-                committed: Some(v1::Position { at: Some(v1::position::At::After(after)) }),
+                committed: Some(v1::Position {
+                    at: Some(v1::position::At::After(after)),
+                }),
                 worker: "w-1".into(),
                 task,
                 records: 100,
                 bytes: 30_000,
                 ..Default::default()
             }],
-            tasks: vec![v1::TaskStatus { task, worker: "w-1".into(), shards: 1, watermark_ms: 1_795_481_160_000 }],
+            tasks: vec![v1::TaskStatus {
+                task,
+                worker: "w-1".into(),
+                shards: 1,
+                watermark_ms: 1_795_481_160_000,
+            }],
             lookups: vec![v1::LookupStatus {
                 name: "country_lookup".into(),
                 version: "abc".into(),
@@ -394,18 +567,34 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
 
     #[test]
     fn a_latency_is_told_stage_by_stage_and_how_late_the_window_was_closed_where_that_is_known() {
-        let stages =
-            v1::StageTimes { last_read_us: 250_000, publish_us: 4_000, commit_us: 2_500, ..Default::default() };
-        let expected =
-            "6.5 ms from closed to visible: decode 0.0, transform 0.0, stage 0.0, report 0.0, commit 2.5, publish 4.0";
-        assert_eq!(latency_line(stages), format!("{expected}; closed 250 ms after the window's end"));
-        assert_eq!(latency_line(v1::StageTimes { last_read_us: 0, ..stages }), expected);
+        let stages = v1::StageTimes {
+            last_read_us: 250_000,
+            publish_us: 4_000,
+            commit_us: 2_500,
+            ..Default::default()
+        };
+        let expected = "6.5 ms from closed to visible: decode 0.0, transform 0.0, stage 0.0, report 0.0, commit 2.5, publish 4.0";
+        assert_eq!(
+            latency_line(stages),
+            format!("{expected}; closed 250 ms after the window's end")
+        );
+        assert_eq!(
+            latency_line(v1::StageTimes {
+                last_read_us: 0,
+                ..stages
+            }),
+            expected
+        );
     }
 
     #[test]
     fn a_lookup_that_a_new_leader_could_not_read_has_no_number_of_rows() {
         let mut status = status();
-        status.lookups[0] = v1::LookupStatus { seen_ms: 0, rows: 0, ..status.lookups[0].clone() };
+        status.lookups[0] = v1::LookupStatus {
+            seen_ms: 0,
+            rows: 0,
+            ..status.lookups[0].clone()
+        };
         status.lookups[0].problem = "two rows have the key \"Russia\"".into();
         let text = status_text(&status, Paint::default());
         let line = "lookup:     country_lookup (not read yet by this controller), version abc; two rows have the key \"Russia\"";
@@ -420,7 +609,10 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
         documented("workers", &worker_json(&v1::WorkerStatus::default()));
         assert_eq!(json["state"], "waiting");
         assert_eq!(json["totals"]["rows_out"], 95);
-        assert_eq!(json["last_epoch"]["window"]["start_ms"], 1_795_481_100_000_i64);
+        assert_eq!(
+            json["last_epoch"]["window"]["start_ms"],
+            1_795_481_100_000_i64
+        );
         assert_eq!(json["shards"][0]["committed"], "after 41");
         assert_eq!(json["tasks"][0]["task"], "t3.7");
         assert_eq!(json["lookups"][0]["rows"], 249);
@@ -443,12 +635,19 @@ w-1     ready  2      71 %  -1.5 s  0 B     h:1
 w-2     ready  2      -     -1.5 s  0 B     h:1";
         assert_eq!(text, expected);
         assert_eq!(worker_json(&worker("w-1", Some(714)))["busy_permille"], 714);
-        assert_eq!(worker_json(&worker("w-2", None))["busy_permille"], serde_json::Value::Null);
+        assert_eq!(
+            worker_json(&worker("w-2", None))["busy_permille"],
+            serde_json::Value::Null
+        );
     }
 
     #[test]
     fn a_failed_job_shows_its_error_in_the_list() {
-        let job = v1::JobStatus { state: v1::JobState::Failed.into(), error: "no such column".into(), ..status() };
+        let job = v1::JobStatus {
+            state: v1::JobState::Failed.into(),
+            error: "no such column".into(),
+            ..status()
+        };
         assert!(
             jobs_text(&[job], Paint::default())
                 .ends_with("failed  7          100      95        2     1.2 s  no such column")

@@ -2,7 +2,8 @@
 //!
 //! Owns: the message, sending it again when the table changes, grants for asking workers.
 //! Does not own: the table and what a grant is (`streamctl_engine::security`), the sessions.
-//! Rule: a worker gets digests and a public key. The only secrets that it ever sees are grants, for what it is asked itself.
+//! Rule: a worker gets digests and a public key. The only secrets that it ever sees are grants, for
+//! what it is asked itself.
 
 use crate::sessions::Sessions;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use streamctl_proto::v1;
 use streamctl_proto::v1::controller_message::Message;
 use tokio::sync::watch;
 
-/// Says who may come.
 #[derive(Clone)]
 pub struct Admission {
     policy: watch::Receiver<Arc<Policy>>,
@@ -25,11 +25,16 @@ pub struct Admission {
 impl Admission {
     /// By the table of this program.
     pub fn new(security: &Security) -> Self {
-        let granter = Granter::new().expect("a system without random numbers could not speak TLS either");
-        Self { policy: security.policy(), granter }
+        let granter =
+            Granter::new().expect("a system without random numbers could not speak TLS either");
+        Self {
+            policy: security.policy(),
+            granter,
+        }
     }
 
-    /// A grant for a caller who is known by `proof`; none for this controller itself. None where nobody is asked for one.
+    /// A grant for a caller who is known by `proof`; none for this controller itself. None where
+    /// nobody is asked for one.
     pub fn grant(&self, job: &JobName, r#use: Use, proof: Option<&Proof>) -> Option<Token> {
         match &**self.policy.borrow() {
             Policy::Table(_) => self.granter.grant(job.clone(), r#use, proof, now_ms()),
@@ -42,7 +47,10 @@ impl Admission {
         Message::Access(match &**self.policy.borrow() {
             Policy::Table(table) => table.to_wire(self.granter.public_key()),
             Policy::Open => v1::Access::default(),
-            Policy::Closed(_) => v1::Access { required: true, ..v1::Access::default() },
+            Policy::Closed(_) => v1::Access {
+                required: true,
+                ..v1::Access::default()
+            },
         })
     }
 

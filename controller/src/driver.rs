@@ -1,8 +1,8 @@
 //! Runs the core of one term: feeds it events, performs its effects, says what came of them.
 //!
 //! Owns: the loop, its ticks, the tasks that perform effects. Does not own: any decision.
-//! Rule: stop first, then finished effects, then time, then the inbox: a flood from outside stops neither time nor
-//! commits.
+//! Rule: stop first, then finished effects, then time, then the inbox: a flood from outside stops
+//! neither time nor commits.
 
 mod perform;
 #[cfg(test)]
@@ -10,7 +10,7 @@ mod tests;
 
 pub use perform::Performer;
 
-use crate::core::{Core, CoreSettings, Effect, Event, Wanted};
+use crate::core::{Core, CoreSettings, Effect, Event, DesiredState};
 use crate::handle::{Handle, Input};
 use crate::metrics::window_of;
 use crate::store::Leadership;
@@ -29,7 +29,6 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Outcomes of effects that may wait for the core.
 const OUTCOMES_MAX: usize = 1_024;
 
-/// Why a term ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// This process was asked to stop.
@@ -88,7 +87,12 @@ impl Driver {
     }
 
     /// Runs until asked to stop, or until leadership is lost. `loaded` are the jobs of the store.
-    pub async fn run(mut self, leadership: &Leadership, loaded: Vec<Event>, stop: impl Future<Output = ()>) -> Ended {
+    pub async fn run(
+        mut self,
+        leadership: &Leadership,
+        loaded: Vec<Event>,
+        stop: impl Future<Output = ()>,
+    ) -> Ended {
         let (outcomes, mut finished) = mpsc::channel(OUTCOMES_MAX);
         let mut running = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
@@ -119,14 +123,24 @@ impl Driver {
     }
 
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
-        let quiet = matches!(event, Event::Ticked | Event::WorkerHeard { .. } | Event::WorkerSpoke { .. });
+        let quiet = matches!(
+            event,
+            Event::Ticked | Event::WorkerHeard { .. } | Event::WorkerSpoke { .. }
+        );
         let ticked = matches!(event, Event::Ticked);
-        let forgets = matches!(event, Event::WantedRecorded { wanted: Wanted::Deleted, .. });
+        let forgets = matches!(
+            event,
+            Event::WantedRecorded {
+                wanted: DesiredState::Deleted,
+                ..
+            }
+        );
         let now_ms = (self.performer.clock)();
         let effects = match &self.witness {
             None => self.core.step(now_ms, event),
             Some(witness) => {
-                let (before, told) = (self.core.clone(), event.clone());
+                let before = self.core.clone();
+                let told = event.clone();
                 let effects = self.core.step(now_ms, event);
                 witness.stepped(&before, &told, &self.core, &effects);
                 effects
@@ -136,7 +150,11 @@ impl Driver {
             self.tell_decision();
         }
         // What stands still shows by nothing but the time.
-        let standing = if ticked { self.core.standing() } else { self.standing };
+        let standing = if ticked {
+            self.core.standing()
+        } else {
+            self.standing
+        };
         let stood = std::mem::replace(&mut self.standing, standing);
         if !quiet || !effects.is_empty() || stood != self.standing {
             self.changed.send_modify(|count| *count += 1);
@@ -145,13 +163,16 @@ impl Driver {
             self.perform(effect, running, outcomes);
         }
         if forgets {
-            self.lives.retain(|name, _| self.core.jobs.contains_key(name));
+            self.lives
+                .retain(|name, _| self.core.jobs.contains_key(name));
         }
     }
 
     /// What is answered for a job that was deleted is no answer for the next one of its name.
     fn is_there(&self, name: &JobName, submitted_ms: i64) -> bool {
-        self.core.resolved(name).is_some_and(|job| job.submitted_ms == submitted_ms)
+        self.core
+            .resolved(name)
+            .is_some_and(|job| job.submitted_ms == submitted_ms)
     }
 
     /// Another number of workers is worth a line in the log.
@@ -161,20 +182,41 @@ impl Driver {
             return;
         }
         if let Some(made) = log.all().next_back() {
-            let (from, to, workers, reason) = (made.from, made.to, made.workers, &made.reason);
-            tracing::info!(from, to, workers, reason, "another number of workers is asked for");
+            let from = made.from;
+            let to = made.to;
+            let workers = made.workers;
+            let reason = &made.reason;
+            tracing::info!(
+                from,
+                to,
+                workers,
+                reason,
+                "another number of workers is asked for"
+            );
         }
     }
 
-    fn perform(&mut self, effect: Effect, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
+    fn perform(
+        &mut self,
+        effect: Effect,
+        running: &mut JoinSet<()>,
+        outcomes: &mpsc::Sender<Outcome>,
+    ) {
         if self.performer.say(&self.core, &effect) {
             return;
         }
-        let resolved = perform::job_of(&effect).and_then(|job| self.core.resolved(job)).cloned();
+        let resolved = perform::job_of(&effect)
+            .and_then(|job| self.core.resolved(job))
+            .cloned();
         let Some(resolved) = resolved else { return };
         let window = window_of(&self.core, &effect);
-        let (performer, outcomes) = (Arc::clone(&self.performer), outcomes.clone());
-        let life = self.lives.entry(resolved.spec.name.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        let performer = Arc::clone(&self.performer);
+        let outcomes = outcomes.clone();
+        let life = self
+            .lives
+            .entry(resolved.spec.name.clone())
+            .or_insert_with(|| watch::channel(()).0)
+            .subscribe();
         running.spawn(async move {
             tokio::select! {
                 biased;
@@ -187,7 +229,6 @@ impl Driver {
 
 /// What came of an effect.
 pub struct Outcome {
-    /// Of which job.
     job: JobName,
     /// Which one of this name: one that was deleted may have a successor.
     submitted_ms: i64,

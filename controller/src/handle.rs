@@ -1,8 +1,8 @@
 //! How services reach the core of the leader that runs in this process.
 //!
 //! Owns: the way there and back, statuses that all callers share. Does not own: what is asked.
-//! Rule: nobody but the driver touches the core; others send it an event or a question, and wait. However many callers want
-//! a status, the driver computes it once per [`STATUS_INTERVAL`].
+//! Rule: nobody but the driver touches the core; others send it an event or a question, and wait.
+//! However many callers want a status, the driver computes it once per [`STATUS_INTERVAL`].
 
 use crate::core::{Core, Event};
 use std::collections::BTreeMap;
@@ -26,7 +26,6 @@ pub type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the driver takes from outside.
 pub enum Input {
-    /// Something happened.
     Event(Event),
     /// Somebody wants to know something.
     Question(Question),
@@ -44,7 +43,6 @@ pub struct Handle {
     pub term: Term,
     inbox: mpsc::Sender<Input>,
     changed: watch::Receiver<u64>,
-    /// Events that were sent.
     told: Arc<AtomicU64>,
     jobs: Statuses,
     all: Slot<Vec<v1::JobStatus>>,
@@ -53,7 +51,8 @@ pub struct Handle {
 /// By job, and whether it is the brief one.
 type Statuses = Arc<Mutex<BTreeMap<(JobName, bool), Slot<Option<v1::JobStatus>>>>>;
 
-/// An answer that callers share. Locked while it is computed: whoever waits for the lock wants the same answer.
+/// An answer that callers share. Locked while it is computed: whoever waits for the lock wants the
+/// same answer.
 type Slot<T> = Arc<tokio::sync::Mutex<Option<Shared<T>>>>;
 
 /// What was answered, when, and in which version of what the core knows.
@@ -69,7 +68,14 @@ impl Handle {
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
         let (sender, changed) = watch::channel(0);
         (
-            Self { term, inbox, changed, told: Arc::default(), jobs: Arc::default(), all: Slot::default() },
+            Self {
+                term,
+                inbox,
+                changed,
+                told: Arc::default(),
+                jobs: Arc::default(),
+                all: Slot::default(),
+            },
             receiver,
             sender,
         )
@@ -77,12 +83,14 @@ impl Handle {
 
     /// Tells the core that something happened; waits while its inbox is full.
     pub async fn tell(&self, event: Event) -> Result<(), NotLeading> {
-        self.inbox.send(Input::Event(event)).await.map_err(|_| NotLeading)?;
+        self.inbox
+            .send(Input::Event(event))
+            .await
+            .map_err(|_| NotLeading)?;
         self.told.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
-    /// Asks the core.
     pub async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core) -> T + Send + 'static,
@@ -91,12 +99,19 @@ impl Handle {
         let question: Question = Box::new(move |core| {
             let _gone = sender.send(question(core));
         });
-        self.inbox.send(Input::Question(question)).await.map_err(|_| NotLeading)?;
+        self.inbox
+            .send(Input::Question(question))
+            .await
+            .map_err(|_| NotLeading)?;
         answer.await.map_err(|_| NotLeading)
     }
 
     /// The status of a job, as it is now or later.
-    pub async fn status(&self, job: JobName, brief: bool) -> Result<Option<v1::JobStatus>, NotLeading> {
+    pub async fn status(
+        &self,
+        job: JobName,
+        brief: bool,
+    ) -> Result<Option<v1::JobStatus>, NotLeading> {
         let slot = {
             let mut slots = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             if slots.len() >= STATUSES_MAX {
@@ -104,12 +119,19 @@ impl Handle {
             }
             Arc::clone(slots.entry((job.clone(), brief)).or_default())
         };
-        self.shared(&slot, move |core| core.status(&job, brief)).await
+        self.shared(&slot, move |core| core.status(&job, brief))
+            .await
     }
 
     /// The brief statuses of all jobs, as they are now or later.
     pub async fn statuses(&self) -> Result<Vec<v1::JobStatus>, NotLeading> {
-        self.shared(&self.all, |core| core.jobs.keys().filter_map(|name| core.status(name, true)).collect()).await
+        self.shared(&self.all, |core| {
+            core.jobs
+                .keys()
+                .filter_map(|name| core.status(name, true))
+                .collect()
+        })
+        .await
     }
 
     async fn shared<T: Clone + Send + 'static>(
@@ -129,11 +151,16 @@ impl Handle {
         let version = self.version();
         let made = Instant::now();
         let answer = self.ask(question).await?;
-        *slot = Some(Shared { answer: answer.clone(), made, version });
+        *slot = Some(Shared {
+            answer: answer.clone(),
+            made,
+            version,
+        });
         Ok(answer)
     }
 
-    /// Goes up with every event that was sent and every change of the core: an answer of this version knows of all of them.
+    /// Goes up with every event that was sent and every change of the core: an answer of this
+    /// version knows of all of them.
     fn version(&self) -> u64 {
         self.told.load(Ordering::Acquire) + *self.changed.borrow()
     }
@@ -180,14 +207,26 @@ mod tests {
         let (handle, changed, asked) = driver();
         all_ask(&handle).await;
         all_ask(&handle).await;
-        assert_eq!(asked.load(Ordering::Relaxed), 1, "nothing changed, and no time passed");
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            1,
+            "nothing changed, and no time passed"
+        );
         let began = Instant::now();
         changed.send_modify(|count| *count += 1);
         all_ask(&handle).await;
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "what has changed is seen, by all at once");
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            2,
+            "what has changed is seen, by all at once"
+        );
         assert_eq!(began.elapsed(), STATUS_INTERVAL);
         tokio::time::sleep(STATUS_INTERVAL).await;
         all_ask(&handle).await;
-        assert_eq!(asked.load(Ordering::Relaxed), 3, "time alone changes a status");
+        assert_eq!(
+            asked.load(Ordering::Relaxed),
+            3,
+            "time alone changes a status"
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! Manifests of epochs that are long past.
 //!
-//! Owns: finding them without reading all that came after. Does not own: the chain itself ([`crate::publish`]).
-//! Rule: each walk holds one manifest at a time, and few walk at once, however many ask and however many epochs there are.
+//! Owns: finding them without reading all that came after. Does not own: the chain itself
+//! ([`crate::publish`]).
+//! Rule: each walk holds one manifest at a time, and few walk at once, however many ask and however
+//! many epochs there are.
 
 use crate::publish::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
@@ -11,13 +13,14 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
 use tokio::sync::Semaphore;
 
-/// References that are remembered, of all jobs together: who asked for an epoch soon asks for it again, or for its
-/// neighbours.
+/// References that are remembered, of all jobs together: who asked for an epoch soon asks for it
+/// again, or for its neighbours.
 const REFERENCES_MAX: usize = 10_000;
 /// From a reference that is farther away the folder is listed first, to begin nearer.
 const WALK_EPOCHS_MAX: u64 = 1_000;
 
-/// Walks through manifests at once, whoever asks for them: over gRPC, Flight or HTTP. Each holds one manifest.
+/// Walks through manifests at once, whoever asks for them: over gRPC, Flight or HTTP. Each holds
+/// one manifest.
 pub const EPOCH_READS_AT_ONCE_MAX: usize = 4;
 
 /// Old versions of jobs that are remembered, of all jobs together.
@@ -39,7 +42,12 @@ impl History {
     /// Of all jobs whose checkpoint locations these storages serve.
     pub fn new(storages: Storages) -> Self {
         let reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
-        Self { storages, known: Arc::default(), versions: Arc::default(), reads }
+        Self {
+            storages,
+            known: Arc::default(),
+            versions: Arc::default(),
+            reads,
+        }
     }
 
     /// What manifests name is there too.
@@ -90,11 +98,23 @@ impl History {
             return Ok(Arc::new(job.clone()));
         }
         let key = Self::key(job, job_version.0);
-        if let Some(known) = self.versions.lock().expect("nothing panics under this lock").get(&key) {
+        if let Some(known) = self
+            .versions
+            .lock()
+            .expect("nothing panics under this lock")
+            .get(&key)
+        {
             return Ok(Arc::clone(known));
         }
-        let found = Arc::new(Checkpoints::of(&self.storages, job).version(job, job_version).await?);
-        let mut versions = self.versions.lock().expect("nothing panics under this lock");
+        let found = Arc::new(
+            Checkpoints::of(&self.storages, job)
+                .version(job, job_version)
+                .await?,
+        );
+        let mut versions = self
+            .versions
+            .lock()
+            .expect("nothing panics under this lock");
         versions.insert(key, Arc::clone(&found));
         if versions.len() > VERSIONS_MAX {
             versions.pop_first();
@@ -109,7 +129,9 @@ impl History {
     /// The first reference at or after `epoch` that is remembered, or the head.
     fn nearest(&self, job: &ResolvedJob, head: &ManifestRef, epoch: u64) -> ManifestRef {
         let known = self.known.lock().expect("nothing panics under this lock");
-        let later = known.range(Self::key(job, epoch)..=Self::key(job, head.epoch.0)).next();
+        let later = known
+            .range(Self::key(job, epoch)..=Self::key(job, head.epoch.0))
+            .next();
         later.map_or_else(|| head.clone(), |(_, reference)| reference.clone())
     }
 
@@ -135,19 +157,29 @@ mod tests {
         job
     }
 
-    /// A chain of so many epochs; of every `twice`-th there is another manifest that was never committed.
+    /// A chain of so many epochs; of every `twice`-th there is another manifest that was never
+    /// committed.
     async fn chain(storages: &Storages, epochs: u64, twice: u64) -> ManifestRef {
-        let (job, mut head) = (job(), None);
+        let job = job();
+        let mut head = None;
         let checkpoints = Checkpoints::of(storages, &job);
         for epoch in 1..=epochs {
             let mut manifest = crate::core::Job::new(job.clone()).manifest(
-                streamctl_proto::WindowSize::from_ms(1_000).unwrap().window_of(epoch as i64 * 1_000),
+                streamctl_proto::WindowSize::from_ms(1_000)
+                    .unwrap()
+                    .window_of(epoch as i64 * 1_000),
                 streamctl_proto::Term(1),
                 0,
             );
             (manifest.epoch, manifest.previous) = (Epoch(epoch), head.take());
             if epoch % twice == 0 {
-                checkpoints.write_manifest(&Manifest { created_ms: 1, ..manifest.clone() }).await.unwrap();
+                checkpoints
+                    .write_manifest(&Manifest {
+                        created_ms: 1,
+                        ..manifest.clone()
+                    })
+                    .await
+                    .unwrap();
             }
             head = Some(checkpoints.write_manifest(&manifest).await.unwrap());
         }
@@ -161,15 +193,22 @@ mod tests {
         let head = chain(&storages, 2_000, 3).await;
         let history = History::new(storages);
         let walk = async |epochs: RangeInclusive<u64>| {
-            let kept = |_: &ManifestRef, manifest: Manifest| (manifest.epoch.0, manifest.created_ms);
+            let kept =
+                |_: &ManifestRef, manifest: Manifest| (manifest.epoch.0, manifest.created_ms);
             history.walk(&job(), &head, epochs, kept).await.unwrap()
         };
         let of = |found: &[(u64, i64)]| found.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
-        // Epoch 12 was written twice; 13 only once: the walk begins there, and two reads later it must be done.
+        // Epoch 12 was written twice; 13 only once: the walk begins there, and two reads later it
+        // must be done.
         let found = walk(11..=12).await;
         assert_eq!(of(&found), [11, 12]);
-        assert!(found.iter().all(|(_, created_ms)| *created_ms == 0), "what was never committed is not found");
-        let gone = StorageError::NotFound { location: "x".into() };
+        assert!(
+            found.iter().all(|(_, created_ms)| *created_ms == 0),
+            "what was never committed is not found"
+        );
+        let gone = StorageError::NotFound {
+            location: "x".into(),
+        };
         memory.fail_next(Op::List, gone, false);
         assert_eq!(of(&walk(10..=12).await), [10, 11, 12], "12 is remembered");
         assert_eq!(of(&walk(1_999..=5_000).await), [1_999, 2_000]);
@@ -181,8 +220,12 @@ mod tests {
         let storages = Storages::memory(MemoryStorage::default());
         let head = chain(&storages, 3, 4).await;
         let history = History::new(storages);
-        let held = Arc::clone(&history.reads).acquire_many_owned(EPOCH_READS_AT_ONCE_MAX as u32).await.unwrap();
-        let (job, other) = (job(), history.clone());
+        let held = Arc::clone(&history.reads)
+            .acquire_many_owned(EPOCH_READS_AT_ONCE_MAX as u32)
+            .await
+            .unwrap();
+        let job = job();
+        let other = history.clone();
         let mut walk = Box::pin(other.walk(&job, &head, 1..=3, |reference, _| reference.epoch.0));
         let waits = tokio::time::timeout(std::time::Duration::from_millis(20), &mut walk).await;
         assert!(waits.is_err(), "all clones share the limit");

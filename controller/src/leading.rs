@@ -1,6 +1,7 @@
 //! Who leads, as the services of this process see it.
 //!
-//! Rule: a service acts only with the handle of a leader that runs here; else it names the one that does.
+//! Rule: a service acts only with the handle of a leader that runs here; else it names the one that
+//! does.
 
 use crate::handle::{Handle, NotLeading};
 use streamctl_proto::Term;
@@ -11,10 +12,8 @@ use tonic::metadata::MetadataValue;
 /// The metadata key of an answer that names the leader's address.
 pub const LEADER_METADATA: &str = "streamctl-leader";
 
-/// Who leads.
 #[derive(Clone)]
 pub enum Leading {
-    /// This process.
     Here(Handle),
     /// Another one, when it is known at which address.
     Elsewhere(Option<String>),
@@ -29,12 +28,10 @@ pub enum Who {
     Elsewhere(Option<String>),
 }
 
-/// Follows who leads.
 #[derive(Clone)]
 pub struct Leader(watch::Receiver<Leading>);
 
 impl Leader {
-    /// From the node's channel.
     pub fn new(leading: watch::Receiver<Leading>) -> Self {
         Self(leading)
     }
@@ -58,9 +55,12 @@ impl Leader {
 
 fn elsewhere(address: Option<&str>) -> Status {
     let Some(address) = address else {
-        return Status::unavailable("no controller leads at the moment; one will within seconds, try again");
+        return Status::unavailable(
+            "no controller leads at the moment; one will within seconds, try again",
+        );
     };
-    let mut status = Status::failed_precondition(format!("this controller stands by; {address} leads"));
+    let mut status =
+        Status::failed_precondition(format!("this controller stands by; {address} leads"));
     if let Ok(value) = MetadataValue::try_from(address) {
         status.metadata_mut().insert(LEADER_METADATA, value);
     }
@@ -69,6 +69,8 @@ fn elsewhere(address: Option<&str>) -> Status {
 
 impl From<NotLeading> for Status {
     fn from(_: NotLeading) -> Self {
-        Status::unavailable("this controller has just stopped leading; another will within seconds, try again")
+        Status::unavailable(
+            "this controller has just stopped leading; another will within seconds, try again",
+        )
     }
 }

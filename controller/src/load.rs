@@ -1,7 +1,8 @@
 //! What a leader reads of its jobs before it leads them, and of one that it could not read, again.
 //!
-//! Owns: reading heads and what lies beyond them, what a job that cannot be read is told. Does not own: the judgement whether
-//! a store is older than the checkpoint location ([`crate::restored`]), when to read again (core).
+//! Owns: reading heads and what lies beyond them, what a job that cannot be read is told. Does not
+//! own: the judgement whether a store is older than the checkpoint location ([`crate::restored`]),
+//! when to read again (core).
 //! Rule: one job's data stops that job only. What may pass is read again by whoever asked.
 
 use crate::core::Event;
@@ -12,7 +13,9 @@ use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
 use streamctl_engine::storage::{StorageError, Storages};
-use streamctl_proto::{Epoch, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, Term, describe};
+use streamctl_proto::{
+    Epoch, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, Term, describe,
+};
 
 /// Jobs that are read at the same time.
 pub const JOBS_READ_AT_ONCE_MAX: usize = 16;
@@ -29,10 +32,9 @@ pub struct Read {
 /// What was read of all jobs.
 #[derive(Debug)]
 pub struct Loaded {
-    /// One per job.
     pub events: Vec<Event>,
-    /// The highest term that was seen. A leader's own is higher, unless its store was restored from a copy and counts
-    /// terms again.
+    /// The highest term that was seen. A leader's own is higher, unless its store was restored from
+    /// a copy and counts terms again.
     pub highest_term: Term,
 }
 
@@ -50,7 +52,6 @@ pub enum Unreadable {
         "the store is older than the checkpoint location: its head is epoch {head}, and epochs up to {up_to} are there"
     )]
     Older {
-        /// Of the store's head.
         head: Epoch,
         /// The highest epoch that has a manifest.
         up_to: Epoch,
@@ -60,7 +61,6 @@ pub enum Unreadable {
         "the checkpoint location holds epochs up to {up_to} that do not continue the store's head, which is epoch {head}"
     )]
     Foreign {
-        /// Of the store's head.
         head: Epoch,
         /// The highest epoch that has a manifest.
         up_to: Epoch,
@@ -68,9 +68,9 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// What to do.
     pub fn hint(&self, job: &ResolvedJob) -> String {
-        let (name, checkpoint) = (&job.spec.name, &job.spec.checkpoint);
+        let name = &job.spec.name;
+        let checkpoint = &job.spec.checkpoint;
         match self {
             Self::Checkpoint(CheckpointError::Storage(StorageError::Refused { hint, .. })) => {
                 format!("{hint}; the job is read again every minute, and when it is submitted again")
@@ -99,14 +99,23 @@ impl Unreadable {
 /// What may pass: the store, or a checkpoint location, does not answer.
 pub async fn load(store: &dyn Store, storages: &Storages) -> Result<Loaded, String> {
     let stored = store.load().await.map_err(|error| describe(&error))?;
-    let reads = stored.into_iter().map(|stored| read(storages, stored).boxed());
+    let reads = stored
+        .into_iter()
+        .map(|stored| read(storages, stored).boxed());
     let read: Vec<Read> = stream::iter(reads)
         .buffered(JOBS_READ_AT_ONCE_MAX)
         .try_collect()
         .await
         .map_err(|error: CheckpointError| describe(&error))?;
-    let highest_term = read.iter().map(|read| read.highest_term).max().unwrap_or_default();
-    Ok(Loaded { events: read.into_iter().map(|read| read.event).collect(), highest_term })
+    let highest_term = read
+        .iter()
+        .map(|read| read.highest_term)
+        .max()
+        .unwrap_or_default();
+    Ok(Loaded {
+        events: read.into_iter().map(|read| read.event).collect(),
+        highest_term,
+    })
 }
 
 /// One job; what is wrong with it is an event too.
@@ -114,21 +123,46 @@ pub async fn load(store: &dyn Store, storages: &Storages) -> Result<Loaded, Stri
 /// # Errors
 /// What may pass: its checkpoint location does not answer.
 pub async fn read(storages: &Storages, stored: StoredJob) -> Result<Read, CheckpointError> {
-    let (job, repairs) = (stored.job.clone(), stored.repairs.clone());
+    let job = stored.job.clone();
+    let repairs = stored.repairs.clone();
     let mut highest_term = Term(0);
     match read_job(storages, stored, &mut highest_term).await {
-        Ok(event) => Ok(Read { event, highest_term }),
+        Ok(event) => Ok(Read {
+            event,
+            highest_term,
+        }),
         Err(Unreadable::Checkpoint(error)) if error.is_transient() => Err(error),
         Err(unreadable) => {
-            let (error, hint) = (describe(&unreadable), unreadable.hint(&job));
+            let error = describe(&unreadable);
+            let hint = unreadable.hint(&job);
             tracing::error!(job = %job.spec.name, error, hint, "the job cannot be led");
-            Ok(Read { event: Event::JobUnreadable { job: Box::new(job), error, hint, repairs }, highest_term })
+            Ok(Read {
+                event: Event::JobUnreadable {
+                    job: Box::new(job),
+                    error,
+                    hint,
+                    repairs,
+                },
+                highest_term,
+            })
         }
     }
 }
 
-async fn read_job(storages: &Storages, stored: StoredJob, highest_term: &mut Term) -> Result<Event, Unreadable> {
-    let StoredJob { job, wanted, head, published, replays, repairs, broken } = stored;
+async fn read_job(
+    storages: &Storages,
+    stored: StoredJob,
+    highest_term: &mut Term,
+) -> Result<Event, Unreadable> {
+    let StoredJob {
+        job,
+        wanted,
+        head,
+        published,
+        replays,
+        repairs,
+        broken,
+    } = stored;
     if let Some(broken) = broken {
         return Err(Unreadable::Stored(broken));
     }
@@ -146,11 +180,20 @@ async fn read_job(storages: &Storages, stored: StoredJob, highest_term: &mut Ter
     if let Some(head) = head.filter(|head| published < head.epoch) {
         unpublished = checkpoints.read_back(&head, published).await?;
     }
-    Ok(Event::JobLoaded { job: Box::new(job), wanted, head: newest, unpublished, published, replays, lookups, repairs })
+    Ok(Event::JobLoaded {
+        job: Box::new(job),
+        wanted,
+        head: newest,
+        unpublished,
+        published,
+        replays,
+        lookups,
+        repairs,
+    })
 }
 
-/// The lookup versions that the head used, of lookups that are still the same: the next windows begin with them, so that a
-/// lookup that cannot be read now stops nothing.
+/// The lookup versions that the head used, of lookups that are still the same: the next windows
+/// begin with them, so that a lookup that cannot be read now stops nothing.
 async fn lookups_in_use(
     checkpoints: &Checkpoints,
     job: &ResolvedJob,
@@ -172,7 +215,9 @@ async fn lookups_in_use(
         of(&made_by).is_some_and(|used| Some(used) == of(job))
     };
     let versions = head.lookups.iter().filter(|(name, _)| is_same(name));
-    Ok(versions.map(|(name, version)| (name.clone(), version.clone())).collect())
+    Ok(versions
+        .map(|(name, version)| (name.clone(), version.clone()))
+        .collect())
 }
 
 /// Refuses a head that is older than what was committed.
@@ -183,12 +228,20 @@ async fn check_standing(
     highest_term: &mut Term,
 ) -> Result<(), Unreadable> {
     let stands = epoch_of(head);
-    let Some(after) = after_head(storages, checkpoints, head).await? else { return Ok(()) };
+    let Some(after) = after_head(storages, checkpoints, head).await? else {
+        return Ok(());
+    };
     *highest_term = after.highest_term.max(*highest_term);
     match after.standing {
         Standing::Current => Ok(()),
-        Standing::Behind => Err(Unreadable::Older { head: stands, up_to: after.up_to }),
-        Standing::Foreign => Err(Unreadable::Foreign { head: stands, up_to: after.up_to }),
+        Standing::Behind => Err(Unreadable::Older {
+            head: stands,
+            up_to: after.up_to,
+        }),
+        Standing::Foreign => Err(Unreadable::Foreign {
+            head: stands,
+            up_to: after.up_to,
+        }),
     }
 }
 
@@ -214,23 +267,41 @@ pub async fn after_head(
 ) -> Result<Option<AfterHead>, CheckpointError> {
     let stands = epoch_of(head);
     let listed = checkpoints.list_after(stands).await?;
-    let Some((up_to, last)) = listed.last_key_value() else { return Ok(None) };
+    let Some((up_to, last)) = listed.last_key_value() else {
+        return Ok(None);
+    };
     let nothing = vec![];
     let locations = |epoch: Epoch| listed.get(&epoch).unwrap_or(&nothing);
-    let (first, second) = (stands.next(), stands.next().next());
-    let next = checkpoints.read_written(storages, first, locations(first)).await?;
-    let after_next = checkpoints.read_written(storages, second, locations(second)).await?;
+    let first = stands.next();
+    let second = stands.next().next();
+    let next = checkpoints
+        .read_written(storages, first, locations(first))
+        .await?;
+    let after_next = checkpoints
+        .read_written(storages, second, locations(second))
+        .await?;
     // A repair moves the head there: this leader's term must be above that one's, too.
-    let last = if *up_to > second { checkpoints.read_written(storages, *up_to, last).await? } else { vec![] };
-    let terms = next.iter().chain(&after_next).chain(&last).map(|written| written.manifest.term);
+    let last = if *up_to > second {
+        checkpoints.read_written(storages, *up_to, last).await?
+    } else {
+        vec![]
+    };
+    let terms = next
+        .iter()
+        .chain(&after_next)
+        .chain(&last)
+        .map(|written| written.manifest.term);
     let highest_term = terms.max().unwrap_or_default();
-    Ok(Some(AfterHead { standing: judge(head, &next, &after_next, *up_to), up_to: *up_to, highest_term }))
+    Ok(Some(AfterHead {
+        standing: judge(head, &next, &after_next, *up_to),
+        up_to: *up_to,
+        highest_term,
+    }))
 }
 
 /// The epochs after a head that were committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedSince {
-    /// The last of them.
     pub last: ManifestRef,
     /// The version of the job that made it.
     pub job_version: JobVersion,
@@ -248,10 +319,14 @@ pub enum NoWay {
     #[error("no epoch after {0} was committed, as far as anything shows")]
     Nothing(Epoch),
     /// Two manifests, and nothing says which of them was committed.
-    #[error("there are several manifests of epoch {0}, and nothing says which of them was committed")]
+    #[error(
+        "there are several manifests of epoch {0}, and nothing says which of them was committed"
+    )]
     Undecided(Epoch),
     /// The chain does not lead to the head.
-    #[error("the manifests of the later epochs do not continue the store's head, which is epoch {0}")]
+    #[error(
+        "the manifests of the later epochs do not continue the store's head, which is epoch {0}"
+    )]
     Foreign(Epoch),
 }
 
@@ -267,8 +342,12 @@ pub async fn committed_since(
     let checkpoints = Checkpoints::of(storages, job);
     let stands = epoch_of(head);
     let listed = checkpoints.list_after(stands).await?;
-    let Some((highest, locations)) = listed.last_key_value() else { return Err(NoWay::Nothing(stands)) };
-    let written = checkpoints.read_written(storages, *highest, locations).await?;
+    let Some((highest, locations)) = listed.last_key_value() else {
+        return Err(NoWay::Nothing(stands));
+    };
+    let written = checkpoints
+        .read_written(storages, *highest, locations)
+        .await?;
     let last = match last_of(&written) {
         Last::This(last) => last,
         Last::Before(last) if last.epoch > stands => last,
@@ -293,10 +372,19 @@ pub async fn committed_since(
         }
         next = checkpoints.before(&manifest)?;
     }
-    // They are published one after the other: the first that is not noted may have been published in part.
-    for (epoch, _) in noted.into_iter().rev().take_while(|(_, is_noted)| *is_noted) {
+    // They are published one after the other: the first that is not noted may have been published
+    // in part.
+    for (epoch, _) in noted
+        .into_iter()
+        .rev()
+        .take_while(|(_, is_noted)| *is_noted)
+    {
         published = epoch;
     }
     let job_version = job_version.unwrap_or(job.job_version);
-    Ok(CommittedSince { last, job_version, published })
+    Ok(CommittedSince {
+        last,
+        job_version,
+        published,
+    })
 }

@@ -1,7 +1,9 @@
 //! One controller process: serves, stands by, leads, stands by again.
 //!
-//! Owns: the life of a term, from the campaign to its end. Does not own: what is done in it (`driver`).
-//! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept in memory.
+//! Owns: the life of a term, from the campaign to its end. Does not own: what is done in it
+//! (`driver`).
+//! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept
+//! in memory.
 
 use crate::admission::Admission;
 use crate::core::CoreSettings;
@@ -28,7 +30,9 @@ use streamctl_engine::clock::{Clock, system_clock};
 use streamctl_engine::http::{Door, health};
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::Security;
-use streamctl_engine::security::accept::{CALL_HEAD_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX, incoming};
+use streamctl_engine::security::accept::{
+    CALL_HEAD_BYTES_MAX, Limits, STREAMS_PER_CONNECTION_MAX, incoming,
+};
 use streamctl_proto::externalscaler::external_scaler_server::ExternalScalerServer;
 use streamctl_proto::v1::jobs_server::JobsServer;
 use streamctl_proto::v1::workers_server::WorkersServer;
@@ -53,15 +57,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What a controller runs on.
 #[derive(Clone)]
 pub struct Parts {
-    /// Jobs, heads, who leads.
     pub store: Arc<dyn Store>,
-    /// Storage and AWS clients.
     pub world: World,
-    /// The sources' shards.
     pub lister: Arc<dyn ShardLister>,
     /// Times that decisions depend on.
     pub core: CoreSettings,
-    /// Wall-clock time.
     pub clock: Clock,
     /// Watches the core's steps; for tests.
     pub witness: Option<Arc<dyn Witness>>,
@@ -75,10 +75,28 @@ pub struct Parts {
 
 impl Parts {
     /// By the clock of this machine, unwatched.
-    pub fn new(store: Arc<dyn Store>, world: World, lister: Arc<dyn ShardLister>, core: CoreSettings) -> Self {
-        let (metrics, security) = (Metrics::default(), Security::default());
-        let (clock, witness, replayer) = (system_clock(), None, None);
-        Self { store, world, lister, core, clock, witness, metrics, security, replayer }
+    pub fn new(
+        store: Arc<dyn Store>,
+        world: World,
+        lister: Arc<dyn ShardLister>,
+        core: CoreSettings,
+    ) -> Self {
+        let metrics = Metrics::default();
+        let security = Security::default();
+        let clock = system_clock();
+        let witness = None;
+        let replayer = None;
+        Self {
+            store,
+            world,
+            lister,
+            core,
+            clock,
+            witness,
+            metrics,
+            security,
+            replayer,
+        }
     }
 }
 
@@ -98,7 +116,14 @@ impl Node {
         let (leading, _) = watch::channel(Leading::Elsewhere(None));
         let history = History::new(parts.world.storages.clone());
         let admission = Admission::new(&parts.security);
-        Self { me, parts, sessions: Arc::default(), leading, history, admission }
+        Self {
+            me,
+            parts,
+            sessions: Arc::default(),
+            leading,
+            history,
+            admission,
+        }
     }
 
     fn leader(&self) -> Leader {
@@ -107,39 +132,88 @@ impl Node {
 
     /// What people and programs ask.
     pub fn jobs(&self) -> JobsService {
-        let Parts { store, world, lister, clock, .. } = self.parts.clone();
+        let Parts {
+            store,
+            world,
+            lister,
+            clock,
+            ..
+        } = self.parts.clone();
         let replayer = self.parts.replayer.clone().unwrap_or_else(|| {
             let dialer = self.parts.security.dialer.clone();
             let admission = self.admission.clone();
-            Arc::new(FlightReplayer { leader: self.leader(), dialer, admission })
+            Arc::new(FlightReplayer {
+                leader: self.leader(),
+                dialer,
+                admission,
+            })
         });
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
-        let submitter = Submitter { store, world, lister, clock };
-        JobsService { leader: self.leader(), submitter, history: self.history.clone(), verifier }
+        let submitter = Submitter {
+            store,
+            world,
+            lister,
+            clock,
+        };
+        JobsService {
+            leader: self.leader(),
+            submitter,
+            history: self.history.clone(),
+            verifier,
+        }
     }
 
     /// The sessions of the workers.
     pub fn workers(&self) -> WorkersService {
-        let (sessions, admission) = (Arc::clone(&self.sessions), self.admission.clone());
-        WorkersService { leader: self.leader(), sessions, admission }
+        let sessions = Arc::clone(&self.sessions);
+        let admission = self.admission.clone();
+        WorkersService {
+            leader: self.leader(),
+            sessions,
+            admission,
+        }
     }
 
     /// What is shown over HTTP, without the limits of the door.
     pub fn shown(&self, beside: Option<MoreFigures>) -> axum::Router {
-        let Parts { clock, metrics, security, .. } = self.parts.clone();
-        let (dialer, tls) = (security.dialer.clone(), security.has_tls());
-        let (me, leader, jobs) = (self.me.clone(), self.leader(), self.jobs());
-        http::router(Shown { me, leader, jobs, clock, metrics, beside, dialer, tls })
+        let Parts {
+            clock,
+            metrics,
+            security,
+            ..
+        } = self.parts.clone();
+        let dialer = security.dialer.clone();
+        let tls = security.has_tls();
+        let me = self.me.clone();
+        let leader = self.leader();
+        let jobs = self.jobs();
+        http::router(Shown {
+            me,
+            leader,
+            jobs,
+            clock,
+            metrics,
+            beside,
+            dialer,
+            tls,
+        })
     }
 
     /// Leads, and stands by, until `stopped` is true.
     pub async fn lead(&self, stopped: watch::Receiver<bool>) {
-        lead_again_and_again(&self.me, &self.parts, &self.sessions, &self.leading, stopped).await;
+        lead_again_and_again(
+            &self.me,
+            &self.parts,
+            &self.sessions,
+            &self.leading,
+            stopped,
+        )
+        .await;
     }
 }
 
 /// Where a controller is reached.
-pub struct Doors {
+pub struct Listeners {
     /// By clients and workers, over gRPC.
     pub control: TcpListener,
     /// By browsers and Prometheus; none when nothing is to be shown.
@@ -150,20 +224,30 @@ pub struct Doors {
     pub beside: Option<MoreFigures>,
 }
 
-impl From<TcpListener> for Doors {
+impl From<TcpListener> for Listeners {
     fn from(control: TcpListener) -> Self {
-        Self { control, http: None, health: None, beside: None }
+        Self {
+            control,
+            http: None,
+            health: None,
+            beside: None,
+        }
     }
 }
 
-/// Runs a controller behind these doors until `stop`. `me` is what others are told.
+/// Runs a controller behind these listeners until `stop`. `me` is what others are told.
 pub async fn run(
     me: LeaderRecord,
-    doors: impl Into<Doors>,
+    listeners: impl Into<Listeners>,
     parts: Parts,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), tonic::transport::Error> {
-    let Doors { control: listener, http, health: probes, beside } = doors.into();
+    let Listeners {
+        control: listener,
+        http,
+        health: probes,
+        beside,
+    } = listeners.into();
     let node = Node::new(me, parts);
     let (stop_sender, stopped) = watch::channel(false);
     tokio::spawn(async move {
@@ -180,8 +264,10 @@ pub async fn run(
     let alive = health_service().await;
     let probed = async {
         if let Some(probes) = probes {
-            let app = health(http::ready(node.leader())).merge(Routes::new(alive.clone()).into_axum_router());
-            streamctl_engine::http::serve(Door::for_probes(probes), app, wait(stopped.clone())).await;
+            let app = health(http::ready(node.leader()))
+                .merge(Routes::new(alive.clone()).into_axum_router());
+            streamctl_engine::http::serve(Door::for_probes(probes), app, wait(stopped.clone()))
+                .await;
         }
     };
     let told = async {
@@ -191,7 +277,8 @@ pub async fn run(
         }
     };
     let serving = serve(listener, &node, alive.clone(), wait(stopped.clone()));
-    let (served, (), (), (), ()) = tokio::join!(serving, shown, probed, told, node.lead(stopped.clone()));
+    let (served, (), (), (), ()) =
+        tokio::join!(serving, shown, probed, told, node.lead(stopped.clone()));
     served
 }
 
@@ -200,7 +287,9 @@ async fn health_service() -> HealthServer<impl Health> {
     let (health, service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
     health.set_serving::<WorkersServer<WorkersService>>().await;
-    health.set_serving::<ExternalScalerServer<ExternalScaler>>().await;
+    health
+        .set_serving::<ExternalScalerServer<ExternalScaler>>()
+        .await;
     service
 }
 
@@ -214,9 +303,13 @@ async fn serve(
     health: HealthServer<impl Health>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let (jobs, workers) = (node.jobs(), node.workers());
-    let locations =
-        FlightLocations { leader: node.leader(), history: node.history.clone(), admission: node.admission.clone() };
+    let jobs = node.jobs();
+    let workers = node.workers();
+    let locations = FlightLocations {
+        leader: node.leader(),
+        history: node.history.clone(),
+        admission: node.admission.clone(),
+    };
     let security = &node.parts.security;
     let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
     let scaler = ExternalScaler::new(ask);
@@ -284,7 +377,11 @@ async fn lead_again_and_again(
 }
 
 /// Waits to be elected; meanwhile says who leads.
-async fn campaign(me: &LeaderRecord, parts: &Parts, leading: &watch::Sender<Leading>) -> Leadership {
+async fn campaign(
+    me: &LeaderRecord,
+    parts: &Parts,
+    leading: &watch::Sender<Leading>,
+) -> Leadership {
     let look = async {
         loop {
             if let Ok(found) = parts.store.leader().await {
@@ -301,7 +398,9 @@ async fn campaign(me: &LeaderRecord, parts: &Parts, leading: &watch::Sender<Lead
                 Err(StoreError::Refused { reason, hint }) => {
                     tracing::warn!(error = reason, hint, "campaign failed, trying again");
                 }
-                Err(error) => tracing::warn!(error = describe(&error), "campaign failed, trying again"),
+                Err(error) => {
+                    tracing::warn!(error = describe(&error), "campaign failed, trying again")
+                }
             }
             tokio::time::sleep(RETRY_WAIT).await;
         }
@@ -348,8 +447,8 @@ async fn lead(
     driver.run(leadership, loaded, stop).await
 }
 
-/// Terms count again, because the store was restored from a copy: names of tasks would be used twice. Ends this term, and
-/// makes all later ones higher than any that was ever committed under.
+/// Terms count again, because the store was restored from a copy: names of tasks would be used
+/// twice. Ends this term, and makes all later ones higher than any that was ever committed under.
 async fn raise_terms(leadership: &Leadership, parts: &Parts, above: Term) -> Ended {
     let term = leadership.term;
     tracing::warn!(%term, %above, "the store was restored from a copy and counts terms again: they are raised");
@@ -361,7 +460,10 @@ async fn raise_terms(leadership: &Leadership, parts: &Parts, above: Term) -> End
                 ));
             }
             Err(error) if leadership.is_lost() => return Ended::Deposed(describe(&error)),
-            Err(error) => tracing::error!(error = describe(&error), "terms cannot be raised, trying again"),
+            Err(error) => tracing::error!(
+                error = describe(&error),
+                "terms cannot be raised, trying again"
+            ),
         }
         tokio::time::sleep(RETRY_WAIT).await;
     }

@@ -1,8 +1,9 @@
 //! What happens around a commit outside the store: manifests before it, visible objects after it.
 //!
-//! Owns: the checkpoint location of a job, publishing an epoch. Does not own: when (driver), how one object becomes
-//! visible (`engine::storage`).
-//! Rule: everything here may be done again. A manifest that is not byte for byte the committed one is an error.
+//! Owns: the checkpoint location of a job, publishing an epoch. Does not own: when (driver), how
+//! one object becomes visible (`engine::storage`).
+//! Rule: everything here may be done again. A manifest that is not byte for byte the committed one
+//! is an error.
 
 use crate::restored::{Published, Written};
 use bytes::Bytes;
@@ -13,12 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::{Look, PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{
-    CheckpointNames, EpochRepair, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, objects_after, sha256_hex,
+    CheckpointNames, EpochRepair, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, objects_after,
+    sha256_hex,
 };
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::resolved::{RESOLVED_BYTES_MAX, VersionError};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef, count};
+use streamctl_proto::{
+    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef, count,
+};
 
 /// Objects of one epoch that are published at the same time.
 pub const PUBLISH_PARALLEL_MAX: usize = 16;
@@ -26,26 +30,27 @@ pub const PUBLISH_PARALLEL_MAX: usize = 16;
 pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 /// Largest note of a publication: the name of a manifest.
 const NOTE_BYTES_MAX: u64 = 4_096;
-/// First wait between two attempts; doubles each time, and is cut at random to between half and all of it.
+/// First wait between two attempts; doubles each time, and is cut at random to between half and all
+/// of it.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// An epoch is committed and not all of it could be made visible.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Try again later; what was published stays so. A refusal too may pass: permissions and keys come back.
+    /// Try again later; what was published stays so. A refusal too may pass: permissions and keys
+    /// come back.
     #[error("epoch {epoch} of job {job} is not published yet")]
     Later {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
         /// What happened to the first object that failed.
         source: StorageError,
     },
-    /// Committed rows are lost; all other objects are visible. The job must stop as failed, until that is repaired.
+    /// Committed rows are lost; all other objects are visible. The job must stop as failed, until
+    /// that is repaired.
     #[error("epoch {epoch} of job {job} is committed and cannot be published: {} lost, the first of them {}", count(lost.len() as u64, "object"), lost[0])]
     Lost {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
@@ -58,7 +63,10 @@ impl PublishError {
     /// What to do, where somebody has to do something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Later { source: StorageError::Refused { hint, .. }, .. } => Some(hint.clone()),
+            Self::Later {
+                source: StorageError::Refused { hint, .. },
+                ..
+            } => Some(hint.clone()),
             Self::Later { .. } => None,
             Self::Lost { job, .. } => Some(format!(
                 "what was staged is gone, perhaps by a bucket lifecycle rule: `streamctl repair {job}` (after `streamctl run`: \
@@ -68,24 +76,51 @@ impl PublishError {
     }
 }
 
-/// Makes every object of a committed epoch visible, as it was repaired, [`PUBLISH_PARALLEL_MAX`] at a time. Done again, it
-/// changes nothing.
-pub async fn publish(storages: &Storages, manifest: &Manifest, repairs: &[EpochRepair]) -> Result<(), PublishError> {
-    let pair = |object: ManifestObject| (storages.for_location(&object.staged.location), object.staged);
-    publish_all(objects_after(manifest, repairs).into_iter().map(pair).collect(), manifest).await
+/// Makes every object of a committed epoch visible, as it was repaired, [`PUBLISH_PARALLEL_MAX`] at
+/// a time. Done again, it changes nothing.
+pub async fn publish(
+    storages: &Storages,
+    manifest: &Manifest,
+    repairs: &[EpochRepair],
+) -> Result<(), PublishError> {
+    let pair = |object: ManifestObject| {
+        (
+            storages.for_location(&object.staged.location),
+            object.staged,
+        )
+    };
+    publish_all(
+        objects_after(manifest, repairs)
+            .into_iter()
+            .map(pair)
+            .collect(),
+        manifest,
+    )
+    .await
 }
 
 /// Publishes objects, each with the storage that it is in. One that is lost holds up no other.
-async fn publish_all(pairs: Vec<(Arc<dyn Storage>, StagedObject)>, manifest: &Manifest) -> Result<(), PublishError> {
+async fn publish_all(
+    pairs: Vec<(Arc<dyn Storage>, StagedObject)>,
+    manifest: &Manifest,
+) -> Result<(), PublishError> {
     let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_or_lose).collect();
-    let published = stream::iter(objects).buffer_unordered(PUBLISH_PARALLEL_MAX).try_collect::<Vec<_>>().await;
-    let (job, epoch) = (manifest.job.clone(), manifest.epoch);
+    let published = stream::iter(objects)
+        .buffer_unordered(PUBLISH_PARALLEL_MAX)
+        .try_collect::<Vec<_>>()
+        .await;
+    let job = manifest.job.clone();
+    let epoch = manifest.epoch;
     let mut lost: Vec<String> = match published {
         Ok(outcomes) => outcomes.into_iter().flatten().collect(),
         Err(source) => return Err(PublishError::Later { job, epoch, source }),
     };
     lost.sort();
-    if lost.is_empty() { Ok(()) } else { Err(PublishError::Lost { job, epoch, lost }) }
+    if lost.is_empty() {
+        Ok(())
+    } else {
+        Err(PublishError::Lost { job, epoch, lost })
+    }
 }
 
 /// The location, when the object is lost.
@@ -106,7 +141,11 @@ async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<
     for _attempt in 1..PUBLISH_ATTEMPTS_MAX {
         match storage.publish(object).await {
             Err(StorageError::Unavailable { reason, .. }) => {
-                tracing::debug!(location = object.location, reason, "not published this time");
+                tracing::debug!(
+                    location = object.location,
+                    reason,
+                    "not published this time"
+                );
                 tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 backoff *= 2;
             }
@@ -116,18 +155,26 @@ async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<
     storage.publish(object).await
 }
 
-/// Of a committed epoch, objects that are looked at to see whether any was published: publishing goes in this order, and
-/// no later one is begun before one of so many is done.
+/// Of a committed epoch, objects that are looked at to see whether any was published: publishing
+/// goes in this order, and no later one is begun before one of so many is done.
 const LOOKED_AT_MAX: usize = PUBLISH_PARALLEL_MAX;
-/// Manifests of one epoch that are looked at; each is of another leader that died before its commit.
+/// Manifests of one epoch that are looked at; each is of another leader that died before its
+/// commit.
 const WRITTEN_MAX: usize = 64;
 
 /// Whether anything of an epoch is visible: then it was committed.
 async fn is_visible(storages: &Storages, manifest: &Manifest) -> Result<bool, StorageError> {
     for object in manifest.objects.iter().take(LOOKED_AT_MAX) {
         let staged = &object.staged;
-        match storages.for_location(&staged.location).inspect(&staged.location, Look::Cheaply).await {
-            Ok(found) if found.size == staged.size && found.crc32c.is_none_or(|crc32c| crc32c == staged.crc32c) => {
+        match storages
+            .for_location(&staged.location)
+            .inspect(&staged.location, Look::Cheaply)
+            .await
+        {
+            Ok(found)
+                if found.size == staged.size
+                    && found.crc32c.is_none_or(|crc32c| crc32c == staged.crc32c) =>
+            {
                 return Ok(true);
             }
             Ok(_) | Err(StorageError::NotFound { .. }) => {}
@@ -146,7 +193,6 @@ pub enum CheckpointError {
     /// It is there and cannot be used.
     #[error("{location} cannot be used")]
     Manifest {
-        /// Where it is.
         location: String,
         /// What is wrong with it.
         source: ManifestError,
@@ -159,17 +205,13 @@ pub enum CheckpointError {
     TooLarge {
         /// Of which epoch.
         epoch: Epoch,
-        /// That it has.
         bytes: u64,
-        /// That it names.
         objects: usize,
-        /// That it names.
         shards: usize,
     },
     /// A version of the job is there and cannot be used.
     #[error("{location} cannot be used")]
     Version {
-        /// Where it is.
         location: String,
         /// What is wrong with it.
         source: VersionError,
@@ -177,21 +219,17 @@ pub enum CheckpointError {
     /// No version of the job has this number.
     #[error("job {job} has no version {job_version}")]
     NoVersion {
-        /// Of which job.
         job: JobName,
-        /// Which.
         job_version: JobVersion,
     },
     /// Something else has the name of what was to be written.
-    #[error("{location} is there already with another content; give the job a checkpoint location that is its own")]
-    Differs {
-        /// Where it is.
-        location: String,
-    },
+    #[error(
+        "{location} is there already with another content; give the job a checkpoint location that is its own"
+    )]
+    Differs { location: String },
     /// A manifest names one before it that is not of the epoch before: the chain is broken.
     #[error("manifest of epoch {epoch} of job {job} does not continue the one before it")]
     Broken {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
@@ -216,15 +254,23 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// Of `job`, below `folder`, which `storage` serves.
     pub fn new(storage: Arc<dyn Storage>, folder: Location, job: JobName) -> Self {
-        Self { storage, folder, job }
+        Self {
+            storage,
+            folder,
+            job,
+        }
     }
 
-    /// Stores a manifest durably. One that is there already is the same, or an error. One that could not be read back is
-    /// not written.
-    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef, CheckpointError> {
+    /// Stores a manifest durably. One that is there already is the same, or an error. One that
+    /// could not be read back is not written.
+    pub async fn write_manifest(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<ManifestRef, CheckpointError> {
         let (bytes, reference) = manifest.encode();
         if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-            let (objects, shards) = (manifest.objects.len(), manifest.frontier.len());
+            let objects = manifest.objects.len();
+            let shards = manifest.frontier.len();
             return Err(CheckpointError::TooLarge {
                 epoch: manifest.epoch,
                 bytes: bytes.len() as u64,
@@ -232,18 +278,25 @@ impl Checkpoints {
                 shards,
             });
         }
-        self.write_once(&reference.name, bytes, MANIFEST_BYTES_MAX).await?;
+        self.write_once(&reference.name, bytes, MANIFEST_BYTES_MAX)
+            .await?;
         Ok(reference)
     }
 
     /// The manifest that `reference` names: those very bytes, of this job and that epoch.
-    pub async fn read_manifest(&self, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
+    pub async fn read_manifest(
+        &self,
+        reference: &ManifestRef,
+    ) -> Result<Manifest, CheckpointError> {
         let location = self.folder.join(&reference.name);
         let bytes = self.storage.get(&location, MANIFEST_BYTES_MAX).await?;
-        let manifest =
-            Manifest::decode(&bytes, reference).map_err(|source| CheckpointError::Manifest { location, source })?;
+        let manifest = Manifest::decode(&bytes, reference)
+            .map_err(|source| CheckpointError::Manifest { location, source })?;
         if manifest.job != self.job || manifest.epoch != reference.epoch {
-            return Err(CheckpointError::Broken { job: self.job.clone(), epoch: reference.epoch });
+            return Err(CheckpointError::Broken {
+                job: self.job.clone(),
+                epoch: reference.epoch,
+            });
         }
         Ok(manifest)
     }
@@ -251,36 +304,63 @@ impl Checkpoints {
     /// Stores a version of the job durably, before another takes over: epochs that it made name it.
     pub async fn write_version(&self, job: &ResolvedJob) -> Result<VersionRef, CheckpointError> {
         let (bytes, reference) = job.encode();
-        self.write_once(&reference.name, bytes, RESOLVED_BYTES_MAX).await?;
+        self.write_once(&reference.name, bytes, RESOLVED_BYTES_MAX)
+            .await?;
         Ok(reference)
     }
 
     /// The version that `reference` names: those very bytes, of this job.
-    pub async fn read_version(&self, reference: &VersionRef) -> Result<ResolvedJob, CheckpointError> {
+    pub async fn read_version(
+        &self,
+        reference: &VersionRef,
+    ) -> Result<ResolvedJob, CheckpointError> {
         let location = self.folder.join(&reference.name);
         let bytes = self.storage.get(&location, RESOLVED_BYTES_MAX).await?;
-        let job =
-            ResolvedJob::decode(&bytes, reference).map_err(|source| CheckpointError::Version { location, source })?;
+        let job = ResolvedJob::decode(&bytes, reference)
+            .map_err(|source| CheckpointError::Version { location, source })?;
         if job.spec.name != self.job || job.job_version != reference.job_version {
-            return Err(CheckpointError::NoVersion { job: self.job.clone(), job_version: reference.job_version });
+            return Err(CheckpointError::NoVersion {
+                job: self.job.clone(),
+                job_version: reference.job_version,
+            });
         }
         Ok(job)
     }
 
-    /// The version of this number, `last` being the one that the store holds: each names the one before it.
-    pub async fn version(&self, last: &ResolvedJob, job_version: JobVersion) -> Result<ResolvedJob, CheckpointError> {
-        let missing = || CheckpointError::NoVersion { job: self.job.clone(), job_version };
+    /// The version of this number, `last` being the one that the store holds: each names the one
+    /// before it.
+    pub async fn version(
+        &self,
+        last: &ResolvedJob,
+        job_version: JobVersion,
+    ) -> Result<ResolvedJob, CheckpointError> {
+        let missing = || CheckpointError::NoVersion {
+            job: self.job.clone(),
+            job_version,
+        };
         let mut found = last.clone();
         while found.job_version > job_version {
-            let before = found.previous.take().filter(|before| before.job_version.next() == found.job_version);
+            let before = found
+                .previous
+                .take()
+                .filter(|before| before.job_version.next() == found.job_version);
             found = self.read_version(&before.ok_or_else(missing)?).await?;
         }
-        if found.job_version == job_version { Ok(found) } else { Err(missing()) }
+        if found.job_version == job_version {
+            Ok(found)
+        } else {
+            Err(missing())
+        }
     }
 
-    /// Manifests from `head` back to the one after `down_to` (the last published epoch), oldest first: in the order in
-    /// which they are published. All of them at once are held in memory; a leader is never far behind.
-    pub async fn read_back(&self, head: &ManifestRef, down_to: Epoch) -> Result<Vec<Manifest>, CheckpointError> {
+    /// Manifests from `head` back to the one after `down_to` (the last published epoch), oldest
+    /// first: in the order in which they are published. All of them at once are held in memory; a
+    /// leader is never far behind.
+    pub async fn read_back(
+        &self,
+        head: &ManifestRef,
+        down_to: Epoch,
+    ) -> Result<Vec<Manifest>, CheckpointError> {
         let mut found = Vec::new();
         let mut next = Some(head.clone());
         while let Some(reference) = next.filter(|reference| reference.epoch > down_to) {
@@ -294,67 +374,116 @@ impl Checkpoints {
 
     /// What refers to the manifest before this one; none before epoch 1.
     pub fn before(&self, manifest: &Manifest) -> Result<Option<ManifestRef>, CheckpointError> {
-        let before = manifest.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+        let before = manifest
+            .previous
+            .as_ref()
+            .map_or(Epoch(0), |previous| previous.epoch);
         if before.next() != manifest.epoch {
-            return Err(CheckpointError::Broken { job: self.job.clone(), epoch: manifest.epoch });
+            return Err(CheckpointError::Broken {
+                job: self.job.clone(),
+                epoch: manifest.epoch,
+            });
         }
         Ok(manifest.previous.clone())
     }
 
-    /// A committed manifest at or soon after `epoch`, found by its name; `later` is one that is known to be committed.
-    /// Of every epoch before it one manifest was committed: an epoch of which only one was written has that one.
-    pub async fn find_near(&self, epoch: Epoch, later: &ManifestRef) -> Result<ManifestRef, CheckpointError> {
+    /// A committed manifest at or soon after `epoch`, found by its name; `later` is one that is
+    /// known to be committed. Of every epoch before it one manifest was committed: an epoch of
+    /// which only one was written has that one.
+    pub async fn find_near(
+        &self,
+        epoch: Epoch,
+        later: &ManifestRef,
+    ) -> Result<ManifestRef, CheckpointError> {
         let names = CheckpointNames::new(&self.job);
         let mut written: BTreeMap<Epoch, Vec<(String, String)>> = BTreeMap::new();
         for location in self.list_epochs().await? {
             let file = location.rsplit('/').next().unwrap_or_default();
-            if let Some((found, digest)) =
-                names.parse_manifest(file).filter(|(found, _)| (epoch..later.epoch).contains(found))
+            if let Some((found, digest)) = names
+                .parse_manifest(file)
+                .filter(|(found, _)| (epoch..later.epoch).contains(found))
             {
                 written.entry(found).or_default().push((location, digest));
             }
         }
-        let only =
-            written.iter().find_map(|(epoch, all)| all.first().filter(|_| all.len() == 1).map(|one| (*epoch, one)));
-        let Some((epoch, (location, digest))) = only else { return Ok(later.clone()) };
+        let only = written.iter().find_map(|(epoch, all)| {
+            all.first()
+                .filter(|_| all.len() == 1)
+                .map(|one| (*epoch, one))
+        });
+        let Some((epoch, (location, digest))) = only else {
+            return Ok(later.clone());
+        };
         let found = sha256_hex(&self.storage.get(location, MANIFEST_BYTES_MAX).await?);
         let name = names.manifest(epoch, digest);
         if !found.starts_with(digest.as_str()) {
-            let source = ManifestError::Digest { name, found, committed: digest.clone() };
-            return Err(CheckpointError::Manifest { location: location.clone(), source });
+            let source = ManifestError::Digest {
+                name,
+                found,
+                committed: digest.clone(),
+            };
+            return Err(CheckpointError::Manifest {
+                location: location.clone(),
+                source,
+            });
         }
-        Ok(ManifestRef { epoch, name, digest: found })
+        Ok(ManifestRef {
+            epoch,
+            name,
+            digest: found,
+        })
     }
 
     /// Of a job, in its own checkpoint location.
     pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
         let folder = &job.spec.checkpoint;
-        Self::new(storages.for_location(folder.as_str()), folder.clone(), job.spec.name.clone())
+        Self::new(
+            storages.for_location(folder.as_str()),
+            folder.clone(),
+            job.spec.name.clone(),
+        )
     }
 
     /// Locations of all manifests that are there, by epoch; some may never have been committed.
     pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
-        let folder = Location::folder(&self.folder.join(&CheckpointNames::new(&self.job).manifests()));
-        Ok(self.storage.list(&folder).await?.into_iter().map(|object| object.location).collect())
+        let folder = Location::folder(
+            &self
+                .folder
+                .join(&CheckpointNames::new(&self.job).manifests()),
+        );
+        Ok(self
+            .storage
+            .list(&folder)
+            .await?
+            .into_iter()
+            .map(|object| object.location)
+            .collect())
     }
 
-    /// Manifests of epochs after this one, by epoch: where they are. Some may never have been committed.
-    pub async fn list_after(&self, epoch: Epoch) -> Result<BTreeMap<Epoch, Vec<String>>, CheckpointError> {
+    /// Manifests of epochs after this one, by epoch: where they are. Some may never have been
+    /// committed.
+    pub async fn list_after(
+        &self,
+        epoch: Epoch,
+    ) -> Result<BTreeMap<Epoch, Vec<String>>, CheckpointError> {
         let names = CheckpointNames::new(&self.job);
         let folder = Location::folder(&self.folder.join(&names.manifests()));
         let after = self.folder.join(&names.before_manifests_of(epoch.next()));
         let mut found: BTreeMap<Epoch, Vec<String>> = BTreeMap::new();
         for object in self.storage.list_after(&folder, &after).await? {
             let file = object.location.rsplit('/').next().unwrap_or_default();
-            if let Some((later, _)) = names.parse_manifest(file).filter(|(later, _)| *later > epoch) {
+            if let Some((later, _)) = names
+                .parse_manifest(file)
+                .filter(|(later, _)| *later > epoch)
+            {
                 found.entry(later).or_default().push(object.location);
             }
         }
         Ok(found)
     }
 
-    /// Manifests at these locations, and what shows of their publication. What is no manifest of this job and epoch under
-    /// the name that its content gives it is passed over.
+    /// Manifests at these locations, and what shows of their publication. What is no manifest of
+    /// this job and epoch under the name that its content gives it is passed over.
     pub async fn read_written(
         &self,
         storages: &Storages,
@@ -366,14 +495,21 @@ impl Checkpoints {
         for location in locations.iter().take(WRITTEN_MAX) {
             let bytes = self.storage.get(location, MANIFEST_BYTES_MAX).await?;
             let digest = sha256_hex(&bytes);
-            let reference = ManifestRef { epoch, name: names.manifest(epoch, &digest), digest };
+            let reference = ManifestRef {
+                epoch,
+                name: names.manifest(epoch, &digest),
+                digest,
+            };
             if self.folder.join(&reference.name) != *location {
                 continue;
             }
             let manifest = match Manifest::decode(&bytes, &reference) {
                 Ok(manifest) if manifest.job == self.job && manifest.epoch == epoch => manifest,
                 Err(source @ ManifestError::Version(_)) => {
-                    return Err(CheckpointError::Manifest { location: location.clone(), source });
+                    return Err(CheckpointError::Manifest {
+                        location: location.clone(),
+                        source,
+                    });
                 }
                 Ok(_) | Err(_) => continue,
             };
@@ -382,16 +518,21 @@ impl Checkpoints {
                 false if is_visible(storages, &manifest).await? => Published::Objects,
                 false => Published::Nothing,
             };
-            found.push(Written { reference, manifest, published });
+            found.push(Written {
+                reference,
+                manifest,
+                published,
+            });
         }
         Ok(found)
     }
 
-    /// Notes durably that every object of a committed epoch was visible: what becomes of them after that is their
-    /// readers' business.
+    /// Notes durably that every object of a committed epoch was visible: what becomes of them after
+    /// that is their readers' business.
     pub async fn note_published(&self, reference: &ManifestRef) -> Result<(), CheckpointError> {
         let name = CheckpointNames::new(&self.job).published(reference.epoch, &reference.digest);
-        self.write_once(&name, reference.name.clone().into_bytes(), NOTE_BYTES_MAX).await
+        self.write_once(&name, reference.name.clone().into_bytes(), NOTE_BYTES_MAX)
+            .await
     }
 
     /// Whether an epoch is noted as published.
@@ -404,23 +545,39 @@ impl Checkpoints {
         }
     }
 
-    /// Manifests of an epoch that are there under the name that their content gives them. Which of them was committed,
-    /// if any, only the store or the manifest of the next epoch can say.
+    /// Manifests of an epoch that are there under the name that their content gives them. Which of
+    /// them was committed, if any, only the store or the manifest of the next epoch can say.
     pub async fn candidates(&self, epoch: Epoch) -> Result<Vec<ManifestRef>, CheckpointError> {
         let names = CheckpointNames::new(&self.job);
-        let prefix = self.folder.join(&format!("{}{:012}-", names.manifests(), epoch.0));
+        let prefix = self
+            .folder
+            .join(&format!("{}{:012}-", names.manifests(), epoch.0));
         let mut found = Vec::new();
-        for location in self.list_epochs().await?.into_iter().filter(|location| location.starts_with(&prefix)) {
+        for location in self
+            .list_epochs()
+            .await?
+            .into_iter()
+            .filter(|location| location.starts_with(&prefix))
+        {
             let digest = sha256_hex(&self.storage.get(&location, MANIFEST_BYTES_MAX).await?);
             let name = names.manifest(epoch, &digest);
             if self.folder.join(&name) == location {
-                found.push(ManifestRef { epoch, name, digest });
+                found.push(ManifestRef {
+                    epoch,
+                    name,
+                    digest,
+                });
             }
         }
         Ok(found)
     }
 
-    async fn write_once(&self, name: &str, bytes: Vec<u8>, limit: u64) -> Result<(), CheckpointError> {
+    async fn write_once(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        limit: u64,
+    ) -> Result<(), CheckpointError> {
         let location = self.folder.join(name);
         let bytes = Bytes::from(bytes);
         if self.storage.put_new(&location, bytes.clone()).await? == PutOutcome::Created {

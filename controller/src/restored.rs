@@ -1,9 +1,12 @@
-//! Whether the store knows every epoch that was committed: its head against the manifests in the checkpoint location.
+//! Whether the store knows every epoch that was committed: its head against the manifests in the
+//! checkpoint location.
 //!
-//! Owns: the judgement, from facts. Does not own: reading manifests and objects ([`crate::load`]), moving the head.
-//! Rule: pure. A manifest that is there proves nothing by itself: a leader writes it before it commits, and may die in
-//! between. It was committed if a manifest of the next epoch names it, because that one was begun after the head had moved;
-//! or if something of it was published, because that happens after the commit only.
+//! Owns: the judgement, from facts. Does not own: reading manifests and objects ([`crate::load`]),
+//! moving the head.
+//! Rule: pure. A manifest that is there proves nothing by itself: a leader writes it before it
+//! commits, and may die in between. It was committed if a manifest of the next epoch names it,
+//! because that one was begun after the head had moved; or if something of it was published,
+//! because that happens after the commit only.
 
 use crate::core::job::PUBLISH_BACKLOG_MAX;
 use streamctl_proto::{Epoch, Manifest, ManifestRef};
@@ -11,9 +14,7 @@ use streamctl_proto::{Epoch, Manifest, ManifestRef};
 /// A manifest of an epoch after the head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// What refers to it.
     pub reference: ManifestRef,
-    /// The manifest.
     pub manifest: Manifest,
     /// What shows of its publication.
     pub published: Published,
@@ -22,7 +23,6 @@ pub struct Written {
 /// What shows of an epoch's publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Published {
-    /// Nothing.
     Nothing,
     /// Some of its objects are visible, with their size and checksum.
     Objects,
@@ -47,23 +47,39 @@ pub enum Standing {
     Current,
     /// Epochs after it were committed: the store is older than the checkpoint location.
     Behind,
-    /// There are epochs after it that do not continue it: the store went on from an older copy of itself.
+    /// There are epochs after it that do not continue it: the store went on from an older copy of
+    /// itself.
     Foreign,
 }
 
-/// Judges a head by the manifests of the next epoch, those of the epoch after that, and the highest epoch that has one.
+/// Judges a head by the manifests of the next epoch, those of the epoch after that, and the highest
+/// epoch that has one.
 ///
-/// The last manifest of a leader that died before its commit is `next` without a successor and without anything
-/// published: it is passed over. Where the store lost the commit of such a one, with nothing published, that is no loss
-/// either: its records are read again, and what it staged stays invisible.
-pub fn judge(head: Option<&ManifestRef>, next: &[Written], after_next: &[Written], highest: Epoch) -> Standing {
-    let is_named = |written: &Written| after_next.iter().any(|later| later.follows(Some(&written.reference)));
+/// The last manifest of a leader that died before its commit is `next` without a successor and
+/// without anything published: it is passed over. Where the store lost the commit of such a one,
+/// with nothing published, that is no loss either: its records are read again, and what it staged
+/// stays invisible.
+pub fn judge(
+    head: Option<&ManifestRef>,
+    next: &[Written],
+    after_next: &[Written],
+    highest: Epoch,
+) -> Standing {
+    let is_named = |written: &Written| {
+        after_next
+            .iter()
+            .any(|later| later.follows(Some(&written.reference)))
+    };
     let mut continuing = next.iter().filter(|written| written.follows(head));
     if continuing.any(|written| written.is_published() || is_named(written)) {
         return Standing::Behind;
     }
     let goes_on = highest > epoch_of(head).next();
-    if goes_on || next.iter().any(|written| !written.follows(head)) { Standing::Foreign } else { Standing::Current }
+    if goes_on || next.iter().any(|written| !written.follows(head)) {
+        Standing::Foreign
+    } else {
+        Standing::Current
+    }
 }
 
 /// The epoch of a head; 0 without one.
@@ -82,29 +98,46 @@ pub enum Last {
     Undecided,
 }
 
-/// Decides between manifests of one epoch, the highest. Two leaders may have written one each, with the same objects: the
-/// second took over the tasks of the first. Where both hold the same ranges of the same tasks they are the same epoch, and
-/// either will do.
+/// Decides between manifests of one epoch, the highest. Two leaders may have written one each, with
+/// the same objects: the second took over the tasks of the first. Where both hold the same ranges
+/// of the same tasks they are the same epoch, and either will do.
 pub fn last_of(written: &[Written]) -> Last {
-    let most = written.iter().map(|written| written.published).max().unwrap_or(Published::Nothing);
-    let mut best: Vec<&Written> = written.iter().filter(|written| written.published == most).collect();
+    let most = written
+        .iter()
+        .map(|written| written.published)
+        .max()
+        .unwrap_or(Published::Nothing);
+    let mut best: Vec<&Written> = written
+        .iter()
+        .filter(|written| written.published == most)
+        .collect();
     best.sort_by_key(|written| (written.manifest.term, written.reference.name.clone()));
-    let Some(last) = best.last() else { return Last::Undecided };
+    let Some(last) = best.last() else {
+        return Last::Undecided;
+    };
     if most == Published::Nothing {
-        let same = best.iter().all(|written| written.follows(last.manifest.previous.as_ref()));
+        let same = best
+            .iter()
+            .all(|written| written.follows(last.manifest.previous.as_ref()));
         return match &last.manifest.previous {
             Some(previous) if same => Last::Before(previous.clone()),
             _ => Last::Undecided,
         };
     }
     let is_same = |written: &&Written| {
-        let (one, other) = (&written.manifest, &last.manifest);
+        let one = &written.manifest;
+        let other = &last.manifest;
         one.parts == other.parts && one.objects == other.objects && one.previous == other.previous
     };
-    if best.iter().all(is_same) { Last::This(last.reference.clone()) } else { Last::Undecided }
+    if best.iter().all(is_same) {
+        Last::This(last.reference.clone())
+    } else {
+        Last::Undecided
+    }
 }
 
-/// Epochs up to this one were published when a manifest of this epoch was begun: no more than so many may wait.
+/// Epochs up to this one were published when a manifest of this epoch was begun: no more than so
+/// many may wait.
 pub fn published_before(written: Epoch) -> Epoch {
     Epoch(written.0.saturating_sub(PUBLISH_BACKLOG_MAX as u64))
 }

@@ -1,7 +1,9 @@
 //! The lines to the workers: who has a session, and the queue of what is said to it.
 //!
-//! Owns: one bounded queue per session. Does not own: which worker lives (`core`), the gRPC stream (`service::workers`).
-//! Rule: a worker that does not take its messages loses its session; it dials again and says where it stands.
+//! Owns: one bounded queue per session. Does not own: which worker lives (`core`), the gRPC stream
+//! (`service::workers`).
+//! Rule: a worker that does not take its messages loses its session; it dials again and says where
+//! it stands.
 
 use crate::core::SessionId;
 use std::collections::BTreeMap;
@@ -39,7 +41,10 @@ impl Sessions {
     /// Ends a session, unless the worker has a newer one.
     pub fn close(&self, worker: &WorkerId, session: SessionId) {
         let mut open = self.lock();
-        if open.get(worker).is_some_and(|(current, _)| *current == session) {
+        if open
+            .get(worker)
+            .is_some_and(|(current, _)| *current == session)
+        {
             open.remove(worker);
         }
     }
@@ -47,7 +52,9 @@ impl Sessions {
     /// Ends a session and says why, unless the worker has a newer one.
     pub fn refuse(&self, worker: &WorkerId, session: SessionId, why: Status) {
         let mut open = self.lock();
-        if open.get(worker).is_some_and(|(current, _)| *current == session)
+        if open
+            .get(worker)
+            .is_some_and(|(current, _)| *current == session)
             && let Some((_, sender)) = open.remove(worker)
         {
             // A line that takes nothing more ends without a reason.
@@ -58,8 +65,15 @@ impl Sessions {
     /// Says something to a worker. What cannot be said ends the session.
     pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
         let mut open = self.lock();
-        let Some((_, sender)) = open.get(worker) else { return };
-        if sender.try_send(Ok(v1::ControllerMessage { message: Some(message) })).is_err() {
+        let Some((_, sender)) = open.get(worker) else {
+            return;
+        };
+        if sender
+            .try_send(Ok(v1::ControllerMessage {
+                message: Some(message),
+            }))
+            .is_err()
+        {
             tracing::warn!(%worker, "worker does not take its messages, its session ends");
             open.remove(worker);
         }
@@ -67,8 +81,13 @@ impl Sessions {
 
     /// Says something to every worker. A line that takes nothing more ends.
     pub fn say_to_all(&self, message: &v1::controller_message::Message) {
-        let said = || Ok(v1::ControllerMessage { message: Some(message.clone()) });
-        self.lock().retain(|_, (_, sender)| sender.try_send(said()).is_ok());
+        let said = || {
+            Ok(v1::ControllerMessage {
+                message: Some(message.clone()),
+            })
+        };
+        self.lock()
+            .retain(|_, (_, sender)| sender.try_send(said()).is_ok());
     }
 
     /// Ends all sessions: leadership is over.
@@ -76,7 +95,9 @@ impl Sessions {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>> {
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,15 +109,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_is_refused_hears_why_and_a_newer_one_goes_on() {
-        let (sessions, worker) = (Sessions::default(), WorkerId::new("w"));
+        let sessions = Sessions::default();
+        let worker = WorkerId::new("w");
         let (first, mut refused) = sessions.open(worker.clone());
         sessions.refuse(&worker, first, Status::invalid_argument("window: is none"));
         let why = refused.recv().await.unwrap().unwrap_err();
-        assert_eq!((why.code(), why.message()), (Code::InvalidArgument, "window: is none"));
+        assert_eq!(
+            (why.code(), why.message()),
+            (Code::InvalidArgument, "window: is none")
+        );
         assert!(refused.recv().await.is_none(), "nothing follows");
         let (_, mut newer) = sessions.open(worker.clone());
         sessions.refuse(&worker, first, Status::invalid_argument("late"));
-        sessions.say(&worker, v1::controller_message::Message::Welcome(v1::Welcome { term: 1, heartbeat_ms: 1 }));
+        sessions.say(
+            &worker,
+            v1::controller_message::Message::Welcome(v1::Welcome {
+                term: 1,
+                heartbeat_ms: 1,
+            }),
+        );
         assert!(newer.recv().await.unwrap().is_ok());
     }
 }

@@ -1,9 +1,9 @@
 //! Clients of AWS services, and of what stands in for them.
 //!
-//! Owns: credentials, regions, endpoints, timeouts and the SDK's retries. Does not own: what is asked of a service
-//! (`storage::s3`, `catalog`, the Kinesis reader).
-//! Rule: the environment's settings are loaded once, when the first client is asked for; a job that uses no AWS
-//! service never looks for credentials.
+//! Owns: credentials, regions, endpoints, timeouts and the SDK's retries. Does not own: what is
+//! asked of a service (`storage::s3`, `catalog`, the Kinesis reader).
+//! Rule: the environment's settings are loaded once, when the first client is asked for; a job that
+//! uses no AWS service never looks for credentials.
 
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -24,8 +24,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one call to Kinesis may take: an answer has up to 10 MiB.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Clients of Kinesis that are kept, one per stream's address: connections, and the credentials of an assumed role,
-/// are shared by all readers of a stream.
+/// Clients of Kinesis that are kept, one per stream's address: connections, and the credentials of
+/// an assumed role, are shared by all readers of a stream.
 pub const KINESIS_CLIENTS_MAX: usize = 64;
 /// The session of an assumed role, where the job names none.
 pub const SESSION_NAME_DEFAULT: &str = "streamctl";
@@ -42,7 +42,9 @@ impl AwsSettings {
     #[allow(clippy::disallowed_methods)]
     pub fn from_env() -> Self {
         let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-        Self { s3_path_style: set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL") }
+        Self {
+            s3_path_style: set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL"),
+        }
     }
 }
 
@@ -57,12 +59,10 @@ struct Shared {
     settings: AwsSettings,
     config: OnceCell<SdkConfig>,
     s3: OnceCell<aws_sdk_s3::Client>,
-    /// The oldest first.
     kinesis: Mutex<Vec<(StreamAddress, aws_sdk_kinesis::Client)>>,
 }
 
 impl Aws {
-    /// Loads nothing yet.
     pub fn new(settings: AwsSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -82,31 +82,55 @@ impl Aws {
             .with_max_attempts(ATTEMPTS_MAX)
             .with_initial_backoff(Duration::from_millis(1))
             .with_max_backoff(Duration::from_millis(1));
-        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
-        let config = loader.credentials_provider(keys).retry_config(retries).load().await;
-        let s3 = aws_sdk_s3::config::Builder::from(&config).endpoint_url(endpoint).force_path_style(true);
+        let loader =
+            aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let config = loader
+            .credentials_provider(keys)
+            .retry_config(retries)
+            .load()
+            .await;
+        let s3 = aws_sdk_s3::config::Builder::from(&config)
+            .endpoint_url(endpoint)
+            .force_path_style(true);
         let aws = Self::new(AwsSettings::default());
         let set = aws.shared.s3.set(aws_sdk_s3::Client::from_conf(s3.build()));
         set.expect("nobody else has these clients yet");
         aws
     }
 
-    /// Every service at this address and with these made-up keys, whatever the environment says: for fakes.
+    /// Every service at this address and with these made-up keys, whatever the environment says:
+    /// for fakes.
     pub async fn with_fake(endpoint: &str, key: &str) -> Self {
         let keys = aws_sdk_s3::config::Credentials::new(key, "secret", None, None, "fake");
-        let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
-        let loader = loader.credentials_provider(keys).endpoint_url(endpoint).timeout_config(timeouts(ATTEMPT_TIMEOUT));
-        let aws = Self::new(AwsSettings { s3_path_style: true });
-        aws.shared.config.set(loader.load().await).expect("nobody else has these settings yet");
+        let loader =
+            aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+        let loader = loader
+            .credentials_provider(keys)
+            .endpoint_url(endpoint)
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT));
+        let aws = Self::new(AwsSettings {
+            s3_path_style: true,
+        });
+        aws.shared
+            .config
+            .set(loader.load().await)
+            .expect("nobody else has these settings yet");
         aws
     }
 
-    /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked for at the first call.
+    /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked
+    /// for at the first call.
     async fn config(&self) -> &SdkConfig {
         let load = || async {
-            let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX).with_max_backoff(BACKOFF_MAX);
+            let retries = RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS_MAX)
+                .with_max_backoff(BACKOFF_MAX);
             let loader = aws_config::defaults(BehaviorVersion::latest());
-            loader.retry_config(retries).timeout_config(timeouts(ATTEMPT_TIMEOUT)).load().await
+            loader
+                .retry_config(retries)
+                .timeout_config(timeouts(ATTEMPT_TIMEOUT))
+                .load()
+                .await
         };
         self.shared.config.get_or_init(load).await
     }
@@ -164,8 +188,13 @@ impl Aws {
 }
 
 async fn assume(role: &str, stream: &StreamAddress, config: &SdkConfig) -> AssumeRoleProvider {
-    let session = stream.session_name.as_deref().unwrap_or(SESSION_NAME_DEFAULT);
-    let mut provider = AssumeRoleProvider::builder(role).session_name(session).configure(config);
+    let session = stream
+        .session_name
+        .as_deref()
+        .unwrap_or(SESSION_NAME_DEFAULT);
+    let mut provider = AssumeRoleProvider::builder(role)
+        .session_name(session)
+        .configure(config);
     if let Some(region) = &stream.region {
         provider = provider.region(Region::new(region.clone()));
     }
@@ -173,11 +202,14 @@ async fn assume(role: &str, stream: &StreamAddress, config: &SdkConfig) -> Assum
 }
 
 fn timeouts(attempt: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt).build()
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .build()
 }
 
-/// Why a service rejects the sender of a request, whatever the request asks for. Another machine may be accepted, and this
-/// one later.
+/// Why a service rejects the sender of a request, whatever the request asks for. Another machine
+/// may be accepted, and this one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SenderRejection {
     /// The credentials are missing, expired, or do not match the signature.
@@ -186,7 +218,8 @@ pub enum SenderRejection {
     Unspecified,
 }
 
-/// Classifies an error of an AWS JSON service by its code and HTTP status. `None`: the error is not about the sender.
+/// Classifies an error of an AWS JSON service by its code and HTTP status. `None`: the error is not
+/// about the sender.
 pub fn sender_rejection(code: Option<&str>, status: Option<u16>) -> Option<SenderRejection> {
     match code.unwrap_or_default() {
         "ExpiredTokenException"
@@ -215,7 +248,16 @@ mod tests {
             ..Default::default()
         };
         let client = aws.kinesis(&stream).await;
-        assert_eq!(client.config().region().map(|region| region.as_ref()), Some("eu-west-1"));
-        assert_eq!(client.config().retry_config().map(|retries| retries.max_attempts()), Some(1));
+        assert_eq!(
+            client.config().region().map(|region| region.as_ref()),
+            Some("eu-west-1")
+        );
+        assert_eq!(
+            client
+                .config()
+                .retry_config()
+                .map(|retries| retries.max_attempts()),
+            Some(1)
+        );
     }
 }

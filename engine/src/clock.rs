@@ -13,20 +13,27 @@ pub fn system_clock() -> Clock {
 /// Milliseconds since the Unix epoch.
 #[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The time in a `Date` header of HTTP: that of a service, in whole seconds.
 pub fn http_date_ms(header: &str) -> Option<i64> {
-    chrono::DateTime::parse_from_rfc2822(header).ok().map(|time| time.timestamp_millis())
+    chrono::DateTime::parse_from_rfc2822(header)
+        .ok()
+        .map(|time| time.timestamp_millis())
 }
 
-/// Begins where `clock` is now, and from then on goes as time passes, however that one is set meanwhile: what waits for a
-/// time waits neither for hours nor not at all.
+/// Begins where `clock` is now, and from then on goes as time passes, however that one is set
+/// meanwhile: what waits for a time waits neither for hours nor not at all.
 pub fn steady(clock: &Clock) -> Clock {
-    let (began_ms, began) = (clock(), tokio::time::Instant::now());
-    Arc::new(move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX)))
+    let began_ms = clock();
+    let began = tokio::time::Instant::now();
+    Arc::new(move || {
+        began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX))
+    })
 }
 
 #[cfg(test)]
@@ -36,7 +43,10 @@ mod tests {
 
     #[test]
     fn a_date_header_is_read_to_the_second() {
-        assert_eq!(http_date_ms("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        assert_eq!(
+            http_date_ms("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777_000)
+        );
         assert_eq!(http_date_ms("yesterday"), None);
     }
 

@@ -6,10 +6,8 @@
 use crate::storage::ObjectInfo;
 use serde::{Deserialize, Serialize};
 
-/// One listed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileShard {
-    /// Its full location.
     pub location: String,
     /// In bytes, as stored.
     pub size: u64,
@@ -20,7 +18,8 @@ pub struct FileShard {
 impl FileShard {
     /// The text that travels as a shard's detail.
     pub fn to_detail(&self) -> String {
-        serde_json::json!({"location": self.location, "size": self.size, "etag": self.etag}).to_string()
+        serde_json::json!({"location": self.location, "size": self.size, "etag": self.etag})
+            .to_string()
     }
     /// From a shard's detail; `None` when it is not one.
     pub fn from_detail(text: &str) -> Option<Self> {
@@ -30,7 +29,11 @@ impl FileShard {
 
 impl From<ObjectInfo> for FileShard {
     fn from(info: ObjectInfo) -> Self {
-        Self { location: info.location, size: info.size, etag: info.etag }
+        Self {
+            location: info.location,
+            size: info.size,
+            etag: info.etag,
+        }
     }
 }
 
@@ -40,7 +43,11 @@ mod tests {
 
     #[test]
     fn a_detail_survives_the_way_to_the_worker() {
-        let file = FileShard { location: "s3://b/a \"b\".json".into(), size: 7, etag: "\"x\"".into() };
+        let file = FileShard {
+            location: "s3://b/a \"b\".json".into(),
+            size: 7,
+            etag: "\"x\"".into(),
+        };
         assert_eq!(FileShard::from_detail(&file.to_detail()), Some(file));
         assert_eq!(FileShard::from_detail("s3://b/a"), None);
     }

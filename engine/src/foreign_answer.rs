@@ -1,9 +1,9 @@
 //! What is shown of a call that the service of a stream did not answer as it should.
 //!
-//! Owns: which parts of an answer are shown. Does not own: what the answer means (the reader, the listing), which
-//! addresses a job may name (`resolve::foreign`).
-//! Rule: a job may name the address of another service. Nothing that answers there is shown, except error codes of
-//! Kinesis: otherwise a job is a way to read internal services.
+//! Owns: which parts of an answer are shown. Does not own: what the answer means (the reader, the
+//! listing), which addresses a job may name (`resolve::foreign`).
+//! Rule: a job may name the address of another service. Nothing that answers there is shown, except
+//! error codes of Kinesis: otherwise a job is a way to read internal services.
 
 use crate::resolve::foreign::is_of_the_service;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -60,7 +60,6 @@ pub enum Answering {
 }
 
 impl Answering {
-    /// At this stream's address.
     pub fn at(stream: &StreamAddress) -> Self {
         match &stream.endpoint {
             Some(endpoint) if !is_of_the_service(endpoint) => Self::Foreign,
@@ -68,24 +67,34 @@ impl Answering {
         }
     }
 
-    /// Why a call failed.
     pub fn reason<E>(self, error: &SdkError<E>) -> String
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
         match error {
             SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
-                let status = error.raw_response().map(|response| response.status().as_u16());
-                self.answer(error.code(), status, error.message().unwrap_or("no message"))
+                let status = error
+                    .raw_response()
+                    .map(|response| response.status().as_u16());
+                self.answer(
+                    error.code(),
+                    status,
+                    error.message().unwrap_or("no message"),
+                )
             }
             SdkError::DispatchFailure(failure) if self == Self::Foreign && failure.is_io() => {
-                no_connection(failure.as_connector_error().map(|error| error as &(dyn Error + 'static)))
+                no_connection(
+                    failure
+                        .as_connector_error()
+                        .map(|error| error as &(dyn Error + 'static)),
+                )
             }
             _ => describe(error),
         }
     }
 
-    /// The same of an answer in parts. Without code and status there was none, and `message` is our own.
+    /// The same of an answer in parts. Without code and status there was none, and `message` is our
+    /// own.
     pub fn answer(self, code: Option<&str>, status: Option<u16>, message: &str) -> String {
         let code = code.filter(|code| !code.is_empty());
         match (self, code, status) {
@@ -105,7 +114,8 @@ pub fn not_of(service: &str, status: Option<u16>) -> String {
     }
 }
 
-/// Says what failed, and not what was sent instead: the error of a handshake names the names in a certificate.
+/// Says what failed, and not what was sent instead: the error of a handshake names the names in a
+/// certificate.
 fn no_connection(mut cause: Option<&(dyn Error + 'static)>) -> String {
     while let Some(error) = cause {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {
@@ -125,19 +135,26 @@ mod tests {
     use Answering::{Foreign, Kinesis};
 
     fn at(endpoint: Option<&str>) -> Answering {
-        Answering::at(&StreamAddress { endpoint: endpoint.map(str::to_owned), ..StreamAddress::default() })
+        Answering::at(&StreamAddress {
+            endpoint: endpoint.map(str::to_owned),
+            ..StreamAddress::default()
+        })
     }
 
     #[test]
     fn only_the_service_s_own_addresses_are_kinesis() {
-        for own in
-            [None, Some("https://kinesis.eu-west-1.amazonaws.com"), Some("https://kinesis-fips.us-east-1.api.aws/")]
-        {
+        for own in [
+            None,
+            Some("https://kinesis.eu-west-1.amazonaws.com"),
+            Some("https://kinesis-fips.us-east-1.api.aws/"),
+        ] {
             assert_eq!(at(own), Kinesis, "{own:?}");
         }
-        for foreign in
-            ["http://127.0.0.1:4567", "https://vpce-1.kinesis.us-east-1.vpce.amazonaws.com", "https://intern"]
-        {
+        for foreign in [
+            "http://127.0.0.1:4567",
+            "https://vpce-1.kinesis.us-east-1.vpce.amazonaws.com",
+            "https://intern",
+        ] {
             assert_eq!(at(Some(foreign)), Foreign, "{foreign}");
         }
     }
@@ -145,13 +162,25 @@ mod tests {
     #[test]
     fn a_message_is_shown_only_of_kinesis_and_a_code_of_a_foreign_answer_only_if_kinesis_has_it() {
         let known = Some("ResourceNotFoundException");
-        assert_eq!(Kinesis.answer(known, Some(400), "Stream s"), "ResourceNotFoundException: Stream s");
-        assert_eq!(Foreign.answer(known, Some(400), "s3cret"), "ResourceNotFoundException");
+        assert_eq!(
+            Kinesis.answer(known, Some(400), "Stream s"),
+            "ResourceNotFoundException: Stream s"
+        );
+        assert_eq!(
+            Foreign.answer(known, Some(400), "s3cret"),
+            "ResourceNotFoundException"
+        );
         for code in [Some("s3cret"), Some(""), None] {
             let shown = Foreign.answer(code, Some(404), "s3cret");
             assert_eq!(shown, "the answer is not one of Kinesis (HTTP status 404)");
         }
-        assert_eq!(Kinesis.answer(None, Some(502), "<html>"), "the answer is not one of Kinesis (HTTP status 502)");
-        assert_eq!(Foreign.answer(None, None, "no answer within 3s"), "no answer within 3s");
+        assert_eq!(
+            Kinesis.answer(None, Some(502), "<html>"),
+            "the answer is not one of Kinesis (HTTP status 502)"
+        );
+        assert_eq!(
+            Foreign.answer(None, None, "no answer within 3s"),
+            "no answer within 3s"
+        );
     }
 }

@@ -13,7 +13,10 @@ pub struct HashRange {
 impl HashRange {
     /// From the service's decimal numbers; `None`: they are none.
     pub fn new(first: &str, last: &str) -> Option<Self> {
-        Some(Self { first: first.parse().ok()?, last: last.parse().ok()? })
+        Some(Self {
+            first: first.parse().ok()?,
+            last: last.parse().ok()?,
+        })
     }
     /// The text that travels as a shard's detail: two hexadecimal numbers.
     pub fn to_detail(self) -> String {
@@ -22,7 +25,10 @@ impl HashRange {
     /// From a shard's detail; `None` when it is not one.
     pub fn from_detail(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-')?;
-        Some(Self { first: u128::from_str_radix(first, 16).ok()?, last: u128::from_str_radix(last, 16).ok()? })
+        Some(Self {
+            first: u128::from_str_radix(first, 16).ok()?,
+            last: u128::from_str_radix(last, 16).ok()?,
+        })
     }
     /// Whether this key belongs to the shard.
     pub fn contains(&self, key: u128) -> bool {
@@ -38,7 +44,10 @@ mod tests {
     fn a_detail_survives_the_way_to_the_worker() {
         let last = "340282366920938463463374607431768211455";
         let range = HashRange::new("170141183460469231731687303715884105728", last).unwrap();
-        assert_eq!(range.to_detail(), "80000000000000000000000000000000-ffffffffffffffffffffffffffffffff");
+        assert_eq!(
+            range.to_detail(),
+            "80000000000000000000000000000000-ffffffffffffffffffffffffffffffff"
+        );
         assert_eq!(HashRange::from_detail(&range.to_detail()), Some(range));
         for bad in ["", "-", "0-", "0-g", "{\"location\":\"s3://b/a-b\"}"] {
             assert_eq!(HashRange::from_detail(bad), None, "{bad:?}");
@@ -48,6 +57,8 @@ mod tests {
     #[test]
     fn both_ends_belong_to_the_range() {
         let range = HashRange::new("10", "20").unwrap();
-        assert!(range.contains(10) && range.contains(20) && !range.contains(9) && !range.contains(21));
+        assert!(
+            range.contains(10) && range.contains(20) && !range.contains(9) && !range.contains(21)
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! The HTTP door of a program: health, metrics, and what else it is given to show.
 //!
-//! Owns: the limits on strangers (connections, request heads, time), the headers of every answer, who may be meant by
-//! `Host`. Does not own: what is shown, TLS and who may look (`security`).
-//! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here may hold one up.
+//! Owns: the limits on strangers (connections, request heads, time), the headers of every answer,
+//! who may be meant by `Host`. Does not own: what is shown, TLS and who may look (`security`).
+//! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here
+//! may hold one up.
 
 use crate::security::accept::{ConfigNow, Connection, Limits, for_http, incoming};
 use crate::security::gate::during;
@@ -11,8 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -36,7 +37,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 64;
 /// Requests of one connection at once, where it speaks HTTP/2.
 pub const REQUESTS_AT_ONCE_MAX: u32 = 16;
-/// Time in which a request's head must have come; a connection that says nothing for this long is closed.
+/// Time in which a request's head must have come; a connection that says nothing for this long is
+/// closed.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which it is answered.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,7 +47,8 @@ pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
 /// A connection of the port for probes is closed after this: nobody there says who they are.
 pub const PROBE_LIFE_MAX: Duration = Duration::from_secs(30);
 
-/// A page may load scripts, styles and data from where it came from, and nothing from anywhere else.
+/// A page may load scripts, styles and data from where it came from, and nothing from anywhere
+/// else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The text format of OpenMetrics.
@@ -65,7 +68,9 @@ pub fn health(ready: Ready) -> Router {
             }
         }
     };
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
 }
 
 /// What there is, for who asks for `/`: a program that has no page for people.
@@ -91,28 +96,53 @@ pub struct Door {
 impl From<TcpListener> for Door {
     /// Plain, and open to everybody who reaches it.
     fn from(listener: TcpListener) -> Self {
-        Self { listener, tls: for_http(None), gate: None, life: CONNECTION_LIFE_MAX, http2: false }
+        Self {
+            listener,
+            tls: for_http(None),
+            gate: None,
+            life: CONNECTION_LIFE_MAX,
+            http2: false,
+        }
     }
 }
 
 impl Door {
     /// With the program's TLS, for those who may look.
     pub fn secured(listener: TcpListener, security: &Security, gate: Gate) -> Self {
-        Self { tls: security.http_tls(), gate: Some(gate), ..Self::from(listener) }
+        Self {
+            tls: security.http_tls(),
+            gate: Some(gate),
+            ..Self::from(listener)
+        }
     }
 
     /// For probes: plain, without a question, for short connections.
     pub fn for_probes(listener: TcpListener) -> Self {
-        Self { life: PROBE_LIFE_MAX, http2: true, ..Self::from(listener) }
+        Self {
+            life: PROBE_LIFE_MAX,
+            http2: true,
+            ..Self::from(listener)
+        }
     }
 }
 
 /// Serves `app` at `door` until `stop`, within the limits above.
 pub async fn serve(door: impl Into<Door>, app: Router, stop: impl Future<Output = ()>) {
-    let Door { listener, tls, gate, life, http2 } = door.into();
-    let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let Door {
+        listener,
+        tls,
+        gate,
+        life,
+        http2,
+    } = door.into();
+    let local = listener
+        .local_addr()
+        .is_ok_and(|address| address.ip().is_loopback());
     let app = guarded(app, local, gate);
-    let limits = Limits { connections: CONNECTIONS_MAX, first_call: None };
+    let limits = Limits {
+        connections: CONNECTIONS_MAX,
+        first_call: None,
+    };
     let mut connections = incoming(listener, tls, limits);
     tokio::pin!(stop);
     loop {
@@ -121,7 +151,9 @@ pub async fn serve(door: impl Into<Door>, app: Router, stop: impl Future<Output 
             () = &mut stop => return,
             connection = connections.next() => connection,
         };
-        let Some(Ok(connection)) = connection else { return };
+        let Some(Ok(connection)) = connection else {
+            return;
+        };
         tokio::spawn(serve_connection(connection, app.clone(), life, http2));
     }
 }
@@ -134,7 +166,9 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
         .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
         .max_headers(REQUEST_HEADERS_MAX);
-    http.http2().max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32).max_concurrent_streams(REQUESTS_AT_ONCE_MAX);
+    http.http2()
+        .max_header_list_size(REQUEST_HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(REQUESTS_AT_ONCE_MAX);
     let http = if http2 { http } else { http.http1_only() };
     let app = app.layer(axum::Extension(connection.peer.clone()));
     let serving = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(app));
@@ -148,11 +182,14 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
     let _late = tokio::time::timeout(ANSWER_TIMEOUT, serving).await;
 }
 
-/// The app with the time limit, the checks of who asks and of `Host`, and the headers of every answer. `local`: it
-/// listens on loopback.
+/// The app with the time limit, the checks of who asks and of `Host`, and the headers of every
+/// answer. `local`: it listens on loopback.
 fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
     let app = app.fallback(async || {
-        (StatusCode::NOT_FOUND, "there is nothing at this path; /healthz and /readyz are at every port\n")
+        (
+            StatusCode::NOT_FOUND,
+            "there is nothing at this path; /healthz and /readyz are at every port\n",
+        )
     });
     let app = match gate {
         Some(gate) => gate.before_pages(app),
@@ -173,24 +210,32 @@ async fn counted(request: Request, next: Next) -> Response {
 async fn within_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "no answer in time; try again\n").into_response(),
+        Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "no answer in time; try again\n",
+        )
+            .into_response(),
     }
 }
 
 async fn right_host(State(local): State<bool>, request: Request, next: Next) -> Response {
-    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let named = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok());
     // HTTP/2 names it in the address.
     let host = named.or(request.uri().host()).unwrap_or_default();
     if local && !is_this_machine(host) {
-        // A page from elsewhere whose name was made to lead here: its scripts would read what is served.
+        // A page from elsewhere whose name was made to lead here: its scripts would read what is
+        // served.
         let told = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";
         return (StatusCode::MISDIRECTED_REQUEST, told).into_response();
     }
     next.run(request).await
 }
 
-/// Whether a `Host` header means this machine by itself: an address, or `localhost`; never a name that somebody else may
-/// have given to it.
+/// Whether a `Host` header means this machine by itself: an address, or `localhost`; never a name
+/// that somebody else may have given to it.
 fn is_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -207,13 +252,21 @@ async fn with_headers(request: Request, next: Next) -> Response<Body> {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -247,9 +300,15 @@ mod tests {
     async fn a_program_says_that_it_lives_and_why_it_is_not_ready() {
         let address = door().await;
         let healthy = ask(address, &request("/healthz", "localhost:1", "")).await;
-        assert!(healthy.starts_with("HTTP/1.1 200") && healthy.contains("default-src 'none'"), "{healthy}");
+        assert!(
+            healthy.starts_with("HTTP/1.1 200") && healthy.contains("default-src 'none'"),
+            "{healthy}"
+        );
         let ready = ask(address, &request("/readyz", "127.0.0.1", "")).await;
-        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("no line to a controller\n"), "{ready}");
+        assert!(
+            ready.starts_with("HTTP/1.1 503") && ready.ends_with("no line to a controller\n"),
+            "{ready}"
+        );
         let nothing = ask(address, &request("/etc/passwd", "[::1]:80", "")).await;
         assert!(nothing.starts_with("HTTP/1.1 404"), "{nothing}");
     }
@@ -261,9 +320,16 @@ mod tests {
         let app = health(Arc::new(|| Ok(()))).merge(index("/healthz  the process answers\n"));
         tokio::spawn(serve(listener, app, std::future::pending()));
         let index = ask(address, &request("/", "localhost", "")).await;
-        assert!(index.starts_with("HTTP/1.1 200") && index.ends_with("\n/healthz  the process answers\n"), "{index}");
+        assert!(
+            index.starts_with("HTTP/1.1 200")
+                && index.ends_with("\n/healthz  the process answers\n"),
+            "{index}"
+        );
         let nothing = ask(address, &request("/metrics", "localhost", "")).await;
-        assert!(nothing.starts_with("HTTP/1.1 404") && nothing.contains("/readyz are at every port"), "{nothing}");
+        assert!(
+            nothing.starts_with("HTTP/1.1 404") && nothing.contains("/readyz are at every port"),
+            "{nothing}"
+        );
     }
 
     #[tokio::test]
@@ -272,7 +338,11 @@ mod tests {
         let answer = ask(address, &request("/healthz", "evil.example:7080", "")).await;
         assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
         assert!(!is_this_machine("") && !is_this_machine("127.0.0.1.evil.example"));
-        assert!(is_this_machine("LOCALHOST:1") && is_this_machine("[::1]:7080") && is_this_machine("10.0.0.1"));
+        assert!(
+            is_this_machine("LOCALHOST:1")
+                && is_this_machine("[::1]:7080")
+                && is_this_machine("10.0.0.1")
+        );
     }
 
     #[tokio::test]
@@ -281,7 +351,9 @@ mod tests {
         let long = format!("X-Long: {}\r\n", "x".repeat(REQUEST_HEAD_BYTES_MAX));
         let answer = ask(address, &request("/healthz", "localhost", &long)).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
-        let many: String = (0..=REQUEST_HEADERS_MAX).map(|n| format!("X-{n}: 1\r\n")).collect();
+        let many: String = (0..=REQUEST_HEADERS_MAX)
+            .map(|n| format!("X-{n}: 1\r\n"))
+            .collect();
         let answer = ask(address, &request("/healthz", "localhost", &many)).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
@@ -298,7 +370,8 @@ mod tests {
             stream.read_exact(&mut first).await.unwrap();
             held.push(stream);
         }
-        let late = tokio::spawn(async move { ask(address, &request("/healthz", "localhost", "")).await });
+        let late =
+            tokio::spawn(async move { ask(address, &request("/healthz", "localhost", "")).await });
         tokio::task::yield_now().await;
         assert!(!late.is_finished());
         held.clear();

@@ -1,11 +1,12 @@
 //! What controller and worker must agree on about data.
 //!
-//! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]), lookup versions and
-//! their rows ([`lookup`]), the query ([`query`]), what a job file leaves to the world ([`resolve`]), and what else two
-//! programs must do alike: doors ([`http`]), protection ([`security`]), figures ([`metrics`]).
+//! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]),
+//! lookup versions and their rows ([`lookup`]), the query ([`query`]), what a job file leaves to
+//! the world ([`resolve`]), and what else two programs must do alike: doors ([`http`]), protection
+//! ([`security`]), figures ([`metrics`]).
 //! Does not own: reading the stream, windows, the commit.
-//! Rule: a question about data has one answer, whoever asks: the controller at submit, a worker at run time, a replay
-//! next week.
+//! Rule: a question about data has one answer, whoever asks: the controller at submit, a worker at
+//! run time, a replay next week.
 
 pub mod aws;
 pub mod catalog;

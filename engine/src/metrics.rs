@@ -1,8 +1,9 @@
 //! Metrics in the text format of OpenMetrics.
 //!
-//! Owns: how a figure is described and written. Does not own: which figures there are (each program's own table).
-//! Rule: a name, its labels and its unit are said once, in a table that the documentation is compared with; base units
-//! only; what has many values (jobs, shards) has a named limit.
+//! Owns: how a figure is described and written. Does not own: which figures there are (each
+//! program's own table).
+//! Rule: a name, its labels and its unit are said once, in a table that the documentation is
+//! compared with; base units only; what has many values (jobs, shards) has a named limit.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -18,13 +19,12 @@ pub const METRIC_JOBS_MAX: usize = 500;
 /// Shards of one job that have figures of their own; the first by name.
 pub const METRIC_SHARDS_MAX: usize = 200;
 /// Bounds of histograms of time: from a quick call on this machine to a long outage.
-pub const SECONDS_BUCKETS: [f64; 14] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
+pub const SECONDS_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0,
+];
 
-/// What kind of figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Goes up and down.
     Gauge,
     /// Only goes up, and begins again at 0 with the process; its name ends with `_total`.
     Counter,
@@ -37,55 +37,94 @@ pub enum Kind {
 pub struct Metric {
     /// As Prometheus sees it; with its unit, and `_total` for a counter.
     pub name: &'static str,
-    /// What kind.
     pub kind: Kind,
-    /// Its labels, in order.
     pub labels: &'static [&'static str],
-    /// What it says.
     pub help: &'static str,
 }
 
 impl Metric {
-    /// Goes up and down.
-    pub const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Gauge, labels, help }
+    pub const fn gauge(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels,
+            help,
+        }
     }
 
-    /// Only goes up.
-    pub const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Counter, labels, help }
+    pub const fn counter(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Counter,
+            labels,
+            help,
+        }
     }
 
     /// How often which length of time.
-    pub const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Histogram, labels, help }
+    pub const fn histogram(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Histogram,
+            labels,
+            help,
+        }
     }
 
     /// The figure's labels with these values, one for each.
     pub fn with<const N: usize>(&self, values: [&str; N]) -> Labels {
         debug_assert_eq!(self.labels.len(), N, "{}", self.name);
-        self.labels.iter().zip(values).map(|(label, value)| (*label, value.to_owned())).collect()
+        self.labels
+            .iter()
+            .zip(values)
+            .map(|(label, value)| (*label, value.to_owned()))
+            .collect()
     }
 
     /// A row of the documentation's table.
     pub fn row(&self) -> String {
-        let labels: Vec<_> = self.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
         let kind = match self.kind {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
         };
-        format!("| `{}` | {kind} | {} | {} |", self.name, labels.join(", "), self.help)
+        format!(
+            "| `{}` | {kind} | {} | {} |",
+            self.name,
+            labels.join(", "),
+            self.help
+        )
     }
 }
 
 /// The stages of a window by their names in metrics and spans, in microseconds.
 pub fn stages_named(stages: &StageTimes) -> [(&'static str, u64); 3] {
-    [("decode", stages.decode_us), ("transform", stages.transform_us), ("stage", stages.stage_us)]
+    [
+        ("decode", stages.decode_us),
+        ("transform", stages.transform_us),
+        ("stage", stages.stage_us),
+    ]
 }
 
-/// What a window waited for on its way out, stage by stage, until the controller knew that nothing was missing:
-/// microseconds. Without what was not measured.
+/// What a window waited for on its way out, stage by stage, until the controller knew that nothing
+/// was missing: microseconds. Without what was not measured.
 pub fn waits_named(stages: &StageTimes) -> impl Iterator<Item = (&'static str, u64)> {
     let read = Some(("read", stages.last_read_us)).filter(|(_, us)| *us > 0);
     let rest = [
@@ -97,7 +136,6 @@ pub fn waits_named(stages: &StageTimes) -> impl Iterator<Item = (&'static str, u
     read.into_iter().chain(rest)
 }
 
-/// Names and values.
 pub type Labels = Vec<(&'static str, String)>;
 /// Figures that go up and down.
 pub type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -141,19 +179,16 @@ impl Sheet {
         self.counters(metric, &family);
     }
 
-    /// Sums that are kept.
     pub fn counters(&mut self, metric: &Metric, family: &Counters) {
         // The encoder adds the ending.
         let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);
         self.0.register(name, metric.help, family.clone());
     }
 
-    /// Distributions that are kept.
     pub fn histograms(&mut self, metric: &Metric, family: &Histograms) {
         self.0.register(metric.name, metric.help, family.clone());
     }
 
-    /// As text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a String does not fail.
@@ -178,11 +213,18 @@ mod tests {
         waits.get_or_create(&WAIT.with([])).observe(0.3);
         sheet.histograms(&WAIT, &waits);
         let text = sheet.text();
-        assert!(text.contains("t_lag_seconds{job=\"a\\\"} 1\\nx\"} 1.5\n"), "{text}");
         assert!(
-            text.contains("# TYPE t_rows counter") && text.contains("t_rows_total{job=\"a\",stage=\"decode\"} 7.0\n")
+            text.contains("t_lag_seconds{job=\"a\\\"} 1\\nx\"} 1.5\n"),
+            "{text}"
         );
-        assert!(text.contains("t_wait_seconds_bucket{le=\"0.5\"} 1\n"), "{text}");
+        assert!(
+            text.contains("# TYPE t_rows counter")
+                && text.contains("t_rows_total{job=\"a\",stage=\"decode\"} 7.0\n")
+        );
+        assert!(
+            text.contains("t_wait_seconds_bucket{le=\"0.5\"} 1\n"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

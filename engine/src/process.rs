@@ -1,4 +1,5 @@
-//! What every program of ours does as a process: logs to standard error, traces to a collector, an orderly end when asked.
+//! What every program of ours does as a process: logs to standard error, traces to a collector, an
+//! orderly end when asked.
 //!
 //! Rule: called from a `main` (or the local mode, which stands for one), never from a library.
 
@@ -23,7 +24,8 @@ pub struct Seen {
     /// The same as --log-format json.
     #[arg(long, env = "STREAMCTL_LOG_JSON", hide = true)]
     log_json: bool,
-    /// Where traces are sent: a collector that speaks OTLP over gRPC, http://host:port; nowhere by default.
+    /// Where traces are sent: a collector that speaks OTLP over gRPC, http://host:port; nowhere by
+    /// default.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 }
@@ -33,7 +35,8 @@ pub struct Seen {
 pub enum LogFormat {
     /// For people.
     Text,
-    /// For programs: one JSON document per line, with the fields job, epoch, task and trace_id where they are known.
+    /// For programs: one JSON document per line, with the fields job, epoch, task and trace_id
+    /// where they are known.
     Json,
 }
 
@@ -45,26 +48,44 @@ impl Seen {
 
     /// Where spans go. Inside of a Tokio runtime.
     pub fn traces(&self, service: &'static str, instance: &str) -> Result<Traces, TracesError> {
-        match self.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) {
+        match self
+            .otlp_endpoint
+            .as_deref()
+            .filter(|endpoint| !endpoint.is_empty())
+        {
             Some(endpoint) => Traces::to(endpoint, service, instance),
             None => Ok(Traces::default()),
         }
     }
 }
 
-/// Sends logs to standard error, as text or as JSON lines; `RUST_LOG` says which, `usual` when it is not set.
+/// Sends logs to standard error, as text or as JSON lines; `RUST_LOG` says which, `usual` when it
+/// is not set.
 pub fn log_to_stderr(json: bool, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Without a terminal there is nobody to see colours; on one, NO_COLOR is heeded.
-    let logs = if std::io::stderr().is_terminal() { logs } else { logs.with_ansi(false) };
-    if json { logs.json().flatten_event(true).init() } else { logs.init() }
+    let logs = if std::io::stderr().is_terminal() {
+        logs
+    } else {
+        logs.with_ansi(false)
+    };
+    if json {
+        logs.json().flatten_event(true).init()
+    } else {
+        logs.init()
+    }
 }
 
-/// The exit code of a program that ended so. What went wrong is told as the command line does it: on standard error, with its
-/// causes, and without the places in the source that a `RUST_BACKTRACE` asks for, which say nothing to users.
+/// The exit code of a program that ended so. What went wrong is told as the command line does it:
+/// on standard error, with its causes, and without the places in the source that a `RUST_BACKTRACE`
+/// asks for, which say nothing to users.
 pub fn ended<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     // Where even standard error is closed, nobody is left to be told.
     let _closed = writeln!(std::io::stderr(), "{}", told(error.as_ref()));
     ExitCode::FAILURE
@@ -90,7 +111,11 @@ pub struct ListenError {
 
 impl ListenError {
     fn hint(&self) -> String {
-        let Self { flag, address, reason } = self;
+        let Self {
+            flag,
+            address,
+            reason,
+        } = self;
         match reason.kind() {
             io::ErrorKind::AddrInUse => format!(
                 "another program has this port (`ss -ltnp 'sport = :{}'` says which): end it, or name another port with {flag}",
@@ -114,7 +139,13 @@ impl ListenError {
 /// # Errors
 /// When another program does, the address is none of this machine, or its port may not be taken.
 pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|reason| ListenError { flag, address, reason })
+    TcpListener::bind(address)
+        .await
+        .map_err(|reason| ListenError {
+            flag,
+            address,
+            reason,
+        })
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -161,9 +192,17 @@ mod tests {
         // TEST-NET-1 is nobody's.
         let elsewhere = "192.0.2.1:7070".parse().unwrap();
         let text = told(&listen(elsewhere, "--http-listen").await.unwrap_err());
-        assert!(text.contains("\nhint: 192.0.2.1 is no address of this machine") && text.contains("0.0.0.0"), "{text}");
+        assert!(
+            text.contains("\nhint: 192.0.2.1 is no address of this machine")
+                && text.contains("0.0.0.0"),
+            "{text}"
+        );
         let address = "127.0.0.1:80".parse().unwrap();
-        let refused = ListenError { flag: "--listen", address, reason: io::ErrorKind::PermissionDenied.into() };
+        let refused = ListenError {
+            flag: "--listen",
+            address,
+            reason: io::ErrorKind::PermissionDenied.into(),
+        };
         assert!(told(&refused).contains("below 1024"), "{refused}");
     }
 }

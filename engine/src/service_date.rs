@@ -1,6 +1,7 @@
 //! The `Date` of an AWS service's answer, good or not.
 //!
-//! Owns: taking it from the response's headers. Does not own: what is made of it (the reader, the listing).
+//! Owns: taking it from the response's headers. Does not own: what is made of it (the reader, the
+//! listing).
 //! Rule: the first answer of a call counts; without a header nothing is made up.
 
 use crate::clock::http_date_ms;
@@ -41,9 +42,20 @@ impl Intercept for DateInterceptor {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date_ms) = context.response().headers().get("date").and_then(http_date_ms) {
-            let date = ServiceDate { received: Instant::now(), date_ms };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(date);
+        if let Some(date_ms) = context
+            .response()
+            .headers()
+            .get("date")
+            .and_then(http_date_ms)
+        {
+            let date = ServiceDate {
+                received: Instant::now(),
+                date_ms,
+            };
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(date);
         }
         Ok(())
     }

@@ -1,10 +1,14 @@
-//! Traces: one for each window of a job, from its first record to its published epoch, across all processes.
+//! Traces: one for each window of a job, from its first record to its published epoch, across all
+//! processes.
 //!
 //! Owns: the ids, the way to a collector (OTLP over gRPC). Does not own: what is worth a span.
-//! Rule: both sides derive a window's trace from what they know of it, so that a new leader, or a worker that it adopts,
-//! goes on in the same trace; what cannot be sent is dropped, and nothing waits for it.
+//! Rule: both sides derive a window's trace from what they know of it, so that a new leader, or a
+//! worker that it adopts, goes on in the same trace; what cannot be sent is dropped, and nothing
+//! waits for it.
 
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -35,12 +39,19 @@ pub struct WindowTrace {
 impl WindowTrace {
     /// The same for whoever asks. A job that is made again under its name has other traces.
     pub fn of(job: &JobName, submitted_ms: i64, window: Window) -> Self {
-        let text = format!("streamctl trace 1\n{job}\n{submitted_ms}\n{}\n{}", window.start_ms, window.end_ms);
+        let text = format!(
+            "streamctl trace 1\n{job}\n{submitted_ms}\n{}\n{}",
+            window.start_ms, window.end_ms
+        );
         let digest = Sha256::digest(text.as_bytes());
-        let (mut trace, mut root) = ([0; 16], [0; 8]);
+        let mut trace = [0; 16];
+        let mut root = [0; 8];
         trace.copy_from_slice(&digest[..16]);
         root.copy_from_slice(&digest[16..24]);
-        Self { trace: TraceId::from_bytes(trace), root: SpanId::from_bytes(root) }
+        Self {
+            trace: TraceId::from_bytes(trace),
+            root: SpanId::from_bytes(root),
+        }
     }
 
     /// 32 hexadecimal digits, as in logs and in a collector.
@@ -54,38 +65,41 @@ impl WindowTrace {
 pub enum Place {
     /// It is the window itself.
     Root,
-    /// Directly below it.
     Below,
-    /// Below this one.
     Under(SpanId),
 }
 
-/// Something that took time.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Of which window.
     pub trace: WindowTrace,
-    /// Where in its trace.
     pub place: Place,
-    /// What it is.
     pub name: &'static str,
-    /// From when.
     pub begin: SystemTime,
-    /// To when.
     pub end: SystemTime,
-    /// Facts.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Why it failed.
     pub error: Option<String>,
 }
 
 impl Span {
     /// A span that went well.
-    pub fn new(trace: WindowTrace, place: Place, name: &'static str, begin: SystemTime, end: SystemTime) -> Self {
-        Self { trace, place, name, begin, end, attributes: vec![], error: None }
+    pub fn new(
+        trace: WindowTrace,
+        place: Place,
+        name: &'static str,
+        begin: SystemTime,
+        end: SystemTime,
+    ) -> Self {
+        Self {
+            trace,
+            place,
+            name,
+            begin,
+            end,
+            attributes: vec![],
+            error: None,
+        }
     }
 
-    /// With one more fact.
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.attributes.push((name, value.into()));
         self
@@ -101,31 +115,38 @@ pub struct Traces(Option<Arc<BatchSpanProcessor>>);
 pub enum TracesError {
     /// The address cannot be used.
     #[error("traces cannot be sent to {endpoint}: {reason}")]
-    Endpoint {
-        /// As it was given.
-        endpoint: String,
-        /// Why not.
-        reason: String,
-    },
+    Endpoint { endpoint: String, reason: String },
 }
 
 impl Traces {
-    /// To a collector that speaks OTLP over gRPC at `http://host:port`. Inside of a Tokio runtime, whose threads send.
+    /// To a collector that speaks OTLP over gRPC at `http://host:port`. Inside of a Tokio runtime,
+    /// whose threads send.
     ///
     /// # Errors
-    /// An address that is none, or one with TLS: a collector or its agent is expected on this machine or in this network.
+    /// An address that is none, or one with TLS: a collector or its agent is expected on this
+    /// machine or in this network.
     pub fn to(endpoint: &str, service: &'static str, instance: &str) -> Result<Self, TracesError> {
-        let bad = |reason: String| TracesError::Endpoint { endpoint: endpoint.to_owned(), reason };
+        let bad = |reason: String| TracesError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            reason,
+        };
         if !endpoint.starts_with("http://") {
-            return Err(bad("it must begin with http://; TLS to a collector is not supported".to_owned()));
+            return Err(bad(
+                "it must begin with http://; TLS to a collector is not supported".to_owned(),
+            ));
         }
-        let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .build();
         let exporter = exporter.map_err(|error| bad(error.to_string()))?;
         let limits = BatchConfigBuilder::default()
             .with_max_queue_size(SPANS_WAITING_MAX)
             .with_max_export_batch_size(SPANS_PER_EXPORT_MAX)
             .with_scheduled_delay(EXPORT_INTERVAL);
-        let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(limits.build()).build();
+        let mut processor = BatchSpanProcessor::builder(exporter)
+            .with_batch_config(limits.build())
+            .build();
         let resource = Resource::builder()
             .with_service_name(service)
             .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
@@ -167,7 +188,13 @@ fn data(span: Span, id: SpanId) -> SpanData {
         Place::Below => span.trace.root,
         Place::Under(parent) => parent,
     };
-    let context = SpanContext::new(span.trace.trace, id, TraceFlags::SAMPLED, false, TraceState::default());
+    let context = SpanContext::new(
+        span.trace.trace,
+        id,
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::default(),
+    );
     SpanData {
         span_context: context,
         parent_span_id: parent,
@@ -176,7 +203,11 @@ fn data(span: Span, id: SpanId) -> SpanData {
         name: span.name.into(),
         start_time: span.begin,
         end_time: span.end.max(span.begin),
-        attributes: span.attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect(),
+        attributes: span
+            .attributes
+            .into_iter()
+            .map(|(key, value)| KeyValue::new(key, value))
+            .collect(),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),
@@ -186,7 +217,10 @@ fn data(span: Span, id: SpanId) -> SpanData {
 }
 
 /// The time of spans: they are looked at beside those of other programs.
-#[expect(clippy::disallowed_methods, reason = "no decision depends on it, and a span is of real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no decision depends on it, and a span is of real time"
+)]
 pub fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -198,7 +232,10 @@ mod tests {
     #[test]
     fn a_window_has_one_trace_whoever_asks_and_no_other_window_has_it() {
         let job: JobName = "sales".parse().unwrap();
-        let window = |start_ms| Window { start_ms, end_ms: start_ms + 1_000 };
+        let window = |start_ms| Window {
+            start_ms,
+            end_ms: start_ms + 1_000,
+        };
         let trace = WindowTrace::of(&job, 5, window(0));
         assert_eq!(trace, WindowTrace::of(&job, 5, window(0)));
         assert_eq!(trace.id().len(), 32);
@@ -207,13 +244,20 @@ mod tests {
             WindowTrace::of(&job, 6, window(0)),
             WindowTrace::of(&"sales-2".parse().unwrap(), 5, window(0)),
         ];
-        assert!(others.iter().all(|other| other.trace != trace.trace && other.root != trace.root));
+        assert!(
+            others
+                .iter()
+                .all(|other| other.trace != trace.trace && other.root != trace.root)
+        );
     }
 
     #[test]
     fn a_collector_with_tls_is_refused_in_words() {
         let error = Traces::to("https://collector:4317", "streamctl-worker", "w").unwrap_err();
-        assert!(error.to_string().contains("must begin with http://"), "{error}");
+        assert!(
+            error.to_string().contains("must begin with http://"),
+            "{error}"
+        );
         assert!(!Traces::default().is_on());
     }
 }

@@ -1,9 +1,11 @@
-//! What a changed job file changes, field by field, and whether a running job can take each of it over.
+//! What a changed job file changes, field by field, and whether a running job can take each of it
+//! over.
 //!
-//! Owns: the keys that are compared, the rules of a take-over. Does not own: columns of the result and plans (`engine`), when
-//! a version takes over (the controller's core), the text of a key ([`fields`]).
-//! Rule: pure; a field that no rule knows is refused. What may change is what no position, no committed window and no stored
-//! object depends on.
+//! Owns: the keys that are compared, the rules of a take-over. Does not own: columns of the result
+//! and plans (`engine`), when a version takes over (the controller's core), the text of a key
+//! ([`fields`]).
+//! Rule: pure; a field that no rule knows is refused. What may change is what no position, no
+//! committed window and no stored object depends on.
 
 mod fields;
 #[cfg(test)]
@@ -34,14 +36,23 @@ pub struct FieldChange {
 pub struct Refusal {
     /// What depends on the old value.
     pub reason: String,
-    /// What to do instead.
     pub hint: String,
 }
 
 impl fmt::Display for FieldChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |value: &Option<String>| value.as_ref().map_or_else(|| "nothing".to_owned(), |text| short(text));
-        write!(f, "{}: {} becomes {}", self.field, value(&self.was), value(&self.will_be))
+        let value = |value: &Option<String>| {
+            value
+                .as_ref()
+                .map_or_else(|| "nothing".to_owned(), |text| short(text))
+        };
+        write!(
+            f,
+            "{}: {} becomes {}",
+            self.field,
+            value(&self.was),
+            value(&self.will_be)
+        )
     }
 }
 
@@ -52,21 +63,36 @@ const SHORT_CHARS: usize = 60;
 fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(SHORT_CHARS).collect();
-    if cut.len() < line.len() { format!("{cut}...") } else { cut }
+    if cut.len() < line.len() {
+        format!("{cut}...")
+    } else {
+        cut
+    }
 }
 
-/// What is other in `next` than in `old`, in the order of the job file. `boundary_ms`: the end of the last window that is
-/// committed or on its way; none before the first.
-pub fn compare(old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) -> Vec<FieldChange> {
-    let (was, will_be) = (fields(old), fields(next));
-    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (was.iter().cloned().collect(), will_be.iter().cloned().collect());
+/// What is other in `next` than in `old`, in the order of the job file. `boundary_ms`: the end of
+/// the last window that is committed or on its way; none before the first.
+pub fn compare(
+    old: &ResolvedJob,
+    next: &ResolvedJob,
+    boundary_ms: Option<i64>,
+) -> Vec<FieldChange> {
+    let was = fields(old);
+    let will_be = fields(next);
+    let before: BTreeMap<_, _> = was.iter().cloned().collect();
+    let after: BTreeMap<_, _> = will_be.iter().cloned().collect();
     let gone = was.iter().filter(|(field, _)| !after.contains_key(field));
     let all = will_be.iter().chain(gone).map(|(field, _)| field);
     let change = |field: &String| {
-        let (was, will_be) = (before.get(field).cloned(), after.get(field).cloned());
+        let was = before.get(field).cloned();
+        let will_be = after.get(field).cloned();
         let refused = (was != will_be).then(|| refused(field, old, next, boundary_ms));
-        refused.map(|refused| FieldChange { field: field.clone(), was, will_be, refused })
+        refused.map(|refused| FieldChange {
+            field: field.clone(),
+            was,
+            will_be,
+            refused,
+        })
     };
     all.filter_map(change).collect()
 }
@@ -74,17 +100,28 @@ pub fn compare(old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) 
 const ANOTHER_NAME: &str = "give the new job another name, or take this change back";
 
 fn no(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
-    Some(Refusal { reason: reason.into(), hint: hint.into() })
+    Some(Refusal {
+        reason: reason.into(),
+        hint: hint.into(),
+    })
 }
 
 /// Why this field cannot be taken over, if so.
-fn refused(field: &str, old: &ResolvedJob, next: &ResolvedJob, boundary_ms: Option<i64>) -> Option<Refusal> {
+fn refused(
+    field: &str,
+    old: &ResolvedJob,
+    next: &ResolvedJob,
+    boundary_ms: Option<i64>,
+) -> Option<Refusal> {
     let (table, key) = field.split_once('.').unwrap_or((field, ""));
     match (table, key) {
         ("source", key) => source(key, old, next),
         ("window", "size") => window(old.spec.window, next.spec.window, boundary_ms),
         ("sink", "path") | ("dead_letter", "path") => places(&old.spec, &next.spec),
-        ("checkpoint", _) => no("manifests and positions of the running job lie there", ANOTHER_NAME),
+        ("checkpoint", _) => no(
+            "manifests and positions of the running job lie there",
+            ANOTHER_NAME,
+        ),
         ("columns" | "lookup" | "transform" | "sink" | "retry", _) => None,
         _ => no("nothing is known of how to take this over", ANOTHER_NAME),
     }
@@ -108,11 +145,15 @@ fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
             "leave it as it was, or give the new job another name",
         ),
         "role_arn" => role(old.stream.as_ref(), next.stream.as_ref()),
-        "rate" | "seed" | "shards" | "records_per_shard" | "bad_every" | "unmatched_every" => {
-            no("the records of a generator, and their times, follow from it", ANOTHER_NAME)
-        }
+        "rate" | "seed" | "shards" | "records_per_shard" | "bad_every" | "unmatched_every" => no(
+            "the records of a generator, and their times, follow from it",
+            ANOTHER_NAME,
+        ),
         "format" => no("positions count the records of this format", ANOTHER_NAME),
-        _ => no("positions are those of the source that is read: another one has other records", ANOTHER_NAME),
+        _ => no(
+            "positions are those of the source that is read: another one has other records",
+            ANOTHER_NAME,
+        ),
     }
 }
 
@@ -121,7 +162,10 @@ fn role(old: Option<&StreamAddress>, next: Option<&StreamAddress>) -> Option<Ref
     let named = |stream: Option<&StreamAddress>| stream.and_then(|stream| stream.arn.clone());
     let account = |stream: Option<&StreamAddress>| {
         let role = stream.and_then(|stream| stream.role_arn.clone())?;
-        role.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
+        role.split(':')
+            .nth(4)
+            .filter(|account| !account.is_empty())
+            .map(str::to_owned)
     };
     let same_stream = named(old).is_some() && named(old) == named(next);
     let same_account = account(old).is_some() && account(old) == account(next);
@@ -142,8 +186,15 @@ fn window(old: WindowSize, next: WindowSize, boundary_ms: Option<i64>) -> Option
     }
     let text = fields::window_text;
     let both_ms = least_common_multiple(old.ms(), next.ms());
-    let at_ms = both_ms.map(|both_ms| boundary_ms.div_euclid(both_ms).saturating_add(1).saturating_mul(both_ms));
-    let when = at_ms.map_or_else(String::new, |at_ms| format!("; the next one is {}", time(at_ms)));
+    let at_ms = both_ms.map(|both_ms| {
+        boundary_ms
+            .div_euclid(both_ms)
+            .saturating_add(1)
+            .saturating_mul(both_ms)
+    });
+    let when = at_ms.map_or_else(String::new, |at_ms| {
+        format!("; the next one is {}", time(at_ms))
+    });
     no(
         format!(
             "the last committed window ends at {}, where no window of {} begins{when}",
@@ -158,7 +209,8 @@ fn window(old: WindowSize, next: WindowSize, boundary_ms: Option<i64>) -> Option
 }
 
 fn least_common_multiple(a: i64, b: i64) -> Option<i64> {
-    let (mut x, mut y) = (a, b);
+    let mut x = a;
+    let mut y = b;
     while y != 0 {
         (x, y) = (y, x % y);
     }
@@ -167,7 +219,8 @@ fn least_common_multiple(a: i64, b: i64) -> Option<i64> {
 
 /// Rows must not lie among dead letters that are there, nor the other way round.
 fn places(old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
-    let clash = next.sink.path.overlaps(&old.dead_letters()) || next.dead_letters().overlaps(&old.sink.path);
+    let clash = next.sink.path.overlaps(&old.dead_letters())
+        || next.dead_letters().overlaps(&old.sink.path);
     if clash {
         return no(
             "rows and dead letters of two versions would lie in one folder",

@@ -1,10 +1,13 @@
 //! Messages to and from domain types.
 //!
-//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way cannot fail.
+//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way cannot
+//! fail.
 
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
-use crate::report::{Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey};
+use crate::report::{
+    Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey,
+};
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
 
@@ -12,14 +15,16 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("message field {field}: {problem}")]
 pub struct BadMessage {
-    /// Which field.
     pub field: &'static str,
     /// What is wrong with it.
     pub problem: String,
 }
 
 fn bad(field: &'static str, problem: impl ToString) -> BadMessage {
-    BadMessage { field, problem: problem.to_string() }
+    BadMessage {
+        field,
+        problem: problem.to_string(),
+    }
 }
 
 /// The field, or the error that it is missing.
@@ -33,9 +38,13 @@ impl From<&Position> for v1::Position {
         let at = match position {
             Position::Start => At::Start(Start {}),
             Position::Timestamp(ms) => At::TimestampMs(*ms),
-            Position::After { sequence, sub_sequence } => {
-                At::After(After { sequence: sequence.to_string(), sub_sequence: *sub_sequence })
-            }
+            Position::After {
+                sequence,
+                sub_sequence,
+            } => At::After(After {
+                sequence: sequence.to_string(),
+                sub_sequence: *sub_sequence,
+            }),
             Position::End => At::End(End {}),
         };
         Self { at: Some(at) }
@@ -51,7 +60,8 @@ impl TryFrom<v1::Position> for Position {
             At::Start(_) => Position::Start,
             At::TimestampMs(ms) => Position::Timestamp(ms),
             At::After(after) => Position::After {
-                sequence: SequenceNumber::try_from(after.sequence).map_err(|e| bad("position.after.sequence", e))?,
+                sequence: SequenceNumber::try_from(after.sequence)
+                    .map_err(|e| bad("position.after.sequence", e))?,
                 sub_sequence: after.sub_sequence,
             },
             At::End(_) => Position::End,
@@ -60,19 +70,28 @@ impl TryFrom<v1::Position> for Position {
 }
 
 /// A position that must be there.
-pub fn position(field: &'static str, message: Option<v1::Position>) -> Result<Position, BadMessage> {
+pub fn position(
+    field: &'static str,
+    message: Option<v1::Position>,
+) -> Result<Position, BadMessage> {
     required(field, message)?.try_into()
 }
 
 impl From<TaskId> for v1::TaskId {
     fn from(task: TaskId) -> Self {
-        Self { term: task.term.0, counter: task.counter }
+        Self {
+            term: task.term.0,
+            counter: task.counter,
+        }
     }
 }
 
 impl From<v1::TaskId> for TaskId {
     fn from(message: v1::TaskId) -> Self {
-        Self { term: Term(message.term), counter: message.counter }
+        Self {
+            term: Term(message.term),
+            counter: message.counter,
+        }
     }
 }
 
@@ -83,14 +102,21 @@ pub fn task_id(message: Option<v1::TaskId>) -> Result<TaskId, BadMessage> {
 
 impl From<Window> for v1::Window {
     fn from(window: Window) -> Self {
-        Self { start_ms: window.start_ms, end_ms: window.end_ms }
+        Self {
+            start_ms: window.start_ms,
+            end_ms: window.end_ms,
+        }
     }
 }
 
 /// A window that must be there, and have a length.
 pub fn window(message: Option<v1::Window>) -> Result<Window, BadMessage> {
     let v1::Window { start_ms, end_ms } = required("window", message)?;
-    if start_ms < end_ms { Ok(Window { start_ms, end_ms }) } else { Err(bad("window", "ends before it starts")) }
+    if start_ms < end_ms {
+        Ok(Window { start_ms, end_ms })
+    } else {
+        Err(bad("window", "ends before it starts"))
+    }
 }
 
 impl From<&Counts> for v1::Counts {
@@ -110,7 +136,10 @@ impl From<&Counts> for v1::Counts {
 
 impl From<TimeGap> for v1::TimeGap {
     fn from(gap: TimeGap) -> Self {
-        Self { from_ms: gap.from_ms, to_ms: gap.to_ms }
+        Self {
+            from_ms: gap.from_ms,
+            to_ms: gap.to_ms,
+        }
     }
 }
 
@@ -119,15 +148,29 @@ impl TryFrom<v1::TimeGap> for TimeGap {
 
     fn try_from(gap: v1::TimeGap) -> Result<Self, BadMessage> {
         let v1::TimeGap { from_ms, to_ms } = gap;
-        if from_ms < to_ms { Ok(Self { from_ms, to_ms }) } else { Err(bad("lost", "ends before it starts")) }
+        if from_ms < to_ms {
+            Ok(Self { from_ms, to_ms })
+        } else {
+            Err(bad("lost", "ends before it starts"))
+        }
     }
 }
 
 impl From<FieldChange> for v1::FieldChange {
     fn from(change: FieldChange) -> Self {
         let taken_over = change.refused.is_none();
-        let (reason, hint) = change.refused.map(|refusal| (refusal.reason, refusal.hint)).unwrap_or_default();
-        Self { field: change.field, was: change.was, will_be: change.will_be, taken_over, reason, hint }
+        let (reason, hint) = change
+            .refused
+            .map(|refusal| (refusal.reason, refusal.hint))
+            .unwrap_or_default();
+        Self {
+            field: change.field,
+            was: change.was,
+            will_be: change.will_be,
+            taken_over,
+            reason,
+            hint,
+        }
     }
 }
 
@@ -182,13 +225,21 @@ impl From<v1::StageTimes> for StageTimes {
 
 impl From<&UnmatchedKey> for v1::UnmatchedKey {
     fn from(u: &UnmatchedKey) -> Self {
-        Self { lookup: u.lookup.clone(), key: u.key.clone(), rows: u.rows }
+        Self {
+            lookup: u.lookup.clone(),
+            key: u.key.clone(),
+            rows: u.rows,
+        }
     }
 }
 
 impl From<v1::UnmatchedKey> for UnmatchedKey {
     fn from(u: v1::UnmatchedKey) -> Self {
-        Self { lookup: u.lookup, key: u.key, rows: u.rows }
+        Self {
+            lookup: u.lookup,
+            key: u.key,
+            rows: u.rows,
+        }
     }
 }
 
@@ -201,10 +252,13 @@ impl From<&StagedObject> for v1::StagedObject {
             ObjectKind::RejectedRow => Kind::RejectedRow,
         };
         let staging = match &object.staging {
-            Staging::Multipart { upload_id, etags } => {
-                Wire::Multipart(Multipart { upload_id: upload_id.clone(), etags: etags.clone() })
-            }
-            Staging::File { staged_path } => Wire::File(File { staged_path: staged_path.clone() }),
+            Staging::Multipart { upload_id, etags } => Wire::Multipart(Multipart {
+                upload_id: upload_id.clone(),
+                etags: etags.clone(),
+            }),
+            Staging::File { staged_path } => Wire::File(File {
+                staged_path: staged_path.clone(),
+            }),
         };
         Self {
             kind: kind.into(),
@@ -229,11 +283,26 @@ impl TryFrom<v1::StagedObject> for StagedObject {
             Kind::Unspecified => return Err(bad("object.kind", "is missing")),
         };
         let staging = match required("object.staging", message.staging)? {
-            Wire::Multipart(m) => Staging::Multipart { upload_id: m.upload_id, etags: m.etags },
-            Wire::File(f) => Staging::File { staged_path: f.staged_path },
+            Wire::Multipart(m) => Staging::Multipart {
+                upload_id: m.upload_id,
+                etags: m.etags,
+            },
+            Wire::File(f) => Staging::File {
+                staged_path: f.staged_path,
+            },
         };
-        let (location, size, crc32c, rows) = (message.location, message.size, message.crc32c, message.rows);
-        Ok(Self { kind, location, size, crc32c, rows, staging })
+        let location = message.location;
+        let size = message.size;
+        let crc32c = message.crc32c;
+        let rows = message.rows;
+        Ok(Self {
+            kind,
+            location,
+            size,
+            crc32c,
+            rows,
+            staging,
+        })
     }
 }
 
@@ -248,7 +317,10 @@ pub fn lookups_to_wire(lookups: &BTreeMap<String, LookupVersion>) -> Vec<v1::Loo
 
 /// Lookup versions as the domain holds them.
 pub fn lookups_from_wire(lookups: Vec<v1::LookupVersion>) -> BTreeMap<String, LookupVersion> {
-    lookups.into_iter().map(|l| (l.lookup, LookupVersion::new(l.version))).collect()
+    lookups
+        .into_iter()
+        .map(|l| (l.lookup, LookupVersion::new(l.version)))
+        .collect()
 }
 
 impl From<&Report> for v1::Report {
@@ -282,7 +354,12 @@ impl TryFrom<v1::Report> for Report {
         for range in message.ranges {
             let from = position("range.from", range.from)?;
             let to = position("range.to", range.to)?;
-            let taken = ShardRange { from, to, records: range.records, bytes: range.bytes };
+            let taken = ShardRange {
+                from,
+                to,
+                records: range.records,
+                bytes: range.bytes,
+            };
             if ranges.insert(ShardId::new(range.shard), taken).is_some() {
                 return Err(bad("ranges", "one shard twice"));
             }
@@ -298,7 +375,11 @@ impl TryFrom<v1::Report> for Report {
             ranges,
             counts,
             lookups: lookups_from_wire(message.lookups),
-            objects: message.objects.into_iter().map(StagedObject::try_from).collect::<Result<_, _>>()?,
+            objects: message
+                .objects
+                .into_iter()
+                .map(StagedObject::try_from)
+                .collect::<Result<_, _>>()?,
             unmatched: message.unmatched.into_iter().map(Into::into).collect(),
             stages: message.stages.unwrap_or_default().into(),
         })
@@ -311,12 +392,23 @@ mod tests {
 
     fn report() -> Report {
         Report {
-            task: TaskId { term: Term(2), counter: 9 },
+            task: TaskId {
+                term: Term(2),
+                counter: 9,
+            },
             job: "sales".parse().unwrap(),
-            window: Window { start_ms: 0, end_ms: 10 },
+            window: Window {
+                start_ms: 0,
+                end_ms: 10,
+            },
             ranges: BTreeMap::from([(
                 "s1".into(),
-                ShardRange { from: Position::Timestamp(5), to: Position::after(3.into()), records: 3, bytes: 9 },
+                ShardRange {
+                    from: Position::Timestamp(5),
+                    to: Position::after(3.into()),
+                    records: 3,
+                    bytes: 9,
+                },
             )]),
             counts: Counts {
                 rows_in: 3,
@@ -335,16 +427,30 @@ mod tests {
                 size: 5,
                 crc32c: 6,
                 rows: 1,
-                staging: Staging::File { staged_path: "/tmp/.x.staged".into() },
+                staging: Staging::File {
+                    staged_path: "/tmp/.x.staged".into(),
+                },
             }],
-            unmatched: vec![UnmatchedKey { lookup: "c".into(), key: "Russia".into(), rows: 1 }],
-            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
+            unmatched: vec![UnmatchedKey {
+                lookup: "c".into(),
+                key: "Russia".into(),
+                rows: 1,
+            }],
+            stages: StageTimes {
+                decode_us: 1,
+                transform_us: 2,
+                stage_us: 3,
+                ..StageTimes::default()
+            },
         }
     }
 
     #[test]
     fn a_report_survives_the_wire() {
-        assert_eq!(Report::try_from(v1::Report::from(&report())).unwrap(), report());
+        assert_eq!(
+            Report::try_from(v1::Report::from(&report())).unwrap(),
+            report()
+        );
     }
 
     #[test]
@@ -356,7 +462,12 @@ mod tests {
 
     #[test]
     fn every_position_survives_the_wire() {
-        for at in [Position::Start, Position::Timestamp(-1), Position::after(7.into()), Position::End] {
+        for at in [
+            Position::Start,
+            Position::Timestamp(-1),
+            Position::after(7.into()),
+            Position::End,
+        ] {
             assert_eq!(Position::try_from(v1::Position::from(&at)).unwrap(), at);
         }
     }

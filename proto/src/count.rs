@@ -5,15 +5,26 @@ use std::fmt::Display;
 /// `1 object`, `2 objects`, `0 entries`: a number with its noun, which is given as for one.
 pub fn count(number: impl Display, noun: &str) -> String {
     let number = number.to_string();
-    if number == "1" { format!("1 {noun}") } else { format!("{number} {}", many(noun)) }
+    if number == "1" {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {}", many(noun))
+    }
 }
 
 /// A noun for more than one.
 fn many(noun: &str) -> String {
-    let stem = noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
+    let stem = noun
+        .strip_suffix('y')
+        .filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
     match stem {
         Some(stem) => format!("{stem}ies"),
-        None if ["s", "x", "tch", "sh"].iter().any(|end| noun.ends_with(end)) => format!("{noun}es"),
+        None if ["s", "x", "tch", "sh"]
+            .iter()
+            .any(|end| noun.ends_with(end)) =>
+        {
+            format!("{noun}es")
+        }
         None => format!("{noun}s"),
     }
 }

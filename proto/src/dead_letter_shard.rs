@@ -1,10 +1,15 @@
-//! The dead letters of one committed epoch as a shard: an ordered, bounded sequence that can be read again.
+//! The dead letters of one committed epoch as a shard: an ordered, bounded sequence that can be
+//! read again.
 //!
-//! Owns: its name. Does not own: reading it (`worker::source::dead_letters`), when it is read (`controller::core`).
-//! Rule: the name alone leads to the manifest, and the manifest to the objects: whoever has job and shard can read it,
-//! now or years later. Its sequence numbers are 1, 2, 3 ... in the order of the objects in the manifest.
+//! Owns: its name. Does not own: reading it (`worker::source::dead_letters`), when it is read
+//! (`controller::core`).
+//! Rule: the name alone leads to the manifest, and the manifest to the objects: whoever has job and
+//! shard can read it, now or years later. Its sequence numbers are 1, 2, 3 ... in the order of the
+//! objects in the manifest.
 
-use crate::manifest::{CheckpointNames, DIGEST_CHARS, Manifest, ManifestError, ManifestRef, sha256_hex};
+use crate::manifest::{
+    CheckpointNames, DIGEST_CHARS, Manifest, ManifestError, ManifestRef, sha256_hex,
+};
 use crate::{Epoch, JobName, ShardId};
 use std::fmt;
 
@@ -13,7 +18,8 @@ const PREFIX: &str = "dead-letters/";
 /// Digits of the epoch.
 const EPOCH_DIGITS: usize = 12;
 
-/// Which epoch's dead letters: `dead-letters/000000000007-0123456789abcdef`, after the name of its manifest.
+/// Which epoch's dead letters: `dead-letters/000000000007-0123456789abcdef`, after the name of its
+/// manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeadLetterShard {
     epoch: Epoch,
@@ -24,16 +30,25 @@ impl DeadLetterShard {
     /// Of the epoch that `reference` names.
     pub fn of(reference: &ManifestRef) -> Self {
         let digest = reference.digest[..reference.digest.len().min(DIGEST_CHARS)].to_owned();
-        Self { epoch: reference.epoch, digest }
+        Self {
+            epoch: reference.epoch,
+            digest,
+        }
     }
 
     /// Of a shard; `None`: it is one of the job's source.
     pub fn parse(shard: &ShardId) -> Option<Self> {
         let (epoch, digest) = shard.as_str().strip_prefix(PREFIX)?.split_once('-')?;
         let number = epoch.len() == EPOCH_DIGITS && epoch.bytes().all(|b| b.is_ascii_digit());
-        let hex = digest.len() == DIGEST_CHARS && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hex = digest.len() == DIGEST_CHARS
+            && digest
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let epoch = Epoch(epoch.parse().ok().filter(|_| number && hex)?);
-        Some(Self { epoch, digest: digest.to_owned() })
+        Some(Self {
+            epoch,
+            digest: digest.to_owned(),
+        })
     }
 
     /// Its name among the job's shards.
@@ -41,7 +56,6 @@ impl DeadLetterShard {
         ShardId::new(self.to_string())
     }
 
-    /// Whose dead letters.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -53,11 +67,23 @@ impl DeadLetterShard {
 
     /// Its manifest, from the bytes that stand under that name.
     pub fn manifest(&self, job: &JobName, bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        let (name, found) = (self.manifest_name(job), sha256_hex(bytes));
+        let name = self.manifest_name(job);
+        let found = sha256_hex(bytes);
         if !found.starts_with(&self.digest) {
-            return Err(ManifestError::Digest { name, found, committed: self.digest.clone() });
+            return Err(ManifestError::Digest {
+                name,
+                found,
+                committed: self.digest.clone(),
+            });
         }
-        Manifest::decode(bytes, &ManifestRef { epoch: self.epoch, name, digest: found })
+        Manifest::decode(
+            bytes,
+            &ManifestRef {
+                epoch: self.epoch,
+                name,
+                digest: found,
+            },
+        )
     }
 }
 
@@ -72,22 +98,35 @@ mod tests {
     use super::*;
 
     fn reference() -> ManifestRef {
-        ManifestRef { epoch: Epoch(7), name: "x".into(), digest: format!("0123456789abcdef{}", "0".repeat(48)) }
+        ManifestRef {
+            epoch: Epoch(7),
+            name: "x".into(),
+            digest: format!("0123456789abcdef{}", "0".repeat(48)),
+        }
     }
 
     #[test]
     fn a_shard_of_dead_letters_leads_to_its_manifest_by_its_name() {
         let shard = DeadLetterShard::of(&reference());
-        assert_eq!(shard.id().as_str(), "dead-letters/000000000007-0123456789abcdef");
+        assert_eq!(
+            shard.id().as_str(),
+            "dead-letters/000000000007-0123456789abcdef"
+        );
         assert_eq!(DeadLetterShard::parse(&shard.id()), Some(shard.clone()));
-        let (job, digest) = ("sales".parse().unwrap(), reference().digest);
-        assert_eq!(shard.manifest_name(&job), CheckpointNames::new(&job).manifest(Epoch(7), &digest));
+        let job = "sales".parse().unwrap();
+        let digest = reference().digest;
+        assert_eq!(
+            shard.manifest_name(&job),
+            CheckpointNames::new(&job).manifest(Epoch(7), &digest)
+        );
     }
 
     #[test]
     fn bytes_of_another_manifest_are_refused() {
         let shard = DeadLetterShard::of(&reference());
-        let error = shard.manifest(&"sales".parse().unwrap(), b"{}").unwrap_err();
+        let error = shard
+            .manifest(&"sales".parse().unwrap(), b"{}")
+            .unwrap_err();
         assert!(matches!(error, ManifestError::Digest { .. }), "{error}");
     }
 

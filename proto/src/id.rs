@@ -1,6 +1,7 @@
 //! Names and numbers that must not be mixed up.
 //!
-//! Rule: a value of these types is valid; text from outside becomes one only through `FromStr` or `TryFrom`.
+//! Rule: a value of these types is valid; text from outside becomes one only through `FromStr` or
+//! `TryFrom`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,7 +21,6 @@ macro_rules! text_id {
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
-            /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -51,7 +51,8 @@ text_id!(
     LookupVersion
 );
 
-/// A job's name: lower-case letters, digits and single dashes, as in Kubernetes, at most [`JOB_NAME_CHARS_MAX`].
+/// A job's name: lower-case letters, digits and single dashes, as in Kubernetes, at most
+/// [`JOB_NAME_CHARS_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobName(String);
@@ -64,7 +65,6 @@ pub struct JobName(String);
 pub struct BadJobName(pub String);
 
 impl JobName {
-    /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +80,11 @@ impl TryFrom<String> for JobName {
             && text.chars().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good { Ok(Self(text)) } else { Err(BadJobName(text)) }
+        if good {
+            Ok(Self(text))
+        } else {
+            Err(BadJobName(text))
+        }
     }
 }
 
@@ -105,7 +109,9 @@ impl fmt::Display for JobName {
 }
 
 /// The leader's number: it rises with every election. Only the current term can commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Term(pub u64);
 
@@ -116,12 +122,13 @@ impl fmt::Display for Term {
 }
 
 /// The number of a commit of one job: 1, 2, 3 ...; 0 is "before the first".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The one after this.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -142,7 +149,6 @@ impl JobVersion {
     /// Of a job that was never changed.
     pub const FIRST: Self = Self(1);
 
-    /// The one after this.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -160,13 +166,13 @@ impl fmt::Display for JobVersion {
     }
 }
 
-/// Names a task, and is its attempt: a task is given out once, with a number that was never used before, not even by
-/// an earlier leader. Whatever carries an older number for the same shards is stale.
+/// Names a task, and is its attempt: a task is given out once, with a number that was never used
+/// before, not even by an earlier leader. Whatever carries an older number for the same shards is
+/// stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {
     /// The term of the leader that gave it out.
     pub term: Term,
-    /// Counts within the term.
     pub counter: u64,
 }
 
@@ -185,15 +191,31 @@ mod tests {
         for good in ["a", "sales-by-country", "x1", &"a".repeat(63)] {
             assert!(good.parse::<JobName>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "a_b", "a/b", "..", &"a".repeat(64), "é"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a/b",
+            "..",
+            &"a".repeat(64),
+            "é",
+        ] {
             assert!(bad.parse::<JobName>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_later_term_makes_a_later_task_whatever_the_counter() {
-        let early = TaskId { term: Term(3), counter: 900 };
-        let late = TaskId { term: Term(4), counter: 1 };
+        let early = TaskId {
+            term: Term(3),
+            counter: 900,
+        };
+        let late = TaskId {
+            term: Term(4),
+            counter: 1,
+        };
         assert!(early < late);
     }
 }

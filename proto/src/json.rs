@@ -1,4 +1,5 @@
-//! What the Jobs service answers, as JSON: the same names wherever it is given, on the command line or over HTTP.
+//! What the Jobs service answers, as JSON: the same names wherever it is given, on the command line
+//! or over HTTP.
 //!
 //! Rule: the names are those of the messages' fields; a name, once given, keeps its meaning.
 
@@ -20,7 +21,6 @@ pub fn state(status: &v1::JobStatus) -> &'static str {
     }
 }
 
-/// A job.
 pub fn status(job: &v1::JobStatus) -> Value {
     let running = |status: &v1::TaskStatus| {
         json!({
@@ -73,7 +73,8 @@ fn shard(shard: &v1::ShardStatus) -> Value {
 pub fn epoch(epoch: &v1::EpochSummary) -> Value {
     let window = epoch.window.unwrap_or_default();
     let stages = epoch.stages.unwrap_or_default();
-    let unmatched = |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    let unmatched =
+        |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
     json!({
         "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
         "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
@@ -94,7 +95,6 @@ fn stage_times(stages: &v1::StageTimes) -> Value {
     })
 }
 
-/// A worker.
 pub fn worker(worker: &v1::WorkerStatus) -> Value {
     json!({
         "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
@@ -178,12 +178,19 @@ pub fn position(position: Option<&v1::Position>) -> String {
 
 /// `t3.7`.
 pub fn task(task: Option<&v1::TaskId>) -> String {
-    task.map_or_else(|| "-".into(), |task| format!("t{}.{}", task.term, task.counter))
+    task.map_or_else(
+        || "-".into(),
+        |task| format!("t{}.{}", task.term, task.counter),
+    )
 }
 
 /// In UTC, with milliseconds where there are some.
 pub fn time(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    let format = if ms % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
+    let format = if ms % 1000 == 0 {
+        "%Y-%m-%dT%H:%M:%SZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.3fZ"
+    };
     time.format(format).to_string()
 }

@@ -1,17 +1,22 @@
 //! The immutable record of one epoch, as it stands in the checkpoint location.
 //!
-//! Owns: the stored form (JSON, with a version) and the names of what lies in a checkpoint location.
-//! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is the one.
+//! Owns: the stored form (JSON, with a version) and the names of what lies in a checkpoint
+//! location.
+//! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is
+//! the one.
 
 use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
 use crate::resolved::StreamIdentity;
-use crate::{Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term, Window};
+use crate::{
+    Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term,
+    Window,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The stored form that this build writes; it reads no later one. Fields that version 3 added are optional: manifests of
-/// versions 1 and 2 are read, and written again byte for byte.
+/// The stored form that this build writes; it reads no later one. Fields that version 3 added are
+/// optional: manifests of versions 1 and 2 are read, and written again byte for byte.
 pub const MANIFEST_VERSION: u32 = 3;
 
 /// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
@@ -24,7 +29,6 @@ pub(crate) const DIGEST_CHARS: usize = 16;
 pub struct ManifestRef {
     /// Of which epoch.
     pub epoch: Epoch,
-    /// Below the checkpoint location.
     pub name: String,
     /// SHA-256 of the stored bytes, in hexadecimal.
     pub digest: String,
@@ -33,19 +37,21 @@ pub struct ManifestRef {
 /// Where a shard stands when the epoch is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frontier {
-    /// Reading goes on here.
     pub position: Position,
     /// Shards that must be read to their end first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<ShardId>,
-    /// What its reader needs beyond the name, where a replay cannot ask for it again (Kinesis: the hash range).
+    /// What its reader needs beyond the name, where a replay cannot ask for it again (Kinesis: the
+    /// hash range).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// Every record that arrived before this time, by the clock of its source, is read or is part of `lost`. Only for a
-    /// source that expires its records; absent before version 3, where the end of the manifest's window takes its place.
+    /// Every record that arrived before this time, by the clock of its source, is read or is part
+    /// of `lost`. Only for a source that expires its records; absent before version 3, where the
+    /// end of the manifest's window takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_to_ms: Option<i64>,
-    /// The last gap in what was read: records that arrived within it may have expired unread. Since version 3.
+    /// The last gap in what was read: records that arrived within it may have expired unread. Since
+    /// version 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<TimeGap>,
 }
@@ -53,7 +59,13 @@ pub struct Frontier {
 impl Frontier {
     /// A shard without parents that stands at this position.
     pub fn at(position: Position) -> Self {
-        Self { position, parents: Vec::new(), detail: String::new(), read_to_ms: None, lost: None }
+        Self {
+            position,
+            parents: Vec::new(),
+            detail: String::new(),
+            read_to_ms: None,
+            lost: None,
+        }
     }
 }
 
@@ -69,13 +81,21 @@ pub struct TimeGap {
 impl TimeGap {
     /// The smallest gap that holds both.
     pub fn merged(self, other: Self) -> Self {
-        Self { from_ms: self.from_ms.min(other.from_ms), to_ms: self.to_ms.max(other.to_ms) }
+        Self {
+            from_ms: self.from_ms.min(other.from_ms),
+            to_ms: self.to_ms.max(other.to_ms),
+        }
     }
 }
 
 impl std::fmt::Display for TimeGap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "between {} and {}", time_text(self.from_ms), time_text(self.to_ms))
+        write!(
+            f,
+            "between {} and {}",
+            time_text(self.from_ms),
+            time_text(self.to_ms)
+        )
     }
 }
 
@@ -92,7 +112,6 @@ pub fn time_text(time_ms: i64) -> String {
 pub struct ManifestObject {
     /// The task that staged it.
     pub task: TaskId,
-    /// The object itself.
     #[serde(flatten)]
     pub staged: StagedObject,
 }
@@ -100,7 +119,6 @@ pub struct ManifestObject {
 /// Which version of its job made an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeBy {
-    /// Its number.
     pub job_version: JobVersion,
     /// SHA-256 of the text of its job file.
     pub spec_digest: String,
@@ -111,19 +129,17 @@ pub struct MadeBy {
 pub struct Manifest {
     /// [`MANIFEST_VERSION`].
     pub version: u32,
-    /// Of which job.
     pub job: JobName,
-    /// Which one.
     pub epoch: Epoch,
     /// The window whose records it holds.
     pub window: Window,
     /// The leader that wrote it.
     pub term: Term,
-    /// When it was written.
     pub created_ms: i64,
     /// The one before; none for epoch 1.
     pub previous: Option<ManifestRef>,
-    /// The version of the job that made it. Manifests of version 1 do not say so: theirs is the first.
+    /// The version of the job that made it. Manifests of version 1 do not say so: theirs is the
+    /// first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,
     /// The stream that was read. Since version 3, and only for a Kinesis source.
@@ -133,21 +149,20 @@ pub struct Manifest {
     pub query_digest: String,
     /// The lookup versions that every task used.
     pub lookups: BTreeMap<String, LookupVersion>,
-    /// What was read, per shard and task, in order: a shard that moved has several that join without a gap.
+    /// What was read, per shard and task, in order: a shard that moved has several that join
+    /// without a gap.
     pub parts: Vec<ManifestPart>,
     /// Where every known shard stands after this epoch.
     pub frontier: BTreeMap<ShardId, Frontier>,
-    /// Where the result is.
     pub objects: Vec<ManifestObject>,
     /// Of this epoch.
     pub counts: Counts,
-    /// Since the job began.
     pub totals: Counts,
     /// The most frequent keys without a partner.
     pub unmatched: Vec<UnmatchedKey>,
-    /// Summed over the tasks.
     pub stages: StageTimes,
-    /// What became of an earlier epoch that had lost objects; then this one has no records. None: an epoch of records.
+    /// What became of an earlier epoch that had lost objects; then this one has no records. None:
+    /// an epoch of records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<Box<EpochRepair>>,
 }
@@ -177,7 +192,10 @@ fn is_zero(figure: &u64) -> bool {
 /// The objects of an epoch after these repairs of it, oldest first.
 pub fn objects_after(manifest: &Manifest, repairs: &[EpochRepair]) -> Vec<ManifestObject> {
     let mut objects = manifest.objects.clone();
-    for repair in repairs.iter().filter(|repair| repair.epoch == manifest.epoch) {
+    for repair in repairs
+        .iter()
+        .filter(|repair| repair.epoch == manifest.epoch)
+    {
         let lost: BTreeSet<&str> = repair.lost.iter().map(String::as_str).collect();
         objects.retain(|object| !lost.contains(object.staged.location.as_str()));
         objects.extend(repair.objects.iter().cloned());
@@ -188,11 +206,8 @@ pub fn objects_after(manifest: &Manifest, repairs: &[EpochRepair]) -> Vec<Manife
 /// What one task read of the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPart {
-    /// Which task.
     pub task: TaskId,
-    /// What it read.
     pub ranges: BTreeMap<ShardId, ShardRange>,
-    /// What became of it.
     pub counts: Counts,
 }
 
@@ -208,13 +223,13 @@ pub enum ManifestError {
     )]
     Version(u32),
     /// Not the bytes that were committed.
-    #[error("manifest {name} was changed after its commit: digest is {found}, committed was {committed}")]
+    #[error(
+        "manifest {name} was changed after its commit: digest is {found}, committed was {committed}"
+    )]
     Digest {
-        /// Its name.
         name: String,
         /// Of the bytes that are there.
         found: String,
-        /// That the store holds.
         committed: String,
     },
 }
@@ -225,7 +240,11 @@ impl Manifest {
         let bytes = serde_json::to_vec(self).expect("a manifest has only text keys");
         let digest = sha256_hex(&bytes);
         let name = CheckpointNames::new(&self.job).manifest(self.epoch, &digest);
-        let reference = ManifestRef { epoch: self.epoch, name, digest };
+        let reference = ManifestRef {
+            epoch: self.epoch,
+            name,
+            digest,
+        };
         (bytes, reference)
     }
 
@@ -233,8 +252,13 @@ impl Manifest {
     pub fn decode(bytes: &[u8], reference: &ManifestRef) -> Result<Self, ManifestError> {
         let found = sha256_hex(bytes);
         if found != reference.digest {
-            let (name, committed) = (reference.name.clone(), reference.digest.clone());
-            return Err(ManifestError::Digest { name, found, committed });
+            let name = reference.name.clone();
+            let committed = reference.digest.clone();
+            return Err(ManifestError::Digest {
+                name,
+                found,
+                committed,
+            });
         }
         #[derive(Deserialize)]
         struct Versioned {
@@ -249,7 +273,9 @@ impl Manifest {
 
     /// The version of the job that made it.
     pub fn job_version(&self) -> JobVersion {
-        self.made_by.as_ref().map_or(JobVersion::FIRST, |made_by| made_by.job_version)
+        self.made_by
+            .as_ref()
+            .map_or(JobVersion::FIRST, |made_by| made_by.job_version)
     }
 
     /// The objects with what could not be decoded, in the order in which a replay reads them.
@@ -260,24 +286,28 @@ impl Manifest {
 
     /// The objects that readers see.
     pub fn data_objects(&self) -> impl Iterator<Item = &ManifestObject> {
-        self.objects.iter().filter(|object| object.staged.kind == ObjectKind::Data)
+        self.objects
+            .iter()
+            .filter(|object| object.staged.kind == ObjectKind::Data)
     }
 }
 
 /// SHA-256 in hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
-/// Every name below a checkpoint location, relative to it. All of them begin with the job's name: two jobs may share
-/// a location and never see each other's checkpoints.
+/// Every name below a checkpoint location, relative to it. All of them begin with the job's name:
+/// two jobs may share a location and never see each other's checkpoints.
 #[derive(Clone, Debug)]
 pub struct CheckpointNames {
     job: JobName,
 }
 
 impl CheckpointNames {
-    /// For this job.
     pub fn new(job: &JobName) -> Self {
         Self { job: job.clone() }
     }
@@ -289,9 +319,15 @@ impl CheckpointNames {
     pub fn manifests(&self) -> String {
         format!("{}/epochs/", self.job)
     }
-    /// A manifest; named by its content, so that writing it again is harmless and two leaders never collide.
+    /// A manifest; named by its content, so that writing it again is harmless and two leaders never
+    /// collide.
     pub fn manifest(&self, epoch: Epoch, digest: &str) -> String {
-        format!("{}/epochs/{:012}-{}.json", self.job, epoch.0, &digest[..digest.len().min(DIGEST_CHARS)])
+        format!(
+            "{}/epochs/{:012}-{}.json",
+            self.job,
+            epoch.0,
+            &digest[..digest.len().min(DIGEST_CHARS)]
+        )
     }
     /// Sorts before the manifests of this epoch and of all later ones, and after all earlier ones.
     pub fn before_manifests_of(&self, epoch: Epoch) -> String {
@@ -299,7 +335,12 @@ impl CheckpointNames {
     }
     /// Notes that every object of an epoch was visible.
     pub fn published(&self, epoch: Epoch, digest: &str) -> String {
-        format!("{}/published/{:012}-{}", self.job, epoch.0, &digest[..digest.len().min(DIGEST_CHARS)])
+        format!(
+            "{}/published/{:012}-{}",
+            self.job,
+            epoch.0,
+            &digest[..digest.len().min(DIGEST_CHARS)]
+        )
     }
     /// Epoch and digest of a manifest, from its name without folders.
     pub fn parse_manifest(&self, file: &str) -> Option<(Epoch, String)> {
@@ -312,7 +353,12 @@ impl CheckpointNames {
     }
     /// An earlier version of the job; named by its content, as a manifest is.
     pub fn version(&self, version: JobVersion, digest: &str) -> String {
-        format!("{}/versions/{:06}-{}.json", self.job, version.0, &digest[..digest.len().min(DIGEST_CHARS)])
+        format!(
+            "{}/versions/{:06}-{}.json",
+            self.job,
+            version.0,
+            &digest[..digest.len().min(DIGEST_CHARS)]
+        )
     }
     /// Where dead letters go when the job names no place.
     pub fn dead_letters(&self) -> String {
@@ -329,11 +375,17 @@ mod tests {
             version: MANIFEST_VERSION,
             job: "sales".parse().unwrap(),
             epoch: Epoch(7),
-            window: Window { start_ms: 60_000, end_ms: 120_000 },
+            window: Window {
+                start_ms: 60_000,
+                end_ms: 120_000,
+            },
             term: Term(3),
             created_ms: 120_250,
             previous: None,
-            made_by: Some(MadeBy { job_version: JobVersion(3), spec_digest: sha256_hex(b"name = 'sales'") }),
+            made_by: Some(MadeBy {
+                job_version: JobVersion(3),
+                spec_digest: sha256_hex(b"name = 'sales'"),
+            }),
             stream: Some(StreamIdentity {
                 arn: Some("arn:aws:kinesis:eu-west-1:123456789012:stream/sales".into()),
                 created_ms: 1_700_000_000_000,
@@ -341,10 +393,18 @@ mod tests {
             query_digest: sha256_hex(b"select 1"),
             lookups: BTreeMap::from([("country_lookup".into(), LookupVersion::new("v1"))]),
             parts: vec![ManifestPart {
-                task: TaskId { term: Term(3), counter: 1 },
+                task: TaskId {
+                    term: Term(3),
+                    counter: 1,
+                },
                 ranges: BTreeMap::from([(
                     "shardId-000000000000".into(),
-                    ShardRange { from: Position::Start, to: Position::after(41.into()), records: 42, bytes: 13_000 },
+                    ShardRange {
+                        from: Position::Start,
+                        to: Position::after(41.into()),
+                        records: 42,
+                        bytes: 13_000,
+                    },
                 )]),
                 counts: Counts {
                     rows_in: 42,
@@ -365,7 +425,10 @@ mod tests {
                         parents: vec![],
                         detail: String::new(),
                         read_to_ms: Some(120_000),
-                        lost: Some(TimeGap { from_ms: 60_000, to_ms: 90_000 }),
+                        lost: Some(TimeGap {
+                            from_ms: 60_000,
+                            to_ms: 90_000,
+                        }),
                     },
                 ),
                 (
@@ -380,14 +443,20 @@ mod tests {
                 ),
             ]),
             objects: vec![ManifestObject {
-                task: TaskId { term: Term(3), counter: 1 },
+                task: TaskId {
+                    term: Term(3),
+                    counter: 1,
+                },
                 staged: StagedObject {
                     kind: ObjectKind::Data,
                     location: "s3://b/out/x.parquet".into(),
                     size: 900,
                     crc32c: 17,
                     rows: 39,
-                    staging: crate::report::Staging::Multipart { upload_id: "u".into(), etags: vec!["e1".into()] },
+                    staging: crate::report::Staging::Multipart {
+                        upload_id: "u".into(),
+                        etags: vec!["e1".into()],
+                    },
                 },
             }],
             counts: Counts {
@@ -410,30 +479,51 @@ mod tests {
                 rows_late: 5,
                 rows_rejected: 0,
             },
-            unmatched: vec![UnmatchedKey { lookup: "country_lookup".into(), key: "Russia".into(), rows: 2 }],
-            stages: StageTimes { decode_us: 1, transform_us: 2, stage_us: 3, ..StageTimes::default() },
+            unmatched: vec![UnmatchedKey {
+                lookup: "country_lookup".into(),
+                key: "Russia".into(),
+                rows: 2,
+            }],
+            stages: StageTimes {
+                decode_us: 1,
+                transform_us: 2,
+                stage_us: 3,
+                ..StageTimes::default()
+            },
             repair: None,
         }
     }
 
     /// The manifest as version 2 wrote it.
     fn of_version_2() -> Manifest {
-        let mut old = Manifest { version: 2, stream: None, ..manifest() };
+        let mut old = Manifest {
+            version: 2,
+            stream: None,
+            ..manifest()
+        };
         for frontier in old.frontier.values_mut() {
             frontier.read_to_ms = None;
             frontier.lost = None;
         }
-        let counts = old.parts.iter_mut().map(|part| &mut part.counts).chain([&mut old.counts, &mut old.totals]);
+        let counts = old
+            .parts
+            .iter_mut()
+            .map(|part| &mut part.counts)
+            .chain([&mut old.counts, &mut old.totals]);
         counts.for_each(|counts| counts.rows_late = 0);
         old
     }
 
     fn assert_golden(manifest: &Manifest, golden: &str) {
-        assert_eq!(serde_json::to_string_pretty(manifest).unwrap().trim(), golden.trim());
+        assert_eq!(
+            serde_json::to_string_pretty(manifest).unwrap().trim(),
+            golden.trim()
+        );
         assert_eq!(&serde_json::from_str::<Manifest>(golden).unwrap(), manifest);
     }
 
-    /// The stored form must stay readable: a change here is a new version, and the reading of these files must stay.
+    /// The stored form must stay readable: a change here is a new version, and the reading of these
+    /// files must stay.
     #[test]
     fn the_stored_form_is_the_golden_file() {
         assert_golden(&manifest(), include_str!("../golden/manifest-v3.json"));
@@ -444,7 +534,11 @@ mod tests {
     fn a_manifest_of_an_earlier_build_is_read_and_is_written_again_byte_for_byte() {
         let second = of_version_2();
         assert_golden(&second, include_str!("../golden/manifest-v2.json"));
-        let first = Manifest { version: 1, made_by: None, ..second };
+        let first = Manifest {
+            version: 1,
+            made_by: None,
+            ..second
+        };
         assert_eq!(first.job_version(), JobVersion::FIRST);
         assert_golden(&first, include_str!("../golden/manifest-v1.json"));
     }
@@ -454,24 +548,42 @@ mod tests {
         let (mut bytes, reference) = manifest().encode();
         assert_eq!(Manifest::decode(&bytes, &reference).unwrap(), manifest());
         bytes[40] ^= 1;
-        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Digest { .. })));
+        assert!(matches!(
+            Manifest::decode(&bytes, &reference),
+            Err(ManifestError::Digest { .. })
+        ));
     }
 
     #[test]
     fn a_manifest_of_a_later_build_says_so() {
-        let (bytes, mut reference) = Manifest { version: MANIFEST_VERSION + 1, ..manifest() }.encode();
+        let (bytes, mut reference) = Manifest {
+            version: MANIFEST_VERSION + 1,
+            ..manifest()
+        }
+        .encode();
         reference.digest = sha256_hex(&bytes);
-        assert!(matches!(Manifest::decode(&bytes, &reference), Err(ManifestError::Version(4))));
+        assert!(matches!(
+            Manifest::decode(&bytes, &reference),
+            Err(ManifestError::Version(4))
+        ));
     }
 
     #[test]
     fn an_epoch_has_the_objects_that_its_repairs_left_it() {
         let manifest = manifest();
         let renamed = |object: &ManifestObject, name: &str| {
-            let staged = StagedObject { location: name.into(), ..object.staged.clone() };
-            ManifestObject { task: object.task, staged }
+            let staged = StagedObject {
+                location: name.into(),
+                ..object.staged.clone()
+            };
+            ManifestObject {
+                task: object.task,
+                staged,
+            }
         };
-        let [object] = &manifest.objects[..] else { panic!("{:?}", manifest.objects) };
+        let [object] = &manifest.objects[..] else {
+            panic!("{:?}", manifest.objects)
+        };
         let repair = |lost: &str, objects: Vec<ManifestObject>| EpochRepair {
             epoch: manifest.epoch,
             lost: vec![lost.into()],
@@ -479,13 +591,25 @@ mod tests {
             rows_given_up: 0,
             by: String::new(),
         };
-        let first = repair(&object.staged.location, vec![renamed(object, "s3://b/out/y.parquet")]);
-        let other_epoch = EpochRepair { epoch: Epoch(8), ..first.clone() };
+        let first = repair(
+            &object.staged.location,
+            vec![renamed(object, "s3://b/out/y.parquet")],
+        );
+        let other_epoch = EpochRepair {
+            epoch: Epoch(8),
+            ..first.clone()
+        };
         assert_eq!(objects_after(&manifest, &[other_epoch]), manifest.objects);
-        assert_eq!(objects_after(&manifest, std::slice::from_ref(&first)), first.objects);
+        assert_eq!(
+            objects_after(&manifest, std::slice::from_ref(&first)),
+            first.objects
+        );
         let second = repair("s3://b/out/y.parquet", vec![]);
         assert_eq!(objects_after(&manifest, &[first.clone(), second]), []);
-        let repaired = Manifest { repair: Some(Box::new(first)), ..manifest };
+        let repaired = Manifest {
+            repair: Some(Box::new(first)),
+            ..manifest
+        };
         let (bytes, reference) = repaired.encode();
         assert_eq!(Manifest::decode(&bytes, &reference).unwrap(), repaired);
     }

@@ -1,14 +1,16 @@
 //! Messages of a worker's session that are larger than one gRPC message.
 //!
 //! Owns: cutting a message into parts and putting it together again. Does not own: the session.
-//! Rule: what is put together is bounded. A message that fits is sent as it is: an earlier build knows no parts.
+//! Rule: what is put together is bounded. A message that fits is sent as it is: an earlier build
+//! knows no parts.
 
 use crate::{MESSAGE_BYTES_MAX, v1};
 use prost::Message;
 
 /// Larger messages are sent in parts.
 pub const WHOLE_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
-/// One part. Each of them says that the sender lives, so that it is small enough for a slow network.
+/// One part. Each of them says that the sender lives, so that it is small enough for a slow
+/// network.
 pub const PART_BYTES: usize = 1 << 20;
 /// Largest message that is put together.
 pub const ASSEMBLED_BYTES_MAX: usize = 256 << 20;
@@ -29,7 +31,9 @@ macro_rules! in_parts {
     ($message:ty, $one_of:ident) => {
         impl InParts for $message {
             fn of_part(part: v1::Part) -> Self {
-                Self { message: Some(v1::$one_of::Message::Part(part)) }
+                Self {
+                    message: Some(v1::$one_of::Message::Part(part)),
+                }
             }
             fn into_part(self) -> Result<v1::Part, Self> {
                 match self.message {
@@ -47,9 +51,17 @@ in_parts!(v1::ControllerMessage, controller_message);
 /// The message itself, or its parts, in order.
 pub fn cut<M: InParts>(message: M) -> Cut<M> {
     if message.encoded_len() <= WHOLE_BYTES_MAX {
-        return Cut { whole: Some(message), encoded: vec![], at: 0 };
+        return Cut {
+            whole: Some(message),
+            encoded: vec![],
+            at: 0,
+        };
     }
-    Cut { whole: None, encoded: message.encode_to_vec(), at: 0 }
+    Cut {
+        whole: None,
+        encoded: message.encode_to_vec(),
+        at: 0,
+    }
 }
 
 /// See [`cut`].
@@ -70,20 +82,21 @@ impl<M: InParts> Iterator for Cut<M> {
         let end = self.encoded.len().min(self.at + PART_BYTES);
         let data = self.encoded[self.at..end].to_vec();
         self.at = end;
-        Some(M::of_part(v1::Part { data, last: end == self.encoded.len() }))
+        Some(M::of_part(v1::Part {
+            data,
+            last: end == self.encoded.len(),
+        }))
     }
 }
 
 /// Parts do not make a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartsError {
-    /// There are too many.
     #[error("a message in parts has more than {limit} bytes")]
     TooLarge {
         /// [`ASSEMBLED_BYTES_MAX`].
         limit: usize,
     },
-    /// Together they are none.
     #[error("parts that are put together are no message: {0}")]
     Garbled(#[from] prost::DecodeError),
     /// Another message came before the last part.
@@ -91,7 +104,6 @@ pub enum PartsError {
     Interrupted,
 }
 
-/// Puts messages together.
 #[derive(Debug)]
 pub struct Assembler {
     limit: usize,
@@ -100,7 +112,10 @@ pub struct Assembler {
 
 impl Default for Assembler {
     fn default() -> Self {
-        Self { limit: ASSEMBLED_BYTES_MAX, held: None }
+        Self {
+            limit: ASSEMBLED_BYTES_MAX,
+            held: None,
+        }
     }
 }
 
@@ -135,12 +150,22 @@ mod tests {
 
     fn report(objects: usize) -> v1::WorkerMessage {
         let location = "s3://bucket/out/".to_owned() + &"x".repeat(1_000);
-        let object = v1::StagedObject { location, ..v1::StagedObject::default() };
-        let report = v1::Report { objects: vec![object; objects], ..v1::Report::default() };
-        v1::WorkerMessage { message: Some(Said::Report(report)) }
+        let object = v1::StagedObject {
+            location,
+            ..v1::StagedObject::default()
+        };
+        let report = v1::Report {
+            objects: vec![object; objects],
+            ..v1::Report::default()
+        };
+        v1::WorkerMessage {
+            message: Some(Said::Report(report)),
+        }
     }
 
-    fn assembled(parts: impl Iterator<Item = v1::WorkerMessage>) -> Result<Vec<v1::WorkerMessage>, PartsError> {
+    fn assembled(
+        parts: impl Iterator<Item = v1::WorkerMessage>,
+    ) -> Result<Vec<v1::WorkerMessage>, PartsError> {
         let mut assembler = Assembler::default();
         let mut whole = vec![];
         for part in parts {
@@ -160,7 +185,11 @@ mod tests {
         let large = report(40_000);
         assert!(large.encoded_len() > 2 * MESSAGE_BYTES_MAX);
         let parts: Vec<_> = cut(large.clone()).collect();
-        assert!(parts.iter().all(|part| part.encoded_len() <= PART_BYTES + 16));
+        assert!(
+            parts
+                .iter()
+                .all(|part| part.encoded_len() <= PART_BYTES + 16)
+        );
         let between = [report(1), large.clone(), report(2), large];
         let came = assembled(between.clone().into_iter().flat_map(cut)).unwrap();
         assert_eq!(came, between);
@@ -169,9 +198,15 @@ mod tests {
     #[test]
     fn what_is_put_together_is_bounded_and_must_be_a_message() {
         let part = |data: Vec<u8>, last| v1::WorkerMessage::of_part(v1::Part { data, last });
-        let mut assembler = Assembler { limit: 10, held: None };
+        let mut assembler = Assembler {
+            limit: 10,
+            held: None,
+        };
         assert_eq!(assembler.take(part(vec![0; 10], false)), Ok(None));
-        assert_eq!(assembler.take(part(vec![0], false)), Err(PartsError::TooLarge { limit: 10 }));
+        assert_eq!(
+            assembler.take(part(vec![0], false)),
+            Err(PartsError::TooLarge { limit: 10 })
+        );
         let garbled = assembled([part(vec![0xFF; 4], true)].into_iter()).unwrap_err();
         assert!(matches!(garbled, PartsError::Garbled(_)));
         let interrupted = assembled([part(vec![1], false), report(1)].into_iter()).unwrap_err();

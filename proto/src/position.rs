@@ -8,11 +8,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Most digits that a sequence number may have (Kinesis: 56; the service's documentation allows 128).
+/// Most digits that a sequence number may have (Kinesis: 56; the service's documentation allows
+/// 128).
 pub const SEQUENCE_DIGITS_MAX: usize = 128;
 
-/// A decimal number of any length, kept as its service wrote it and compared as a number: `007` is `7`. Cheap to clone:
-/// every user record of an aggregate has that of the aggregate.
+/// A decimal number of any length, kept as its service wrote it and compared as a number: `007` is
+/// `7`. Cheap to clone: every user record of an aggregate has that of the aggregate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SequenceNumber(Arc<str>);
@@ -55,8 +56,14 @@ impl TryFrom<&str> for SequenceNumber {
     type Error = BadSequenceNumber;
 
     fn try_from(text: &str) -> Result<Self, BadSequenceNumber> {
-        let good = !text.is_empty() && text.len() <= SEQUENCE_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
-        if good { Ok(Self(text.into())) } else { Err(BadSequenceNumber(text.to_owned())) }
+        let good = !text.is_empty()
+            && text.len() <= SEQUENCE_DIGITS_MAX
+            && text.bytes().all(|b| b.is_ascii_digit());
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadSequenceNumber(text.to_owned()))
+        }
     }
 }
 
@@ -82,7 +89,8 @@ impl Hash for SequenceNumber {
 
 impl Ord for SequenceNumber {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (self.digits(), other.digits());
+        let a = self.digits();
+        let b = other.digits();
         a.len().cmp(&b.len()).then_with(|| a.cmp(b))
     }
 }
@@ -109,10 +117,10 @@ pub enum Position {
     Timestamp(i64),
     /// The record after this one.
     After {
-        /// Of the source's record.
         sequence: SequenceNumber,
-        /// 0: the whole record is read. `k > 0`: it is a KPL aggregate, and its first `k` user records are read. The
-        /// last one of an aggregate is written as 0, so that one place has one name.
+        /// 0: the whole record is read. `k > 0`: it is a KPL aggregate, and its first `k` user
+        /// records are read. The last one of an aggregate is written as 0, so that one place has
+        /// one name.
         #[serde(default, skip_serializing_if = "is_zero")]
         sub_sequence: u64,
     },
@@ -127,7 +135,10 @@ fn is_zero(number: &u64) -> bool {
 impl Position {
     /// After a record as a whole.
     pub fn after(sequence: SequenceNumber) -> Self {
-        Self::After { sequence, sub_sequence: 0 }
+        Self::After {
+            sequence,
+            sub_sequence: 0,
+        }
     }
 
     /// Whether `later` lies at or beyond this (I3: committed positions never go back).
@@ -139,8 +150,14 @@ impl Position {
     fn rank(&self) -> (u8, Option<(&SequenceNumber, u64)>) {
         match self {
             Self::Start | Self::Timestamp(_) => (0, None),
-            Self::After { sequence, sub_sequence: 0 } => (1, Some((sequence, u64::MAX))),
-            Self::After { sequence, sub_sequence } => (1, Some((sequence, *sub_sequence))),
+            Self::After {
+                sequence,
+                sub_sequence: 0,
+            } => (1, Some((sequence, u64::MAX))),
+            Self::After {
+                sequence,
+                sub_sequence,
+            } => (1, Some((sequence, *sub_sequence))),
             Self::End => (2, None),
         }
     }
@@ -151,8 +168,14 @@ impl fmt::Display for Position {
         match self {
             Self::Start => f.write_str("start"),
             Self::Timestamp(ms) => write!(f, "at {ms} ms"),
-            Self::After { sequence, sub_sequence: 0 } => write!(f, "after {sequence}"),
-            Self::After { sequence, sub_sequence } => write!(f, "after {sequence}/{sub_sequence}"),
+            Self::After {
+                sequence,
+                sub_sequence: 0,
+            } => write!(f, "after {sequence}"),
+            Self::After {
+                sequence,
+                sub_sequence,
+            } => write!(f, "after {sequence}/{sub_sequence}"),
             Self::End => f.write_str("end"),
         }
     }
@@ -169,7 +192,9 @@ mod tests {
     #[test]
     fn sequence_numbers_compare_as_numbers() {
         assert!(number("9") < number("10"));
-        assert!(number("49590338271490256608559692538361571095921575989136588898") > number("9999"));
+        assert!(
+            number("49590338271490256608559692538361571095921575989136588898") > number("9999")
+        );
         assert_eq!(number("007").cmp(&number("7")), Ordering::Equal);
         assert_eq!(number("007"), number("7"));
         assert_ne!(number("70"), number("7"));
@@ -184,15 +209,30 @@ mod tests {
 
     #[test]
     fn positions_only_go_forward() {
-        let (five, six) = (Position::after(5.into()), Position::after(6.into()));
-        assert!(Position::Start.reaches(&five) && five.reaches(&six) && six.reaches(&Position::End));
-        assert!(!six.reaches(&five) && !Position::End.reaches(&six) && !five.reaches(&Position::Start));
+        let five = Position::after(5.into());
+        let six = Position::after(6.into());
+        assert!(
+            Position::Start.reaches(&five) && five.reaches(&six) && six.reaches(&Position::End)
+        );
+        assert!(
+            !six.reaches(&five) && !Position::End.reaches(&six) && !five.reaches(&Position::Start)
+        );
     }
 
     #[test]
     fn a_record_as_a_whole_lies_behind_its_parts() {
-        let part = |sequence: u64, sub_sequence| Position::After { sequence: sequence.into(), sub_sequence };
-        let order = [part(4, 0), part(5, 1), part(5, 2), part(5, u64::MAX - 1), part(5, 0), part(6, 1)];
+        let part = |sequence: u64, sub_sequence| Position::After {
+            sequence: sequence.into(),
+            sub_sequence,
+        };
+        let order = [
+            part(4, 0),
+            part(5, 1),
+            part(5, 2),
+            part(5, u64::MAX - 1),
+            part(5, 0),
+            part(6, 1),
+        ];
         for (i, earlier) in order.iter().enumerate() {
             for (j, later) in order.iter().enumerate() {
                 assert_eq!(earlier.reaches(later), i <= j, "{earlier} and {later}");

@@ -1,6 +1,7 @@
 //! What a task says of one window: ranges, counts, staged objects.
 //!
-//! Rule: a report is whole. Its objects hold exactly the rows of its ranges, so it is taken as one or refused as one.
+//! Rule: a report is whole. Its objects hold exactly the rows of its ranges, so it is taken as one
+//! or refused as one.
 
 use crate::{JobName, LookupVersion, Position, ShardId, TaskId, Window};
 use serde::{Deserialize, Serialize};
@@ -9,13 +10,9 @@ use std::collections::BTreeMap;
 /// What was read of one shard: the records after `from`, up to and including `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardRange {
-    /// Reading began here.
     pub from: Position,
-    /// The last record read.
     pub to: Position,
-    /// Records between the two.
     pub records: u64,
-    /// Their payload.
     pub bytes: u64,
 }
 
@@ -23,24 +20,21 @@ pub struct ShardRange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Records read.
     pub rows_in: u64,
-    /// Their payload.
     pub bytes_in: u64,
-    /// Records that became rows.
     pub rows_decoded: u64,
     /// Records that stand in a dead-letter object.
     pub rows_dead: u64,
     /// Rows that found no partner in a lookup.
     pub rows_unmatched: u64,
-    /// Rows written.
     pub rows_out: u64,
-    /// Records whose window is not that of their arrival: they were readable only after it was closed, or arrived out of
-    /// order. Part of `rows_in`. Not counted before manifests of version 3.
+    /// Records whose window is not that of their arrival: they were readable only after it was
+    /// closed, or arrived out of order. Part of `rows_in`. Not counted before manifests of version
+    /// 3.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_late: u64,
-    /// Rows that could not be written because no folder can have the name of their partition: they are kept in objects
-    /// beside the dead letters.
+    /// Rows that could not be written because no folder can have the name of their partition: they
+    /// are kept in objects beside the dead letters.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_rejected: u64,
 }
@@ -63,18 +57,17 @@ impl Counts {
     }
 }
 
-/// Time per stage of a window, in microseconds. The first three are computing time, summed over the tasks. The others
-/// are the window's way out, one stage after the other: each ends when the last task is through.
+/// Time per stage of a window, in microseconds. The first three are computing time, summed over the
+/// tasks. The others are the window's way out, one stage after the other: each ends when the last
+/// task is through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimes {
-    /// Records into rows.
     pub decode_us: u64,
-    /// SQL.
     pub transform_us: u64,
-    /// Encoding and writing.
     pub stage_us: u64,
-    /// From the window's end until its last shard has seen it: then it is closed. A source that is polled takes its time;
-    /// of a backlog it is its age. 0: not measured, as where a column of old files holds the arrival time.
+    /// From the window's end until its last shard has seen it: then it is closed. A source that is
+    /// polled takes its time; of a backlog it is its age. 0: not measured, as where a column of old
+    /// files holds the arrival time.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_read_us: u64,
     /// From there until the last record is decoded.
@@ -89,7 +82,8 @@ pub struct StageTimes {
     /// Until the controller knows that nothing is missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub report_us: u64,
-    /// Until the store holds the epoch. No manifest says it: it is written before. 0: not yet, or under an earlier leader.
+    /// Until the store holds the epoch. No manifest says it: it is written before. 0: not yet, or
+    /// under an earlier leader.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub commit_us: u64,
     /// Until its objects are visible, and the store knows that. 0 as above.
@@ -103,13 +97,14 @@ fn is_zero(figure: &u64) -> bool {
 }
 
 impl StageTimes {
-    /// Takes in another task's times of the same window: what was computed is added, and what comes later is what the
-    /// window waited for. One that has no room stays at the largest number.
+    /// Takes in another task's times of the same window: what was computed is added, and what comes
+    /// later is what the window waited for. One that has no room stays at the largest number.
     pub fn add(&mut self, other: &StageTimes) {
         self.decode_us = self.decode_us.saturating_add(other.decode_us);
         self.transform_us = self.transform_us.saturating_add(other.transform_us);
         self.stage_us = self.stage_us.saturating_add(other.stage_us);
-        let (mine, others) = (self.reached(), other.reached());
+        let mine = self.reached();
+        let others = other.reached();
         let mut before = 0;
         let mut stage = |index: usize| {
             let reached = mine[index].max(others[index]);
@@ -124,7 +119,13 @@ impl StageTimes {
     /// How long after the window's end each stage of the tasks was over.
     fn reached(&self) -> [u64; 4] {
         let mut sum = 0u64;
-        [self.last_read_us, self.last_decode_us, self.last_transform_us, self.last_stage_us].map(|stage| {
+        [
+            self.last_read_us,
+            self.last_decode_us,
+            self.last_transform_us,
+            self.last_stage_us,
+        ]
+        .map(|stage| {
             sum = sum.saturating_add(stage);
             sum
         })
@@ -135,8 +136,8 @@ impl StageTimes {
         self.reached()[3]
     }
 
-    /// From the window being closed (its last shard has seen its end) to its objects being visible and the store knowing
-    /// that; without what is not over yet.
+    /// From the window being closed (its last shard has seen its end) to its objects being visible
+    /// and the store knowing that; without what is not over yet.
     pub fn closed_to_published_us(&self) -> u64 {
         let after = [self.report_us, self.commit_us, self.publish_us];
         let staged = self.staged_us().saturating_sub(self.last_read_us);
@@ -147,7 +148,6 @@ impl StageTimes {
 /// A key that no row of a lookup has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnmatchedKey {
-    /// The lookup's name.
     pub lookup: String,
     /// The key as text; several columns are joined by a comma.
     pub key: String,
@@ -155,11 +155,9 @@ pub struct UnmatchedKey {
     pub rows: u64,
 }
 
-/// What an object holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
-    /// Rows of the result.
     Data,
     /// Records that could not be decoded.
     DeadLetter,
@@ -179,22 +177,17 @@ pub enum Staging {
         etags: Vec<String>,
     },
     /// A file under a name that no reader's pattern matches.
-    File {
-        /// Its absolute path.
-        staged_path: String,
-    },
+    File { staged_path: String },
 }
 
 /// An output object that is written but not yet visible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedObject {
-    /// What it holds.
     pub kind: ObjectKind,
     /// The name under which it will be visible: an `s3://` URL or an absolute path.
     pub location: String,
     /// In bytes.
     pub size: u64,
-    /// CRC-32C of the content.
     pub crc32c: u32,
     /// Rows or dead letters in it.
     pub rows: u64,
@@ -202,31 +195,33 @@ pub struct StagedObject {
     pub staging: Staging,
 }
 
-/// The last part of an object's location: the window's start, the job, the task, and a number within the task.
-pub fn object_name(window: Window, job: &JobName, task: TaskId, number: u32, extension: &str) -> String {
+/// The last part of an object's location: the window's start, the job, the task, and a number
+/// within the task.
+pub fn object_name(
+    window: Window,
+    job: &JobName,
+    task: TaskId,
+    number: u32,
+    extension: &str,
+) -> String {
     format!("{}-{job}-{task}-{number:04}.{extension}", window.label())
 }
 
 /// What a task says of one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whose report this is.
     pub task: TaskId,
-    /// Of which job.
     pub job: JobName,
-    /// Of which window.
     pub window: Window,
     /// What was read; a shard without a record in the window is absent.
     pub ranges: BTreeMap<ShardId, ShardRange>,
-    /// What became of it.
     pub counts: Counts,
     /// The lookups it was joined with.
     pub lookups: BTreeMap<String, LookupVersion>,
-    /// Where the result is.
     pub objects: Vec<StagedObject>,
-    /// The most frequent keys without a partner, most frequent first, at most [`UNMATCHED_KEYS_MAX`].
+    /// The most frequent keys without a partner, most frequent first, at most
+    /// [`UNMATCHED_KEYS_MAX`].
     pub unmatched: Vec<UnmatchedKey>,
-    /// How long it took.
     pub stages: StageTimes,
 }
 
@@ -239,24 +234,63 @@ mod tests {
 
     #[test]
     fn a_window_waits_for_the_last_task_in_every_stage() {
-        let early = StageTimes { last_read_us: 5, last_decode_us: 20, last_stage_us: 5, ..StageTimes::default() };
-        let late = StageTimes { last_read_us: 10, last_transform_us: 1, last_stage_us: 30, ..StageTimes::default() };
+        let early = StageTimes {
+            last_read_us: 5,
+            last_decode_us: 20,
+            last_stage_us: 5,
+            ..StageTimes::default()
+        };
+        let late = StageTimes {
+            last_read_us: 10,
+            last_transform_us: 1,
+            last_stage_us: 30,
+            ..StageTimes::default()
+        };
         let mut both = early;
         both.add(&late);
         assert_eq!(
-            (both.last_read_us, both.last_decode_us, both.last_transform_us, both.last_stage_us),
+            (
+                both.last_read_us,
+                both.last_decode_us,
+                both.last_transform_us,
+                both.last_stage_us
+            ),
             (10, 15, 0, 16)
         );
         assert_eq!(both.staged_us(), 41, "what the later of the two needed");
-        let done = StageTimes { report_us: 1, commit_us: 2, publish_us: 3, ..both };
+        let done = StageTimes {
+            report_us: 1,
+            commit_us: 2,
+            publish_us: 3,
+            ..both
+        };
         assert_eq!(done.closed_to_published_us(), 31 + 6);
     }
 
     #[test]
     fn what_was_computed_is_added_and_never_overflows() {
-        let mut times = StageTimes { decode_us: u64::MAX, stage_us: 1, ..StageTimes::default() };
-        times.add(&StageTimes { decode_us: 1, stage_us: 2, last_read_us: u64::MAX, ..StageTimes::default() });
-        times.add(&StageTimes { last_decode_us: u64::MAX, ..StageTimes::default() });
-        assert_eq!((times.decode_us, times.stage_us, times.closed_to_published_us()), (u64::MAX, 3, 0));
+        let mut times = StageTimes {
+            decode_us: u64::MAX,
+            stage_us: 1,
+            ..StageTimes::default()
+        };
+        times.add(&StageTimes {
+            decode_us: 1,
+            stage_us: 2,
+            last_read_us: u64::MAX,
+            ..StageTimes::default()
+        });
+        times.add(&StageTimes {
+            last_decode_us: u64::MAX,
+            ..StageTimes::default()
+        });
+        assert_eq!(
+            (
+                times.decode_us,
+                times.stage_us,
+                times.closed_to_published_us()
+            ),
+            (u64::MAX, 3, 0)
+        );
     }
 }

@@ -1,8 +1,10 @@
 //! A job as it was resolved at submit: what the job file leaves to the world, pinned.
 //!
-//! Owns: its stored form, and how its versions name each other. Does not own: what a version may change ([`crate::change`]).
-//! Rule: workers, replays and later leaders see this and nothing newer; a catalog that changes does not change a job. The
-//! store holds the last version; each names the one before it by digest, which lies in the checkpoint location.
+//! Owns: its stored form, and how its versions name each other. Does not own: what a version may
+//! change ([`crate::change`]).
+//! Rule: workers, replays and later leaders see this and nothing newer; a catalog that changes does
+//! not change a job. The store holds the last version; each names the one before it by digest,
+//! which lies in the checkpoint location.
 
 use crate::manifest::{CheckpointNames, sha256_hex};
 use crate::{JobSpec, JobVersion, Position};
@@ -63,7 +65,6 @@ impl StreamIdentity {
 /// What a service says of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFacts {
-    /// Which one it is.
     pub identity: StreamIdentity,
     /// How long it keeps records.
     pub retention_ms: i64,
@@ -95,7 +96,8 @@ pub struct ResolvedJob {
     pub columns: Vec<ColumnType>,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
-    /// Which stream was found there at submit. Absent before version 3, and where the service did not answer.
+    /// Which stream was found there at submit. Absent before version 3, and where the service did
+    /// not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_identity: Option<StreamIdentity>,
     /// The query needs all rows of a window together: one task reads all shards.
@@ -109,9 +111,7 @@ pub struct ResolvedJob {
 /// An earlier version of a job: its name in the checkpoint location and the SHA-256 of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionRef {
-    /// Which one.
     pub job_version: JobVersion,
-    /// Below the checkpoint location.
     pub name: String,
     /// SHA-256 of the stored bytes, in hexadecimal.
     pub digest: String,
@@ -131,7 +131,6 @@ pub enum VersionError {
     /// Not the bytes that were stored.
     #[error("{name} was changed since it was stored: digest is {found}, stored was {stored}")]
     Digest {
-        /// Its name.
         name: String,
         /// Of the bytes that are there.
         found: String,
@@ -141,10 +140,14 @@ pub enum VersionError {
 }
 
 impl ResolvedJob {
-    /// From when on arrivals are promised to be read: the time it starts at, else that of its submit, when the oldest
-    /// records were those that were left. A stream has none from before it was created.
+    /// From when on arrivals are promised to be read: the time it starts at, else that of its
+    /// submit, when the oldest records were those that were left. A stream has none from before it
+    /// was created.
     pub fn promised_from_ms(&self) -> i64 {
-        let created_ms = self.stream_identity.as_ref().map_or(i64::MIN, |identity| identity.created_ms);
+        let created_ms = self
+            .stream_identity
+            .as_ref()
+            .map_or(i64::MIN, |identity| identity.created_ms);
         match self.start {
             Position::Timestamp(start_ms) => start_ms.max(created_ms),
             Position::Start | Position::After { .. } | Position::End => self.submitted_ms,
@@ -156,15 +159,27 @@ impl ResolvedJob {
         let bytes = serde_json::to_vec(self).expect("a job has only text keys");
         let digest = sha256_hex(&bytes);
         let name = CheckpointNames::new(&self.spec.name).version(self.job_version, &digest);
-        (bytes, VersionRef { job_version: self.job_version, name, digest })
+        (
+            bytes,
+            VersionRef {
+                job_version: self.job_version,
+                name,
+                digest,
+            },
+        )
     }
 
     /// Reads stored bytes; they must be those that `reference` names.
     pub fn decode(bytes: &[u8], reference: &VersionRef) -> Result<Self, VersionError> {
         let found = sha256_hex(bytes);
         if found != reference.digest {
-            let (name, stored) = (reference.name.clone(), reference.digest.clone());
-            return Err(VersionError::Digest { name, found, stored });
+            let name = reference.name.clone();
+            let stored = reference.digest.clone();
+            return Err(VersionError::Digest {
+                name,
+                found,
+                stored,
+            });
         }
         #[derive(Deserialize)]
         struct Versioned {
@@ -181,7 +196,9 @@ impl ResolvedJob {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec};
+    use crate::spec::{
+        Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
+    };
     use crate::spec::{SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
 
@@ -194,7 +211,8 @@ mod tests {
             bad_every: 0,
             unmatched_every: 0,
         };
-        let (schema, starting_position) = (SchemaFrom::BuiltIn, StartingPosition::TrimHorizon);
+        let schema = SchemaFrom::BuiltIn;
+        let starting_position = StartingPosition::TrimHorizon;
         let sink = SinkSpec {
             path: Location::folder("/out"),
             format: SinkFormat::Json,
@@ -204,7 +222,12 @@ mod tests {
         };
         let spec = JobSpec {
             name: "sales".parse().unwrap(),
-            source: SourceSpec { kind, schema, starting_position, on_data_loss: OnDataLoss::Fail },
+            source: SourceSpec {
+                kind,
+                schema,
+                starting_position,
+                on_data_loss: OnDataLoss::Fail,
+            },
             window: WindowSize::from_ms(60_000).unwrap(),
             lookups: vec![],
             sql: "SELECT uuid FROM source".into(),
@@ -213,8 +236,11 @@ mod tests {
             checkpoint: Location::folder("/checkpoint"),
             retries_max: 3,
         };
-        let previous =
-            VersionRef { job_version: JobVersion(1), name: "sales/versions/000001-d.json".into(), digest: "d".into() };
+        let previous = VersionRef {
+            job_version: JobVersion(1),
+            name: "sales/versions/000001-d.json".into(),
+            digest: "d".into(),
+        };
         ResolvedJob {
             version: RESOLVED_VERSION,
             spec,
@@ -224,37 +250,70 @@ mod tests {
             changed_ms: 1_700_000_060_000,
             submitted_ms: 1_700_000_000_000,
             start: Position::Start,
-            columns: vec![ColumnType { name: "uuid".into(), type_name: "string".into() }],
+            columns: vec![ColumnType {
+                name: "uuid".into(),
+                type_name: "string".into(),
+            }],
             stream: None,
-            stream_identity: Some(StreamIdentity { arn: None, created_ms: 1_600_000_000_000 }),
+            stream_identity: Some(StreamIdentity {
+                arn: None,
+                created_ms: 1_600_000_000_000,
+            }),
             whole_window: false,
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
         }
     }
 
-    /// The stored forms must stay readable: a change here is a new form, and the reading of these files must stay.
+    /// The stored forms must stay readable: a change here is a new form, and the reading of these
+    /// files must stay.
     #[test]
     fn the_stored_forms_are_the_golden_files() {
-        let second = ResolvedJob { version: 2, stream_identity: None, ..changed() };
-        let golden =
-            [(changed(), include_str!("../golden/job-v3.json")), (second, include_str!("../golden/job-v2.json"))];
+        let second = ResolvedJob {
+            version: 2,
+            stream_identity: None,
+            ..changed()
+        };
+        let golden = [
+            (changed(), include_str!("../golden/job-v3.json")),
+            (second, include_str!("../golden/job-v2.json")),
+        ];
         for (job, golden) in golden {
-            assert_eq!(serde_json::to_string_pretty(&job).unwrap().trim(), golden.trim());
+            assert_eq!(
+                serde_json::to_string_pretty(&job).unwrap().trim(),
+                golden.trim()
+            );
             assert_eq!(serde_json::from_str::<ResolvedJob>(golden).unwrap(), job);
         }
-        let first: ResolvedJob = serde_json::from_str(include_str!("../golden/job-v1.json")).unwrap();
-        assert_eq!((first.version, first.job_version, first.previous), (1, JobVersion::FIRST, None));
+        let first: ResolvedJob =
+            serde_json::from_str(include_str!("../golden/job-v1.json")).unwrap();
+        assert_eq!(
+            (first.version, first.job_version, first.previous),
+            (1, JobVersion::FIRST, None)
+        );
     }
 
     #[test]
     fn what_is_read_is_what_was_stored_or_an_error() {
         let (mut bytes, reference) = changed().encode();
-        assert!(reference.name.starts_with("sales/versions/000002-"), "{reference:?}");
+        assert!(
+            reference.name.starts_with("sales/versions/000002-"),
+            "{reference:?}"
+        );
         assert_eq!(ResolvedJob::decode(&bytes, &reference).unwrap(), changed());
         bytes[40] ^= 1;
-        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Digest { .. })));
-        let (bytes, reference) = ResolvedJob { version: RESOLVED_VERSION + 1, ..changed() }.encode();
-        assert!(matches!(ResolvedJob::decode(&bytes, &reference), Err(VersionError::Later(4))));
+        assert!(matches!(
+            ResolvedJob::decode(&bytes, &reference),
+            Err(VersionError::Digest { .. })
+        ));
+        let (bytes, reference) = ResolvedJob {
+            version: RESOLVED_VERSION + 1,
+            ..changed()
+        }
+        .encode();
+        assert!(matches!(
+            ResolvedJob::decode(&bytes, &reference),
+            Err(VersionError::Later(4))
+        ));
     }
 }

@@ -1,8 +1,10 @@
 //! The job file: `job.toml` as types that hold only valid values.
 //!
-//! Owns: the keys, their defaults and the words about them, every check that needs no outside system. Does not own: what only the outside
-//! knows (tables, columns, buckets): `streamctl_engine::resolve`.
-//! Rule: this is the only validation; the command line and the controller both call [`JobSpec::parse`].
+//! Owns: the keys, their defaults and the words about them, every check that needs no outside
+//! system. Does not own: what only the outside knows (tables, columns, buckets):
+//! `streamctl_engine::resolve`.
+//! Rule: this is the only validation; the command line and the controller both call
+//! [`JobSpec::parse`].
 
 mod key;
 mod keys;
@@ -31,20 +33,14 @@ use crate::{JobName, WindowSize};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// One job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Names it everywhere.
     pub name: JobName,
-    /// Where records come from.
     pub source: SourceSpec,
-    /// How time is cut.
     pub window: WindowSize,
-    /// Tables to join with.
     pub lookups: Vec<LookupSpec>,
     /// The query over `source` and the lookups.
     pub sql: String,
-    /// Where results go.
     pub sink: SinkSpec,
     /// Where records go that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
@@ -57,11 +53,18 @@ pub struct JobSpec {
 impl JobSpec {
     /// Where dead letters go: below the checkpoint location when the job names no place.
     pub fn dead_letters(&self) -> Location {
-        let below = || Location::folder(&self.checkpoint.join(&CheckpointNames::new(&self.name).dead_letters()));
+        let below = || {
+            Location::folder(
+                &self
+                    .checkpoint
+                    .join(&CheckpointNames::new(&self.name).dead_letters()),
+            )
+        };
         self.dead_letter.clone().unwrap_or_else(below)
     }
 
-    /// A place of the job that is not in S3 but a folder or file of the machines; none when there is none.
+    /// A place of the job that is not in S3 but a folder or file of the machines; none when there
+    /// is none.
     pub fn local_place(&self) -> Option<&str> {
         let source = match &self.source.kind {
             SourceKind::Files { path, .. } => Some(path.as_str()),
@@ -72,8 +75,15 @@ impl JobSpec {
             SchemaFrom::Catalog { .. } | SchemaFrom::Inline(_) | SchemaFrom::BuiltIn => None,
         };
         let lookups = self.lookups.iter().map(|lookup| lookup.path.as_str());
-        let written = [&self.sink.path, &self.checkpoint].into_iter().chain(&self.dead_letter).map(Location::as_str);
-        let all = source.into_iter().chain(schema).chain(lookups).chain(written);
+        let written = [&self.sink.path, &self.checkpoint]
+            .into_iter()
+            .chain(&self.dead_letter)
+            .map(Location::as_str);
+        let all = source
+            .into_iter()
+            .chain(schema)
+            .chain(lookups)
+            .chain(written);
         all.into_iter().find(|place| !place.starts_with("s3://"))
     }
 }
@@ -86,13 +96,16 @@ pub struct Location(String);
 impl Location {
     /// Takes text that [`parse`] has checked; adds the last slash.
     pub fn folder(text: &str) -> Self {
-        Self(if text.ends_with('/') { text.to_owned() } else { format!("{text}/") })
+        Self(if text.ends_with('/') {
+            text.to_owned()
+        } else {
+            format!("{text}/")
+        })
     }
     /// The text, with its last slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    /// A name inside it.
     pub fn join(&self, name: &str) -> String {
         format!("{}{name}", self.0)
     }
@@ -112,7 +125,6 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// Where records come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSpec {
     /// What kind of source, with its own settings.
@@ -136,23 +148,17 @@ fn is_grace_default(grace: &Duration) -> bool {
     *grace == GRACE_DEFAULT
 }
 
-/// What kind of source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceKind {
     /// A Kinesis data stream; fields left out come from the catalog table.
     Kinesis {
-        /// Name of the stream.
         stream: Option<String>,
-        /// Its ARN.
         arn: Option<String>,
         /// Another address of the service.
         endpoint: Option<String>,
-        /// Its region.
         region: Option<String>,
-        /// A role to assume.
         role_arn: Option<String>,
-        /// Names the role's session.
         session_name: Option<String>,
         /// How long to wait between two calls for a shard, at least [`POLL_INTERVAL_MIN`].
         poll_interval: Duration,
@@ -161,25 +167,21 @@ pub enum SourceKind {
         /// Whether payloads may be compressed.
         #[serde(default)]
         compression: PayloadCompression,
-        /// How long after a window's end its records may still become readable. Not stored where it is the default: jobs of
-        /// earlier builds do not have it.
+        /// How long after a window's end its records may still become readable. Not stored where it
+        /// is the default: jobs of earlier builds do not have it.
         #[serde(default = "grace_default", skip_serializing_if = "is_grace_default")]
         grace: Duration,
     },
     /// Files below a folder; each is a shard.
     Files {
-        /// The folder.
         path: Location,
-        /// How they are written.
         format: RecordFormat,
         /// The column that holds the arrival time; without it the time of reading.
         arrival_time: Option<String>,
     },
     /// The workshop's sales records, computed.
     Generator {
-        /// Same seed, same records.
         seed: u64,
-        /// How many shards.
         shards: u32,
         /// Records per second, over all shards.
         rate: f64,
@@ -199,20 +201,34 @@ pub enum PayloadCompression {
     /// They are what they are.
     #[default]
     None,
-    /// gzip, zstd and snappy's framing are told by their magic and taken off; all else is left as it is.
+    /// gzip, zstd and snappy's framing are told by their magic and taken off; all else is left as
+    /// it is.
     Auto,
 }
 
 impl SourceKind {
-    /// Whether a record can be read at its arrival time; not where a column of files holds that: they may be years old.
+    /// Whether a record can be read at its arrival time; not where a column of files holds that:
+    /// they may be years old.
     pub fn arrives_as_it_says(&self) -> bool {
-        !matches!(self, Self::Files { arrival_time: Some(_), .. })
+        !matches!(
+            self,
+            Self::Files {
+                arrival_time: Some(_),
+                ..
+            }
+        )
     }
 
-    /// Whether a record that is read again has the arrival that it had. Those of files without a column for it arrive when
-    /// they are read.
+    /// Whether a record that is read again has the arrival that it had. Those of files without a
+    /// column for it arrive when they are read.
     pub fn keeps_arrival(&self) -> bool {
-        !matches!(self, Self::Files { arrival_time: None, .. })
+        !matches!(
+            self,
+            Self::Files {
+                arrival_time: None,
+                ..
+            }
+        )
     }
 
     /// Whether payloads may be compressed; files are unpacked as a whole, by their reader.
@@ -230,7 +246,6 @@ impl SourceKind {
 pub enum RecordFormat {
     /// One JSON object per line.
     Json,
-    /// With a header.
     Csv,
 }
 
@@ -242,11 +257,8 @@ pub enum SchemaFrom {
     Catalog {
         /// The account that owns it, when not the caller's.
         catalog_id: Option<String>,
-        /// Database name.
         database: String,
-        /// Table name.
         table: String,
-        /// Its region.
         region: Option<String>,
     },
     /// A file in the form of GetTable's answer.
@@ -257,13 +269,11 @@ pub enum SchemaFrom {
     BuiltIn,
 }
 
-/// Where shards begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StartingPosition {
     /// At the time of submit.
     Latest,
-    /// At the oldest record.
     TrimHorizon,
     /// At a time, milliseconds since the Unix epoch.
     Timestamp(i64),
@@ -300,18 +310,13 @@ pub struct LookupSpec {
 pub enum LookupFormat {
     /// With a header; all columns are text.
     Csv,
-    /// Parquet.
     Parquet,
 }
 
-/// Where results go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SinkSpec {
-    /// The folder.
     pub path: Location,
-    /// How they are written.
     pub format: SinkFormat,
-    /// How they are compressed.
     pub compression: Compression,
     /// Columns of the result, or of the window's start, that become folders.
     pub partition_by: Vec<PartitionColumn>,
@@ -319,25 +324,18 @@ pub struct SinkSpec {
     pub target_size: u64,
 }
 
-/// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkFormat {
-    /// Apache Parquet.
     Parquet,
-    /// JSON lines.
     Json,
-    /// With a header.
     Csv,
 }
 
-/// How results are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
     None,
-    /// Parquet only.
     Snappy,
     /// JSON lines, CSV and Parquet.
     Gzip,

@@ -1,7 +1,8 @@
 //! What a controller asks of a worker to prove an epoch, and what comes back.
 //!
-//! Owns: the JSON of the Flight action [`VERIFY_ACTION`]. Does not own: reading and comparing (worker), what it means
-//! for the proof (controller). Rule: counts and a few samples travel, never the rows themselves.
+//! Owns: the JSON of the Flight action [`VERIFY_ACTION`]. Does not own: reading and comparing
+//! (worker), what it means for the proof (controller). Rule: counts and a few samples travel, never
+//! the rows themselves.
 
 use crate::manifest::EpochRepair;
 use crate::{JobName, StagedObject, TaskId};
@@ -18,7 +19,6 @@ pub const SAMPLE_CHARS_MAX: usize = 400;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochTicket {
-    /// Which job.
     pub job: JobName,
     /// Which epoch.
     pub epoch: u64,
@@ -34,11 +34,9 @@ pub const REBUILD_ACTION: &str = "rebuild-epoch";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RebuildOrder {
-    /// Which job.
     pub job: JobName,
     /// Which epoch.
     pub epoch: u64,
-    /// Names the new objects.
     pub task: TaskId,
     /// Locations of the lost objects.
     pub lost: Vec<String>,
@@ -52,20 +50,11 @@ pub struct RebuildOrder {
 #[serde(rename_all = "snake_case")]
 pub enum RebuildOutcome {
     /// These are staged, and hold exactly the rows that were lost.
-    Rebuilt {
-        /// Rows and dead letters.
-        objects: Vec<StagedObject>,
-    },
+    Rebuilt { objects: Vec<StagedObject> },
     /// The source does not keep the records any more.
-    Gone {
-        /// Which ones.
-        reason: String,
-    },
+    Gone { reason: String },
     /// It could not be done.
-    Failed {
-        /// Why.
-        reason: String,
-    },
+    Failed { reason: String },
 }
 
 /// How two multisets of rows compare.
@@ -98,9 +87,7 @@ impl Comparison {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EpochOutcome {
-    /// Read and compared.
     Compared {
-        /// Rows of the result.
         rows: Comparison,
         /// Dead letters, by shard, sequence number and raw bytes.
         dead_letters: Comparison,
@@ -108,15 +95,7 @@ pub enum EpochOutcome {
         ranges: Vec<String>,
     },
     /// The source does not keep the records any more: neither equal nor different.
-    Gone {
-        /// Which ones.
-        reason: String,
-    },
+    Gone { reason: String },
     /// It could not be done.
-    Failed {
-        /// Why.
-        reason: String,
-        /// What to do.
-        hint: String,
-    },
+    Failed { reason: String, hint: String },
 }

@@ -1,6 +1,7 @@
 //! Windows of arrival time, and which one a record belongs to.
 //!
-//! Rule: the window of a record depends on its shard's records alone, never on when it was read (Promise 2).
+//! Rule: the window of a record depends on its shard's records alone, never on when it was read
+//! (Promise 2).
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,14 +41,20 @@ impl WindowSize {
     pub fn ms(self) -> i64 {
         self.ms
     }
-    /// The window that holds this time. At the ends of the range of numbers it is shorter: no clock comes there.
+    /// The window that holds this time. At the ends of the range of numbers it is shorter: no clock
+    /// comes there.
     pub fn window_of(self, time_ms: i64) -> Window {
         let start_ms = time_ms.div_euclid(self.ms).saturating_mul(self.ms);
-        Window { start_ms, end_ms: start_ms.saturating_add(self.ms) }
+        Window {
+            start_ms,
+            end_ms: start_ms.saturating_add(self.ms),
+        }
     }
     /// Whether this is one of the windows that time is cut into, and one that has a name.
     pub fn has(self, window: Window) -> bool {
-        is_nameable(window.start_ms) && is_nameable(window.end_ms) && self.window_of(window.start_ms) == window
+        is_nameable(window.start_ms)
+            && is_nameable(window.end_ms)
+            && self.window_of(window.start_ms) == window
     }
 }
 
@@ -66,12 +73,16 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its start as a name: `20261124T004500Z`, with milliseconds where windows do not begin at full seconds only. Names
-    /// of windows of one length sort as they do.
+    /// Its start as a name: `20261124T004500Z`, with milliseconds where windows do not begin at
+    /// full seconds only. Names of windows of one length sort as they do.
     pub fn label(&self) -> String {
         let time = chrono::DateTime::from_timestamp_millis(self.start_ms).unwrap_or_default();
         let whole = self.start_ms.rem_euclid(1000) == 0 && self.end_ms.rem_euclid(1000) == 0;
-        let format = if whole { "%Y%m%dT%H%M%SZ" } else { "%Y%m%dT%H%M%S.%3fZ" };
+        let format = if whole {
+            "%Y%m%dT%H%M%SZ"
+        } else {
+            "%Y%m%dT%H%M%S.%3fZ"
+        };
         time.format(format).to_string()
     }
 }
@@ -82,8 +93,9 @@ impl fmt::Display for Window {
     }
 }
 
-/// Gives each record of one shard its window: that of its arrival time, but never one before `floor`, and never one
-/// before that of the record in front of it. Arrival times may step back inside a shard; windows do not.
+/// Gives each record of one shard its window: that of its arrival time, but never one before
+/// `floor`, and never one before that of the record in front of it. Arrival times may step back
+/// inside a shard; windows do not.
 #[derive(Clone, Copy, Debug)]
 pub struct Clamp {
     size: WindowSize,
@@ -121,7 +133,13 @@ mod tests {
 
     #[test]
     fn windows_are_aligned_to_the_unix_epoch() {
-        assert_eq!(size(60_000).window_of(61_000), Window { start_ms: 60_000, end_ms: 120_000 });
+        assert_eq!(
+            size(60_000).window_of(61_000),
+            Window {
+                start_ms: 60_000,
+                end_ms: 120_000
+            }
+        );
         assert_eq!(size(60_000).window_of(59_999).start_ms, 0);
         assert_eq!(size(60_000).window_of(-1).start_ms, -60_000);
     }
@@ -131,7 +149,10 @@ mod tests {
         for ms in [1, 7, 60_000, 86_400_000, i64::MAX] {
             for time in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX] {
                 let window = size(ms).window_of(time);
-                assert!(window.start_ms <= time && time <= window.end_ms, "{ms} {time}: {window:?}");
+                assert!(
+                    window.start_ms <= time && time <= window.end_ms,
+                    "{ms} {time}: {window:?}"
+                );
             }
         }
     }
@@ -140,16 +161,33 @@ mod tests {
     fn a_window_that_is_not_one_of_the_job_s_is_known() {
         let good = size(60_000).window_of(61_000);
         assert!(size(60_000).has(good));
-        for (start_ms, end_ms) in [(1, 60_001), (0, 120_000), (60_000, 60_001), (0, 1_000_000_000_000_000_000)] {
-            assert!(!size(60_000).has(Window { start_ms, end_ms }), "{start_ms} {end_ms}");
+        for (start_ms, end_ms) in [
+            (1, 60_001),
+            (0, 120_000),
+            (60_000, 60_001),
+            (0, 1_000_000_000_000_000_000),
+        ] {
+            assert!(
+                !size(60_000).has(Window { start_ms, end_ms }),
+                "{start_ms} {end_ms}"
+            );
         }
-        assert!(!size(1).has(size(1).window_of(i64::MAX - 5)), "its name would be that of 1970");
+        assert!(
+            !size(1).has(size(1).window_of(i64::MAX - 5)),
+            "its name would be that of 1970"
+        );
     }
 
     #[test]
     fn a_length_that_is_none_is_not_read_from_a_stored_job() {
-        assert_eq!(serde_json::from_str::<WindowSize>("60000").unwrap(), size(60_000));
-        assert!(serde_json::from_str::<WindowSize>("0").is_err() && serde_json::from_str::<WindowSize>("-5").is_err());
+        assert_eq!(
+            serde_json::from_str::<WindowSize>("60000").unwrap(),
+            size(60_000)
+        );
+        assert!(
+            serde_json::from_str::<WindowSize>("0").is_err()
+                && serde_json::from_str::<WindowSize>("-5").is_err()
+        );
     }
 
     #[test]
@@ -168,11 +206,14 @@ mod tests {
 
     #[test]
     fn labels_sort_as_the_windows_do() {
-        let labels = [0, 1_000, 60_000, 1_795_481_100_000].map(|t| size(1_000).window_of(t).label());
+        let labels =
+            [0, 1_000, 60_000, 1_795_481_100_000].map(|t| size(1_000).window_of(t).label());
         assert!(labels.is_sorted());
         for size_ms in [100, 250, 500, 1_500] {
             let starts = (0..40).map(|n| n * size_ms);
-            let labels: Vec<_> = starts.map(|start| size(size_ms).window_of(start).label()).collect();
+            let labels: Vec<_> = starts
+                .map(|start| size(size_ms).window_of(start).label())
+                .collect();
             assert!(labels.is_sorted(), "{labels:?}");
         }
         assert_eq!(labels[3], "20261124T004500Z");

@@ -1,7 +1,8 @@
-//! The parts of a record's way and of a decision, each alone: `cargo bench --workspace --bench parts`.
+//! The parts of a record's way and of a decision, each alone: `cargo bench --workspace --bench
+//! parts`.
 //!
-//! Owns: what is timed. Does not own: the inputs (`streamctl_tests::bench`). Rule: `cargo test` runs each once, so that
-//! they compile and do what they say; times are only compared by people.
+//! Owns: what is timed. Does not own: the inputs (`streamctl_tests::bench`). Rule: `cargo test`
+//! runs each once, so that they compile and do what they say; times are only compared by people.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -13,7 +14,8 @@ use streamctl_worker::source::kinesis::answer;
 
 fn records(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("there is room for a folder");
-    let (sales, pipeline) = (Sales::made(CHUNK_RECORDS as u64), Pipeline::of_the_model_job(folder.path()).unwrap());
+    let sales = Sales::made(CHUNK_RECORDS as u64);
+    let pipeline = Pipeline::of_the_model_job(folder.path()).unwrap();
     let chunk = sales.chunks().next().expect("one was made");
     let answers = Answers::of(&sales);
     let body = answers.first().expect("one was made");
@@ -21,20 +23,32 @@ fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("records");
     group.throughput(Throughput::Bytes(sales.bytes()));
     group.bench_function("answer of GetRecords", |bencher| {
-        bencher.iter(|| assert_eq!(answer::decode(black_box(body), 0).unwrap().records.len(), CHUNK_RECORDS));
+        bencher.iter(|| {
+            assert_eq!(
+                answer::decode(black_box(body), 0).unwrap().records.len(),
+                CHUNK_RECORDS
+            )
+        });
     });
     let mut decoder = pipeline.decoder().unwrap();
     group.bench_function("decode, 9 of 14 columns", |bencher| {
         bencher.iter(|| {
-            let (count, decoded) = decoder.decode_first(black_box(chunk), CHUNK_RECORDS, usize::MAX);
-            assert_eq!((count, decoded.batch.num_rows()), (CHUNK_RECORDS, CHUNK_RECORDS));
+            let (count, decoded) =
+                decoder.decode_first(black_box(chunk), CHUNK_RECORDS, usize::MAX);
+            assert_eq!(
+                (count, decoded.batch.num_rows()),
+                (CHUNK_RECORDS, CHUNK_RECORDS)
+            );
         });
     });
     let mut round = 0;
     group.bench_function("a window: decode, lookup, Parquet on disk", |bencher| {
         bencher.iter(|| {
             round += 1;
-            assert_eq!(pipeline.run(&sales, round).unwrap().rows_out, CHUNK_RECORDS as u64);
+            assert_eq!(
+                pipeline.run(&sales, round).unwrap().rows_out,
+                CHUNK_RECORDS as u64
+            );
         });
     });
 }
@@ -44,7 +58,11 @@ fn decisions(criterion: &mut Criterion) {
     for shards in [100, 1_000] {
         group.throughput(Throughput::Elements(shards as u64));
         group.bench_function(format!("share out {shards} shards"), |bencher| {
-            bencher.iter_batched(|| Crowd::waiting(shards / 10), |crowd| crowd.given(shards), BatchSize::LargeInput);
+            bencher.iter_batched(
+                || Crowd::waiting(shards / 10),
+                |crowd| crowd.given(shards),
+                BatchSize::LargeInput,
+            );
         });
         let mut crowd = Crowd::waiting(shards / 10).given(shards);
         let mut n = 0;

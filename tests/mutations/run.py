@@ -44,13 +44,25 @@ def failures(mutation):
     return sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED", ran.stdout, re.M)))
 
 
+def pattern(old):
+    """The text `old` however it is formatted: white space and commas before closing brackets do not count."""
+    parts = []
+    for char in "".join(old.split()):
+        if char in ")]}":
+            parts.append(r",?\s*")
+        parts.append(re.escape(char) + r"\s*")
+    return re.compile("".join(parts).removesuffix(r"\s*"))
+
+
 def noticed(mutation):
     path = COPY / mutation["file"]
     text = path.read_text()
-    if text.count(mutation["old"]) != 1:
-        print(f"  {mutation['file']} has this {text.count(mutation['old'])} times: {mutation['old']!r}")
+    found = list(pattern(mutation["old"]).finditer(text))
+    if len(found) != 1:
+        print(f"  {mutation['file']} has this {len(found)} times: {mutation['old']!r}")
         return False
-    path.write_text(text.replace(mutation["old"], mutation["new"]))
+    start, end = found[0].span()
+    path.write_text(text[:start] + mutation["new"] + text[end:])
     try:
         failed = failures(mutation)
     finally:

@@ -32,13 +32,27 @@ impl Browser {
         std::fs::create_dir_all(shots).expect("a folder for screenshots can be made");
         let folder = servers_folder().join("browser");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(server_program("node"));
-        command.arg(support("browser/drive.mjs")).arg(folder).arg(CHROMIUM);
-        command.env_clear().envs(inherited()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(server_program("node"));
+        command
+            .arg(support("browser/drive.mjs"))
+            .arg(folder)
+            .arg(CHROMIUM);
+        command
+            .env_clear()
+            .envs(inherited())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut driver = command.spawn().expect("node starts");
         let orders = driver.stdin.take().expect("it is piped");
         let answers = BufReader::new(driver.stdout.take().expect("it is piped"));
-        let mut browser = Self { driver, orders, answers, shots: shots.to_owned() };
+        let mut browser = Self {
+            driver,
+            orders,
+            answers,
+            shots: shots.to_owned(),
+        };
         browser.answer("the browser's start");
         browser
     }
@@ -53,9 +67,11 @@ impl Browser {
     #[track_caller]
     fn answer(&mut self, what: &str) -> Value {
         let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the driver answers");
-        let mut answer: Value =
-            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{what}: the driver ended: {line}"));
+        self.answers
+            .read_line(&mut line)
+            .expect("the driver answers");
+        let mut answer: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("{what}: the driver ended: {line}"));
         if let Some(error) = answer["error"].as_str() {
             let seen = answer["seen"].as_str().unwrap_or_default();
             self.take_shot("failed");
@@ -64,7 +80,6 @@ impl Browser {
         answer["ok"].take()
     }
 
-    /// Goes to this address.
     #[track_caller]
     pub fn open(&mut self, url: &str) {
         self.order(&json!({"do": "open", "url": url}));
@@ -88,13 +103,14 @@ impl Browser {
         self.order(&json!({"do": "evaluate", "script": script}))
     }
 
-    /// The text of something.
     #[track_caller]
     pub fn text(&mut self, selector: &str) -> String {
-        self.order(&json!({"do": "text", "selector": selector})).as_str().unwrap_or_default().to_owned()
+        self.order(&json!({"do": "text", "selector": selector}))
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
-    /// Clicks on something.
     #[track_caller]
     pub fn click(&mut self, selector: &str) {
         self.order(&json!({"do": "click", "selector": selector}));
@@ -106,8 +122,8 @@ impl Browser {
         self.order(&json!({"do": "shape", "width": width, "height": height, "dark": dark}));
     }
 
-    /// Looks at the page as it is on a narrow and a wide screen, light and dark: nothing is cut off, every text can be
-    /// read. Keeps a screenshot of each.
+    /// Looks at the page as it is on a narrow and a wide screen, light and dark: nothing is cut
+    /// off, every text can be read. Keeps a screenshot of each.
     #[track_caller]
     pub fn looks_good(&mut self, name: &str) {
         for (screen, width, height) in [("wide", 1280, 900), ("narrow", 390, 844)] {
@@ -116,9 +132,16 @@ impl Browser {
                 self.shape(width, height, dark);
                 self.take_shot(&format!("{name}-{screen}-{light}"));
                 let overflow = self.order(&json!({"do": "overflow"}));
-                assert_eq!(overflow, 0, "{name} on a {screen} screen is wider than the screen");
+                assert_eq!(
+                    overflow, 0,
+                    "{name} on a {screen} screen is wider than the screen"
+                );
                 let pale = self.order(&json!({"do": "pale"}));
-                assert_eq!(pale, json!([]), "{name} {screen} {light}: text without contrast");
+                assert_eq!(
+                    pale,
+                    json!([]),
+                    "{name} {screen} {light}: text without contrast"
+                );
             }
         }
         self.shape(1280, 900, false);
@@ -131,14 +154,16 @@ impl Browser {
         }
     }
 
-    /// Asserts that nothing was asked of any place but this one, and that the browser has complained of nothing.
+    /// Asserts that nothing was asked of any place but this one, and that the browser has
+    /// complained of nothing.
     #[track_caller]
     pub fn kept_to(&mut self, origin: &str) {
         let complaints = self.complaints(origin);
         assert!(complaints.is_empty(), "{complaints:?}");
     }
 
-    /// The same after the controller was away and came back: of that the browser may have complained.
+    /// The same after the controller was away and came back: of that the browser may have
+    /// complained.
     #[track_caller]
     pub fn kept_to_while_away(&mut self, origin: &str) {
         let mut complaints = self.complaints(origin);
@@ -150,13 +175,17 @@ impl Browser {
     #[track_caller]
     fn complaints(&mut self, origin: &str) -> Vec<String> {
         let mut heard = self.order(&json!({"do": "heard"}));
-        assert_eq!(heard["origins"], json!([origin]), "the page asks only where it came from");
+        assert_eq!(
+            heard["origins"],
+            json!([origin]),
+            "the page asks only where it came from"
+        );
         serde_json::from_value(heard["complaints"].take()).expect("complaints are texts")
     }
 }
 
-/// Whether it says that there was no answer (at any moment of a request the controller may have gone), or that the
-/// controller is back and does not lead yet, which is answered with 503.
+/// Whether it says that there was no answer (at any moment of a request the controller may have
+/// gone), or that the controller is back and does not lead yet, which is answered with 503.
 fn is_of_the_line(complaint: &str) -> bool {
     let failed = complaint.strip_prefix("Failed to load resource: ");
     failed.is_some_and(|why| why.starts_with("net::ERR_") || why.contains("status of 503"))

@@ -1,6 +1,7 @@
 //! Our programs as a cluster: controllers, workers, the command line.
 //!
-//! Owns: their flags, which of them run, asking for a job's status. Does not own: the servers they use.
+//! Owns: their flags, which of them run, asking for a job's status. Does not own: the servers they
+//! use.
 //! Rule: asks only what a user could ask: the programs' flags and the public gRPC service.
 
 use crate::places::{binary, free_port};
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use streamctl_proto::v1::jobs_client::JobsClient;
-use streamctl_proto::v1::{EpochSummary, GetJobRequest, JobState, JobStatus, ListEpochsRequest, ListWorkersRequest};
+use streamctl_proto::v1::{
+    EpochSummary, GetJobRequest, JobState, JobStatus, ListEpochsRequest, ListWorkersRequest,
+};
 use streamctl_proto::v1::{ListWorkersResponse, WorkerStatus};
 
 /// A controller answers within a second once it runs; a new leader within six.
@@ -52,20 +55,31 @@ struct Member {
 }
 
 impl Cluster {
-    /// Two controllers, no worker.
     pub fn start(servers: &Servers) -> Self {
         let store = format!("etcd://{}", servers.etcd.address());
         let mut cluster = Self::empty(servers.env(), servers.folder(), &store, None);
         cluster.add_controller("controller-1");
         cluster.add_controller("controller-2");
-        wait::until("a controller that leads", ANSWER_WITHIN, || cluster.worker_list());
+        wait::until("a controller that leads", ANSWER_WITHIN, || {
+            cluster.worker_list()
+        });
         cluster
     }
 
-    /// Nobody yet. What is started sees `env`, logs into `logs`, keeps jobs in `store`, and is known to `links`.
-    pub fn empty(env: Vec<(String, String)>, logs: &Path, store: &str, links: Option<Links>) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        let (logs, store) = (logs.to_owned(), store.to_owned());
+    /// Nobody yet. What is started sees `env`, logs into `logs`, keeps jobs in `store`, and is
+    /// known to `links`.
+    pub fn empty(
+        env: Vec<(String, String)>,
+        logs: &Path,
+        store: &str,
+        links: Option<Links>,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let logs = logs.to_owned();
+        let store = store.to_owned();
         Self {
             env,
             logs,
@@ -78,7 +92,6 @@ impl Cluster {
         }
     }
 
-    /// One more controller.
     pub fn add_controller(&mut self, id: &str) {
         self.add_controller_with(id, &[]);
     }
@@ -87,18 +100,37 @@ impl Cluster {
     pub fn add_controller_with(&mut self, id: &str, flags: &[&str]) {
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
-        let front = self.links.as_ref().map_or(port, |links| links.open(id, port));
+        let front = self
+            .links
+            .as_ref()
+            .map_or(port, |links| links.open(id, port));
         let advertised = format!("127.0.0.1:{front}");
         let http = format!("127.0.0.1:{}", free_port());
-        let args = ["--listen", &address, "--advertise", &advertised, "--store", &self.store, "--cluster", "test"];
+        let args = [
+            "--listen",
+            &address,
+            "--advertise",
+            &advertised,
+            "--store",
+            &self.store,
+            "--cluster",
+            "test",
+        ];
         let args = [&args[..], &["--id", id, "--http-listen", &http], flags].concat();
         let launch = self.launch(id, "streamctl-controller", &args);
         self.https.insert(id.to_owned(), http);
-        self.controllers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
+        self.controllers.insert(
+            id.to_owned(),
+            Member {
+                process: None,
+                launch,
+                address,
+                advertised,
+            },
+        );
         self.start_again(id);
     }
 
-    /// One more worker.
     pub fn add_worker(&mut self, id: &str) {
         self.add_worker_with(id, &[]);
     }
@@ -111,12 +143,31 @@ impl Cluster {
     /// One more worker, with these variables in its environment, and these flags.
     pub fn add_worker_in(&mut self, id: &str, env: &[(&str, &str)], flags: &[&str]) {
         let address = format!("127.0.0.1:{}", free_port());
-        let urls: Vec<_> = self.controllers.values().map(|member| format!("http://{}", member.advertised)).collect();
-        let args = ["--controller", &urls.join(","), "--listen", &address, "--id", id];
+        let urls: Vec<_> = self
+            .controllers
+            .values()
+            .map(|member| format!("http://{}", member.advertised))
+            .collect();
+        let args = [
+            "--controller",
+            &urls.join(","),
+            "--listen",
+            &address,
+            "--id",
+            id,
+        ];
         let launch = self.launch(id, "streamctl-worker", &[&args[..], flags].concat());
         let launch = launch.env(env.iter().copied());
         let advertised = address.clone();
-        self.workers.insert(id.to_owned(), Member { process: None, launch, address, advertised });
+        self.workers.insert(
+            id.to_owned(),
+            Member {
+                process: None,
+                launch,
+                address,
+                advertised,
+            },
+        );
         self.start_again(id);
     }
 
@@ -132,7 +183,10 @@ impl Cluster {
 
     /// Name and own address, `host:port`, of every controller.
     pub fn controller_addresses(&self) -> Vec<(String, String)> {
-        self.controllers.iter().map(|(id, member)| (id.clone(), member.address.clone())).collect()
+        self.controllers
+            .iter()
+            .map(|(id, member)| (id.clone(), member.address.clone()))
+            .collect()
     }
 
     /// Where the dashboard of a controller is, `host:port`.
@@ -154,13 +208,19 @@ impl Cluster {
     #[track_caller]
     pub fn terminate(&mut self, id: &str) -> bool {
         let process = self.member(id).process.take();
-        process.expect("the test names a process that runs").terminate(LEAVES_WITHIN).success()
+        process
+            .expect("the test names a process that runs")
+            .terminate(LEAVES_WITHIN)
+            .success()
     }
 
     /// Starts the program of this name unless it runs.
     pub fn start_again(&mut self, id: &str) {
         let member = self.member(id);
-        let pid = member.process.get_or_insert_with(|| member.launch.start()).pid();
+        let pid = member
+            .process
+            .get_or_insert_with(|| member.launch.start())
+            .pid();
         if let Some(links) = &self.links {
             links.know(pid, id);
         }
@@ -172,7 +232,10 @@ impl Cluster {
     }
 
     fn member(&mut self, id: &str) -> &mut Member {
-        let found = self.controllers.get_mut(id).or_else(|| self.workers.get_mut(id));
+        let found = self
+            .controllers
+            .get_mut(id)
+            .or_else(|| self.workers.get_mut(id));
         found.expect("the test names a process that it started")
     }
 
@@ -187,33 +250,59 @@ impl Cluster {
     }
 
     fn pid(&self, id: &str) -> u32 {
-        let member = self.controllers.get(id).or_else(|| self.workers.get(id)).expect("the test names what it started");
-        member.process.as_ref().expect("the test names a process that runs").pid()
+        let member = self
+            .controllers
+            .get(id)
+            .or_else(|| self.workers.get(id))
+            .expect("the test names what it started");
+        member
+            .process
+            .as_ref()
+            .expect("the test names a process that runs")
+            .pid()
     }
 
     /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.
     #[track_caller]
     pub fn dismiss_worker(&mut self, id: &str) -> bool {
-        let mut worker = self.workers.remove(id).expect("the test names a worker that it started");
-        worker.process.as_mut().expect("it runs").terminate(LEAVES_WITHIN).success()
+        let mut worker = self
+            .workers
+            .remove(id)
+            .expect("the test names a worker that it started");
+        worker
+            .process
+            .as_mut()
+            .expect("it runs")
+            .terminate(LEAVES_WITHIN)
+            .success()
     }
 
     /// `kill -9` of a worker, for good.
     pub fn kill_worker(&mut self, id: &str) {
-        self.workers.remove(id).expect("the test names a worker that it started");
+        self.workers
+            .remove(id)
+            .expect("the test names a worker that it started");
     }
 
-    /// `kill -9` of the controller that leads; says which it was. [`Self::start_all_again`] brings it back.
+    /// `kill -9` of the controller that leads; says which it was. [`Self::start_all_again`] brings
+    /// it back.
     #[track_caller]
     pub fn kill_leader(&mut self) -> String {
         let id = wait::until("a controller that leads", ANSWER_WITHIN, || self.leader());
-        self.controllers.get_mut(&id).expect("the leader is one of ours").process = None;
+        self.controllers
+            .get_mut(&id)
+            .expect("the leader is one of ours")
+            .process = None;
         id
     }
 
     /// `kill -9` of everything that is ours.
     pub fn kill_all(&mut self) {
-        for member in self.controllers.values_mut().chain(self.workers.values_mut()) {
+        for member in self
+            .controllers
+            .values_mut()
+            .chain(self.workers.values_mut())
+        {
             member.process = None;
         }
     }
@@ -227,7 +316,11 @@ impl Cluster {
 
     /// Every controller's address, as `--controller` takes them.
     pub fn controller_urls(&self) -> String {
-        let urls: Vec<_> = self.controllers.values().map(|member| format!("http://{}", member.address)).collect();
+        let urls: Vec<_> = self
+            .controllers
+            .values()
+            .map(|member| format!("http://{}", member.address))
+            .collect();
         urls.join(",")
     }
 
@@ -239,8 +332,14 @@ impl Cluster {
     /// `streamctl --controller … ARGS`, run to its end.
     pub fn cli(&self, args: &[&str]) -> Output {
         let mut command = Command::new(binary("streamctl"));
-        command.args(["--controller", &self.controller_urls()]).args(args).stdin(Stdio::null());
-        command.env_clear().envs(crate::places::inherited()).envs(self.env.iter().cloned());
+        command
+            .args(["--controller", &self.controller_urls()])
+            .args(args)
+            .stdin(Stdio::null());
+        command
+            .env_clear()
+            .envs(crate::places::inherited())
+            .envs(self.env.iter().cloned());
         command.output().expect("streamctl starts")
     }
 
@@ -248,8 +347,13 @@ impl Cluster {
     #[track_caller]
     pub fn cli_ok(&self, args: &[&str]) -> String {
         let output = self.cli(args);
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "streamctl {args:?} ended with {}\n{out}\n{err}", output.status);
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "streamctl {args:?} ended with {}\n{out}\n{err}",
+            output.status
+        );
         out.into_owned()
     }
 
@@ -257,7 +361,10 @@ impl Cluster {
     pub fn status(&self, job: &str) -> Option<JobStatus> {
         self.ask(|mut client| async move {
             client
-                .get_job(GetJobRequest { job: job.to_owned(), brief: false })
+                .get_job(GetJobRequest {
+                    job: job.to_owned(),
+                    brief: false,
+                })
                 .await
                 .ok()
                 .map(|answer| answer.into_inner())
@@ -278,12 +385,21 @@ impl Cluster {
         loop {
             let status = self.status(job);
             if let Some(status) = &status {
-                assert_ne!(status.state(), JobState::Failed, "{job} failed: {} ({})", status.error, status.hint);
+                assert_ne!(
+                    status.state(),
+                    JobState::Failed,
+                    "{job} failed: {} ({})",
+                    status.error,
+                    status.hint
+                );
             }
             match status {
                 Some(status) if is_it(&status) => return status,
                 last => {
-                    assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}; last status: {last:#?}")
+                    assert!(
+                        begin.elapsed() < limit,
+                        "waited {limit:?} in vain for: {what}; last status: {last:#?}"
+                    )
                 }
             }
             std::thread::sleep(LOOK_EVERY);
@@ -293,8 +409,17 @@ impl Cluster {
     /// Every committed epoch of a job, up to 1,000.
     pub fn epochs(&self, job: &str) -> Option<Vec<EpochSummary>> {
         self.ask(|mut client| async move {
-            let request = ListEpochsRequest { job: job.to_owned(), from: 1, limit: 1_000, to: 0 };
-            client.list_epochs(request).await.ok().map(|answer| answer.into_inner().epochs)
+            let request = ListEpochsRequest {
+                job: job.to_owned(),
+                from: 1,
+                limit: 1_000,
+                to: 0,
+            };
+            client
+                .list_epochs(request)
+                .await
+                .ok()
+                .map(|answer| answer.into_inner().epochs)
         })
         .map(|(_, epochs)| epochs)
     }
@@ -304,30 +429,43 @@ impl Cluster {
         self.workers_and_leader().map(|(_, answer)| answer.workers)
     }
 
-    /// The controller that answers as the leader: the standby refuses, or has no workers to speak of.
+    /// The controller that answers as the leader: the standby refuses, or has no workers to speak
+    /// of.
     pub fn leader(&self) -> Option<String> {
         self.workers_and_leader().map(|(id, _)| id)
     }
 
     fn workers_and_leader(&self) -> Option<(String, ListWorkersResponse)> {
         self.ask(|mut client| async move {
-            client.list_workers(ListWorkersRequest {}).await.ok().map(|answer| answer.into_inner())
+            client
+                .list_workers(ListWorkersRequest {})
+                .await
+                .ok()
+                .map(|answer| answer.into_inner())
         })
     }
 
     /// Puts the question to one controller after the other; the first answer, and who gave it.
-    fn ask<T, F>(&self, question: impl Fn(JobsClient<tonic::transport::Channel>) -> F) -> Option<(String, T)>
+    fn ask<T, F>(
+        &self,
+        question: impl Fn(JobsClient<tonic::transport::Channel>) -> F,
+    ) -> Option<(String, T)>
     where
         F: Future<Output = Option<T>>,
     {
-        self.controllers.iter().filter(|(_, member)| member.process.is_some()).find_map(|(id, member)| {
-            let answer = async {
-                let client = JobsClient::connect(format!("http://{}", member.address)).await.ok()?;
-                question(client).await
-            };
-            let limited = async { tokio::time::timeout(QUESTION, answer).await.ok().flatten() };
-            Some((id.clone(), self.runtime.block_on(limited)?))
-        })
+        self.controllers
+            .iter()
+            .filter(|(_, member)| member.process.is_some())
+            .find_map(|(id, member)| {
+                let answer = async {
+                    let client = JobsClient::connect(format!("http://{}", member.address))
+                        .await
+                        .ok()?;
+                    question(client).await
+                };
+                let limited = async { tokio::time::timeout(QUESTION, answer).await.ok().flatten() };
+                Some((id.clone(), self.runtime.block_on(limited)?))
+            })
     }
 
     fn launch(&self, id: &str, program: &str, args: &[&str]) -> Launch {

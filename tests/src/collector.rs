@@ -1,9 +1,14 @@
-//! A collector of traces: takes spans over OTLP, as a Jaeger or an OpenTelemetry Collector would, and keeps them.
+//! A collector of traces: takes spans over OTLP, as a Jaeger or an OpenTelemetry Collector would,
+//! and keeps them.
 //!
 //! Owns: the gRPC service. Does not own: what should have been sent.
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use std::collections::BTreeMap;
@@ -17,21 +22,16 @@ use tonic::{Request, Response, Status};
 pub struct Seen {
     /// `service.name` of who sent it.
     pub service: String,
-    /// In hexadecimal digits.
     pub trace: String,
-    /// In hexadecimal digits.
     pub id: String,
     /// In hexadecimal digits; empty: it is the root.
     pub parent: String,
-    /// What it is.
     pub name: String,
     /// Nanoseconds since the Unix epoch.
     pub begin: u64,
     /// Nanoseconds since the Unix epoch.
     pub end: u64,
-    /// Facts, as text.
     pub attributes: BTreeMap<String, String>,
-    /// Why it failed.
     pub error: Option<String>,
 }
 
@@ -51,11 +51,21 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut spans = self.0.lock().map_err(|_| Status::internal("a test has failed"))?;
+        let mut spans = self
+            .0
+            .lock()
+            .map_err(|_| Status::internal("a test has failed"))?;
         for resource in request.into_inner().resource_spans {
-            let facts = resource.resource.map(|resource| texts(resource.attributes)).unwrap_or_default();
+            let facts = resource
+                .resource
+                .map(|resource| texts(resource.attributes))
+                .unwrap_or_default();
             let service = facts.get("service.name").cloned().unwrap_or_default();
-            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            for span in resource
+                .scope_spans
+                .into_iter()
+                .flat_map(|scope| scope.spans)
+            {
                 spans.push(Seen {
                     service: service.clone(),
                     trace: digits(&span.trace_id),
@@ -65,7 +75,10 @@ impl TraceService for Service {
                     begin: span.start_time_unix_nano,
                     end: span.end_time_unix_nano,
                     attributes: texts(span.attributes),
-                    error: span.status.map(|status| status.message).filter(|message| !message.is_empty()),
+                    error: span
+                        .status
+                        .map(|status| status.message)
+                        .filter(|message| !message.is_empty()),
                 });
             }
         }
@@ -76,9 +89,14 @@ impl TraceService for Service {
 impl Collector {
     /// Listens on a free port of this machine.
     pub fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime starts");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port is free");
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let spans = Arc::default();
         let server = TraceServiceServer::new(Service(Arc::clone(&spans)));
@@ -86,7 +104,11 @@ impl Collector {
             .add_service(server)
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(serving);
-        Self { spans, address, _runtime: runtime }
+        Self {
+            spans,
+            address,
+            _runtime: runtime,
+        }
     }
 
     /// As `OTEL_EXPORTER_OTLP_ENDPOINT` takes it.
@@ -94,9 +116,11 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// All that came.
     pub fn spans(&self) -> Vec<Seen> {
-        self.spans.lock().expect("nothing panics under this lock").clone()
+        self.spans
+            .lock()
+            .expect("nothing panics under this lock")
+            .clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A core with a crowd of jobs, shards and workers, and no network.
 //!
-//! Owns: the workers, which do what they are told; the store, which always works. Does not own: what is expected of it.
+//! Owns: the workers, which do what they are told; the store, which always works. Does not own:
+//! what is expected of it.
 //! Rule: no clock but for the time that a step took, and no randomness.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,6 @@ const LOST_AFTER_MS: i64 = 4_000;
 
 /// The core alone: many jobs, read by workers that do what they are told.
 pub struct Crowd {
-    /// What decides.
     pub core: Core,
     now: i64,
     /// Asked for and not yet done.
@@ -27,10 +27,14 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Workers without a job.
     pub fn waiting(workers: usize) -> Self {
         let core = Core::new(Term(1), BEGIN_MS, CoreSettings::default());
-        let mut crowd = Self { core, now: BEGIN_MS, effects: vec![], slowest_step: 0.0 };
+        let mut crowd = Self {
+            core,
+            now: BEGIN_MS,
+            effects: vec![],
+            slowest_step: 0.0,
+        };
         (0..workers).for_each(|n| crowd.joins(n));
         crowd
     }
@@ -41,7 +45,12 @@ impl Crowd {
         let name = job.spec.name.clone();
         self.tell(Event::JobCreated { job: Box::new(job) });
         let shards = (0..shards).map(shard).collect();
-        self.tell(Event::ShardsListed { job: name, generation: 1, shards, stream: None });
+        self.tell(Event::ShardsListed {
+            job: name,
+            generation: 1,
+            shards,
+            stream: None,
+        });
         self
     }
 
@@ -55,14 +64,19 @@ impl Crowd {
         self.core.jobs.values().map(|job| job.epoch().0).sum()
     }
 
-    /// One more worker.
     pub fn joins(&mut self, n: usize) {
-        let (worker, session) = (worker(n), n as SessionId + 1);
+        let worker = worker(n);
+        let session = n as SessionId + 1;
         let flight_address = String::new();
-        self.tell(Event::WorkerJoined { worker, session, process: 0, flight_address, tasks: vec![] });
+        self.tell(Event::WorkerJoined {
+            worker,
+            session,
+            process: 0,
+            flight_address,
+            tasks: vec![],
+        });
     }
 
-    /// One event.
     pub fn tell(&mut self, event: Event) {
         let begin = Instant::now();
         let effects = self.core.step(self.now, event);
@@ -80,8 +94,13 @@ impl Crowd {
         let until = self.now + ms;
         while self.now < until {
             self.now += 500;
-            let talking = self.core.workers.iter().filter(|(id, _)| !silent.contains(*id));
-            let talking: Vec<(WorkerId, SessionId)> = talking.map(|(id, w)| (id.clone(), w.session)).collect();
+            let talking = self
+                .core
+                .workers
+                .iter()
+                .filter(|(id, _)| !silent.contains(*id));
+            let talking: Vec<(WorkerId, SessionId)> =
+                talking.map(|(id, w)| (id.clone(), w.session)).collect();
             for (worker, session) in talking {
                 self.tell(Event::WorkerHeard {
                     worker,
@@ -99,28 +118,47 @@ impl Crowd {
     pub fn lose(&mut self, lost: &BTreeSet<WorkerId>) {
         for worker in lost {
             let session = self.core.workers[worker].session;
-            self.tell(Event::WorkerDisconnected { worker: worker.clone(), session });
+            self.tell(Event::WorkerDisconnected {
+                worker: worker.clone(),
+                session,
+            });
         }
         self.after(LOST_AFTER_MS, lost);
     }
 
-    /// Every task reads one record of each of its shards in the n-th window, reports, and is past it.
+    /// Every task reads one record of each of its shards in the n-th window, reports, and is past
+    /// it.
     pub fn window(&mut self, n: u64) {
         let start_ms = BEGIN_MS + n as i64 * WINDOW_MS;
-        let window = Window { start_ms, end_ms: start_ms + WINDOW_MS };
+        let window = Window {
+            start_ms,
+            end_ms: start_ms + WINDOW_MS,
+        };
         let tasks: Vec<_> = self
             .core
             .jobs
             .values()
-            .flat_map(|job| job.tasks.iter().map(|(id, task)| (job.name().clone(), *id, task.clone())))
+            .flat_map(|job| {
+                job.tasks
+                    .iter()
+                    .map(|(id, task)| (job.name().clone(), *id, task.clone()))
+            })
             .collect();
         for (_, id, task) in &tasks {
-            self.tell(Event::WindowRequested { worker: task.worker.clone(), task: *id, window });
+            self.tell(Event::WindowRequested {
+                worker: task.worker.clone(),
+                task: *id,
+                window,
+            });
         }
         for (job, task_id, task) in tasks {
             let report = Box::new(report(job, task_id, window, &task.shards, n));
-            self.tell(Event::Reported { worker: task.worker.clone(), report });
-            let (worker, watermark_ms) = (task.worker, window.end_ms);
+            self.tell(Event::Reported {
+                worker: task.worker.clone(),
+                report,
+            });
+            let worker = task.worker;
+            let watermark_ms = window.end_ms;
             self.tell(Event::Progressed {
                 worker,
                 task: task_id,
@@ -136,7 +174,10 @@ impl Crowd {
     /// Does what the store is asked.
     fn store_works(&mut self) {
         loop {
-            let done: Vec<Event> = std::mem::take(&mut self.effects).into_iter().filter_map(done).collect();
+            let done: Vec<Event> = std::mem::take(&mut self.effects)
+                .into_iter()
+                .filter_map(done)
+                .collect();
             if done.is_empty() {
                 return;
             }
@@ -144,11 +185,18 @@ impl Crowd {
         }
     }
 
-    /// Who reads what.
     pub fn owners(&self) -> BTreeMap<(JobName, ShardId), WorkerId> {
-        let tasks = self.core.jobs.values().flat_map(|job| job.tasks.values().map(|task| (job.name().clone(), task)));
+        let tasks = self
+            .core
+            .jobs
+            .values()
+            .flat_map(|job| job.tasks.values().map(|task| (job.name().clone(), task)));
         tasks
-            .flat_map(|(job, task)| task.shards.iter().map(move |s| ((job.clone(), s.clone()), task.worker.clone())))
+            .flat_map(|(job, task)| {
+                task.shards
+                    .iter()
+                    .map(move |s| ((job.clone(), s.clone()), task.worker.clone()))
+            })
             .collect()
     }
 }
@@ -158,10 +206,19 @@ fn done(effect: Effect) -> Option<Event> {
     match effect {
         Effect::WriteManifest { manifest } => {
             let (_, reference) = manifest.encode();
-            Some(Event::ManifestWritten { job: manifest.job, reference })
+            Some(Event::ManifestWritten {
+                job: manifest.job,
+                reference,
+            })
         }
-        Effect::MoveHead { job, head, .. } => Some(Event::HeadMoved { job, epoch: head.epoch }),
-        Effect::Publish { manifest, .. } => Some(Event::EpochPublished { job: manifest.job, epoch: manifest.epoch }),
+        Effect::MoveHead { job, head, .. } => Some(Event::HeadMoved {
+            job,
+            epoch: head.epoch,
+        }),
+        Effect::Publish { manifest, .. } => Some(Event::EpochPublished {
+            job: manifest.job,
+            epoch: manifest.epoch,
+        }),
         Effect::RecordPublished { job, epoch, .. } => Some(Event::PublishedRecorded { job, epoch }),
         _ => None,
     }
@@ -172,7 +229,11 @@ fn job(n: usize) -> ResolvedJob {
 }
 
 fn shard(n: usize) -> KnownShard {
-    KnownShard { shard: ShardId::new(format!("shardId-{n:012}")), parents: vec![], detail: String::new() }
+    KnownShard {
+        shard: ShardId::new(format!("shardId-{n:012}")),
+        parents: vec![],
+        detail: String::new(),
+    }
 }
 
 /// The name of the n-th worker.
@@ -180,16 +241,41 @@ pub fn worker(n: usize) -> WorkerId {
     WorkerId::new(format!("worker-{n:04}"))
 }
 
-fn report(job: JobName, task: TaskId, window: Window, shards: &BTreeSet<ShardId>, n: u64) -> Report {
-    let at = |n: u64| if n == 0 { Position::Start } else { Position::after(n.into()) };
-    let range = || ShardRange { from: at(n), to: at(n + 1), records: 1, bytes: 324 };
+fn report(
+    job: JobName,
+    task: TaskId,
+    window: Window,
+    shards: &BTreeSet<ShardId>,
+    n: u64,
+) -> Report {
+    let at = |n: u64| {
+        if n == 0 {
+            Position::Start
+        } else {
+            Position::after(n.into())
+        }
+    };
+    let range = || ShardRange {
+        from: at(n),
+        to: at(n + 1),
+        records: 1,
+        bytes: 324,
+    };
     let rows = shards.len() as u64;
     Report {
         job,
         task,
         window,
-        ranges: shards.iter().map(|shard| (shard.clone(), range())).collect(),
-        counts: Counts { rows_in: rows, rows_decoded: rows, rows_out: rows, ..Counts::default() },
+        ranges: shards
+            .iter()
+            .map(|shard| (shard.clone(), range()))
+            .collect(),
+        counts: Counts {
+            rows_in: rows,
+            rows_decoded: rows,
+            rows_out: rows,
+            ..Counts::default()
+        },
         lookups: BTreeMap::new(),
         objects: vec![],
         unmatched: vec![],
@@ -206,7 +292,10 @@ mod tests {
 
     fn shards_per_worker(crowd: &Crowd) -> BTreeMap<WorkerId, usize> {
         let mut counts = BTreeMap::new();
-        crowd.owners().into_values().for_each(|worker| *counts.entry(worker).or_default() += 1);
+        crowd
+            .owners()
+            .into_values()
+            .for_each(|worker| *counts.entry(worker).or_default() += 1);
         counts
     }
 
@@ -217,7 +306,10 @@ mod tests {
         assert_eq!((shares.len(), shares.values().max()), (1_000, Some(&10)));
         (0..3).for_each(|n| crowd.window(n));
         let job = crowd.core.jobs.values().next().unwrap();
-        assert_eq!((job.epoch(), job.published, job.totals.rows_in), (Epoch(3), Epoch(3), 30_000));
+        assert_eq!(
+            (job.epoch(), job.published, job.totals.rows_in),
+            (Epoch(3), Epoch(3), 30_000)
+        );
         check(&crowd.core).unwrap();
     }
 
@@ -225,7 +317,10 @@ mod tests {
     fn a_hundred_jobs_share_a_thousand_workers_evenly() {
         let crowd = Crowd::of(100, 100, 1_000);
         let shares = shards_per_worker(&crowd);
-        assert_eq!((shares.len(), shares.values().min(), shares.values().max()), (1_000, Some(&10), Some(&10)));
+        assert_eq!(
+            (shares.len(), shares.values().min(), shares.values().max()),
+            (1_000, Some(&10), Some(&10))
+        );
         check(&crowd.core).unwrap();
     }
 

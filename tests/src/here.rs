@@ -1,8 +1,10 @@
-//! A controller and workers in this process, on a store in memory: a job in seconds, without servers.
+//! A controller and workers in this process, on a store in memory: a job in seconds, without
+//! servers.
 //!
-//! Owns: putting the parts together as their programs do, killing them. Does not own: anything that they do.
-//! Rule: a [`Life`] ends without a farewell, like a process that is killed; the [`Place`] keeps what survives that:
-//! the store and the folder.
+//! Owns: putting the parts together as their programs do, killing them. Does not own: anything that
+//! they do.
+//! Rule: a [`Life`] ends without a farewell, like a process that is killed; the [`Place`] keeps
+//! what survives that: the store and the folder.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,9 +35,7 @@ const QUESTION: Duration = Duration::from_secs(30);
 /// Between two looks at a status.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What outlives a kill.
 pub struct Place {
-    /// Sinks, checkpoints.
     pub folder: tempfile::TempDir,
     /// Times that the controller's decisions depend on.
     pub core: CoreSettings,
@@ -55,15 +55,28 @@ pub struct Life {
 impl Place {
     /// An empty one, whose AWS services are all at this address.
     pub fn new(aws_address: &str) -> Self {
-        let core = CoreSettings { adoption_ms: 0, listing_interval_ms: 2_000, ..CoreSettings::default() };
+        let core = CoreSettings {
+            adoption_ms: 0,
+            listing_interval_ms: 2_000,
+            ..CoreSettings::default()
+        };
         let kinesis = kinesis::Settings {
             grace: Some(Duration::from_millis(100)),
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_millis(500),
             ..kinesis::Settings::default()
         };
-        let folder = tempfile::Builder::new().prefix("streamctl-here-").tempdir().expect("a folder can be made");
-        Self { folder, store: MemoryStore::new(), aws_address: aws_address.to_owned(), core, kinesis }
+        let folder = tempfile::Builder::new()
+            .prefix("streamctl-here-")
+            .tempdir()
+            .expect("a folder can be made");
+        Self {
+            folder,
+            store: MemoryStore::new(),
+            aws_address: aws_address.to_owned(),
+            core,
+            kinesis,
+        }
     }
 
     /// A folder of the place, as text.
@@ -73,26 +86,43 @@ impl Place {
 
     /// Starts a controller and so many workers; the earlier life must be over.
     pub fn start(&self, workers: usize) -> Life {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().expect("a runtime starts");
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
         let store = self.store.candidate();
         // Connections belong to the runtime that opened them: they die with a life.
         let aws = runtime.block_on(Aws::with_fake(&self.aws_address, "WORKER"));
-        let world = World { aws: aws.clone(), storages: Storages::new(aws.clone()), foreign: Default::default() };
+        let world = World {
+            aws: aws.clone(),
+            storages: Storages::new(aws.clone()),
+            foreign: Default::default(),
+        };
         let (listener, address) = runtime.block_on(listener());
         let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
-        let parts = controller::Parts::new(Arc::new(store.clone()), world, lister, self.core.clone());
-        let me = LeaderRecord { id: "here".into(), address: address.to_string() };
+        let parts =
+            controller::Parts::new(Arc::new(store.clone()), world, lister, self.core.clone());
+        let me = LeaderRecord {
+            id: "here".into(),
+            address: address.to_string(),
+        };
         runtime.spawn(controller::run(me, listener, parts, std::future::pending()));
         for number in 1..=workers {
             runtime.spawn(self.worker(number, &aws, address, runtime.handle().clone()));
         }
         let dialled = async {
-            let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
+            let endpoint =
+                Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
             endpoint.connect_lazy()
         };
         let channel = runtime.block_on(dialled);
-        Life { runtime: Some(runtime), store, channel, address }
+        Life {
+            runtime: Some(runtime),
+            store,
+            channel,
+            address,
+        }
     }
 
     fn worker(
@@ -110,15 +140,27 @@ impl Place {
             controllers: vec![format!("http://{controller}")],
             protection: Default::default(),
         };
-        let (results, budget) = (Arc::new(Results::default()), MemoryBudget::default());
-        let (compute, meter) = (network.clone().into(), Default::default());
-        let world = session::World { storages, sources, results, budget, compute, network, meter };
+        let results = Arc::new(Results::default());
+        let budget = MemoryBudget::default();
+        let compute = network.clone().into();
+        let meter = Default::default();
+        let world = session::World {
+            storages,
+            sources,
+            results,
+            budget,
+            compute,
+            network,
+            meter,
+        };
         session::run(settings, world, std::future::pending())
     }
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port can be bound");
     let address = listener.local_addr().expect("it is bound");
     (listener, address)
 }
@@ -144,10 +186,15 @@ impl Life {
 
     /// Submits a job file; its name, or what the controller said against it.
     pub fn try_submit(&self, job_file: &str) -> Result<String, tonic::Status> {
-        let request = SubmitRequest { spec_toml: job_file.to_owned(), ..SubmitRequest::default() };
+        let request = SubmitRequest {
+            spec_toml: job_file.to_owned(),
+            ..SubmitRequest::default()
+        };
         let deadline = Instant::now() + QUESTION;
         loop {
-            let answer = self.runtime().block_on(self.client().submit(request.clone()));
+            let answer = self
+                .runtime()
+                .block_on(self.client().submit(request.clone()));
             match answer {
                 Err(status) if status.message().contains("leads") && Instant::now() < deadline => {
                     std::thread::sleep(LOOK_EVERY);
@@ -160,27 +207,39 @@ impl Life {
     /// Submits a job file that is good.
     #[track_caller]
     pub fn submit(&self, job_file: &str) -> String {
-        self.try_submit(job_file).unwrap_or_else(|status| panic!("the job is refused: {status}"))
+        self.try_submit(job_file)
+            .unwrap_or_else(|status| panic!("the job is refused: {status}"))
     }
 
     /// A job's status, if the controller leads already.
     pub fn status(&self, job: &str) -> Option<JobStatus> {
-        let request = GetJobRequest { job: job.to_owned(), brief: false };
+        let request = GetJobRequest {
+            job: job.to_owned(),
+            brief: false,
+        };
         let answer = async { tokio::time::timeout(QUESTION, self.client().get_job(request)).await };
         Some(self.runtime().block_on(answer).ok()?.ok()?.into_inner())
     }
 
     /// Waits until a job's status is like this.
     #[track_caller]
-    pub fn until(&self, job: &str, what: &str, limit: Duration, is: impl Fn(&JobStatus) -> bool) -> JobStatus {
-        let (begin, mut last) = (Instant::now(), None);
+    pub fn until(
+        &self,
+        job: &str,
+        what: &str,
+        limit: Duration,
+        is: impl Fn(&JobStatus) -> bool,
+    ) -> JobStatus {
+        let begin = Instant::now();
+        let mut last = None;
         while begin.elapsed() < limit {
             let asked = Instant::now();
             last = self.status(job).or(last);
             if let Some(status) = last.take_if(|status| is(status)) {
                 return status;
             }
-            // The status of ten thousand shards is megabytes: asking must not be what the machine does.
+            // The status of ten thousand shards is megabytes: asking must not be what the machine
+            // does.
             std::thread::sleep(LOOK_EVERY.max(asked.elapsed() * 3));
         }
         panic!("waited {limit:?} in vain for: {what}; last status: {last:#?}")
@@ -190,13 +249,17 @@ impl Life {
     #[track_caller]
     pub fn until_published(&self, job: &str, rows_in: u64, limit: Duration) -> JobStatus {
         let rows = |status: &JobStatus| status.totals.unwrap_or_default().rows_in;
-        let there = |status: &JobStatus| rows(status) >= rows_in && status.published == status.epoch;
+        let there =
+            |status: &JobStatus| rows(status) >= rows_in && status.published == status.epoch;
         self.until(job, &format!("{rows_in} published records"), limit, there)
     }
 
     /// Asks a job to stop, with its open windows finished.
     pub fn drain(&self, job: &str) {
-        let request = StopJobRequest { job: job.to_owned(), drain: true };
+        let request = StopJobRequest {
+            job: job.to_owned(),
+            drain: true,
+        };
         let stopped = self.runtime().block_on(self.client().stop_job(request));
         stopped.expect("the controller takes a stop");
     }
@@ -220,7 +283,8 @@ pub fn json_lines(folder: &Path) -> Vec<(String, serde_json::Value)> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
             } else if name.ends_with(".json") && !name.starts_with('.') {

@@ -1,8 +1,10 @@
-//! The root folder of the image, as deploy/Dockerfile lays it out: read-only, for a user without rights.
+//! The root folder of the image, as deploy/Dockerfile lays it out: read-only, for a user without
+//! rights.
 //!
 //! Owns: what is in it, how a program starts inside. Does not own: what runs there.
-//! Rule: inside there are our programs, the shared libraries that they name, and one writable folder; nothing else of this
-//! machine but /proc, /sys and /dev. Nothing outlives the process: the mounts are its own.
+//! Rule: inside there are our programs, the shared libraries that they name, and one writable
+//! folder; nothing else of this machine but /proc, /sys and /dev. Nothing outlives the process: the
+//! mounts are its own.
 
 use crate::places::binary;
 use crate::process::Launch;
@@ -17,7 +19,8 @@ pub const USER: u32 = 10_001;
 /// The one folder that can be written to, as programs inside name it.
 pub const DATA: &str = "/data";
 
-/// As root by the caller's rights, else in a user namespace: there the caller is without rights already.
+/// As root by the caller's rights, else in a user namespace: there the caller is without rights
+/// already.
 const ENTER: &str = r#"set -e
 root=$1; bin=$2; data=$3; user=$4; shift 4
 mount --bind "$root" "$root"
@@ -33,7 +36,6 @@ exec chroot $user "$root" "$@"
 #[derive(Debug)]
 pub struct Jail {
     root: PathBuf,
-    /// Seen from outside.
     pub data: PathBuf,
     /// The shared libraries that our programs name.
     pub libraries: BTreeSet<String>,
@@ -43,8 +45,18 @@ pub struct Jail {
 impl Jail {
     /// Makes it below `folder`.
     pub fn new(folder: &Path) -> Self {
-        let (root, data) = (folder.join("root"), folder.join("data"));
-        for part in ["usr/local/bin", "etc", "home/streamctl", "proc", "sys", "dev", "data", "tmp"] {
+        let root = folder.join("root");
+        let data = folder.join("data");
+        for part in [
+            "usr/local/bin",
+            "etc",
+            "home/streamctl",
+            "proc",
+            "sys",
+            "dev",
+            "data",
+            "tmp",
+        ] {
             fs::create_dir_all(root.join(part)).expect("the folder takes folders");
         }
         fs::create_dir_all(&data).expect("the folder takes folders");
@@ -55,13 +67,26 @@ impl Jail {
         let user = format!("streamctl:x:{USER}:{USER}::/home/streamctl:/bin/sh\n");
         fs::write(root.join("etc/passwd"), user).expect("the folder takes files");
         let programs = ["streamctl", "streamctl-controller", "streamctl-worker"];
-        let needed: BTreeSet<PathBuf> = programs.iter().flat_map(|name| libraries(&binary(name))).collect();
+        let needed: BTreeSet<PathBuf> = programs
+            .iter()
+            .flat_map(|name| libraries(&binary(name)))
+            .collect();
         for library in &needed {
-            let inside = root.join(library.strip_prefix("/").expect("the linker gives whole paths"));
-            fs::create_dir_all(inside.parent().expect("it lies in a folder")).expect("the folder takes folders");
+            let inside = root.join(
+                library
+                    .strip_prefix("/")
+                    .expect("the linker gives whole paths"),
+            );
+            fs::create_dir_all(inside.parent().expect("it lies in a folder"))
+                .expect("the folder takes folders");
             fs::copy(library, inside).expect("a library can be read");
         }
-        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |path: &PathBuf| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         let libraries = needed.iter().map(name).collect();
         let as_root = id() == 0;
         if as_root {
@@ -69,7 +94,12 @@ impl Jail {
             let home = root.join("home/streamctl");
             std::os::unix::fs::chown(&home, Some(USER), Some(USER)).expect("we are root");
         }
-        Self { root, data, libraries, as_root }
+        Self {
+            root,
+            data,
+            libraries,
+            as_root,
+        }
     }
 
     /// Who the programs are, seen from outside.
@@ -79,31 +109,75 @@ impl Jail {
 
     /// A program inside. Its log lies outside.
     pub fn launch(&self, name: &str, program: &str, args: &[&str], logs: &Path) -> Launch {
-        let text = |path: &Path| path.to_str().expect("a temporary folder's path is text").to_owned();
-        let bin = binary(program).parent().expect("a program lies in a folder").to_owned();
-        let enter: &[&str] = if self.as_root { &[] } else { &["--user", "--map-root-user"] };
-        let user = if self.as_root { format!("--userspec={USER}:{USER}") } else { String::new() };
+        let text = |path: &Path| {
+            path.to_str()
+                .expect("a temporary folder's path is text")
+                .to_owned()
+        };
+        let bin = binary(program)
+            .parent()
+            .expect("a program lies in a folder")
+            .to_owned();
+        let enter: &[&str] = if self.as_root {
+            &[]
+        } else {
+            &["--user", "--map-root-user"]
+        };
+        let user = if self.as_root {
+            format!("--userspec={USER}:{USER}")
+        } else {
+            String::new()
+        };
         let inside = format!("/usr/local/bin/{program}");
-        let (root, bin, data) = (text(&self.root), text(&bin), text(&self.data));
-        let own =
-            ["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter", &root, &bin, &data, &user, &inside];
+        let root = text(&self.root);
+        let bin = text(&bin);
+        let data = text(&self.data);
+        let own = [
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            ENTER,
+            "enter",
+            &root,
+            &bin,
+            &data,
+            &user,
+            &inside,
+        ];
         let args = [enter, &own[..], args].concat();
         let unshare = PathBuf::from("/usr/bin/unshare");
-        Launch::new(name, unshare, &args, logs)
-            .env([("HOME", "/home/streamctl"), ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")])
+        Launch::new(name, unshare, &args, logs).env([
+            ("HOME", "/home/streamctl"),
+            ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+        ])
     }
 }
 
 fn id() -> u32 {
     let status = fs::read_to_string("/proc/self/status").expect("there is /proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("a process has a user");
-    line.split_whitespace().next().and_then(|id| id.parse().ok()).expect("it is a number")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .expect("a process has a user");
+    line.split_whitespace()
+        .next()
+        .and_then(|id| id.parse().ok())
+        .expect("it is a number")
 }
 
 /// The files that the dynamic linker takes for a program, itself included.
 fn libraries(program: &Path) -> Vec<PathBuf> {
-    let output = Command::new("ldd").arg(program).output().expect("ldd is there");
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .expect("ldd is there");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    let path = |line: &str| {
+        line.split_whitespace()
+            .find(|word| word.starts_with('/'))
+            .map(PathBuf::from)
+    };
     text.lines().filter_map(path).collect()
 }

@@ -1,7 +1,8 @@
 //! `streamctl run` on made-up records, and what their seed says must come out.
 //!
 //! Owns: the job file, the folders of a run, the oracle. Does not own: what is done to the run.
-//! Rule: what the records are depends on the seed alone, not on the rate or on how often the run was interrupted.
+//! Rule: what the records are depends on the seed alone, not on the rate or on how often the run
+//! was interrupted.
 
 use crate::places::{binary, country_lookup};
 use crate::process::{Launch, Process};
@@ -13,7 +14,10 @@ use streamctl_worker::source::generator::{Options, record};
 const SEED: u64 = 7;
 const SHARDS: u32 = 2;
 const RECORDS_PER_SHARD: u64 = 4_000;
-const ODD_ONES: Options = Options { bad_every: 50, unmatched_every: 30 };
+const ODD_ONES: Options = Options {
+    bad_every: 50,
+    unmatched_every: 30,
+};
 
 /// A run in a folder of its own. Everything but `rate` decides what the records are.
 #[derive(Clone, Debug)]
@@ -29,7 +33,8 @@ impl Run {
         let folder = root.join(name);
         let lookup = folder.join("lookup");
         std::fs::create_dir_all(&lookup).expect("the folder takes files");
-        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).expect("the folder takes files");
+        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv"))
+            .expect("the folder takes files");
         let job = folder.join("job.toml");
         std::fs::write(&job, job_file(&folder, rate)).expect("the folder takes files");
         let launch = launch(&folder, name, &[], root);
@@ -37,10 +42,17 @@ impl Run {
     }
     /// The same run with `--change`.
     pub fn changing(&self) -> Self {
-        let launch = launch(&self.folder, &format!("{}-changing", self.launch.name), &["--change"], &self.launch.logs);
-        Self { folder: self.folder.clone(), launch }
+        let launch = launch(
+            &self.folder,
+            &format!("{}-changing", self.launch.name),
+            &["--change"],
+            &self.launch.logs,
+        );
+        Self {
+            folder: self.folder.clone(),
+            launch,
+        }
     }
-    /// Rewrites its job file.
     pub fn rewrite(&self, change: impl FnOnce(&str) -> String) {
         let job = self.folder.join("job.toml");
         let before = std::fs::read_to_string(&job).expect("the run has a job file");
@@ -59,23 +71,30 @@ impl Run {
     }
     /// What the programs themselves say of it.
     pub fn verify(&self) -> Process {
-        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let job = self.folder.join("job.toml");
+        let state = self.folder.join("state");
         let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
-        let (job, state) = (text(&job), text(&state));
-        let args = ["verify", "--local", &job, "--state", &state, "--replay", "1,2"];
+        let job = text(&job);
+        let state = text(&state);
+        let args = [
+            "verify", "--local", &job, "--state", &state, "--replay", "1,2",
+        ];
         Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
     }
     /// Has it repaired, without running it.
     pub fn repair(&self, more: &[&str]) -> Process {
-        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let job = self.folder.join("job.toml");
+        let state = self.folder.join("state");
         let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
-        let (job, state) = (text(&job), text(&state));
+        let job = text(&job);
+        let state = text(&state);
         let args = [&["repair", "--local", &job, "--state", &state], more].concat();
         Launch::new("repair", binary("streamctl"), &args, &self.folder).start()
     }
     /// What its job file would change.
     pub fn diff(&self) -> Process {
-        let (job, state) = (self.folder.join("job.toml"), self.folder.join("state"));
+        let job = self.folder.join("job.toml");
+        let state = self.folder.join("state");
         let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
         let args = ["diff", &text(&job), "--local", "--state", &text(&state)];
         Launch::new("diff", binary("streamctl"), &args, &self.folder).start()
@@ -87,14 +106,24 @@ impl Run {
 }
 
 fn launch(folder: &Path, name: &str, more: &[&str], logs: &Path) -> Launch {
-    let (job, state) = (folder.join("job.toml"), folder.join("state"));
+    let job = folder.join("job.toml");
+    let state = folder.join("state");
     let text = |path: &Path| path.to_str().expect("the folder's path is text").to_owned();
-    let (job, state) = (text(&job), text(&state));
-    Launch::new(name, binary("streamctl"), &[&["run", &job, "--state", &state], more].concat(), logs)
+    let job = text(&job);
+    let state = text(&state);
+    Launch::new(
+        name,
+        binary("streamctl"),
+        &[&["run", &job, "--state", &state], more].concat(),
+        logs,
+    )
 }
 
 fn job_file(folder: &Path, rate: u64) -> String {
-    let Options { bad_every, unmatched_every } = ODD_ONES;
+    let Options {
+        bad_every,
+        unmatched_every,
+    } = ODD_ONES;
     let folder = folder.display();
     format!(
         r#"
@@ -140,11 +169,17 @@ location = "{folder}/checkpoint/"
 /// What the seed says, in the form that `check_output.py` reads.
 pub fn oracle_lines() -> String {
     let table = std::fs::read_to_string(country_lookup()).expect("the lookup is in the checkout");
-    let codes: HashMap<&str, &str> = table.lines().filter_map(|line| line.rsplit_once(',')).collect();
+    let codes: HashMap<&str, &str> = table
+        .lines()
+        .filter_map(|line| line.rsplit_once(','))
+        .collect();
     let mut lines = String::new();
     for shard in 0..SHARDS {
         for index in 0..RECORDS_PER_SHARD {
-            lines += &format!("{}\n", oracle_line(&record(SEED, shard, index, ODD_ONES), &codes));
+            lines += &format!(
+                "{}\n",
+                oracle_line(&record(SEED, shard, index, ODD_ONES), &codes)
+            );
         }
     }
     lines
@@ -152,9 +187,13 @@ pub fn oracle_lines() -> String {
 
 fn oracle_line(record: &[u8], codes: &HashMap<&str, &str>) -> Value {
     let text = std::str::from_utf8(record).expect("made-up records are text");
-    let Ok(sale) = serde_json::from_str::<Value>(text) else { return json!({ "kind": "bad", "text": text }) };
+    let Ok(sale) = serde_json::from_str::<Value>(text) else {
+        return json!({ "kind": "bad", "text": text });
+    };
     // In the lookup's file a name with a comma stands in quotes.
     let country = sale["Country"].as_str().expect("every sale has a country");
-    let code = codes.get(country).or_else(|| codes.get(format!("\"{country}\"").as_str()));
+    let code = codes
+        .get(country)
+        .or_else(|| codes.get(format!("\"{country}\"").as_str()));
     json!({ "kind": if code.is_some() { "match" } else { "unmatched" }, "uuid": sale["uuid"], "code": code })
 }

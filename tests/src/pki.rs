@@ -1,15 +1,15 @@
 //! Certificates for tests: an authority, and whom it signs.
 //!
 //! Owns: making them and writing them as files. Does not own: who uses them.
-//! Rule: files are replaced by a rename, certificate first: a program that reads between the two sees a pair that does not
-//! fit, and must not mind.
+//! Rule: files are replaced by a rename, certificate first: a program that reads between the two
+//! sees a pair that does not fit, and must not mind.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use std::path::{Path, PathBuf};
 
-/// Who signs.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: PathBuf,
@@ -19,9 +19,7 @@ pub struct Authority {
 /// The files of a certificate and its key.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// The certificate.
     pub cert: String,
-    /// Its key.
     pub key: String,
 }
 
@@ -34,8 +32,13 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("there is randomness");
         let own = params.self_signed(&key).expect("an authority signs itself");
-        std::fs::write(folder.join(format!("{name}.pem")), own.pem()).expect("the test's folder takes files");
-        Self { issuer: Issuer::new(params, key), folder: folder.to_owned(), name: name.to_owned() }
+        std::fs::write(folder.join(format!("{name}.pem")), own.pem())
+            .expect("the test's folder takes files");
+        Self {
+            issuer: Issuer::new(params, key),
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// The file of its certificate.
@@ -43,15 +46,28 @@ impl Authority {
         text(&self.folder.join(format!("{}.pem", self.name)))
     }
 
-    /// A certificate for `<name>`, which is its common name, at 127.0.0.1 and with these DNS names; replaces the one before.
+    /// A certificate for `<name>`, which is its common name, at 127.0.0.1 and with these DNS names;
+    /// replaces the one before.
     pub fn issue(&self, name: &str, dns: &[&str]) -> Files {
-        let names = ["127.0.0.1"].iter().chain(dns).map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let names = ["127.0.0.1"]
+            .iter()
+            .chain(dns)
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).expect("these are names");
         params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let key = KeyPair::generate().expect("there is randomness");
-        let signed = params.signed_by(&key, &self.issuer).expect("an authority signs");
-        let files = [(format!("{name}.cert.pem"), signed.pem()), (format!("{name}.key.pem"), key.serialize_pem())];
+        let signed = params
+            .signed_by(&key, &self.issuer)
+            .expect("an authority signs");
+        let files = [
+            (format!("{name}.cert.pem"), signed.pem()),
+            (format!("{name}.key.pem"), key.serialize_pem()),
+        ];
         for (file, pem) in &files {
             replace(&self.folder.join(file), pem);
         }
@@ -60,7 +76,6 @@ impl Authority {
     }
 }
 
-/// Writes a file whole.
 pub fn replace(path: &Path, content: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, content).expect("the test's folder takes files");
@@ -68,5 +83,7 @@ pub fn replace(path: &Path, content: &str) {
 }
 
 fn text(path: &Path) -> String {
-    path.to_str().expect("the temporary folder's path is text").to_owned()
+    path.to_str()
+        .expect("the temporary folder's path is text")
+        .to_owned()
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Ports are taken from here: below the range from which the kernel takes those of outgoing connections, so that a
-/// port stays free while its process is down.
+/// Ports are taken from here: below the range from which the kernel takes those of outgoing
+/// connections, so that a port stays free while its process is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// One test at a time starts servers: two cores carry one system.
@@ -16,24 +16,38 @@ static ONE_SYSTEM: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test of this process holds a system.
 pub fn one_system_at_a_time() -> std::sync::MutexGuard<'static, ()> {
-    ONE_SYSTEM.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ONE_SYSTEM
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// One of our programs, beside the running one or beside the folder of the running test: built by `cargo build
-/// --workspace --bins`.
+/// One of our programs, beside the running one or beside the folder of the running test: built by
+/// `cargo build --workspace --bins`.
 pub fn binary(name: &str) -> PathBuf {
     let running = std::env::current_exe().expect("a running program has a path");
     let folder = running.parent().expect("a program lies in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().expect("<target>/<profile>/deps") } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("<target>/<profile>/deps")
+    } else {
+        folder
+    };
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins`, or `make test`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace --bins`, or `make test`",
+        path.display()
+    );
     path
 }
 
 /// A program that `tests/support/servers.sh` installed.
 pub fn server_program(name: &str) -> PathBuf {
     let path = servers_folder().join("bin").join(name);
-    assert!(path.exists(), "{} is missing: run `tests/support/servers.sh tests`, or `make test`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `tests/support/servers.sh tests`, or `make test`",
+        path.display()
+    );
     path
 }
 
@@ -47,27 +61,46 @@ pub fn servers_folder() -> PathBuf {
     cache.unwrap_or_else(home).join("streamctl/servers")
 }
 
-/// What our programs inherit: enough to find shared libraries and a home, none of the caller's AWS settings.
-#[expect(clippy::disallowed_methods, reason = "a test has no `main` to read its settings in")]
+/// What our programs inherit: enough to find shared libraries and a home, none of the caller's AWS
+/// settings.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no `main` to read its settings in"
+)]
 pub fn inherited() -> Vec<(String, String)> {
-    let keep = ["PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "RUST_LOG", "LLVM_PROFILE_FILE"];
-    keep.iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect()
+    let keep = [
+        "PATH",
+        "HOME",
+        "LD_LIBRARY_PATH",
+        "TMPDIR",
+        "RUST_LOG",
+        "LLVM_PROFILE_FILE",
+    ];
+    keep.iter()
+        .filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?)))
+        .collect()
 }
 
 /// Whether what is generated is to be written anew (`make docs`), and not compared.
-#[expect(clippy::disallowed_methods, reason = "a test has no `main` to read its settings in")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no `main` to read its settings in"
+)]
 pub fn docs_are_written() -> bool {
     std::env::var("DOCS").is_ok_and(|wish| wish == "write")
 }
 
 /// A file below `tests/support/`.
 pub fn support(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("support").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("support")
+        .join(name)
 }
 
 /// The workshop's lookup, as the example jobs use it.
 pub fn country_lookup() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/data/country_lookup/country_lookup.csv")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/jobs/data/country_lookup/country_lookup.csv")
 }
 
 /// A port of 127.0.0.1 that nobody listens on, and that this process gives out once.
@@ -78,7 +111,8 @@ pub fn free_port() -> u16 {
 /// The first of so many such ports in a row.
 pub fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes begin at different places, so that two test programs at once seldom try the same port.
+    // Processes begin at different places, so that two test programs at once seldom try the same
+    // port.
     let span = PORTS.end - PORTS.start - count;
     let begin = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
     for _ in 0..span / count {

@@ -1,7 +1,9 @@
 //! A program that runs beside the test.
 //!
-//! Owns: starting it, its log file, signals, its end. Does not own: what it is (`servers`, `cluster`).
-//! Rule: it dies with its [`Process`], and with the thread that started it: start it in the test's own thread.
+//! Owns: starting it, its log file, signals, its end. Does not own: what it is (`servers`,
+//! `cluster`).
+//! Rule: it dies with its [`Process`], and with the thread that started it: start it in the test's
+//! own thread.
 
 use crate::{places, wait};
 use std::fs::File;
@@ -12,7 +14,6 @@ use std::time::Duration;
 /// Lines of the log that a failing test shows.
 const TAIL_LINES: usize = 25;
 
-/// A running program.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -25,11 +26,8 @@ pub struct Process {
 pub struct Launch {
     /// Names it in logs and messages.
     pub name: String,
-    /// The program.
     pub program: PathBuf,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// Its environment.
     pub env: Vec<(String, String)>,
     /// Its log goes to `<name>.log` here; appended to.
     pub logs: PathBuf,
@@ -39,33 +37,62 @@ impl Launch {
     /// A program with these arguments, that logs into this folder.
     pub fn new(name: &str, program: PathBuf, args: &[&str], logs: &Path) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
-        Self { name: name.to_owned(), program, args, env: vec![], logs: logs.to_owned() }
+        Self {
+            name: name.to_owned(),
+            program,
+            args,
+            env: vec![],
+            logs: logs.to_owned(),
+        }
     }
-    /// Adds to the environment.
-    pub fn env<K: Into<String>, V: Into<String>>(mut self, pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        self.env.extend(pairs.into_iter().map(|(key, value)| (key.into(), value.into())));
+    pub fn env<K: Into<String>, V: Into<String>>(
+        mut self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.env.extend(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into())),
+        );
         self
     }
-    /// Starts it.
     pub fn start(&self) -> Process {
         let log = self.logs.join(format!("{}.log", self.name));
-        let file = File::options().create(true).append(true).open(&log).expect("the log's folder is there");
-        // The kernel kills it when this thread ends, however that comes about; `setpriv` becomes the program.
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the log's folder is there");
+        // The kernel kills it when this thread ends, however that comes about; `setpriv` becomes
+        // the program.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program).args(&self.args);
-        command.env_clear().envs(places::inherited()).envs(self.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file can be cloned")).stderr(file);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
-        Process { name: self.name.clone(), child, log }
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.program)
+            .args(&self.args);
+        command
+            .env_clear()
+            .envs(places::inherited())
+            .envs(self.env.iter().cloned());
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file can be cloned"))
+            .stderr(file);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
+        Process {
+            name: self.name.clone(),
+            child,
+            log,
+        }
     }
 }
 
 impl Process {
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
-    /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -85,13 +112,21 @@ impl Process {
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        wait::until(&what, limit, || self.child.try_wait().expect("our own child can be waited for"))
+        wait::until(&what, limit, || {
+            self.child
+                .try_wait()
+                .expect("our own child can be waited for")
+        })
     }
     /// Its exit status if it ends within `limit`.
     pub fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         let begin = std::time::Instant::now();
         loop {
-            match self.child.try_wait().expect("our own child can be waited for") {
+            match self
+                .child
+                .try_wait()
+                .expect("our own child can be waited for")
+            {
                 Some(status) => return Some(status),
                 None if begin.elapsed() >= limit => return None,
                 None => std::thread::sleep(Duration::from_millis(5)),
@@ -108,21 +143,34 @@ impl Process {
     }
     /// All that it logged, by this start and earlier ones of the same name.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     fn signal(&self, signal: &str) {
         let order = format!("kill -{signal} {}", self.pid());
-        let status = Command::new("sh").args(["-c", &order]).status().expect("there is a shell");
+        let status = Command::new("sh")
+            .args(["-c", &order])
+            .status()
+            .expect("there is a shell");
         assert!(status.success(), "{order} ({}) failed", self.name);
     }
 
-    #[expect(clippy::print_stderr, reason = "a failing test shows what its processes said")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failing test shows what its processes said"
+    )]
     fn show(&self) {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-        eprintln!("---- {} (pid {}), the end of its log:\n{}", self.name, self.pid(), tail.join("\n"));
+        eprintln!(
+            "---- {} (pid {}), the end of its log:\n{}",
+            self.name,
+            self.pid(),
+            tail.join("\n")
+        );
     }
 }
 

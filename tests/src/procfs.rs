@@ -5,14 +5,11 @@
 use serde::Serialize;
 use std::fs;
 
-/// At one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Taken {
-    /// Resident memory.
     pub rss_bytes: u64,
     /// Open file handles, connections included.
     pub files: u64,
-    /// Threads.
     pub threads: u64,
 }
 
@@ -21,7 +18,11 @@ pub fn taken(pid: u32) -> Option<Taken> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
     let rss_bytes = number(&status, "VmRSS:")? * 1_024;
-    Some(Taken { rss_bytes, files, threads: number(&status, "Threads:")? })
+    Some(Taken {
+        rss_bytes,
+        files,
+        threads: number(&status, "Threads:")?,
+    })
 }
 
 /// CPU time that the process of this id has taken so far, in seconds; `None` when there is none.
@@ -29,9 +30,15 @@ pub fn cpu_seconds(pid: u32) -> Option<f64> {
     /// Of `/proc`, on every Linux that there is.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in brackets, may hold anything; user and system time are the 12th and 13th behind it.
+    // The program's name, in brackets, may hold anything; user and system time are the 12th and
+    // 13th behind it.
     let (_, behind_name) = stat.rsplit_once(") ")?;
-    let ticks = behind_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>();
+    let ticks = behind_name
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>();
     Some(ticks / TICKS_PER_SECOND)
 }
 

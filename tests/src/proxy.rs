@@ -1,11 +1,13 @@
-//! The network between processes, in our hands: every connection passes through here, and every link can be cut.
+//! The network between processes, in our hands: every connection passes through here, and every
+//! link can be cut.
 //!
-//! Owns: one listener per server, who asks whom, what becomes of the bytes. Does not own: what a cut is for (`chaos`).
-//! Rule: bytes pass unchanged and in order; a link is (who asks, which server), and a change of its mode holds for
-//! connections that stand as for new ones.
+//! Owns: one listener per server, who asks whom, what becomes of the bytes. Does not own: what a
+//! cut is for (`chaos`).
+//! Rule: bytes pass unchanged and in order; a link is (who asks, which server), and a change of its
+//! mode holds for connections that stand as for new ones.
 //!
-//! Who asks is found by the connection's socket in `/proc`: all processes may then be told the same addresses, and a
-//! controller may name itself to workers by one address.
+//! Who asks is found by the connection's socket in `/proc`: all processes may then be told the same
+//! addresses, and a controller may name itself to workers by one address.
 
 mod peer;
 
@@ -30,14 +32,14 @@ const DISCARD_FOR: Duration = Duration::from_secs(1);
 /// What becomes of a link's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// They pass.
     Pass,
-    /// Nothing passes and nothing ends, in both directions: a cable is pulled. What was on its way passes after healing.
+    /// Nothing passes and nothing ends, in both directions: a cable is pulled. What was on its way
+    /// passes after healing.
     Hole,
     /// Connections are reset, new ones too.
     Reset,
-    /// Nobody listens, and connections that stand are reset: the server's process is gone. For one process among
-    /// several the same as [`Mode::Reset`].
+    /// Nobody listens, and connections that stand are reset: the server's process is gone. For one
+    /// process among several the same as [`Mode::Reset`].
     Refuse,
     /// They pass so much later, in each direction.
     Delay(Duration),
@@ -74,21 +76,37 @@ struct Rule {
 
 impl Default for Links {
     fn default() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime starts");
-        Self(Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), runtime }))
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            runtime,
+        }))
     }
 }
 
 impl Links {
-    /// Passes on what comes to a new port of 127.0.0.1, which is returned, to the server `name` at `target`.
+    /// Passes on what comes to a new port of 127.0.0.1, which is returned, to the server `name` at
+    /// `target`.
     pub fn open(&self, name: &str, target: u16) -> u16 {
         let port = crate::places::free_port();
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free");
-        listener.set_nonblocking(true).expect("a listener can be told not to block");
+        let listener =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener can be told not to block");
         let _inside = self.0.runtime.enter();
         let listener = TcpListener::from_std(listener).expect("a listener can be watched");
-        let front = Front { links: self.clone(), name: name.to_owned(), port, target };
+        let front = Front {
+            links: self.clone(),
+            name: name.to_owned(),
+            port,
+            target,
+        };
         self.0.runtime.spawn(front.serve(listener));
         port
     }
@@ -102,13 +120,18 @@ impl Links {
     pub fn set(&self, from: Option<&str>, to: &str, mode: Mode) {
         let from = from.map(str::to_owned);
         let mut state = self.lock();
-        state.rules.retain(|rule| rule.to != to || (from.is_some() && rule.from != from));
-        state.rules.push(Rule { from, to: to.to_owned(), mode });
+        state
+            .rules
+            .retain(|rule| rule.to != to || (from.is_some() && rule.from != from));
+        state.rules.push(Rule {
+            from,
+            to: to.to_owned(),
+            mode,
+        });
         drop(state);
         self.0.changed.send_modify(|count| *count += 1);
     }
 
-    /// Everything passes again.
     pub fn heal(&self) {
         self.lock().rules.clear();
         self.0.changed.send_modify(|count| *count += 1);
@@ -116,13 +139,22 @@ impl Links {
 
     fn mode(&self, from: Option<&str>, to: &str) -> Mode {
         let state = self.lock();
-        let fits = |rule: &&Rule| rule.to == to && (rule.from.is_none() || rule.from.as_deref() == from);
-        state.rules.iter().rev().find(fits).map_or(Mode::Pass, |rule| rule.mode)
+        let fits =
+            |rule: &&Rule| rule.to == to && (rule.from.is_none() || rule.from.as_deref() == from);
+        state
+            .rules
+            .iter()
+            .rev()
+            .find(fits)
+            .map_or(Mode::Pass, |rule| rule.mode)
     }
 
     fn refuses_all(&self, to: &str) -> bool {
         let state = self.lock();
-        state.rules.iter().any(|rule| rule.to == to && rule.from.is_none() && rule.mode == Mode::Refuse)
+        state
+            .rules
+            .iter()
+            .any(|rule| rule.to == to && rule.from.is_none() && rule.mode == Mode::Refuse)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -134,7 +166,6 @@ impl Links {
     }
 }
 
-/// One server's listener.
 #[derive(Clone)]
 struct Front {
     links: Links,
@@ -151,7 +182,9 @@ impl Front {
             let refuses = self.links.refuses_all(&self.name);
             listener = match listener {
                 Some(_) if refuses => None,
-                None if !refuses => TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.ok(),
+                None if !refuses => TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
+                    .await
+                    .ok(),
                 same => same,
             };
             tokio::select! {
@@ -168,7 +201,11 @@ impl Front {
 
     async fn carry(self, mut client: TcpStream, address: SocketAddr) {
         let names = self.links.lock().names.clone();
-        let link = Link { from: peer::name_of(address.port(), self.port, &names), to: self.name, links: self.links };
+        let link = Link {
+            from: peer::name_of(address.port(), self.port, &names),
+            to: self.name,
+            links: self.links,
+        };
         match link.admitted().await {
             Mode::Error(status) => return answer(client, status).await,
             Mode::Reset | Mode::Refuse => return reset(&client),
@@ -177,7 +214,8 @@ impl Front {
         let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)).await else {
             return reset(&client);
         };
-        // Ours must not wait for each other's acknowledgements; an error says that the connection is gone.
+        // Ours must not wait for each other's acknowledgements; an error says that the connection
+        // is gone.
         let _gone = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
@@ -210,7 +248,6 @@ impl Link {
         self.links.mode(self.from.as_deref(), &self.to)
     }
 
-    /// Waits while nothing passes.
     async fn admitted(&self) -> Mode {
         let mut changes = self.links.changes();
         loop {
@@ -259,30 +296,49 @@ fn reset(stream: &TcpStream) {
 
 /// Answers one request of HTTP/1.1 with an error in the words of AWS, and ends the connection.
 async fn answer(mut client: TcpStream, status: u16) {
-    let (mut head, mut byte) = (vec![], [0; 1]);
+    let mut head = vec![];
+    let mut byte = [0; 1];
     while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
         match client.read(&mut byte).await {
             Ok(1) => head.push(byte[0]),
             _ => return,
         }
     }
-    let json = head.windows(12).any(|bytes| bytes.eq_ignore_ascii_case(b"x-amz-target"));
+    let json = head
+        .windows(12)
+        .any(|bytes| bytes.eq_ignore_ascii_case(b"x-amz-target"));
     let (of_kinesis, of_s3) = match status {
         403 => ("AccessDeniedException", "AccessDenied"),
         _ => ("InternalFailure", "InternalError"),
     };
     let (kind, body) = if json {
-        ("application/x-amz-json-1.1", format!(r#"{{"__type":"{of_kinesis}","message":"chaos"}}"#))
+        (
+            "application/x-amz-json-1.1",
+            format!(r#"{{"__type":"{of_kinesis}","message":"chaos"}}"#),
+        )
     } else {
-        ("application/xml", format!("<Error><Code>{of_s3}</Code><Message>chaos</Message></Error>"))
+        (
+            "application/xml",
+            format!("<Error><Code>{of_s3}</Code><Message>chaos</Message></Error>"),
+        )
     };
-    let body = if head.starts_with(b"HEAD ") { String::new() } else { body };
+    let body = if head.starts_with(b"HEAD ") {
+        String::new()
+    } else {
+        body
+    };
     let length = body.len();
     let text = format!(
         "HTTP/1.1 {status} Chaos\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     let _gone = client.write_all(text.as_bytes()).await;
     let _gone = client.shutdown().await;
-    let discard = async { while client.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
+    let discard = async {
+        while client
+            .read(&mut [0; 4096])
+            .await
+            .is_ok_and(|count| count > 0)
+        {}
+    };
     let _late = tokio::time::timeout(DISCARD_FOR, discard).await;
 }

@@ -1,4 +1,5 @@
-//! Scripts in `tests/support/py/`: clients of the servers and readers of the output that are not ours.
+//! Scripts in `tests/support/py/`: clients of the servers and readers of the output that are not
+//! ours.
 //!
 //! Owns: running one, its answer (one JSON value on stdout). Does not own: what is asked.
 //! Rule: a script that ends with an error fails the test with the script's own words.
@@ -26,7 +27,8 @@ impl Python {
     /// The JSON that the script prints; panics when it ends with an error.
     #[track_caller]
     pub fn ask(&self, script: &str, args: &[&str]) -> Value {
-        self.try_ask(script, args).unwrap_or_else(|words| panic!("{script} {args:?}: {words}"))
+        self.try_ask(script, args)
+            .unwrap_or_else(|words| panic!("{script} {args:?}: {words}"))
     }
 
     /// The JSON that the script prints, or what it said when it ended with an error.
@@ -36,10 +38,17 @@ impl Python {
 
     fn answer(&self, interpreter: PathBuf, script: &str, args: &[&str]) -> Result<Value, String> {
         let mut command = Command::new(interpreter);
-        command.arg(script_path(script)).args(args).stdin(Stdio::null());
-        command.env_clear().envs(crate::places::inherited()).envs(self.env.iter().cloned());
+        command
+            .arg(script_path(script))
+            .args(args)
+            .stdin(Stdio::null());
+        command
+            .env_clear()
+            .envs(crate::places::inherited())
+            .envs(self.env.iter().cloned());
         let output = command.output().map_err(|error| error.to_string())?;
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(format!("{}\n{err}", output.status));
         }
@@ -47,7 +56,12 @@ impl Python {
     }
 
     /// As [`Self::try_ask`], by the interpreter of another environment below the servers' folder.
-    pub fn try_ask_in(&self, environment: &str, script: &str, args: &[&str]) -> Result<Value, String> {
+    pub fn try_ask_in(
+        &self,
+        environment: &str,
+        script: &str,
+        args: &[&str],
+    ) -> Result<Value, String> {
         self.answer(interpreter_of(environment), script, args)
     }
 
@@ -56,7 +70,9 @@ impl Python {
         let path = script_path(script);
         let mut all = vec![path.to_str().expect("the checkout's path is text")];
         all.extend(args);
-        Launch::new(name, interpreter(), &all, logs).env(self.env.iter().cloned()).start()
+        Launch::new(name, interpreter(), &all, logs)
+            .env(self.env.iter().cloned())
+            .start()
     }
 }
 
@@ -66,7 +82,11 @@ fn interpreter() -> PathBuf {
 
 fn interpreter_of(environment: &str) -> PathBuf {
     let path = servers_folder().join(environment).join("bin/python");
-    assert!(path.exists(), "{} is missing: `make test` installs it, or `make bench`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `make test` installs it, or `make bench`",
+        path.display()
+    );
     path
 }
 

@@ -1,7 +1,8 @@
-//! Real servers that others wrote: etcd, S3 (SeaweedFS), Kinesis (kinesis-mock), the Glue Data Catalog (moto).
+//! Real servers that others wrote: etcd, S3 (SeaweedFS), Kinesis (kinesis-mock), the Glue Data
+//! Catalog (moto).
 //!
-//! Owns: how each starts, when it is ready, what our programs must be told to find it. Does not own: what is in them
-//! (`support/py/seed.py`).
+//! Owns: how each starts, when it is ready, what our programs must be told to find it. Does not
+//! own: what is in them (`support/py/seed.py`).
 //! Rule: each has its own folder and ports; etcd alone is restarted by tests, on the same ones.
 
 use crate::pki::Authority;
@@ -21,7 +22,6 @@ pub const REGION: &str = "us-east-1";
 /// One of each; ended when dropped.
 #[derive(Debug)]
 pub struct Servers {
-    /// The control plane's store.
     pub etcd: Etcd,
     s3: Server,
     kinesis: Server,
@@ -42,7 +42,10 @@ pub struct Server {
 impl Servers {
     /// Starts all of them at once and waits until each answers.
     pub fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("streamctl-test-").tempdir().expect("a folder can be made");
+        let folder = tempfile::Builder::new()
+            .prefix("streamctl-test-")
+            .tempdir()
+            .expect("a folder can be made");
         let mut servers = Self {
             etcd: Etcd::launch(folder.path()),
             s3: Server::s3(folder.path()),
@@ -67,14 +70,17 @@ impl Servers {
         self.s3.process.pause();
     }
 
-    /// S3 answers again.
     pub fn resume_s3(&self) {
         self.s3.process.resume();
     }
 
     /// What AWS clients, ours and Python's, need to find them.
     pub fn env(&self) -> Vec<(String, String)> {
-        env(&[("S3", self.s3.port), ("KINESIS", self.kinesis.port), ("GLUE", self.glue.port)])
+        env(&[
+            ("S3", self.s3.port),
+            ("KINESIS", self.kinesis.port),
+            ("GLUE", self.glue.port),
+        ])
     }
 }
 
@@ -82,7 +88,10 @@ impl Servers {
 pub fn env(services: &[(&str, u16)]) -> Vec<(String, String)> {
     let mut env = credentials();
     for (service, port) in services {
-        env.push((format!("AWS_ENDPOINT_URL_{service}"), format!("http://127.0.0.1:{port}")));
+        env.push((
+            format!("AWS_ENDPOINT_URL_{service}"),
+            format!("http://127.0.0.1:{port}"),
+        ));
     }
     env
 }
@@ -98,16 +107,16 @@ fn credentials() -> Vec<(String, String)> {
         ("AWS_CONFIG_FILE", "/nonexistent"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent"),
     ];
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 impl Server {
-    /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -129,15 +138,23 @@ impl Server {
     }
 
     fn launched(launch: Launch, port: u16, ready_path: &'static str) -> Self {
-        Self { process: launch.start(), launch, port, ready_path }
+        Self {
+            process: launch.start(),
+            launch,
+            port,
+            ready_path,
+        }
     }
 
-    /// Waits until it answers.
     pub fn ready(&mut self) {
         let path = self.ready_path;
         let what = format!("an answer of http://127.0.0.1:{}{path}", self.port);
         until(&what, READY_WITHIN, || {
-            assert!(self.process.is_running(), "a server died at its start: {}", self.process.log());
+            assert!(
+                self.process.is_running(),
+                "a server died at its start: {}",
+                self.process.log()
+            );
             http_get(self.port, path)
         });
     }
@@ -164,10 +181,13 @@ impl Etcd {
     /// One that speaks TLS, and takes clients with a certificate of this authority only; ready.
     pub fn start_with_tls(folder: &Path, authority: &Authority) -> Self {
         let own = authority.issue("etcd", &[]);
-        let (port, health) = (free_port(), free_port());
-        let (clients, alive) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{health}"));
-        let (peers, data, ca) =
-            (format!("http://127.0.0.1:{}", free_port()), data_folder(folder, "etcd"), authority.file());
+        let port = free_port();
+        let health = free_port();
+        let clients = format!("https://127.0.0.1:{port}");
+        let alive = format!("http://127.0.0.1:{health}");
+        let peers = format!("http://127.0.0.1:{}", free_port());
+        let data = data_folder(folder, "etcd");
+        let ca = authority.file();
         let flags = [
             ["--name", "e0"],
             ["--data-dir", &data],
@@ -183,7 +203,12 @@ impl Etcd {
             ["--client-cert-auth=true", "--log-level=warn"],
         ];
         let launch = Launch::new("etcd", server_program("etcd"), flags.as_flattened(), folder);
-        let mut etcd = Self { process: launch.start(), launch, port, health };
+        let mut etcd = Self {
+            process: launch.start(),
+            launch,
+            port,
+            health,
+        };
         etcd.ready();
         etcd
     }
@@ -204,7 +229,6 @@ impl Etcd {
         self.ready();
     }
 
-    /// Freezes it.
     pub fn pause(&self) {
         self.process.pause();
     }
@@ -217,16 +241,23 @@ impl Etcd {
     /// The members of one cluster, all started; ready once most of them are up.
     pub fn cluster(folder: &Path, members: usize) -> Vec<Self> {
         let peer_ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
-        let peers: Vec<_> = peer_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let named: Vec<_> = peers.iter().enumerate().map(|(place, peers)| format!("e{place}={peers}")).collect();
+        let peers: Vec<_> = peer_ports
+            .iter()
+            .map(|port| format!("http://127.0.0.1:{port}"))
+            .collect();
+        let named: Vec<_> = peers
+            .iter()
+            .enumerate()
+            .map(|(place, peers)| format!("e{place}={peers}"))
+            .collect();
         let cluster = named.join(",");
-        let member = |(place, peers): (usize, &String)| Self::launch_member(folder, place, peers, &cluster);
+        let member =
+            |(place, peers): (usize, &String)| Self::launch_member(folder, place, peers, &cluster);
         let mut started: Vec<_> = peers.iter().enumerate().map(member).collect();
         started.iter_mut().for_each(Self::ready);
         started
     }
 
-    /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -236,7 +267,6 @@ impl Etcd {
         self.process.is_running()
     }
 
-    /// Where clients ask it.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -255,7 +285,11 @@ impl Etcd {
         let port = free_port();
         let clients = format!("http://127.0.0.1:{port}");
         let name = format!("e{place}");
-        let log = if place == 0 { "etcd".to_owned() } else { format!("etcd-{place}") };
+        let log = if place == 0 {
+            "etcd".to_owned()
+        } else {
+            format!("etcd-{place}")
+        };
         let data = data_folder(folder, &log);
         let flags = [
             ["--name", &name],
@@ -270,13 +304,22 @@ impl Etcd {
             ["--log-level", "warn"],
         ];
         let launch = Launch::new(&log, server_program("etcd"), flags.as_flattened(), folder);
-        Self { process: launch.start(), launch, port, health: port }
+        Self {
+            process: launch.start(),
+            launch,
+            port,
+            health: port,
+        }
     }
 
     /// Waits until it takes writes.
     pub fn ready(&mut self) {
         until("a healthy etcd", READY_WITHIN, || {
-            assert!(self.process.is_running(), "etcd died at its start: {}", self.process.log());
+            assert!(
+                self.process.is_running(),
+                "etcd died at its start: {}",
+                self.process.log()
+            );
             http_get(self.health, "/health").filter(|answer| answer.contains("\"health\":\"true\""))
         });
     }
@@ -288,17 +331,23 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk. Not ready yet.
+    /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk.
+    /// Not ready yet.
     pub fn s3(folder: &Path) -> Self {
         s3(folder)
     }
 
-    /// The fake of this project, with these flags: high rates, and the service's limits. Not ready yet.
+    /// The fake of this project, with these flags: high rates, and the service's limits. Not ready
+    /// yet.
     pub fn kinesis_fake(folder: &Path, flags: &[&str]) -> Self {
         let port = free_port();
         let number = port.to_string();
         let args = [&["--port", &number], flags].concat();
-        Self::launched(Launch::new("kinesis-fake", binary("kinesis-fake"), &args, folder), port, "/")
+        Self::launched(
+            Launch::new("kinesis-fake", binary("kinesis-fake"), &args, folder),
+            port,
+            "/",
+        )
     }
 
     /// kinesis-mock: resharding as AWS does it, some thousand records. Not ready yet.
@@ -310,13 +359,32 @@ impl Server {
 fn s3(folder: &Path) -> Server {
     let port = free_port();
     let mut args = vec!["mini".to_owned()];
-    args.extend(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false"].map(String::from));
+    args.extend(
+        [
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-admin.ui=false",
+            "-webdav=false",
+        ]
+        .map(String::from),
+    );
     args.extend(["-s3.port.iceberg=0", "-s3.port.lance=0"].map(String::from));
     args.push(format!("-dir={}", data_folder(folder, "s3")));
     args.push(format!("-s3.port={port}"));
     // Left out, these take fixed ports, or the port above plus 10,000.
-    let others = ["s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"];
-    for flag in others.iter().chain(&["filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc"]) {
+    let others = [
+        "s3.port.grpc",
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+    ];
+    for flag in others.iter().chain(&[
+        "filer.port",
+        "filer.port.grpc",
+        "admin.port",
+        "admin.port.grpc",
+    ]) {
         args.push(format!("-{flag}={}", free_port()));
     }
     let args: Vec<_> = args.iter().map(String::as_str).collect();
@@ -328,7 +396,11 @@ fn kinesis(folder: &Path) -> Server {
     let port = free_port();
     let package = servers_folder().join("kinesis/node_modules/kinesis-local");
     let main = package.join("main.js");
-    let text = |path: &PathBuf| path.to_str().expect("the cache folder's path is text").to_owned();
+    let text = |path: &PathBuf| {
+        path.to_str()
+            .expect("the cache folder's path is text")
+            .to_owned()
+    };
     let env = [
         ("KINESIS_MOCK_CERT_PATH", text(&package.join("server.json"))),
         ("KINESIS_MOCK_PLAIN_PORT", port.to_string()),
@@ -350,12 +422,15 @@ fn kinesis(folder: &Path) -> Server {
 fn glue(folder: &Path) -> Server {
     let port = free_port();
     let flags = ["-H", "127.0.0.1", "-p", &port.to_string()];
-    let launch = Launch::new("glue", server_program("moto_server"), &flags, folder).env(credentials());
+    let launch =
+        Launch::new("glue", server_program("moto_server"), &flags, folder).env(credentials());
     Server::launched(launch, port, "/moto-api/")
 }
 
 fn data_folder(folder: &Path, name: &str) -> String {
     let path = folder.join(format!("{name}-data"));
     std::fs::create_dir_all(&path).expect("the test's folder takes folders");
-    path.to_str().expect("the temporary folder's path is text").to_owned()
+    path.to_str()
+        .expect("the temporary folder's path is text")
+        .to_owned()
 }

@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Looks until there is something; panics with `what` when there is nothing for `limit`.
@@ -17,7 +16,10 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
         if let Some(found) = look() {
             return found;
         }
-        assert!(begin.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        assert!(
+            begin.elapsed() < limit,
+            "waited {limit:?} in vain for: {what}"
+        );
         std::thread::sleep(LOOK_EVERY);
     }
 }
@@ -28,7 +30,11 @@ pub fn http_get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(timeout).ok()?;
     stream.set_write_timeout(timeout).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+    )
+    .ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer).into_owned()).filter(|text| text.starts_with("HTTP/"))

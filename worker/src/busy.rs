@@ -1,10 +1,10 @@
 //! How busy a worker is, measured, for whoever decides how many workers there should be.
 //!
-//! Owns: the time for which windows are worked on, the share of the time for which threads had work. Does not own: what
-//! is made of it (the controller's `scaling`).
-//! Rule: a worker is as busy as the part of it with the least time left: its compute threads (by their turns and by their
-//! CPU time), the network's threads, and each task, which works on a window in one thread. Work that has not returned
-//! counts up to now, because it may never return.
+//! Owns: the time for which windows are worked on, the share of the time for which threads had
+//! work. Does not own: what is made of it (the controller's `scaling`).
+//! Rule: a worker is as busy as the part of it with the least time left: its compute threads (by
+//! their turns and by their CPU time), the network's threads, and each task, which works on a
+//! window in one thread. Work that has not returned counts up to now, because it may never return.
 
 use crate::compute::{Compute, Spent};
 use std::future::{Future, poll_fn};
@@ -36,7 +36,10 @@ struct Polls {
 
 impl Default for Work {
     fn default() -> Self {
-        Self(Arc::new(Counter { begin: Instant::now(), polls: Mutex::default() }))
+        Self(Arc::new(Counter {
+            begin: Instant::now(),
+            polls: Mutex::default(),
+        }))
     }
 }
 
@@ -102,7 +105,10 @@ impl Tasks {
     /// For one more task, until all clones of its work are dropped.
     pub fn begin(&self) -> Work {
         let work = Work::default();
-        self.lock().push(Counted { work: work.clone(), before_us: 0 });
+        self.lock().push(Counted {
+            work: work.clone(),
+            before_us: 0,
+        });
         work
     }
 
@@ -138,11 +144,18 @@ impl Sampler {
     /// Of these tasks, of the compute threads, and of those of the network.
     pub fn new(tasks: Tasks, compute: Compute, network: Handle) -> Self {
         let before = (compute.spent(), busy(&network));
-        Self { tasks, compute, network, before, at: Instant::now(), permille: None }
+        Self {
+            tasks,
+            compute,
+            network,
+            before,
+            at: Instant::now(),
+            permille: None,
+        }
     }
 
-    /// How busy the worker was since the last time, in thousandths; asked again too soon, the last answer. None before
-    /// there is one.
+    /// How busy the worker was since the last time, in thousandths; asked again too soon, the last
+    /// answer. None before there is one.
     pub fn permille(&mut self) -> Option<u32> {
         self.permille_at(Instant::now())
     }
@@ -155,7 +168,8 @@ impl Sampler {
         self.at += passed;
         let computed = self.compute.spent();
         let network = busy(&self.network);
-        let (computed_before, network_before) = std::mem::replace(&mut self.before, (computed, network));
+        let (computed_before, network_before) =
+            std::mem::replace(&mut self.before, (computed, network));
         let each = |now: Duration, before: Duration, threads: usize| {
             now.saturating_sub(before) / u32::try_from(threads).unwrap_or(u32::MAX).max(1)
         };
@@ -163,7 +177,11 @@ impl Sampler {
         let most = Duration::from_micros(self.tasks.busiest_us())
             .max(each(computed.turns, computed_before.turns, threads))
             .max(each(computed.cpu, computed_before.cpu, threads))
-            .max(each(network, network_before, self.network.metrics().num_workers()));
+            .max(each(
+                network,
+                network_before,
+                self.network.metrics().num_workers(),
+            ));
         let share = most.as_secs_f64() / passed.as_secs_f64();
         self.permille = Some((share.min(1.0) * 1_000.0) as u32);
         self.permille
@@ -173,7 +191,9 @@ impl Sampler {
 /// The time for which a runtime's threads had work, all together.
 fn busy(runtime: &Handle) -> Duration {
     let metrics = runtime.metrics();
-    (0..metrics.num_workers()).map(|thread| metrics.worker_total_busy_duration(thread)).sum()
+    (0..metrics.num_workers())
+        .map(|thread| metrics.worker_total_busy_duration(thread))
+        .sum()
 }
 
 #[cfg(test)]
@@ -190,7 +210,8 @@ mod tests {
     #[test]
     fn work_is_the_time_inside_polls_and_a_task_that_is_gone_is_forgotten() {
         let tasks = Tasks::default();
-        let (work, other) = (tasks.begin(), tasks.begin());
+        let work = tasks.begin();
+        let other = tasks.begin();
         let spun = Duration::from_millis(20);
         let mut counted = pin!(work.clone().count(async {
             spin(spun);
@@ -207,9 +228,13 @@ mod tests {
         let (ready, second) = poll();
         assert!(pending.is_pending() && ready.is_ready());
         let us = work.us();
-        // However long either took on a busy machine, what was between them is not in it. Each poll is rounded.
+        // However long either took on a busy machine, what was between them is not in it. Each poll
+        // is rounded.
         let polled = first + second + Duration::from_micros(2);
-        assert!((spun..=polled).contains(&Duration::from_micros(us + 1)), "{us} of {polled:?}");
+        assert!(
+            (spun..=polled).contains(&Duration::from_micros(us + 1)),
+            "{us} of {polled:?}"
+        );
         assert_eq!(tasks.busiest_us(), us, "of the busiest, not of all");
         assert_eq!(tasks.busiest_us(), 0, "since the last time");
         drop((work, other));
@@ -219,24 +244,40 @@ mod tests {
 
     #[test]
     fn one_task_at_its_end_is_a_busy_worker_however_many_threads_wait() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .build()
+            .unwrap();
         let tasks = Tasks::default();
-        let (compute, network) = (Compute::from(runtime.handle().clone()), runtime.handle().clone());
+        let compute = Compute::from(runtime.handle().clone());
+        let network = runtime.handle().clone();
         let mut sampler = Sampler::new(tasks.clone(), compute, network);
         let begin = sampler.at;
-        assert_eq!(sampler.permille_at(begin), None, "there is nothing to say yet");
+        assert_eq!(
+            sampler.permille_at(begin),
+            None,
+            "there is nothing to say yet"
+        );
         let work = tasks.begin();
         work.add(390_000, 0);
         assert_eq!(sampler.permille_at(begin + INTERVAL_MIN * 2), Some(975));
-        assert_eq!(sampler.permille_at(begin + INTERVAL_MIN * 2), Some(975), "too soon");
+        assert_eq!(
+            sampler.permille_at(begin + INTERVAL_MIN * 2),
+            Some(975),
+            "too soon"
+        );
         let since = sampler.permille_at(begin + INTERVAL_MIN * 4).unwrap();
         assert!(since < 200, "nothing was done since: {since}");
     }
 
     #[test]
     fn threads_of_the_network_at_their_end_are_a_busy_worker_too() {
-        let network = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-        let (compute, network_handle) = (Compute::from(network.handle().clone()), network.handle().clone());
+        let network = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        let compute = Compute::from(network.handle().clone());
+        let network_handle = network.handle().clone();
         let mut sampler = Sampler::new(Tasks::default(), compute, network_handle);
         network.block_on(async {
             let both = [1, 2].map(|_| tokio::spawn(async { spin(INTERVAL_MIN * 2) }));
@@ -253,10 +294,14 @@ mod tests {
     #[test]
     fn a_thread_that_never_yields_is_a_busy_worker_by_its_cpu_time() {
         let (compute, runtime) = Compute::start(1).unwrap();
-        let network = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let network = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
         let mut sampler = Sampler::new(Tasks::default(), compute.clone(), network.handle().clone());
         let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (begin, hog) = (sampler.at, Arc::clone(&over));
+        let begin = sampler.at;
+        let hog = Arc::clone(&over);
         runtime.spawn(async move {
             while !hog.load(std::sync::atomic::Ordering::Relaxed) {
                 std::hint::spin_loop();

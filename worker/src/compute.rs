@@ -1,9 +1,10 @@
 //! The threads that decode records and run queries.
 //!
-//! Owns: how many there are, their stack, what is spawned on them. Does not own: which work runs next ([`turns`]), how a
-//! query yields ([`streamctl_engine::query::Pace`]).
-//! Rule: all work of jobs that computes is spawned here, so that no job holds up another one or the network. An expression
-//! of as many levels as a query may have is evaluated on these threads without an overflow.
+//! Owns: how many there are, their stack, what is spawned on them. Does not own: which work runs
+//! next ([`turns`]), how a query yields ([`streamctl_engine::query::Pace`]).
+//! Rule: all work of jobs that computes is spawned here, so that no job holds up another one or the
+//! network. An expression of as many levels as a query may have is evaluated on these threads
+//! without an overflow.
 
 mod cpu;
 mod turns;
@@ -40,14 +41,17 @@ pub struct Compute {
 pub struct Spent {
     /// In turns, with those that have not returned.
     pub turns: Duration,
-    /// On a CPU.
     pub cpu: Duration,
 }
 
 impl From<Handle> for Compute {
     /// Without turns: for simulations, tests and the CLI's own work.
     fn from(runtime: Handle) -> Self {
-        Self { runtime, turns: None, times: ThreadTimes::default() }
+        Self {
+            runtime,
+            turns: None,
+            times: ThreadTimes::default(),
+        }
     }
 }
 
@@ -68,7 +72,14 @@ impl Compute {
             .enable_all()
             .build()?;
         let turns = Some(Turns::new(threads));
-        Ok((Self { runtime: runtime.handle().clone(), turns, times }, runtime))
+        Ok((
+            Self {
+                runtime: runtime.handle().clone(),
+                turns,
+                times,
+            },
+            runtime,
+        ))
     }
 
     /// Spawns work into a set.
@@ -105,12 +116,18 @@ impl Compute {
 
     /// What the threads have done, all together.
     pub fn spent(&self) -> Spent {
-        let turns = self.turns.as_ref().map_or(Duration::ZERO, |turns| turns.spent(Instant::now()));
-        Spent { turns, cpu: self.times.total() }
+        let turns = self
+            .turns
+            .as_ref()
+            .map_or(Duration::ZERO, |turns| turns.spent(Instant::now()));
+        Spent {
+            turns,
+            cpu: self.times.total(),
+        }
     }
 
-    /// Watches for turns that take long, for ever: to be polled on threads that no job can hold. Sends the name of cancelled
-    /// work that does not return.
+    /// Watches for turns that take long, for ever: to be polled on threads that no job can hold.
+    /// Sends the name of cancelled work that does not return.
     pub async fn watch(&self, stuck: oneshot::Sender<String>) {
         match &self.turns {
             Some(turns) => turns.watch(stuck).await,
@@ -122,7 +139,6 @@ impl Compute {
 /// A piece of work: a window of a task, a replay, a verification.
 #[derive(Debug)]
 pub struct Workload {
-    /// For which job.
     pub job: JobName,
     /// In a log: `task t1.2, window 3`.
     pub name: String,
@@ -135,17 +151,28 @@ impl Workload {
     /// Work that has not begun.
     pub fn new(job: &JobName, name: impl Into<String>) -> Arc<Self> {
         let (pace, computing_since) = Default::default();
-        Arc::new(Self { job: job.clone(), name: name.into(), pace, computing_since })
+        Arc::new(Self {
+            job: job.clone(),
+            name: name.into(),
+            pace,
+            computing_since,
+        })
     }
 
     /// For how long it has waited for nothing but its turn; zero while it waits for anything else.
     pub fn computing(&self) -> Duration {
-        let since = *self.computing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self
+            .computing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn set_computing(&self, computing: bool) {
-        let mut since = self.computing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self
+            .computing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *since = computing.then(|| since.unwrap_or_else(Instant::now));
     }
 }

@@ -1,9 +1,10 @@
 //! Records that cannot be decoded, kept where somebody can look at them and put them in again.
 //!
-//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become visible (the commit),
-//! reading them back ([`read`]).
-//! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes are always whole. One
-//! that was replayed and is bad again says where it stood at first, and which epoch it was replayed from.
+//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become
+//! visible (the commit), reading them back ([`read`]).
+//! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes
+//! are always whole. One that was replayed and is bad again says where it stood at first, and which
+//! epoch it was replayed from.
 
 pub mod read;
 
@@ -29,11 +30,8 @@ const RAW_TEXT_BYTES_MAX: usize = 4 << 10;
 /// What the dead letters of one window must know.
 #[derive(Clone, Debug)]
 pub struct DeadLetterContext {
-    /// The folder.
     pub path: Location,
-    /// Part of the names.
     pub job: JobName,
-    /// Part of the names.
     pub task: TaskId,
     /// Part of the names and of each letter.
     pub window: Window,
@@ -43,7 +41,6 @@ pub struct DeadLetterContext {
     pub memory: Arc<Holding>,
 }
 
-/// One line.
 #[derive(Serialize, Deserialize)]
 struct DeadLetter<'a> {
     shard: Cow<'a, str>,
@@ -88,15 +85,39 @@ pub struct DeadLetterSink {
 impl DeadLetterSink {
     /// Nothing is opened before the first letter.
     pub fn new(context: DeadLetterContext) -> Self {
-        let DeadLetterContext { path: folder, job, task, window, storage, memory } = context;
+        let DeadLetterContext {
+            path: folder,
+            job,
+            task,
+            window,
+            storage,
+            memory,
+        } = context;
         let kind = ObjectKind::DeadLetter;
         let extension = "json.gz";
-        let lines = GzipLines::new(LinesPlace { folder, storage, job, task, window, kind, extension });
-        Self { window, memory, lines }
+        let lines = GzipLines::new(LinesPlace {
+            folder,
+            storage,
+            job,
+            task,
+            window,
+            kind,
+            extension,
+        });
+        Self {
+            window,
+            memory,
+            lines,
+        }
     }
 
     /// Adds one record. After an error only [`DeadLetterSink::abort`] is of use.
-    pub async fn write(&mut self, shard: &ShardId, record: &Record, reason: &str) -> Result<(), SinkError> {
+    pub async fn write(
+        &mut self,
+        shard: &ShardId,
+        record: &Record,
+        reason: &str,
+    ) -> Result<(), SinkError> {
         let mut line = serde_json::to_vec(&self.letter(shard, record, reason))
             .map_err(std::io::Error::from)
             .map_err(EncodeError::from)?;
@@ -128,7 +149,12 @@ impl DeadLetterSink {
         self.lines.abort().await;
     }
 
-    fn letter<'a>(&self, shard: &'a ShardId, record: &'a Record, reason: &'a str) -> DeadLetter<'a> {
+    fn letter<'a>(
+        &self,
+        shard: &'a ShardId,
+        record: &'a Record,
+        reason: &'a str,
+    ) -> DeadLetter<'a> {
         let text = std::str::from_utf8(&record.data).ok();
         let origin = record.origin.as_deref();
         let sequence = origin.map_or(&record.sequence, |origin| &origin.sequence);
@@ -142,7 +168,9 @@ impl DeadLetterSink {
             window_start: rfc3339(self.window.start_ms),
             reason: reason.into(),
             raw_base64: STANDARD.encode(&record.data).into(),
-            raw: text.filter(|text| text.len() < RAW_TEXT_BYTES_MAX).map(Cow::from),
+            raw: text
+                .filter(|text| text.len() < RAW_TEXT_BYTES_MAX)
+                .map(Cow::from),
             replayed_from: origin.map(|origin| origin.epoch.0),
         }
     }
@@ -166,14 +194,28 @@ mod tests {
     }
 
     fn sink_within(storage: &FakeStorage, memory: Arc<Holding>) -> DeadLetterSink {
-        let (path, storage) = (Location::folder("/dead"), Arc::new(storage.clone()));
+        let path = Location::folder("/dead");
+        let storage = Arc::new(storage.clone());
         let job = "sales".parse().unwrap();
-        DeadLetterSink::new(DeadLetterContext { path, job, task: task(), window: WINDOW, storage, memory })
+        DeadLetterSink::new(DeadLetterContext {
+            path,
+            job,
+            task: task(),
+            window: WINDOW,
+            storage,
+            memory,
+        })
     }
 
     fn record(sequence: u64, data: impl Into<Bytes>) -> Record {
         let arrival_ms = WINDOW.start_ms + 1_250;
-        Record { sequence: sequence.into(), sub_sequence: 2, arrival_ms, data: data.into(), origin: None }
+        Record {
+            sequence: sequence.into(),
+            sub_sequence: 2,
+            arrival_ms,
+            data: data.into(),
+            origin: None,
+        }
     }
 
     #[tokio::test]
@@ -181,15 +223,30 @@ mod tests {
         let storage = FakeStorage::default();
         let mut sink = sink(&storage);
         let long = vec![b'x'; 1 << 20];
-        let records = [record(5, "not json\n"), record(6, &b"\xFF\x00"[..]), record(7, long.clone())];
+        let records = [
+            record(5, "not json\n"),
+            record(6, &b"\xFF\x00"[..]),
+            record(7, long.clone()),
+        ];
         for record in &records {
-            sink.write(&"shardId-1".into(), record, "not a JSON object").await.unwrap();
+            sink.write(&"shardId-1".into(), record, "not a JSON object")
+                .await
+                .unwrap();
         }
         let objects = sink.finish().await.unwrap();
-        assert_eq!((objects.len(), objects[0].rows, objects[0].kind), (1, 3, ObjectKind::DeadLetter));
-        assert_eq!(objects[0].location, "/dead/20261124T004500Z-sales-t3.7-0000.json.gz");
+        assert_eq!(
+            (objects.len(), objects[0].rows, objects[0].kind),
+            (1, 3, ObjectKind::DeadLetter)
+        );
+        assert_eq!(
+            objects[0].location,
+            "/dead/20261124T004500Z-sales-t3.7-0000.json.gz"
+        );
         let text = gunzip(&storage.content(&objects[0].location));
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         let expected = json!({
             "shard": "shardId-1", "sequence_number": "5", "sub_sequence": 2,
             "arrival_time": "2026-11-24T00:45:01.250Z", "arrival_ms": 1_795_481_101_250_i64,
@@ -198,7 +255,12 @@ mod tests {
         });
         assert_eq!((lines.len(), &lines[0]), (3, &expected));
         assert!(lines[1].get("raw").is_none() && lines[2].get("raw").is_none());
-        assert_eq!(STANDARD.decode(lines[2]["raw_base64"].as_str().unwrap()).unwrap(), long);
+        assert_eq!(
+            STANDARD
+                .decode(lines[2]["raw_base64"].as_str().unwrap())
+                .unwrap(),
+            long
+        );
     }
 
     #[tokio::test]
@@ -206,11 +268,17 @@ mod tests {
         let storage = FakeStorage::default();
         assert_eq!(sink(&storage).finish().await.unwrap(), []);
         let mut aborted = sink(&storage);
-        aborted.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        aborted
+            .write(&"s".into(), &record(1, "x"), "why")
+            .await
+            .unwrap();
         aborted.abort().await;
         let mut failing = sink(&storage);
         storage.fail_on("/dead/");
-        failing.write(&"s".into(), &record(1, "x"), "why").await.unwrap();
+        failing
+            .write(&"s".into(), &record(1, "x"), "why")
+            .await
+            .unwrap();
         assert!(failing.finish().await.is_err());
         assert!(storage.is_clean());
     }
@@ -222,16 +290,25 @@ mod tests {
         let most = 1 << 20;
         let budget = memory(most);
         let mut sink = sink_within(&storage, Arc::clone(&budget));
-        let (mut random, mut largest) = (fastrand::Rng::with_seed(1), 0);
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut largest = 0;
         for number in 0..400 {
-            let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(20_000).collect();
-            sink.write(&"s".into(), &record(number, text), "not a JSON object").await.unwrap();
+            let text: String = std::iter::repeat_with(|| random.alphanumeric())
+                .take(20_000)
+                .collect();
+            sink.write(&"s".into(), &record(number, text), "not a JSON object")
+                .await
+                .unwrap();
             assert!(budget.used() <= most, "{} bytes", budget.used());
             largest = largest.max(budget.used());
         }
         assert!(largest > most / 2, "{largest} bytes");
         let objects = sink.finish().await.unwrap();
-        assert!((4..40).contains(&objects.len()), "{} objects", objects.len());
+        assert!(
+            (4..40).contains(&objects.len()),
+            "{} objects",
+            objects.len()
+        );
         assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 400);
         assert_eq!(budget.used(), 0);
     }

@@ -1,8 +1,9 @@
 //! Serves the rows of committed epochs over Arrow Flight.
 //!
-//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs there are and where (the controller's
-//! `GetFlightInfo`), what a dead letter looks like there ([`letters`]). Rule: a ticket names a job, an epoch, and a task or
-//! its dead letters, nothing else; what it resolves to comes from the controller.
+//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs there are and where
+//! (the controller's `GetFlightInfo`), what a dead letter looks like there ([`letters`]). Rule: a
+//! ticket names a job, an epoch, and a task or its dead letters, nothing else; what it resolves to
+//! comes from the controller.
 
 mod letters;
 
@@ -20,8 +21,8 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
-    PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -36,7 +37,9 @@ use streamctl_engine::security::{CountedFor, Turn, Turns};
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
-use streamctl_proto::{EPOCH_ANSWER_BYTES_MAX, JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1};
+use streamctl_proto::{
+    EPOCH_ANSWER_BYTES_MAX, JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob, TaskId, v1,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
@@ -47,7 +50,6 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const OLD_EPOCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Leaders that are asked because a controller named them.
 const REDIRECTS_MAX: usize = 3;
-/// The largest ticket.
 const TICKET_BYTES_MAX: usize = 1_024;
 /// The largest body of an action: it names the objects that an epoch has lost.
 const ACTION_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
@@ -58,11 +60,9 @@ pub const REPLAYS_PER_CALLER_MAX: usize = 4;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartTicket {
-    /// Which job.
     pub job: JobName,
     /// Which epoch.
     pub epoch: u64,
-    /// Whose part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
     /// Not rows, but what could not be decoded.
@@ -105,13 +105,13 @@ fn no_ticket() -> Status {
 
 /// Serves Flight on a worker.
 pub struct FlightRows {
-    /// Where controllers answer.
     pub settings: Settings,
     /// What rows are computed with.
     pub world: World,
     /// Replays of each caller for `DoGet`.
     replays: Turns,
-    /// Those for `DoAction`: whoever reads old rows does not hold up a verification from the same address.
+    /// Those for `DoAction`: whoever reads old rows does not hold up a verification from the same
+    /// address.
     checks: Turns,
 }
 
@@ -119,11 +119,21 @@ impl FlightRows {
     /// Of a worker with these settings.
     pub fn new(settings: Settings, world: World) -> Self {
         let [replays, checks] = [(); 2].map(|()| Turns::new(REPLAYS_PER_CALLER_MAX));
-        Self { settings, world, replays, checks }
+        Self {
+            settings,
+            world,
+            replays,
+            checks,
+        }
     }
 
     /// The manifest of an epoch and its job, from whichever controller leads.
-    async fn epoch(&self, job: &JobName, epoch: u64, limit: Duration) -> Result<(Manifest, ResolvedJob), Status> {
+    async fn epoch(
+        &self,
+        job: &JobName,
+        epoch: u64,
+        limit: Duration,
+    ) -> Result<(Manifest, ResolvedJob), Status> {
         let mut last = Status::unavailable("no controller answers");
         let mut addresses = self.settings.controllers.clone();
         let mut redirects = REDIRECTS_MAX;
@@ -132,7 +142,10 @@ impl FlightRows {
                 Ok(found) => {
                     let bad = |e: serde_json::Error| Status::internal(e.to_string());
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
-                    return Ok((manifest, serde_json::from_str(&found.job_json).map_err(bad)?));
+                    return Ok((
+                        manifest,
+                        serde_json::from_str(&found.job_json).map_err(bad)?,
+                    ));
                 }
                 Err(status) if elsewhere(&status) => {
                     if let Some(leader) = leader_named(&status).filter(|_| redirects > 0) {
@@ -155,9 +168,17 @@ impl FlightRows {
         limit: Duration,
     ) -> Result<v1::GetEpochResponse, Status> {
         let tune = |endpoint: Endpoint| endpoint.connect_timeout(LOOKUP_TIMEOUT).timeout(limit);
-        let line = self.settings.protection.dialer.connect(address, tune).await?;
+        let line = self
+            .settings
+            .protection
+            .dialer
+            .connect(address, tune)
+            .await?;
         let mut client = JobsClient::new(line).max_decoding_message_size(EPOCH_ANSWER_BYTES_MAX);
-        let request = v1::GetEpochRequest { job: job.to_string(), epoch };
+        let request = v1::GetEpochRequest {
+            job: job.to_string(),
+            epoch,
+        };
         client.get_epoch(request).await.map(Response::into_inner)
     }
 }
@@ -185,20 +206,36 @@ impl FlightRows {
     }
 
     /// An epoch of any age, and what it is computed again with.
-    async fn old_epoch(&self, job: &JobName, epoch: u64) -> Result<(Manifest, Arc<Context>, Compute), Status> {
+    async fn old_epoch(
+        &self,
+        job: &JobName,
+        epoch: u64,
+    ) -> Result<(Manifest, Arc<Context>, Compute), Status> {
         let (manifest, job) = self.epoch(job, epoch, OLD_EPOCH_TIMEOUT).await?;
-        let World { storages, sources, compute, budget, .. } = self.world.clone();
-        Ok((manifest, Arc::new(Context::new(job, storages, sources, budget)), compute))
+        let World {
+            storages,
+            sources,
+            compute,
+            budget,
+            ..
+        } = self.world.clone();
+        Ok((
+            manifest,
+            Arc::new(Context::new(job, storages, sources, budget)),
+            compute,
+        ))
     }
 }
 
 fn read_body<T: serde::de::DeserializeOwned>(action: &Action) -> Result<T, Status> {
-    serde_json::from_slice(&action.body).map_err(|_| Status::invalid_argument("this is not an epoch of a job"))
+    serde_json::from_slice(&action.body)
+        .map_err(|_| Status::invalid_argument("this is not an epoch of a job"))
 }
 
 fn result_of<T: Serialize>(outcome: impl Future<Output = T> + Send + 'static) -> Response<Results> {
     let result = async move {
-        let body = serde_json::to_vec(&outcome.await).map_err(|error| Status::internal(error.to_string()))?;
+        let body = serde_json::to_vec(&outcome.await)
+            .map_err(|error| Status::internal(error.to_string()))?;
         Ok(arrow_flight::Result { body: body.into() })
     };
     Response::new(futures::stream::once(result).boxed())
@@ -206,14 +243,19 @@ fn result_of<T: Serialize>(outcome: impl Future<Output = T> + Send + 'static) ->
 
 /// Another controller may know: this one does not answer in time, or does not lead.
 fn elsewhere(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::FailedPrecondition | Code::DeadlineExceeded | Code::Cancelled
+    )
 }
 
 fn encoded(
     schema: SchemaRef,
     batches: impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
 ) -> Response<BoxStream<'static, Result<FlightData, Status>>> {
-    let encoder = FlightDataEncoderBuilder::new().with_schema(schema).build(batches);
+    let encoder = FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .build(batches);
     Response::new(encoder.map_err(Status::from).boxed())
 }
 
@@ -226,7 +268,9 @@ fn failed(error: &TaskError) -> Status {
 
 /// One more replay of a caller, until it is dropped.
 fn begin_replay(turns: &Turns, extensions: &Extensions) -> Result<Turn, Status> {
-    let caller = extensions.get::<CountedFor>().unwrap_or(&CountedFor::Process);
+    let caller = extensions
+        .get::<CountedFor>()
+        .unwrap_or(&CountedFor::Process);
     turns.take(caller).ok_or_else(|| {
         Status::resource_exhausted(format!(
             "this worker computes {REPLAYS_PER_CALLER_MAX} epochs of this caller again already\n  hint: read them one \
@@ -239,9 +283,12 @@ fn no_such_part(epoch: u64, task: TaskId) -> Status {
     Status::not_found(format!("epoch {epoch} has no part of task {task}"))
 }
 
-/// A grant is for one use and one job; the gate has looked at its signature, its time and its caller.
+/// A grant is for one use and one job; the gate has looked at its signature, its time and its
+/// caller.
 fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), Status> {
-    let Some(grant) = grant.filter(|grant| grant.r#use != wanted || grant.job != *job) else { return Ok(()) };
+    let Some(grant) = grant.filter(|grant| grant.r#use != wanted || grant.job != *job) else {
+        return Ok(());
+    };
     Err(Status::permission_denied(format!(
         "this grant is for another use or job: it is of job {}\n  hint: show each grant with the tickets that came with it",
         grant.job
@@ -249,7 +296,9 @@ fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), 
 }
 
 fn not_here<T>() -> Result<T, Status> {
-    Err(Status::unimplemented("a worker only serves DoGet and DoAction: ask the controller where the rows are"))
+    Err(Status::unimplemented(
+        "a worker only serves DoGet and DoAction: ask the controller where the rows are",
+    ))
 }
 
 #[tonic::async_trait]
@@ -262,11 +311,16 @@ impl FlightService for FlightRows {
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
         let (_, extensions, ticket) = request.into_parts();
         let ticket = PartTicket::read(&ticket.ticket)?;
         check_grant(extensions.get(), Use::Read, &ticket.job)?;
-        let (manifest, job) = self.epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT).await?;
+        let (manifest, job) = self
+            .epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT)
+            .await?;
         let task = match ticket.wanted()? {
             Wanted::Part(task) => task,
             Wanted::DeadLetters => {
@@ -278,36 +332,66 @@ impl FlightService for FlightRows {
         if !manifest.parts.iter().any(|part| part.task == task) {
             return Err(no_such_part(ticket.epoch, task));
         }
-        if let Some(KeptRows { schema, batches }) = self.world.results.get(&ticket.job, manifest.window, task) {
+        if let Some(KeptRows { schema, batches }) =
+            self.world.results.get(&ticket.job, manifest.window, task)
+        {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
         let turn = begin_replay(&self.replays, &extensions)?;
-        let World { storages, sources, compute, budget, .. } = self.world.clone();
+        let World {
+            storages,
+            sources,
+            compute,
+            budget,
+            ..
+        } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
-        let replayed = replay(context, &compute, manifest, task).await.map_err(|error| failed(&error))?;
-        let Some(replayed) = replayed else { return Err(no_such_part(ticket.epoch, task)) };
-        let Replay { schema, batches, running } = replayed;
-        let rows = ReceiverStream::new(batches).map_ok(WaitingBatch::take).map_err(move |error| {
-            let _until_the_stream_is_dropped = (&running, &turn);
-            FlightError::Tonic(Box::new(failed(&error)))
-        });
+        let replayed = replay(context, &compute, manifest, task)
+            .await
+            .map_err(|error| failed(&error))?;
+        let Some(replayed) = replayed else {
+            return Err(no_such_part(ticket.epoch, task));
+        };
+        let Replay {
+            schema,
+            batches,
+            running,
+        } = replayed;
+        let rows = ReceiverStream::new(batches)
+            .map_ok(WaitingBatch::take)
+            .map_err(move |error| {
+                let _until_the_stream_is_dropped = (&running, &turn);
+                FlightError::Tonic(Box::new(failed(&error)))
+            });
         Ok(encoded(schema, rows))
     }
 
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         not_here()
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
         not_here()
     }
 
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
         not_here()
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(
+        &self,
+        _: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
         not_here()
     }
 
@@ -318,15 +402,24 @@ impl FlightService for FlightRows {
         Err(Status::unimplemented("no handshake is needed"))
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
         not_here()
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
         not_here()
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
         let (_, extensions, action) = request.into_parts();
         let grant = extensions.get();
         if action.body.len() > ACTION_BYTES_MAX {
@@ -336,23 +429,40 @@ impl FlightService for FlightRows {
             VERIFY_ACTION => {
                 let ticket: EpochTicket = read_body(&action)?;
                 check_grant(grant, Use::Verify, &ticket.job)?;
-                self.verify(ticket, begin_replay(&self.checks, &extensions)?).await
+                self.verify(ticket, begin_replay(&self.checks, &extensions)?)
+                    .await
             }
             REBUILD_ACTION => {
                 let order: RebuildOrder = read_body(&action)?;
                 check_grant(grant, Use::Rebuild, &order.job)?;
-                self.rebuild(order, begin_replay(&self.checks, &extensions)?).await
+                self.rebuild(order, begin_replay(&self.checks, &extensions)?)
+                    .await
             }
-            _ => Err(Status::unimplemented(format!("the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"))),
+            _ => Err(Status::unimplemented(format!(
+                "the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"
+            ))),
         }
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        let description = "reads an epoch from its source again and compares it with its objects".to_owned();
-        let verify = ActionType { r#type: VERIFY_ACTION.to_owned(), description };
-        let description = "computes again what an epoch has lost, and stages it under new names".to_owned();
-        let rebuild = ActionType { r#type: REBUILD_ACTION.to_owned(), description };
-        Ok(Response::new(futures::stream::iter([Ok(verify), Ok(rebuild)]).boxed()))
+    async fn list_actions(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
+        let description =
+            "reads an epoch from its source again and compares it with its objects".to_owned();
+        let verify = ActionType {
+            r#type: VERIFY_ACTION.to_owned(),
+            description,
+        };
+        let description =
+            "computes again what an epoch has lost, and stages it under new names".to_owned();
+        let rebuild = ActionType {
+            r#type: REBUILD_ACTION.to_owned(),
+            description,
+        };
+        Ok(Response::new(
+            futures::stream::iter([Ok(verify), Ok(rebuild)]).boxed(),
+        ))
     }
 }
 

@@ -1,15 +1,18 @@
-//! The worker node: reads shards, turns their records into rows, stages results. Keeps nothing that it could not lose.
+//! The worker node: reads shards, turns their records into rows, stages results. Keeps nothing that
+//! it could not lose.
 //!
-//! Owns: the session with the controller ([`session`]), tasks ([`task`]), sources, decoding, sinks, the Flight service.
+//! Owns: the session with the controller ([`session`]), tasks ([`task`]), sources, decoding, sinks,
+//! the Flight service.
 //! Does not own: which shards it reads, which window is committed, when results become visible.
-//! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown away.
+//! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown
+//! away.
 
 pub mod busy;
 pub mod compute;
 pub mod dead_letter;
 pub mod decode;
 pub mod flight;
-pub mod line;
+pub mod connection;
 pub mod lookups;
 pub mod memory;
 pub mod meter;

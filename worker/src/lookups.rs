@@ -1,8 +1,9 @@
 //! Lookups in memory, for all tasks of a worker.
 //!
-//! Owns: which are loaded, the memory they count for. Does not own: versions (the controller's core), files (`engine`).
-//! Rule: a version is loaded once per worker, and stays for as long as a task keeps it. One is loaded at a time: while
-//! it is, it takes a multiple of what it takes afterwards.
+//! Owns: which are loaded, the memory they count for. Does not own: versions (the controller's
+//! core), files (`engine`).
+//! Rule: a version is loaded once per worker, and stays for as long as a task keeps it. One is
+//! loaded at a time: while it is, it takes a multiple of what it takes afterwards.
 
 use crate::memory::{Holding, MemoryLimit, Share};
 use crate::task::TaskError;
@@ -14,13 +15,13 @@ use streamctl_proto::spec::LookupSpec;
 use streamctl_proto::{LookupVersion, ResolvedJob};
 use tokio::sync::Mutex;
 
-/// Memory while a lookup is loaded, in sizes of its files: they, its rows, and these once more while columns grow.
+/// Memory while a lookup is loaded, in sizes of its files: they, its rows, and these once more
+/// while columns grow.
 pub const LOADING_FACTOR: u64 = 3;
 
 /// A lookup's rows. They count for as long as somebody keeps them.
 #[derive(Debug)]
 pub struct Table {
-    /// The rows.
     pub rows: RecordBatch,
     _held: Holding,
 }
@@ -39,7 +40,11 @@ pub struct Lookups {
 impl Lookups {
     /// None yet; their memory comes out of `share`.
     pub fn new(share: Arc<Share>, limit: MemoryLimit) -> Self {
-        Self { share, limit, loaded: Mutex::default() }
+        Self {
+            share,
+            limit,
+            loaded: Mutex::default(),
+        }
     }
 
     /// The rows of one version.
@@ -53,16 +58,34 @@ impl Lookups {
         spec: &LookupSpec,
         version: &LookupVersion,
     ) -> Result<Arc<Table>, TaskError> {
-        let (checkpoint, name) = (&job.spec.checkpoint, &job.spec.name);
-        let key = (checkpoint.to_string(), name.to_string(), spec.name.clone(), version.clone());
+        let checkpoint = &job.spec.checkpoint;
+        let name = &job.spec.name;
+        let key = (
+            checkpoint.to_string(),
+            name.to_string(),
+            spec.name.clone(),
+            version.clone(),
+        );
         let mut loaded = self.loaded.lock().await;
         loaded.retain(|(_, table)| table.strong_count() > 0);
-        if let Some(table) = loaded.iter().find(|(other, _)| *other == key).and_then(|(_, table)| table.upgrade()) {
+        if let Some(table) = loaded
+            .iter()
+            .find(|(other, _)| *other == key)
+            .and_then(|(_, table)| table.upgrade())
+        {
             return Ok(table);
         }
         let bytes = lookup::kept_bytes(storages, checkpoint, name, &spec.name, version).await?;
         let held = self.take(&spec.name, bytes.saturating_mul(LOADING_FACTOR))?;
-        let files = lookup::fetch(storages, checkpoint, name, &spec.name, version, spec.size_max).await?;
+        let files = lookup::fetch(
+            storages,
+            checkpoint,
+            name,
+            &spec.name,
+            version,
+            spec.size_max,
+        )
+        .await?;
         let rows = lookup::rows::read(spec, files).await?;
         let size = rows.get_array_memory_size();
         if !held.try_set(size) {
@@ -76,13 +99,24 @@ impl Lookups {
     fn take(&self, lookup: &str, bytes: u64) -> Result<Holding, TaskError> {
         let held = Holding::without_minimum(Arc::clone(&self.share));
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        if held.try_grow(bytes) { Ok(held) } else { Err(self.short(lookup, bytes)) }
+        if held.try_grow(bytes) {
+            Ok(held)
+        } else {
+            Err(self.short(lookup, bytes))
+        }
     }
 
     fn short(&self, lookup: &str, needed: usize) -> TaskError {
         let most = Holding::without_minimum(Arc::clone(&self.share)).most();
-        let (free, limit) = (self.share.free(), self.limit);
-        TaskError::LookupMemory { lookup: lookup.to_owned(), needed, most, free, limit }
+        let free = self.share.free();
+        let limit = self.limit;
+        TaskError::LookupMemory {
+            lookup: lookup.to_owned(),
+            needed,
+            most,
+            free,
+            limit,
+        }
     }
 }
 
@@ -99,13 +133,33 @@ mod tests {
     async fn kept(bytes: usize) -> (Storages, ResolvedJob, LookupSpec, LookupVersion) {
         let memory = MemoryStorage::default();
         let line = format!("{},{}\n", "k".repeat(40), "v".repeat(58));
-        memory.put("memory://lookup/c.csv", format!("k,name\n{}", line.repeat(bytes / line.len())));
-        let (job, path) = (job("SELECT id FROM source"), Location::folder("memory://lookup"));
-        let (format, refresh, size_max) = (LookupFormat::Csv, Duration::from_secs(60), 1 << 30);
-        let spec = LookupSpec { name: "countries".into(), path, format, refresh, size_max };
+        memory.put(
+            "memory://lookup/c.csv",
+            format!("k,name\n{}", line.repeat(bytes / line.len())),
+        );
+        let job = job("SELECT id FROM source");
+        let path = Location::folder("memory://lookup");
+        let format = LookupFormat::Csv;
+        let refresh = Duration::from_secs(60);
+        let size_max = 1 << 30;
+        let spec = LookupSpec {
+            name: "countries".into(),
+            path,
+            format,
+            refresh,
+            size_max,
+        };
         let storages = Storages::memory(memory);
         let listed = lookup::current_version(&storages, &spec).await.unwrap();
-        lookup::keep(&storages, &job.spec.checkpoint, &job.spec.name, &spec, &listed).await.unwrap();
+        lookup::keep(
+            &storages,
+            &job.spec.checkpoint,
+            &job.spec.name,
+            &spec,
+            &listed,
+        )
+        .await
+        .unwrap();
         (storages, job, spec, listed.version)
     }
 
@@ -114,10 +168,21 @@ mod tests {
         let (storages, job, spec, version) = kept(1 << 20).await;
         let budget = MemoryBudget::default();
         let before = budget.lookups().share.free();
-        let first = budget.lookups().get(&storages, &job, &spec, &version).await.unwrap();
-        let again = budget.lookups().get(&storages, &job, &spec, &version).await.unwrap();
+        let first = budget
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap();
+        let again = budget
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap();
         assert!(Arc::ptr_eq(&first, &again));
-        assert_eq!(before - budget.lookups().share.free(), first.rows.get_array_memory_size());
+        assert_eq!(
+            before - budget.lookups().share.free(),
+            first.rows.get_array_memory_size()
+        );
         drop((first, again));
         assert_eq!(budget.lookups().share.free(), before);
     }
@@ -126,15 +191,27 @@ mod tests {
     async fn a_lookup_of_100_mb_fits_a_worker_of_2_gib_and_one_of_256_mib_names_its_limit() {
         let (storages, job, spec, version) = kept(100_000_000).await;
         let large = MemoryBudget::new("2GiB".parse().unwrap());
-        let table = large.lookups().get(&storages, &job, &spec, &version).await.unwrap();
+        let table = large
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap();
         assert_eq!(table.rows.num_rows(), 1_000_000);
         let small = MemoryBudget::new("256MiB".parse().unwrap());
-        let error = small.lookups().get(&storages, &job, &spec, &version).await.unwrap_err();
+        let error = small
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("lookup countries needs 287MiB"), "{text}");
         assert!(text.contains("memory limit of 256MiB leaves"), "{text}");
         assert!(error.hint().contains("--memory-limit"));
-        assert_eq!((error.why(), error.refused_by()), (Why::Refused, Some(Place::Memory)), "it can never fit here");
+        assert_eq!(
+            (error.why(), error.refused_by()),
+            (Why::Refused, Some(Place::Memory)),
+            "it can never fit here"
+        );
     }
 
     #[tokio::test]
@@ -143,9 +220,17 @@ mod tests {
         let budget = MemoryBudget::new("256MiB".parse().unwrap());
         let other = Holding::without_minimum(Arc::clone(&budget.lookups().share));
         assert!(other.try_grow(other.most()));
-        let error = budget.lookups().get(&storages, &job, &spec, &version).await.unwrap_err();
+        let error = budget
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap_err();
         assert_eq!(error.why(), Why::Wait);
         drop(other);
-        budget.lookups().get(&storages, &job, &spec, &version).await.unwrap();
+        budget
+            .lookups()
+            .get(&storages, &job, &spec, &version)
+            .await
+            .unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker counts, for Prometheus; and where its spans go.
 //!
-//! Owns: the table of the worker's metrics, the sums. Does not own: how they are written (`streamctl_engine::metrics`).
+//! Owns: the table of the worker's metrics, the sums. Does not own: how they are written
+//! (`streamctl_engine::metrics`).
 //! Rule: counting never waits and never fails; labels are jobs and stages, never records or keys.
 
 use crate::busy::Tasks;
@@ -16,47 +17,97 @@ use streamctl_proto::report::StageTimes;
 /// Jobs beyond [`METRIC_JOBS_MAX`] are counted together under this name, which no job can have.
 const OTHERS: &str = "(others)";
 
-const INFO: Metric = Metric::gauge("streamctl_worker_info", &["version"], "1; the program's version is the label");
-const CONNECTED: Metric =
-    Metric::gauge("streamctl_worker_connected", &[], "1 while there is a session with the leader");
+const INFO: Metric = Metric::gauge(
+    "streamctl_worker_info",
+    &["version"],
+    "1; the program's version is the label",
+);
+const CONNECTED: Metric = Metric::gauge(
+    "streamctl_worker_connected",
+    &[],
+    "1 while there is a session with the leader",
+);
 const TASKS: Metric = Metric::gauge("streamctl_worker_tasks", &[], "Tasks that run");
-const OPEN_WINDOWS: Metric =
-    Metric::gauge("streamctl_worker_open_windows", &[], "Windows that are open or being finished, of all tasks");
+const OPEN_WINDOWS: Metric = Metric::gauge(
+    "streamctl_worker_open_windows",
+    &[],
+    "Windows that are open or being finished, of all tasks",
+);
 const BUSY: Metric = Metric::gauge(
     "streamctl_worker_busy_ratio",
     &[],
     "How busy the worker was in the last half second; 1 when what bounds it had no time left",
 );
-const MEMORY: Metric = Metric::gauge("streamctl_worker_memory_bytes", &[], "Resident memory of the process");
+const MEMORY: Metric = Metric::gauge(
+    "streamctl_worker_memory_bytes",
+    &[],
+    "Resident memory of the process",
+);
 const CLOCK_SKEW: Metric = Metric::gauge(
     "streamctl_worker_clock_skew_seconds",
     &[],
     "How far this machine's clock is ahead of that of its sources, at least; negative: behind; 0: not known to differ",
 );
-const RECORDS: Metric =
-    Metric::counter("streamctl_worker_records_read_total", &["job_name"], "Records read from the source");
-const BYTES: Metric = Metric::counter("streamctl_worker_bytes_read_total", &["job_name"], "Bytes of their payloads");
-const READS: Metric =
-    Metric::counter("streamctl_worker_reads_total", &["job_name"], "Answers of the source, empty ones included");
-const CALLS: Metric =
-    Metric::counter("streamctl_worker_kinesis_calls_total", &["job_name"], "Calls of GetRecords and GetShardIterator");
-const THROTTLES: Metric =
-    Metric::counter("streamctl_worker_throttles_total", &["job_name"], "Times the source asked to slow down");
-const RENEWALS: Metric =
-    Metric::counter("streamctl_worker_iterator_renewals_total", &["job_name"], "Iterators that had to be made again");
+const RECORDS: Metric = Metric::counter(
+    "streamctl_worker_records_read_total",
+    &["job_name"],
+    "Records read from the source",
+);
+const BYTES: Metric = Metric::counter(
+    "streamctl_worker_bytes_read_total",
+    &["job_name"],
+    "Bytes of their payloads",
+);
+const READS: Metric = Metric::counter(
+    "streamctl_worker_reads_total",
+    &["job_name"],
+    "Answers of the source, empty ones included",
+);
+const CALLS: Metric = Metric::counter(
+    "streamctl_worker_kinesis_calls_total",
+    &["job_name"],
+    "Calls of GetRecords and GetShardIterator",
+);
+const THROTTLES: Metric = Metric::counter(
+    "streamctl_worker_throttles_total",
+    &["job_name"],
+    "Times the source asked to slow down",
+);
+const RENEWALS: Metric = Metric::counter(
+    "streamctl_worker_iterator_renewals_total",
+    &["job_name"],
+    "Iterators that had to be made again",
+);
 const LOSSES: Metric = Metric::counter(
     "streamctl_worker_data_losses_total",
     &["job_name"],
     "Times that records were gone before they could be read (`on_data_loss = \"continue\"`)",
 );
-const DECODE_ERRORS: Metric =
-    Metric::counter("streamctl_worker_decode_errors_total", &["job_name"], "Records that became dead letters");
-const ROWS_OUT: Metric = Metric::counter("streamctl_worker_rows_out_total", &["job_name"], "Rows staged");
-const WINDOWS: Metric = Metric::counter("streamctl_worker_windows_total", &["job_name"], "Windows reported");
-const STAGES: Metric =
-    Metric::counter("streamctl_worker_stage_seconds_total", &["job_name", "stage"], "Time spent per stage of windows");
-const FAILURES: Metric =
-    Metric::counter("streamctl_worker_task_failures_total", &["job_name", "why"], "Tasks that ended with an error");
+const DECODE_ERRORS: Metric = Metric::counter(
+    "streamctl_worker_decode_errors_total",
+    &["job_name"],
+    "Records that became dead letters",
+);
+const ROWS_OUT: Metric = Metric::counter(
+    "streamctl_worker_rows_out_total",
+    &["job_name"],
+    "Rows staged",
+);
+const WINDOWS: Metric = Metric::counter(
+    "streamctl_worker_windows_total",
+    &["job_name"],
+    "Windows reported",
+);
+const STAGES: Metric = Metric::counter(
+    "streamctl_worker_stage_seconds_total",
+    &["job_name", "stage"],
+    "Time spent per stage of windows",
+);
+const FAILURES: Metric = Metric::counter(
+    "streamctl_worker_task_failures_total",
+    &["job_name", "why"],
+    "Tasks that ended with an error",
+);
 
 /// The worker's metrics, as the documentation lists them.
 pub const METRICS: &[Metric] = &[
@@ -112,7 +163,6 @@ struct Sums {
 #[derive(Clone, Default)]
 pub struct Meter {
     sums: Arc<Sums>,
-    /// Where spans go.
     pub traces: Traces,
     /// The tasks whose work is counted.
     pub work: Tasks,
@@ -130,7 +180,10 @@ impl Drop for Held {
 impl Meter {
     /// With spans that go there.
     pub fn tracing(traces: Traces) -> Self {
-        Self { traces, ..Self::default() }
+        Self {
+            traces,
+            ..Self::default()
+        }
     }
 
     /// Whether there is a session with the leader.
@@ -150,7 +203,9 @@ impl Meter {
 
     /// The worker was so busy, in thousandths.
     pub fn set_busy(&self, permille: u32) {
-        self.sums.busy_permille.store(permille.into(), Ordering::Relaxed);
+        self.sums
+            .busy_permille
+            .store(permille.into(), Ordering::Relaxed);
     }
 
     /// A task of this job runs, until this is dropped.
@@ -158,7 +213,11 @@ impl Meter {
         let job = self.label(job);
         for why in ["retry", "wait", "refused", "fatal"] {
             // There from the beginning, so that the first failure is an increase.
-            drop(self.sums.failures.get_or_create(&FAILURES.with([&job, why])));
+            drop(
+                self.sums
+                    .failures
+                    .get_or_create(&FAILURES.with([&job, why])),
+            );
         }
         self.held(|sums| &sums.tasks)
     }
@@ -175,21 +234,45 @@ impl Meter {
 
     /// A reader gave something; `before` is what it had counted until then.
     pub fn read(&self, job: &JobName, chunk: &Chunk, before: &ReaderStats, after: &ReaderStats) {
-        let (sums, job) = (&self.sums, self.label(job));
+        let sums = &self.sums;
+        let job = self.label(job);
         let bytes: usize = chunk.records.iter().map(|record| record.data.len()).sum();
         add(&sums.reads, &READS, &job, 1);
         add(&sums.records, &RECORDS, &job, chunk.records.len() as u64);
         add(&sums.bytes, &BYTES, &job, bytes as u64);
-        add(&sums.calls, &CALLS, &job, after.calls.saturating_sub(before.calls));
-        add(&sums.throttles, &THROTTLES, &job, after.throttles.saturating_sub(before.throttles));
-        add(&sums.renewals, &RENEWALS, &job, after.iterator_renewals.saturating_sub(before.iterator_renewals));
-        add(&sums.losses, &LOSSES, &job, after.data_losses.saturating_sub(before.data_losses));
+        add(
+            &sums.calls,
+            &CALLS,
+            &job,
+            after.calls.saturating_sub(before.calls),
+        );
+        add(
+            &sums.throttles,
+            &THROTTLES,
+            &job,
+            after.throttles.saturating_sub(before.throttles),
+        );
+        add(
+            &sums.renewals,
+            &RENEWALS,
+            &job,
+            after
+                .iterator_renewals
+                .saturating_sub(before.iterator_renewals),
+        );
+        add(
+            &sums.losses,
+            &LOSSES,
+            &job,
+            after.data_losses.saturating_sub(before.data_losses),
+        );
         if let Some(skew_ms) = after.clock_skew_ms {
             self.set_clock_skew(skew_ms);
         }
     }
 
-    /// A source has told its time. A clock that is wrong is warned of once, until it is right again.
+    /// A source has told its time. A clock that is wrong is warned of once, until it is right
+    /// again.
     fn set_clock_skew(&self, skew_ms: i64) {
         let before_ms = self.skew().replace(skew_ms);
         let is_wrong = |skew_ms: i64| skew_ms.saturating_abs() >= CLOCK_SKEW_WARN_MS;
@@ -208,28 +291,40 @@ impl Meter {
     }
 
     fn skew(&self) -> MutexGuard<'_, Option<i64>> {
-        self.sums.clock_skew_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sums
+            .clock_skew_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A window was reported.
     pub fn reported(&self, job: &JobName, rows_dead: u64, rows_out: u64, stages: &StageTimes) {
-        let (sums, job) = (&self.sums, self.label(job));
+        let sums = &self.sums;
+        let job = self.label(job);
         add(&sums.windows, &WINDOWS, &job, 1);
         add(&sums.decode_errors, &DECODE_ERRORS, &job, rows_dead);
         add(&sums.rows_out, &ROWS_OUT, &job, rows_out);
         for (stage, micros) in stages_named(stages) {
-            sums.stages.get_or_create(&STAGES.with([&job, stage])).inc_by(micros as f64 / 1e6);
+            sums.stages
+                .get_or_create(&STAGES.with([&job, stage]))
+                .inc_by(micros as f64 / 1e6);
         }
     }
 
     /// A task ended with an error.
     pub fn failed(&self, job: &JobName, why: &str) {
-        self.sums.failures.get_or_create(&FAILURES.with([&self.label(job), why])).inc();
+        self.sums
+            .failures
+            .get_or_create(&FAILURES.with([&self.label(job), why]))
+            .inc();
     }
 
     /// The job's name, as long as there are not too many.
     fn label(&self, job: &JobName) -> String {
-        let mut jobs = self.sums.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self
+            .sums
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !jobs.contains(job) {
             if jobs.len() >= METRIC_JOBS_MAX {
                 return OTHERS.to_owned();
@@ -239,7 +334,6 @@ impl Meter {
         job.to_string()
     }
 
-    /// All of it.
     pub fn sheet(&self, sheet: &mut Sheet) {
         let sums = &self.sums;
         let held = |which: &AtomicI64| which.load(Ordering::Relaxed) as f64;
@@ -247,8 +341,14 @@ impl Meter {
         sheet.gauge(&CONNECTED, f64::from(u8::from(self.connected())));
         sheet.gauge(&TASKS, held(&sums.tasks));
         sheet.gauge(&OPEN_WINDOWS, held(&sums.windows_open));
-        sheet.gauge(&CLOCK_SKEW, self.clock_skew_ms().unwrap_or(0) as f64 / 1_000.0);
-        sheet.gauge(&BUSY, sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0);
+        sheet.gauge(
+            &CLOCK_SKEW,
+            self.clock_skew_ms().unwrap_or(0) as f64 / 1_000.0,
+        );
+        sheet.gauge(
+            &BUSY,
+            sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0,
+        );
         sheet.gauge(&MEMORY, sums.memory_bytes.load(Ordering::Relaxed) as f64);
         let counters: [(&Metric, &Counters); 12] = [
             (&RECORDS, &sums.records),
@@ -271,7 +371,9 @@ impl Meter {
 }
 
 fn add(counters: &Counters, metric: &Metric, job: &str, more: u64) {
-    counters.get_or_create(&metric.with([job])).inc_by(more as f64);
+    counters
+        .get_or_create(&metric.with([job]))
+        .inc_by(more as f64);
 }
 
 #[cfg(test)]
@@ -286,14 +388,28 @@ mod tests {
 
     #[test]
     fn reads_count_what_a_reader_counted_since_the_read_before() {
-        let (meter, job) = (Meter::default(), "sales".parse().unwrap());
-        let stats = |calls, throttles| ReaderStats { calls, throttles, ..ReaderStats::default() };
+        let meter = Meter::default();
+        let job = "sales".parse().unwrap();
+        let stats = |calls, throttles| ReaderStats {
+            calls,
+            throttles,
+            ..ReaderStats::default()
+        };
         meter.read(&job, &Chunk::default(), &stats(0, 0), &stats(3, 1));
         meter.read(&job, &Chunk::default(), &stats(3, 1), &stats(4, 1));
         let text = text(&meter);
-        assert!(text.contains("streamctl_worker_kinesis_calls_total{job_name=\"sales\"} 4.0\n"), "{text}");
-        assert!(text.contains("streamctl_worker_throttles_total{job_name=\"sales\"} 1.0\n"), "{text}");
-        assert!(text.contains("streamctl_worker_reads_total{job_name=\"sales\"} 2.0\n"), "{text}");
+        assert!(
+            text.contains("streamctl_worker_kinesis_calls_total{job_name=\"sales\"} 4.0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("streamctl_worker_throttles_total{job_name=\"sales\"} 1.0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("streamctl_worker_reads_total{job_name=\"sales\"} 2.0\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -303,14 +419,21 @@ mod tests {
             meter.failed(&format!("job-{n}").parse().unwrap(), "retry");
         }
         let text = text(&meter);
-        assert!(text.contains("streamctl_worker_task_failures_total{job_name=\"(others)\",why=\"retry\"} 7.0\n"));
-        assert_eq!(text.matches("streamctl_worker_task_failures_total{").count(), METRIC_JOBS_MAX + 1);
+        assert!(text.contains(
+            "streamctl_worker_task_failures_total{job_name=\"(others)\",why=\"retry\"} 7.0\n"
+        ));
+        assert_eq!(
+            text.matches("streamctl_worker_task_failures_total{")
+                .count(),
+            METRIC_JOBS_MAX + 1
+        );
     }
 
     #[test]
     fn what_is_held_counts_until_it_is_dropped() {
         let meter = Meter::default();
-        let (first, second) = (meter.window(), meter.window());
+        let first = meter.window();
+        let second = meter.window();
         assert!(text(&meter).contains("streamctl_worker_open_windows 2.0\n"));
         drop((first, second));
         assert!(text(&meter).contains("streamctl_worker_open_windows 0.0\n"));

@@ -1,7 +1,8 @@
 //! One worker process: a Flight service, and a session with the leading controller.
 //!
-//! Rule: windows are worked on by threads of their own, and shards are read and rows are served by others. The session,
-//! health and figures run on the thread that calls [`run`], which no job can hold.
+//! Rule: windows are worked on by threads of their own, and shards are read and rows are served by
+//! others. The session, health and figures run on the thread that calls [`run`], which no job can
+//! hold.
 
 use crate::compute::Compute;
 use crate::flight::FlightRows;
@@ -21,8 +22,8 @@ use streamctl_engine::http::{Door, Ready, health, index, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Security;
 use streamctl_engine::security::accept::{
-    CALL_HEAD_BYTES_MAX, FLIGHT_KEEPALIVE_INTERVAL, FLIGHT_KEEPALIVE_TIMEOUT, Limits, STREAMS_PER_CONNECTION_MAX,
-    incoming,
+    CALL_HEAD_BYTES_MAX, FLIGHT_KEEPALIVE_INTERVAL, FLIGHT_KEEPALIVE_TIMEOUT, Limits,
+    STREAMS_PER_CONNECTION_MAX, incoming,
 };
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
@@ -45,15 +46,12 @@ const INDEX: &str = "a worker of streamctl; the dashboard is at the controllers'
 
 /// What a worker runs on.
 pub struct Parts {
-    /// Its name.
     pub worker: String,
     /// Where its Flight service answers, as others are told: host:port, or grpc+tls://host:port.
     pub flight_address: String,
     /// Where controllers answer: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
-    /// AWS clients.
     pub aws: Aws,
-    /// Where objects are.
     pub storages: Storages,
     /// What it may hold in memory.
     pub memory_limit: MemoryLimit,
@@ -63,12 +61,11 @@ pub struct Parts {
     pub network: Handle,
     /// What is counted, and where spans go.
     pub meter: Meter,
-    /// How lines are protected.
     pub security: Security,
 }
 
 /// Where a worker is reached.
-pub struct Doors {
+pub struct Listeners {
     /// By subscribers, over Arrow Flight.
     pub flight: TcpListener,
     /// By Prometheus; none when nothing is to be shown.
@@ -77,9 +74,13 @@ pub struct Doors {
     pub health: Option<TcpListener>,
 }
 
-impl From<TcpListener> for Doors {
+impl From<TcpListener> for Listeners {
     fn from(flight: TcpListener) -> Self {
-        Self { flight, http: None, health: None }
+        Self {
+            flight,
+            http: None,
+            health: None,
+        }
     }
 }
 
@@ -89,30 +90,69 @@ pub enum NodeError {
     /// Of the service for subscribers.
     #[error(transparent)]
     Serve(#[from] tonic::transport::Error),
-    /// Cancelled work still computes and holds a thread for good. The worker has handed back its shards; its supervisor
-    /// starts it again.
-    #[error("{0}; the worker has handed back its shards and ends, so that its supervisor starts it again")]
+    /// Cancelled work still computes and holds a thread for good. The worker has handed back its
+    /// shards; its supervisor starts it again.
+    #[error(
+        "{0}; the worker has handed back its shards and ends, so that its supervisor starts it again"
+    )]
     Stuck(String),
 }
 
-/// Runs a worker behind these doors until `stop`, or until a thread of it is lost for good.
-pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let Doors { flight: listener, http, health: probes } = doors.into();
-    let Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, network, meter, security } =
-        parts;
-    let exposed = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+/// Runs a worker behind these listeners until `stop`, or until a thread of it is lost for good.
+pub async fn run(
+    listeners: impl Into<Listeners>,
+    parts: Parts,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let Listeners {
+        flight: listener,
+        http,
+        health: probes,
+    } = listeners.into();
+    let Parts {
+        worker,
+        flight_address,
+        controllers,
+        aws,
+        storages,
+        memory_limit,
+        compute,
+        network,
+        meter,
+        security,
+    } = parts;
+    let exposed = listener
+        .local_addr()
+        .is_ok_and(|address| !address.ip().is_loopback());
     let protection = Protection::new(&security, exposed);
     let gate = protection.gate();
-    let settings = Settings { worker, flight_address, controllers, protection };
+    let settings = Settings {
+        worker,
+        flight_address,
+        controllers,
+        protection,
+    };
     let storages = storages.with_upload_bytes(memory_limit.upload_bytes());
     let budget = MemoryBudget::new(memory_limit);
-    let sources = Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);
+    let sources =
+        Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);
     let results = Arc::new(Results::new(budget.result_bytes()));
-    let (app, ready) = (shown(meter.clone()), ready(meter.clone()));
-    let world = World { storages, sources, results, budget, compute, network, meter };
+    let app = shown(meter.clone());
+    let ready = ready(meter.clone());
+    let world = World {
+        storages,
+        sources,
+        results,
+        budget,
+        compute,
+        network,
+        meter,
+    };
     let rows = FlightRows::new(settings.clone(), world.clone());
     let (reporter, alive) = tonic_health::server::health_reporter();
-    reporter.set_serving::<FlightServiceServer<FlightRows>>().await;
+    reporter
+        .set_serving::<FlightServiceServer<FlightRows>>()
+        .await;
     let flight = FlightServiceServer::new(rows).max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Routes::new(alive.clone()).add_service(flight);
     let mut server = JoinSet::new();
@@ -126,7 +166,10 @@ pub async fn run(doors: impl Into<Doors>, parts: Parts, stop: impl Future<Output
         .add_routes(gate.before_services(routes))
         .serve_with_incoming(incoming(listener, security.grpc_tls(), Limits::GRPC));
     server.spawn_on(serve, &world.network);
-    let show = serve_pages(http.map(|http| Door::secured(http, &security, gate.clone())), app);
+    let show = serve_pages(
+        http.map(|http| Door::secured(http, &security, gate.clone())),
+        app,
+    );
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
     let compute = world.compute.clone();
@@ -180,5 +223,7 @@ pub fn shown(meter: Meter) -> Router {
         meter.sheet(&mut sheet);
         async move { metrics_answer(sheet.text()) }
     };
-    health(ready).merge(index(INDEX)).route("/metrics", get(metrics))
+    health(ready)
+        .merge(index(INDEX))
+        .route("/metrics", get(metrics))
 }

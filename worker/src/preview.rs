@@ -1,6 +1,7 @@
 //! A job's query on a few records of its real source: nothing is committed, nothing is written.
 //!
-//! Owns: which records are taken. Does not own: reading, decoding, the query: they are those of the live path.
+//! Owns: which records are taken. Does not own: reading, decoding, the query: they are those of the
+//! live path.
 //! Rule: bounded in records, shards and time; a source that gives nothing is not waited for.
 
 use crate::decode::Decoded;
@@ -22,7 +23,8 @@ pub const PREVIEW_RECORDS_MAX: usize = 10_000;
 pub const PREVIEW_SHARDS_MAX: usize = 8;
 /// Memory of a preview's query, and of its result.
 const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
-/// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that way.
+/// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that
+/// way.
 const EMPTY_READS_MAX: usize = 20;
 
 /// Which records of a shard are wanted.
@@ -37,7 +39,6 @@ pub enum End {
 /// Some records, by arrival, and which shards they are from.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// By arrival.
     pub records: Vec<(ShardId, Record)>,
     /// Not every shard was read as far as was wanted: the time was over.
     pub cut_short: bool,
@@ -48,16 +49,13 @@ pub struct Sample {
 pub struct Bad {
     /// Its place in the sample, from 0.
     pub index: usize,
-    /// Why.
     pub reason: String,
 }
 
-/// What came out.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The columns of the result.
     pub schema: SchemaRef,
-    /// Its rows.
     pub batches: Vec<RecordBatch>,
     /// What would be dead letters.
     pub bad: Vec<Bad>,
@@ -80,9 +78,15 @@ pub async fn sample(
 ) -> Result<Sample, ReadError> {
     let deadline = Instant::now() + within;
     let shards = &shards[..shards.len().min(PREVIEW_SHARDS_MAX)];
-    let reads = shards.iter().map(|shard| some_of(context, shard, end, wanted, deadline));
-    let (mut all, mut cut_short) = (Vec::new(), false);
-    for (shard, read) in shards.iter().zip(futures::future::try_join_all(reads).await?) {
+    let reads = shards
+        .iter()
+        .map(|shard| some_of(context, shard, end, wanted, deadline));
+    let mut all = Vec::new();
+    let mut cut_short = false;
+    for (shard, read) in shards
+        .iter()
+        .zip(futures::future::try_join_all(reads).await?)
+    {
         let (records, cut) = read;
         cut_short |= cut;
         all.push((shard.shard.clone(), records));
@@ -107,16 +111,23 @@ async fn some_of(
     };
     let mut reader = reader?;
     while empty < EMPTY_READS_MAX {
-        let Ok(chunk) = timeout_at(deadline, reader.next()).await else { return Ok((kept, true)) };
+        let Ok(chunk) = timeout_at(deadline, reader.next()).await else {
+            return Ok((kept, true));
+        };
         let chunk = chunk?;
-        empty = if chunk.records.is_empty() { empty + 1 } else { 0 };
+        empty = if chunk.records.is_empty() {
+            empty + 1
+        } else {
+            0
+        };
         kept.extend(chunk.records);
         match end {
             End::First => kept.truncate(wanted),
             End::Last => drop(kept.drain(..kept.len().saturating_sub(wanted))),
         }
         let enough = end == End::First && kept.len() >= wanted;
-        if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some()) {
+        if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some())
+        {
             break;
         }
     }
@@ -124,13 +135,21 @@ async fn some_of(
 }
 
 /// One of each shard in turn, from the wanted end.
-fn fair(mut shards: Vec<(ShardId, VecDeque<Record>)>, end: End, wanted: usize) -> Vec<(ShardId, Record)> {
+fn fair(
+    mut shards: Vec<(ShardId, VecDeque<Record>)>,
+    end: End,
+    wanted: usize,
+) -> Vec<(ShardId, Record)> {
     let mut taken = Vec::new();
     let mut more = true;
     while more && taken.len() < wanted {
         more = false;
         for (shard, records) in &mut shards {
-            let next = if end == End::First { records.pop_front() } else { records.pop_back() };
+            let next = if end == End::First {
+                records.pop_front()
+            } else {
+                records.pop_back()
+            };
             if let Some(record) = next.filter(|_| taken.len() < wanted) {
                 taken.push((shard.clone(), record));
                 more = true;
@@ -156,15 +175,35 @@ pub async fn compute(
 ) -> Result<Outcome, TaskError> {
     let mut open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
     let mut decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
-    let records: Vec<Record> = sample.records.iter().map(|(_, record)| record.clone()).collect();
-    let (input, decode_bytes_max) = (open.input, context.budget.decode_bytes());
+    let records: Vec<Record> = sample
+        .records
+        .iter()
+        .map(|(_, record)| record.clone())
+        .collect();
+    let input = open.input;
+    let decode_bytes_max = context.budget.decode_bytes();
     let feed = async move {
-        let (mut done, mut bad, mut enough) = (0, Vec::new(), false);
+        let mut done = 0;
+        let mut bad = Vec::new();
+        let mut enough = false;
         while done < records.len() {
             let rest = &records[done..];
-            let next = context.decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, decode_bytes_max).await?;
-            let DecodedNext { count, decoded: Decoded { batch, bad: of_these }, room } = next;
-            bad.extend(of_these.into_iter().map(|one| Bad { index: done + one.index, reason: one.reason }));
+            let next = context
+                .decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, decode_bytes_max)
+                .await?;
+            let DecodedNext {
+                count,
+                decoded:
+                    Decoded {
+                        batch,
+                        bad: of_these,
+                    },
+                room,
+            } = next;
+            bad.extend(of_these.into_iter().map(|one| Bad {
+                index: done + one.index,
+                reason: one.reason,
+            }));
             if !enough && batch.num_rows() > 0 {
                 enough = input.push("", batch).await? == Pushed::NotNeeded;
             }
@@ -180,16 +219,28 @@ pub async fn compute(
         while let Some(batch) = open.output.next().await? {
             held += batch.get_array_memory_size();
             if held > PREVIEW_QUERY_BYTES_MAX {
-                let detail = "the rows of the preview are too large together: take fewer records".to_owned();
-                return Err(QueryError::Memory { limit_bytes: PREVIEW_QUERY_BYTES_MAX, detail }.into());
+                let detail =
+                    "the rows of the preview are too large together: take fewer records".to_owned();
+                return Err(QueryError::Memory {
+                    limit_bytes: PREVIEW_QUERY_BYTES_MAX,
+                    detail,
+                }
+                .into());
             }
             batches.push(batch);
         }
         Ok::<_, TaskError>(batches)
     };
     let (bad, batches) = tokio::try_join!(feed, give)?;
-    let (unmatched, unmatched_keys) = (open.unmatched.rows(), open.unmatched.top());
-    Ok(Outcome { schema: plan.output_schema().clone(), batches, bad, unmatched, unmatched_keys })
+    let unmatched = open.unmatched.rows();
+    let unmatched_keys = open.unmatched.top();
+    Ok(Outcome {
+        schema: plan.output_schema().clone(),
+        batches,
+        bad,
+        unmatched,
+        unmatched_keys,
+    })
 }
 
 #[cfg(test)]
@@ -204,7 +255,11 @@ mod tests {
     }
 
     fn sequences(sample: &Sample) -> Vec<String> {
-        sample.records.iter().map(|(shard, record)| format!("{shard}{}", record.sequence)).collect()
+        sample
+            .records
+            .iter()
+            .map(|(shard, record)| format!("{shard}{}", record.sequence))
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -217,19 +272,41 @@ mod tests {
         }
         let context = bed.context();
         let within = Duration::from_secs(5);
-        let first = sample(&context, &shards(&["a", "b"]), End::First, 3, within).await.unwrap();
-        let last = sample(&context, &shards(&["a", "b"]), End::Last, 3, within).await.unwrap();
+        let first = sample(&context, &shards(&["a", "b"]), End::First, 3, within)
+            .await
+            .unwrap();
+        let last = sample(&context, &shards(&["a", "b"]), End::Last, 3, within)
+            .await
+            .unwrap();
         assert_eq!(first.records.len(), 3);
-        assert!(sequences(&first).iter().filter(|name| name.starts_with('a')).count() == 2, "{:?}", sequences(&first));
+        assert!(
+            sequences(&first)
+                .iter()
+                .filter(|name| name.starts_with('a'))
+                .count()
+                == 2,
+            "{:?}",
+            sequences(&first)
+        );
         assert_ne!(sequences(&first), sequences(&last));
-        let all = sample(&context, &shards(&["a", "b"]), End::First, 100, within).await.unwrap();
+        let all = sample(&context, &shards(&["a", "b"]), End::First, 100, within)
+            .await
+            .unwrap();
         assert_eq!((all.records.len(), all.cut_short), (6, false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_gives_nothing_is_not_waited_for() {
         let bed = Bed::new(job("SELECT id FROM source"));
-        let none = sample(&bed.context(), &shards(&["a"]), End::First, 3, Duration::from_secs(5)).await.unwrap();
+        let none = sample(
+            &bed.context(),
+            &shards(&["a"]),
+            End::First,
+            3,
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap();
         assert!(none.records.is_empty());
     }
 
@@ -239,11 +316,29 @@ mod tests {
         bed.push("a", 0, &[10, 20]);
         bed.source.close(&"a".into(), vec![]);
         let context = bed.context();
-        let mut sample = sample(&context, &shards(&["a"]), End::First, 10, Duration::from_secs(5)).await.unwrap();
+        let mut sample = sample(
+            &context,
+            &shards(&["a"]),
+            End::First,
+            10,
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap();
         sample.records[0].1.data = bytes::Bytes::from_static(b"not json");
         let (plan, tables) = context.plan(&BTreeMap::new()).await.unwrap();
         let outcome = compute(&context, &plan, &tables, &sample).await.unwrap();
-        assert_eq!(outcome.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(), [0]);
-        assert_eq!(outcome.batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+        assert_eq!(
+            outcome.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(),
+            [0]
+        );
+        assert_eq!(
+            outcome
+                .batches
+                .iter()
+                .map(RecordBatch::num_rows)
+                .sum::<usize>(),
+            1
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! How a worker's lines are protected: with what it dials, whom it lets in.
 //!
-//! Owns: the policy of its listeners, which the leading controller tells over the session. Does not own: checking
-//! (`streamctl_engine::security`). Rule: before a controller has said who may come, nobody may; what was said last holds
-//! while there is no line.
+//! Owns: the policy of its listeners, which the leading controller tells over the session. Does not
+//! own: checking (`streamctl_engine::security`). Rule: before a controller has said who may come,
+//! nobody may; what was said last holds while there is no line.
 
 use std::sync::Arc;
 use streamctl_engine::security::{Dialer, Gate, Policy, Security};
@@ -10,14 +10,14 @@ use streamctl_proto::convert::BadMessage;
 use streamctl_proto::v1;
 use tokio::sync::watch;
 
-const NOT_YET: &str = "no controller has told this worker yet who may read from it: try again in a moment";
+const NOT_YET: &str =
+    "no controller has told this worker yet who may read from it: try again in a moment";
 const NOBODY_ASKS: &str = "this worker can be reached from other machines, and its controllers ask nobody who they are\n  \
                            hint: start the controllers with --access, or the worker with --tls-client-ca or --insecure";
 
 /// With what it dials, whom it lets in.
 #[derive(Clone)]
 pub struct Protection {
-    /// For dialling controllers.
     pub dialer: Dialer,
     policy: watch::Sender<Arc<Policy>>,
     /// Whoever comes must be asked.
@@ -27,7 +27,6 @@ pub struct Protection {
 }
 
 impl Default for Protection {
-    /// Plain lines on loopback.
     fn default() -> Self {
         Self::new(&Security::default(), false)
     }
@@ -38,13 +37,21 @@ impl Protection {
     pub fn new(security: &Security, exposed: bool) -> Self {
         let (policy, _) = watch::channel(Arc::new(Policy::Closed(NOT_YET)));
         let own_user_only = security.own_user_only();
-        Self { dialer: security.dialer.clone(), policy, must_ask: exposed && security.must_ask, own_user_only }
+        Self {
+            dialer: security.dialer.clone(),
+            policy,
+            must_ask: exposed && security.must_ask,
+            own_user_only,
+        }
     }
 
-    /// Checks who comes.
     pub fn gate(&self) -> Gate {
         let gate = Gate::new(self.policy.subscribe());
-        if self.own_user_only { gate.for_own_user() } else { gate }
+        if self.own_user_only {
+            gate.for_own_user()
+        } else {
+            gate
+        }
     }
 
     /// What the leading controller says.
@@ -52,7 +59,10 @@ impl Protection {
     /// # Errors
     /// When it is not a table.
     pub fn told(&self, access: v1::Access) -> Result<(), BadMessage> {
-        let policy = Policy::from_wire(access).map_err(|problem| BadMessage { field: "access", problem })?;
+        let policy = Policy::from_wire(access).map_err(|problem| BadMessage {
+            field: "access",
+            problem,
+        })?;
         let policy = match policy {
             Policy::Open if self.must_ask => Policy::Closed(NOBODY_ASKS),
             policy => policy,
@@ -76,9 +86,23 @@ mod tests {
         assert!(matches!(now(&protection), Policy::Closed(NOT_YET)));
         protection.told(v1::Access::default()).unwrap();
         assert!(matches!(now(&protection), Policy::Open));
-        let bad = v1::AccessEntry { role: "king".into(), ..Default::default() };
-        assert!(protection.told(v1::Access { required: true, entries: vec![bad], grant_key: vec![] }).is_err());
-        assert!(matches!(now(&protection), Policy::Open), "what is no table changes nothing");
+        let bad = v1::AccessEntry {
+            role: "king".into(),
+            ..Default::default()
+        };
+        assert!(
+            protection
+                .told(v1::Access {
+                    required: true,
+                    entries: vec![bad],
+                    grant_key: vec![]
+                })
+                .is_err()
+        );
+        assert!(
+            matches!(now(&protection), Policy::Open),
+            "what is no table changes nothing"
+        );
     }
 
     #[test]
@@ -86,7 +110,9 @@ mod tests {
         let mut security = Security::default();
         security.must_ask = true;
         let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));
-        [&exposed, &here].into_iter().for_each(|protection| protection.told(v1::Access::default()).unwrap());
+        [&exposed, &here]
+            .into_iter()
+            .for_each(|protection| protection.told(v1::Access::default()).unwrap());
         assert!(matches!(now(&exposed), Policy::Closed(NOBODY_ASKS)));
         assert!(matches!(now(&here), Policy::Open));
     }

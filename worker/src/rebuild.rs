@@ -1,9 +1,11 @@
-//! Computes what a committed epoch has lost again, under new names: staged, as a window that has just been read.
+//! Computes what a committed epoch has lost again, under new names: staged, as a window that has
+//! just been read.
 //!
-//! Owns: which rows and dead letters take the place of lost objects. Does not own: reading ranges (`replay`), formats
-//! (`sink`), when they become visible (the commit of the manifest that says so).
-//! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as a whole or not at all:
-//! rows of one folder cannot be told apart by the object that they were in.
+//! Owns: which rows and dead letters take the place of lost objects. Does not own: reading ranges
+//! (`replay`), formats (`sink`), when they become visible (the commit of the manifest that says
+//! so).
+//! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as
+//! a whole or not at all: rows of one folder cannot be told apart by the object that they were in.
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
@@ -11,7 +13,7 @@ use crate::decode::BadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{WindowSink, abandon_all};
 use crate::source::{ReadError, Record};
-use crate::task::window::{Which, dead_letters, sink_context};
+use crate::task::window::{WindowKey, dead_letters, sink_context};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -24,8 +26,9 @@ use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ShardId, TaskId};
 use tokio::sync::Mutex;
 
-/// Stages what takes the place of the lost objects, on the threads of `compute`. `objects` are those of the epoch, as they
-/// were repaired before. Dropped, it stops, and what it staged is an orphan.
+/// Stages what takes the place of the lost objects, on the threads of `compute`. `objects` are
+/// those of the epoch, as they were repaired before. Dropped, it stops, and what it staged is an
+/// orphan.
 pub async fn rebuild_epoch(
     context: Arc<Context>,
     compute: &Compute,
@@ -33,15 +36,23 @@ pub async fn rebuild_epoch(
     objects: Vec<ManifestObject>,
     order: RebuildOrder,
 ) -> RebuildOutcome {
-    let workload = Workload::new(&context.job.spec.name, format!("repair of epoch {}", manifest.epoch));
+    let workload = Workload::new(
+        &context.job.spec.name,
+        format!("repair of epoch {}", manifest.epoch),
+    );
     let pace = Arc::clone(&workload.pace);
-    let rebuilt =
-        compute.spawn(workload, async move { rebuild(&context, &manifest, &objects, &order, &pace).await }).await;
+    let rebuilt = compute
+        .spawn(workload, async move {
+            rebuild(&context, &manifest, &objects, &order, &pace).await
+        })
+        .await;
     let failed = |reason: String| RebuildOutcome::Failed { reason };
     match rebuilt {
         Ok(Ok(objects)) => RebuildOutcome::Rebuilt { objects },
         Ok(Err(RebuildError::Task(error @ TaskError::Read(ReadError::DataLoss { .. })))) => {
-            RebuildOutcome::Gone { reason: error.describe() }
+            RebuildOutcome::Gone {
+                reason: error.describe(),
+            }
         }
         Ok(Err(error)) => failed(streamctl_proto::describe(&error)),
         Err(error) => failed(error.to_string()),
@@ -58,20 +69,10 @@ enum RebuildError {
     #[error(
         "{location} is lost, and {visible} of the same task and folder is visible: their rows cannot be told apart"
     )]
-    Mixed {
-        /// Lost.
-        location: String,
-        /// Visible.
-        visible: String,
-    },
+    Mixed { location: String, visible: String },
     /// The records are others, or the query gives other rows of them.
     #[error("its records give {found} rows and dead letters in place of the {lost} that were lost")]
-    Differs {
-        /// Computed.
-        found: u64,
-        /// Lost.
-        lost: u64,
-    },
+    Differs { found: u64, lost: u64 },
     /// The epoch has no such object.
     #[error("{0} is no object of this epoch")]
     Unknown(String),
@@ -87,10 +88,20 @@ struct Lost {
 }
 
 /// What each task has lost, where that can be told.
-fn lost(objects: &[ManifestObject], order: &RebuildOrder, sink: &str) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
+fn lost(
+    objects: &[ManifestObject],
+    order: &RebuildOrder,
+    sink: &str,
+) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
     let wanted: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
     let is_lost = |object: &&ManifestObject| wanted.contains(object.staged.location.as_str());
-    let group = |object: &ManifestObject| (object.task, object.staged.kind, folder(&object.staged, sink));
+    let group = |object: &ManifestObject| {
+        (
+            object.task,
+            object.staged.kind,
+            folder(&object.staged, sink),
+        )
+    };
     let visible: BTreeMap<_, _> = objects
         .iter()
         .filter(|object| !is_lost(object))
@@ -112,21 +123,34 @@ fn lost(objects: &[ManifestObject], order: &RebuildOrder, sink: &str) -> Result<
         }
     }
     if seen < wanted.len() {
-        let known = |location: &&&str| objects.iter().any(|object| object.staged.location == **location);
+        let known = |location: &&&str| {
+            objects
+                .iter()
+                .any(|object| object.staged.location == **location)
+        };
         let unknown = wanted.iter().find(|location| !known(location));
-        return Err(RebuildError::Unknown(unknown.map(|location| (*location).to_owned()).unwrap_or_default()));
+        return Err(RebuildError::Unknown(
+            unknown
+                .map(|location| (*location).to_owned())
+                .unwrap_or_default(),
+        ));
     }
     Ok(found)
 }
 
-/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task are one, and all its
-/// rejected rows.
+/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task
+/// are one, and all its rejected rows.
 fn folder(object: &StagedObject, sink: &str) -> String {
     match object.kind {
         ObjectKind::DeadLetter | ObjectKind::RejectedRow => String::new(),
         ObjectKind::Data => {
-            let name = object.location.strip_prefix(sink).unwrap_or(&object.location);
-            name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned()
+            let name = object
+                .location
+                .strip_prefix(sink)
+                .unwrap_or(&object.location);
+            name.rfind('/')
+                .map_or("", |slash| &name[..=slash])
+                .to_owned()
         }
     }
 }
@@ -139,18 +163,33 @@ async fn rebuild(
     pace: &Arc<Pace>,
 ) -> Result<Vec<StagedObject>, RebuildError> {
     let by_task = lost(objects, order, context.job.spec.sink.path.as_str())?;
-    let of_lost = objects.iter().filter(|object| order.lost.contains(&object.staged.location));
+    let of_lost = objects
+        .iter()
+        .filter(|object| order.lost.contains(&object.staged.location));
     let rows_lost: u64 = of_lost.map(|object| object.staged.rows).sum();
     let (plan, _) = context.plan(&manifest.lookups).await?;
     // Older than all windows that are open: it is never refused.
     let Some(memory) = context.budget.window(true, false) else {
-        return Err(RebuildError::Differs { found: 0, lost: rows_lost });
+        return Err(RebuildError::Differs {
+            found: 0,
+            lost: rows_lost,
+        });
     };
-    let which = Which { task: order.task, window: manifest.window, lookups: manifest.lookups.clone() };
-    let sink = WindowSink::new(sink_context(context, &which, &memory), plan.output_schema().clone())
-        .map_err(TaskError::from)?;
+    let which = WindowKey {
+        task: order.task,
+        window: manifest.window,
+        lookups: manifest.lookups.clone(),
+    };
+    let sink = WindowSink::new(
+        sink_context(context, &which, &memory),
+        plan.output_schema().clone(),
+    )
+    .map_err(TaskError::from)?;
     let dead = DeadLetterSink::new(dead_letters(context, &which, &memory));
-    let staging = Staging { lost: Mutex::default(), sinks: Mutex::new(Sinks { sink, dead }) };
+    let staging = Staging {
+        lost: Mutex::default(),
+        sinks: Mutex::new(Sinks { sink, dead }),
+    };
     for (task, of_task) in by_task {
         *staging.lost.lock().await = of_task;
         if let Err(error) = recompute(context, manifest, task, &staging, pace).await {
@@ -181,7 +220,10 @@ async fn rebuild(
         for object in &staged {
             abandon_all(&*storage(object), std::slice::from_ref(object)).await;
         }
-        return Err(RebuildError::Differs { found, lost: rows_lost });
+        return Err(RebuildError::Differs {
+            found,
+            lost: rows_lost,
+        });
     }
     Ok(staged)
 }
@@ -207,12 +249,22 @@ impl Sinks {
 
 #[async_trait]
 impl Witness for Staging {
-    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError> {
+    async fn read(
+        &self,
+        shard: &ShardId,
+        records: &[Record],
+        bad: &[BadRecord],
+    ) -> Result<(), TaskError> {
         if !self.lost.lock().await.dead_letters {
             return Ok(());
         }
         for BadRecord { index, reason } in bad {
-            self.sinks.lock().await.dead.write(shard, &records[*index], reason).await?;
+            self.sinks
+                .lock()
+                .await
+                .dead
+                .write(shard, &records[*index], reason)
+                .await?;
         }
         Ok(())
     }
@@ -223,7 +275,9 @@ impl Witness for Staging {
             return Ok(());
         }
         let mut sinks = self.sinks.lock().await;
-        let is_lost = |place: Option<&str>| place.map_or(lost.rejected_rows, |folder| lost.folders.contains(folder));
+        let is_lost = |place: Option<&str>| {
+            place.map_or(lost.rejected_rows, |folder| lost.folders.contains(folder))
+        };
         Ok(sinks.sink.write_only(batch.clone(), is_lost).await?)
     }
 }

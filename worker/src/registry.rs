@@ -1,8 +1,11 @@
-//! What this worker's tasks have said and what is not yet decided: the truth that a new leader is told.
+//! What this worker's tasks have said and what is not yet decided: the truth that a new leader is
+//! told.
 //!
-//! Owns: per task its base, its uncommitted reports, open windows, ended shards; the line to the controller.
+//! Owns: per task its base, its uncommitted reports, open windows, ended shards; the line to the
+//! controller.
 //! Does not own: the work itself (`task`), the connection (`session`).
-//! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and repeats nothing.
+//! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and
+//! repeats nothing.
 
 use crate::source::Child;
 use crate::task::TaskError;
@@ -13,7 +16,9 @@ use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::parts::{REPORT_BYTES_MAX, UNDECIDED_BYTES_MAX};
 use streamctl_proto::v1::task_ended::{Place, Why};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, JobVersion, LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Window, v1};
+use streamctl_proto::{
+    JobName, JobVersion, LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Window, v1,
+};
 use tokio::sync::mpsc;
 
 /// Messages that may wait for the line. A line on which more pile up is given up and dialled again.
@@ -22,9 +27,7 @@ pub const QUEUE_MAX: usize = 4_096;
 /// Which job a task is of: a name can be given again after its job was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobIdentity {
-    /// Its name.
     pub name: JobName,
-    /// Which version of it.
     pub version: JobVersion,
     /// When it was submitted first.
     pub submitted_ms: i64,
@@ -32,14 +35,17 @@ pub struct JobIdentity {
 
 impl From<&ResolvedJob> for JobIdentity {
     fn from(job: &ResolvedJob) -> Self {
-        Self { name: job.spec.name.clone(), version: job.job_version, submitted_ms: job.submitted_ms }
+        Self {
+            name: job.spec.name.clone(),
+            version: job.job_version,
+            submitted_ms: job.submitted_ms,
+        }
     }
 }
 
 /// A report whose window is not committed.
 struct Undecided {
     report: Report,
-    /// As a message.
     bytes: usize,
 }
 
@@ -51,20 +57,12 @@ pub enum ReportError {
         "the report of a window has {bytes} bytes for {objects} objects, the limit is {REPORT_BYTES_MAX}; partition by \
          columns with fewer values, raise sink.target_size, make the window shorter, or give the workers more memory"
     )]
-    TooLarge {
-        /// That it has.
-        bytes: usize,
-        /// That it names.
-        objects: usize,
-    },
+    TooLarge { bytes: usize, objects: usize },
     /// There is no room for it beside those that wait for their commit.
     #[error(
         "reports that wait for their commit would have {bytes} bytes on this worker, the limit is {UNDECIDED_BYTES_MAX}"
     )]
-    TooMany {
-        /// With this one.
-        bytes: usize,
-    },
+    TooMany { bytes: usize },
 }
 
 /// What is remembered of one task.
@@ -83,27 +81,36 @@ struct Entry {
 
 /// Why a task is no more.
 pub struct Ending {
-    /// In a word.
     pub why: Why,
     /// The place that refused this worker, with [`Why::Refused`].
     pub refused_by: Option<Place>,
     /// What happened; empty when nothing went wrong.
     pub error: String,
-    /// What to do.
     pub hint: String,
 }
 
 impl Ending {
     /// Of a task that failed.
     pub fn of(error: &TaskError) -> Self {
-        let (why, refused_by) = (error.why(), error.refused_by());
-        Self { why, refused_by, error: error.describe(), hint: error.hint() }
+        let why = error.why();
+        let refused_by = error.refused_by();
+        Self {
+            why,
+            refused_by,
+            error: error.describe(),
+            hint: error.hint(),
+        }
     }
 }
 
 impl From<Why> for Ending {
     fn from(why: Why) -> Self {
-        Self { why, refused_by: None, error: String::new(), hint: String::new() }
+        Self {
+            why,
+            refused_by: None,
+            error: String::new(),
+            hint: String::new(),
+        }
     }
 }
 
@@ -119,7 +126,11 @@ pub struct Registry(Mutex<Inner>);
 
 impl Default for Registry {
     fn default() -> Self {
-        Self(Mutex::new(Inner { process: fastrand::u64(1..), tasks: BTreeMap::new(), line: None }))
+        Self(Mutex::new(Inner {
+            process: fastrand::u64(1..),
+            tasks: BTreeMap::new(),
+            line: None,
+        }))
     }
 }
 
@@ -127,7 +138,12 @@ impl Inner {
     /// False when there is no line any more.
     fn say(&mut self, message: Message) -> bool {
         let Some(line) = &self.line else { return false };
-        if line.try_send(v1::WorkerMessage { message: Some(message) }).is_err() {
+        if line
+            .try_send(v1::WorkerMessage {
+                message: Some(message),
+            })
+            .is_err()
+        {
             self.line = None;
         }
         self.line.is_some()
@@ -140,12 +156,23 @@ impl Registry {
     }
 
     /// A new line: what it must begin with, and what is said on it from now on.
-    pub fn connect(&self, worker: &str, flight_address: &str) -> (v1::Hello, mpsc::Receiver<v1::WorkerMessage>) {
+    pub fn connect(
+        &self,
+        worker: &str,
+        flight_address: &str,
+    ) -> (v1::Hello, mpsc::Receiver<v1::WorkerMessage>) {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let mut inner = self.lock();
-        let tasks = inner.tasks.iter().map(|(id, entry)| running(*id, entry)).collect();
-        let asked: Vec<_> =
-            inner.tasks.iter().flat_map(|(id, entry)| entry.asked.iter().map(|w| opening(*id, *w))).collect();
+        let tasks = inner
+            .tasks
+            .iter()
+            .map(|(id, entry)| running(*id, entry))
+            .collect();
+        let asked: Vec<_> = inner
+            .tasks
+            .iter()
+            .flat_map(|(id, entry)| entry.asked.iter().map(|w| opening(*id, *w)))
+            .collect();
         inner.line = Some(sender);
         for message in asked {
             inner.say(message);
@@ -160,7 +187,6 @@ impl Registry {
         (hello, receiver)
     }
 
-    /// The line broke.
     pub fn disconnect(&self) {
         self.lock().line = None;
     }
@@ -211,9 +237,16 @@ impl Registry {
     }
 
     /// The controller named the lookup versions of a window. False when the task did not ask.
-    pub fn window_opened(&self, task: TaskId, window: Window, lookups: &BTreeMap<String, LookupVersion>) -> bool {
+    pub fn window_opened(
+        &self,
+        task: TaskId,
+        window: Window,
+        lookups: &BTreeMap<String, LookupVersion>,
+    ) -> bool {
         let mut inner = self.lock();
-        let Some(entry) = inner.tasks.get_mut(&task) else { return false };
+        let Some(entry) = inner.tasks.get_mut(&task) else {
+            return false;
+        };
         let asked = entry.asked.iter().position(|asked| *asked == window);
         if let Some(index) = asked {
             entry.asked.remove(index);
@@ -222,18 +255,24 @@ impl Registry {
         asked.is_some()
     }
 
-    /// A task closed its part of a window. Reports of all tasks are bounded, so that a Hello with all of them can be sent.
+    /// A task closed its part of a window. Reports of all tasks are bounded, so that a Hello with
+    /// all of them can be sent.
     ///
     /// # Errors
     /// [`ReportError`]: it is not remembered and not sent.
     pub fn report(&self, report: Report) -> Result<(), ReportError> {
         let message = v1::Report::from(&report);
-        let (bytes, objects) = (message.encoded_len(), report.objects.len());
+        let bytes = message.encoded_len();
+        let objects = report.objects.len();
         if bytes > REPORT_BYTES_MAX {
             return Err(ReportError::TooLarge { bytes, objects });
         }
         let mut inner = self.lock();
-        let undecided = inner.tasks.values().flat_map(|entry| &entry.reports).map(|undecided| undecided.bytes);
+        let undecided = inner
+            .tasks
+            .values()
+            .flat_map(|entry| &entry.reports)
+            .map(|undecided| undecided.bytes);
         let together = undecided.sum::<usize>() + bytes;
         if together > UNDECIDED_BYTES_MAX {
             return Err(ReportError::TooMany { bytes: together });
@@ -258,12 +297,23 @@ impl Registry {
             }
             let task = Some(task.into());
             let watermark_ms = entry.watermark_ms;
-            inner.say(Message::Progress(v1::Progress { task, watermark_ms, ..progress }));
+            inner.say(Message::Progress(v1::Progress {
+                task,
+                watermark_ms,
+                ..progress
+            }));
         }
     }
 
     /// A task read a shard to its end.
-    pub fn shard_ended(&self, task: TaskId, shard: &ShardId, last: &Position, floor_ms: i64, children: &[Child]) {
+    pub fn shard_ended(
+        &self,
+        task: TaskId,
+        shard: &ShardId,
+        last: &Position,
+        floor_ms: i64,
+        children: &[Child],
+    ) {
         let child = |child: &Child| v1::ChildShard {
             shard: child.shard.to_string(),
             parents: child.parents.iter().map(ToString::to_string).collect(),
@@ -283,11 +333,19 @@ impl Registry {
         }
     }
 
-    /// A task is no more. If it reported all that it read, its reports are remembered until they are committed.
+    /// A task is no more. If it reported all that it read, its reports are remembered until they
+    /// are committed.
     pub fn end(&self, task: TaskId, ending: Ending) {
-        let Ending { why, refused_by, error, hint } = ending;
+        let Ending {
+            why,
+            refused_by,
+            error,
+            hint,
+        } = ending;
         let mut inner = self.lock();
-        let Some(entry) = inner.tasks.get_mut(&task) else { return };
+        let Some(entry) = inner.tasks.get_mut(&task) else {
+            return;
+        };
         entry.released = true;
         entry.asked.clear();
         entry.open.clear();
@@ -296,7 +354,13 @@ impl Registry {
             inner.tasks.remove(&task);
         }
         let refused_by = refused_by.unwrap_or_default().into();
-        let ended = v1::TaskEnded { task: Some(task.into()), why: why.into(), error, hint, refused_by };
+        let ended = v1::TaskEnded {
+            task: Some(task.into()),
+            why: why.into(),
+            error,
+            hint,
+            refused_by,
+        };
         inner.say(Message::TaskEnded(ended));
     }
 
@@ -308,21 +372,34 @@ impl Registry {
     /// Reports up to this window are decided.
     pub fn committed(&self, job: &JobName, window: Window) {
         let mut inner = self.lock();
-        for entry in inner.tasks.values_mut().filter(|entry| entry.job.name == *job) {
-            let (decided, rest) =
-                std::mem::take(&mut entry.reports).into_iter().partition(|undecided| undecided.report.window <= window);
+        for entry in inner
+            .tasks
+            .values_mut()
+            .filter(|entry| entry.job.name == *job)
+        {
+            let (decided, rest) = std::mem::take(&mut entry.reports)
+                .into_iter()
+                .partition(|undecided| undecided.report.window <= window);
             entry.reports = rest;
             let decided: Vec<Undecided> = decided;
-            for (shard, range) in decided.into_iter().flat_map(|undecided| undecided.report.ranges) {
+            for (shard, range) in decided
+                .into_iter()
+                .flat_map(|undecided| undecided.report.ranges)
+            {
                 entry.base.insert(shard, range.to);
             }
         }
-        inner.tasks.retain(|_, entry| !(entry.released && entry.reports.is_empty()));
+        inner
+            .tasks
+            .retain(|_, entry| !(entry.released && entry.reports.is_empty()));
     }
 }
 
 fn opening(task: TaskId, window: Window) -> Message {
-    Message::WindowOpening(v1::WindowOpening { task: Some(task.into()), window: Some(window.into()) })
+    Message::WindowOpening(v1::WindowOpening {
+        task: Some(task.into()),
+        window: Some(window.into()),
+    })
 }
 
 fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
@@ -335,22 +412,29 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
         read_to_ms: None,
         lost: entry.lost.get(shard.as_str()).copied(),
     };
-    let window = |(window, lookups): (&Window, &BTreeMap<String, LookupVersion>)| v1::WindowOpened {
-        task: Some(id.into()),
-        window: Some((*window).into()),
-        lookups: lookups_to_wire(lookups),
-    };
+    let window =
+        |(window, lookups): (&Window, &BTreeMap<String, LookupVersion>)| v1::WindowOpened {
+            task: Some(id.into()),
+            window: Some((*window).into()),
+            lookups: lookups_to_wire(lookups),
+        };
     v1::RunningTask {
         task: Some(id.into()),
         job: entry.job.name.to_string(),
         shards: entry.base.iter().map(shard).collect(),
-        reports: entry.reports.iter().map(|undecided| (&undecided.report).into()).collect(),
+        reports: entry
+            .reports
+            .iter()
+            .map(|undecided| (&undecided.report).into())
+            .collect(),
         watermark_ms: entry.watermark_ms,
         windows: entry.open.iter().map(window).collect(),
         ended: entry.ended.clone(),
         released: entry.released,
         job_version: entry.job.version.0,
-        stream: entry.retention_ms.map(|retention_ms| v1::StreamFacts { retention_ms }),
+        stream: entry
+            .retention_ms
+            .map(|retention_ms| v1::StreamFacts { retention_ms }),
         submitted_ms: Some(entry.job.submitted_ms),
     }
 }
@@ -361,7 +445,10 @@ mod tests {
     use streamctl_proto::{Counts, ShardRange, Term};
 
     fn task(counter: u64) -> TaskId {
-        TaskId { term: Term(1), counter }
+        TaskId {
+            term: Term(1),
+            counter,
+        }
     }
 
     fn job() -> JobName {
@@ -369,19 +456,34 @@ mod tests {
     }
 
     fn window(number: i64) -> Window {
-        Window { start_ms: number, end_ms: number + 1 }
+        Window {
+            start_ms: number,
+            end_ms: number + 1,
+        }
     }
 
     /// Record `number` of the task's only shard, in the window of that number.
     fn report(id: TaskId, number: i64) -> Report {
-        let at = |number: i64| u64::try_from(number - 1).map_or(Position::Start, |last| Position::after(last.into()));
-        let range = ShardRange { from: at(number), to: at(number + 1), records: 1, bytes: 1 };
+        let at = |number: i64| {
+            u64::try_from(number - 1).map_or(Position::Start, |last| Position::after(last.into()))
+        };
+        let range = ShardRange {
+            from: at(number),
+            to: at(number + 1),
+            records: 1,
+            bytes: 1,
+        };
         Report {
             task: id,
             job: job(),
             window: window(number),
             ranges: BTreeMap::from([(ShardId::new(id.to_string()), range)]),
-            counts: Counts { rows_in: 1, bytes_in: 1, rows_decoded: 1, ..Counts::default() },
+            counts: Counts {
+                rows_in: 1,
+                bytes_in: 1,
+                rows_decoded: 1,
+                ..Counts::default()
+            },
             lookups: BTreeMap::new(),
             objects: vec![],
             unmatched: vec![],
@@ -392,7 +494,11 @@ mod tests {
     fn begin(registry: &Registry, id: TaskId) {
         assert!(registry.begin(
             id,
-            JobIdentity { name: job(), version: JobVersion(2), submitted_ms: 3 },
+            JobIdentity {
+                name: job(),
+                version: JobVersion(2),
+                submitted_ms: 3
+            },
             BTreeMap::from([(ShardId::new(id.to_string()), Position::Start)]),
             None,
         ));
@@ -400,13 +506,18 @@ mod tests {
 
     /// What a controller knows of a task after a Hello and all that was said since.
     fn windows_known(hello: &v1::Hello, said: &[Message], id: TaskId) -> Vec<i64> {
-        let running = hello.tasks.iter().filter(|running| running.task == Some(id.into()));
+        let running = hello
+            .tasks
+            .iter()
+            .filter(|running| running.task == Some(id.into()));
         let told = running.flat_map(|running| running.reports.iter());
         let since = said.iter().filter_map(|message| match message {
             Message::Report(report) if report.task == Some(id.into()) => Some(report),
             _ => None,
         });
-        told.chain(since).map(|report| report.window.unwrap().start_ms).collect()
+        told.chain(since)
+            .map(|report| report.window.unwrap().start_ms)
+            .collect()
     }
 
     #[test]
@@ -417,7 +528,8 @@ mod tests {
             let ids = [task(1), task(2)];
             ids.iter().for_each(|id| begin(&registry, *id));
             let mut reported = [0_i64; 2];
-            let (mut committed, mut committed_at_hello) = (-1, -1);
+            let mut committed = -1;
+            let mut committed_at_hello = -1;
             let mut line: Option<(v1::Hello, mpsc::Receiver<v1::WorkerMessage>)> = None;
             let mut said = vec![];
             for _ in 0..60 {
@@ -441,20 +553,33 @@ mod tests {
                     }
                     _ => {
                         let which = random.usize(0..2);
-                        registry.report(report(ids[which], reported[which])).unwrap();
+                        registry
+                            .report(report(ids[which], reported[which]))
+                            .unwrap();
                         reported[which] += 1;
                     }
                 }
-                let Some((hello, messages)) = &mut line else { continue };
+                let Some((hello, messages)) = &mut line else {
+                    continue;
+                };
                 while let Ok(message) = messages.try_recv() {
                     said.push(message.message.unwrap());
                 }
                 for (id, reported) in ids.into_iter().zip(reported) {
                     let expected: Vec<i64> = (committed_at_hello + 1..reported).collect();
                     assert_eq!(windows_known(hello, &said, id), expected, "seed {seed}");
-                    let running = hello.tasks.iter().find(|running| running.task == Some(id.into())).unwrap();
+                    let running = hello
+                        .tasks
+                        .iter()
+                        .find(|running| running.task == Some(id.into()))
+                        .unwrap();
                     let base = running.shards[0].from.clone().unwrap();
-                    let expected = report(id, committed_at_hello + 1).ranges.into_values().next().unwrap().from;
+                    let expected = report(id, committed_at_hello + 1)
+                        .ranges
+                        .into_values()
+                        .next()
+                        .unwrap()
+                        .from;
                     assert_eq!(
                         Position::try_from(base).unwrap(),
                         expected,
@@ -471,15 +596,28 @@ mod tests {
         begin(&registry, task(1));
         registry.ask_window(task(1), window(0));
         let (_, mut said) = registry.connect("w", "a:1");
-        assert_eq!(said.try_recv().unwrap().message, Some(opening(task(1), window(0))));
+        assert_eq!(
+            said.try_recv().unwrap().message,
+            Some(opening(task(1), window(0)))
+        );
         assert!(registry.window_opened(task(1), window(0), &BTreeMap::new()));
-        assert!(!registry.window_opened(task(1), window(0), &BTreeMap::new()), "once");
+        assert!(
+            !registry.window_opened(task(1), window(0), &BTreeMap::new()),
+            "once"
+        );
         let (hello, mut said) = registry.connect("w", "a:1");
         assert!(said.try_recv().is_err());
-        assert_eq!((hello.tasks[0].windows.len(), hello.tasks[0].job_version), (1, 2));
+        assert_eq!(
+            (hello.tasks[0].windows.len(), hello.tasks[0].job_version),
+            (1, 2)
+        );
         assert_eq!(hello.tasks[0].submitted_ms, Some(3));
         registry.report(report(task(1), 0)).unwrap();
-        assert_eq!(registry.connect("w", "a:1").0.tasks[0].windows, [], "it is reported");
+        assert_eq!(
+            registry.connect("w", "a:1").0.tasks[0].windows,
+            [],
+            "it is reported"
+        );
     }
 
     #[test]
@@ -495,7 +633,11 @@ mod tests {
         registry.end(task(3), Why::Completed.into());
         let (hello, _said) = registry.connect("w", "a:1");
         assert_eq!(
-            hello.tasks.iter().map(|t| (t.task, t.released)).collect::<Vec<_>>(),
+            hello
+                .tasks
+                .iter()
+                .map(|t| (t.task, t.released))
+                .collect::<Vec<_>>(),
             [(Some(task(1).into()), true)]
         );
         registry.committed(&"other".parse().unwrap(), window(5));
@@ -508,7 +650,12 @@ mod tests {
     fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
         let registry = Registry::default();
         let (_, _said) = registry.connect("w", "a:1");
-        let beat = || Message::Heartbeat(v1::Heartbeat { memory_bytes: 1, ..Default::default() });
+        let beat = || {
+            Message::Heartbeat(v1::Heartbeat {
+                memory_bytes: 1,
+                ..Default::default()
+            })
+        };
         assert!((0..QUEUE_MAX).all(|_| registry.say(beat())));
         assert!(!registry.say(beat()) && !registry.say(beat()));
     }

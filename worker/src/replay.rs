@@ -1,6 +1,7 @@
 //! Computes one task's part of a committed epoch again, from the ranges of its manifest.
 //!
-//! Owns: reading a range from a source to its end. Does not own: decoding, the query: they are those of the live path.
+//! Owns: reading a range from a source to its end. Does not own: decoding, the query: they are
+//! those of the live path.
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
 use crate::compute::{Compute, Running, Workload};
@@ -36,11 +37,11 @@ const EMPTY_READS_MAX: usize = 200;
 
 /// A replay that runs: the schema of its rows, then the rows.
 pub struct Replay {
-    /// Of the batches.
     pub schema: SchemaRef,
     /// The rows; ends with an error or with the last batch.
     pub batches: mpsc::Receiver<Result<WaitingBatch, TaskError>>,
-    /// The work; dropped, it stops: neither the source nor the query waits for a reader that is gone.
+    /// The work; dropped, it stops: neither the source nor the query waits for a reader that is
+    /// gone.
     pub running: Running<()>,
 }
 
@@ -60,14 +61,19 @@ impl WaitingBatch {
 /// Where a replay's rows wait for their reader.
 struct Outlet {
     sender: mpsc::Sender<Result<WaitingBatch, TaskError>>,
-    /// Of this many KiB.
     room: Arc<Semaphore>,
 }
 
 impl Outlet {
     fn new() -> (Self, mpsc::Receiver<Result<WaitingBatch, TaskError>>) {
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-        (Self { sender, room: Arc::new(Semaphore::new(BATCHES_BYTES_MAX >> 10)) }, receiver)
+        (
+            Self {
+                sender,
+                room: Arc::new(Semaphore::new(BATCHES_BYTES_MAX >> 10)),
+            },
+            receiver,
+        )
     }
 
     /// Waits for room. `false`: the reader is gone.
@@ -75,29 +81,45 @@ impl Outlet {
         let bytes = batch.get_array_memory_size().min(BATCHES_BYTES_MAX);
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         // A reader that is gone drops the batches that wait, and so gives their room back.
-        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib).await else { return false };
-        self.sender.send(Ok(WaitingBatch { batch, _room: room })).await.is_ok()
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib).await else {
+            return false;
+        };
+        self.sender
+            .send(Ok(WaitingBatch { batch, _room: room }))
+            .await
+            .is_ok()
     }
 }
 
-/// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the epoch has no such part.
+/// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the
+/// epoch has no such part.
 pub async fn replay(
     context: Arc<Context>,
     compute: &Compute,
     manifest: Manifest,
     task: TaskId,
 ) -> Result<Option<Replay>, TaskError> {
-    let parts: Vec<ManifestPart> = manifest.parts.into_iter().filter(|part| part.task == task).collect();
+    let parts: Vec<ManifestPart> = manifest
+        .parts
+        .into_iter()
+        .filter(|part| part.task == task)
+        .collect();
     if parts.is_empty() {
         return Ok(None);
     }
-    let details = manifest.frontier.into_iter().map(|(shard, stands)| (shard, stands.detail)).collect();
+    let details = manifest
+        .frontier
+        .into_iter()
+        .map(|(shard, stands)| (shard, stands.detail))
+        .collect();
     let (memory, place) = context.budget.replay().await;
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
     let planned_by = Arc::clone(&context);
     let lookups = manifest.lookups;
-    let planned = compute.spawn(workload(), async move { planned_by.plan(&lookups).await }).await;
+    let planned = compute
+        .spawn(workload(), async move { planned_by.plan(&lookups).await })
+        .await;
     let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = plan.output_schema().clone();
     let (outlet, batches) = Outlet::new();
@@ -105,24 +127,42 @@ pub async fn replay(
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        if let Err(error) = run(&context, memory, &plan, &tables, (parts, details), &outlet, &pace).await {
+        if let Err(error) = run(
+            &context,
+            memory,
+            &plan,
+            &tables,
+            (parts, details),
+            &outlet,
+            &pace,
+        )
+        .await
+        {
             let _over = outlet.sender.send(Err(error)).await;
         }
     });
-    Ok(Some(Replay { schema, batches, running }))
+    Ok(Some(Replay {
+        schema,
+        batches,
+        running,
+    }))
 }
 
 /// Is told what a replay reads and what comes out of it, one call at a time per method.
 #[async_trait]
 pub(crate) trait Witness: Sync {
     /// Records of a range, in order, and which of them are bad.
-    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError>;
-    /// Rows of the result.
+    async fn read(
+        &self,
+        shard: &ShardId,
+        records: &[Record],
+        bad: &[BadRecord],
+    ) -> Result<(), TaskError>;
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
 }
 
-/// Computes a task's part of an epoch again, for a witness. Every record of its ranges is read, also when the query
-/// has enough before.
+/// Computes a task's part of an epoch again, for a witness. Every record of its ranges is read,
+/// also when the query has enough before.
 pub(crate) async fn recompute(
     context: &Context,
     manifest: &Manifest,
@@ -136,8 +176,20 @@ pub(crate) async fn recompute(
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
-    let details = manifest.frontier.iter().map(|(shard, stands)| (shard.clone(), stands.detail.clone())).collect();
-    let read = read_ranges(context, decoder, ranges, &details, open.input, Some(witness), pace);
+    let details = manifest
+        .frontier
+        .iter()
+        .map(|(shard, stands)| (shard.clone(), stands.detail.clone()))
+        .collect();
+    let read = read_ranges(
+        context,
+        decoder,
+        ranges,
+        &details,
+        open.input,
+        Some(witness),
+        pace,
+    );
     let give = async {
         while let Some(batch) = open.output.next().await? {
             witness.rows(&batch).await?;
@@ -193,7 +245,8 @@ async fn read_ranges(
         };
         let to_read = ShardToRead::new(shard.clone(), range.from.clone(), detail);
         let mut reader = context.sources.open_again(&context.job, &to_read).await?;
-        let (mut left, mut empty) = (range.records, 0);
+        let mut left = range.records;
+        let mut empty = 0;
         while left > 0 {
             let chunk = reader.next().await?;
             let mut records = chunk.records;
@@ -201,20 +254,28 @@ async fn read_ranges(
             records.retain(|record| record.position().reaches(&range.to));
             left = left.saturating_sub(records.len() as u64);
             empty = if given == 0 { empty + 1 } else { 0 };
-            // A record beyond the range, the shard's end, or nothing for long: what is left is not there any more.
+            // A record beyond the range, the shard's end, or nothing for long: what is left is not
+            // there any more.
             let beyond = given > records.len() || chunk.end.is_some() || empty > EMPTY_READS_MAX;
             if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let next = context.decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX).await?;
-                let DecodedNext { count, decoded: Decoded { batch, bad }, room } = next;
+                let next = context
+                    .decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX)
+                    .await?;
+                let DecodedNext {
+                    count,
+                    decoded: Decoded { batch, bad },
+                    room,
+                } = next;
                 if let Some(witness) = witness {
                     witness.read(&shard, &rest[..count], &bad).await?;
                 }
                 rest = &rest[count..];
-                let enough = batch.num_rows() > 0 && input.push(shard.as_str(), batch).await? == Pushed::NotNeeded;
+                let enough = batch.num_rows() > 0
+                    && input.push(shard.as_str(), batch).await? == Pushed::NotNeeded;
                 if enough && witness.is_none() {
                     return Ok(());
                 }
@@ -228,12 +289,19 @@ async fn read_ranges(
 
 /// What a listing would say of the shard now.
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
-    let SourceKind::Files { path, .. } = &context.job.spec.source.kind else { return Ok(String::new()) };
+    let SourceKind::Files { path, .. } = &context.job.spec.source.kind else {
+        return Ok(String::new());
+    };
     if DeadLetterShard::parse(shard).is_some() {
         return Ok(String::new());
     }
     let location = path.join(shard.as_str());
-    match context.storages.for_location(&location).head(&location).await {
+    match context
+        .storages
+        .for_location(&location)
+        .head(&location)
+        .await
+    {
         Ok(info) => Ok(FileShard::from(info).to_detail()),
         Err(StorageError::NotFound { .. }) => Err(TaskError::Read(gone(shard, &Position::Start))),
         Err(error) => Err(SinkError::from(error).into()),
@@ -242,7 +310,12 @@ async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError>
 
 fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
     let detail = "the source gives no more records of this range".to_owned();
-    crate::source::ReadError::DataLoss { shard: shard.clone(), position: position.clone(), gap: None, detail }
+    crate::source::ReadError::DataLoss {
+        shard: shard.clone(),
+        position: position.clone(),
+        gap: None,
+        detail,
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +348,11 @@ pub(crate) mod tests {
             stream: None,
             query_digest: String::new(),
             lookups: report.lookups.clone(),
-            parts: vec![ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts }],
+            parts: vec![ManifestPart {
+                task: report.task,
+                ranges: report.ranges.clone(),
+                counts: report.counts,
+            }],
             frontier: BTreeMap::new(),
             objects: vec![],
             counts: Counts::default(),
@@ -288,7 +365,9 @@ pub(crate) mod tests {
 
     /// Each row as text, sorted.
     pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
-        let Some(first) = batches.first() else { return vec![] };
+        let Some(first) = batches.first() else {
+            return vec![];
+        };
         let all = concat_batches(&first.schema(), batches).unwrap();
         let mut writer = ArrayWriter::new(vec![]);
         writer.write(&all).unwrap();
@@ -299,8 +378,17 @@ pub(crate) mod tests {
         texts
     }
 
-    async fn replayed(context: Arc<Context>, report: &Report) -> Result<Vec<RecordBatch>, TaskError> {
-        let replay = replay(context, &Handle::current().into(), manifest(report), report.task).await?;
+    async fn replayed(
+        context: Arc<Context>,
+        report: &Report,
+    ) -> Result<Vec<RecordBatch>, TaskError> {
+        let replay = replay(
+            context,
+            &Handle::current().into(),
+            manifest(report),
+            report.task,
+        )
+        .await?;
         let mut replay = replay.expect("the task has a part");
         let mut all = vec![];
         while let Some(batch) = replay.batches.recv().await {
@@ -312,7 +400,9 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn batches_that_are_large_together_wait_until_their_reader_takes_them() {
         let (outlet, mut batches) = Outlet::new();
-        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(BATCHES_BYTES_MAX * 2 / 3)]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec![
+            "x".repeat(BATCHES_BYTES_MAX * 2 / 3),
+        ]));
         let batch = RecordBatch::try_from_iter([("text", text)]).unwrap();
         assert!(outlet.send(batch.clone()).await);
         let mut second = std::pin::pin!(outlet.send(batch.clone()));
@@ -328,7 +418,10 @@ pub(crate) mod tests {
         let reports = reports(&bed.finish().await);
         assert_eq!(reports.len(), windows);
         for report in &reports {
-            let live = bed.results.get(&report.job, report.window, report.task).expect("it is kept");
+            let live = bed
+                .results
+                .get(&report.job, report.window, report.task)
+                .expect("it is kept");
             let again = replayed(bed.context(), report).await.unwrap();
             assert_eq!(texts(&live.batches), texts(&again), "{}", report.window);
             assert_eq!(texts(&again).len() as u64, report.counts.rows_out);
@@ -373,12 +466,17 @@ pub(crate) mod tests {
         };
         let mut files = job("SELECT id, k FROM source");
         let path = Location::folder("memory://in");
-        files.spec.source.kind = SourceKind::Files { path, format: RecordFormat::Json, arrival_time: None };
+        files.spec.source.kind = SourceKind::Files {
+            path,
+            format: RecordFormat::Json,
+            arrival_time: None,
+        };
         for (job, shard, windows) in [(generated, "generator-0000", 3), (files, "f.json", 1)] {
             let mut bed = Bed::new(job);
             let lines: String = (0..5_000).map(|id| record(id) + "\n").collect();
             bed.storage.put("memory://in/f.json", lines);
-            let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages()).with_clock(clock.clone());
+            let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages())
+                .with_clock(clock.clone());
             bed.sources = Some(sources);
             let mut state = bed.state(shard, Position::Start, 0);
             state.detail = detail(&bed.context(), &shard.into()).await.unwrap();
@@ -393,16 +491,32 @@ pub(crate) mod tests {
 
     #[async_trait]
     impl Calls for Asked {
-        async fn iterator(&self, _: &StreamAddress, _: &ShardId, _: IteratorKind) -> Result<MadeIterator, Failure> {
+        async fn iterator(
+            &self,
+            _: &StreamAddress,
+            _: &ShardId,
+            _: IteratorKind,
+        ) -> Result<MadeIterator, Failure> {
             Ok("i".to_owned().into())
         }
         async fn records(&self, _: String, records_max: u32) -> Result<Answer, Failure> {
             self.0.lock().unwrap().push(records_max);
             let one = |id: u64| {
-                let (sequence, data) = (id.into(), record(id).into());
-                Record { sequence, sub_sequence: 0, arrival_ms: 10, data, origin: None }
+                let sequence = id.into();
+                let data = record(id).into();
+                Record {
+                    sequence,
+                    sub_sequence: 0,
+                    arrival_ms: 10,
+                    data,
+                    origin: None,
+                }
             };
-            Ok(Answer { records: (0..3).map(one).collect(), bytes: 100, ..Answer::default() })
+            Ok(Answer {
+                records: (0..3).map(one).collect(),
+                bytes: 100,
+                ..Answer::default()
+            })
         }
     }
 
@@ -413,7 +527,10 @@ pub(crate) mod tests {
         bed.source.close(&shard("a"), vec![]);
         bed.start(&["a"]);
         let report = reports(&bed.finish().await).remove(0);
-        bed.job.stream = Some(StreamAddress { name: "s".into(), ..StreamAddress::default() });
+        bed.job.stream = Some(StreamAddress {
+            name: "s".into(),
+            ..StreamAddress::default()
+        });
         bed.job.spec.source.kind = kinesis_source(streamctl_proto::spec::PayloadCompression::None);
         let asked = Arc::new(Asked::default());
         let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages());
@@ -435,12 +552,18 @@ pub(crate) mod tests {
         bed.source.close(&shard("a"), vec![]);
         bed.start(&["a"]);
         let report = reports(&bed.finish().await).remove(0);
-        assert_eq!(chained(std::slice::from_ref(&report), &Position::Start)[&shard("a")], 3);
+        assert_eq!(
+            chained(std::slice::from_ref(&report), &Position::Start)[&shard("a")],
+            3
+        );
         let fewer = Bed::new(job("SELECT id FROM source"));
         fewer.push("a", 0, &[10, 20]);
         fewer.source.close(&shard("a"), vec![]);
         let error = replayed(fewer.context(), &report).await.unwrap_err();
-        assert!(matches!(error, TaskError::Read(ReadError::DataLoss { .. })), "{error}");
+        assert!(
+            matches!(error, TaskError::Read(ReadError::DataLoss { .. })),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -453,9 +576,24 @@ pub(crate) mod tests {
         let other = TaskId { counter: 99, ..id };
         let context = bed.context();
         assert!(
-            replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), other).await.unwrap().is_none()
+            replay(
+                Arc::clone(&context),
+                &Handle::current().into(),
+                manifest(&report),
+                other
+            )
+            .await
+            .unwrap()
+            .is_none()
         );
-        let begun = replay(Arc::clone(&context), &Handle::current().into(), manifest(&report), id).await.unwrap();
+        let begun = replay(
+            Arc::clone(&context),
+            &Handle::current().into(),
+            manifest(&report),
+            id,
+        )
+        .await
+        .unwrap();
         drop(begun);
         while Arc::strong_count(&context) > 1 {
             tokio::task::yield_now().await;

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::{JobName, TaskId, Window};
 
-/// Bytes of results that one worker keeps, open windows included, unless its memory limit says less.
+/// Bytes of results that one worker keeps, open windows included, unless its memory limit says
+/// less.
 pub const RESULT_BYTES_MAX: usize = 64 << 20;
 /// Part of that that one window may take; a larger one is not kept.
 const WINDOW_PART: usize = 4;
@@ -28,9 +29,15 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None yet.
     pub fn new(schema: SchemaRef, results: Arc<Results>) -> Self {
-        Self { schema, results, count: 0, bytes: 0, batches: vec![], too_many: false }
+        Self {
+            schema,
+            results,
+            count: 0,
+            bytes: 0,
+            batches: vec![],
+            too_many: false,
+        }
     }
 
     /// Counts a batch, and keeps it while there is room.
@@ -78,9 +85,7 @@ struct Kept {
 /// Rows of one window of one task, and their columns, which are there without rows too.
 #[derive(Clone, Debug)]
 pub struct KeptRows {
-    /// Of the batches.
     pub schema: SchemaRef,
-    /// The rows.
     pub batches: Arc<Vec<RecordBatch>>,
 }
 
@@ -107,7 +112,10 @@ impl Default for Results {
 impl Results {
     /// Of at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, state: Mutex::default() }
+        Self {
+            bytes_max,
+            state: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +126,9 @@ impl Results {
     fn reserve(&self, bytes: usize) -> bool {
         let mut state = self.lock();
         while state.bytes + bytes > self.bytes_max {
-            let Some(oldest) = state.kept.pop_front() else { return false };
+            let Some(oldest) = state.kept.pop_front() else {
+                return false;
+            };
             state.bytes -= oldest.bytes;
         }
         state.bytes += bytes;
@@ -138,11 +148,22 @@ impl Results {
         // They are counted already.
         let bytes = std::mem::take(&mut rows.bytes);
         let batches = Arc::new(std::mem::take(&mut rows.batches));
-        let kept = KeptRows { schema: Arc::clone(&rows.schema), batches };
+        let kept = KeptRows {
+            schema: Arc::clone(&rows.schema),
+            batches,
+        };
         let mut state = self.lock();
-        state.kept.push_back(Kept { job: job.clone(), window, task, bytes, rows: kept });
+        state.kept.push_back(Kept {
+            job: job.clone(),
+            window,
+            task,
+            bytes,
+            rows: kept,
+        });
         while state.kept.len() > WINDOWS_MAX {
-            let Some(oldest) = state.kept.pop_front() else { return };
+            let Some(oldest) = state.kept.pop_front() else {
+                return;
+            };
             state.bytes -= oldest.bytes;
         }
     }
@@ -150,7 +171,11 @@ impl Results {
     /// A task's rows of a window, if they are still here.
     pub fn get(&self, job: &JobName, window: Window, task: TaskId) -> Option<KeptRows> {
         let state = self.lock();
-        state.kept.iter().find(|k| k.task == task && k.window == window && k.job == *job).map(|k| k.rows.clone())
+        state
+            .kept
+            .iter()
+            .find(|k| k.task == task && k.window == window && k.job == *job)
+            .map(|k| k.rows.clone())
     }
 }
 
@@ -162,27 +187,46 @@ mod tests {
     use streamctl_proto::Term;
 
     fn window(start_ms: i64) -> Window {
-        Window { start_ms, end_ms: start_ms + 1 }
+        Window {
+            start_ms,
+            end_ms: start_ms + 1,
+        }
     }
 
     fn task() -> TaskId {
-        TaskId { term: Term(1), counter: 1 }
+        TaskId {
+            term: Term(1),
+            counter: 1,
+        }
     }
 
     #[test]
     fn windows_without_rows_are_bounded_too_and_keep_their_columns() {
-        let (results, job) = (Arc::new(Results::default()), "sales".parse().unwrap());
+        let results = Arc::new(Results::default());
+        let job = "sales".parse().unwrap();
         let count = i64::try_from(WINDOWS_MAX).unwrap() + 1;
         for start_ms in 0..count {
-            results.add(&job, window(start_ms), task(), Rows::new(Arc::new(Schema::empty()), Arc::clone(&results)));
+            results.add(
+                &job,
+                window(start_ms),
+                task(),
+                Rows::new(Arc::new(Schema::empty()), Arc::clone(&results)),
+            );
         }
         assert!(results.get(&job, window(0), task()).is_none());
-        assert!(results.get(&job, window(count - 1), task()).unwrap().batches.is_empty());
+        assert!(
+            results
+                .get(&job, window(count - 1), task())
+                .unwrap()
+                .batches
+                .is_empty()
+        );
     }
 
     #[test]
     fn the_oldest_rows_make_room_and_a_window_that_is_too_large_is_counted_but_not_kept() {
-        let (results, job) = (Arc::new(Results::default()), "sales".parse().unwrap());
+        let results = Arc::new(Results::default());
+        let job = "sales".parse().unwrap();
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1 << 20));
         let batch = RecordBatch::try_from_iter([("id", column)]).unwrap();
         for start_ms in 0..9 {
@@ -190,7 +234,10 @@ mod tests {
             rows.keep(&batch);
             results.add(&job, window(start_ms), task(), rows);
         }
-        assert!(results.get(&job, window(0), task()).is_none(), "nine times 8 MiB are more than 64");
+        assert!(
+            results.get(&job, window(0), task()).is_none(),
+            "nine times 8 MiB are more than 64"
+        );
         assert!(results.get(&job, window(8), task()).is_some());
         let mut large = Rows::new(batch.schema(), Arc::clone(&results));
         (0..3).for_each(|_| large.keep(&batch));

@@ -8,7 +8,7 @@ mod tests;
 
 use crate::busy::Sampler;
 use crate::compute::Compute;
-use crate::line::{Dial, Grpc, Incoming};
+use crate::connection::{Dial, Grpc, Incoming};
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
 use crate::protection::Protection;
@@ -41,15 +41,17 @@ const DIAL_WAIT_MIN: Duration = Duration::from_millis(50);
 const DIAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time that tasks have to hand back their shards at a stop.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A line that stands this long was a good one: the next is dialled without a wait. Shorter ones are dialled ever more
-/// slowly, such as those of two workers of one name that take the line from each other.
+/// A line that stands this long was a good one: the next is dialled without a wait. Shorter ones
+/// are dialled ever more slowly, such as those of two workers of one name that take the line from
+/// each other.
 const GOOD_LINE: Duration = Duration::from_secs(5);
-/// Patience with a controller that has just fallen silent, where there are others: one of them may lead already, and
-/// takes over what runs only for a short time.
+/// Patience with a controller that has just fallen silent, where there are others: one of them may
+/// lead already, and takes over what runs only for a short time.
 const SILENT_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait between two rounds meanwhile.
 const SILENT_WAIT_MAX: Duration = Duration::from_millis(300);
-/// So long is it that impatient: by then another leads, or nobody can. A slow line must not be given up for ever.
+/// So long is it that impatient: by then another leads, or nobody can. A slow line must not be
+/// given up for ever.
 const SILENT_FOR_MAX: Duration = Duration::from_secs(10);
 /// Between two heartbeats until the controller names its own.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -57,30 +59,25 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// What a worker runs on.
 #[derive(Clone)]
 pub struct Settings {
-    /// Its name.
     pub worker: String,
     /// Where its Flight service answers, host:port.
     pub flight_address: String,
     /// Where controllers answer: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
-    /// How lines are protected.
     pub protection: Protection,
 }
 
-/// What tasks work with.
 #[derive(Clone)]
 pub struct World {
-    /// Where objects are.
     pub storages: Storages,
-    /// Where records are.
     pub sources: Sources,
-    /// Rows for subscribers.
     pub results: Arc<Results>,
     /// What the worker may hold in memory.
     pub budget: MemoryBudget,
     /// Where windows are worked on.
     pub compute: Compute,
-    /// Where shards are read and rows are served. The session runs elsewhere, so that no job holds up its heartbeats.
+    /// Where shards are read and rows are served. The session runs elsewhere, so that no job holds
+    /// up its heartbeats.
     pub network: tokio::runtime::Handle,
     /// What is counted, and where spans go.
     pub meter: Meter,
@@ -103,7 +100,6 @@ struct Silent {
     since: tokio::time::Instant,
 }
 
-/// Why a line ended.
 enum LineEnd {
     Broken(String),
     Redirected(String),
@@ -117,11 +113,30 @@ pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()
 }
 
 /// The same over lines that `dial` opens.
-pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, stop: impl Future<Output = ()>) {
+pub async fn run_over(
+    dial: Arc<dyn Dial>,
+    settings: Settings,
+    world: World,
+    stop: impl Future<Output = ()>,
+) {
     let registry = Arc::new(Registry::default());
-    let busy = Sampler::new(world.meter.work.clone(), world.compute.clone(), world.network.clone());
-    let (tasks, running) = (BTreeMap::new(), JoinSet::new());
-    let mut session = Session { settings, world, dial, registry, tasks, running, leaving: false, busy };
+    let busy = Sampler::new(
+        world.meter.work.clone(),
+        world.compute.clone(),
+        world.network.clone(),
+    );
+    let tasks = BTreeMap::new();
+    let running = JoinSet::new();
+    let mut session = Session {
+        settings,
+        world,
+        dial,
+        registry,
+        tasks,
+        running,
+        leaving: false,
+        busy,
+    };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
     let mut told = None;
@@ -129,8 +144,14 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
     tokio::pin!(stop);
     loop {
         for address in std::mem::take(&mut next) {
-            let fell = silent.as_ref().is_some_and(|silent| silent.address == address);
-            let patience = if fell && session.hurries(silent.as_ref()) { SILENT_DIAL_TIMEOUT } else { Duration::MAX };
+            let fell = silent
+                .as_ref()
+                .is_some_and(|silent| silent.address == address);
+            let patience = if fell && session.hurries(silent.as_ref()) {
+                SILENT_DIAL_TIMEOUT
+            } else {
+                Duration::MAX
+            };
             let connected = tokio::select! {
                 biased;
                 // Without a line there is nobody to hand shards back to.
@@ -156,23 +177,40 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
                     let leader = like(&address, &leader);
-                    // Who stands by may not know yet that the leader has fallen silent: it is the last of this round.
+                    // Who stands by may not know yet that the leader has fallen silent: it is the
+                    // last of this round.
                     let is_last = session.settings.controllers.contains(&leader);
-                    if !(is_last && silent.as_ref().is_some_and(|silent| silent.address == leader)) {
+                    if !(is_last
+                        && silent
+                            .as_ref()
+                            .is_some_and(|silent| silent.address == leader))
+                    {
                         next = vec![leader];
                         break;
                     }
                 }
                 LineEnd::Broken(reason) => {
                     if joined {
-                        silent = Some(Silent { address: address.clone(), since: tokio::time::Instant::now() });
+                        silent = Some(Silent {
+                            address: address.clone(),
+                            since: tokio::time::Instant::now(),
+                        });
                     }
-                    // What has a hint will not go away by itself: it is told once, and again when it is another.
+                    // What has a hint will not go away by itself: it is told once, and again when
+                    // it is another.
                     if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
-                        tracing::error!(address, reason, "this controller does not take this worker");
+                        tracing::error!(
+                            address,
+                            reason,
+                            "this controller does not take this worker"
+                        );
                         told = Some(reason);
                     } else if joined {
-                        tracing::warn!(address, reason, "the line to the leader broke, dialling again");
+                        tracing::warn!(
+                            address,
+                            reason,
+                            "the line to the leader broke, dialling again"
+                        );
                     } else {
                         tracing::debug!(address, reason, "no line to this controller");
                     }
@@ -184,30 +222,44 @@ pub async fn run_over(dial: Arc<dyn Dial>, settings: Settings, world: World, sto
         }
         if next.is_empty() {
             next.clone_from(&session.settings.controllers);
-            next.sort_by_key(|address| silent.as_ref().is_some_and(|silent| silent.address == *address));
+            next.sort_by_key(|address| {
+                silent
+                    .as_ref()
+                    .is_some_and(|silent| silent.address == *address)
+            });
         }
         tokio::select! {
             biased;
             () = &mut stop => return,
             () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
         }
-        wait = (wait * 2).min(if session.hurries(silent.as_ref()) { SILENT_WAIT_MAX } else { DIAL_WAIT_MAX });
+        wait = (wait * 2).min(if session.hurries(silent.as_ref()) {
+            SILENT_WAIT_MAX
+        } else {
+            DIAL_WAIT_MAX
+        });
     }
 }
 
 impl Session {
     /// Another controller may lead by now.
     fn hurries(&self, silent: Option<&Silent>) -> bool {
-        self.settings.controllers.len() > 1 && silent.is_some_and(|silent| silent.since.elapsed() < SILENT_FOR_MAX)
+        self.settings.controllers.len() > 1
+            && silent.is_some_and(|silent| silent.since.elapsed() < SILENT_FOR_MAX)
     }
 
     /// Dials, and says Hello; gives what the controller says from then on.
     async fn connect(&self, address: &str, patience: Duration) -> Result<Incoming, LineEnd> {
-        let (registry, settings) = (Arc::clone(&self.registry), self.settings.clone());
+        let registry = Arc::clone(&self.registry);
+        let settings = self.settings.clone();
         let begin = move || {
             let (hello, said) = registry.connect(&settings.worker, &settings.flight_address);
-            let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
-            futures::stream::once(async { hello }).chain(ReceiverStream::new(said)).boxed()
+            let hello = v1::WorkerMessage {
+                message: Some(worker_message::Message::Hello(hello)),
+            };
+            futures::stream::once(async { hello })
+                .chain(ReceiverStream::new(said))
+                .boxed()
         };
         match tokio::time::timeout(patience, self.dial.dial(address, Box::new(begin))).await {
             Ok(dialled) => dialled.map_err(|status| refused(&status)),
@@ -216,7 +268,11 @@ impl Session {
     }
 
     /// Does what the controller says until the line ends.
-    async fn talk(&mut self, mut incoming: Incoming, mut stop: Pin<&mut impl Future<Output = ()>>) -> LineEnd {
+    async fn talk(
+        &mut self,
+        mut incoming: Incoming,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> LineEnd {
         let mut heartbeat = every(HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
@@ -254,7 +310,11 @@ impl Session {
     }
 
     /// Goes on until all tasks have ended, or too long.
-    async fn hand_back(&mut self, incoming: &mut Incoming, deadline: tokio::time::Instant) -> LineEnd {
+    async fn hand_back(
+        &mut self,
+        incoming: &mut Incoming,
+        deadline: tokio::time::Instant,
+    ) -> LineEnd {
         let mut heartbeat = every(HEARTBEAT_INTERVAL);
         while !self.running.is_empty() {
             tokio::select! {
@@ -275,7 +335,8 @@ impl Session {
                 },
             }
         }
-        // What was said last must leave before the process does: the line is closed, then drained by the transport.
+        // What was said last must leave before the process does: the line is closed, then drained
+        // by the transport.
         self.registry.disconnect();
         let drained = async { while let Some(Ok(_)) = incoming.next().await {} };
         let _late = tokio::time::timeout(Duration::from_millis(500), drained).await;
@@ -298,9 +359,14 @@ impl Session {
             }
             Message::Access(access) => self.settings.protection.told(access)?,
             Message::StartTask(start) => self.start(start)?,
-            Message::ReleaseTask(release) => self.command(convert::task_id(release.task)?, Command::Release),
+            Message::ReleaseTask(release) => {
+                self.command(convert::task_id(release.task)?, Command::Release)
+            }
             Message::DrainTask(drain) => {
-                self.command(convert::task_id(drain.task)?, Command::Drain(drain.until_ms));
+                self.command(
+                    convert::task_id(drain.task)?,
+                    Command::Drain(drain.until_ms),
+                );
             }
             Message::CancelTask(cancel) => {
                 let task = convert::task_id(cancel.task)?;
@@ -308,29 +374,46 @@ impl Session {
                 self.registry.forget(task);
             }
             Message::WindowOpened(opened) => {
-                let (task, window) = (convert::task_id(opened.task)?, convert::window(opened.window)?);
-                self.command(task, Command::Open(window, convert::lookups_from_wire(opened.lookups)));
+                let task = convert::task_id(opened.task)?;
+                let window = convert::window(opened.window)?;
+                self.command(
+                    task,
+                    Command::Open(window, convert::lookups_from_wire(opened.lookups)),
+                );
             }
             // Put together where it came.
             Message::Part(_) => {}
             Message::EpochCommitted(committed) => {
-                let bad = |e: streamctl_proto::id::BadJobName| BadMessage { field: "job", problem: e.to_string() };
+                let bad = |e: streamctl_proto::id::BadJobName| BadMessage {
+                    field: "job",
+                    problem: e.to_string(),
+                };
                 let job = JobName::try_from(committed.job).map_err(bad)?;
-                self.registry.committed(&job, convert::window(committed.window)?);
+                self.registry
+                    .committed(&job, convert::window(committed.window)?);
             }
         }
         Ok(())
     }
 
-    /// Never waits: heartbeats would wait with it. A task that takes no commands is given up, and no other with it.
+    /// Never waits: heartbeats would wait with it. A task that takes no commands is given up, and
+    /// no other with it.
     fn command(&mut self, task: TaskId, command: Command) {
-        let Some(commands) = self.tasks.get(&task) else { return };
+        let Some(commands) = self.tasks.get(&task) else {
+            return;
+        };
         if let Err(TrySendError::Full(_)) = commands.try_send(command) {
             tracing::error!(%task, "a task does not take its commands and is given up");
             // It ends when it has taken those that wait: no more can come.
             self.tasks.remove(&task);
             let error = format!("the task has {COMMANDS_MAX} commands that it did not take");
-            self.registry.end(task, Ending { error, ..v1::task_ended::Why::Retry.into() });
+            self.registry.end(
+                task,
+                Ending {
+                    error,
+                    ..v1::task_ended::Why::Retry.into()
+                },
+            );
         }
     }
 
@@ -346,37 +429,79 @@ impl Session {
         self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
-    /// A task that cannot be read, as that of a job which a later build has resolved, is left to another worker.
+    /// A task that cannot be read, as that of a job which a later build has resolved, is left to
+    /// another worker.
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
         let id = convert::task_id(start.task)?;
         let (id, job, shards) = match read_start(start) {
             Ok(task) => task,
             Err(problem) => {
                 tracing::error!(task = %id, %problem, "this worker cannot read a task that it was given");
-                let error = format!("worker {} cannot read the task: {problem}", self.settings.worker);
-                let (task, why) = (Some(id.into()), v1::task_ended::Why::Wait.into());
-                let ended = v1::TaskEnded { task, why, error, ..v1::TaskEnded::default() };
+                let error = format!(
+                    "worker {} cannot read the task: {problem}",
+                    self.settings.worker
+                );
+                let task = Some(id.into());
+                let why = v1::task_ended::Why::Wait.into();
+                let ended = v1::TaskEnded {
+                    task,
+                    why,
+                    error,
+                    ..v1::TaskEnded::default()
+                };
                 self.registry.say(worker_message::Message::TaskEnded(ended));
                 return Ok(());
             }
         };
-        let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
+        let base = shards
+            .iter()
+            .map(|shard| (shard.id.clone(), shard.at.clone()))
+            .collect();
         let retention_ms = shards.first().and_then(|shard| shard.retention_ms);
-        if !self.registry.begin(id, JobIdentity::from(&job), base, retention_ms) {
+        if !self
+            .registry
+            .begin(id, JobIdentity::from(&job), base, retention_ms)
+        {
             return Ok(());
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         self.tasks.insert(id, commands);
-        let World { storages, sources, results, budget, compute, network, meter } = self.world.clone();
+        let World {
+            storages,
+            sources,
+            results,
+            budget,
+            compute,
+            network,
+            meter,
+        } = self.world.clone();
         let context = Arc::new(Context::new(job, storages, sources, budget));
-        let parts = Parts { id, context, registry: Arc::clone(&self.registry), results, compute, meter };
+        let parts = Parts {
+            id,
+            context,
+            registry: Arc::clone(&self.registry),
+            results,
+            compute,
+            meter,
+        };
         let task = async move {
             let registry = Arc::clone(&parts.registry);
-            if AssertUnwindSafe(task::run(parts, shards, receiver)).catch_unwind().await.is_err() {
+            if AssertUnwindSafe(task::run(parts, shards, receiver))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
                 // A bug; without this the controller would wait for the task for ever.
                 let hint = "the job goes on from its last epoch; please report this".to_owned();
                 let error = "a task broke off".to_owned();
-                registry.end(id, Ending { error, hint, ..v1::task_ended::Why::Retry.into() });
+                registry.end(
+                    id,
+                    Ending {
+                        error,
+                        hint,
+                        ..v1::task_ended::Why::Retry.into()
+                    },
+                );
             }
             id
         };
@@ -389,23 +514,42 @@ impl Session {
 ///
 /// # Errors
 /// A job of a later build or of none, a shard twice, a field that is missing.
-pub fn read_start(start: v1::StartTask) -> Result<(TaskId, ResolvedJob, Vec<ShardState>), BadMessage> {
+pub fn read_start(
+    start: v1::StartTask,
+) -> Result<(TaskId, ResolvedJob, Vec<ShardState>), BadMessage> {
     let id = convert::task_id(start.task)?;
-    let bad = |problem: String| BadMessage { field: "job_json", problem };
+    let bad = |problem: String| BadMessage {
+        field: "job_json",
+        problem,
+    };
     let job: ResolvedJob = serde_json::from_str(&start.job_json).map_err(|e| bad(e.to_string()))?;
     if job.version > RESOLVED_VERSION {
-        return Err(bad(format!("has version {}, this build reads up to {RESOLVED_VERSION}", job.version)));
+        return Err(bad(format!(
+            "has version {}, this build reads up to {RESOLVED_VERSION}",
+            job.version
+        )));
     }
     let retention_ms = start.stream.map(|stream| stream.retention_ms);
-    let (mut shards, mut names) = (vec![], BTreeSet::new());
+    let mut shards = vec![];
+    let mut names = BTreeSet::new();
     for shard in start.shards {
         let from = convert::position("shard.from", shard.from)?;
         let name = ShardId::new(shard.shard);
         if !names.insert(name.clone()) {
-            return Err(BadMessage { field: "shards", problem: format!("{name} is there twice") });
+            return Err(BadMessage {
+                field: "shards",
+                problem: format!("{name} is there twice"),
+            });
         }
         let after = shard.after.into_iter().map(ShardId::new).collect();
-        let mut state = ShardState::new(name, from, after, shard.detail, job.spec.window, shard.floor_ms);
+        let mut state = ShardState::new(
+            name,
+            from,
+            after,
+            shard.detail,
+            job.spec.window,
+            shard.floor_ms,
+        );
         state.read_to_ms = shard.read_to_ms;
         state.retention_ms = retention_ms;
         shards.push(state);
@@ -422,7 +566,10 @@ fn every(interval: Duration) -> tokio::time::Interval {
 
 /// Who leads, in the words of a controller that does not: host:port.
 pub(crate) fn leader_named(status: &Status) -> Option<&str> {
-    let leader = status.metadata().get("streamctl-leader").and_then(|value| value.to_str().ok());
+    let leader = status
+        .metadata()
+        .get("streamctl-leader")
+        .and_then(|value| value.to_str().ok());
     leader.filter(|_| status.code() == Code::FailedPrecondition)
 }
 
@@ -431,8 +578,12 @@ fn refused(status: &Status) -> LineEnd {
         Some(leader) => LineEnd::Redirected(leader.to_owned()),
         None => {
             if status.code() == Code::InvalidArgument {
-                // A defect of this worker, or a controller of another version: nobody else will say so.
-                tracing::error!(reason = status.message(), "the controller refuses what this worker says");
+                // A defect of this worker, or a controller of another version: nobody else will say
+                // so.
+                tracing::error!(
+                    reason = status.message(),
+                    "the controller refuses what this worker says"
+                );
             }
             LineEnd::Broken(status.message().to_owned())
         }

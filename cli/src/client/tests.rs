@@ -14,11 +14,9 @@ use tonic::Request;
 pub struct FakeJobs {
     pub leader: Option<String>,
     pub asked: Arc<AtomicUsize>,
-    /// What a verification says.
     pub events: Vec<VerifyEvent>,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
-    /// What a comparison says.
     pub diff: Option<Result<DiffResponse, Status>>,
 }
 
@@ -29,7 +27,9 @@ impl FakeJobs {
             None => answer.map(Response::new),
             Some(leader) => {
                 let mut status = Status::failed_precondition("this controller does not lead");
-                status.metadata_mut().insert(LEADER_METADATA, leader.parse().unwrap());
+                status
+                    .metadata_mut()
+                    .insert(LEADER_METADATA, leader.parse().unwrap());
                 Err(status)
             }
         }
@@ -48,32 +48,75 @@ impl Jobs for FakeJobs {
     type VerifyStream = BoxStream<'static, Result<VerifyEvent, Status>>;
     type RepairJobStream = BoxStream<'static, Result<RepairEvent, Status>>;
 
-    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<SubmitRequest>,
+    ) -> Result<Response<SubmitResponse>, Status> {
         let created = !request.into_inner().dry_run;
-        let column = Column { name: "uuid".into(), r#type: "string".into() };
+        let column = Column {
+            name: "uuid".into(),
+            r#type: "string".into(),
+        };
         let output_columns = vec![column];
-        self.lead(Ok(SubmitResponse { job: "sales".into(), created, output_columns, ..Default::default() }))
+        self.lead(Ok(SubmitResponse {
+            job: "sales".into(),
+            created,
+            output_columns,
+            ..Default::default()
+        }))
     }
     async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
-        self.lead(self.diff.clone().unwrap_or_else(|| Ok(DiffResponse::default())))
+        self.lead(
+            self.diff
+                .clone()
+                .unwrap_or_else(|| Ok(DiffResponse::default())),
+        )
     }
-    async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<JobStatus>, Status> {
+    async fn get_job(
+        &self,
+        request: Request<GetJobRequest>,
+    ) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))
     }
-    async fn watch_job(&self, request: Request<GetJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        let last = JobStatus { state: JobState::Completed.into(), ..crate::views::tests::status() };
+    async fn watch_job(
+        &self,
+        request: Request<GetJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let last = JobStatus {
+            state: JobState::Completed.into(),
+            ..crate::views::tests::status()
+        };
         let first = Self::job(&request.into_inner().job);
         let gone = self.breaks_off && self.asked.load(Ordering::SeqCst) == 0;
-        let second = if gone { Err(Status::unavailable("shutting down")) } else { Ok(last) };
-        self.lead(first.map(|first| -> Self::WatchJobStream { Box::pin(stream::iter([Ok(first), second])) }))
+        let second = if gone {
+            Err(Status::unavailable("shutting down"))
+        } else {
+            Ok(last)
+        };
+        self.lead(
+            first.map(|first| -> Self::WatchJobStream {
+                Box::pin(stream::iter([Ok(first), second]))
+            }),
+        )
     }
-    async fn list_jobs(&self, _: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
-        self.lead(Ok(ListJobsResponse { jobs: vec![crate::views::tests::status()] }))
+    async fn list_jobs(
+        &self,
+        _: Request<ListJobsRequest>,
+    ) -> Result<Response<ListJobsResponse>, Status> {
+        self.lead(Ok(ListJobsResponse {
+            jobs: vec![crate::views::tests::status()],
+        }))
     }
-    async fn stop_job(&self, request: Request<StopJobRequest>) -> Result<Response<JobStatus>, Status> {
+    async fn stop_job(
+        &self,
+        request: Request<StopJobRequest>,
+    ) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))
     }
-    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Result<Response<DeleteJobResponse>, Status> {
+    async fn delete_job(
+        &self,
+        request: Request<DeleteJobRequest>,
+    ) -> Result<Response<DeleteJobResponse>, Status> {
         let job = Self::job(&request.into_inner().job);
         self.lead(job.map(|job| DeleteJobResponse {
             job: job.job,
@@ -83,22 +126,49 @@ impl Jobs for FakeJobs {
             checkpoint: "s3://b/checkpoint/".into(),
         }))
     }
-    async fn repair_job(&self, request: Request<RepairJobRequest>) -> Result<Response<Self::RepairJobStream>, Status> {
+    async fn repair_job(
+        &self,
+        request: Request<RepairJobRequest>,
+    ) -> Result<Response<Self::RepairJobStream>, Status> {
         let job = Self::job(&request.into_inner().job);
         self.lead(job.map(|job| -> Self::RepairJobStream {
             let kind = repair_summary::Kind::HeadMoved.into();
-            let summary = RepairSummary { job: job.job, kind, from_epoch: 6, epoch: 14, ..Default::default() };
-            let doing = RepairProgress { doing: "reading".into() };
-            let events = [repair_event::Event::Progress(doing), repair_event::Event::Summary(summary)];
-            Box::pin(stream::iter(events.map(|event| Ok(RepairEvent { event: Some(event) }))))
+            let summary = RepairSummary {
+                job: job.job,
+                kind,
+                from_epoch: 6,
+                epoch: 14,
+                ..Default::default()
+            };
+            let doing = RepairProgress {
+                doing: "reading".into(),
+            };
+            let events = [
+                repair_event::Event::Progress(doing),
+                repair_event::Event::Summary(summary),
+            ];
+            Box::pin(stream::iter(
+                events.map(|event| Ok(RepairEvent { event: Some(event) })),
+            ))
         }))
     }
-    async fn list_epochs(&self, request: Request<ListEpochsRequest>) -> Result<Response<ListEpochsResponse>, Status> {
+    async fn list_epochs(
+        &self,
+        request: Request<ListEpochsRequest>,
+    ) -> Result<Response<ListEpochsResponse>, Status> {
         let from = request.into_inner().from;
-        let epochs = crate::views::tests::status().last_epoch.into_iter().filter(|epoch| epoch.epoch >= from);
-        self.lead(Ok(ListEpochsResponse { epochs: epochs.collect() }))
+        let epochs = crate::views::tests::status()
+            .last_epoch
+            .into_iter()
+            .filter(|epoch| epoch.epoch >= from);
+        self.lead(Ok(ListEpochsResponse {
+            epochs: epochs.collect(),
+        }))
     }
-    async fn get_epoch(&self, _: Request<GetEpochRequest>) -> Result<Response<GetEpochResponse>, Status> {
+    async fn get_epoch(
+        &self,
+        _: Request<GetEpochRequest>,
+    ) -> Result<Response<GetEpochResponse>, Status> {
         self.lead(Ok(GetEpochResponse::default()))
     }
     async fn replay_dead_letters(
@@ -107,20 +177,43 @@ impl Jobs for FakeJobs {
     ) -> Result<Response<ReplayDeadLettersResponse>, Status> {
         self.lead(Ok(ReplayDeadLettersResponse::default()))
     }
-    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
-        let worker =
-            WorkerStatus { worker: "w-1".into(), flight_address: "h:1".into(), tasks: 2, ..Default::default() };
-        self.lead(Ok(ListWorkersResponse { workers: vec![worker] }))
+    async fn list_workers(
+        &self,
+        _: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
+        let worker = WorkerStatus {
+            worker: "w-1".into(),
+            flight_address: "h:1".into(),
+            tasks: 2,
+            ..Default::default()
+        };
+        self.lead(Ok(ListWorkersResponse {
+            workers: vec![worker],
+        }))
     }
-    async fn get_scaling(&self, request: Request<GetScalingRequest>) -> Result<Response<ScalingStatus>, Status> {
+    async fn get_scaling(
+        &self,
+        request: Request<GetScalingRequest>,
+    ) -> Result<Response<ScalingStatus>, Status> {
         let job = request.into_inner().job;
-        let known = if job.is_empty() { Ok(()) } else { Self::job(&job).map(|_| ()) };
+        let known = if job.is_empty() {
+            Ok(())
+        } else {
+            Self::job(&job).map(|_| ())
+        };
         self.lead(known.map(|()| crate::verbs::scaling::tests::status()))
     }
-    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+    async fn verify(
+        &self,
+        request: Request<VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
         let events = self.events.clone();
         let answer = Self::job(&request.into_inner().job);
-        self.lead(answer.map(|_| -> Self::VerifyStream { Box::pin(stream::iter(events.into_iter().map(Ok))) }))
+        self.lead(
+            answer.map(|_| -> Self::VerifyStream {
+                Box::pin(stream::iter(events.into_iter().map(Ok)))
+            }),
+        )
     }
 }
 
@@ -148,24 +241,43 @@ async fn deserted() -> String {
 async fn a_standby_names_the_leader_and_the_leader_is_asked() {
     let leader = FakeJobs::default();
     let address = serve(leader.clone()).await;
-    let standby = serve(FakeJobs { leader: Some(address), ..Default::default() }).await;
+    let standby = serve(FakeJobs {
+        leader: Some(address),
+        ..Default::default()
+    })
+    .await;
     assert_eq!(list(&standby).await.unwrap().jobs.len(), 1);
     assert_eq!(leader.asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn an_address_where_nobody_answers_is_passed_over() {
-    let (gone, leader) = (deserted().await, serve(FakeJobs::default()).await);
-    assert_eq!(list(&format!("{gone}, {leader}")).await.unwrap().jobs.len(), 1);
+    let gone = deserted().await;
+    let leader = serve(FakeJobs::default()).await;
+    assert_eq!(
+        list(&format!("{gone}, {leader}")).await.unwrap().jobs.len(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn what_the_leader_refuses_is_its_word_also_where_another_controller_is_gone() {
     let refused = Status::failed_precondition("it is running\n  hint: stop it first");
-    let leader = serve(FakeJobs { diff: Some(Err(refused)), ..Default::default() }).await;
+    let leader = serve(FakeJobs {
+        diff: Some(Err(refused)),
+        ..Default::default()
+    })
+    .await;
     let ask = |channel| async move { jobs(channel).diff(DiffRequest::default()).await };
-    let error = Controller::new(&format!("{leader},{}", deserted().await)).unwrap().ask(ask).await.unwrap_err();
-    assert!(error.to_string().starts_with("it is running") && error.exit_code() == 1, "{error}");
+    let error = Controller::new(&format!("{leader},{}", deserted().await))
+        .unwrap()
+        .ask(ask)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("it is running") && error.exit_code() == 1,
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -179,12 +291,19 @@ async fn a_job_file_that_breaks_the_connection_is_not_sent_to_another_controller
         }
     });
     let other = FakeJobs::default();
-    let controller = Controller::new(&format!("{breaking},{}", serve(other.clone()).await)).unwrap();
+    let controller =
+        Controller::new(&format!("{breaking},{}", serve(other.clone()).await)).unwrap();
     let submit = |channel| async move { jobs(channel).submit(SubmitRequest::default()).await };
     let error = controller.ask_to_plan(submit).await.unwrap_err();
-    assert!(error.to_string().contains("was not sent to another one") && error.exit_code() == 4, "{error}");
+    assert!(
+        error.to_string().contains("was not sent to another one") && error.exit_code() == 4,
+        "{error}"
+    );
     assert_eq!(other.asked.load(Ordering::SeqCst), 0);
-    controller.ask(submit).await.expect("other calls go to the next controller");
+    controller
+        .ask(submit)
+        .await
+        .expect("other calls go to the next controller");
     assert_eq!(other.asked.load(Ordering::SeqCst), 1);
 }
 
@@ -198,7 +317,10 @@ async fn where_nobody_answers_at_all_the_exit_code_is_4() {
 async fn two_standbys_that_name_each_other_are_not_followed_for_ever() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let standby = FakeJobs { leader: Some(address.clone()), ..Default::default() };
+    let standby = FakeJobs {
+        leader: Some(address.clone()),
+        ..Default::default()
+    };
     let server = tonic::transport::Server::builder().add_service(JobsServer::new(standby.clone()));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     assert!(list(&address).await.is_err());

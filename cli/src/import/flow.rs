@@ -1,7 +1,7 @@
 //! What a Glue job does, whoever said it: a script or the nodes of the visual editor.
 //!
-//! Owns: its sources, steps and sink, and the notes of what could not be carried over. Does not own: where they come
-//! from (`script`, `nodes`), the job file (`write`).
+//! Owns: its sources, steps and sink, and the notes of what could not be carried over. Does not
+//! own: where they come from (`script`, `nodes`), the job file (`write`).
 //! Rule: a step names only steps before it, so a flow has no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,21 +41,16 @@ pub struct Note {
     pub text: String,
 }
 
-/// A step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// As the Glue job names it.
     pub name: String,
-    /// What it does.
     pub kind: StepKind,
 }
 
-/// What a step does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {
-    /// The stream.
     Stream(Stream),
-    /// Files to join with.
     Lookup {
         /// Its folder; `None` where only a table of the catalog is named.
         path: Option<String>,
@@ -64,7 +59,6 @@ pub enum StepKind {
     },
     /// ApplyMapping: (source, its type, target, its type).
     Map(StepId, Vec<[String; 4]>),
-    /// Join on equal keys.
     Join {
         /// The first frame and its keys.
         left: (StepId, Vec<String>),
@@ -73,13 +67,9 @@ pub enum StepKind {
         /// `INNER`, `LEFT`, `RIGHT`, `FULL`, `LEFT SEMI`, `LEFT ANTI`.
         how: &'static str,
     },
-    /// DropFields.
     Drop(StepId, Vec<String>),
-    /// SelectFields.
     Select(StepId, Vec<String>),
-    /// RenameField: from, to.
     Rename(StepId, String, String),
-    /// Filter, as SQL.
     Filter(StepId, String),
     /// SQL, with the names of its tables.
     Sql(String, Vec<(String, StepId)>),
@@ -94,18 +84,14 @@ pub struct Stream {
     pub options: BTreeMap<String, String>,
 }
 
-/// Where results go.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sink {
-    /// Whose rows.
     pub input: StepId,
-    /// The folder.
     pub path: String,
     /// `csv`, `json`, `parquet`, `glueparquet` ...
     pub format: String,
     /// `snappy`, `gzip` ...
     pub compression: Option<String>,
-    /// Columns that become folders.
     pub partition_by: Vec<String>,
 }
 
@@ -113,14 +99,21 @@ impl Flow {
     /// Adds a step; beyond [`STEPS_MAX`] it is noted and left out.
     pub fn add(&mut self, name: &str, kind: StepKind) -> Option<StepId> {
         if self.steps.len() >= STEPS_MAX {
-            self.note(None, format!("more than {STEPS_MAX} steps: the rest is not carried over"));
+            self.note(
+                None,
+                format!("more than {STEPS_MAX} steps: the rest is not carried over"),
+            );
             return None;
         }
-        self.steps.push(Step { name: name.to_owned(), kind });
+        self.steps.push(Step {
+            name: name.to_owned(),
+            kind,
+        });
         Some(self.steps.len() - 1)
     }
 
-    /// Whether a step has as many rows as the stream: what is between only names, casts or leaves out columns.
+    /// Whether a step has as many rows as the stream: what is between only names, casts or leaves
+    /// out columns.
     pub fn is_every_row_of_the_stream(&self, step: StepId) -> bool {
         let mut at = step;
         loop {
@@ -138,9 +131,11 @@ impl Flow {
         }
     }
 
-    /// Notes something, once.
     pub fn note(&mut self, place: Option<String>, text: impl Into<String>) {
-        let note = Note { place, text: text.into() };
+        let note = Note {
+            place,
+            text: text.into(),
+        };
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -160,7 +155,10 @@ impl Flow {
     /// The first sink is the job's; of each further one it is noted that it is not.
     pub fn set_sink(&mut self, sink: Sink, place: Option<String>) {
         if self.sink.is_some() {
-            let text = format!("a second target ({}) is not carried over: write a second job for it", sink.path);
+            let text = format!(
+                "a second target ({}) is not carried over: write a second job for it",
+                sink.path
+            );
             return self.note(place, text);
         }
         self.sink = Some(sink);
@@ -188,7 +186,12 @@ mod tests {
 
     #[test]
     fn window_sizes_are_read_as_glue_writes_them() {
-        for (glue, ours) in [("100 seconds", "100s"), ("60", "60s"), ("1 minute", "1m"), ("2 Hours", "2h")] {
+        for (glue, ours) in [
+            ("100 seconds", "100s"),
+            ("60", "60s"),
+            ("1 minute", "1m"),
+            ("2 Hours", "2h"),
+        ] {
             assert_eq!(duration(glue).as_deref(), Some(ours));
         }
         for bad in ["", "soon", "1 fortnight", "é"] {

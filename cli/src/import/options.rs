@@ -1,6 +1,8 @@
-//! Options of Glue's readers and writers of files: which of them mean nothing here, and which must be told.
+//! Options of Glue's readers and writers of files: which of them mean nothing here, and which must
+//! be told.
 //!
-//! Rule: an option that is not known is told; silence is for those of which it is known that they make no difference.
+//! Rule: an option that is not known is told; silence is for those of which it is known that they
+//! make no difference.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +23,31 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
                 notes
                     .push("files in folders below the lookup's are read here too: recurse is false in Glue".to_owned());
             }
-            ("separator" | "quotechar" | "recurse" | "withheader" | "optimizeperformance" | "multiline", _) => {}
+            (
+                "separator"
+                | "quotechar"
+                | "recurse"
+                | "withheader"
+                | "optimizeperformance"
+                | "multiline",
+                _,
+            ) => {}
             // How Spark reads many files; what is read is the same.
-            ("groupfiles" | "groupsize" | "usesdatasource" | "maxband" | "maxfilesinband" | "compressiontype", _) => {}
-            (key, _) => notes.push(format!("the option {key:?} of the lookup is not carried over")),
+            (
+                "groupfiles" | "groupsize" | "usesdatasource" | "maxband" | "maxfilesinband"
+                | "compressiontype",
+                _,
+            ) => {}
+            (key, _) => notes.push(format!(
+                "the option {key:?} of the lookup is not carried over"
+            )),
         }
     }
-    if format == "csv" && options.get("withheader").is_none_or(|value| value != "true") {
+    if format == "csv"
+        && options
+            .get("withheader")
+            .is_none_or(|value| value != "true")
+    {
         notes.push(
             "the lookup's files have no header line for Glue, which numbers their columns (col0, col1 ...): write one into each, with these names"
                 .to_owned(),
@@ -36,12 +56,21 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
     notes
 }
 
-/// What a person must know of a target's options; `path`, `partitionKeys` and `compression` are carried over.
+/// What a person must know of a target's options; `path`, `partitionKeys` and `compression` are
+/// carried over.
 pub fn target(options: &BTreeMap<String, String>) -> Vec<String> {
-    let silent =
-        ["path", "partitionkeys", "compression", "useglueparquetwriter", "blocksize", "pagesize", "usesdatasource"];
+    let silent = [
+        "path",
+        "partitionkeys",
+        "compression",
+        "useglueparquetwriter",
+        "blocksize",
+        "pagesize",
+        "usesdatasource",
+    ];
     let told = options.keys().filter(|key| !silent.contains(&key.as_str()));
-    told.map(|key| format!("the option {key:?} of the target is not carried over")).collect()
+    told.map(|key| format!("the option {key:?} of the target is not carried over"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -49,18 +78,41 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn what_makes_a_difference_is_told_and_nothing_else() {
-        let usual = map(&[("separator", ","), ("quotechar", "\""), ("withheader", "true"), ("recurse", "true")]);
+        let usual = map(&[
+            ("separator", ","),
+            ("quotechar", "\""),
+            ("withheader", "true"),
+            ("recurse", "true"),
+        ]);
         assert_eq!(lookup("csv", &usual), Vec::<String>::new());
-        let odd =
-            lookup("csv", &map(&[("separator", ";"), ("quotechar", "'"), ("recurse", "false"), ("exclusions", "x")]));
+        let odd = lookup(
+            "csv",
+            &map(&[
+                ("separator", ";"),
+                ("quotechar", "'"),
+                ("recurse", "false"),
+                ("exclusions", "x"),
+            ]),
+        );
         assert_eq!(odd.len(), 5, "{odd:?}");
         assert!(odd[4].contains("no header line"), "{odd:?}");
         assert_eq!(lookup("parquet", &map(&[])), Vec::<String>::new());
-        assert_eq!(target(&map(&[("path", "x"), ("compression", "gzip"), ("writeheader", "false")])).len(), 1);
+        assert_eq!(
+            target(&map(&[
+                ("path", "x"),
+                ("compression", "gzip"),
+                ("writeheader", "false")
+            ]))
+            .len(),
+            1
+        );
     }
 }

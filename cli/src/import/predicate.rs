@@ -1,5 +1,5 @@
-//! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, `in`, `re.match`, and `and`, `or`,
-//! `not` of them.
+//! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, `in`,
+//! `re.match`, and `and`, `or`, `not` of them.
 //!
 //! Rule: what is not understood in one place makes the whole condition not understood.
 
@@ -8,16 +8,21 @@ use super::write::{quoted, text};
 
 /// `lambda row: row["a"] > 5 and ...` as SQL.
 pub fn sql(expr: &Expr) -> Option<String> {
-    let Expr::Lambda(names, body) = expr else { return None };
+    let Expr::Lambda(names, body) = expr else {
+        return None;
+    };
     let [row] = names.as_slice() else { return None };
     condition(body, row)
 }
 
 fn condition(expr: &Expr, row: &str) -> Option<String> {
     match expr {
-        Expr::Binary(op, left, right) if op == "and" || op == "or" => {
-            Some(format!("({} {} {})", condition(left, row)?, op.to_uppercase(), condition(right, row)?))
-        }
+        Expr::Binary(op, left, right) if op == "and" || op == "or" => Some(format!(
+            "({} {} {})",
+            condition(left, row)?,
+            op.to_uppercase(),
+            condition(right, row)?
+        )),
         Expr::Unary(op, inner) if op == "not" => Some(format!("NOT ({})", condition(inner, row)?)),
         Expr::Binary(op, left, right) => {
             let op = match op.as_str() {
@@ -25,8 +30,13 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
                 "!=" => "<>",
                 "<" | ">" | "<=" | ">=" => op,
                 "in" | "not in" => {
-                    let Expr::List(items) = &**right else { return None };
-                    let items: Vec<_> = items.iter().map(|item| operand(item, row)).collect::<Option<_>>()?;
+                    let Expr::List(items) = &**right else {
+                        return None;
+                    };
+                    let items: Vec<_> = items
+                        .iter()
+                        .map(|item| operand(item, row))
+                        .collect::<Option<_>>()?;
                     let not = if op == "not in" { "NOT " } else { "" };
                     return (!items.is_empty()).then_some(format!(
                         "{} {not}IN ({})",
@@ -34,20 +44,30 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
                         items.join(", ")
                     ));
                 }
-                "is" if **right == Expr::Constant("None") => return Some(format!("{} IS NULL", operand(left, row)?)),
+                "is" if **right == Expr::Constant("None") => {
+                    return Some(format!("{} IS NULL", operand(left, row)?));
+                }
                 "is not" if **right == Expr::Constant("None") => {
                     return Some(format!("{} IS NOT NULL", operand(left, row)?));
                 }
                 _ => return None,
             };
-            Some(format!("{} {op} {}", operand(left, row)?, operand(right, row)?))
+            Some(format!(
+                "{} {op} {}",
+                operand(left, row)?,
+                operand(right, row)?
+            ))
         }
         // As Glue Studio writes a regular expression.
         Expr::Call(call) => match (&call.function, call.args.as_slice()) {
             (Expr::Name(name), [inner]) if name == "bool" => condition(inner, row),
             (Expr::Name(name), [Expr::Text(pattern), column]) if name == "re.match" => {
                 // It matches from the beginning on.
-                Some(format!("regexp_like({}, {})", operand(column, row)?, text(&format!("^(?:{pattern})"))))
+                Some(format!(
+                    "regexp_like({}, {})",
+                    operand(column, row)?,
+                    text(&format!("^(?:{pattern})"))
+                ))
             }
             _ => None,
         },

@@ -1,9 +1,10 @@
-//! A Python script as statements and expressions: as much of the language as generated Glue scripts use.
+//! A Python script as statements and expressions: as much of the language as generated Glue scripts
+//! use.
 //!
-//! Owns: statements and expressions as values. Does not own: words ([`tokens`]), grammar ([`reader`]), what a call means
-//! (`script`).
-//! Rule: the script is read, never run; what is not understood becomes [`Expr::Other`] with its line, and reading goes
-//! on. Nesting and size are limited, so that a hostile script costs little.
+//! Owns: statements and expressions as values. Does not own: words ([`tokens`]), grammar
+//! ([`reader`]), what a call means (`script`).
+//! Rule: the script is read, never run; what is not understood becomes [`Expr::Other`] with its
+//! line, and reading goes on. Nesting and size are limited, so that a hostile script costs little.
 
 mod reader;
 mod tokens;
@@ -16,12 +17,10 @@ pub const SCRIPT_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of brackets and operators that is followed.
 pub const SCRIPT_DEPTH_MAX: usize = 64;
 
-/// An expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// Text; an f-string is an [`Expr::Join`].
     Text(String),
-    /// A number, as written.
     Number(String),
     /// `True`, `False` or `None`.
     Constant(&'static str),
@@ -29,13 +28,11 @@ pub enum Expr {
     Name(String),
     /// An attribute of something that is no name.
     Attribute(Box<Expr>, String),
-    /// A call.
     Call(Box<Call>),
     /// `a[b]`.
     Index(Box<Expr>, Box<Expr>),
     /// A list, a tuple or a set.
     List(Vec<Expr>),
-    /// A dictionary.
     Dict(Vec<(Expr, Expr)>),
     /// Texts and values, one after the other.
     Join(Vec<Expr>),
@@ -45,18 +42,13 @@ pub enum Expr {
     Binary(String, Box<Expr>, Box<Expr>),
     /// `lambda x: body`.
     Lambda(Vec<String>, Box<Expr>),
-    /// What is not understood.
     Other,
 }
 
-/// A call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// What is called.
     pub function: Expr,
-    /// Arguments by place.
     pub args: Vec<Expr>,
-    /// Arguments by name.
     pub named: Vec<(String, Expr)>,
     /// Where it begins, from 1.
     pub line: usize,
@@ -65,27 +57,26 @@ pub struct Call {
 impl Call {
     /// The argument of this name, or at this place.
     pub fn arg(&self, name: &str, place: usize) -> Option<&Expr> {
-        self.named.iter().find(|(key, _)| key == name).map(|(_, value)| value).or_else(|| self.args.get(place))
+        self.named
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+            .or_else(|| self.args.get(place))
     }
 }
 
-/// A statement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
     /// Where it begins, from 1.
     pub line: usize,
-    /// Blanks before it.
     pub indent: usize,
-    /// What it says.
     pub kind: Kind,
 }
 
-/// What a statement says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// `target = value`.
     Assign(String, Expr),
-    /// An expression by itself.
     Expr(Expr),
     /// `def name(parameters):`.
     Def(String, Vec<String>),
@@ -99,7 +90,6 @@ pub enum Kind {
     Nothing,
     /// `return`, with or without a value.
     Return,
-    /// What is not understood.
     Other,
 }
 
@@ -109,7 +99,10 @@ pub enum Kind {
 /// What is wrong with it as a text: too long, an unended text, brackets that do not match.
 pub fn parse(script: &str) -> Result<Vec<Statement>, String> {
     if script.len() > SCRIPT_BYTES_MAX {
-        return Err(format!("it has {} bytes, at most {SCRIPT_BYTES_MAX} are read", script.len()));
+        return Err(format!(
+            "it has {} bytes, at most {SCRIPT_BYTES_MAX} are read",
+            script.len()
+        ));
     }
     let lines = tokens(script)?;
     Ok(lines.into_iter().flat_map(Line::statements).collect())
@@ -118,13 +111,25 @@ pub fn parse(script: &str) -> Result<Vec<Statement>, String> {
 impl Line {
     /// The statement, and what stands behind its colon on the same line: `if x: return`.
     fn statements(self) -> Vec<Statement> {
-        let (line, indent) = (self.line, self.indent);
-        let mut reader = Reader { tokens: self.tokens, at: 0, depth: 0 };
+        let line = self.line;
+        let indent = self.indent;
+        let mut reader = Reader {
+            tokens: self.tokens,
+            at: 0,
+            depth: 0,
+        };
         let kind = reader.statement();
-        let has_body = matches!(kind, Kind::If(_) | Kind::Try | Kind::Block(_) | Kind::Def(..));
+        let has_body = matches!(
+            kind,
+            Kind::If(_) | Kind::Try | Kind::Block(_) | Kind::Def(..)
+        );
         let mut statements = vec![Statement { line, indent, kind }];
         if has_body && reader.take(":") && *reader.token() != Token::End {
-            statements.push(Statement { line, indent: indent + 1, kind: reader.statement() });
+            statements.push(Statement {
+                line,
+                indent: indent + 1,
+                kind: reader.statement(),
+            });
         }
         statements
     }
@@ -132,7 +137,14 @@ impl Line {
 
 fn expression(text: &str) -> Option<Expr> {
     let line = tokens(text).ok()?.into_iter().next()?;
-    Some(Reader { tokens: line.tokens, at: 0, depth: 0 }.expr())
+    Some(
+        Reader {
+            tokens: line.tokens,
+            at: 0,
+            depth: 0,
+        }
+        .expr(),
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The steps of a flow as one SELECT: a step, a `WITH`.
 //!
-//! Owns: names of steps in SQL, the columns as far as they are known. Does not own: the job file around it.
-//! Rule: capitals make no difference in Glue, and do in SQL: where a column is known, it is written as it is there.
+//! Owns: names of steps in SQL, the columns as far as they are known. Does not own: the job file
+//! around it.
+//! Rule: capitals make no difference in Glue, and do in SQL: where a column is known, it is written
+//! as it is there.
 
 use super::flow::{Flow, StepId, StepKind};
 use super::write::quoted;
@@ -10,7 +12,6 @@ use std::collections::BTreeMap;
 /// The query, and the lookups that it reads.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The text.
     pub sql: String,
     /// Name and step of each.
     pub lookups: Vec<(String, StepId)>,
@@ -19,20 +20,20 @@ pub struct Query {
 /// What is known of the columns of a step.
 #[derive(Clone, Debug)]
 enum Columns {
-    /// All of them.
     Known(Vec<String>),
     /// They are lower-case: the stream's.
     Lower,
-    /// Nothing.
     Unknown,
 }
 
 impl Columns {
     fn resolve(&self, name: &str) -> String {
         match self {
-            Self::Known(names) => {
-                names.iter().find(|known| known.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_owned())
-            }
+            Self::Known(names) => names
+                .iter()
+                .find(|known| known.eq_ignore_ascii_case(name))
+                .cloned()
+                .unwrap_or_else(|| name.to_owned()),
             Self::Lower => name.to_lowercase(),
             Self::Unknown => name.to_owned(),
         }
@@ -64,7 +65,11 @@ impl Query {
         for id in (0..needed.len()).filter(|id| needed[*id]) {
             writer.step(id);
         }
-        let name = writer.names.get(&output).cloned().unwrap_or_else(|| "source".to_owned());
+        let name = writer
+            .names
+            .get(&output)
+            .cloned()
+            .unwrap_or_else(|| "source".to_owned());
         let sql = match writer.ctes.pop() {
             None => format!("SELECT * FROM {name}"),
             Some((last, body)) if last == name => with(&writer.ctes, &body),
@@ -73,7 +78,10 @@ impl Query {
                 with(&writer.ctes, &format!("SELECT * FROM {name}"))
             }
         };
-        Self { sql, lookups: writer.lookups }
+        Self {
+            sql,
+            lookups: writer.lookups,
+        }
     }
 }
 
@@ -81,7 +89,10 @@ fn with(ctes: &[(String, String)], last: &str) -> String {
     if ctes.is_empty() {
         return last.to_owned();
     }
-    let parts: Vec<_> = ctes.iter().map(|(name, body)| format!("{name} AS (\n  {body}\n)")).collect();
+    let parts: Vec<_> = ctes
+        .iter()
+        .map(|(name, body)| format!("{name} AS (\n  {body}\n)"))
+        .collect();
     format!("WITH {}\n{last}", parts.join(",\n"))
 }
 
@@ -111,7 +122,10 @@ fn mark(flow: &Flow, id: StepId, needed: &mut [bool]) {
 
 impl Writer<'_> {
     fn name_of(&self, id: StepId) -> String {
-        self.names.get(&id).cloned().unwrap_or_else(|| "source".to_owned())
+        self.names
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| "source".to_owned())
     }
 
     fn columns_of(&self, id: StepId) -> Columns {
@@ -120,10 +134,26 @@ impl Writer<'_> {
 
     /// A name that no other step has.
     fn fresh(&self, text: &str) -> String {
-        let plain: String =
-            text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(60).collect();
-        let base = format!("{}{}", if plain.starts_with(|c: char| c.is_ascii_lowercase()) { "" } else { "t_" }, plain);
-        let base = if quoted(&base) == base { base } else { format!("t_{base}") };
+        let plain: String = text
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .take(60)
+            .collect();
+        let base = format!(
+            "{}{}",
+            if plain.starts_with(|c: char| c.is_ascii_lowercase()) {
+                ""
+            } else {
+                "t_"
+            },
+            plain
+        );
+        let base = if quoted(&base) == base {
+            base
+        } else {
+            format!("t_{base}")
+        };
         let taken = |name: &str| name == "source" || self.names.values().any(|other| other == name);
         let mut name = base.clone();
         let mut number = 2;
@@ -139,7 +169,10 @@ impl Writer<'_> {
         let (body, columns) = match &step.kind {
             StepKind::Stream(_) => {
                 if id != self.stream {
-                    self.flow.note(Some(step.name.clone()), "a second stream is not carried over: a job reads one");
+                    self.flow.note(
+                        Some(step.name.clone()),
+                        "a second stream is not carried over: a job reads one",
+                    );
                 }
                 self.names.insert(id, "source".to_owned());
                 self.columns.insert(id, Columns::Lower);
@@ -159,20 +192,30 @@ impl Writer<'_> {
                 let columns = self.columns_of(*input);
                 let names: Vec<_> = names.iter().map(|name| columns.resolve(name)).collect();
                 let list: Vec<_> = names.iter().map(|name| quoted(name)).collect();
-                (format!("SELECT {} FROM {}", list.join(", "), self.name_of(*input)), Columns::Known(names))
+                (
+                    format!("SELECT {} FROM {}", list.join(", "), self.name_of(*input)),
+                    Columns::Known(names),
+                )
             }
             StepKind::Rename(input, old, new) => self.rename(*input, old, new),
-            StepKind::Filter(input, condition) => {
-                (format!("SELECT * FROM {} WHERE {condition}", self.name_of(*input)), self.columns_of(*input))
-            }
+            StepKind::Filter(input, condition) => (
+                format!("SELECT * FROM {} WHERE {condition}", self.name_of(*input)),
+                self.columns_of(*input),
+            ),
             StepKind::Sql(query, tables) => {
                 for (alias, input) in tables {
                     let name = self.name_of(*input);
                     if !alias.eq_ignore_ascii_case(&name) {
-                        self.ctes.push((quoted(&alias.to_lowercase()), format!("SELECT * FROM {name}")));
+                        self.ctes.push((
+                            quoted(&alias.to_lowercase()),
+                            format!("SELECT * FROM {name}"),
+                        ));
                     }
                 }
-                (query.trim().trim_end_matches(';').replace('`', "\""), Columns::Unknown)
+                (
+                    query.trim().trim_end_matches(';').replace('`', "\""),
+                    Columns::Unknown,
+                )
             }
         };
         let name = self.fresh(&step.name);
@@ -183,15 +226,23 @@ impl Writer<'_> {
 
     fn map(&mut self, place: &str, input: StepId, mappings: &[[String; 4]]) -> (String, Columns) {
         let columns = self.columns_of(input);
-        let (mut list, mut names) = (Vec::new(), Vec::new());
+        let mut list = Vec::new();
+        let mut names = Vec::new();
         for [from, from_type, to, to_type] in mappings {
             if from.contains('.') {
-                let text = format!("the nested field {from:?} is not carried over: a struct is a text of JSON here");
+                let text = format!(
+                    "the nested field {from:?} is not carried over: a struct is a text of JSON here"
+                );
                 self.flow.note(Some(place.to_owned()), text);
                 continue;
             }
-            let (source, target) = (quoted(&columns.resolve(from)), quoted(to));
-            let cast = if from_type.eq_ignore_ascii_case(to_type) { None } else { sql_type(to_type) };
+            let source = quoted(&columns.resolve(from));
+            let target = quoted(to);
+            let cast = if from_type.eq_ignore_ascii_case(to_type) {
+                None
+            } else {
+                sql_type(to_type)
+            };
             list.push(match cast {
                 Some(cast) => format!("TRY_CAST({source} AS {cast}) AS {target}"),
                 None if source == target => source,
@@ -202,7 +253,10 @@ impl Writer<'_> {
         if list.is_empty() {
             return (format!("SELECT * FROM {}", self.name_of(input)), columns);
         }
-        (format!("SELECT {} FROM {}", list.join(", "), self.name_of(input)), Columns::Known(names))
+        (
+            format!("SELECT {} FROM {}", list.join(", "), self.name_of(input)),
+            Columns::Known(names),
+        )
     }
 
     fn join(
@@ -212,21 +266,43 @@ impl Writer<'_> {
         right: &(StepId, Vec<String>),
         how: &str,
     ) -> (String, Columns) {
-        let (left_columns, right_columns) = (self.columns_of(left.0), self.columns_of(right.0));
+        let left_columns = self.columns_of(left.0);
+        let right_columns = self.columns_of(right.0);
         let keys: Vec<_> = left.1.iter().zip(&right.1).collect();
         if keys.is_empty() {
-            self.flow.note(Some(place.to_owned()), "the keys of this join are not known: it is not carried over");
-            return (format!("SELECT * FROM {}", self.name_of(left.0)), left_columns);
+            self.flow.note(
+                Some(place.to_owned()),
+                "the keys of this join are not known: it is not carried over",
+            );
+            return (
+                format!("SELECT * FROM {}", self.name_of(left.0)),
+                left_columns,
+            );
         }
-        let keys: Vec<_> = keys.into_iter().map(|(a, b)| (left_columns.resolve(a), right_columns.resolve(b))).collect();
-        let on: Vec<_> = keys.iter().map(|(a, b)| format!("l.{} = r.{}", quoted(a), quoted(b))).collect();
-        let same: Vec<_> = keys.iter().filter(|(a, b)| a == b).map(|(a, _)| quoted(a)).collect();
+        let keys: Vec<_> = keys
+            .into_iter()
+            .map(|(a, b)| (left_columns.resolve(a), right_columns.resolve(b)))
+            .collect();
+        let on: Vec<_> = keys
+            .iter()
+            .map(|(a, b)| format!("l.{} = r.{}", quoted(a), quoted(b)))
+            .collect();
+        let same: Vec<_> = keys
+            .iter()
+            .filter(|(a, b)| a == b)
+            .map(|(a, _)| quoted(a))
+            .collect();
         let right_list = match same.len() {
             0 => "r.*".to_owned(),
             _ => format!("r.* EXCLUDE ({})", same.join(", ")),
         };
-        let list = if how.starts_with("LEFT ") { "l.*".to_owned() } else { format!("l.*, {right_list}") };
-        let (a, b) = (self.name_of(left.0), self.name_of(right.0));
+        let list = if how.starts_with("LEFT ") {
+            "l.*".to_owned()
+        } else {
+            format!("l.*, {right_list}")
+        };
+        let a = self.name_of(left.0);
+        let b = self.name_of(right.0);
         let columns = match (left_columns, right_columns) {
             _ if how.starts_with("LEFT ") => self.columns_of(left.0),
             (Columns::Known(mut names), Columns::Known(more)) => {
@@ -235,42 +311,82 @@ impl Writer<'_> {
             }
             _ => Columns::Unknown,
         };
-        (format!("SELECT {list} FROM {a} l {how} JOIN {b} r ON {}", on.join(" AND ")), columns)
+        (
+            format!(
+                "SELECT {list} FROM {a} l {how} JOIN {b} r ON {}",
+                on.join(" AND ")
+            ),
+            columns,
+        )
     }
 
     fn drop(&mut self, input: StepId, names: &[String]) -> (String, Columns) {
-        let (columns, from) = (self.columns_of(input), self.name_of(input));
+        let columns = self.columns_of(input);
+        let from = self.name_of(input);
         if let Columns::Known(known) = &columns {
             let gone = |name: &&String| !names.iter().any(|drop| drop.eq_ignore_ascii_case(name));
             let kept: Vec<String> = known.iter().filter(gone).cloned().collect();
             if !kept.is_empty() {
                 let list: Vec<_> = kept.iter().map(|name| quoted(name)).collect();
-                return (format!("SELECT {} FROM {from}", list.join(", ")), Columns::Known(kept));
+                return (
+                    format!("SELECT {} FROM {from}", list.join(", ")),
+                    Columns::Known(kept),
+                );
             }
         }
         if names.is_empty() {
             return (format!("SELECT * FROM {from}"), columns);
         }
-        let mut list: Vec<_> = names.iter().map(|name| quoted(&columns.resolve(name))).collect();
+        let mut list: Vec<_> = names
+            .iter()
+            .map(|name| quoted(&columns.resolve(name)))
+            .collect();
         list.sort();
         list.dedup();
-        (format!("SELECT * EXCLUDE ({}) FROM {from}", list.join(", ")), columns)
+        (
+            format!("SELECT * EXCLUDE ({}) FROM {from}", list.join(", ")),
+            columns,
+        )
     }
 
     fn rename(&mut self, input: StepId, old: &str, new: &str) -> (String, Columns) {
-        let (columns, from) = (self.columns_of(input), self.name_of(input));
+        let columns = self.columns_of(input);
+        let from = self.name_of(input);
         let found = columns.resolve(old);
         if let Columns::Known(known) = &columns {
-            let renamed: Vec<_> =
-                known.iter().map(|name| if *name == found { new.to_owned() } else { name.clone() }).collect();
+            let renamed: Vec<_> = known
+                .iter()
+                .map(|name| {
+                    if *name == found {
+                        new.to_owned()
+                    } else {
+                        name.clone()
+                    }
+                })
+                .collect();
             let list: Vec<_> = known
                 .iter()
-                .map(|name| if *name == found { format!("{} AS {}", quoted(name), quoted(new)) } else { quoted(name) })
+                .map(|name| {
+                    if *name == found {
+                        format!("{} AS {}", quoted(name), quoted(new))
+                    } else {
+                        quoted(name)
+                    }
+                })
                 .collect();
-            return (format!("SELECT {} FROM {from}", list.join(", ")), Columns::Known(renamed));
+            return (
+                format!("SELECT {} FROM {from}", list.join(", ")),
+                Columns::Known(renamed),
+            );
         }
         let found = quoted(&found);
-        (format!("SELECT * EXCLUDE ({found}), {found} AS {} FROM {from}", quoted(new)), Columns::Unknown)
+        (
+            format!(
+                "SELECT * EXCLUDE ({found}), {found} AS {} FROM {from}",
+                quoted(new)
+            ),
+            Columns::Unknown,
+        )
     }
 }
 

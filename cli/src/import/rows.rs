@@ -1,7 +1,8 @@
 //! Conditions that ask whether a frame has rows.
 //!
 //! Owns: the forms in which scripts ask it. Does not own: whose rows they are (`script`).
-//! Rule: only what is true just when there are rows, or just when there are none, is understood: `count() > 100` is not.
+//! Rule: only what is true just when there are rows, or just when there are none, is understood:
+//! `count() > 100` is not.
 
 use super::python::{Call, Expr};
 
@@ -33,7 +34,9 @@ fn counted(expr: &Expr) -> Option<&str> {
             (frame, "head" | "take") => Some(frame),
             _ => None,
         },
-        _ => method(call).filter(|(_, method)| *method == "count").map(|(frame, _)| frame),
+        _ => method(call)
+            .filter(|(_, method)| *method == "count")
+            .map(|(frame, _)| frame),
     }
 }
 
@@ -56,7 +59,11 @@ fn method(call: &Call) -> Option<(&str, &str)> {
 }
 
 fn number(expr: &Expr) -> Option<u64> {
-    if let Expr::Number(number) = expr { number.parse().ok() } else { None }
+    if let Expr::Number(number) = expr {
+        number.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// What `count op number` says of rows.
@@ -86,33 +93,50 @@ mod tests {
 
     fn asked(condition: &str) -> Option<(String, bool)> {
         let statements = parse(&format!("if {condition}:\n    x = 1\n")).unwrap();
-        let Kind::If(condition) = &statements[0].kind else { panic!("{statements:?}") };
+        let Kind::If(condition) = &statements[0].kind else {
+            panic!("{statements:?}")
+        };
         rows_of(condition).map(|(frame, has)| (frame.to_owned(), has))
     }
 
     #[test]
     fn only_what_is_true_just_with_rows_or_just_without_is_understood() {
-        for with in
-            ["a.count() > 0", "(a.count() >= 1)", "a.count() != 0", "0 < a.count()", "a.count()", "not a.isEmpty()"]
-                .into_iter()
-                .chain([
-                    "not a.rdd.isEmpty()",
-                    "len(a.head(1)) > 0",
-                    "len(a.take(1)) != 0",
-                    "a.toDF().count() > 0",
-                    "a.head(1)",
-                ])
-        {
+        for with in [
+            "a.count() > 0",
+            "(a.count() >= 1)",
+            "a.count() != 0",
+            "0 < a.count()",
+            "a.count()",
+            "not a.isEmpty()",
+        ]
+        .into_iter()
+        .chain([
+            "not a.rdd.isEmpty()",
+            "len(a.head(1)) > 0",
+            "len(a.take(1)) != 0",
+            "a.toDF().count() > 0",
+            "a.head(1)",
+        ]) {
             assert_eq!(asked(with), Some(("a".to_owned(), true)), "{with}");
         }
-        for without in
-            ["a.count() == 0", "a.count() < 1", "not a.count()", "a.isEmpty()", "a.rdd.isEmpty()", "0 == a.count()"]
-        {
+        for without in [
+            "a.count() == 0",
+            "a.count() < 1",
+            "not a.count()",
+            "a.isEmpty()",
+            "a.rdd.isEmpty()",
+            "0 == a.count()",
+        ] {
             assert_eq!(asked(without), Some(("a".to_owned(), false)), "{without}");
         }
-        for other in
-            ["a.count() > 100", "a.count() == 1", "a.count() > b", "a.count() > 0 and c", "count() > 0", "a.first()"]
-        {
+        for other in [
+            "a.count() > 100",
+            "a.count() == 1",
+            "a.count() > b",
+            "a.count() > 0 and c",
+            "count() > 0",
+            "a.first()",
+        ] {
             assert_eq!(asked(other), None, "{other}");
         }
     }

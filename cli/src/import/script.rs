@@ -1,8 +1,9 @@
 //! A Glue script as a flow: the workshop's and Glue Studio's generated forms.
 //!
-//! Owns: what names hold, and which calls are known. Does not own: Python's grammar (`python`), what is read and written
-//! (`places`), what is made of frames (`frames`).
-//! Rule: every statement that has an effect and is not understood is noted with its line; nothing is run.
+//! Owns: what names hold, and which calls are known. Does not own: Python's grammar (`python`),
+//! what is read and written (`places`), what is made of frames (`frames`).
+//! Rule: every statement that has an effect and is not understood is noted with its line; nothing
+//! is run.
 
 mod frames;
 mod places;
@@ -49,7 +50,6 @@ enum Value {
     List(Vec<Value>),
     Dict(Vec<(String, Value)>),
     Frame(StepId),
-    /// The job's arguments.
     Args,
     /// The time of the run, or a part of it.
     Time,
@@ -60,23 +60,38 @@ enum Value {
 
 impl Value {
     fn text(&self) -> Option<&str> {
-        if let Self::Text(text) = self { Some(text) } else { None }
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     fn frame(&self) -> Option<StepId> {
-        if let Self::Frame(id) = self { Some(*id) } else { None }
+        if let Self::Frame(id) = self {
+            Some(*id)
+        } else {
+            None
+        }
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
         let Self::Dict(pairs) = self else { return None };
-        pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+        pairs
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value)
     }
 
     /// A text, or a list of texts.
     fn texts(&self) -> Vec<String> {
         match self {
             Self::Text(text) => vec![text.clone()],
-            Self::List(items) => items.iter().filter_map(Value::text).map(str::to_owned).collect(),
+            Self::List(items) => items
+                .iter()
+                .filter_map(Value::text)
+                .map(str::to_owned)
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -124,7 +139,8 @@ impl Script<'_> {
 
     /// Sets functions apart; gives the rest.
     fn take_functions(&mut self, statements: &[Statement]) -> Vec<Statement> {
-        let (mut rest, mut at) = (Vec::new(), 0);
+        let mut rest = Vec::new();
+        let mut at = 0;
         while let Some(statement) = statements.get(at) {
             at += 1;
             let Kind::Def(name, parameters) = &statement.kind else {
@@ -132,17 +148,24 @@ impl Script<'_> {
                 continue;
             };
             let begin = at;
-            while statements.get(at).is_some_and(|inner| inner.indent > statement.indent) {
+            while statements
+                .get(at)
+                .is_some_and(|inner| inner.indent > statement.indent)
+            {
                 at += 1;
             }
-            self.functions.insert(name.clone(), (parameters.clone(), statements[begin..at].to_vec()));
+            self.functions.insert(
+                name.clone(),
+                (parameters.clone(), statements[begin..at].to_vec()),
+            );
         }
         rest
     }
 
     fn run(&mut self, statements: &[Statement]) {
         let mut skip: Option<usize> = None;
-        // Of the last `if` of each depth, until something else stands there: what its condition says of a batch.
+        // Of the last `if` of each depth, until something else stands there: what its condition
+        // says of a batch.
         let mut branches: BTreeMap<usize, Option<bool>> = BTreeMap::new();
         let outermost = statements.first().map_or(0, |statement| statement.indent);
         for statement in statements {
@@ -181,9 +204,10 @@ impl Script<'_> {
                         ),
                     }
                 }
-                Kind::Return if statement.indent > outermost => {
-                    self.note(line, "this `return` is not carried over: what follows it is taken as always done")
-                }
+                Kind::Return if statement.indent > outermost => self.note(
+                    line,
+                    "this `return` is not carried over: what follows it is taken as always done",
+                ),
                 Kind::Return => return,
                 Kind::Try | Kind::Nothing => {}
                 Kind::Block(word) => match (word.as_str(), before) {
@@ -199,16 +223,22 @@ impl Script<'_> {
                     }
                 },
                 Kind::Def(..) => skip = Some(statement.indent),
-                Kind::Other => self.note(line, "this statement is not understood and not carried over"),
+                Kind::Other => self.note(
+                    line,
+                    "this statement is not understood and not carried over",
+                ),
             }
         }
     }
 
-    /// Whether a condition is true just for batches with rows (`true`) or without (`false`); `None`: it is another one.
+    /// Whether a condition is true just for batches with rows (`true`) or without (`false`);
+    /// `None`: it is another one.
     fn has_rows(&mut self, condition: &Expr) -> Option<bool> {
         let (name, has_rows) = rows_of(condition)?;
         let frame = self.names.get(name)?.frame()?;
-        self.flow.is_every_row_of_the_stream(frame).then_some(has_rows)
+        self.flow
+            .is_every_row_of_the_stream(frame)
+            .then_some(has_rows)
     }
 
     fn value(&mut self, expr: &Expr) -> Value {
@@ -245,16 +275,20 @@ impl Script<'_> {
                 }
                 limited(text)
             }
-            Expr::Binary(op, left, right) if op == "+" => match (self.value(left), self.value(right)) {
-                (Value::Text(left), Value::Text(right)) => limited(left + &right),
-                (Value::Text(left), Value::Time) => limited(left + &TIME.to_string()),
-                (Value::Time, Value::Text(right)) => limited(TIME.to_string() + &right),
-                (Value::Time, Value::Time) => Value::Time,
-                _ => Value::Unknown,
-            },
+            Expr::Binary(op, left, right) if op == "+" => {
+                match (self.value(left), self.value(right)) {
+                    (Value::Text(left), Value::Text(right)) => limited(left + &right),
+                    (Value::Text(left), Value::Time) => limited(left + &TIME.to_string()),
+                    (Value::Time, Value::Text(right)) => limited(TIME.to_string() + &right),
+                    (Value::Time, Value::Time) => Value::Time,
+                    _ => Value::Unknown,
+                }
+            }
             Expr::Index(base, key) => match (self.value(base), self.value(key)) {
                 (Value::Args, Value::Text(key)) => self.argument(&key),
-                (dict @ Value::Dict(_), Value::Text(key)) => dict.get(&key).cloned().unwrap_or(Value::Unknown),
+                (dict @ Value::Dict(_), Value::Text(key)) => {
+                    dict.get(&key).cloned().unwrap_or(Value::Unknown)
+                }
                 _ => Value::Unknown,
             },
             Expr::Attribute(base, _) => match self.value(base) {
@@ -278,12 +312,22 @@ impl Script<'_> {
     }
 
     fn argument(&mut self, key: &str) -> Value {
-        self.flow.asked.insert(key.trim_start_matches('-').to_owned());
-        if let Some(value) = self.args.get(key).or_else(|| self.args.get(&format!("--{key}"))) {
+        self.flow
+            .asked
+            .insert(key.trim_start_matches('-').to_owned());
+        if let Some(value) = self
+            .args
+            .get(key)
+            .or_else(|| self.args.get(&format!("--{key}")))
+        {
             return Value::Text(value.clone());
         }
-        let stand_in: String =
-            key.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50).collect();
+        let stand_in: String = key
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(50)
+            .collect();
         let stand_in = format!("set-{}", stand_in.trim_matches('-'));
         let text = format!(
             "the job's argument {key:?} is not known here, {stand_in:?} stands for it: give it with --set {key}=VALUE"
@@ -310,27 +354,49 @@ impl Script<'_> {
             Expr::Attribute(base, last) => (self.value(base), last.clone()),
             _ => (Value::Unknown, String::new()),
         };
-        // `create_dynamic_frame_from_options` is another name of `create_dynamic_frame.from_options`.
+        // `create_dynamic_frame_from_options` is another name of
+        // `create_dynamic_frame.from_options`.
         let method = method.replace("_frame_from_", "_frame.from_");
         if let Some(value) = self.known(call, &receiver, &method) {
             return value;
         }
         let last = method.rsplit('.').next().unwrap_or(&method);
         if HARMLESS.contains(&last) {
-            let touched = receiver.frame().or_else(|| self.frames_in(call).first().copied());
+            let touched = receiver
+                .frame()
+                .or_else(|| self.frames_in(call).first().copied());
             return touched.map_or(Value::Unknown, Value::Frame);
         }
         // What is made of a frame and not understood is noted; the frame goes on as it was.
-        let args = call.args.iter().chain(call.named.iter().map(|(_, value)| value));
+        let args = call
+            .args
+            .iter()
+            .chain(call.named.iter().map(|(_, value)| value));
         let values: Vec<Value> = args.map(|arg| self.value(arg)).collect();
-        if let Some(frame) = receiver.frame().or_else(|| values.iter().find_map(Value::frame)) {
-            let name = if last == "apply" { method.as_str() } else { last };
-            self.note(call.line, format!("`{name}` is not carried over: write it in [transform] sql"));
+        if let Some(frame) = receiver
+            .frame()
+            .or_else(|| values.iter().find_map(Value::frame))
+        {
+            let name = if last == "apply" {
+                method.as_str()
+            } else {
+                last
+            };
+            self.note(
+                call.line,
+                format!("`{name}` is not carried over: write it in [transform] sql"),
+            );
             return Value::Frame(frame);
         }
-        let place = values.iter().filter_map(Value::text).find(|text| text.contains("://"));
+        let place = values
+            .iter()
+            .filter_map(Value::text)
+            .find(|text| text.contains("://"));
         match place {
-            Some(place) => self.note(call.line, format!("`{last}` of {place:?} is not carried over")),
+            Some(place) => self.note(
+                call.line,
+                format!("`{last}` of {place:?} is not carried over"),
+            ),
             None if last.starts_with("write") || last.starts_with("save") || last == "sql" => {
                 self.note(call.line, format!("`{last}` is not carried over"));
             }
@@ -340,12 +406,25 @@ impl Script<'_> {
     }
 
     fn receiver(&mut self, base: &str) -> Value {
-        if base.is_empty() { Value::Unknown } else { self.name(base) }
+        if base.is_empty() {
+            Value::Unknown
+        } else {
+            self.name(base)
+        }
     }
 
     fn frames_in(&mut self, call: &Call) -> Vec<StepId> {
-        let all = call.args.iter().chain(call.named.iter().map(|(_, value)| value));
-        let names = all.filter_map(|expr| if let Expr::Name(name) = expr { self.names.get(name) } else { None });
+        let all = call
+            .args
+            .iter()
+            .chain(call.named.iter().map(|(_, value)| value));
+        let names = all.filter_map(|expr| {
+            if let Expr::Name(name) = expr {
+                self.names.get(name)
+            } else {
+                None
+            }
+        });
         names.filter_map(Value::frame).collect()
     }
 
@@ -356,7 +435,9 @@ impl Script<'_> {
             (Value::Time, _) => Value::Time,
             (_, "now" | "utcnow" | "today" | "time") => Value::Time,
             (Value::Text(pattern), "format") => self.format(call, pattern),
-            (Value::Text(text), "rstrip" | "strip") => Value::Text(text.trim_end_matches('/').to_owned()),
+            (Value::Text(text), "rstrip" | "strip") => {
+                Value::Text(text.trim_end_matches('/').to_owned())
+            }
             (_, "str") if call.args.len() == 1 => self.value(&call.args[0]),
             (_, "forEachBatch") => self.for_each_batch(call),
             (_, "from_catalog") if method.contains("write_") => self.write_to_catalog(call)?,
@@ -369,16 +450,22 @@ impl Script<'_> {
             (_, "apply") => self.apply(call, method)?,
             (_, "sparkSqlQuery") => self.spark_sql(call)?,
             (_, "sql") => self.sql(call)?,
-            (Value::Frame(frame), "createOrReplaceTempView" | "createTempView" | "registerTempTable") => {
+            (
+                Value::Frame(frame),
+                "createOrReplaceTempView" | "createTempView" | "registerTempTable",
+            ) => {
                 let name = self.value(call.args.first()?).text()?.to_owned();
                 self.views.retain(|(view, _)| *view != name);
                 self.views.push((name, *frame));
                 Value::Unknown
             }
             (Value::Frame(frame), _) => return self.frame_method(call, *frame, last),
-            (_, "getSink") => {
-                Value::Sink(call.named.iter().map(|(key, value)| (key.clone(), self.value(value))).collect())
-            }
+            (_, "getSink") => Value::Sink(
+                call.named
+                    .iter()
+                    .map(|(key, value)| (key.clone(), self.value(value)))
+                    .collect(),
+            ),
             (Value::Sink(sink), _) => self.sink_method(call, sink.clone(), last),
             _ => return None,
         };
@@ -386,8 +473,14 @@ impl Script<'_> {
     }
 
     fn format(&mut self, call: &Call, pattern: &str) -> Value {
-        let mut values = call.args.iter().map(|arg| self.value(arg)).collect::<Vec<_>>().into_iter();
-        let (mut text, mut rest) = (String::new(), pattern);
+        let mut values = call
+            .args
+            .iter()
+            .map(|arg| self.value(arg))
+            .collect::<Vec<_>>()
+            .into_iter();
+        let mut text = String::new();
+        let mut rest = pattern;
         while let Some((before, after)) = rest.split_once('{') {
             text.push_str(before);
             match values.next() {
@@ -403,11 +496,17 @@ impl Script<'_> {
 
     fn for_each_batch(&mut self, call: &Call) -> Value {
         let options = self.named(call, "options", 2).unwrap_or(Value::Unknown);
-        for (key, value) in if let Value::Dict(pairs) = &options { pairs.as_slice() } else { &[] } {
+        for (key, value) in if let Value::Dict(pairs) = &options {
+            pairs.as_slice()
+        } else {
+            &[]
+        } {
             let text = value.text().map(str::to_owned);
             match (key.as_str(), text) {
                 ("windowSize", Some(text)) => self.flow.window = Some(text),
-                ("checkpointLocation", Some(text)) => self.flow.checkpoint = Some(without_time(&text)),
+                ("checkpointLocation", Some(text)) => {
+                    self.flow.checkpoint = Some(without_time(&text))
+                }
                 ("batchMaxRetries", Some(text)) => self.flow.retries = Some(text),
                 _ => self.note(call.line, format!("the option {key:?} is not carried over")),
             }
@@ -431,13 +530,19 @@ impl Script<'_> {
     fn add(&mut self, call: &Call, names: &[&str], kind: StepKind) -> Value {
         let mut name = None;
         for key in names {
-            let value = call.named.iter().find(|(named, _)| named == key).map(|(_, value)| value);
+            let value = call
+                .named
+                .iter()
+                .find(|(named, _)| named == key)
+                .map(|(_, value)| value);
             if let Some(Expr::Text(text)) = value {
                 name = Some(text.clone());
             }
         }
         let name = name.unwrap_or_else(|| format!("step_{}", self.flow.steps.len() + 1));
-        self.flow.add(&name, kind).map_or(Value::Unknown, Value::Frame)
+        self.flow
+            .add(&name, kind)
+            .map_or(Value::Unknown, Value::Frame)
     }
 }
 
@@ -451,7 +556,8 @@ fn is_call_of(expr: &Expr, name: &str) -> bool {
 }
 
 fn path_of(base: &str, last: &str) -> String {
-    // `glueContext.create_data_frame.from_catalog` without its first part; `ApplyMapping.apply` as a whole.
+    // `glueContext.create_data_frame.from_catalog` without its first part; `ApplyMapping.apply` as
+    // a whole.
     match base.rsplit('.').next() {
         Some(before) if !before.is_empty() => format!("{before}.{last}"),
         _ => last.to_owned(),
@@ -459,9 +565,16 @@ fn path_of(base: &str, last: &str) -> String {
 }
 
 fn limited(text: String) -> Value {
-    if text.len() > TEXT_CHARS_MAX { Value::Unknown } else { Value::Text(text) }
+    if text.len() > TEXT_CHARS_MAX {
+        Value::Unknown
+    } else {
+        Value::Text(text)
+    }
 }
 
 fn without_time(path: &str) -> String {
-    path.split('/').filter(|folder| !folder.contains(TIME)).collect::<Vec<_>>().join("/")
+    path.split('/')
+        .filter(|folder| !folder.contains(TIME))
+        .collect::<Vec<_>>()
+        .join("/")
 }

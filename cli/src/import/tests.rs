@@ -37,7 +37,10 @@ fn script(text: &str) -> Result<Written, String> {
 
 /// The names of the result, planned as at a submit.
 fn planned(spec: &JobSpec) -> Vec<String> {
-    let text = |name: &str| ColumnType { name: name.to_owned(), type_name: "string".to_owned() };
+    let text = |name: &str| ColumnType {
+        name: name.to_owned(),
+        type_name: "string".to_owned(),
+    };
     let columns = match &spec.source.schema {
         SchemaFrom::Inline(columns) => columns.clone(),
         _ => SALES.map(text).to_vec(),
@@ -45,15 +48,35 @@ fn planned(spec: &JobSpec) -> Vec<String> {
     let lookup = arrow_schema(&[text("x")]).unwrap();
     let fields = ["CountryName", "Code"].map(|name| lookup.field(0).clone().with_name(name));
     let lookup = Arc::new(arrow::datatypes::Schema::new(fields.to_vec()));
-    let lookups = spec.lookups.iter().map(|table| (table.name.clone(), Arc::clone(&lookup))).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let plan = runtime.block_on(QueryPlan::new(arrow_schema(&columns).unwrap(), lookups, &spec.sql));
+    let lookups = spec
+        .lookups
+        .iter()
+        .map(|table| (table.name.clone(), Arc::clone(&lookup)))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let plan = runtime.block_on(QueryPlan::new(
+        arrow_schema(&columns).unwrap(),
+        lookups,
+        &spec.sql,
+    ));
     let plan = plan.unwrap_or_else(|error| panic!("{error}\n{}", spec.sql));
-    plan.output_schema().fields().iter().map(|field| field.name().clone()).collect()
+    plan.output_schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect()
 }
 
 fn notes(written: &Written) -> String {
-    let line = |note: &super::flow::Note| format!("{}: {}\n", note.place.as_deref().unwrap_or("job"), note.text);
+    let line = |note: &super::flow::Note| {
+        format!(
+            "{}: {}\n",
+            note.place.as_deref().unwrap_or("job"),
+            note.text
+        )
+    };
     written.notes.iter().map(line).collect()
 }
 
@@ -61,16 +84,41 @@ fn notes(written: &Written) -> String {
 fn the_workshop_s_script_becomes_the_model_job() {
     let written = script(WORKSHOP).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
-    let SchemaFrom::Catalog { database, table, .. } = &spec.source.schema else { panic!("{}", written.toml) };
-    assert_eq!((database.as_str(), table.as_str()), ("glueworkshop_cloudformation", "json-streaming-table"));
+    let SchemaFrom::Catalog {
+        database, table, ..
+    } = &spec.source.schema
+    else {
+        panic!("{}", written.toml)
+    };
+    assert_eq!(
+        (database.as_str(), table.as_str()),
+        ("glueworkshop_cloudformation", "json-streaming-table")
+    );
     assert_eq!(spec.source.starting_position, StartingPosition::TrimHorizon);
     assert_eq!((spec.window.ms(), spec.retries_max), (60_000, 5));
-    assert_eq!(spec.lookups[0].path.as_str(), "s3://my-bucket/input/lab4/country_lookup/");
+    assert_eq!(
+        spec.lookups[0].path.as_str(),
+        "s3://my-bucket/input/lab4/country_lookup/"
+    );
     assert_eq!(
         planned(&spec),
-        ["uuid", "itemtype", "saleschannel", "orderpriority", "orderdate", "region", "shipdate", "unitssold", "Code"]
+        [
+            "uuid",
+            "itemtype",
+            "saleschannel",
+            "orderpriority",
+            "orderdate",
+            "region",
+            "shipdate",
+            "unitssold",
+            "Code"
+        ]
     );
-    assert!(!spec.sink.path.overlaps(&spec.checkpoint), "{}", written.toml);
+    assert!(
+        !spec.sink.path.overlaps(&spec.checkpoint),
+        "{}",
+        written.toml
+    );
     let notes = notes(&written);
     assert!(notes.contains("named after the time of the run"), "{notes}");
     assert!(notes.contains("Glue's checkpoint is not read"), "{notes}");
@@ -81,13 +129,29 @@ fn glue_studio_s_script_keeps_its_filter_its_sql_and_its_folders() {
     let written = script(STUDIO).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
     assert_eq!(planned(&spec), ["kind", "amount"]);
-    assert!(spec.sql.contains("(amount >= 1.5 AND NOT (kind = 'it''s a test'))"), "{}", spec.sql);
+    assert!(
+        spec.sql
+            .contains("(amount >= 1.5 AND NOT (kind = 'it''s a test'))"),
+        "{}",
+        spec.sql
+    );
     assert_eq!(spec.sink.path.as_str(), "s3://my-bucket/orders/");
-    assert_eq!(spec.sink.partition_by.len(), 3, "{:?}", spec.sink.partition_by);
+    assert_eq!(
+        spec.sink.partition_by.len(),
+        3,
+        "{:?}",
+        spec.sink.partition_by
+    );
     assert_eq!(spec.window.ms(), 100_000);
     let notes = notes(&written);
-    assert!(notes.contains("line 51: `process_rows` is not carried over"), "{notes}");
-    assert!(notes.contains("no table is made or updated in the catalog"), "{notes}");
+    assert!(
+        notes.contains("line 51: `process_rows` is not carried over"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("no table is made or updated in the catalog"),
+        "{notes}"
+    );
     assert!(notes.contains("--set TempDir=VALUE"), "{notes}");
 }
 
@@ -99,16 +163,34 @@ fn with_condition(condition: &str) -> Written {
 #[test]
 fn a_condition_is_left_out_in_silence_only_where_it_asks_for_rows() {
     let not_carried = "the condition of this `if` is not carried over";
-    for good in ["if data_frame.count() > 0:", "if not data_frame.rdd.isEmpty():", "if len(data_frame.head(1)) > 0:"] {
+    for good in [
+        "if data_frame.count() > 0:",
+        "if not data_frame.rdd.isEmpty():",
+        "if len(data_frame.head(1)) > 0:",
+    ] {
         let written = with_condition(good);
-        assert!(!notes(&written).contains(not_carried), "{good}: {}", notes(&written));
+        assert!(
+            !notes(&written).contains(not_carried),
+            "{good}: {}",
+            notes(&written)
+        );
     }
-    for other in
-        ["if data_frame.count() > 100:", "if country_lookup.count() > 0:", "if enabled and data_frame.count() > 0:"]
-    {
+    for other in [
+        "if data_frame.count() > 100:",
+        "if country_lookup.count() > 0:",
+        "if enabled and data_frame.count() > 0:",
+    ] {
         let written = with_condition(other);
-        assert!(notes(&written).contains(&format!("line 29: {not_carried}")), "{other}: {}", notes(&written));
-        assert_eq!(planned(&JobSpec::parse(&written.toml).unwrap()).len(), 9, "{other}");
+        assert!(
+            notes(&written).contains(&format!("line 29: {not_carried}")),
+            "{other}: {}",
+            notes(&written)
+        );
+        assert_eq!(
+            planned(&JobSpec::parse(&written.toml).unwrap()).len(),
+            9,
+            "{other}"
+        );
     }
 }
 
@@ -121,10 +203,19 @@ fn what_runs_on_a_batch_without_rows_is_left_out_and_its_else_is_taken() {
     ] {
         let written = with_condition(empty);
         assert_eq!(written.toml, usual.toml, "{empty}");
-        assert!(!notes(&written).contains("`if`") && !notes(&written).contains("`else`"), "{}", notes(&written));
+        assert!(
+            !notes(&written).contains("`if`") && !notes(&written).contains("`else`"),
+            "{}",
+            notes(&written)
+        );
     }
-    let written = with_condition("if data_frame.first()[0]:\n        return\n    if data_frame.count() > 0:");
-    assert!(notes(&written).contains("line 30: this `return` is not carried over"), "{}", notes(&written));
+    let written =
+        with_condition("if data_frame.first()[0]:\n        return\n    if data_frame.count() > 0:");
+    assert!(
+        notes(&written).contains("line 30: this `return` is not carried over"),
+        "{}",
+        notes(&written)
+    );
 }
 
 #[test]
@@ -132,25 +223,46 @@ fn what_is_done_about_errors_is_told_and_what_is_done_at_the_end_is_taken() {
     let body = "try:\n        unused = 1\n    except Exception as e:\n        sns.publish(Message=str(e))\n        raise\n    finally:\n        \
                 boto3.client(\"sns\").publish(Message=\"done\")\n    if data_frame.count() > 0:";
     let notes = notes(&with_condition(body));
-    assert!(notes.contains("line 31: `except` and its body are not carried over"), "{notes}");
-    assert!(notes.contains("line 35: `publish` is not carried over"), "{notes}");
+    assert!(
+        notes.contains("line 31: `except` and its body are not carried over"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("line 35: `publish` is not carried over"),
+        "{notes}"
+    );
     assert!(!notes.contains("line 32"), "{notes}");
 }
 
 #[test]
 fn half_of_a_condition_is_never_taken_for_the_whole() {
-    let filter = STUDIO.replace("not row[\"kind\"] == \"it's a test\")", "row[\"kind\"] == \"a\") if strict else True");
+    let filter = STUDIO.replace(
+        "not row[\"kind\"] == \"it's a test\")",
+        "row[\"kind\"] == \"a\") if strict else True",
+    );
     let written = script(&filter).unwrap();
     assert!(!written.toml.contains("WHERE (amount"), "{}", written.toml);
-    assert!(notes(&written).contains("the condition of this Filter is not understood"), "{}", notes(&written));
+    assert!(
+        notes(&written).contains("the condition of this Filter is not understood"),
+        "{}",
+        notes(&written)
+    );
 }
 
 #[test]
 fn a_filter_by_a_list_and_by_a_regular_expression_as_studio_writes_it_is_kept() {
     let filter = "not row[\"kind\"] == \"it's a test\"";
-    let with = |other: &str| JobSpec::parse(&script(&STUDIO.replace(filter, other)).unwrap().toml).unwrap();
-    let spec = with("bool(re.match(\"a|b\", row[\"kind\"])) and row[\"kind\"] not in [\"a\", \"b'\"]");
-    assert!(spec.sql.contains("regexp_like(kind, '^(?:a|b)')) AND kind NOT IN ('a', 'b''')"), "{}", spec.sql);
+    let with = |other: &str| {
+        JobSpec::parse(&script(&STUDIO.replace(filter, other)).unwrap().toml).unwrap()
+    };
+    let spec =
+        with("bool(re.match(\"a|b\", row[\"kind\"])) and row[\"kind\"] not in [\"a\", \"b'\"]");
+    assert!(
+        spec.sql
+            .contains("regexp_like(kind, '^(?:a|b)')) AND kind NOT IN ('a', 'b''')"),
+        "{}",
+        spec.sql
+    );
     assert_eq!(planned(&spec), ["kind", "amount"]);
 }
 
@@ -165,48 +277,93 @@ fn spark_sql_over_views_is_taken_as_it_is() {
         "        Filter_node3.createOrReplaceTempView(\"v\")\n        SQLQuery_node4 =",
     );
     let written = script(&text).unwrap();
-    assert_eq!(planned(&JobSpec::parse(&written.toml).unwrap()), ["kind", "amount"], "{}", written.toml);
-    let divided = script(&text.replace("select kind, amount", "select kind, amount / 2 as amount")).unwrap();
+    assert_eq!(
+        planned(&JobSpec::parse(&written.toml).unwrap()),
+        ["kind", "amount"],
+        "{}",
+        written.toml
+    );
+    let divided =
+        script(&text.replace("select kind, amount", "select kind, amount / 2 as amount")).unwrap();
     let notes_of = notes(&divided);
-    assert!(notes_of.contains("NULL where b is 0") && !notes_of.contains("concat"), "{notes_of}");
+    assert!(
+        notes_of.contains("NULL where b is 0") && !notes_of.contains("concat"),
+        "{notes_of}"
+    );
     let unknown = script(&STUDIO.replace(call, "spark.sql(\"select 1\")")).unwrap();
-    assert!(notes(&unknown).contains("`sql` is not carried over"), "{}", notes(&unknown));
+    assert!(
+        notes(&unknown).contains("`sql` is not carried over"),
+        "{}",
+        notes(&unknown)
+    );
 }
 
 #[test]
 fn files_without_a_header_and_places_that_nobody_reads_are_told() {
     let notes_of = |from: &str, to: &str| notes(&script(&WORKSHOP.replace(from, to)).unwrap());
     let told = notes_of("\"withHeader\": True, ", "");
-    assert!(told.contains("line 19: the lookup's files have no header line"), "{told}");
-    let told = notes_of("\"path\": target}", "\"path\": target, \"fileSize\": \"1\"}");
-    assert!(told.contains("the option \"filesize\" of the target is not carried over"), "{told}");
-    let told = notes_of("source.printSchema()", "more = spark.read.option(\"a\", \"b\").json(\"s3://x/y/\")");
-    assert!(told.contains("line 61: `json` of \"s3://x/y/\" is not carried over"), "{told}");
+    assert!(
+        told.contains("line 19: the lookup's files have no header line"),
+        "{told}"
+    );
+    let told = notes_of(
+        "\"path\": target}",
+        "\"path\": target, \"fileSize\": \"1\"}",
+    );
+    assert!(
+        told.contains("the option \"filesize\" of the target is not carried over"),
+        "{told}"
+    );
+    let told = notes_of(
+        "source.printSchema()",
+        "more = spark.read.option(\"a\", \"b\").json(\"s3://x/y/\")",
+    );
+    assert!(
+        told.contains("line 61: `json` of \"s3://x/y/\" is not carried over"),
+        "{told}"
+    );
 }
 
 #[test]
 fn the_workshop_s_script_leaves_little_to_look_at() {
     let notes = notes(&script(WORKSHOP).unwrap());
-    let lines: Vec<_> = notes.lines().filter(|line| line.starts_with("line ")).collect();
+    let lines: Vec<_> = notes
+        .lines()
+        .filter(|line| line.starts_with("line "))
+        .collect();
     assert_eq!(lines.len(), 1, "{notes}");
 }
 
 #[test]
 fn settings_that_nothing_is_made_of_are_told() {
     let json = GET_JOB
-        .replace("\"DetectSchema\": false", "\"DetectSchema\": false, \"Watermark\": 5")
-        .replace("\"--TempDir\"", "\"--extra-jars\": \"s3://x/y.jar\", \"--TempDir\"")
-        .replace("\"Role\": \"r\"", "\"Role\": \"r\", \"Connections\": {\"Connections\": [\"vpc\"]}");
+        .replace(
+            "\"DetectSchema\": false",
+            "\"DetectSchema\": false, \"Watermark\": 5",
+        )
+        .replace(
+            "\"--TempDir\"",
+            "\"--extra-jars\": \"s3://x/y.jar\", \"--TempDir\"",
+        )
+        .replace(
+            "\"Role\": \"r\"",
+            "\"Role\": \"r\", \"Connections\": {\"Connections\": [\"vpc\"]}",
+        );
     let job = nodes::parse_get_job(&json).unwrap();
     let mut flow = nodes::read(&job);
     job.note_settings(&mut flow);
     let notes = notes(&job_file(flow, &job.name, None).unwrap());
-    for told in
-        ["Sales stream: the setting Watermark is not carried over", "job: its connections", "job: its extra JARs"]
-    {
+    for told in [
+        "Sales stream: the setting Watermark is not carried over",
+        "job: its connections",
+        "job: its extra JARs",
+    ] {
         assert!(notes.contains(told), "{told}: {notes}");
     }
-    assert!(!notes.contains("setting WindowSize") && !notes.contains("setting Inputs"), "{notes}");
+    assert!(
+        !notes.contains("setting WindowSize") && !notes.contains("setting Inputs"),
+        "{notes}"
+    );
 }
 
 #[test]
@@ -215,26 +372,40 @@ fn the_nodes_of_a_visual_job_become_a_job_file() {
     assert_eq!(job.args["TempDir"], "s3://my-bucket/temp/");
     let written = job_file(nodes::read(&job), &job.name, None).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
-    assert_eq!((spec.name.as_str(), spec.window.ms()), ("sales-nightly", 60_000));
+    assert_eq!(
+        (spec.name.as_str(), spec.window.ms()),
+        ("sales-nightly", 60_000)
+    );
     assert_eq!(planned(&spec), ["uuid", "units", "Code"]);
-    assert_eq!(spec.sink.extension(streamctl_proto::report::ObjectKind::Data), "json.gz");
+    assert_eq!(
+        spec.sink
+            .extension(streamctl_proto::report::ObjectKind::Data),
+        "json.gz"
+    );
     let notes = notes(&written);
-    assert!(notes.contains("Hide names: a node of kind PIIDetection is not carried over"), "{notes}");
+    assert!(
+        notes.contains("Hide names: a node of kind PIIDetection is not carried over"),
+        "{notes}"
+    );
 }
 
 #[test]
 fn what_a_hostile_script_holds_is_text_and_stays_text() {
-    let sql = WORKSHOP
-        .replace("\"unitprice\", \"string\", \"unitprice\"", "\"a\\\"; DROP TABLE x\", \"string\", \"x'''\\n[sink]\"");
+    let sql = WORKSHOP.replace(
+        "\"unitprice\", \"string\", \"unitprice\"",
+        "\"a\\\"; DROP TABLE x\", \"string\", \"x'''\\n[sink]\"",
+    );
     let written = script(&sql).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
     assert_eq!(spec.sink.path.as_str().split('/').next_back(), Some(""));
     assert!(spec.sql.contains("\"a\"\"; drop table x\""), "{}", spec.sql);
     let bad = WORKSHOP.replace("/input/lab4/", "/../../\\n\\\"]\\n[source]\\ntype=1/");
     JobSpec::parse(&script(&bad).unwrap().toml).unwrap();
-    for (from, to) in
-        [("60 seconds", "-1\\\"\\n"), ("TRIM_HORIZON", "x\\\"\\ny"), ("json-streaming-table", "a\\\"}\\n")]
-    {
+    for (from, to) in [
+        ("60 seconds", "-1\\\"\\n"),
+        ("TRIM_HORIZON", "x\\\"\\ny"),
+        ("json-streaming-table", "a\\\"}\\n"),
+    ] {
         JobSpec::parse(&script(&WORKSHOP.replace(from, to)).unwrap().toml).unwrap();
     }
 }
@@ -242,7 +413,10 @@ fn what_a_hostile_script_holds_is_text_and_stays_text() {
 #[test]
 fn no_part_of_a_script_breaks_the_import() {
     for (text, step) in [(WORKSHOP, 41), (STUDIO, 53)] {
-        for end in (0..text.len()).step_by(step).filter(|end| text.is_char_boundary(*end)) {
+        for end in (0..text.len())
+            .step_by(step)
+            .filter(|end| text.is_char_boundary(*end))
+        {
             for part in [&text[..end], &text[end..]] {
                 if let Ok(written) = script(part) {
                     JobSpec::parse(&written.toml).unwrap();
@@ -250,9 +424,10 @@ fn no_part_of_a_script_breaks_the_import() {
             }
         }
     }
-    for odd in
-        [r#"{"Job": {}}"#, r#"{"Job": {"CodeGenConfigurationNodes": {"a": {"Join": {"Inputs": ["a"]}}, "b": 1}}}"#]
-    {
+    for odd in [
+        r#"{"Job": {}}"#,
+        r#"{"Job": {"CodeGenConfigurationNodes": {"a": {"Join": {"Inputs": ["a"]}}, "b": 1}}}"#,
+    ] {
         let job = nodes::parse_get_job(odd).unwrap();
         assert!(job_file(nodes::read(&job), &job.name, None).is_err());
     }
@@ -269,7 +444,13 @@ fn without_any_columns_the_table_is_asked_for() {
     let args = BTreeMap::new();
     let table = Some(("d".to_owned(), "t".to_owned()));
     let written = job_file(script::read(&bare, &args).unwrap(), "x", table).unwrap();
-    assert!(written.toml.contains("catalog = { database = \"d\", table = \"t\" }"), "{}", written.toml);
+    assert!(
+        written
+            .toml
+            .contains("catalog = { database = \"d\", table = \"t\" }"),
+        "{}",
+        written.toml
+    );
 }
 
 #[test]
@@ -300,25 +481,43 @@ fn a_join_as_studio_writes_it_for_spark_keeps_its_kind_and_its_keys() {
     let inner = "Join.apply(mapped, country_lookup, \"country\", \"CountryName\")";
     assert!(WORKSHOP.contains(inner));
     let with = |condition: &str| {
-        let join = format!("DynamicFrame.fromDF(leftDF.join(rightDF, {condition}), context, \"joined\")");
-        let frames = "leftDF = mapped.toDF()\n        rightDF = country_lookup.toDF()\n        joined = ";
+        let join =
+            format!("DynamicFrame.fromDF(leftDF.join(rightDF, {condition}), context, \"joined\")");
+        let frames =
+            "leftDF = mapped.toDF()\n        rightDF = country_lookup.toDF()\n        joined = ";
         script(&WORKSHOP.replace(inner, &join).replace("joined = ", frames)).unwrap()
     };
     for (condition, how) in [
-        ("(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"left\"", "LEFT JOIN"),
-        ("rightDF.CountryName == leftDF.country, how=\"leftouter\"", "LEFT JOIN"),
-        ("(leftDF[\"country\"] == rightDF[\"CountryName\"])", "INNER JOIN"),
+        (
+            "(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"left\"",
+            "LEFT JOIN",
+        ),
+        (
+            "rightDF.CountryName == leftDF.country, how=\"leftouter\"",
+            "LEFT JOIN",
+        ),
+        (
+            "(leftDF[\"country\"] == rightDF[\"CountryName\"])",
+            "INNER JOIN",
+        ),
     ] {
         let written = with(condition);
         let spec = JobSpec::parse(&written.toml).unwrap();
-        assert!(spec.sql.contains(how) && spec.sql.contains("l.country = r.\"CountryName\""), "{}", spec.sql);
+        assert!(
+            spec.sql.contains(how) && spec.sql.contains("l.country = r.\"CountryName\""),
+            "{}",
+            spec.sql
+        );
         assert_eq!(planned(&spec).len(), 9, "{}", spec.sql);
     }
     for unknown in [
         "leftDF[\"country\"] != rightDF[\"CountryName\"]",
         "(leftDF[\"country\"] == rightDF[\"CountryName\"]), \"sideways\"",
     ] {
-        assert!(notes(&with(unknown)).contains("`join` is not carried over"), "{unknown}");
+        assert!(
+            notes(&with(unknown)).contains("`join` is not carried over"),
+            "{unknown}"
+        );
     }
 }
 
@@ -330,17 +529,36 @@ fn targets_in_their_other_forms_are_found() {
     let catalog = "context.write_dynamic_frame.from_catalog(frame=joined, database=\"d\", table_name=\"t\", \
                    additional_options={\"partitionKeys\": [\"region\"]})";
     let written = script(&WORKSHOP.replace(write, catalog)).unwrap();
-    assert!(notes(&written).contains("line 50: the target d.t is a table of the catalog"), "{}", notes(&written));
     assert!(
-        written.toml.contains("partition_by = [\"region\"]") && written.toml.contains("s3://set-output/"),
+        notes(&written).contains("line 50: the target d.t is a table of the catalog"),
+        "{}",
+        notes(&written)
+    );
+    assert!(
+        written.toml.contains("partition_by = [\"region\"]")
+            && written.toml.contains("s3://set-output/"),
         "{}",
         written.toml
     );
 
-    let alias = WORKSHOP.replace("write_dynamic_frame.from_options", "write_dynamic_frame_from_options");
+    let alias = WORKSHOP.replace(
+        "write_dynamic_frame.from_options",
+        "write_dynamic_frame_from_options",
+    );
     assert_eq!(script(&alias).unwrap(), script(WORKSHOP).unwrap());
-    let named = STUDIO.replace("setFormat(\"glueparquet\")", "setFormat(\"json\", compression=\"gzip\")");
-    let spec =
-        JobSpec::parse(&script(&named.replace("            compression=\"snappy\",\n", "")).unwrap().toml).unwrap();
-    assert_eq!(spec.sink.extension(streamctl_proto::report::ObjectKind::Data), "json.gz");
+    let named = STUDIO.replace(
+        "setFormat(\"glueparquet\")",
+        "setFormat(\"json\", compression=\"gzip\")",
+    );
+    let spec = JobSpec::parse(
+        &script(&named.replace("            compression=\"snappy\",\n", ""))
+            .unwrap()
+            .toml,
+    )
+    .unwrap();
+    assert_eq!(
+        spec.sink
+            .extension(streamctl_proto::report::ObjectKind::Data),
+        "json.gz"
+    );
 }

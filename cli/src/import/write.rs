@@ -1,8 +1,9 @@
 //! A flow as a job file.
 //!
-//! Owns: the text, its SQL, and the stand-ins for what Glue did not say. Does not own: what a job file may say
-//! (`streamctl_proto::spec`).
-//! Rule: what is written is a correct job file, or an error; whatever text the Glue job holds is quoted.
+//! Owns: the text, its SQL, and the stand-ins for what Glue did not say. Does not own: what a job
+//! file may say (`streamctl_proto::spec`).
+//! Rule: what is written is a correct job file, or an error; whatever text the Glue job holds is
+//! quoted.
 
 use super::flow::{Flow, Note, Sink, StepId, StepKind, Stream, duration};
 use super::query::Query;
@@ -25,16 +26,25 @@ pub struct Written {
     pub notes: Vec<Note>,
 }
 
-/// Writes the job file; `table` are database and table of the catalog, for a job that does not name them.
+/// Writes the job file; `table` are database and table of the catalog, for a job that does not name
+/// them.
 ///
 /// # Errors
 /// What is missing to write a correct one.
-pub fn job_file(mut flow: Flow, name: &str, table: Option<(String, String)>) -> Result<Written, String> {
+pub fn job_file(
+    mut flow: Flow,
+    name: &str,
+    table: Option<(String, String)>,
+) -> Result<Written, String> {
     let name = job_name(name);
-    let stream = flow.steps.iter().enumerate().find_map(|(id, step)| match &step.kind {
-        StepKind::Stream(stream) => Some((id, stream.clone())),
-        _ => None,
-    });
+    let stream = flow
+        .steps
+        .iter()
+        .enumerate()
+        .find_map(|(id, step)| match &step.kind {
+            StepKind::Stream(stream) => Some((id, stream.clone())),
+            _ => None,
+        });
     let Some((stream_id, mut stream)) = stream else {
         return Err("it reads no Kinesis stream that is understood".to_owned());
     };
@@ -55,9 +65,13 @@ pub fn job_file(mut flow: Flow, name: &str, table: Option<(String, String)>) -> 
     let position = "the job begins at starting_position: Glue's checkpoint is not read. To go on where Glue stopped, \
                     stop its job, then set starting_position to the time of its last batch";
     flow.note(None, position);
-    JobSpec::parse(&toml)
-        .map_err(|problems| format!("no correct job file can be made of it:\n{problems}\n\n{toml}"))?;
-    Ok(Written { toml, notes: flow.notes })
+    JobSpec::parse(&toml).map_err(|problems| {
+        format!("no correct job file can be made of it:\n{problems}\n\n{toml}")
+    })?;
+    Ok(Written {
+        toml,
+        notes: flow.notes,
+    })
 }
 
 fn head(flow: &Flow, name: &str) -> String {
@@ -77,18 +91,33 @@ pub fn job_name(text: &str) -> String {
         .take(NAME_CHARS_MAX)
         .collect();
     let name = dashed.trim_matches('-');
-    if name.parse::<JobName>().is_ok() { name.to_owned() } else { "imported".to_owned() }
+    if name.parse::<JobName>().is_ok() {
+        name.to_owned()
+    } else {
+        "imported".to_owned()
+    }
 }
 
 fn sink(flow: &mut Flow, name: &str) -> Sink {
     let missing = flow.sink.is_none();
     let last = flow.steps.len().saturating_sub(1);
-    let mut sink = flow.sink.clone().unwrap_or(Sink { input: last, ..Sink::default() });
+    let mut sink = flow.sink.clone().unwrap_or(Sink {
+        input: last,
+        ..Sink::default()
+    });
     if missing {
         flow.note(None, "no target in S3 is understood");
     }
-    sink.path = place(flow, &sink.path, "the target", &format!("s3://set-output/{name}/"));
-    let in_bucket = sink.path.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
+    sink.path = place(
+        flow,
+        &sink.path,
+        "the target",
+        &format!("s3://set-output/{name}/"),
+    );
+    let in_bucket = sink
+        .path
+        .strip_prefix("s3://")
+        .and_then(|rest| rest.split_once('/'));
     if in_bucket.is_none_or(|(_, prefix)| prefix.is_empty()) {
         sink.path = format!("{}/{name}/", sink.path.trim_end_matches('/'));
         flow.note(
@@ -101,8 +130,13 @@ fn sink(flow: &mut Flow, name: &str) -> Sink {
 
 /// The folder, as a job file takes it; else what stands for it.
 fn place(flow: &mut Flow, path: &str, what: &str, stand_in: &str) -> String {
-    let rest = ["s3://", "s3a://", "s3n://"].iter().find_map(|scheme| path.strip_prefix(scheme));
-    let parts = rest.into_iter().flat_map(|rest| rest.split('/')).filter(|part| !part.is_empty());
+    let rest = ["s3://", "s3a://", "s3n://"]
+        .iter()
+        .find_map(|scheme| path.strip_prefix(scheme));
+    let parts = rest
+        .into_iter()
+        .flat_map(|rest| rest.split('/'))
+        .filter(|part| !part.is_empty());
     let folder = format!("s3://{}/", parts.collect::<Vec<_>>().join("/"));
     let probe = format!(
         "name=\"a\"\n[source]\ntype=\"generator\"\n[window]\nsize=\"1s\"\n[transform]\nsql=\"SELECT 1\"\n\
@@ -112,7 +146,13 @@ fn place(flow: &mut Flow, path: &str, what: &str, stand_in: &str) -> String {
     if rest.is_some() && JobSpec::parse(&probe).is_ok() {
         return folder;
     }
-    flow.note(None, format!("{what} is not known ({:?}): {stand_in} stands for it", shortened(path)));
+    flow.note(
+        None,
+        format!(
+            "{what} is not known ({:?}): {stand_in} stands for it",
+            shortened(path)
+        ),
+    );
     stand_in.to_owned()
 }
 
@@ -142,18 +182,24 @@ fn columns(flow: &mut Flow, id: StepId, stream: &Stream) -> Result<Vec<(String, 
         }
     }
     if columns.is_empty() {
-        return Err("Glue finds the stream's columns out as it runs, and nothing here names them: \
+        return Err(
+            "Glue finds the stream's columns out as it runs, and nothing here names them: \
                     name the table of the Data Catalog with --catalog DATABASE.TABLE"
-            .to_owned());
+                .to_owned(),
+        );
     }
-    flow.note(None, "the columns of [source.schema] are those of the mapping: Glue inferred them");
+    flow.note(
+        None,
+        "the columns of [source.schema] are those of the mapping: Glue inferred them",
+    );
     Ok(columns)
 }
 
 /// `` `uuid` STRING, n INT`` as columns.
 fn ddl_columns(ddl: &str) -> Vec<(String, String)> {
     let mut columns = Vec::new();
-    let (mut open, mut current) = (0_i32, String::new());
+    let mut open = 0_i32;
+    let mut current = String::new();
     for c in ddl.chars().chain([',']) {
         open += i32::from(matches!(c, '(' | '<')) - i32::from(matches!(c, ')' | '>'));
         if c != ',' || open > 0 {
@@ -175,8 +221,19 @@ fn ddl_columns(ddl: &str) -> Vec<(String, String)> {
 
 fn hive_type(glue: &str) -> String {
     let lower = glue.trim().to_lowercase();
-    let known =
-        ["string", "boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "date", "timestamp", "binary"];
+    let known = [
+        "string",
+        "boolean",
+        "tinyint",
+        "smallint",
+        "int",
+        "bigint",
+        "float",
+        "double",
+        "date",
+        "timestamp",
+        "binary",
+    ];
     match lower.as_str() {
         "long" => "bigint".to_owned(),
         "short" => "smallint".to_owned(),
@@ -190,9 +247,15 @@ fn hive_type(glue: &str) -> String {
 fn push_source(toml: &mut String, flow: &mut Flow, stream: &Stream, columns: &[(String, String)]) {
     toml.push_str("\n[source]\ntype = \"kinesis\"\n");
     if let Some((database, table)) = &stream.table {
-        let _ = writeln!(toml, "catalog = {{ database = {}, table = {} }}", text_toml(database), text_toml(table));
+        let _ = writeln!(
+            toml,
+            "catalog = {{ database = {}, table = {} }}",
+            text_toml(database),
+            text_toml(table)
+        );
     }
-    let (mut keys, mut notes) = (Vec::new(), Vec::new());
+    let mut keys = Vec::new();
+    let mut notes = Vec::new();
     for (key, value) in &stream.options {
         match source_key(key, value) {
             Key::Set(name, value) => keys.push((name, value)),
@@ -200,7 +263,11 @@ fn push_source(toml: &mut String, flow: &mut Flow, stream: &Stream, columns: &[(
             Key::Silent => {}
         }
     }
-    if stream.table.is_none() && !keys.iter().any(|(name, _)| matches!(*name, "stream" | "arn")) {
+    if stream.table.is_none()
+        && !keys
+            .iter()
+            .any(|(name, _)| matches!(*name, "stream" | "arn"))
+    {
         keys.push(("stream", text_toml("set-stream")));
         notes.push("the stream's name is not known: \"set-stream\" stands for it".to_owned());
     }
@@ -248,17 +315,26 @@ fn source_key(key: &str, value: &str) -> Key {
             Ok(count @ 1..=10_000) => Key::Set("max_records_per_read", count.to_string()),
             _ => Key::Silent,
         },
-        "failondataloss" => {
-            Key::Set("on_data_loss", text_toml(if value.eq_ignore_ascii_case("true") { "fail" } else { "continue" }))
+        "failondataloss" => Key::Set(
+            "on_data_loss",
+            text_toml(if value.eq_ignore_ascii_case("true") {
+                "fail"
+            } else {
+                "continue"
+            }),
+        ),
+        "classification" | "format" if !value.eq_ignore_ascii_case("json") => Key::Note(format!(
+            "records in {value:?} are not carried over: Kinesis records are JSON here"
+        )),
+        "addrecordtimestamp" if value.eq_ignore_ascii_case("true") => Key::Note(
+            "addRecordTimestamp is not carried over: partition_by takes the window's time"
+                .to_owned(),
+        ),
+        "fanoutconsumerarn" => {
+            Key::Note("enhanced fan-out is not carried over: streams are polled".to_owned())
         }
-        "classification" | "format" if !value.eq_ignore_ascii_case("json") => {
-            Key::Note(format!("records in {value:?} are not carried over: Kinesis records are JSON here"))
-        }
-        "addrecordtimestamp" if value.eq_ignore_ascii_case("true") => {
-            Key::Note("addRecordTimestamp is not carried over: partition_by takes the window's time".to_owned())
-        }
-        "fanoutconsumerarn" => Key::Note("enhanced fan-out is not carried over: streams are polled".to_owned()),
-        "typeofdata" | "classification" | "format" | "inferschema" | "schema" | "addrecordtimestamp" => Key::Silent,
+        "typeofdata" | "classification" | "format" | "inferschema" | "schema"
+        | "addrecordtimestamp" => Key::Silent,
         "emitconsumerlagmetrics"
         | "avoidemptybatches"
         | "addidletimebetweenreads"
@@ -268,9 +344,9 @@ fn source_key(key: &str, value: &str) -> Key {
         | "describeshardinterval"
         | "numretries"
         | "retryintervalms"
-        | "maxretryintervalms" => {
-            Key::Note(format!("the option {key:?} is not needed: reading is continuous and paced"))
-        }
+        | "maxretryintervalms" => Key::Note(format!(
+            "the option {key:?} is not needed: reading is continuous and paced"
+        )),
         _ => Key::Note(format!("the stream's option {key:?} is not carried over")),
     }
 }
@@ -283,7 +359,9 @@ fn position(value: &str) -> Key {
         _ => {
             let time = chrono::DateTime::parse_from_rfc3339(value);
             match time {
-                Ok(time) => set(&time.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+                Ok(time) => set(&time
+                    .to_utc()
+                    .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
                 Err(_) => Key::Note(format!(
                     "the starting position {value:?} is no position and no time: latest stands for it"
                 )),
@@ -296,20 +374,34 @@ fn push_window(toml: &mut String, flow: &mut Flow) {
     let size = flow.window.clone().and_then(|text| {
         let size = duration(&text);
         if size.is_none() {
-            flow.note(None, format!("windowSize {:?} is no duration", shortened(&text)));
+            flow.note(
+                None,
+                format!("windowSize {:?} is no duration", shortened(&text)),
+            );
         }
         size
     });
     let missing = size.is_none();
     let size = size.unwrap_or_else(|| WINDOW_DEFAULT.to_owned());
     if missing {
-        flow.note(None, format!("the window's size is not known: {WINDOW_DEFAULT}, the console's, stands for it"));
+        flow.note(
+            None,
+            format!(
+                "the window's size is not known: {WINDOW_DEFAULT}, the console's, stands for it"
+            ),
+        );
     }
     flow.note(None, "windows are of arrival time, aligned to the Unix epoch: a backlog is cut as it would have been live; Glue takes what it finds");
     let _ = write!(toml, "\n[window]\nsize = {}\n", text_toml(&size));
 }
 
-fn push_lookup(toml: &mut String, flow: &mut Flow, name: &str, id: StepId, places: &mut Vec<String>) {
+fn push_lookup(
+    toml: &mut String,
+    flow: &mut Flow,
+    name: &str,
+    id: StepId,
+    places: &mut Vec<String>,
+) {
     let (path, format) = match &flow.steps[id].kind {
         StepKind::Lookup { path, format } => (path.clone().unwrap_or_default(), format.clone()),
         _ => (String::new(), String::new()),
@@ -319,14 +411,27 @@ fn push_lookup(toml: &mut String, flow: &mut Flow, name: &str, id: StepId, place
         _ => (path, None),
     };
     if let Some(file) = file {
-        flow.note(None, format!("the lookup {name} is the file {file:?}; every file of its folder is read here"));
+        flow.note(
+            None,
+            format!(
+                "the lookup {name} is the file {file:?}; every file of its folder is read here"
+            ),
+        );
     }
-    let path = place(flow, &path, &format!("the folder of the lookup {name}"), &format!("s3://set-lookup/{name}/"));
+    let path = place(
+        flow,
+        &path,
+        &format!("the folder of the lookup {name}"),
+        &format!("s3://set-lookup/{name}/"),
+    );
     let format = match format.as_str() {
         "csv" => "csv",
         "parquet" | "glueparquet" => "parquet",
         other => {
-            flow.note(None, format!("the lookup {name} is in {other:?}; csv or parquet can be read"));
+            flow.note(
+                None,
+                format!("the lookup {name} is in {other:?}; csv or parquet can be read"),
+            );
             "csv"
         }
     };
@@ -346,31 +451,62 @@ fn push_sink(toml: &mut String, flow: &mut Flow, sink: &Sink) {
         "json" => "json",
         "parquet" | "glueparquet" | "" => "parquet",
         other => {
-            flow.note(None, format!("the target's format {:?} is not there: parquet stands for it", shortened(other)));
+            flow.note(
+                None,
+                format!(
+                    "the target's format {:?} is not there: parquet stands for it",
+                    shortened(other)
+                ),
+            );
             "parquet"
         }
     };
-    let compression = match sink.compression.as_deref().map(str::to_lowercase).as_deref() {
+    let compression = match sink
+        .compression
+        .as_deref()
+        .map(str::to_lowercase)
+        .as_deref()
+    {
         None | Some("") => None,
         Some("none" | "uncompressed") => Some("none"),
         Some("gzip") => Some("gzip"),
         Some("zstd") => Some("zstd"),
         Some("snappy") if format == "parquet" => Some("snappy"),
         Some(other) => {
-            flow.note(None, format!("the target's compression {:?} is not carried over", shortened(other)));
+            flow.note(
+                None,
+                format!(
+                    "the target's compression {:?} is not carried over",
+                    shortened(other)
+                ),
+            );
             None
         }
     };
-    let _ = write!(toml, "\n[sink]\npath = {}\nformat = {}\n", text_toml(&sink.path), text_toml(format));
+    let _ = write!(
+        toml,
+        "\n[sink]\npath = {}\nformat = {}\n",
+        text_toml(&sink.path),
+        text_toml(format)
+    );
     if let Some(compression) = compression {
         let _ = writeln!(toml, "compression = {}", text_toml(compression));
     }
     let mut columns: Vec<String> = Vec::new();
     for name in &sink.partition_by {
-        let known = ["ingest_year", "ingest_month", "ingest_day", "ingest_hour"].contains(&name.as_str());
+        let known =
+            ["ingest_year", "ingest_month", "ingest_day", "ingest_hour"].contains(&name.as_str());
         if name.starts_with("ingest_") && !known {
-            flow.note(None, format!("the partition {name} is not there: the window's year, month, day and hour are"));
-        } else if !columns.contains(name) && !name.contains(['/', '=']) && !name.chars().any(char::is_control) {
+            flow.note(
+                None,
+                format!(
+                    "the partition {name} is not there: the window's year, month, day and hour are"
+                ),
+            );
+        } else if !columns.contains(name)
+            && !name.contains(['/', '='])
+            && !name.chars().any(char::is_control)
+        {
             columns.push(name.clone());
         }
     }
@@ -382,21 +518,41 @@ fn push_sink(toml: &mut String, flow: &mut Flow, sink: &Sink) {
 
 fn push_checkpoint(toml: &mut String, flow: &mut Flow, sink: &Sink, name: &str, places: &[String]) {
     let beside = format!("{}-checkpoint/", sink.path.trim_end_matches('/'));
-    let wanted = flow.checkpoint.clone().map(|path| format!("{}/streamctl-{name}/", path.trim_end_matches('/')));
+    let wanted = flow
+        .checkpoint
+        .clone()
+        .map(|path| format!("{}/streamctl-{name}/", path.trim_end_matches('/')));
     let wanted = match wanted {
         Some(path) => place(flow, &path, "the checkpoint's folder", &beside),
         None => beside.clone(),
     };
-    let apart = |path: &str| places.iter().all(|other| !Location::folder(path).overlaps(&Location::folder(other)));
+    let apart = |path: &str| {
+        places
+            .iter()
+            .all(|other| !Location::folder(path).overlaps(&Location::folder(other)))
+    };
     let location = if apart(&wanted) { wanted } else { beside };
-    flow.note(None, format!("Glue's checkpoint cannot be read; ours is another form and lies in {location}"));
-    let _ = write!(toml, "\n[checkpoint]\nlocation = {}\n", text_toml(&location));
+    flow.note(
+        None,
+        format!("Glue's checkpoint cannot be read; ours is another form and lies in {location}"),
+    );
+    let _ = write!(
+        toml,
+        "\n[checkpoint]\nlocation = {}\n",
+        text_toml(&location)
+    );
     if let Some(text) = flow.retries.clone() {
         match text.parse::<u32>() {
             Ok(max @ 0..=100) => {
                 let _ = write!(toml, "\n[retry]\nmax = {max}\n");
             }
-            _ => flow.note(None, format!("batchMaxRetries {:?} is not a number from 0 to 100", shortened(&text))),
+            _ => flow.note(
+                None,
+                format!(
+                    "batchMaxRetries {:?} is not a number from 0 to 100",
+                    shortened(&text)
+                ),
+            ),
         }
     }
 }
@@ -407,8 +563,15 @@ pub fn text_toml(value: &str) -> String {
 }
 
 fn multiline(sql: &str) -> String {
-    let plain = !sql.contains("'''") && sql.chars().all(|c| c == '\n' || c == '\t' || !c.is_control());
-    if plain { format!("'''\n{sql}\n'''") } else { text_toml(sql) }
+    let plain = !sql.contains("'''")
+        && sql
+            .chars()
+            .all(|c| c == '\n' || c == '\t' || !c.is_control());
+    if plain {
+        format!("'''\n{sql}\n'''")
+    } else {
+        text_toml(sql)
+    }
 }
 
 /// A name as SQL takes it, whatever it holds.
@@ -457,7 +620,11 @@ pub fn quoted(name: &str) -> String {
     let mut chars = name.chars();
     let simple = chars.next().is_some_and(|c| c.is_ascii_lowercase())
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if simple && !words.contains(&name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if simple && !words.contains(&name) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// A text as SQL takes it.

@@ -28,18 +28,39 @@ const OWN_FILES: &str = "it reads and writes small files of this machine";
 const DECISIONS: &[(&str, Decision)] = &[
     ("run", Line(&[("run JOB --state STATE", "starting")])),
     ("demo", Line(&[("demo --dir STATE", "starting")])),
-    ("submit", Line(&[("submit JOB", "checking source, lookups, query and places")])),
+    (
+        "submit",
+        Line(&[("submit JOB", "checking source, lookups, query and places")]),
+    ),
     (
         "diff",
         Line(&[
             ("diff JOB", "comparing source, columns, lookups and query"),
-            ("diff JOB --local --state STATE", "comparing columns, lookups and query"),
+            (
+                "diff JOB --local --state STATE",
+                "comparing columns, lookups and query",
+            ),
         ]),
     ),
     ("validate", Short("it parses one file of at most 1 MiB")),
-    ("import glue-job", Line(&[("import glue-job nightly --region us-east-1", "asking Glue for the job")])),
-    ("import glue-script", Short("it parses one file of bounded size")),
-    ("catalog show", Line(&[("catalog show d.t --region us-east-1", "asking the Data Catalog")])),
+    (
+        "import glue-job",
+        Line(&[(
+            "import glue-job nightly --region us-east-1",
+            "asking Glue for the job",
+        )]),
+    ),
+    (
+        "import glue-script",
+        Short("it parses one file of bounded size"),
+    ),
+    (
+        "catalog show",
+        Line(&[(
+            "catalog show d.t --region us-east-1",
+            "asking the Data Catalog",
+        )]),
+    ),
     (
         "status",
         Line(&[
@@ -50,11 +71,32 @@ const DECISIONS: &[(&str, Decision)] = &[
     ),
     ("top", Screen),
     ("list", Line(&[("list", "asking for the jobs")])),
-    ("explain", Line(&[("explain JOB", "asking for columns, lookups, shards and places")])),
-    ("preview", Line(&[("preview JOB", "asking for columns, lookups and shards")])),
-    ("stop", Line(&[("stop sales", "stopping"), ("stop sales --drain", "stopping")])),
+    (
+        "explain",
+        Line(&[(
+            "explain JOB",
+            "asking for columns, lookups, shards and places",
+        )]),
+    ),
+    (
+        "preview",
+        Line(&[("preview JOB", "asking for columns, lookups and shards")]),
+    ),
+    (
+        "stop",
+        Line(&[
+            ("stop sales", "stopping"),
+            ("stop sales --drain", "stopping"),
+        ]),
+    ),
     ("delete", Line(&[("delete sales", "deleting")])),
-    ("repair", Line(&[("repair sales", "asking what it needs"), ("repair --local JOB --state STATE", "repairing")])),
+    (
+        "repair",
+        Line(&[
+            ("repair sales", "asking what it needs"),
+            ("repair --local JOB --state STATE", "repairing"),
+        ]),
+    ),
     ("epochs", Line(&[("epochs sales", "asking for the epochs")])),
     (
         "dead-letters",
@@ -64,13 +106,25 @@ const DECISIONS: &[(&str, Decision)] = &[
         ]),
     ),
     ("workers", Line(&[("workers", "asking for the workers")])),
-    ("scaling", Line(&[("scaling", "asking what was measured and decided")])),
-    ("tail", Line(&[("tail sales", "asking for the job"), ("tail sales --from 3", "asking for the job")])),
+    (
+        "scaling",
+        Line(&[("scaling", "asking what was measured and decided")]),
+    ),
+    (
+        "tail",
+        Line(&[
+            ("tail sales", "asking for the job"),
+            ("tail sales --from 3", "asking for the job"),
+        ]),
+    ),
     (
         "verify",
         Line(&[
             ("verify sales", "asking for the proof"),
-            ("verify --local JOB --state STATE", "opening the state folder"),
+            (
+                "verify --local JOB --state STATE",
+                "opening the state folder",
+            ),
         ]),
     ),
     ("context add", Short(OWN_FILES)),
@@ -79,13 +133,22 @@ const DECISIONS: &[(&str, Decision)] = &[
     ("context show", Short(OWN_FILES)),
     ("context remove", Short(OWN_FILES)),
     ("token new", Short(OWN_FILES)),
-    ("completions", Short("it prints what is made of the words of the command line")),
-    ("man", Short("it writes some dozen pages that are made of the words of the command line")),
+    (
+        "completions",
+        Short("it prints what is made of the words of the command line"),
+    ),
+    (
+        "man",
+        Short("it writes some dozen pages that are made of the words of the command line"),
+    ),
 ];
 
 /// The verbs below a command that have none below them: `context add`.
 fn leaves(command: &Command, before: &str, found: &mut BTreeSet<String>) {
-    for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+    for child in command
+        .get_subcommands()
+        .filter(|child| child.get_name() != "help")
+    {
         let name = format!("{before}{}", child.get_name());
         if child.has_subcommands() {
             leaves(child, &format!("{name} "), found);
@@ -99,13 +162,19 @@ fn leaves(command: &Command, before: &str, found: &mut BTreeSet<String>) {
 fn every_verb_has_decided_how_it_shows_that_it_is_at_work() {
     let mut verbs = BTreeSet::new();
     leaves(&Cli::command(), "", &mut verbs);
-    let decided: BTreeSet<String> = DECISIONS.iter().map(|(verb, _)| (*verb).to_owned()).collect();
+    let decided: BTreeSet<String> = DECISIONS
+        .iter()
+        .map(|(verb, _)| (*verb).to_owned())
+        .collect();
     assert_eq!(decided.len(), DECISIONS.len(), "a verb has decided twice");
     assert_eq!(verbs, decided);
     for (verb, decision) in DECISIONS {
         match decision {
             Line(words) => {
-                assert!(words.iter().all(|(line, _)| line.starts_with(verb)), "{verb}: {words:?}");
+                assert!(
+                    words.iter().all(|(line, _)| line.starts_with(verb)),
+                    "{verb}: {words:?}"
+                );
             }
             Screen => assert_eq!(*verb, "top", "only one verb draws"),
             Short(why) => assert!(!why.is_empty(), "{verb}"),
@@ -132,7 +201,8 @@ async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<()
     match cli.verb {
         Verb::Run(args) => crate::verbs::run::run(&args, "http://x/", never, out).await,
         Verb::Diff(args) if args.local => {
-            crate::verbs::diff::run_local(&args, async |_, _| std::future::pending().await, out).await
+            crate::verbs::diff::run_local(&args, async |_, _| std::future::pending().await, out)
+                .await
         }
         Verb::Demo(args) => crate::verbs::demo::run(&args, "http://x/", never, out).await,
         _ => crate::run(cli, environment, out).await,
@@ -143,10 +213,18 @@ async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<()
 async fn a_verb_that_asks_others_says_so_before_it_waits() {
     let folder = tempfile::tempdir().unwrap();
     let job = folder.path().join("job.toml");
-    std::fs::write(&job, include_str!("../../../deploy/jobs/sales-by-country.toml")).unwrap();
+    std::fs::write(
+        &job,
+        include_str!("../../../deploy/jobs/sales-by-country.toml"),
+    )
+    .unwrap();
     let state = folder.path().join("state");
     std::fs::create_dir(&state).unwrap();
-    let environment = Environment { controller: Some(silent().await), context: None, config: None };
+    let environment = Environment {
+        controller: Some(silent().await),
+        context: None,
+        config: None,
+    };
     let lines = DECISIONS.iter().flat_map(|(_, decision)| match decision {
         Line(words) => *words,
         Screen | Short(_) => &[],
@@ -171,7 +249,11 @@ async fn a_verb_that_asks_others_says_so_before_it_waits() {
             () = said => {}
             ended = ask(cli, &environment, &mut out) => { let _ended = ended; }
         }
-        assert_eq!(slow.lock().unwrap().first().map(String::as_str), Some(*says), "{line}");
+        assert_eq!(
+            slow.lock().unwrap().first().map(String::as_str),
+            Some(*says),
+            "{line}"
+        );
         assert_eq!(data.text(), "", "{line}");
     }
 }

@@ -1,7 +1,9 @@
 //! What the live screen knows, and what was chosen on it: pure, from one input to the next.
 //!
-//! Owns: order, selection, rates between two answers. Does not own: asking, drawing, time (an answer brings its own).
-//! Rule: what is selected is remembered by name, so that it stays selected when rows come, go or change places.
+//! Owns: order, selection, rates between two answers. Does not own: asking, drawing, time (an
+//! answer brings its own).
+//! Rule: what is selected is remembered by name, so that it stays selected when rows come, go or
+//! change places.
 
 use crate::error::CliError;
 use crate::views::has_ended;
@@ -16,49 +18,34 @@ const PAGE: usize = 10;
 /// A key, by what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Leave.
     Quit,
-    /// The row above.
     Up,
-    /// The row below.
     Down,
-    /// Some rows above.
     PageUp,
-    /// Some rows below.
     PageDown,
-    /// The first row.
     First,
-    /// The last row.
     Last,
-    /// Into the selected job.
     Enter,
     /// Out of it, or of the help.
     Back,
-    /// The next order.
     Sort,
-    /// Ask now.
     Refresh,
     /// Show the keys, or no more.
     Help,
 }
 
-/// What the controllers said.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// When.
     pub at: Instant,
     /// All jobs, without their shards.
     pub jobs: Vec<JobStatus>,
-    /// All workers.
     pub workers: Vec<WorkerStatus>,
     /// The job that is looked into, with its shards.
     pub one: Option<JobStatus>,
 }
 
-/// What can happen.
 #[derive(Debug)]
 pub enum Input {
-    /// A key.
     Pressed(Key),
     /// The terminal has another size.
     Resized,
@@ -69,19 +56,15 @@ pub enum Input {
 /// What must be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Leave.
     Quit,
-    /// Ask now.
     Ask,
 }
 
 /// In which order rows are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// By name.
     #[default]
     Name,
-    /// Those farthest behind first.
     Lag,
     /// Those that read most first.
     Rate,
@@ -109,7 +92,6 @@ impl Sort {
 /// Records and bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
-    /// Records.
     pub records: f64,
     /// Bytes.
     pub bytes: f64,
@@ -122,17 +104,13 @@ pub struct Model {
     pub controllers: String,
     /// Between two answers, in words.
     pub interval: String,
-    /// Words are coloured.
     pub colors: bool,
-    /// The last answer.
     pub last: Option<Answer>,
     /// Why there is no newer one.
     pub problem: Option<String>,
-    /// The keys are shown.
     pub help: bool,
     /// The order of jobs, and of shards.
     pub sort: Sort,
-    /// The selected job.
     selected: Option<String>,
     /// The job that is looked into.
     inside: Option<String>,
@@ -143,11 +121,22 @@ pub struct Model {
 }
 
 impl Model {
-    /// Nothing is known yet.
     pub fn new(controllers: String, interval: String, colors: bool) -> Self {
         let (last, problem, selected, inside) = Default::default();
         let (help, sort, scroll, rates) = Default::default();
-        Self { controllers, interval, colors, last, problem, help, sort, selected, inside, scroll, rates }
+        Self {
+            controllers,
+            interval,
+            colors,
+            last,
+            problem,
+            help,
+            sort,
+            selected,
+            inside,
+            scroll,
+            rates,
+        }
     }
 
     /// The job that is looked into.
@@ -161,20 +150,21 @@ impl Model {
         (self.job() == Some(one.job.as_str())).then_some(one)
     }
 
-    /// Jobs in their order.
     pub fn jobs(&self) -> Vec<&JobStatus> {
         let mut jobs: Vec<_> = self.last.iter().flat_map(|answer| &answer.jobs).collect();
         match self.sort {
             Sort::Name => jobs.sort_by(|a, b| a.job.cmp(&b.job)),
             Sort::Lag => jobs.sort_by_key(|job| (Reverse(job.lag_ms), job.job.clone())),
-            Sort::Rate => {
-                jobs.sort_by(|a, b| job_rate(b).records.total_cmp(&job_rate(a).records).then(a.job.cmp(&b.job)))
-            }
+            Sort::Rate => jobs.sort_by(|a, b| {
+                job_rate(b)
+                    .records
+                    .total_cmp(&job_rate(a).records)
+                    .then(a.job.cmp(&b.job))
+            }),
         }
         jobs
     }
 
-    /// Which row is selected.
     pub fn row(&self) -> Option<usize> {
         let selected = self.selected.as_deref()?;
         self.jobs().iter().position(|job| job.job == selected)
@@ -183,11 +173,22 @@ impl Model {
     /// Shards of the job that is looked into, in their order, with what each gives.
     pub fn shards(&self) -> Vec<(&ShardStatus, Rate)> {
         let rate = |shard: &ShardStatus| self.rates.get(&shard.shard).copied().unwrap_or_default();
-        let mut shards: Vec<_> = self.inside().iter().flat_map(|job| &job.shards).map(|s| (s, rate(s))).collect();
+        let mut shards: Vec<_> = self
+            .inside()
+            .iter()
+            .flat_map(|job| &job.shards)
+            .map(|s| (s, rate(s)))
+            .collect();
         match self.sort {
             Sort::Name => shards.sort_by(|a, b| a.0.shard.cmp(&b.0.shard)),
-            Sort::Lag => shards.sort_by_key(|(shard, _)| (shard.ended, Reverse(shard.lag_ms), shard.shard.clone())),
-            Sort::Rate => shards.sort_by(|a, b| b.1.records.total_cmp(&a.1.records).then(a.0.shard.cmp(&b.0.shard))),
+            Sort::Lag => shards.sort_by_key(|(shard, _)| {
+                (shard.ended, Reverse(shard.lag_ms), shard.shard.clone())
+            }),
+            Sort::Rate => shards.sort_by(|a, b| {
+                b.1.records
+                    .total_cmp(&a.1.records)
+                    .then(a.0.shard.cmp(&b.0.shard))
+            }),
         }
         shards
     }
@@ -265,18 +266,29 @@ impl Model {
 
     /// What each shard gave since the answer before; a task that began meanwhile counts anew.
     fn learn_rates(&mut self, answer: &Answer) {
-        let before = self.last.as_ref().and_then(|last| Some((last.at, last.one.as_ref()?)));
-        let (Some((at, old)), Some(new)) = (before, answer.one.as_ref()) else { return };
+        let before = self
+            .last
+            .as_ref()
+            .and_then(|last| Some((last.at, last.one.as_ref()?)));
+        let (Some((at, old)), Some(new)) = (before, answer.one.as_ref()) else {
+            return;
+        };
         let seconds = answer.at.saturating_duration_since(at).as_secs_f64();
         if old.job != new.job || seconds <= 0.0 {
             return;
         }
-        let known: BTreeMap<&str, &ShardStatus> =
-            old.shards.iter().map(|shard| (shard.shard.as_str(), shard)).collect();
+        let known: BTreeMap<&str, &ShardStatus> = old
+            .shards
+            .iter()
+            .map(|shard| (shard.shard.as_str(), shard))
+            .collect();
         let rate = |shard: &ShardStatus| {
-            let old = known.get(shard.shard.as_str()).filter(|old| old.task == shard.task)?;
+            let old = known
+                .get(shard.shard.as_str())
+                .filter(|old| old.task == shard.task)?;
             let per_second = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
-            let (records, bytes) = (per_second(shard.records, old.records), per_second(shard.bytes, old.bytes));
+            let records = per_second(shard.records, old.records);
+            let bytes = per_second(shard.bytes, old.bytes);
             Some((shard.shard.clone(), Rate { records, bytes }))
         };
         self.rates = new.shards.iter().filter_map(rate).collect();
@@ -287,10 +299,14 @@ impl Model {
 pub fn job_rate(job: &JobStatus) -> Rate {
     let epoch = job.last_epoch.as_ref().filter(|_| !has_ended(job));
     let rate = epoch.and_then(|epoch| {
-        let (window, counts) = (epoch.window?, epoch.counts?);
+        let window = epoch.window?;
+        let counts = epoch.counts?;
         let seconds = (window.end_ms - window.start_ms) as f64 / 1_000.0;
         let per_second = |count: u64| count as f64 / seconds;
-        (seconds > 0.0).then(|| Rate { records: per_second(counts.rows_in), bytes: per_second(counts.bytes_in) })
+        (seconds > 0.0).then(|| Rate {
+            records: per_second(counts.rows_in),
+            bytes: per_second(counts.bytes_in),
+        })
     });
     rate.unwrap_or_default()
 }

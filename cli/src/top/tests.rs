@@ -10,10 +10,27 @@ use streamctl_proto::v1::{self, JobState, JobStatus, ShardStatus, WorkerStatus};
 use tokio::time::Instant;
 
 fn job(name: &str, lag_ms: u64, rows: u64) -> JobStatus {
-    let counts = v1::Counts { rows_in: rows, bytes_in: rows * 1_024, ..v1::Counts::default() };
-    let window = Some(v1::Window { start_ms: 0, end_ms: 10_000 });
-    let last_epoch = Some(v1::EpochSummary { window, counts: Some(counts), ..Default::default() });
-    JobStatus { job: name.into(), state: JobState::Running.into(), lag_ms, last_epoch, ..Default::default() }
+    let counts = v1::Counts {
+        rows_in: rows,
+        bytes_in: rows * 1_024,
+        ..v1::Counts::default()
+    };
+    let window = Some(v1::Window {
+        start_ms: 0,
+        end_ms: 10_000,
+    });
+    let last_epoch = Some(v1::EpochSummary {
+        window,
+        counts: Some(counts),
+        ..Default::default()
+    });
+    JobStatus {
+        job: name.into(),
+        state: JobState::Running.into(),
+        lag_ms,
+        last_epoch,
+        ..Default::default()
+    }
 }
 
 fn answer(jobs: Vec<JobStatus>) -> Answer {
@@ -25,7 +42,12 @@ fn answer(jobs: Vec<JobStatus>) -> Answer {
         clock_skew_ms: None,
         ..Default::default()
     };
-    Answer { at: Instant::now(), jobs, workers: vec![worker(1), worker(2)], one: None }
+    Answer {
+        at: Instant::now(),
+        jobs,
+        workers: vec![worker(1), worker(2)],
+        one: None,
+    }
 }
 
 fn model(colors: bool) -> Model {
@@ -38,7 +60,11 @@ fn told(answer: Answer) -> Input {
 
 fn three() -> Model {
     let mut model = model(false);
-    model.take(told(answer(vec![job("clicks", 50, 9_000), job("orders", 9_000, 100), job("sales", 10, 500)])));
+    model.take(told(answer(vec![
+        job("clicks", 50, 9_000),
+        job("orders", 9_000, 100),
+        job("sales", 10, 500),
+    ])));
     model
 }
 
@@ -47,7 +73,13 @@ fn screen(model: &Model, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, model)).unwrap();
     let buffer = terminal.backend().buffer();
-    let line = |y: u16| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    let line = |y: u16| {
+        (0..width)
+            .map(|x| buffer[(x, y)].symbol())
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
+    };
     (0..height).map(line).collect()
 }
 
@@ -58,42 +90,84 @@ fn names(model: &Model) -> Vec<&str> {
 #[test]
 fn jobs_workers_and_keys_have_their_place_on_80_by_24() {
     let lines = screen(&three(), 80, 24);
-    assert_eq!(lines[0], "streamctl top  3 jobs, 2 workers, every 1s  http://127.0.0.1:7070");
-    assert_eq!(lines[1], "JOB                     STATE     EPOCH   LAG     ROWS/S  READ/S   DEAD   SHARDS");
-    assert_eq!(lines[2], "> clicks                running   0       50 ms   900     900 KiB  0      0");
-    assert_eq!(lines[3], "  orders                running   0       9.0 s   10      10 KiB   0      0");
-    assert!(lines[20].starts_with("WORKER") && lines[21].starts_with("  w-1"), "{lines:#?}");
-    assert!(lines[20].contains("BUSY") && lines[21].contains("35 %"), "{lines:#?}");
-    assert!(lines[23].starts_with("q leave  j/k move  enter shards  s order: name"), "{lines:#?}");
+    assert_eq!(
+        lines[0],
+        "streamctl top  3 jobs, 2 workers, every 1s  http://127.0.0.1:7070"
+    );
+    assert_eq!(
+        lines[1],
+        "JOB                     STATE     EPOCH   LAG     ROWS/S  READ/S   DEAD   SHARDS"
+    );
+    assert_eq!(
+        lines[2],
+        "> clicks                running   0       50 ms   900     900 KiB  0      0"
+    );
+    assert_eq!(
+        lines[3],
+        "  orders                running   0       9.0 s   10      10 KiB   0      0"
+    );
+    assert!(
+        lines[20].starts_with("WORKER") && lines[21].starts_with("  w-1"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[20].contains("BUSY") && lines[21].contains("35 %"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[23].starts_with("q leave  j/k move  enter shards  s order: name"),
+        "{lines:#?}"
+    );
 }
 
 #[test]
 fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
     let lines = screen(&three(), 60, 24);
     assert_eq!(lines[0], "streamctl top  3 jobs, 2 workers, every 1s");
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["JOB", "STATE", "EPOCH", "LAG", "ROWS/S", "DEAD"]);
+    assert_eq!(
+        lines[1].split_whitespace().collect::<Vec<_>>(),
+        ["JOB", "STATE", "EPOCH", "LAG", "ROWS/S", "DEAD"]
+    );
     assert_eq!(
         lines[2].split_whitespace().collect::<Vec<_>>(),
         [">", "clicks", "running", "0", "50", "ms", "900", "0"]
     );
     let headings: Vec<_> = lines[20].split_whitespace().collect();
     assert_eq!(headings, ["WORKER", "STATE", "TASKS", "BUSY", "MEMORY"]);
-    assert_eq!(lines[23], "q leave  j/k move  enter shards  s order: name  ? keys");
+    assert_eq!(
+        lines[23],
+        "q leave  j/k move  enter shards  s order: name  ? keys"
+    );
     // The name of a job is worth more than the figures of others.
     let mut model = model(false);
     let name = "orders-of-the-northern-warehouses";
     model.take(told(answer(vec![job(name, 50, 9_000)])));
     for width in [60, 80] {
         let lines = screen(&model, width, 24);
-        assert!(lines[2].contains(name) && lines[1].contains("LAG"), "{lines:#?}");
+        assert!(
+            lines[2].contains(name) && lines[1].contains("LAG"),
+            "{lines:#?}"
+        );
     }
     model.take(Input::Pressed(Key::Enter));
-    let one = JobStatus { job: name.into(), ..status() };
-    model.take(told(Answer { one: Some(one), ..answer(vec![job(name, 50, 9_000)]) }));
+    let one = JobStatus {
+        job: name.into(),
+        ..status()
+    };
+    model.take(told(Answer {
+        one: Some(one),
+        ..answer(vec![job(name, 50, 9_000)])
+    }));
     let lines = screen(&model, 60, 24);
-    assert!(lines[2].ends_with(", 2 dead,") && lines[3] == "3 unmatched", "{lines:#?}");
+    assert!(
+        lines[2].ends_with(", 2 dead,") && lines[3] == "3 unmatched",
+        "{lines:#?}"
+    );
     let headings = lines.iter().find(|line| line.starts_with("SHARD")).unwrap();
-    assert_eq!(headings.split_whitespace().collect::<Vec<_>>(), ["SHARD", "WORKER", "LAG", "ROWS/S"]);
+    assert_eq!(
+        headings.split_whitespace().collect::<Vec<_>>(),
+        ["SHARD", "WORKER", "LAG", "ROWS/S"]
+    );
 }
 
 #[test]
@@ -102,7 +176,10 @@ fn a_screen_of_any_size_is_drawn() {
     for inside in [false, true] {
         if inside {
             model.take(Input::Pressed(Key::Enter));
-            model.take(told(Answer { one: Some(status()), ..answer(vec![status()]) }));
+            model.take(told(Answer {
+                one: Some(status()),
+                ..answer(vec![status()])
+            }));
         }
         for help in [false, true] {
             model.help = help;
@@ -124,9 +201,15 @@ fn keys_choose_a_row_and_it_stays_chosen_by_its_name() {
     press(&mut model, Key::Up);
     assert_eq!(model.row(), Some(1));
     press(&mut model, Key::Sort);
-    assert_eq!((model.sort, names(&model), model.row()), (Sort::Lag, vec!["orders", "clicks", "sales"], Some(0)));
+    assert_eq!(
+        (model.sort, names(&model), model.row()),
+        (Sort::Lag, vec!["orders", "clicks", "sales"], Some(0))
+    );
     press(&mut model, Key::Sort);
-    assert_eq!((model.sort, names(&model), model.row()), (Sort::Rate, vec!["clicks", "sales", "orders"], Some(2)));
+    assert_eq!(
+        (model.sort, names(&model), model.row()),
+        (Sort::Rate, vec!["clicks", "sales", "orders"], Some(2))
+    );
     press(&mut model, Key::First);
     press(&mut model, Key::Last);
     model.take(told(answer(vec![job("clicks", 0, 0), job("sales", 0, 0)])));
@@ -144,19 +227,43 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
     assert_eq!(screen(&model, 80, 24)[1], "asking for sales ...");
     let at = Instant::now();
     let with = |records: u64, bytes: u64, after: Duration| {
-        let shard = ShardStatus { records, bytes, ..status().shards[0].clone() };
-        let one = Some(JobStatus { shards: vec![shard], job_version: 3, ..status() });
-        Answer { at: at + after, one, ..answer(vec![status()]) }
+        let shard = ShardStatus {
+            records,
+            bytes,
+            ..status().shards[0].clone()
+        };
+        let one = Some(JobStatus {
+            shards: vec![shard],
+            job_version: 3,
+            ..status()
+        });
+        Answer {
+            at: at + after,
+            one,
+            ..answer(vec![status()])
+        }
     };
     model.take(told(with(100, 1_000, Duration::ZERO)));
     model.take(told(with(400, 205_800, Duration::from_secs(2))));
     let lines = screen(&model, 80, 24);
-    assert!(lines[1].starts_with("sales  waiting  version 3  lag 1.2 s"), "{lines:#?}");
-    let shard = lines.iter().find(|line| line.contains("shardId-0")).unwrap();
-    assert!(shard.contains("w-1") && shard.contains(" 150 ") && shard.contains("100 KiB"), "{shard}");
+    assert!(
+        lines[1].starts_with("sales  waiting  version 3  lag 1.2 s"),
+        "{lines:#?}"
+    );
+    let shard = lines
+        .iter()
+        .find(|line| line.contains("shardId-0"))
+        .unwrap();
+    assert!(
+        shard.contains("w-1") && shard.contains(" 150 ") && shard.contains("100 KiB"),
+        "{shard}"
+    );
     // A new task counts anew: that is no rate.
     let mut moved = with(5, 50, Duration::from_secs(4));
-    moved.one.as_mut().unwrap().shards[0].task = Some(v1::TaskId { term: 9, counter: 9 });
+    moved.one.as_mut().unwrap().shards[0].task = Some(v1::TaskId {
+        term: 9,
+        counter: 9,
+    });
     model.take(told(moved));
     assert_eq!(model.shards()[0].1, model::Rate::default());
     model.take(Input::Pressed(Key::Back));
@@ -166,9 +273,14 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
 #[test]
 fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
     let mut model = three();
-    model.take(Input::Answered(Box::new(Err(CliError::Unreachable("http://a: refused".into())))));
+    model.take(Input::Answered(Box::new(Err(CliError::Unreachable(
+        "http://a: refused".into(),
+    )))));
     let lines = screen(&model, 80, 24);
-    assert_eq!(lines[0], "streamctl top  no controller answers: http://a: refused");
+    assert_eq!(
+        lines[0],
+        "streamctl top  no controller answers: http://a: refused"
+    );
     assert!(lines[2].contains("clicks"));
     model.take(told(answer(vec![])));
     assert!(screen(&model, 80, 24)[2].starts_with("there is no job: start one with"));
@@ -178,7 +290,11 @@ fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
 fn help_is_shown_over_it_and_any_key_takes_it_away() {
     let mut model = three();
     model.take(Input::Pressed(Key::Help));
-    assert!(screen(&model, 80, 24).iter().any(|line| line.contains("another order: name, lag, rate")));
+    assert!(
+        screen(&model, 80, 24)
+            .iter()
+            .any(|line| line.contains("another order: name, lag, rate"))
+    );
     model.take(Input::Pressed(Key::Down));
     assert_eq!((model.help, model.row()), (false, Some(0)));
 }
@@ -187,10 +303,18 @@ fn help_is_shown_over_it_and_any_key_takes_it_away() {
 fn without_colours_there_are_none() {
     for (colors, expected) in [(false, false), (true, true)] {
         let mut model = model(colors);
-        model.take(told(answer(vec![JobStatus { state: JobState::Failed.into(), ..job("sales", 0, 0) }])));
+        model.take(told(answer(vec![JobStatus {
+            state: JobState::Failed.into(),
+            ..job("sales", 0, 0)
+        }])));
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         terminal.draw(|frame| view::draw(frame, &model)).unwrap();
-        let colored = terminal.backend().buffer().content().iter().any(|cell| cell.fg != Color::Reset);
+        let colored = terminal
+            .backend()
+            .buffer()
+            .content()
+            .iter()
+            .any(|cell| cell.fg != Color::Reset);
         assert_eq!(colored, expected);
     }
 }
@@ -200,7 +324,10 @@ fn keys_of_a_keyboard_mean_what_the_help_says() {
     let key = |code, modifiers| input(&Event::Key(event::KeyEvent::new(code, modifiers)));
     let is = |code, expected: Key| {
         let found = key(code, KeyModifiers::NONE);
-        assert!(matches!(found, Some(Input::Pressed(key)) if key == expected), "{code:?}: {found:?}");
+        assert!(
+            matches!(found, Some(Input::Pressed(key)) if key == expected),
+            "{code:?}: {found:?}"
+        );
     };
     is(KeyCode::Char('q'), Key::Quit);
     is(KeyCode::Char('j'), Key::Down);
@@ -209,7 +336,10 @@ fn keys_of_a_keyboard_mean_what_the_help_says() {
     is(KeyCode::Esc, Key::Back);
     is(KeyCode::Char('s'), Key::Sort);
     is(KeyCode::Char('?'), Key::Help);
-    assert!(matches!(key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Input::Pressed(Key::Quit))));
+    assert!(matches!(
+        key(KeyCode::Char('c'), KeyModifiers::CONTROL),
+        Some(Input::Pressed(Key::Quit))
+    ));
     assert!(key(KeyCode::Char('x'), KeyModifiers::NONE).is_none());
 }
 
@@ -228,7 +358,14 @@ async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
         sender.send(Input::Pressed(Key::Quit)).await.unwrap();
     };
     let never = std::future::pending();
-    let shown = show(&mut terminal, &controller, model(false), Duration::from_millis(1), keys, never);
+    let shown = show(
+        &mut terminal,
+        &controller,
+        model(false),
+        Duration::from_millis(1),
+        keys,
+        never,
+    );
     let (shown, ()) = tokio::join!(shown, types);
     shown.unwrap();
     let buffer = terminal.backend().buffer();
@@ -236,5 +373,14 @@ async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
     assert!(text.contains("> sales") && text.contains("w-1"), "{text}");
 
     let (_sender, keys) = mpsc::channel(KEYS_MAX);
-    show(&mut terminal, &controller, model(false), Duration::from_secs(1), keys, std::future::ready(())).await.unwrap();
+    show(
+        &mut terminal,
+        &controller,
+        model(false),
+        Duration::from_secs(1),
+        keys,
+        std::future::ready(()),
+    )
+    .await
+    .unwrap();
 }

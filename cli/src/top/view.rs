@@ -1,7 +1,8 @@
 //! What the live screen looks like: pure, from what is known to what is drawn.
 //!
-//! Rule: everything has its place on 80 columns and 24 lines; a larger screen shows more of the same, a narrower one leaves out
-//! whole columns and cuts no word. Without colours nothing is said by colour alone.
+//! Rule: everything has its place on 80 columns and 24 lines; a larger screen shows more of the
+//! same, a narrower one leaves out whole columns and cuts no word. Without colours nothing is said
+//! by colour alone.
 
 use super::model::{Model, Rate, job_rate};
 use crate::output::Tone;
@@ -17,7 +18,6 @@ use streamctl_proto::v1::{JobStatus, WorkerStatus};
 /// Rows of workers below the jobs, at most, with their heading.
 const WORKER_ROWS_MAX: u16 = 7;
 
-/// Widest column of names.
 const NAME_COLUMN_MAX: usize = 40;
 /// Lines that a text of a job takes, at most.
 const LINES_OF_A_TEXT_MAX: usize = 4;
@@ -33,10 +33,13 @@ const KEYS: [(&str, &str); 8] = [
     ("?", "these keys"),
 ];
 
-/// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, model: &Model) {
-    let [title, body, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
+    let [title, body, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(0),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
     frame.render_widget(title_line(model, title.width), title);
     match model.job() {
         Some(name) => draw_job(frame, model, name, body),
@@ -70,11 +73,18 @@ fn title_line(model: &Model, width: u16) -> Line<'static> {
     let (text, style) = match (&model.problem, &model.last) {
         (Some(problem), _) => (cut(problem, room), style(model, Tone::Bad)),
         (None, Some(answer)) => {
-            let (jobs, workers) = (count(answer.jobs.len(), "job"), count(answer.workers.len(), "worker"));
-            let parts = [(format!("{jobs}, {workers}, every {}", model.interval), 0), (model.controllers.clone(), 1)];
+            let jobs = count(answer.jobs.len(), "job");
+            let workers = count(answer.workers.len(), "worker");
+            let parts = [
+                (format!("{jobs}, {workers}, every {}", model.interval), 0),
+                (model.controllers.clone(), 1),
+            ];
             (fitting(&parts, room), dim(model))
         }
-        (None, None) => (cut(&format!("asking {} ...", model.controllers), room), dim(model)),
+        (None, None) => (
+            cut(&format!("asking {} ...", model.controllers), room),
+            dim(model),
+        ),
     };
     Line::from(vec![
         Span::styled(NAME, Style::default().add_modifier(Modifier::BOLD)),
@@ -84,17 +94,33 @@ fn title_line(model: &Model, width: u16) -> Line<'static> {
 }
 
 fn foot_line(model: &Model, width: u16) -> Line<'static> {
-    let what = if model.job().is_some() { "esc back" } else { "enter shards" };
+    let what = if model.job().is_some() {
+        "esc back"
+    } else {
+        "enter shards"
+    };
     let order = format!("s order: {}", model.sort.word());
-    let parts = [("q leave", 0), ("j/k move", 2), (what, 0), (&order, 1), ("r now", 3), ("? keys", 0)];
+    let parts = [
+        ("q leave", 0),
+        ("j/k move", 2),
+        (what, 0),
+        (&order, 1),
+        ("r now", 3),
+        ("? keys", 0),
+    ];
     let parts = parts.map(|(text, spare)| (text.to_owned(), spare));
     Line::from(Span::styled(fitting(&parts, width), dim(model)))
 }
 
 /// As many of the parts as have room, those with the highest number left out first; 0: never.
 fn fitting(parts: &[(String, u8)], width: u16) -> String {
-    let widths: Vec<_> = parts.iter().map(|(text, spare)| (text.chars().count(), *spare)).collect();
-    let shown = with_room(&widths, 2, width).into_iter().map(|index| parts[index].0.as_str());
+    let widths: Vec<_> = parts
+        .iter()
+        .map(|(text, spare)| (text.chars().count(), *spare))
+        .collect();
+    let shown = with_room(&widths, 2, width)
+        .into_iter()
+        .map(|index| parts[index].0.as_str());
     shown.collect::<Vec<_>>().join("  ")
 }
 
@@ -102,10 +128,17 @@ fn fitting(parts: &[(String, u8)], width: u16) -> String {
 fn with_room(parts: &[(usize, u8)], between: usize, width: u16) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..parts.len()).collect();
     loop {
-        let taken = shown.iter().map(|index| parts[*index].0 + between).sum::<usize>().saturating_sub(between);
+        let taken = shown
+            .iter()
+            .map(|index| parts[*index].0 + between)
+            .sum::<usize>()
+            .saturating_sub(between);
         // Of two as important as each other, the one behind goes first.
-        let least =
-            shown.iter().copied().max_by_key(|index| (parts[*index].1, *index)).filter(|index| parts[*index].1 > 0);
+        let least = shown
+            .iter()
+            .copied()
+            .max_by_key(|index| (parts[*index].1, *index))
+            .filter(|index| parts[*index].1 > 0);
         match least {
             Some(least) if taken > usize::from(width) => shown.retain(|index| *index != least),
             _ => return shown,
@@ -123,7 +156,11 @@ struct Column {
 }
 
 const fn column(heading: &'static str, width: u16, spare: u8) -> Column {
-    Column { heading, width, spare }
+    Column {
+        heading,
+        width,
+        spare,
+    }
 }
 
 const JOB_COLUMNS: [Column; 8] = [
@@ -153,11 +190,26 @@ const SHARD_COLUMNS: [Column; 6] = [
     column("COMMITTED", 12, 3),
 ];
 
-/// Draws the columns that have room; names, which stand in the first one, have it before the others.
-fn draw_table(frame: &mut Frame<'_>, area: Rect, columns: &[Column], rows: Vec<(Vec<String>, Style)>) {
-    let longest = rows.iter().filter_map(|(cells, _)| cells.first()).map(|name| name.chars().count()).max();
-    let first = longest.unwrap_or(0).clamp(usize::from(columns[0].width), NAME_COLUMN_MAX);
-    let mut widths: Vec<_> = columns.iter().map(|column| (usize::from(column.width), column.spare)).collect();
+/// Draws the columns that have room; names, which stand in the first one, have it before the
+/// others.
+fn draw_table(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    columns: &[Column],
+    rows: Vec<(Vec<String>, Style)>,
+) {
+    let longest = rows
+        .iter()
+        .filter_map(|(cells, _)| cells.first())
+        .map(|name| name.chars().count())
+        .max();
+    let first = longest
+        .unwrap_or(0)
+        .clamp(usize::from(columns[0].width), NAME_COLUMN_MAX);
+    let mut widths: Vec<_> = columns
+        .iter()
+        .map(|column| (usize::from(column.width), column.spare))
+        .collect();
     widths[0].0 = first;
     let shown = with_room(&widths, 1, area.width);
     let constraint = |index: &usize| match *index {
@@ -167,9 +219,18 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, columns: &[Column], rows: Vec<(
     let constraints: Vec<_> = shown.iter().map(constraint).collect();
     let headings = heading(shown.iter().map(|index| columns[*index].heading).collect());
     let row = |(cells, style): (Vec<String>, Style)| {
-        Row::new(shown.iter().map(|index| cells[*index].clone()).collect::<Vec<_>>()).style(style)
+        Row::new(
+            shown
+                .iter()
+                .map(|index| cells[*index].clone())
+                .collect::<Vec<_>>(),
+        )
+        .style(style)
     };
-    frame.render_widget(Table::new(rows.into_iter().map(row), constraints).header(headings), area);
+    frame.render_widget(
+        Table::new(rows.into_iter().map(row), constraints).header(headings),
+        area,
+    );
 }
 
 fn heading(cells: Vec<&'static str>) -> Row<'static> {
@@ -177,10 +238,20 @@ fn heading(cells: Vec<&'static str>) -> Row<'static> {
 }
 
 fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
-    let workers = model.last.as_ref().map_or(&[][..], |answer| &answer.workers);
-    let rows = u16::try_from(workers.len()).unwrap_or(u16::MAX).saturating_add(1).min(WORKER_ROWS_MAX);
-    let [above, between, below] =
-        Layout::vertical([Constraint::Min(3), Constraint::Length(1), Constraint::Length(rows)]).areas(area);
+    let workers = model
+        .last
+        .as_ref()
+        .map_or(&[][..], |answer| &answer.workers);
+    let rows = u16::try_from(workers.len())
+        .unwrap_or(u16::MAX)
+        .saturating_add(1)
+        .min(WORKER_ROWS_MAX);
+    let [above, between, below] = Layout::vertical([
+        Constraint::Min(3),
+        Constraint::Length(1),
+        Constraint::Length(rows),
+    ])
+    .areas(area);
     let jobs = model.jobs();
     let selected = model.row();
     // Heading apart, the selected row is always in sight.
@@ -190,11 +261,18 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let shown = jobs.iter().enumerate().skip(first).take(room).map(row);
     draw_table(frame, above, &JOB_COLUMNS, shown.collect());
     if jobs.is_empty() && model.last.is_some() {
-        let [_, line] = Layout::vertical([Constraint::Length(1), Constraint::Length(1)]).areas(above);
-        frame.render_widget("there is no job: start one with streamctl submit job.toml", line);
+        let [_, line] =
+            Layout::vertical([Constraint::Length(1), Constraint::Length(1)]).areas(above);
+        frame.render_widget(
+            "there is no job: start one with streamctl submit job.toml",
+            line,
+        );
     }
     let remark = cut(&remark(model, &jobs), between.width);
-    frame.render_widget(Line::from(Span::styled(remark, style(model, Tone::Waiting))), between);
+    frame.render_widget(
+        Line::from(Span::styled(remark, style(model, Tone::Waiting))),
+        between,
+    );
     draw_workers(frame, workers, below);
 }
 
@@ -202,13 +280,23 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
 fn remark(model: &Model, jobs: &[&JobStatus]) -> String {
     let job = model.row().and_then(|row| jobs.get(row));
     job.map_or_else(String::new, |job| match job.error.is_empty() {
-        true => job.waiting_on.first().map(|what| format!("{} waits on {what}", job.job)).unwrap_or_default(),
+        true => job
+            .waiting_on
+            .first()
+            .map(|what| format!("{} waits on {what}", job.job))
+            .unwrap_or_default(),
         false => format!("{}: {}", job.job, job.error),
     })
 }
 
 fn job_row(model: &Model, job: &JobStatus, selected: bool) -> (Vec<String>, Style) {
-    let (Rate { records, bytes: read }, totals) = (job_rate(job), job.totals.unwrap_or_default());
+    let (
+        Rate {
+            records,
+            bytes: read,
+        },
+        totals,
+    ) = (job_rate(job), job.totals.unwrap_or_default());
     let cells = vec![
         format!("{}{}", if selected { "> " } else { "  " }, job.job),
         state(job).to_owned(),
@@ -220,21 +308,42 @@ fn job_row(model: &Model, job: &JobStatus, selected: bool) -> (Vec<String>, Styl
         job.shards_open.to_string(),
     ];
     let toned = style(model, tone(job));
-    (cells, if selected { toned.add_modifier(Modifier::REVERSED) } else { toned })
+    (
+        cells,
+        if selected {
+            toned.add_modifier(Modifier::REVERSED)
+        } else {
+            toned
+        },
+    )
 }
 
 fn per_second(rate: f64) -> String {
-    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+    if rate < 10.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.0}")
+    }
 }
 
 fn draw_workers(frame: &mut Frame<'_>, workers: &[WorkerStatus], area: Rect) {
     let row = |worker: &WorkerStatus| {
         let state = if worker.leaving { "leaving" } else { "ready" };
-        let (tasks, memory) = (worker.tasks.to_string(), bytes(worker.memory_bytes));
-        let (name, address) = (format!("  {}", worker.worker), worker.flight_address.clone());
-        (vec![name, state.to_owned(), tasks, busy(worker), memory, address], Style::default())
+        let tasks = worker.tasks.to_string();
+        let memory = bytes(worker.memory_bytes);
+        let name = format!("  {}", worker.worker);
+        let address = worker.flight_address.clone();
+        (
+            vec![name, state.to_owned(), tasks, busy(worker), memory, address],
+            Style::default(),
+        )
     };
-    draw_table(frame, area, &WORKER_COLUMNS, workers.iter().map(row).collect());
+    draw_table(
+        frame,
+        area,
+        &WORKER_COLUMNS,
+        workers.iter().map(row).collect(),
+    );
 }
 
 fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
@@ -243,13 +352,18 @@ fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
     };
     let lines = job_lines(model, job, area.width);
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-    let [above, below] = Layout::vertical([Constraint::Length(height), Constraint::Min(2)]).areas(area);
+    let [above, below] =
+        Layout::vertical([Constraint::Length(height), Constraint::Min(2)]).areas(area);
     frame.render_widget(Paragraph::new(lines), above);
     let room = usize::from(below.height.saturating_sub(1));
     let row = |(shard, rate): &(&streamctl_proto::v1::ShardStatus, Rate)| {
         let cells = vec![
             format!("  {}", shard.shard),
-            if shard.ended { "ended".to_owned() } else { shard.worker.clone() },
+            if shard.ended {
+                "ended".to_owned()
+            } else {
+                shard.worker.clone()
+            },
             milliseconds(shard.lag_ms),
             per_second(rate.records),
             bytes(rate.bytes as u64),
@@ -258,7 +372,17 @@ fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
         (cells, Style::default())
     };
     let shards = model.shards();
-    draw_table(frame, below, &SHARD_COLUMNS, shards.iter().skip(model.scroll).take(room).map(row).collect());
+    draw_table(
+        frame,
+        below,
+        &SHARD_COLUMNS,
+        shards
+            .iter()
+            .skip(model.scroll)
+            .take(room)
+            .map(row)
+            .collect(),
+    );
 }
 
 /// The end of a text: what changes of a position stands there.
@@ -267,22 +391,35 @@ fn tail(text: &str, chars: usize) -> String {
     if count <= chars {
         return text.to_owned();
     }
-    format!("..{}", text.chars().skip(count - chars + 2).collect::<String>())
+    format!(
+        "..{}",
+        text.chars().skip(count - chars + 2).collect::<String>()
+    )
 }
 
 fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
     let totals = job.totals.unwrap_or_default();
     let mut lines = vec![Line::from(vec![
-        Span::styled(job.job.clone(), Style::default().add_modifier(Modifier::BOLD)),
+        Span::styled(
+            job.job.clone(),
+            Style::default().add_modifier(Modifier::BOLD),
+        ),
         Span::raw("  "),
         Span::styled(state(job), style(model, tone(job))),
-        Span::raw(format!("  version {}  lag {}", job.job_version.max(1), milliseconds(job.lag_ms))),
+        Span::raw(format!(
+            "  version {}  lag {}",
+            job.job_version.max(1),
+            milliseconds(job.lag_ms)
+        )),
     ])];
     let mut say = |text: &str, style: Style| {
         let wrapped = wrapped(text, width).into_iter().take(LINES_OF_A_TEXT_MAX);
         lines.extend(wrapped.map(|line| Line::from(Span::styled(line, style))));
     };
-    let Rate { records, bytes: read } = job_rate(job);
+    let Rate {
+        records,
+        bytes: read,
+    } = job_rate(job);
     let text = format!(
         "epoch {} committed, {} published; {} in, {} out, {} dead, {} unmatched",
         job.epoch,
@@ -294,10 +431,20 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
     );
     say(&text, Style::default());
     if let Some(window) = job.last_epoch.as_ref().and_then(|epoch| epoch.window) {
-        let (start, rate) = (time(window.start_ms), per_second(records));
-        say(&format!("last window {start}: {rate} rows/s, {}/s", bytes(read as u64)), Style::default());
+        let start = time(window.start_ms);
+        let rate = per_second(records);
+        say(
+            &format!(
+                "last window {start}: {rate} rows/s, {}/s",
+                bytes(read as u64)
+            ),
+            Style::default(),
+        );
     }
-    let tones = [(Tone::Bad, "error", &job.error), (Tone::Waiting, "hint", &job.hint)];
+    let tones = [
+        (Tone::Bad, "error", &job.error),
+        (Tone::Waiting, "hint", &job.hint),
+    ];
     for (tone, what, text) in tones.into_iter().filter(|(.., text)| !text.is_empty()) {
         say(&format!("{what}: {text}"), style(model, tone));
     }
@@ -335,10 +482,23 @@ fn cut(text: &str, width: u16) -> String {
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {
-    let lines: Vec<Line<'_>> = KEYS.iter().map(|(key, what)| Line::from(format!(" {key:<18}{what}"))).collect();
-    let (width, height) = (54.min(area.width), (KEYS.len() as u16 + 2).min(area.height));
-    let (x, y) = ((area.width - width) / 2, (area.height - height) / 2);
-    let place = Rect { x: area.x + x, y: area.y + y, width, height };
+    let lines: Vec<Line<'_>> = KEYS
+        .iter()
+        .map(|(key, what)| Line::from(format!(" {key:<18}{what}")))
+        .collect();
+    let width = 54.min(area.width);
+    let height = (KEYS.len() as u16 + 2).min(area.height);
+    let x = (area.width - width) / 2;
+    let y = (area.height - height) / 2;
+    let place = Rect {
+        x: area.x + x,
+        y: area.y + y,
+        width,
+        height,
+    };
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" Keys ")), place);
+    frame.render_widget(
+        Paragraph::new(lines).block(Block::bordered().title(" Keys ")),
+        place,
+    );
 }

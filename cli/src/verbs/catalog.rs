@@ -10,7 +10,9 @@ use streamctl_engine::catalog::{CatalogError, CatalogTable, get_table};
 /// Database and table of `DATABASE.TABLE`; a table's name may hold dots.
 pub fn table_name(text: &str) -> Result<(String, String), CliError> {
     match text.split_once('.') {
-        Some((database, table)) if !database.is_empty() && !table.is_empty() => Ok((database.into(), table.into())),
+        Some((database, table)) if !database.is_empty() && !table.is_empty() => {
+            Ok((database.into(), table.into()))
+        }
         _ => Err(CliError::Usage {
             message: format!("{text:?} is not DATABASE.TABLE"),
             hint: "for example glueworkshop_cloudformation.json-streaming-table".into(),
@@ -21,17 +23,34 @@ pub fn table_name(text: &str) -> Result<(String, String), CliError> {
 /// Asks the Data Catalog of the environment's account and prints what it says.
 pub async fn show(args: &CatalogShowArgs, aws: &Aws, out: &mut Output) -> Result<(), CliError> {
     let (database, name) = table_name(&args.table)?;
-    let ask = get_table(aws, args.catalog_id.as_deref(), &database, &name, args.region.as_deref());
+    let ask = get_table(
+        aws,
+        args.catalog_id.as_deref(),
+        &database,
+        &name,
+        args.region.as_deref(),
+    );
     let answer = out.during("asking the Data Catalog", ask).await;
     let found = answer.map_err(|error| refused(&error))?;
-    out.either(|| as_text(&args.table, &found), || as_json(&database, &name, &found))
+    out.either(
+        || as_text(&args.table, &found),
+        || as_json(&database, &name, &found),
+    )
 }
 
 fn refused(error: &CatalogError) -> CliError {
-    let hint = error.hint().unwrap_or_else(|| "check credentials, AWS_REGION and the way to Glue".to_owned());
+    let hint = error
+        .hint()
+        .unwrap_or_else(|| "check credentials, AWS_REGION and the way to Glue".to_owned());
     match error {
-        CatalogError::NotFound { .. } => CliError::NotThere { message: error.to_string(), hint },
-        _ => CliError::Local { message: error.to_string(), hint },
+        CatalogError::NotFound { .. } => CliError::NotThere {
+            message: error.to_string(),
+            hint,
+        },
+        _ => CliError::Local {
+            message: error.to_string(),
+            hint,
+        },
     }
 }
 
@@ -50,15 +69,29 @@ fn as_text(name: &str, found: &CatalogTable) -> String {
             line("role", stream.role_arn.as_deref());
             line("session", stream.session_name.as_deref());
         }
-        None => line("stream", Some("none: this table describes no Kinesis stream")),
+        None => line(
+            "stream",
+            Some("none: this table describes no Kinesis stream"),
+        ),
     }
-    let rows: Vec<_> = found.columns.iter().map(|column| [column.name.clone(), column.type_name.clone()]).collect();
-    format!("{}\n\n{}", lines.join("\n"), table(["COLUMN", "TYPE"], &rows))
+    let rows: Vec<_> = found
+        .columns
+        .iter()
+        .map(|column| [column.name.clone(), column.type_name.clone()])
+        .collect();
+    format!(
+        "{}\n\n{}",
+        lines.join("\n"),
+        table(["COLUMN", "TYPE"], &rows)
+    )
 }
 
 fn as_json(database: &str, name: &str, found: &CatalogTable) -> Value {
-    let columns: Vec<_> =
-        found.columns.iter().map(|column| json!({"name": column.name, "type": column.type_name})).collect();
+    let columns: Vec<_> = found
+        .columns
+        .iter()
+        .map(|column| json!({"name": column.name, "type": column.type_name}))
+        .collect();
     let stream = found.stream.as_ref().map(|stream| {
         json!({
             "name": stream.name, "arn": stream.arn, "region": stream.region, "endpoint": stream.endpoint,
@@ -78,7 +111,10 @@ mod tests {
 
     #[test]
     fn a_table_is_named_by_database_and_table() {
-        assert_eq!(table_name("d.json-streaming.table").unwrap(), ("d".into(), "json-streaming.table".into()));
+        assert_eq!(
+            table_name("d.json-streaming.table").unwrap(),
+            ("d".into(), "json-streaming.table".into())
+        );
         for bad in ["", "d", ".t", "d."] {
             assert_eq!(table_name(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
@@ -96,7 +132,8 @@ mod tests {
         );
         crate::output::tests::documented("catalog show", &as_json("d", "t", &found));
         assert_eq!(as_json("d", "t", &found)["stream"]["name"], "s");
-        let other = parse_get_table(r#"{"Table": {"StorageDescriptor": {"Columns": []}}}"#).unwrap();
+        let other =
+            parse_get_table(r#"{"Table": {"StorageDescriptor": {"Columns": []}}}"#).unwrap();
         assert!(as_text("d.t", &other).contains("describes no Kinesis stream"));
         assert!(as_json("d", "t", &other)["stream"].is_null());
     }

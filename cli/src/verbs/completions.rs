@@ -1,6 +1,7 @@
 //! `streamctl completions` and `streamctl man`: what shells and `man` are given.
 //!
-//! Owns: names of jobs and contexts as completions, which no generator knows of. Does not own: the words (`args`).
+//! Owns: names of jobs and contexts as completions, which no generator knows of. Does not own: the
+//! words (`args`).
 //! Rule: both are made from the words of the command line, so that no verb can be missing.
 
 use crate::args::Cli;
@@ -38,25 +39,41 @@ pub fn run(args: &CompletionsArgs, out: &mut Output) -> Result<(), CliError> {
 
 /// Writes one page per verb.
 pub fn man(args: &ManArgs, out: &mut Output) -> Result<(), CliError> {
-    let failed = |source| CliError::File { path: args.out.display().to_string(), source };
+    let failed = |source| CliError::File {
+        path: args.out.display().to_string(),
+        source,
+    };
     std::fs::create_dir_all(&args.out).map_err(failed)?;
     let mut command = Cli::command();
     command.build();
     let mut names = vec![];
     pages(&command, &args.out, &mut names).map_err(failed)?;
     let folder = args.out.display().to_string();
-    let text = || format!("{folder} has {}; read one with: man -l {folder}/streamctl.1", count(names.len(), "page"));
-    out.either(text, || serde_json::json!({"folder": folder, "pages": names}))
+    let text = || {
+        format!(
+            "{folder} has {}; read one with: man -l {folder}/streamctl.1",
+            count(names.len(), "page")
+        )
+    };
+    out.either(
+        text,
+        || serde_json::json!({"folder": folder, "pages": names}),
+    )
 }
 
 /// The page of a command, and those of the commands below it: `streamctl-context-add.1`.
 fn pages(command: &Command, folder: &Path, names: &mut Vec<String>) -> std::io::Result<()> {
-    let file = format!("{}.1", command.get_display_name().unwrap_or(command.get_name()));
+    let file = format!(
+        "{}.1",
+        command.get_display_name().unwrap_or(command.get_name())
+    );
     let mut text = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut text)?;
     std::fs::write(folder.join(&file), text)?;
     names.push(file);
-    let mut children = command.get_subcommands().filter(|child| !child.is_hide_set() && child.get_name() != "help");
+    let mut children = command
+        .get_subcommands()
+        .filter(|child| !child.is_hide_set() && child.get_name() != "help");
     children.try_for_each(|child| pages(child, folder, names))
 }
 
@@ -76,15 +93,28 @@ fn completions(shell: Shell) -> String {
 fn verbs_of_jobs() -> Vec<String> {
     let command = Cli::command();
     let takes = |verb: &&Command| verb.get_positionals().any(|word| word.get_id() == "job");
-    command.get_subcommands().filter(takes).map(|verb| verb.get_name().to_owned()).collect()
+    command
+        .get_subcommands()
+        .filter(takes)
+        .map(|verb| verb.get_name().to_owned())
+        .collect()
 }
 
 /// The verbs of `context` whose first word is the name of one that is there.
 fn verbs_of_contexts() -> Vec<String> {
     let command = Cli::command();
-    let context = command.find_subcommand("context").expect("it is one of the verbs");
-    let takes = |verb: &&Command| verb.get_positionals().any(|word| word.get_id() == KNOWN_CONTEXT);
-    context.get_subcommands().filter(takes).map(|verb| verb.get_name().to_owned()).collect()
+    let context = command
+        .find_subcommand("context")
+        .expect("it is one of the verbs");
+    let takes = |verb: &&Command| {
+        verb.get_positionals()
+            .any(|word| word.get_id() == KNOWN_CONTEXT)
+    };
+    context
+        .get_subcommands()
+        .filter(takes)
+        .map(|verb| verb.get_name().to_owned())
+        .collect()
 }
 
 /// Prints the names of jobs, of contexts.
@@ -116,8 +146,11 @@ complete -F _streamctl_with_names -o nosort -o bashdefault -o default streamctl
 }
 
 fn zsh(made: &str) -> String {
-    let of =
-        |line: &str, id: &str| [format!("':{id} -- "), format!("'::{id} -- ")].iter().any(|word| line.contains(word));
+    let of = |line: &str, id: &str| {
+        [format!("':{id} -- "), format!("'::{id} -- ")]
+            .iter()
+            .any(|word| line.contains(word))
+    };
     let named = |line: &str| {
         if of(line, "job") {
             line.replace(":_default'", ":_streamctl_jobs'")
@@ -128,16 +161,25 @@ fn zsh(made: &str) -> String {
         }
     };
     let lines: Vec<String> = made.lines().map(named).collect();
-    let function = |name: &str, asks: &str| format!("{name}() {{\n    compadd -- ${{(f)\"$({asks})\"}}\n}}\n");
-    let functions = format!("{}{}", function("_streamctl_jobs", JOBS), function("_streamctl_contexts", CONTEXTS));
-    // The generated text ends by calling or registering the main function: ours must be there before.
-    let at = lines.iter().rposition(|line| line.starts_with("if [ \"$funcstack[1]\""));
+    let function =
+        |name: &str, asks: &str| format!("{name}() {{\n    compadd -- ${{(f)\"$({asks})\"}}\n}}\n");
+    let functions = format!(
+        "{}{}",
+        function("_streamctl_jobs", JOBS),
+        function("_streamctl_contexts", CONTEXTS)
+    );
+    // The generated text ends by calling or registering the main function: ours must be there
+    // before.
+    let at = lines
+        .iter()
+        .rposition(|line| line.starts_with("if [ \"$funcstack[1]\""));
     let (before, after) = lines.split_at(at.unwrap_or(lines.len()));
     format!("{}\n{functions}\n{}\n", before.join("\n"), after.join("\n"))
 }
 
 fn fish() -> String {
-    let (jobs, contexts) = (verbs_of_jobs().join(" "), verbs_of_contexts().join(" "));
+    let jobs = verbs_of_jobs().join(" ");
+    let contexts = verbs_of_contexts().join(" ");
     format!(
         "complete -c streamctl -n \"__fish_seen_subcommand_from {jobs}\" -f -a \"({JOBS})\"\n\
          complete -c streamctl -n \"__fish_seen_subcommand_from context; and __fish_seen_subcommand_from {contexts}\" -f -a \
@@ -154,7 +196,10 @@ mod tests {
     use clap::ValueEnum;
 
     fn verbs() -> Vec<String> {
-        Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+        Cli::command()
+            .get_subcommands()
+            .map(|verb| verb.get_name().to_owned())
+            .collect()
     }
 
     #[test]
@@ -171,11 +216,18 @@ mod tests {
     fn names_of_jobs_are_completed_where_a_job_is_wanted() {
         let verbs = verbs_of_jobs();
         for verb in ["status", "stop", "epochs", "tail", "verify", "dead-letters"] {
-            assert!(verbs.iter().any(|known| known == verb), "{verb} is not in {verbs:?}");
+            assert!(
+                verbs.iter().any(|known| known == verb),
+                "{verb} is not in {verbs:?}"
+            );
         }
         assert!(!verbs.contains(&"submit".to_owned()));
         assert!(completions(Shell::Bash).contains("complete -F _streamctl_with_names"));
-        assert!(completions(Shell::Zsh).contains(":_streamctl_jobs'"), "{}", completions(Shell::Zsh));
+        assert!(
+            completions(Shell::Zsh).contains(":_streamctl_jobs'"),
+            "{}",
+            completions(Shell::Zsh)
+        );
         assert!(completions(Shell::Fish).contains("list --names"));
     }
 
@@ -183,12 +235,24 @@ mod tests {
     fn names_of_contexts_are_completed_where_one_is_wanted() {
         assert_eq!(verbs_of_contexts(), ["use", "remove", "show"]);
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            assert!(completions(shell).contains("context list --names"), "{shell}");
+            assert!(
+                completions(shell).contains("context list --names"),
+                "{shell}"
+            );
         }
         let zsh = completions(Shell::Zsh);
-        let lines: Vec<_> = zsh.lines().filter(|line| line.contains(":_streamctl_contexts'")).collect();
-        assert!(lines.iter().any(|line| line.contains("known-context")), "{lines:?}");
-        assert!(lines.iter().any(|line| line.starts_with("'--context=[")), "{lines:?}");
+        let lines: Vec<_> = zsh
+            .lines()
+            .filter(|line| line.contains(":_streamctl_contexts'"))
+            .collect();
+        assert!(
+            lines.iter().any(|line| line.contains("known-context")),
+            "{lines:?}"
+        );
+        assert!(
+            lines.iter().any(|line| line.starts_with("'--context=[")),
+            "{lines:?}"
+        );
     }
 
     /// A bash that has the completions, and a `streamctl` that knows these names.
@@ -202,15 +266,30 @@ printf '%s\n' "${{COMPREPLY[@]}}""#,
             completions(Shell::Bash),
             count = words.split_whitespace().count()
         );
-        let ran = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8_lossy(&ran.stdout).lines().map(str::to_owned).collect()
+        let ran = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        String::from_utf8_lossy(&ran.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
     fn a_shell_completes_contexts_and_jobs_where_they_belong() {
-        let has = |words: &str, name: &str| completed_by_bash(words).iter().any(|word| word == name);
-        for words in ["streamctl context use", "streamctl context show", "streamctl --context"] {
+        let has =
+            |words: &str, name: &str| completed_by_bash(words).iter().any(|word| word == name);
+        for words in [
+            "streamctl context use",
+            "streamctl context show",
+            "streamctl --context",
+        ] {
             assert!(has(words, "prod") && !has(words, "sales"), "{words}");
         }
         assert!(has("streamctl status", "sales") && !has("streamctl status", "prod"));
@@ -221,14 +300,30 @@ printf '%s\n' "${{COMPREPLY[@]}}""#,
     fn every_verb_has_a_manual_page() {
         let folder = tempfile::tempdir().unwrap();
         let (mut out, data, _) = captured(Format::Json);
-        man(&ManArgs { out: folder.path().join("man") }, &mut out).unwrap();
+        man(
+            &ManArgs {
+                out: folder.path().join("man"),
+            },
+            &mut out,
+        )
+        .unwrap();
         let pages: serde_json::Value = serde_json::from_str(&data.text()).unwrap();
         crate::output::tests::documented("man", &pages);
         let main = std::fs::read_to_string(folder.path().join("man/streamctl.1")).unwrap();
         for verb in verbs().iter().filter(|verb| *verb != "help") {
-            let page = std::fs::read_to_string(folder.path().join(format!("man/streamctl-{verb}.1"))).unwrap();
-            assert!(page.contains(".SH NAME") && main.contains(&verb.replace('-', "\\-")), "{verb}");
-            assert!(pages["pages"].as_array().unwrap().contains(&format!("streamctl-{verb}.1").into()));
+            let page =
+                std::fs::read_to_string(folder.path().join(format!("man/streamctl-{verb}.1")))
+                    .unwrap();
+            assert!(
+                page.contains(".SH NAME") && main.contains(&verb.replace('-', "\\-")),
+                "{verb}"
+            );
+            assert!(
+                pages["pages"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&format!("streamctl-{verb}.1").into())
+            );
         }
         assert!(folder.path().join("man/streamctl-context-add.1").exists());
         assert!(main.contains("Exit codes"), "{main}");

@@ -74,7 +74,12 @@ pub struct Flags<'a> {
 }
 
 /// Reads and writes the file of contexts.
-pub fn run(verb: &ContextVerb, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+pub fn run(
+    verb: &ContextVerb,
+    flags: Flags<'_>,
+    from: &Environment,
+    out: &mut Output,
+) -> Result<(), CliError> {
     match verb {
         ContextVerb::Add(args) => add(args, flags, from, out),
         ContextVerb::Use(args) => {
@@ -102,11 +107,19 @@ fn read(from: &Environment) -> Result<(&std::path::Path, Config), CliError> {
     Ok((path, Config::read(path)?))
 }
 
-fn add(args: &AddArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+fn add(
+    args: &AddArgs,
+    flags: Flags<'_>,
+    from: &Environment,
+    out: &mut Output,
+) -> Result<(), CliError> {
     check_name(&args.name)?;
     let controller = flags.controller.ok_or_else(|| CliError::Usage {
         message: "a context needs an address".into(),
-        hint: format!("streamctl context add {} --controller https://host:7070", args.name),
+        hint: format!(
+            "streamctl context add {} --controller https://host:7070",
+            args.name
+        ),
     })?;
     Controller::check(controller)?;
     let file = |path: &Option<PathBuf>| path.as_ref().map(|path| readable(path)).transpose();
@@ -125,33 +138,58 @@ fn add(args: &AddArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -
         config.current = Some(args.name.clone());
     }
     config.write(path)?;
-    let what = if config.current.as_ref() == Some(&args.name) { "was added and is in use" } else { "was added" };
+    let what = if config.current.as_ref() == Some(&args.name) {
+        "was added and is in use"
+    } else {
+        "was added"
+    };
     done(&args.name, &config, what, out)
 }
 
 /// The path of a file from the root: the context is used from other folders too.
 fn readable(path: &std::path::Path) -> Result<PathBuf, CliError> {
-    let failed = |source| CliError::File { path: path.display().to_string(), source };
+    let failed = |source| CliError::File {
+        path: path.display().to_string(),
+        source,
+    };
     std::fs::File::open(path).map_err(failed)?;
     std::path::absolute(path).map_err(failed)
 }
 
 fn done(name: &str, config: &Config, what: &str, out: &mut Output) -> Result<(), CliError> {
     let current = config.current.clone();
-    out.either(|| format!("context {name} {what}"), || json!({"context": name, "current": current}))
+    out.either(
+        || format!("context {name} {what}"),
+        || json!({"context": name, "current": current}),
+    )
 }
 
 fn list(args: &ListArgs, config: &Config, out: &mut Output) -> Result<(), CliError> {
     let all: Vec<(&String, &Context)> = config.contexts.iter().collect();
     if args.names {
         let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
-        return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };
+        return if names.is_empty() {
+            Ok(())
+        } else {
+            out.text(&names.join("\n"))
+        };
     }
     let in_use = |name: &String| config.current.as_ref() == Some(name);
     let row = |(name, context): &(&String, &Context)| {
         let mark = if in_use(name) { "*" } else { "" };
-        let [ca, cert, token] = [trusts(context), path_text(&context.cert), path_text(&context.token_file)];
-        [mark.to_owned(), (*name).clone(), context.controller.clone(), ca, cert, token]
+        let [ca, cert, token] = [
+            trusts(context),
+            path_text(&context.cert),
+            path_text(&context.token_file),
+        ];
+        [
+            mark.to_owned(),
+            (*name).clone(),
+            context.controller.clone(),
+            ca,
+            cert,
+            token,
+        ]
     };
     let json = |all: &[(&String, &Context)]| {
         let all = all.iter().map(|(name, context)| {
@@ -164,14 +202,23 @@ fn list(args: &ListArgs, config: &Config, out: &mut Output) -> Result<(), CliErr
     };
     let text = |all: &[(&String, &Context)]| {
         let rows: Vec<_> = all.iter().map(row).collect();
-        table(["", "CONTEXT", "CONTROLLER", "CA", "CERTIFICATE", "TOKEN"], &rows)
+        table(
+            ["", "CONTEXT", "CONTROLLER", "CA", "CERTIFICATE", "TOKEN"],
+            &rows,
+        )
     };
-    out.list(&all, "no contexts yet: add one with `streamctl context add NAME --controller URL`", text, json)
+    out.list(
+        &all,
+        "no contexts yet: add one with `streamctl context add NAME --controller URL`",
+        text,
+        json,
+    )
 }
 
 /// Where something is, never what it is: a token stays in its file.
 fn path_text(path: &Option<PathBuf>) -> String {
-    path.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+    path.as_ref()
+        .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
 }
 
 /// Whose signature on the controllers' certificates is believed.
@@ -190,20 +237,34 @@ fn document(context: &Context) -> Value {
     })
 }
 
-fn show(args: &ShowArgs, flags: Flags<'_>, from: &Environment, out: &mut Output) -> Result<(), CliError> {
+fn show(
+    args: &ShowArgs,
+    flags: Flags<'_>,
+    from: &Environment,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let Chosen { context, name, by } = match &args.name {
         Some(_) => choose(None, args.name.as_deref(), from)?,
         None => choose(flags.controller, flags.context, from)?,
     };
-    let context = if args.name.is_none() { context.with(flags.files) } else { context };
+    let context = if args.name.is_none() {
+        context.with(flags.files)
+    } else {
+        context
+    };
     let text = || {
         let mut lines = vec![];
-        let mut line = |key: &str, value: String| lines.push(format!("{:<12}{value}", format!("{key}:")));
+        let mut line =
+            |key: &str, value: String| lines.push(format!("{:<12}{value}", format!("{key}:")));
         line("controller", context.controller.clone());
         line("context", name.clone().unwrap_or_else(|| "none".into()));
         line("chosen by", by.to_owned());
-        let files =
-            [("ca", &context.ca), ("cert", &context.cert), ("key", &context.key), ("token file", &context.token_file)];
+        let files = [
+            ("ca", &context.ca),
+            ("cert", &context.cert),
+            ("key", &context.key),
+            ("token file", &context.token_file),
+        ];
         for (key, path) in files {
             if let Some(path) = path {
                 line(key, path.display().to_string());
@@ -229,7 +290,11 @@ mod tests {
     use crate::output::Format;
     use crate::output::tests::{captured, documented};
 
-    fn say(verb: ContextVerb, controller: Option<&str>, from: &Environment) -> Result<String, CliError> {
+    fn say(
+        verb: ContextVerb,
+        controller: Option<&str>,
+        from: &Environment,
+    ) -> Result<String, CliError> {
         say_with(verb, controller, from, &Files::default())
     }
 
@@ -240,7 +305,16 @@ mod tests {
         files: &Files,
     ) -> Result<String, CliError> {
         let (mut out, data, _) = captured(Format::Table);
-        run(&verb, Flags { controller, context: None, files }, from, &mut out)?;
+        run(
+            &verb,
+            Flags {
+                controller,
+                context: None,
+                files,
+            },
+            from,
+            &mut out,
+        )?;
         Ok(data.text())
     }
 
@@ -251,12 +325,32 @@ mod tests {
     #[test]
     fn contexts_are_added_used_listed_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
-        let add =
-            |name: &str, url| say(ContextVerb::Add(AddArgs { name: name.into(), ..Default::default() }), url, &from);
-        assert_eq!(add("dev", Some("http://dev:1")).unwrap(), "context dev was added and is in use\n");
-        assert_eq!(add("prod", Some("http://prod:1")).unwrap(), "context prod was added\n");
-        assert_eq!(say(ContextVerb::Use(name("prod")), None, &from).unwrap(), "context prod is in use\n");
+        let from = Environment {
+            config: Some(folder.path().join("config.toml")),
+            ..Environment::default()
+        };
+        let add = |name: &str, url| {
+            say(
+                ContextVerb::Add(AddArgs {
+                    name: name.into(),
+                    ..Default::default()
+                }),
+                url,
+                &from,
+            )
+        };
+        assert_eq!(
+            add("dev", Some("http://dev:1")).unwrap(),
+            "context dev was added and is in use\n"
+        );
+        assert_eq!(
+            add("prod", Some("http://prod:1")).unwrap(),
+            "context prod was added\n"
+        );
+        assert_eq!(
+            say(ContextVerb::Use(name("prod")), None, &from).unwrap(),
+            "context prod is in use\n"
+        );
         let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         let expected = "   CONTEXT  CONTROLLER     CA  CERTIFICATE  TOKEN
    dev      http://dev:1   -   -            -
@@ -266,11 +360,19 @@ mod tests {
         let names = say(ContextVerb::List(ListArgs { names: true }), None, &from).unwrap();
         assert_eq!(names, "dev\nprod\n");
         let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
-        assert_eq!(shown, "controller: http://prod:1\ncontext:    prod\nchosen by:  in use\n");
+        assert_eq!(
+            shown,
+            "controller: http://prod:1\ncontext:    prod\nchosen by:  in use\n"
+        );
         say(ContextVerb::Remove(name("prod")), None, &from).unwrap();
         let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
         assert!(shown.contains("http://127.0.0.1:7070"), "{shown}");
-        assert_eq!(say(ContextVerb::Use(name("prod")), None, &from).unwrap_err().exit_code(), 3);
+        assert_eq!(
+            say(ContextVerb::Use(name("prod")), None, &from)
+                .unwrap_err()
+                .exit_code(),
+            3
+        );
         assert_eq!(add("x y", Some("http://a:1")).unwrap_err().exit_code(), 2);
         assert_eq!(add("ok", None).unwrap_err().exit_code(), 2);
         assert_eq!(add("ok", Some("a b")).unwrap_err().exit_code(), 2);
@@ -279,44 +381,84 @@ mod tests {
     #[test]
     fn answers_as_json_have_the_keys_that_are_documented() {
         let folder = tempfile::tempdir().unwrap();
-        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let from = Environment {
+            config: Some(folder.path().join("config.toml")),
+            ..Environment::default()
+        };
         let said = |verb: ContextVerb| {
             let (mut out, data, _) = captured(Format::Json);
             run(
                 &verb,
-                Flags { controller: Some("http://a:1"), context: None, files: &Files::default() },
+                Flags {
+                    controller: Some("http://a:1"),
+                    context: None,
+                    files: &Files::default(),
+                },
                 &from,
                 &mut out,
             )
             .unwrap();
             serde_json::from_str::<serde_json::Value>(&data.text()).unwrap()
         };
-        let add = AddArgs { name: "dev".into(), ..Default::default() };
+        let add = AddArgs {
+            name: "dev".into(),
+            ..Default::default()
+        };
         documented("context add", &said(ContextVerb::Add(add)));
-        documented("context list", &said(ContextVerb::List(ListArgs::default()))[0]);
-        documented("context show", &said(ContextVerb::Show(ShowArgs { name: None })));
-        documented("context use", &said(ContextVerb::Use(NameArgs { name: "dev".into() })));
-        documented("context remove", &said(ContextVerb::Remove(NameArgs { name: "dev".into() })));
+        documented(
+            "context list",
+            &said(ContextVerb::List(ListArgs::default()))[0],
+        );
+        documented(
+            "context show",
+            &said(ContextVerb::Show(ShowArgs { name: None })),
+        );
+        documented(
+            "context use",
+            &said(ContextVerb::Use(NameArgs { name: "dev".into() })),
+        );
+        documented(
+            "context remove",
+            &said(ContextVerb::Remove(NameArgs { name: "dev".into() })),
+        );
     }
 
     #[test]
     fn a_context_names_files_that_are_there_from_the_root() {
         let folder = tempfile::tempdir().unwrap();
-        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let from = Environment {
+            config: Some(folder.path().join("config.toml")),
+            ..Environment::default()
+        };
         let ca = folder.path().join("ca.pem");
         let add = || {
-            let args = AddArgs { name: "prod".into(), ..Default::default() };
-            let files = Files { ca: Some(ca.clone()), ..Files::default() };
+            let args = AddArgs {
+                name: "prod".into(),
+                ..Default::default()
+            };
+            let files = Files {
+                ca: Some(ca.clone()),
+                ..Files::default()
+            };
             say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files)
         };
         assert_eq!(add().unwrap_err().exit_code(), 2, "the file is not there");
         std::fs::write(&ca, "-").unwrap();
         let refused = add().unwrap_err();
-        assert!(refused.to_string().contains("holds no certificate"), "{refused}");
+        assert!(
+            refused.to_string().contains("holds no certificate"),
+            "{refused}"
+        );
         let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         std::fs::write(&ca, made.cert.pem()).unwrap();
         add().unwrap();
-        assert_eq!(Config::read(&from.config.clone().unwrap()).unwrap().contexts["prod"].ca, Some(ca.clone()));
+        assert_eq!(
+            Config::read(&from.config.clone().unwrap())
+                .unwrap()
+                .contexts["prod"]
+                .ca,
+            Some(ca.clone())
+        );
         let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         assert!(listed.contains(&ca.display().to_string()), "{listed}");
     }
@@ -324,17 +466,29 @@ mod tests {
     #[test]
     fn a_list_says_whom_a_context_trusts_and_where_its_token_is_and_not_what_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let from = Environment { config: Some(folder.path().join("config.toml")), ..Environment::default() };
+        let from = Environment {
+            config: Some(folder.path().join("config.toml")),
+            ..Environment::default()
+        };
         let none = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         assert_eq!(none, "", "nothing is in no table");
         let token = streamctl_engine::security::Token::generate().unwrap();
         let file = folder.path().join("me.token");
         std::fs::write(&file, token.reveal()).unwrap();
-        let files = Files { token_file: Some(file.clone()), ..Files::default() };
-        let args = AddArgs { name: "prod".into(), ..Default::default() };
+        let files = Files {
+            token_file: Some(file.clone()),
+            ..Files::default()
+        };
+        let args = AddArgs {
+            name: "prod".into(),
+            ..Default::default()
+        };
         say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files).unwrap();
         let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
-        assert!(listed.contains("the system's") && listed.contains(&file.display().to_string()), "{listed}");
+        assert!(
+            listed.contains("the system's") && listed.contains(&file.display().to_string()),
+            "{listed}"
+        );
         assert!(!listed.contains(token.reveal()), "{listed}");
     }
 }

@@ -1,7 +1,8 @@
 //! `streamctl dead-letters`: what could not be decoded, why, and its bytes.
 //!
-//! Owns: going from page to page, the sum by reason. Does not own: what a ticket means (the worker), replaying
-//! ([`super::replay`]). Rule: a page of epochs is in memory, and one batch of letters, however many there are.
+//! Owns: going from page to page, the sum by reason. Does not own: what a ticket means (the
+//! worker), replaying ([`super::replay`]). Rule: a page of epochs is in memory, and one batch of
+//! letters, however many there are.
 
 use super::tail::{REUSE_CONNECTION, Readers, next_of};
 use crate::args::DeadLettersArgs;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
-use streamctl_engine::security::Line;
+use streamctl_engine::security::ClientConnection;
 use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
 /// Epochs that are looked at per question.
@@ -31,7 +32,11 @@ const REASONS_MAX: usize = 1_000;
 const REASONS_SHOWN_MAX: usize = 10;
 
 /// Prints them, oldest first, and at the end how many there are by reason.
-pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &DeadLettersArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     if args.replay {
         return super::replay::run(args, controller, out).await;
     }
@@ -42,12 +47,22 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
         progress.say(format!("looking for dead letters, from epoch {from} on"));
         let (info, line) = page(args, from, to, controller).await?;
         let next = next_of(&info, from)?;
-        let mut readers = Readers { controller, origin: line, grant: next.grant, since: Instant::now() };
+        let mut readers = Readers {
+            controller,
+            origin: line,
+            grant: next.grant,
+            since: Instant::now(),
+        };
         for endpoint in &info.endpoint {
             let again = async || next_of(&page(args, from, to, controller).await?.0, from);
-            let read = readers.read(endpoint, again, |batch| printer.batch(&batch)).await;
+            let read = readers
+                .read(endpoint, again, |batch| printer.batch(&batch))
+                .await;
             let flow = read.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows { epoch: from, reason },
+                CliError::Answer(reason) => CliError::Rows {
+                    epoch: from,
+                    reason,
+                },
                 error => error,
             })?;
             if flow.is_break() {
@@ -67,17 +82,24 @@ async fn page(
     from: u64,
     to: Option<u64>,
     controller: &Controller,
-) -> Result<(FlightInfo, Line), CliError> {
+) -> Result<(FlightInfo, ClientConnection), CliError> {
     let command = json!({"job": args.job, "from": from, "to": to, "limit": EPOCHS_PER_ASK, "dead_letters": true});
     let command = command.to_string();
-    let ask = |line: Line| {
+    let ask = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
-            let mut client = FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client =
+                FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut info = client.get_flight_info(descriptor).await?.into_inner();
             // Without a location the one who was asked has the rows; the controller never has any.
-            if let Some(alone) = info.endpoint.iter_mut().find(|endpoint| endpoint.location.is_empty()) {
-                alone.location.push(arrow_flight::Location { uri: REUSE_CONNECTION.to_owned() });
+            if let Some(alone) = info
+                .endpoint
+                .iter_mut()
+                .find(|endpoint| endpoint.location.is_empty())
+            {
+                alone.location.push(arrow_flight::Location {
+                    uri: REUSE_CONNECTION.to_owned(),
+                });
             }
             Ok(tonic::Response::new((info, line)))
         }
@@ -147,8 +169,16 @@ impl Row<'_> {
             Some(before) => format!("{} (of {before})", self.epoch),
             None => self.epoch.to_string(),
         };
-        let (arrived, reason) = (time(self.arrival_ms), self.reason.to_owned());
-        [epoch, self.shard.to_owned(), sequence, arrived, reason, cut(self.payload)]
+        let arrived = time(self.arrival_ms);
+        let reason = self.reason.to_owned();
+        [
+            epoch,
+            self.shard.to_owned(),
+            sequence,
+            arrived,
+            reason,
+            cut(self.payload),
+        ]
     }
 }
 
@@ -157,10 +187,20 @@ pub(super) fn cut(payload: &[u8]) -> String {
     // A character has four bytes at most; what is behind the cut need not be looked at.
     let head = &payload[..payload.len().min(PAYLOAD_CHARS_MAX * 4)];
     let text = String::from_utf8_lossy(head);
-    let plain = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    let plain = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        }
+    };
     let shown: String = text.chars().take(PAYLOAD_CHARS_MAX).map(plain).collect();
     let whole = head.len() == payload.len() && text.chars().count() <= PAYLOAD_CHARS_MAX;
-    if whole { shown } else { format!("{shown}… ({} bytes)", payload.len()) }
+    if whole {
+        shown
+    } else {
+        format!("{shown}… ({} bytes)", payload.len())
+    }
 }
 
 fn time(ms: i64) -> String {
@@ -180,26 +220,48 @@ struct Printer<'a> {
     other_reasons: u64,
 }
 
-const HEADINGS: [&str; 6] = ["EPOCH", "SHARD", "SEQUENCE NUMBER", "ARRIVED", "REASON", "PAYLOAD"];
+const HEADINGS: [&str; 6] = [
+    "EPOCH",
+    "SHARD",
+    "SEQUENCE NUMBER",
+    "ARRIVED",
+    "REASON",
+    "PAYLOAD",
+];
 
 impl<'a> Printer<'a> {
     fn new(args: &'a DeadLettersArgs, out: &'a mut Output) -> Self {
-        let (widths, reasons) = ([0; 6], BTreeMap::new());
-        Self { args, out, widths, letters: 0, left_out: None, reasons, other_reasons: 0 }
+        let widths = [0; 6];
+        let reasons = BTreeMap::new();
+        Self {
+            args,
+            out,
+            widths,
+            letters: 0,
+            left_out: None,
+            reasons,
+            other_reasons: 0,
+        }
     }
 
     /// Breaks when as many as were wanted are printed.
     fn batch(&mut self, batch: &RecordBatch) -> Result<ControlFlow<()>, CliError> {
-        let rows = rows(batch).ok_or_else(|| CliError::Answer("rows that are no dead letters".into()))?;
-        let room = self.args.limit.map_or(u64::MAX, |limit| limit - self.letters);
+        let rows =
+            rows(batch).ok_or_else(|| CliError::Answer("rows that are no dead letters".into()))?;
+        let room = self
+            .args
+            .limit
+            .map_or(u64::MAX, |limit| limit - self.letters);
         let fit = rows.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let left_out = rows.get(fit).map(|row| row.epoch);
         let rows = &rows[..fit];
         if self.args.raw {
             let end = if self.args.null { b'\0' } else { b'\n' };
-            rows.iter().try_for_each(|row| self.out.bytes(row.payload, end))?;
+            rows.iter()
+                .try_for_each(|row| self.out.bytes(row.payload, end))?;
         } else if self.out.format() == Format::Json {
-            rows.iter().try_for_each(|row| self.out.text(&row.json().to_string()))?;
+            rows.iter()
+                .try_for_each(|row| self.out.text(&row.json().to_string()))?;
         } else {
             self.table(rows)?;
         }
@@ -212,7 +274,11 @@ impl<'a> Printer<'a> {
             }
         }
         self.left_out = left_out;
-        Ok(if left_out.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if left_out.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
     /// Columns only ever grow: what follows stays below what was printed.
@@ -226,8 +292,12 @@ impl<'a> Printer<'a> {
             }
         }
         for line in first.then_some(&headings).into_iter().chain(&cells) {
-            let padded = line.iter().zip(self.widths).map(|(cell, width)| format!("{cell:width$}"));
-            self.out.text(padded.collect::<Vec<_>>().join("  ").trim_end())?;
+            let padded = line
+                .iter()
+                .zip(self.widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
+            self.out
+                .text(padded.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
@@ -235,7 +305,9 @@ impl<'a> Printer<'a> {
     /// How many there were by reason, most frequent first.
     fn end(self) -> Result<(), CliError> {
         if let Some(epoch) = self.left_out {
-            self.out.note(&format!("there are more: go on with --from {epoch}, or raise --limit"));
+            self.out.note(&format!(
+                "there are more: go on with --from {epoch}, or raise --limit"
+            ));
         }
         self.out.note(&match self.letters {
             0 => "no dead letters".to_owned(),
@@ -243,8 +315,12 @@ impl<'a> Printer<'a> {
         });
         let mut reasons: Vec<(String, u64)> = self.reasons.into_iter().collect();
         reasons.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let unnamed =
-            reasons.iter().skip(REASONS_SHOWN_MAX).map(|(_, letters)| letters).sum::<u64>() + self.other_reasons;
+        let unnamed = reasons
+            .iter()
+            .skip(REASONS_SHOWN_MAX)
+            .map(|(_, letters)| letters)
+            .sum::<u64>()
+            + self.other_reasons;
         for (reason, letters) in reasons.into_iter().take(REASONS_SHOWN_MAX) {
             self.out.note(&format!("{letters:>8}  {reason}"));
         }

@@ -19,8 +19,15 @@ pub struct DeleteArgs {
 }
 
 /// Has it forgotten, and says what stays.
-pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let request = DeleteJobRequest { job: args.job.clone(), force: args.force };
+pub async fn run(
+    args: &DeleteArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let request = DeleteJobRequest {
+        job: args.job.clone(),
+        force: args.force,
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).delete_job(request).await }
@@ -35,7 +42,13 @@ pub async fn run(args: &DeleteArgs, controller: &Controller, out: &mut Output) -
 }
 
 fn as_text(answer: &DeleteJobResponse) -> String {
-    let DeleteJobResponse { job, epoch, sink, dead_letters, checkpoint } = answer;
+    let DeleteJobResponse {
+        job,
+        epoch,
+        sink,
+        dead_letters,
+        checkpoint,
+    } = answer;
     format!(
         "job {job} is deleted, {} committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
          checkpoint:  {checkpoint}",
@@ -60,11 +73,22 @@ mod tests {
     #[tokio::test]
     async fn what_is_deleted_says_what_stays() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
-        let args = DeleteArgs { job: "sales".into(), force: false };
+        let args = DeleteArgs {
+            job: "sales".into(),
+            force: false,
+        };
         let (mut out, data, notes) = captured(Format::Table);
         run(&args, &controller, &mut out).await.unwrap();
-        assert!(data.text().starts_with("job sales is deleted, "), "{}", data.text());
-        assert!(data.text().contains("\ncheckpoint:  s3://b/checkpoint/\n"), "{}", data.text());
+        assert!(
+            data.text().starts_with("job sales is deleted, "),
+            "{}",
+            data.text()
+        );
+        assert!(
+            data.text().contains("\ncheckpoint:  s3://b/checkpoint/\n"),
+            "{}",
+            data.text()
+        );
         assert!(notes.text().contains("begins anew"), "{}", notes.text());
         let (mut out, data, _) = captured(Format::Json);
         run(&args, &controller, &mut out).await.unwrap();

@@ -20,24 +20,37 @@ pub struct DemoArgs {
     /// Where the demo's job file, lookup and results go
     #[arg(long, value_name = "DIR", default_value = DIR)]
     pub dir: PathBuf,
-    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
-    /// at most 16GiB
+    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the
+    /// control group has, at most 16GiB
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
     /// Where the dashboard is served; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is neither encrypted, nor
-    /// is anybody asked who they are
+    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is
+    /// neither encrypted, nor is anybody asked who they are
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
 
 /// Writes the job, runs it until it has published [`WINDOWS`] more windows, and shows a few rows.
-pub async fn run(args: &DemoArgs, dashboard: &str, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
-    let failed = |source| CliError::File { path: args.dir.display().to_string(), source };
-    let demo = std::path::absolute(&args.dir).and_then(|root| prepare(&root)).map_err(failed)?;
-    out.note(&format!("the job: {}\ndashboard: {dashboard}", demo.job_file.display()));
+pub async fn run(
+    args: &DemoArgs,
+    dashboard: &str,
+    runner: impl Runner,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let failed = |source| CliError::File {
+        path: args.dir.display().to_string(),
+        source,
+    };
+    let demo = std::path::absolute(&args.dir)
+        .and_then(|root| prepare(&root))
+        .map_err(failed)?;
+    out.note(&format!(
+        "the job: {}\ndashboard: {dashboard}",
+        demo.job_file.display()
+    ));
     let mut first = None;
     let mut shown = 0;
     let progress = out.progress("starting");
@@ -48,20 +61,41 @@ pub async fn run(args: &DemoArgs, dashboard: &str, runner: impl Runner, out: &mu
             shown = status.published;
             out.note(&progress_line(status));
         }
-        if status.published >= first + WINDOWS { Wish::Stop } else { Wish::GoOn }
+        if status.published >= first + WINDOWS {
+            Wish::Stop
+        } else {
+            Wish::GoOn
+        }
     };
-    let last = runner(LocalJob { memory_limit: args.memory_limit, ..demo.job.clone() }, &mut listener).await?;
+    let last = runner(
+        LocalJob {
+            memory_limit: args.memory_limit,
+            ..demo.job.clone()
+        },
+        &mut listener,
+    )
+    .await?;
     drop(progress);
     if !last.error.is_empty() {
-        return Err(CliError::Local { message: last.error, hint: last.hint });
+        return Err(CliError::Local {
+            message: last.error,
+            hint: last.hint,
+        });
     }
     let rows = sample(&demo.sink).map_err(|error| CliError::Local {
         message: format!("the result cannot be read: {error}"),
         hint: String::new(),
     })?;
     out.either(|| rows, || status_json(&last))?;
-    let dir = if args.dir == Path::new(DIR) { String::new() } else { format!(" --dir {}", args.dir.display()) };
-    out.note(&format!("the files: {}\nagain, going on where it stopped: streamctl demo{dir}", demo.sink.display()));
+    let dir = if args.dir == Path::new(DIR) {
+        String::new()
+    } else {
+        format!(" --dir {}", args.dir.display())
+    };
+    out.note(&format!(
+        "the files: {}\nagain, going on where it stopped: streamctl demo{dir}",
+        demo.sink.display()
+    ));
     Ok(())
 }
 
@@ -79,13 +113,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut out, _, notes) = captured(Format::Json);
         let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
-            let wishes = [7, 8, 9, 10].map(|published| listener(&JobStatus { published, ..status() }));
+            let wishes = [7, 8, 9, 10].map(|published| {
+                listener(&JobStatus {
+                    published,
+                    ..status()
+                })
+            });
             assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
             Ok(status())
         };
         let http_listen = "127.0.0.1:0".parse().unwrap();
-        let args = DemoArgs { dir: folder.path().join("demo"), memory_limit: None, http_listen, insecure: false };
+        let args = DemoArgs {
+            dir: folder.path().join("demo"),
+            memory_limit: None,
+            http_listen,
+            insecure: false,
+        };
         run(&args, "http://x/", runner, &mut out).await.unwrap();
-        assert_eq!(notes.text().lines().filter(|line| line.starts_with("epoch ")).count(), 3);
+        assert_eq!(
+            notes
+                .text()
+                .lines()
+                .filter(|line| line.starts_with("epoch "))
+                .count(),
+            3
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! `streamctl diff`: what a job file would change of the running job of its name.
 //!
-//! Owns: how differences are shown. Does not own: the comparison and its rules (the controller, `proto::change`).
-//! Rule: as diff does, it ends with 0 where nothing differs and with 1 where something does; what kept it from comparing has
-//! another code.
+//! Owns: how differences are shown. Does not own: the comparison and its rules (the controller,
+//! `proto::change`).
+//! Rule: as diff does, it ends with 0 where nothing differs and with 1 where something does; what
+//! kept it from comparing has another code.
 
 use super::run::job;
 use super::{job_file_error, read};
@@ -18,12 +19,15 @@ use streamctl_proto::{JobSpec, count};
 
 /// Of `diff`.
 #[derive(Args, Debug)]
-#[command(after_help = "Exit codes: 0 nothing would change, 1 something would, 5 it could not be compared; \
-                        else 2 wrong usage or job file, 3 no such job, 4 no controller answers")]
+#[command(
+    after_help = "Exit codes: 0 nothing would change, 1 something would, 5 it could not be compared; \
+                        else 2 wrong usage or job file, 3 no such job, 4 no controller answers"
+)]
 pub struct DiffArgs {
     /// The job file
     pub file: PathBuf,
-    /// Compare with the job of this name as `streamctl run` left it: without a cluster, and without running it
+    /// Compare with the job of this name as `streamctl run` left it: without a cluster, and without
+    /// running it
     #[arg(long)]
     pub local: bool,
     /// The state folder of that run; beside the job file when left out
@@ -32,10 +36,17 @@ pub struct DiffArgs {
 }
 
 /// Compares, and shows.
-pub async fn run(args: &DiffArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &DiffArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let text = read(&args.file)?;
     JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
-    let request = DiffRequest { spec_toml: text, base_dir: String::new() };
+    let request = DiffRequest {
+        spec_toml: text,
+        base_dir: String::new(),
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).diff(request).await }
@@ -53,8 +64,13 @@ pub async fn run_local(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let local = job(&args.file, args.state.as_deref())?;
-    let request = DiffRequest { spec_toml: local.spec_text.clone(), base_dir: local.base_dir.display().to_string() };
-    let answer = out.during("comparing columns, lookups and query", diff(local, request)).await;
+    let request = DiffRequest {
+        spec_toml: local.spec_text.clone(),
+        base_dir: local.base_dir.display().to_string(),
+    };
+    let answer = out
+        .during("comparing columns, lookups and query", diff(local, request))
+        .await;
     show(args, answer, "run", out)
 }
 
@@ -66,11 +82,25 @@ fn show(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let answer = answer.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
-    let state = args.state.as_ref().map(|state| format!(" --state {}", state.display())).unwrap_or_default();
-    let take_over = format!("streamctl {taken_by} --change {}{state}", args.file.display());
+    let state = args
+        .state
+        .as_ref()
+        .map(|state| format!(" --state {}", state.display()))
+        .unwrap_or_default();
+    let take_over = format!(
+        "streamctl {taken_by} --change {}{state}",
+        args.file.display()
+    );
     let paint = out.paint();
-    out.either(|| as_text(&answer, &take_over, paint), || diff_json(&answer))?;
-    if answer.changes.is_empty() { Ok(()) } else { Err(CliError::Differs) }
+    out.either(
+        || as_text(&answer, &take_over, paint),
+        || diff_json(&answer),
+    )?;
+    if answer.changes.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::Differs)
+    }
 }
 
 /// A failure must not look like a difference.
@@ -78,23 +108,40 @@ fn not_compared(error: CliError) -> CliError {
     match error.exit_code() {
         1 => CliError::Partly {
             message: format!("not compared: {error}"),
-            hint: error.hint().unwrap_or_else(|| "the controller's log says more".to_owned()),
+            hint: error
+                .hint()
+                .unwrap_or_else(|| "the controller's log says more".to_owned()),
         },
         _ => error,
     }
 }
 
 fn as_text(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
-    let DiffResponse { job, job_version, epoch, .. } = answer;
-    let mut lines = vec![format!("job {job}, version {job_version}, {} committed", count(epoch, "epoch"))];
+    let DiffResponse {
+        job,
+        job_version,
+        epoch,
+        ..
+    } = answer;
+    let mut lines = vec![format!(
+        "job {job}, version {job_version}, {} committed",
+        count(epoch, "epoch")
+    )];
     if answer.changes.is_empty() {
         lines.push("nothing would change".to_owned());
         return lines.join("\n");
     }
-    answer.changes.iter().for_each(|change| lines.extend(change_lines(change, paint)));
+    answer
+        .changes
+        .iter()
+        .for_each(|change| lines.extend(change_lines(change, paint)));
     if !answer.plan_will_be.is_empty() {
         lines.push("the query's plan (each operator reads those below it)".to_owned());
-        lines.extend(value_lines(Some(&answer.plan_was), Some(&answer.plan_will_be), paint));
+        lines.extend(value_lines(
+            Some(&answer.plan_was),
+            Some(&answer.plan_will_be),
+            paint,
+        ));
     }
     lines.push(verdict(answer, take_over, paint));
     lines.join("\n")
@@ -109,10 +156,18 @@ fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
     let head = if change.taken_over {
         format!("{} ({what})", change.field)
     } else {
-        format!("{} ({what}, {})", change.field, paint.word(Tone::Bad, "cannot be taken over"))
+        format!(
+            "{} ({what}, {})",
+            change.field,
+            paint.word(Tone::Bad, "cannot be taken over")
+        )
     };
     let mut lines = vec![head];
-    lines.extend(value_lines(change.was.as_deref(), change.will_be.as_deref(), paint));
+    lines.extend(value_lines(
+        change.was.as_deref(),
+        change.will_be.as_deref(),
+        paint,
+    ));
     if !change.taken_over {
         lines.push(format!("    {}", change.reason));
         lines.push(format!("    hint: {}", change.hint));
@@ -126,21 +181,38 @@ fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<St
         Side::Was => format!("    {}", paint.word(Tone::Bad, &format!("- {text}"))),
         Side::WillBe => format!("    {}", paint.word(Tone::Good, &format!("+ {text}"))),
     };
-    let lines = |text: Option<&str>| text.map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default();
-    let (was, will_be): (Vec<String>, Vec<String>) = (lines(was), lines(will_be));
+    let lines = |text: Option<&str>| {
+        text.map(|text| text.lines().map(str::to_owned).collect())
+            .unwrap_or_default()
+    };
+    let was: Vec<String> = lines(was);
+    let will_be: Vec<String> = lines(will_be);
     line_diff(&was, &will_be).into_iter().map(line).collect()
 }
 
 fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
-    let kept = answer.changes.iter().filter(|change| !change.taken_over).count();
+    let kept = answer
+        .changes
+        .iter()
+        .filter(|change| !change.taken_over)
+        .count();
     if !answer.refused.is_empty() {
-        return paint.word(Tone::Bad, &format!("it cannot take over: {}", answer.refused));
+        return paint.word(
+            Tone::Bad,
+            &format!("it cannot take over: {}", answer.refused),
+        );
     }
     if kept > 0 {
-        let text = format!("it cannot take over: {kept} of {} refused", count(answer.changes.len(), "change"));
+        let text = format!(
+            "it cannot take over: {kept} of {} refused",
+            count(answer.changes.len(), "change")
+        );
         return paint.word(Tone::Bad, &text);
     }
-    format!("it can take over after the last epoch, as version {}: {take_over}", answer.job_version + 1)
+    format!(
+        "it can take over after the last epoch, as version {}: {take_over}",
+        answer.job_version + 1
+    )
 }
 
 /// Where a line is.
@@ -161,11 +233,17 @@ fn line_diff<'l>(was: &'l [String], will_be: &'l [String]) -> Vec<(Side, &'l str
         for (i, old) in was.iter().enumerate().rev() {
             for (j, new) in will_be.iter().enumerate().rev() {
                 let skip = common[i + 1][j].max(common[i][j + 1]);
-                common[i][j] = if old == new { common[i + 1][j + 1] + 1 } else { skip };
+                common[i][j] = if old == new {
+                    common[i + 1][j + 1] + 1
+                } else {
+                    skip
+                };
             }
         }
     }
-    let (mut lines, mut i, mut j) = (vec![], 0, 0);
+    let mut lines = vec![];
+    let mut i = 0;
+    let mut j = 0;
     while i < was.len() || j < will_be.len() {
         let same = i < was.len() && j < will_be.len() && was[i] == will_be[j] && common[i][j] > 0;
         if same {
@@ -193,13 +271,31 @@ mod tests {
     const JOB: &str = include_str!("../../../deploy/jobs/sales-by-country.toml");
 
     fn change(field: &str, was: &str, will_be: &str, taken_over: bool) -> FieldChange {
-        let (was, will_be) = (Some(was.into()), Some(will_be.into()));
-        let (reason, hint) = if taken_over { Default::default() } else { ("it depends".into(), "choose".into()) };
-        FieldChange { field: field.into(), was, will_be, taken_over, reason, hint }
+        let was = Some(was.into());
+        let will_be = Some(will_be.into());
+        let (reason, hint) = if taken_over {
+            Default::default()
+        } else {
+            ("it depends".into(), "choose".into())
+        };
+        FieldChange {
+            field: field.into(),
+            was,
+            will_be,
+            taken_over,
+            reason,
+            hint,
+        }
     }
 
     fn answer(changes: Vec<FieldChange>) -> DiffResponse {
-        DiffResponse { job: "sales".into(), job_version: 3, epoch: 17, changes, ..DiffResponse::default() }
+        DiffResponse {
+            job: "sales".into(),
+            job_version: 3,
+            epoch: 17,
+            changes,
+            ..DiffResponse::default()
+        }
     }
 
     async fn diff(
@@ -209,10 +305,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
         std::fs::write(&file, JOB).unwrap();
-        let jobs = FakeJobs { diff: Some(answer), ..FakeJobs::default() };
+        let jobs = FakeJobs {
+            diff: Some(answer),
+            ..FakeJobs::default()
+        };
         let controller = Controller::new(&serve(jobs).await).unwrap();
         let (mut out, data, notes) = captured(format);
-        let result = run(&DiffArgs { file, local: false, state: None }, &controller, &mut out).await;
+        let result = run(
+            &DiffArgs {
+                file,
+                local: false,
+                state: None,
+            },
+            &controller,
+            &mut out,
+        )
+        .await;
         if let Err(error) = &result {
             out.error(error);
         }
@@ -222,12 +330,21 @@ mod tests {
     #[tokio::test]
     async fn nothing_that_differs_is_0_and_something_is_1_without_a_word_of_error() {
         let (same, text, _) = diff(Ok(answer(vec![])), Format::Table).await;
-        assert!(same.is_ok() && text.ends_with("nothing would change\n"), "{text}");
+        assert!(
+            same.is_ok() && text.ends_with("nothing would change\n"),
+            "{text}"
+        );
         let changes = vec![change("sink.format", "parquet", "csv", true)];
         let (differs, text, notes) = diff(Ok(answer(changes)), Format::Table).await;
         assert_eq!((differs.unwrap_err().exit_code(), notes.as_str()), (1, ""));
-        assert!(text.contains("sink.format (changed)\n    - parquet\n    + csv\n"), "{text}");
-        assert!(text.contains("as version 4: streamctl submit --change "), "{text}");
+        assert!(
+            text.contains("sink.format (changed)\n    - parquet\n    + csv\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("as version 4: streamctl submit --change "),
+            "{text}"
+        );
     }
 
     #[tokio::test]
@@ -244,28 +361,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_that_is_refused_says_why_and_what_to_do() {
-        let (_, text, _) = diff(Ok(answer(vec![change("source.stream", "a", "b", false)])), Format::Table).await;
-        let expected =
-            "source.stream (changed, cannot be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
+        let (_, text, _) = diff(
+            Ok(answer(vec![change("source.stream", "a", "b", false)])),
+            Format::Table,
+        )
+        .await;
+        let expected = "source.stream (changed, cannot be taken over)\n    - a\n    + b\n    it depends\n    hint: choose\n";
         assert!(text.contains(expected), "{text}");
-        assert!(text.ends_with("it cannot take over: 1 of 1 change refused\n"), "{text}");
+        assert!(
+            text.ends_with("it cannot take over: 1 of 1 change refused\n"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
     async fn its_json_has_the_names_of_the_message() {
         let changes = vec![change("sink.format", "parquet", "csv", true)];
-        let (_, text, _) =
-            diff(Ok(v1::DiffResponse { plan_was: "a\nb".into(), ..answer(changes) }), Format::Json).await;
+        let (_, text, _) = diff(
+            Ok(v1::DiffResponse {
+                plan_was: "a\nb".into(),
+                ..answer(changes)
+            }),
+            Format::Json,
+        )
+        .await;
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         documented("diff", &json);
-        assert_eq!((json["job_version"].as_u64(), json["plan_was"][1].as_str()), (Some(3), Some("b")));
+        assert_eq!(
+            (json["job_version"].as_u64(), json["plan_was"][1].as_str()),
+            (Some(3), Some("b"))
+        );
         assert_eq!(json["changes"][0]["will_be"], "csv");
     }
 
     #[test]
     fn lines_that_are_the_same_are_shown_once() {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (was, will_be) = (lines("a b c d"), lines("a x c d e"));
+        let was = lines("a b c d");
+        let will_be = lines("a x c d e");
         let shown: String = line_diff(&was, &will_be)
             .into_iter()
             .map(|(side, line)| format!("{}{line} ", ["=", "-", "+"][side as usize]))

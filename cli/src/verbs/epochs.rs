@@ -7,14 +7,19 @@ use crate::output::Output;
 use crate::views::{epoch_json, epochs_text};
 use streamctl_proto::v1::ListEpochsRequest;
 
-/// Lists them, oldest first.
-pub async fn run(args: &EpochsArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &EpochsArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let request = request(args)?;
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).list_epochs(request).await }
     };
-    let answer = out.during("asking for the epochs", controller.ask(ask)).await?;
+    let answer = out
+        .during("asking for the epochs", controller.ask(ask))
+        .await?;
     out.list(
         &answer.epochs,
         "no such epochs are committed: `streamctl status` says how far the job is",
@@ -24,21 +29,34 @@ pub async fn run(args: &EpochsArgs, controller: &Controller, out: &mut Output) -
     // More may follow only where a beginning was given: else these are the newest ones.
     let full = answer.epochs.len() as u64 >= u64::from(args.limit);
     let last = answer.epochs.last().map_or(0, |epoch| epoch.epoch);
-    if let Some(to) = args.to.filter(|to| args.from.is_some() && full && last < *to) {
-        out.note(&format!("there may be more: go on with --from {} --to {to}, or raise --limit", last + 1));
+    if let Some(to) = args
+        .to
+        .filter(|to| args.from.is_some() && full && last < *to)
+    {
+        out.note(&format!(
+            "there may be more: go on with --from {} --to {to}, or raise --limit",
+            last + 1
+        ));
     }
     Ok(())
 }
 
 fn request(args: &EpochsArgs) -> Result<ListEpochsRequest, CliError> {
-    let (from, to) = (args.from.unwrap_or(0), args.to.unwrap_or(0));
+    let from = args.from.unwrap_or(0);
+    let to = args.to.unwrap_or(0);
     if to > 0 && from > to {
         return Err(CliError::Usage {
             message: format!("--to {to} is before --from {from}"),
-            hint: "epochs are listed from the older to the newer one: --from names the older".into(),
+            hint: "epochs are listed from the older to the newer one: --from names the older"
+                .into(),
         });
     }
-    Ok(ListEpochsRequest { job: args.job.clone(), from, limit: args.limit, to })
+    Ok(ListEpochsRequest {
+        job: args.job.clone(),
+        from,
+        limit: args.limit,
+        to,
+    })
 }
 
 #[cfg(test)]
@@ -49,13 +67,21 @@ mod tests {
     use crate::output::tests::captured;
 
     fn args(from: Option<u64>, to: Option<u64>) -> EpochsArgs {
-        EpochsArgs { job: "sales".into(), from, to, limit: 20 }
+        EpochsArgs {
+            job: "sales".into(),
+            from,
+            to,
+            limit: 20,
+        }
     }
 
     #[test]
     fn an_end_before_the_beginning_is_wrong_usage() {
         let error = request(&args(Some(3), Some(2))).unwrap_err();
-        assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "--to 2 is before --from 3"));
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (2, "--to 2 is before --from 3")
+        );
         let same = request(&args(Some(3), Some(3))).unwrap();
         assert_eq!((same.from, same.to), (3, 3));
         let newest = request(&args(None, Some(7))).unwrap();
@@ -66,11 +92,19 @@ mod tests {
     async fn where_there_are_none_only_standard_error_says_so() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let (mut out, data, notes) = captured(Format::Table);
-        run(&args(Some(100), None), &controller, &mut out).await.unwrap();
+        run(&args(Some(100), None), &controller, &mut out)
+            .await
+            .unwrap();
         assert_eq!(data.text(), "");
-        assert!(notes.text().starts_with("no such epochs are committed"), "{}", notes.text());
+        assert!(
+            notes.text().starts_with("no such epochs are committed"),
+            "{}",
+            notes.text()
+        );
         let (mut out, data, notes) = captured(Format::Json);
-        run(&args(Some(100), None), &controller, &mut out).await.unwrap();
+        run(&args(Some(100), None), &controller, &mut out)
+            .await
+            .unwrap();
         assert_eq!((data.text().as_str(), notes.text().as_str()), ("[]\n", ""));
     }
 }

@@ -1,6 +1,7 @@
 //! `streamctl explain`: what a job would do, as far as the world says.
 //!
-//! Owns: what is shown. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan (`engine::query`).
+//! Owns: what is shown. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan
+//! (`engine::query`).
 //! Rule: nothing is started and nothing written; what could not be asked is named, never guessed.
 
 use super::{job_file_error, read, spec_of};
@@ -53,9 +54,19 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     drop(progress);
     found.problems = Problems(found.problems).located(&text).0;
     let defaults = defaults(&text, &spec);
-    let explained = Explained { spec, found, plan, shards, defaults };
+    let explained = Explained {
+        spec,
+        found,
+        plan,
+        shards,
+        defaults,
+    };
     out.either(|| as_text(&explained), || as_json(&explained))?;
-    let Explored { problems, unavailable, .. } = explained.found;
+    let Explored {
+        problems,
+        unavailable,
+        ..
+    } = explained.found;
     if !problems.is_empty() {
         return Err(job_file_error(&args.file, &Problems(problems)));
     }
@@ -64,70 +75,146 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
 
 /// What is left out was not to be had: neither right nor wrong.
 pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError> {
-    let Some((field, reason)) = unavailable.first() else { return Ok(()) };
-    let more = if unavailable.len() > 1 { format!(", and {} more", unavailable.len() - 1) } else { String::new() };
+    let Some((field, reason)) = unavailable.first() else {
+        return Ok(());
+    };
+    let more = if unavailable.len() > 1 {
+        format!(", and {} more", unavailable.len() - 1)
+    } else {
+        String::new()
+    };
     Err(CliError::Partly {
         message: format!("{field} could not be asked: {reason}{more}"),
-        hint: "check network, region and credentials (AWS_PROFILE, AWS_REGION), and try again".into(),
+        hint: "check network, region and credentials (AWS_PROFILE, AWS_REGION), and try again"
+            .into(),
     })
 }
 
 fn as_text(job: &Explained) -> String {
-    let Explained { spec, found, plan, shards, defaults } = job;
+    let Explained {
+        spec,
+        found,
+        plan,
+        shards,
+        defaults,
+    } = job;
     let mut parts = vec![what(spec)];
-    let mut part = |heading: &str, text: String| parts.push(format!("{heading}\n{}", indented(&text)));
+    let mut part =
+        |heading: &str, text: String| parts.push(format!("{heading}\n{}", indented(&text)));
     if let Some(stream) = &found.stream {
-        let region = stream.region.as_deref().unwrap_or("the environment's region");
-        part("STREAM", format!("{} in {region}", stream.arn.as_ref().unwrap_or(&stream.name)));
+        let region = stream
+            .region
+            .as_deref()
+            .unwrap_or("the environment's region");
+        part(
+            "STREAM",
+            format!(
+                "{} in {region}",
+                stream.arn.as_ref().unwrap_or(&stream.name)
+            ),
+        );
     }
     if let Some(columns) = columns(found) {
-        let read = |read: Option<bool>| read.map_or("unknown", |read| if read { "yes" } else { "no" }).to_owned();
-        let rows: Vec<_> = columns.into_iter().map(|(name, kind, is_read)| [name, kind, read(is_read)]).collect();
-        part("COLUMNS OF THE SOURCE", table(["COLUMN", "TYPE", "READ"], &rows));
+        let read = |read: Option<bool>| {
+            read.map_or("unknown", |read| if read { "yes" } else { "no" })
+                .to_owned()
+        };
+        let rows: Vec<_> = columns
+            .into_iter()
+            .map(|(name, kind, is_read)| [name, kind, read(is_read)])
+            .collect();
+        part(
+            "COLUMNS OF THE SOURCE",
+            table(["COLUMN", "TYPE", "READ"], &rows),
+        );
     }
     for (name, lookup) in &found.lookups {
         let schema = lookup.rows.schema();
-        let rows: Vec<_> = schema.fields().iter().map(|f| [f.name().clone(), f.data_type().to_string()]).collect();
-        let size = [count(lookup.rows.num_rows(), "row"), count(lookup.files, "file"), bytes(lookup.bytes)].join(", ");
-        part(&format!("LOOKUP {name} ({size})"), table(["COLUMN", "TYPE"], &rows));
+        let rows: Vec<_> = schema
+            .fields()
+            .iter()
+            .map(|f| [f.name().clone(), f.data_type().to_string()])
+            .collect();
+        let size = [
+            count(lookup.rows.num_rows(), "row"),
+            count(lookup.files, "file"),
+            bytes(lookup.bytes),
+        ]
+        .join(", ");
+        part(
+            &format!("LOOKUP {name} ({size})"),
+            table(["COLUMN", "TYPE"], &rows),
+        );
     }
     if let Some(query) = &found.plan {
         let fields = query.output_schema().fields().iter();
-        let rows: Vec<_> = fields.map(|f| [f.name().clone(), f.data_type().to_string()]).collect();
+        let rows: Vec<_> = fields
+            .map(|f| [f.name().clone(), f.data_type().to_string()])
+            .collect();
         part("RESULT", table(["COLUMN", "TYPE"], &rows));
     }
     if let Some(plan) = plan {
         part("PLAN (each operator reads those below it)", plan.clone());
     }
     part("SPREAD", spread(spec, found, *shards));
-    let rows: Vec<_> = stored(spec).into_iter().map(|(what, place)| [what.to_owned(), place]).collect();
+    let rows: Vec<_> = stored(spec)
+        .into_iter()
+        .map(|(what, place)| [what.to_owned(), place])
+        .collect();
     part("STORED", table(["WHAT", "WHERE"], &rows));
     if !defaults.is_empty() {
-        let rows: Vec<_> = defaults.iter().map(|(key, value)| [key.clone(), value.clone()]).collect();
+        let rows: Vec<_> = defaults
+            .iter()
+            .map(|(key, value)| [key.clone(), value.clone()])
+            .collect();
         part("DEFAULTS", table(["KEY", "VALUE"], &rows));
     }
     if !found.unavailable.is_empty() {
-        let lines: Vec<_> = found.unavailable.iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
+        let lines: Vec<_> = found
+            .unavailable
+            .iter()
+            .map(|(field, reason)| format!("{field}: {reason}"))
+            .collect();
         part("COULD NOT BE ASKED", lines.join("\n"));
     }
     parts.join("\n\n")
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Name, type, and whether the query reads it, which only a plan says.
 fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
     let columns = found.columns.as_ref()?;
-    let is_read = |index| found.plan.as_ref().map(|plan| plan.source_columns().contains(&index));
+    let is_read = |index| {
+        found
+            .plan
+            .as_ref()
+            .map(|plan| plan.source_columns().contains(&index))
+    };
     let column = columns.iter().enumerate();
-    Some(column.map(|(index, column)| (column.name.clone(), column.type_name.clone(), is_read(index))).collect())
+    Some(
+        column
+            .map(|(index, column)| {
+                (
+                    column.name.clone(),
+                    column.type_name.clone(),
+                    is_read(index),
+                )
+            })
+            .collect(),
+    )
 }
 
 fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
     let shards = match (shards, &spec.source.kind) {
-        (Some(files), SourceKind::Files { .. }) if files != 1 => format!("{files} files, each a shard"),
+        (Some(files), SourceKind::Files { .. }) if files != 1 => {
+            format!("{files} files, each a shard")
+        }
         (Some(shards), _) => count(shards, "shard"),
         (None, _) => "an unknown number of shards".to_owned(),
     };
@@ -138,9 +225,13 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
                 "{shards}, over all workers, in at most {TASKS_PER_WORKER_MAX} tasks on each: rows are handled alone"
             )
         }
-        None => format!("{shards}; whether one task must read them all is not known without a plan"),
+        None => {
+            format!("{shards}; whether one task must read them all is not known without a plan")
+        }
     };
-    let size = duration(Duration::from_millis(u64::try_from(spec.window.ms()).unwrap_or(0)));
+    let size = duration(Duration::from_millis(
+        u64::try_from(spec.window.ms()).unwrap_or(0),
+    ));
     format!(
         "{tasks}\nwindows of {size} by arrival time; one is committed when every shard is past it, \
          and at most {WINDOWS_AHEAD_MAX} are open at a time"
@@ -149,38 +240,90 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
 
 /// What is stored, and where.
 fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
-    let folders: String = spec.sink.partition_by.iter().map(|column| format!("{}=.../", column.name())).collect();
-    let ending = spec.sink.extension(streamctl_proto::report::ObjectKind::Data);
+    let folders: String = spec
+        .sink
+        .partition_by
+        .iter()
+        .map(|column| format!("{}=.../", column.name()))
+        .collect();
+    let ending = spec
+        .sink
+        .extension(streamctl_proto::report::ObjectKind::Data);
     let below = format!("{}{}/", spec.checkpoint, spec.name);
-    let dead = spec.dead_letter.as_ref().map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
+    let dead = spec
+        .dead_letter
+        .as_ref()
+        .map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
     let mut stored = vec![
-        ("rows", format!("{}{folders}<window>-{}-<task>-<n>.{ending}", spec.sink.path, spec.name)),
-        ("dead letters", format!("{dead}<window>-{}-<task>-<n>.json.gz", spec.name)),
+        (
+            "rows",
+            format!(
+                "{}{folders}<window>-{}-<task>-<n>.{ending}",
+                spec.sink.path, spec.name
+            ),
+        ),
+        (
+            "dead letters",
+            format!("{dead}<window>-{}-<task>-<n>.json.gz", spec.name),
+        ),
         ("manifests", format!("{below}epochs/<epoch>-<digest>.json")),
     ];
     if !spec.lookups.is_empty() {
-        stored.push(("lookup versions", format!("{below}lookups/<lookup>/<version>/")));
+        stored.push((
+            "lookup versions",
+            format!("{below}lookups/<lookup>/<version>/"),
+        ));
     }
     stored
 }
 
 /// Keys that the file leaves out and that have a value all the same.
 fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
-    let Ok(file) = text.parse::<toml::Table>() else { return vec![] };
+    let Ok(file) = text.parse::<toml::Table>() else {
+        return vec![];
+    };
     let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
-    let mut all: Vec<(&str, &str, String)> = vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
+    let mut all: Vec<(&str, &str, String)> =
+        vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
     match &spec.source.kind {
-        SourceKind::Kinesis { poll_interval, max_records_per_read, compression, grace, .. } => all.extend([
-            ("source", "starting_position", word(&spec.source.starting_position)),
+        SourceKind::Kinesis {
+            poll_interval,
+            max_records_per_read,
+            compression,
+            grace,
+            ..
+        } => all.extend([
+            (
+                "source",
+                "starting_position",
+                word(&spec.source.starting_position),
+            ),
             ("source", "poll_interval", duration(*poll_interval)),
-            ("source", "max_records_per_read", max_records_per_read.to_string()),
+            (
+                "source",
+                "max_records_per_read",
+                max_records_per_read.to_string(),
+            ),
             ("source", "compression", word(compression)),
             ("source", "grace", duration(*grace)),
         ]),
         SourceKind::Files { arrival_time, .. } => {
-            all.push(("source", "arrival_time", arrival_time.clone().unwrap_or_else(|| "the time of reading".into())));
+            all.push((
+                "source",
+                "arrival_time",
+                arrival_time
+                    .clone()
+                    .unwrap_or_else(|| "the time of reading".into()),
+            ));
         }
-        SourceKind::Generator { seed, shards, rate, bad_every, unmatched_every, .. } => all.extend([
+        SourceKind::Generator {
+            seed,
+            shards,
+            rate,
+            bad_every,
+            unmatched_every,
+            ..
+        } => all.extend([
             ("source", "seed", seed.to_string()),
             ("source", "shards", shards.to_string()),
             ("source", "rate", rate.to_string()),
@@ -197,22 +340,37 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
         ("retry", "max", spec.retries_max.to_string()),
     ]);
     let left_out = all.into_iter().filter(|(table, key, _)| !said(table, key));
-    let mut defaults: Vec<_> = left_out.map(|(table, key, value)| (format!("{table}.{key}"), value)).collect();
-    let tables = file.get("lookup").and_then(toml::Value::as_array).into_iter().flatten();
+    let mut defaults: Vec<_> = left_out
+        .map(|(table, key, value)| (format!("{table}.{key}"), value))
+        .collect();
+    let tables = file
+        .get("lookup")
+        .and_then(toml::Value::as_array)
+        .into_iter()
+        .flatten();
     for (table, lookup) in tables.zip(&spec.lookups) {
         let values = [
             ("format", word(&lookup.format)),
             ("refresh", duration(lookup.refresh)),
             ("size_max", bytes(lookup.size_max)),
         ];
-        let left_out = values.into_iter().filter(|(key, _)| table.get(key).is_none());
-        defaults.extend(left_out.map(|(key, value)| (format!("lookup.{}.{key}", lookup.name), value)));
+        let left_out = values
+            .into_iter()
+            .filter(|(key, _)| table.get(key).is_none());
+        defaults
+            .extend(left_out.map(|(key, value)| (format!("lookup.{}.{key}", lookup.name), value)));
     }
     defaults
 }
 
 fn as_json(job: &Explained) -> Value {
-    let Explained { spec, found, plan, shards, defaults } = job;
+    let Explained {
+        spec,
+        found,
+        plan,
+        shards,
+        defaults,
+    } = job;
     let fields = |schema: &arrow::datatypes::Schema| -> Vec<Value> {
         let field = |f: &arrow::datatypes::FieldRef| json!({"name": f.name(), "type": f.data_type().to_string()});
         schema.fields().iter().map(field).collect()
@@ -221,7 +379,10 @@ fn as_json(job: &Explained) -> Value {
         let column = |(name, kind, read)| json!({"name": name, "type": kind, "read": read});
         columns.into_iter().map(column).collect::<Vec<_>>()
     });
-    let lookup = |(name, lookup): (&String, &streamctl_engine::resolve::explore::ExploredLookup)| {
+    let lookup = |(name, lookup): (
+        &String,
+        &streamctl_engine::resolve::explore::ExploredLookup,
+    )| {
         json!({
             "name": name, "rows": lookup.rows.num_rows(), "files": lookup.files, "bytes": lookup.bytes,
             "columns": fields(&lookup.rows.schema()),

@@ -1,8 +1,9 @@
 //! `streamctl import`: a job file of a job of AWS Glue.
 //!
-//! Owns: where the Glue job is read, where the job file goes, how notes are told. Does not own: what it means
-//! (`crate::import`).
-//! Rule: a file that is there is never overwritten; notes go to standard error, the job file to standard output.
+//! Owns: where the Glue job is read, where the job file goes, how notes are told. Does not own:
+//! what it means (`crate::import`).
+//! Rule: a file that is there is never overwritten; notes go to standard error, the job file to
+//! standard output.
 
 use super::catalog::table_name;
 use crate::args::{ImportArgs, ImportJobArgs, ImportScriptArgs, ImportVerb};
@@ -30,9 +31,15 @@ pub async fn run(verb: &ImportVerb, aws: &Aws, out: &mut Output) -> Result<(), C
 fn glue_script(args: &ImportScriptArgs, out: &mut Output) -> Result<(), CliError> {
     let text = super::read(&args.file)?;
     let what = args.file.display().to_string();
-    let stem = args.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = args
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut known = arguments(&args.made)?;
-    known.entry("JOB_NAME".to_owned()).or_insert_with(|| stem.clone());
+    known
+        .entry("JOB_NAME".to_owned())
+        .or_insert_with(|| stem.clone());
     let flow = script::read(&text, &known).map_err(|reason| impossible(&what, reason))?;
     finish(&what, flow, &stem, &args.made, out)
 }
@@ -42,23 +49,39 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         (Some(file), _) => (file.display().to_string(), super::read(file)?),
         (None, name) => {
             let name = name.clone().unwrap_or_default();
-            let answer = out.during("asking Glue for the job", get_job_json(aws, &name, args.region.as_deref())).await;
+            let answer = out
+                .during(
+                    "asking Glue for the job",
+                    get_job_json(aws, &name, args.region.as_deref()),
+                )
+                .await;
             let json = answer.map_err(|error| {
-                let (message, hint) = (error.to_string(), error.hint().to_owned());
-                if error.missing { CliError::NotThere { message, hint } } else { CliError::Local { message, hint } }
+                let message = error.to_string();
+                let hint = error.hint().to_owned();
+                if error.missing {
+                    CliError::NotThere { message, hint }
+                } else {
+                    CliError::Local { message, hint }
+                }
             })?;
             (format!("the Glue job {name:?}"), json)
         }
     };
     let job = nodes::parse_get_job(&json).map_err(|reason| impossible(&what, reason))?;
     let mut flow = if job.nodes.is_empty() {
-        let location =
-            job.script.clone().ok_or_else(|| impossible(&what, "it has neither nodes nor a script".into()))?;
+        let location = job
+            .script
+            .clone()
+            .ok_or_else(|| impossible(&what, "it has neither nodes nor a script".into()))?;
         let mut known = job.args.clone();
         known.insert("JOB_NAME".to_owned(), job.name.clone());
         known.extend(arguments(&args.made)?);
-        let text = out.during("reading its script", fetch(aws, &location)).await?;
-        out.note(&format!("it has no nodes of the visual editor: its script {location} was read"));
+        let text = out
+            .during("reading its script", fetch(aws, &location))
+            .await?;
+        out.note(&format!(
+            "it has no nodes of the visual editor: its script {location} was read"
+        ));
         script::read(&text, &known).map_err(|reason| impossible(&location, reason))?
     } else {
         nodes::read(&job)
@@ -77,13 +100,18 @@ async fn fetch(aws: &Aws, location: &str) -> Result<String, CliError> {
         return Err(failed("it does not lie in S3".into()));
     }
     let storage = Storages::new(aws.clone()).for_location(location);
-    let bytes = storage.get(location, SCRIPT_BYTES_MAX as u64).await.map_err(|error| failed(error.to_string()))?;
+    let bytes = storage
+        .get(location, SCRIPT_BYTES_MAX as u64)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     String::from_utf8(bytes.to_vec()).map_err(|_| failed("it is no UTF-8 text".into()))
 }
 
 fn arguments(args: &ImportArgs) -> Result<BTreeMap<String, String>, CliError> {
     let read = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.trim_start_matches('-').to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => {
+            Ok((name.trim_start_matches('-').to_owned(), value.to_owned()))
+        }
         _ => Err(CliError::Usage {
             message: format!("{text:?} is not NAME=VALUE"),
             hint: "for example --set s3_bucket=my-bucket".into(),
@@ -94,10 +122,16 @@ fn arguments(args: &ImportArgs) -> Result<BTreeMap<String, String>, CliError> {
 
 fn impossible(what: &str, reason: String) -> CliError {
     let hint = match reason.contains("--catalog") {
-        true => "for example --catalog my_database.my_table; `streamctl catalog show` prints it".to_owned(),
-        false => "write the job file by hand: deploy/jobs/sales-by-country.toml is an example".to_owned(),
+        true => "for example --catalog my_database.my_table; `streamctl catalog show` prints it"
+            .to_owned(),
+        false => {
+            "write the job file by hand: deploy/jobs/sales-by-country.toml is an example".to_owned()
+        }
     };
-    CliError::Usage { message: format!("{what} cannot be imported: {reason}"), hint }
+    CliError::Usage {
+        message: format!("{what} cannot be imported: {reason}"),
+        hint,
+    }
 }
 
 /// What was set and makes no difference: a slip of the pen, or not needed.
@@ -107,14 +141,26 @@ fn note_unused(flow: &mut Flow, made: &ImportArgs) -> Result<(), CliError> {
         true => "it uses no arguments".to_owned(),
         false => format!("it uses: {}", asked.join(", ")),
     };
-    let unused: Vec<_> = arguments(made)?.into_keys().filter(|name| !flow.asked.contains(name)).collect();
+    let unused: Vec<_> = arguments(made)?
+        .into_keys()
+        .filter(|name| !flow.asked.contains(name))
+        .collect();
     for name in unused {
-        flow.note(None, format!("--set {name} changes nothing: what is imported does not use it; {used}"));
+        flow.note(
+            None,
+            format!("--set {name} changes nothing: what is imported does not use it; {used}"),
+        );
     }
     Ok(())
 }
 
-fn finish(what: &str, mut flow: Flow, name: &str, args: &ImportArgs, out: &mut Output) -> Result<(), CliError> {
+fn finish(
+    what: &str,
+    mut flow: Flow,
+    name: &str,
+    args: &ImportArgs,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let table = args.catalog.as_deref().map(table_name).transpose()?;
     let name = args.job_name.as_deref().unwrap_or(name);
     note_unused(&mut flow, args)?;
@@ -122,7 +168,11 @@ fn finish(what: &str, mut flow: Flow, name: &str, args: &ImportArgs, out: &mut O
     if let Some(path) = &args.to {
         super::create(path, &written.toml, FOR_ALL, "--to")?;
     }
-    let shown = if args.to.is_some() { String::new() } else { written.toml.clone() };
+    let shown = if args.to.is_some() {
+        String::new()
+    } else {
+        written.toml.clone()
+    };
     match out.format() {
         crate::output::Format::Json => out.text(&as_json(&written).to_string())?,
         crate::output::Format::Table if shown.is_empty() => {}
@@ -130,7 +180,10 @@ fn finish(what: &str, mut flow: Flow, name: &str, args: &ImportArgs, out: &mut O
     }
     tell(&written.notes, out);
     if let Some(path) = &args.to {
-        out.note(&format!("written: {0}; check it with: streamctl submit {0} --dry-run", path.display()));
+        out.note(&format!(
+            "written: {0}; check it with: streamctl submit {0} --dry-run",
+            path.display()
+        ));
     }
     Ok(())
 }
@@ -162,7 +215,11 @@ mod tests {
 
     const SCRIPT: &str = include_str!("../import/testdata/workshop.py");
 
-    fn import(made: ImportArgs, text: &str, format: Format) -> (Result<(), CliError>, String, String) {
+    fn import(
+        made: ImportArgs,
+        text: &str,
+        format: Format,
+    ) -> (Result<(), CliError>, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("Glue Workshop.py");
         std::fs::write(&file, text).unwrap();
@@ -173,7 +230,10 @@ mod tests {
 
     #[test]
     fn the_job_file_goes_to_standard_output_and_notes_beside_it() {
-        let made = ImportArgs { set: vec!["s3_bucket=my-bucket".into()], ..Default::default() };
+        let made = ImportArgs {
+            set: vec!["s3_bucket=my-bucket".into()],
+            ..Default::default()
+        };
         let (result, data, notes) = import(made, SCRIPT, Format::Table);
         result.unwrap();
         assert!(data.contains("name = \"glue-workshop\""), "{data}");
@@ -188,30 +248,58 @@ mod tests {
         crate::output::tests::documented("import", &value);
         assert!(value["job_file"].as_str().unwrap().contains("[sink]"));
         let notes = value["notes"].as_array().unwrap();
-        assert!(notes.iter().any(|note| note["note"].as_str().unwrap().contains("--set s3_bucket=VALUE")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note["note"]
+                .as_str()
+                .unwrap()
+                .contains("--set s3_bucket=VALUE")),
+            "{notes:?}"
+        );
     }
 
     #[test]
     fn a_file_that_is_there_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("job.toml");
-        let made = || ImportArgs { to: Some(to.clone()), ..Default::default() };
+        let made = || ImportArgs {
+            to: Some(to.clone()),
+            ..Default::default()
+        };
         import(made(), SCRIPT, Format::Table).0.unwrap();
         let before = std::fs::read_to_string(&to).unwrap();
         let error = import(made(), SCRIPT, Format::Table).0.unwrap_err();
-        assert_eq!((error.exit_code(), std::fs::read_to_string(&to).unwrap()), (2, before));
-        assert_eq!(error.to_string(), format!("{} is there already: it is not overwritten", to.display()));
+        assert_eq!(
+            (error.exit_code(), std::fs::read_to_string(&to).unwrap()),
+            (2, before)
+        );
+        assert_eq!(
+            error.to_string(),
+            format!("{} is there already: it is not overwritten", to.display())
+        );
         assert_eq!(error.hint().unwrap(), "name another file with --to");
     }
 
     #[test]
     fn an_argument_that_nothing_uses_is_told_with_those_that_are_used() {
         let set = ["s3_bucket=b", "s3_buckett=c"].map(str::to_owned).to_vec();
-        let (result, _, notes) = import(ImportArgs { set, ..Default::default() }, SCRIPT, Format::Table);
+        let (result, _, notes) = import(
+            ImportArgs {
+                set,
+                ..Default::default()
+            },
+            SCRIPT,
+            Format::Table,
+        );
         result.unwrap();
-        let told: Vec<_> = notes.lines().filter(|line| line.contains("changes nothing")).collect();
+        let told: Vec<_> = notes
+            .lines()
+            .filter(|line| line.contains("changes nothing"))
+            .collect();
         assert_eq!(told.len(), 1, "{notes}");
-        assert!(told[0].starts_with("- --set s3_buckett ") && told[0].contains("it uses: "), "{notes}");
+        assert!(
+            told[0].starts_with("- --set s3_buckett ") && told[0].contains("it uses: "),
+            "{notes}"
+        );
         assert!(told[0].contains("s3_bucket"), "{notes}");
     }
 
@@ -219,9 +307,21 @@ mod tests {
     fn what_is_no_streaming_job_is_refused_with_what_to_do() {
         let (result, ..) = import(ImportArgs::default(), "print('hello')\n", Format::Table);
         let error = result.unwrap_err();
-        assert!(error.to_string().contains("reads no Kinesis stream"), "{error}");
+        assert!(
+            error.to_string().contains("reads no Kinesis stream"),
+            "{error}"
+        );
         assert!(error.hint().is_some());
-        let made = ImportArgs { set: vec!["x".into()], ..Default::default() };
-        assert_eq!(import(made, SCRIPT, Format::Table).0.unwrap_err().exit_code(), 2);
+        let made = ImportArgs {
+            set: vec!["x".into()],
+            ..Default::default()
+        };
+        assert_eq!(
+            import(made, SCRIPT, Format::Table)
+                .0
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
     }
 }

@@ -10,14 +10,27 @@ use streamctl_proto::v1::ListJobsRequest;
 /// Said where there is none.
 const NONE: &str = "no jobs yet: start one with `streamctl submit job.toml`";
 
-/// Lists the jobs.
-pub async fn run(args: &ListArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let ask = controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
+pub async fn run(
+    args: &ListArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let ask =
+        controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
     let answer = out.during("asking for the jobs", ask).await?;
     if args.names {
         let names: Vec<_> = answer.jobs.iter().map(|job| job.job.as_str()).collect();
-        return if names.is_empty() { Ok(()) } else { out.text(&names.join("\n")) };
+        return if names.is_empty() {
+            Ok(())
+        } else {
+            out.text(&names.join("\n"))
+        };
     }
     let paint = out.paint();
-    out.list(&answer.jobs, NONE, |jobs| jobs_text(jobs, paint), |jobs| jobs.iter().map(status_json).collect())
+    out.list(
+        &answer.jobs,
+        NONE,
+        |jobs| jobs_text(jobs, paint),
+        |jobs| jobs.iter().map(status_json).collect(),
+    )
 }

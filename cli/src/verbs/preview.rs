@@ -1,6 +1,7 @@
 //! `streamctl preview`: a job's query on a few records of its real source.
 //!
-//! Owns: from where a sample is taken, what is shown. Does not own: reading and the query (`worker::preview`).
+//! Owns: from where a sample is taken, what is shown. Does not own: reading and the query
+//! (`worker::preview`).
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
 use super::dead_letters::cut;
@@ -22,7 +23,9 @@ use streamctl_engine::resolve::World;
 use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, parse_duration};
 use streamctl_proto::{Position, ResolvedJob, ShardId, count};
 use streamctl_worker::memory::MemoryBudget;
-use streamctl_worker::preview::{End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample};
+use streamctl_worker::preview::{
+    End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample,
+};
 use streamctl_worker::source::{ShardToRead, Sources};
 use streamctl_worker::task::Context;
 
@@ -62,7 +65,8 @@ pub struct PreviewArgs {
 }
 
 fn patience(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 10s or 1m"))
+    parse_duration(text)
+        .ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 10s or 1m"))
 }
 
 /// What was read, and what came out.
@@ -83,27 +87,57 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
     let (found, listed) = look(&world, &lister, &spec, false).await;
     if !found.problems.is_empty() {
-        return Err(job_file_error(&args.file, &Problems(found.problems).located(&text)));
+        return Err(job_file_error(
+            &args.file,
+            &Problems(found.problems).located(&text),
+        ));
     }
     not_asked(&found.unavailable)?;
     let now_ms = system_clock()();
-    let (lookups, plan) = (found.lookups.clone(), found.plan.clone());
-    let job = found.job(spec, String::new(), now_ms).map_err(|error| failed(error.to_string(), String::new()))?;
+    let lookups = found.lookups.clone();
+    let plan = found.plan.clone();
+    let job = found
+        .job(spec, String::new(), now_ms)
+        .map_err(|error| failed(error.to_string(), String::new()))?;
     let (Some(plan), Some(listed)) = (plan, listed.map(|listing| listing.shards)) else {
-        return Err(failed("the job cannot be planned".into(), "streamctl explain says more".into()));
+        return Err(failed(
+            "the job cannot be planned".into(),
+            "streamctl explain says more".into(),
+        ));
     };
     progress.say("reading records");
     let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
-    let reader = Reader { world: &world, job, shards: &listed, wanted, within: args.timeout };
+    let reader = Reader {
+        world: &world,
+        job,
+        shards: &listed,
+        wanted,
+        within: args.timeout,
+    };
     let (sample, read, context) = reader.read(args.from, now_ms).await?;
-    let lookups: BTreeMap<String, RecordBatch> =
-        lookups.into_iter().map(|(name, lookup)| (name, lookup.rows)).collect();
+    let lookups: BTreeMap<String, RecordBatch> = lookups
+        .into_iter()
+        .map(|(name, lookup)| (name, lookup.rows))
+        .collect();
     let outcome = compute(&context, &plan, &lookups, &sample).await;
-    let outcome =
-        outcome.map_err(|error| failed(error.to_string(), "streamctl explain shows columns and plan".into()))?;
+    let outcome = outcome.map_err(|error| {
+        failed(
+            error.to_string(),
+            "streamctl explain shows columns and plan".into(),
+        )
+    })?;
     drop(progress);
-    let (job, shards, whole_window) = (context.job.spec.name.to_string(), listed.len(), plan.whole_window());
-    let shown = Shown { job, shards, read, whole_window, sample, outcome };
+    let job = context.job.spec.name.to_string();
+    let shards = listed.len();
+    let whole_window = plan.whole_window();
+    let shown = Shown {
+        job,
+        shards,
+        read,
+        whole_window,
+        sample,
+        outcome,
+    };
     let rows = json_rows(&shown.outcome).map_err(|error| CliError::Answer(error.to_string()))?;
     out.either(|| as_text(&shown), || as_json(&shown, rows))?;
     out.note(&summary(&shown));
@@ -130,24 +164,37 @@ impl Reader<'_> {
         from: Option<SampleFrom>,
         now_ms: i64,
     ) -> Result<(Sample, usize, std::sync::Arc<Context>), CliError> {
-        let from = from.unwrap_or(match (&self.job.spec.source.kind, self.job.spec.source.starting_position) {
-            (SourceKind::Kinesis { .. }, StartingPosition::Latest) => SampleFrom::Latest,
-            _ => SampleFrom::Earliest,
-        });
+        let from = from.unwrap_or(
+            match (
+                &self.job.spec.source.kind,
+                self.job.spec.source.starting_position,
+            ) {
+                (SourceKind::Kinesis { .. }, StartingPosition::Latest) => SampleFrom::Latest,
+                _ => SampleFrom::Earliest,
+            },
+        );
         let ends = match &self.job.spec.source.kind {
             SourceKind::Kinesis { .. } => self.ends_of_a_stream(from, now_ms),
             SourceKind::Generator { rate, .. } => {
-                // As if it had begun long enough ago, so that nobody waits for records that are computed.
+                // As if it had begun long enough ago, so that nobody waits for records that are
+                // computed.
                 let ago_ms = (self.wanted as f64 * 1_000.0 / rate) as i64 + 1_000;
                 self.job.start = Position::Timestamp(now_ms.saturating_sub(ago_ms));
                 vec![(Position::Start, End::First)]
             }
-            SourceKind::Files { .. } if from == SampleFrom::Latest => vec![(Position::Start, End::Last)],
+            SourceKind::Files { .. } if from == SampleFrom::Latest => {
+                vec![(Position::Start, End::Last)]
+            }
             SourceKind::Files { .. } => vec![(Position::Start, End::First)],
         };
         let shards = self.choose(from);
         let sources = Sources::new(self.world.aws.clone(), self.world.storages.clone());
-        let context = Context::new(self.job, self.world.storages.clone(), sources, MemoryBudget::default());
+        let context = Context::new(
+            self.job,
+            self.world.storages.clone(),
+            sources,
+            MemoryBudget::default(),
+        );
         let deadline = tokio::time::Instant::now() + self.within;
         let mut best = Sample::default();
         for (position, end) in ends {
@@ -156,11 +203,13 @@ impl Reader<'_> {
                 best.cut_short = true;
                 break;
             }
-            let to_read =
-                |shard: &ListedShard| ShardToRead::new(shard.id.clone(), position.clone(), shard.detail.clone());
+            let to_read = |shard: &ListedShard| {
+                ShardToRead::new(shard.id.clone(), position.clone(), shard.detail.clone())
+            };
             let shards: Vec<_> = shards.iter().map(to_read).collect();
             let taken = sample(&context, &shards, end, self.wanted, left).await;
-            let taken = taken.map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;
+            let taken = taken
+                .map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;
             if taken.records.len() >= best.records.len() {
                 best = taken;
             }
@@ -176,8 +225,13 @@ impl Reader<'_> {
         if from == SampleFrom::Earliest {
             return vec![(Position::Start, End::First)];
         }
-        let back = |back: &Duration| now_ms.saturating_sub(i64::try_from(back.as_millis()).unwrap_or(i64::MAX));
-        LOOK_BACK.iter().map(|ago| (Position::Timestamp(back(ago)), End::Last)).collect()
+        let back = |back: &Duration| {
+            now_ms.saturating_sub(i64::try_from(back.as_millis()).unwrap_or(i64::MAX))
+        };
+        LOOK_BACK
+            .iter()
+            .map(|ago| (Position::Timestamp(back(ago)), End::Last))
+            .collect()
     }
 
     /// Open shards have the newest records, those without a parent the oldest.
@@ -185,7 +239,9 @@ impl Reader<'_> {
         let is_there = |id: &ShardId| self.shards.iter().any(|shard| shard.id == *id);
         let fits = |shard: &&ListedShard| match (&self.job.spec.source.kind, from) {
             (SourceKind::Kinesis { .. }, SampleFrom::Latest) => !shard.closed,
-            (SourceKind::Kinesis { .. }, SampleFrom::Earliest) => !shard.parents.iter().any(is_there),
+            (SourceKind::Kinesis { .. }, SampleFrom::Earliest) => {
+                !shard.parents.iter().any(is_there)
+            }
             _ => true,
         };
         let fitting = self.shards.iter().filter(fits).take(PREVIEW_SHARDS_MAX);
@@ -204,16 +260,24 @@ fn as_text(shown: &Shown) -> String {
             Err(error) => format!("the rows cannot be shown: {error}"),
         },
     );
-    let bad: Vec<[String; 4]> =
-        bad(shown).map(|(shard, sequence, reason, payload)| [shard, sequence, reason, cut(payload)]).collect();
+    let bad: Vec<[String; 4]> = bad(shown)
+        .map(|(shard, sequence, reason, payload)| [shard, sequence, reason, cut(payload)])
+        .collect();
     if !bad.is_empty() {
-        parts.push(format!("dead letters:\n{}", table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)));
+        parts.push(format!(
+            "dead letters:\n{}",
+            table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)
+        ));
     }
     if !shown.outcome.unmatched_keys.is_empty() {
-        let row =
-            |key: &streamctl_proto::report::UnmatchedKey| [key.lookup.clone(), key.key.clone(), key.rows.to_string()];
+        let row = |key: &streamctl_proto::report::UnmatchedKey| {
+            [key.lookup.clone(), key.key.clone(), key.rows.to_string()]
+        };
         let rows: Vec<_> = shown.outcome.unmatched_keys.iter().map(row).collect();
-        parts.push(format!("without a partner:\n{}", table(["LOOKUP", "KEY", "ROWS"], &rows)));
+        parts.push(format!(
+            "without a partner:\n{}",
+            table(["LOOKUP", "KEY", "ROWS"], &rows)
+        ));
     }
     parts.join("\n\n")
 }
@@ -222,7 +286,12 @@ fn as_text(shown: &Shown) -> String {
 fn bad(shown: &Shown) -> impl Iterator<Item = (String, String, String, &[u8])> {
     shown.outcome.bad.iter().filter_map(|bad| {
         let (shard, record) = shown.sample.records.get(bad.index)?;
-        Some((shard.to_string(), record.sequence.to_string(), bad.reason.clone(), &record.data[..]))
+        Some((
+            shard.to_string(),
+            record.sequence.to_string(),
+            bad.reason.clone(),
+            &record.data[..],
+        ))
     })
 }
 
@@ -231,8 +300,18 @@ fn rows_out(outcome: &Outcome) -> usize {
 }
 
 fn summary(shown: &Shown) -> String {
-    let Shown { sample, outcome, shards, read, .. } = shown;
-    let short = if sample.cut_short { "; the time was over before there were more (--timeout)" } else { "" };
+    let Shown {
+        sample,
+        outcome,
+        shards,
+        read,
+        ..
+    } = shown;
+    let short = if sample.cut_short {
+        "; the time was over before there were more (--timeout)"
+    } else {
+        ""
+    };
     let whole = match shown.whole_window {
         true => "\nthe query needs whole windows: these are figures of the sample, not of a window",
         false => "",
@@ -256,13 +335,16 @@ fn json_rows(outcome: &Outcome) -> Result<Vec<Value>, arrow::error::ArrowError> 
     }
     writer.finish()?;
     let text = writer.into_inner();
-    let rows = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice);
-    rows.collect::<Result<_, _>>().map_err(|error| arrow::error::ArrowError::JsonError(error.to_string()))
+    let rows = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(serde_json::from_slice);
+    rows.collect::<Result<_, _>>()
+        .map_err(|error| arrow::error::ArrowError::JsonError(error.to_string()))
 }
 
 fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
-    let column =
-        |field: &arrow::datatypes::FieldRef| json!({"name": field.name(), "type": field.data_type().to_string()});
+    let column = |field: &arrow::datatypes::FieldRef| json!({"name": field.name(), "type": field.data_type().to_string()});
     let letter = |(shard, sequence, reason, payload): (String, String, String, &[u8])| {
         let mut json = json!({"shard": shard, "sequence_number": sequence, "reason": reason});
         match std::str::from_utf8(payload) {
@@ -272,8 +354,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
         json
     };
     let outcome = &shown.outcome;
-    let key =
-        |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    let key = |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
     json!({
         "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
@@ -294,14 +375,23 @@ mod tests {
 
     async fn preview(file: PathBuf, records: u64, format: Format) -> (String, String) {
         let (mut out, data, notes) = captured(format);
-        let args = PreviewArgs { file, records, from: None, timeout: Duration::from_secs(20) };
+        let args = PreviewArgs {
+            file,
+            records,
+            from: None,
+            timeout: Duration::from_secs(20),
+        };
         run(&args, nowhere(), &mut out).await.unwrap();
         (data.text(), notes.text())
     }
 
     fn files_below(folder: &Path) -> usize {
-        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+        let entries = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| if path.is_dir() { files_below(&path) } else { 1 })
+            .sum()
     }
 
     #[tokio::test]
@@ -312,12 +402,24 @@ mod tests {
         let (text, _) = preview(file.clone(), 150, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
         crate::output::tests::documented("preview", &json);
-        assert_eq!((&json["records"], &json["shards_read"]), (&json!(150), &json!(2)));
+        assert_eq!(
+            (&json["records"], &json["shards_read"]),
+            (&json!(150), &json!(2))
+        );
         let rows = json["rows"].as_array().unwrap();
-        assert!(rows.len() >= 145 && rows[0]["country_code"].as_str().unwrap().len() == 2, "{json:#}");
-        assert_eq!(rows.len() as u64 + json["rows_unmatched"].as_u64().unwrap(), 150);
+        assert!(
+            rows.len() >= 145 && rows[0]["country_code"].as_str().unwrap().len() == 2,
+            "{json:#}"
+        );
+        assert_eq!(
+            rows.len() as u64 + json["rows_unmatched"].as_u64().unwrap(),
+            150
+        );
         let (text, notes) = preview(file, 5, Format::Table).await;
-        assert!(text.contains("| country_code |") && notes.contains("nothing was written"), "{text}{notes}");
+        assert!(
+            text.contains("| country_code |") && notes.contains("nothing was written"),
+            "{text}{notes}"
+        );
         assert_eq!(files_below(folder.path()), before);
     }
 
@@ -332,7 +434,14 @@ mod tests {
         std::fs::write(&file, include_str!("../../../deploy/jobs/files.toml")).unwrap();
         let (text, _) = preview(file, 20, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((json["records"].as_u64(), json["rows"].as_array().unwrap().len()), (Some(2), 1), "{json:#}");
+        assert_eq!(
+            (
+                json["records"].as_u64(),
+                json["rows"].as_array().unwrap().len()
+            ),
+            (Some(2), 1),
+            "{json:#}"
+        );
         assert_eq!(json["dead_letters"][0]["payload"], "not json");
     }
 }

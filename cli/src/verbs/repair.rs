@@ -1,6 +1,7 @@
 //! `streamctl repair`: lets a job go on that cannot by itself.
 //!
-//! Owns: what is shown of a repair. Does not own: which repair a job needs, and whether there is one (the controller).
+//! Owns: what is shown of a repair. Does not own: which repair a job needs, and whether there is
+//! one (the controller).
 //! Rule: it is done only when the summary came.
 
 use super::run::named_job;
@@ -23,25 +24,33 @@ pub struct RepairArgs {
     /// The job
     #[arg(required_unless_present = "local", conflicts_with = "local")]
     pub job: Option<String>,
-    /// Repair the job of this job file, as `streamctl run` left it: without a cluster, and without running it
+    /// Repair the job of this job file, as `streamctl run` left it: without a cluster, and without
+    /// running it
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
     /// The state folder of that run; beside the job file when left out
     #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
-    /// Give up what a committed epoch has lost instead of computing it again: its rows are never seen, and `verify` says so
+    /// Give up what a committed epoch has lost instead of computing it again: its rows are never
+    /// seen, and `verify` says so
     #[arg(long)]
     pub skip: bool,
 }
 
 /// Repairs a job of a cluster.
-pub async fn run(args: &RepairArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &RepairArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).repair_job(request).await }
     };
-    let mut events = out.during("asking what it needs", controller.ask(ask)).await?;
+    let mut events = out
+        .during("asking what it needs", controller.ask(ask))
+        .await?;
     let progress = out.progress("repairing");
     let summary = summary_of(&mut events, |doing| progress.say(doing)).await;
     drop(progress);
@@ -54,14 +63,20 @@ pub async fn run_local(
     repair: impl AsyncFnOnce(LocalJob, RepairJobRequest) -> Result<RepairSummary, CliError>,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let (local, name) = named_job(&args.local.clone().unwrap_or_default(), args.state.as_deref())?;
+    let (local, name) = named_job(
+        &args.local.clone().unwrap_or_default(),
+        args.state.as_deref(),
+    )?;
     let repairs = repair(local, request(args, name.to_string()));
     let summary = out.during("repairing", repairs).await?;
     show(&summary, out)
 }
 
 fn request(args: &RepairArgs, job: String) -> RepairJobRequest {
-    RepairJobRequest { job, skip: args.skip }
+    RepairJobRequest {
+        job,
+        skip: args.skip,
+    }
 }
 
 /// Waits for the end of a repair.
@@ -79,7 +94,9 @@ pub async fn summary_of(
             None => {}
         }
     }
-    Err(CliError::Unreachable("the repair broke off: ask again, what was done stays done".to_owned()))
+    Err(CliError::Unreachable(
+        "the repair broke off: ask again, what was done stays done".to_owned(),
+    ))
 }
 
 fn show(summary: &RepairSummary, out: &mut Output) -> Result<(), CliError> {
@@ -89,10 +106,21 @@ fn show(summary: &RepairSummary, out: &mut Output) -> Result<(), CliError> {
 }
 
 fn as_text(summary: &RepairSummary) -> String {
-    let RepairSummary { job, from_epoch, epoch, recorded_in, objects_lost, objects, rows_lost, .. } = summary;
+    let RepairSummary {
+        job,
+        from_epoch,
+        epoch,
+        recorded_in,
+        objects_lost,
+        objects,
+        rows_lost,
+        ..
+    } = summary;
     match summary.kind() {
         Kind::HeadMoved | Kind::Unspecified => {
-            format!("job {job}: the head was moved from epoch {from_epoch} to {epoch}, which was committed last")
+            format!(
+                "job {job}: the head was moved from epoch {from_epoch} to {epoch}, which was committed last"
+            )
         }
         Kind::Recomputed => format!(
             "job {job}: {} of epoch {epoch} ({}) were computed again into {}; epoch {recorded_in} says so",
@@ -120,7 +148,11 @@ fn next(summary: &RepairSummary) -> &'static str {
 }
 
 fn kind(summary: &RepairSummary) -> String {
-    summary.kind().as_str_name().trim_start_matches("KIND_").to_lowercase()
+    summary
+        .kind()
+        .as_str_name()
+        .trim_start_matches("KIND_")
+        .to_lowercase()
 }
 
 fn as_json(summary: &RepairSummary) -> Value {
@@ -141,15 +173,34 @@ mod tests {
     #[tokio::test]
     async fn a_repair_says_what_it_did_and_one_of_no_job_fails() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
-        let args = |job: &str| RepairArgs { job: Some(job.into()), local: None, state: None, skip: false };
+        let args = |job: &str| RepairArgs {
+            job: Some(job.into()),
+            local: None,
+            state: None,
+            skip: false,
+        };
         let (mut out, data, notes) = captured(Format::Table);
         run(&args("sales"), &controller, &mut out).await.unwrap();
-        assert!(data.text().contains("from epoch 6 to 14"), "{}", data.text());
-        assert!(notes.text().contains("streamctl verify"), "{}", notes.text());
+        assert!(
+            data.text().contains("from epoch 6 to 14"),
+            "{}",
+            data.text()
+        );
+        assert!(
+            notes.text().contains("streamctl verify"),
+            "{}",
+            notes.text()
+        );
         let (mut out, data, _) = captured(Format::Json);
         run(&args("sales"), &controller, &mut out).await.unwrap();
         documented("repair", &serde_json::from_str(&data.text()).unwrap());
         let (mut out, _, _) = captured(Format::Table);
-        assert_eq!(run(&args("other"), &controller, &mut out).await.unwrap_err().exit_code(), 3);
+        assert_eq!(
+            run(&args("other"), &controller, &mut out)
+                .await
+                .unwrap_err()
+                .exit_code(),
+            3
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! `streamctl dead-letters --replay`: dead letters through the job again.
 //!
-//! Rule: asking again is harmless: an epoch's dead letters are replayed once, whoever asks how often.
+//! Rule: asking again is harmless: an epoch's dead letters are replayed once, whoever asks how
+//! often.
 
 use crate::args::DeadLettersArgs;
 use crate::client::{Controller, jobs};
@@ -11,9 +12,17 @@ use streamctl_proto::count;
 use streamctl_proto::v1::{ReplayDeadLettersRequest, ReplayDeadLettersResponse};
 
 /// Asks for it, and says what will be replayed and what was before.
-pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &DeadLettersArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let (from, to) = args.range();
-    let request = ReplayDeadLettersRequest { job: args.job.clone(), from, to: to.unwrap_or(0) };
+    let request = ReplayDeadLettersRequest {
+        job: args.job.clone(),
+        from,
+        to: to.unwrap_or(0),
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).replay_dead_letters(request).await }
@@ -28,15 +37,31 @@ pub async fn run(args: &DeadLettersArgs, controller: &Controller, out: &mut Outp
             "no more can wait at a time: go on with --from {next} when `streamctl status` shows these done"
         ));
     } else if answer.epochs > 0 {
-        out.note(&format!("what is still bad becomes a dead letter again: streamctl dead-letters {}", args.job));
+        out.note(&format!(
+            "what is still bad becomes a dead letter again: streamctl dead-letters {}",
+            args.job
+        ));
     }
     Ok(())
 }
 
 fn text(answer: &ReplayDeadLettersResponse) -> String {
-    let ReplayDeadLettersResponse { epochs, records, already, .. } = answer;
-    let will = format!("{} of {} will be replayed", count(*records, "dead letter"), count(*epochs, "epoch"));
-    let was = format!("{} {}", count(*already, "epoch"), if *already == 1 { "was" } else { "were" });
+    let ReplayDeadLettersResponse {
+        epochs,
+        records,
+        already,
+        ..
+    } = answer;
+    let will = format!(
+        "{} of {} will be replayed",
+        count(*records, "dead letter"),
+        count(*epochs, "epoch")
+    );
+    let was = format!(
+        "{} {}",
+        count(*already, "epoch"),
+        if *already == 1 { "was" } else { "were" }
+    );
     match (epochs, already) {
         (0, 0) => "there are no dead letters in these epochs".to_owned(),
         (0, _) => format!("nothing to do: {was} replayed already"),
@@ -56,13 +81,31 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_is_replayed_and_what_was() {
-        let answer =
-            |epochs, records, already| text(&ReplayDeadLettersResponse { epochs, records, already, next_epoch: 0 });
-        crate::output::tests::documented("dead-letters --replay", &json(&ReplayDeadLettersResponse::default()));
+        let answer = |epochs, records, already| {
+            text(&ReplayDeadLettersResponse {
+                epochs,
+                records,
+                already,
+                next_epoch: 0,
+            })
+        };
+        crate::output::tests::documented(
+            "dead-letters --replay",
+            &json(&ReplayDeadLettersResponse::default()),
+        );
         assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
-        assert_eq!(answer(0, 0, 12), "nothing to do: 12 epochs were replayed already");
-        assert_eq!(answer(0, 0, 1), "nothing to do: 1 epoch was replayed already");
+        assert_eq!(
+            answer(0, 0, 12),
+            "nothing to do: 12 epochs were replayed already"
+        );
+        assert_eq!(
+            answer(0, 0, 1),
+            "nothing to do: 1 epoch was replayed already"
+        );
         assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");
-        assert_eq!(answer(2, 30, 12), "30 dead letters of 2 epochs will be replayed; 12 epochs were replayed already");
+        assert_eq!(
+            answer(2, 30, 12),
+            "30 dead letters of 2 epochs will be replayed; 12 epochs were replayed already"
+        );
     }
 }

@@ -23,27 +23,36 @@ pub struct RunArgs {
     /// Where to keep what is needed to go on; beside the job file when left out
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Where the state is that of another job file of this name: let this one take over after its last epoch
+    /// Where the state is that of another job file of this name: let this one take over after its
+    /// last epoch
     #[arg(long)]
     pub change: bool,
-    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the control group has,
-    /// at most 16GiB
+    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the
+    /// control group has, at most 16GiB
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
     /// Where the dashboard is served; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is neither encrypted, nor
-    /// is anybody asked who they are
+    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is
+    /// neither encrypted, nor is anybody asked who they are
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
 
-/// Runs it; progress goes to standard error, the last status to standard output. Where the dashboard is, is said when the
-/// job was taken: of one that was not, there is nothing to see.
-pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut Output) -> Result<(), CliError> {
-    let job =
-        LocalJob { change: args.change, memory_limit: args.memory_limit, ..job(&args.file, args.state.as_deref())? };
+/// Runs it; progress goes to standard error, the last status to standard output. Where the
+/// dashboard is, is said when the job was taken: of one that was not, there is nothing to see.
+pub async fn run(
+    args: &RunArgs,
+    dashboard: &str,
+    runner: impl Runner,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let job = LocalJob {
+        change: args.change,
+        memory_limit: args.memory_limit,
+        ..job(&args.file, args.state.as_deref())?
+    };
     let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
     // Only files end one after the other.
     let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
@@ -53,7 +62,8 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
         if was_over.is_none() {
-            was_over = Some(status.state() == JobState::Completed && status.submitted_ms < began_ms);
+            was_over =
+                Some(status.state() == JobState::Completed && status.submitted_ms < began_ms);
             out.note(&format!("dashboard: {dashboard}"));
             if status.published > 0 && status.submitted_ms < began_ms {
                 // What an earlier run has published is not published again.
@@ -72,7 +82,9 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
         }
         Wish::GoOn
     };
-    let last = runner(job, &mut listener).await.map_err(|error| error.of_job_file(&args.file))?;
+    let last = runner(job, &mut listener)
+        .await
+        .map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
     if was_over == Some(true) {
         out.note(
@@ -82,7 +94,14 @@ pub async fn run(args: &RunArgs, dashboard: &str, runner: impl Runner, out: &mut
     }
     let paint = out.paint();
     out.either(|| status_text(&last, paint), || status_json(&last))?;
-    if last.error.is_empty() { Ok(()) } else { Err(CliError::Local { message: last.error, hint: last.hint }) }
+    if last.error.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::Local {
+            message: last.error,
+            hint: last.hint,
+        })
+    }
 }
 
 pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliError> {
@@ -90,19 +109,35 @@ pub(super) fn job(path: &Path, state: Option<&Path>) -> Result<LocalJob, CliErro
 }
 
 /// The job of a file, and its name.
-pub(super) fn named_job(path: &Path, state: Option<&Path>) -> Result<(LocalJob, JobName), CliError> {
+pub(super) fn named_job(
+    path: &Path,
+    state: Option<&Path>,
+) -> Result<(LocalJob, JobName), CliError> {
     let spec_text = read(path)?;
     let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|source| CliError::File { path: path.display().to_string(), source })
+        std::path::absolute(path).map_err(|source| CliError::File {
+            path: path.display().to_string(),
+            source,
+        })
     };
     let file = absolute(path)?;
     let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
-    let spec = JobSpec::parse_in(&spec_text, &base_dir).map_err(|problems| job_file_error(path, &problems))?;
+    let spec = JobSpec::parse_in(&spec_text, &base_dir)
+        .map_err(|problems| job_file_error(path, &problems))?;
     let state_dir = match state {
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
     };
-    Ok((LocalJob { spec_text, base_dir, state_dir, change: false, memory_limit: None }, spec.name))
+    Ok((
+        LocalJob {
+            spec_text,
+            base_dir,
+            state_dir,
+            change: false,
+            memory_limit: None,
+        },
+        spec.name,
+    ))
 }
 
 #[cfg(test)]
@@ -117,7 +152,14 @@ mod tests {
     fn args() -> RunArgs {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs/generator.toml");
         let http_listen = "127.0.0.1:0".parse().unwrap();
-        RunArgs { file, state: None, change: false, memory_limit: None, http_listen, insecure: false }
+        RunArgs {
+            file,
+            state: None,
+            change: false,
+            memory_limit: None,
+            http_listen,
+            insecure: false,
+        }
     }
 
     #[tokio::test]
@@ -126,12 +168,24 @@ mod tests {
         let runner = async |job: LocalJob, listener: &mut Listener<'_>| {
             assert!(job.state_dir.ends_with(".streamctl-generated-sales"));
             for published in [6, 7, 7] {
-                assert_eq!(listener(&JobStatus { published, ..status() }), Wish::GoOn);
+                assert_eq!(
+                    listener(&JobStatus {
+                        published,
+                        ..status()
+                    }),
+                    Wish::GoOn
+                );
             }
             Ok(status())
         };
         run(&args(), "http://x/", runner, &mut out).await.unwrap();
-        assert!(notes.text().starts_with("dashboard: http://x/\ngoing on after epoch 6\nepoch 7 "), "{}", notes.text());
+        assert!(
+            notes
+                .text()
+                .starts_with("dashboard: http://x/\ngoing on after epoch 6\nepoch 7 "),
+            "{}",
+            notes.text()
+        );
         assert_eq!(notes.text().lines().count(), 3);
         assert!(data.text().contains("\"published\":7"));
     }
@@ -139,30 +193,54 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_failed_is_an_error() {
         let (mut out, ..) = captured(Format::Table);
-        let failed = JobStatus { error: "no".into(), hint: "mend it".into(), ..status() };
+        let failed = JobStatus {
+            error: "no".into(),
+            hint: "mend it".into(),
+            ..status()
+        };
         let runner = async |_: LocalJob, _: &mut Listener<'_>| Ok(failed);
-        let error = run(&args(), "http://x/", runner, &mut out).await.unwrap_err();
-        assert_eq!((error.exit_code(), error.hint().unwrap().as_str()), (1, "mend it"));
+        let error = run(&args(), "http://x/", runner, &mut out)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.exit_code(), error.hint().unwrap().as_str()),
+            (1, "mend it")
+        );
     }
     #[tokio::test]
     async fn a_job_that_was_over_before_says_that_it_has_read_nothing() {
         let (mut out, _, notes) = captured(Format::Table);
-        let over = || JobStatus { state: JobState::Completed.into(), ..status() };
+        let over = || JobStatus {
+            state: JobState::Completed.into(),
+            ..status()
+        };
         let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
             listener(&over());
             Ok(over())
         };
         run(&args(), "http://x/", runner, &mut out).await.unwrap();
-        assert!(notes.text().contains("files that came since are not read"), "{}", notes.text());
+        assert!(
+            notes.text().contains("files that came since are not read"),
+            "{}",
+            notes.text()
+        );
     }
 
     #[tokio::test]
     async fn what_the_controller_finds_in_the_job_file_is_told_as_what_is_found_here() {
         let (mut out, ..) = captured(Format::Table);
-        let refused = tonic::Status::invalid_argument("line 7: sink.path: is not there\n  hint: make it");
+        let refused =
+            tonic::Status::invalid_argument("line 7: sink.path: is not there\n  hint: make it");
         let runner = async |_: LocalJob, _: &mut Listener<'_>| Err(refused.into());
-        let error = run(&args(), "http://x/", runner, &mut out).await.unwrap_err();
+        let error = run(&args(), "http://x/", runner, &mut out)
+            .await
+            .unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("generator.toml is not a correct job file\nline 7: sink.path"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("generator.toml is not a correct job file\nline 7: sink.path"),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! `streamctl scaling`: how many workers there should be, what was measured, what was decided and why.
+//! `streamctl scaling`: how many workers there should be, what was measured, what was decided and
+//! why.
 //!
 //! Owns: the page. Does not own: any figure in it.
-//! Rule: the workers are of all jobs; with a job's name only its part in the figures is shown, and every decision.
+//! Rule: the workers are of all jobs; with a job's name only its part in the figures is shown, and
+//! every decision.
 
 use crate::args::ScalingArgs;
 use crate::client::{Controller, jobs};
@@ -10,23 +12,42 @@ use crate::output::{Output, table};
 use crate::views::{bytes, milliseconds, percent, time};
 use streamctl_proto::count;
 use streamctl_proto::json::scaling as scaling_json;
-use streamctl_proto::v1::{GetScalingRequest, ScalingDecision, ScalingFigures, ScalingJob, ScalingStatus};
+use streamctl_proto::v1::{
+    GetScalingRequest, ScalingDecision, ScalingFigures, ScalingJob, ScalingStatus,
+};
 
-/// Shows it.
-pub async fn run(args: &ScalingArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let request = GetScalingRequest { job: args.job.clone().unwrap_or_default(), limit: args.limit };
+pub async fn run(
+    args: &ScalingArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let request = GetScalingRequest {
+        job: args.job.clone().unwrap_or_default(),
+        limit: args.limit,
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_scaling(request).await }
     };
-    let status = out.during("asking what was measured and decided", controller.ask(ask)).await?;
-    out.either(|| text(&status, args.job.as_deref()), || scaling_json(&status))
+    let status = out
+        .during("asking what was measured and decided", controller.ask(ask))
+        .await?;
+    out.either(
+        || text(&status, args.job.as_deref()),
+        || scaling_json(&status),
+    )
 }
 
 fn text(status: &ScalingStatus, job: Option<&str>) -> String {
-    let desired = status.desired.map_or_else(|| "not known yet".to_owned(), |desired| format!("{desired} wanted"));
+    let desired = status.desired.map_or_else(
+        || "not known yet".to_owned(),
+        |desired| format!("{desired} wanted"),
+    );
     let mut lines = vec![
-        format!("workers:    {} there, {desired} (from {} to {})", status.workers, status.min, status.max),
+        format!(
+            "workers:    {} there, {desired} (from {} to {})",
+            status.workers, status.min, status.max
+        ),
         format!("now:        {}", status.doing),
     ];
     if let Some(figures) = &status.figures {
@@ -35,7 +56,10 @@ fn text(status: &ScalingStatus, job: Option<&str>) -> String {
             lines.extend([String::new(), jobs_text(&figures.jobs)]);
         }
         if figures.jobs_omitted > 0 {
-            lines.push(format!("and {} with less need", count(figures.jobs_omitted, "job")));
+            lines.push(format!(
+                "and {} with less need",
+                count(figures.jobs_omitted, "job")
+            ));
         }
     }
     if !status.decisions.is_empty() {
@@ -69,17 +93,39 @@ fn jobs_text(jobs: &[ScalingJob]) -> String {
             },
             milliseconds(job.lag_ms),
             job.places.to_string(),
-            if job.held_up { "its workers have time left: it waits for something else".into() } else { String::new() },
+            if job.held_up {
+                "its workers have time left: it waits for something else".into()
+            } else {
+                String::new()
+            },
         ]
     };
     let rows = jobs.iter().map(row).collect::<Vec<_>>();
-    table(["JOB", "WORK", "NEEDED", "READ", "COMES IN", "ONE WORKER", "LAG", "PLACES", "REMARK"], &rows)
+    table(
+        [
+            "JOB",
+            "WORK",
+            "NEEDED",
+            "READ",
+            "COMES IN",
+            "ONE WORKER",
+            "LAG",
+            "PLACES",
+            "REMARK",
+        ],
+        &rows,
+    )
 }
 
 fn decisions_text(decisions: &[ScalingDecision], job: Option<&str>) -> String {
     let part = |decision: &ScalingDecision| {
         let figures = decision.figures.as_ref();
-        let job = figures.and_then(|figures| figures.jobs.iter().find(|part| Some(part.job.as_str()) == job));
+        let job = figures.and_then(|figures| {
+            figures
+                .jobs
+                .iter()
+                .find(|part| Some(part.job.as_str()) == job)
+        });
         job.map_or_else(|| "-".to_owned(), |part| format!("{:.2}", part.work_needed))
     };
     let row = |decision: &ScalingDecision| {
@@ -94,9 +140,14 @@ fn decisions_text(decisions: &[ScalingDecision], job: Option<&str>) -> String {
     };
     let rows = decisions.iter().map(row);
     match job {
-        Some(_) => table(["TIME", "FROM", "TO", "THERE", "JOB NEEDS", "WHY"], &rows.collect::<Vec<_>>()),
+        Some(_) => table(
+            ["TIME", "FROM", "TO", "THERE", "JOB NEEDS", "WHY"],
+            &rows.collect::<Vec<_>>(),
+        ),
         None => {
-            let rows = rows.map(|[time, from, to, there, _, why]| [time, from, to, there, why]).collect::<Vec<_>>();
+            let rows = rows
+                .map(|[time, from, to, there, _, why]| [time, from, to, there, why])
+                .collect::<Vec<_>>();
             table(["TIME", "FROM", "TO", "THERE", "WHY"], &rows)
         }
     }
@@ -161,7 +212,10 @@ pub(crate) mod tests {
     async fn shown(job: Option<&str>, format: Format) -> (Result<(), CliError>, String) {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let (mut out, data, _) = captured(format);
-        let args = ScalingArgs { job: job.map(str::to_owned), limit: 20 };
+        let args = ScalingArgs {
+            job: job.map(str::to_owned),
+            limit: 20,
+        };
         (run(&args, &controller, &mut out).await, data.text())
     }
 
@@ -182,20 +236,33 @@ TIME                  FROM  TO  THERE  JOB NEEDS  WHY
         let trimmed: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(trimmed.join("\n"), expected);
         let (_, text) = shown(None, Format::Table).await;
-        assert!(text.contains("TIME                  FROM  TO  THERE  WHY"), "{text}");
+        assert!(
+            text.contains("TIME                  FROM  TO  THERE  WHY"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
     async fn programs_get_the_names_of_the_message() {
         let (_, text) = shown(Some("sales"), Format::Json).await;
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&json["desired"], &json["decisions"][1]["to"]), (&2.into(), &2.into()));
+        assert_eq!(
+            (&json["desired"], &json["decisions"][1]["to"]),
+            (&2.into(), &2.into())
+        );
         assert_eq!(json["decisions"][1]["figures"]["jobs"][0]["places"], 4);
         documented("scaling", &json);
     }
 
     #[tokio::test]
     async fn a_job_that_is_not_there_ends_with_exit_code_3() {
-        assert_eq!(shown(Some("other"), Format::Table).await.0.unwrap_err().exit_code(), 3);
+        assert_eq!(
+            shown(Some("other"), Format::Table)
+                .await
+                .0
+                .unwrap_err()
+                .exit_code(),
+            3
+        );
     }
 }

@@ -17,9 +17,18 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 const UNREACHABLE: u8 = 4;
 
 /// All jobs, one job, or one job until it ends.
-pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let Some(job) = &args.job else { return super::list::run(&ListArgs::default(), controller, out).await };
-    let request = GetJobRequest { job: job.clone(), brief: false };
+pub async fn run(
+    args: &StatusArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let Some(job) = &args.job else {
+        return super::list::run(&ListArgs::default(), controller, out).await;
+    };
+    let request = GetJobRequest {
+        job: job.clone(),
+        brief: false,
+    };
     if args.watch {
         return watch(&request, controller, out).await;
     }
@@ -27,13 +36,19 @@ pub async fn run(args: &StatusArgs, controller: &Controller, out: &mut Output) -
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
     };
-    let status = out.during("asking for the job", controller.ask(ask)).await?;
+    let status = out
+        .during("asking for the job", controller.ask(ask))
+        .await?;
     let paint = out.paint();
     out.either(|| status_text(&status, paint), || status_json(&status))
 }
 
 /// A controller that goes away is not the end of the job: its successor is asked.
-async fn watch(request: &GetJobRequest, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+async fn watch(
+    request: &GetJobRequest,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).watch_job(request).await }
@@ -72,11 +87,18 @@ async fn follow(
     loop {
         let status = match changes.message().await {
             Ok(Some(status)) => status,
-            Ok(None) => return Ok(Followed::Lost(CliError::Unreachable("the answer ended".to_owned()))),
+            Ok(None) => {
+                return Ok(Followed::Lost(CliError::Unreachable(
+                    "the answer ended".to_owned(),
+                )));
+            }
             Err(status) => return Ok(Followed::Lost(status.into())),
         };
         *lost = 0;
-        progress.say(format!("waiting for the next change; {}", now_line(&status)));
+        progress.say(format!(
+            "waiting for the next change; {}",
+            now_line(&status)
+        ));
         let paint = out.paint();
         out.either(|| status_text(&status, paint), || status_json(&status))?;
         if has_ended(&status) {
@@ -94,36 +116,66 @@ mod tests {
     use crate::client::tests::{FakeJobs, serve};
     use crate::output::tests::captured;
 
-    async fn status(job: Option<&str>, watch: bool, format: Format) -> (Result<(), CliError>, String) {
+    async fn status(
+        job: Option<&str>,
+        watch: bool,
+        format: Format,
+    ) -> (Result<(), CliError>, String) {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let (mut out, data, _) = captured(format);
-        let args = StatusArgs { job: job.map(str::to_owned), watch };
+        let args = StatusArgs {
+            job: job.map(str::to_owned),
+            watch,
+        };
         (run(&args, &controller, &mut out).await, data.text())
     }
 
     #[tokio::test]
     async fn a_job_is_shown_as_text_or_as_json() {
         let (_, text) = status(Some("sales"), false, Format::Table).await;
-        assert!(text.starts_with("job:        sales\nstate:      waiting\n"), "{text}");
+        assert!(
+            text.starts_with("job:        sales\nstate:      waiting\n"),
+            "{text}"
+        );
         let (_, text) = status(Some("sales"), false, Format::Json).await;
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["published"], 7);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["published"],
+            7
+        );
     }
 
     #[tokio::test]
     async fn watching_ends_with_the_job() {
         let (result, text) = status(Some("sales"), true, Format::Json).await;
         result.unwrap();
-        let states = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].clone());
+        let states = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].clone());
         assert_eq!(states.collect::<Vec<_>>(), ["waiting", "completed"]);
     }
 
     #[tokio::test]
     async fn watching_goes_on_with_the_next_leader() {
-        let address = serve(FakeJobs { breaks_off: true, ..Default::default() }).await;
+        let address = serve(FakeJobs {
+            breaks_off: true,
+            ..Default::default()
+        })
+        .await;
         let (mut out, data, notes) = captured(Format::Json);
-        let args = StatusArgs { job: Some("sales".into()), watch: true };
-        run(&args, &Controller::new(&address).unwrap(), &mut out).await.unwrap();
-        assert!(data.text().lines().last().unwrap().contains("\"completed\""));
+        let args = StatusArgs {
+            job: Some("sales".into()),
+            watch: true,
+        };
+        run(&args, &Controller::new(&address).unwrap(), &mut out)
+            .await
+            .unwrap();
+        assert!(
+            data.text()
+                .lines()
+                .last()
+                .unwrap()
+                .contains("\"completed\"")
+        );
         assert!(notes.text().starts_with("the controller was lost"));
     }
 

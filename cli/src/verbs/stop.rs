@@ -13,9 +13,17 @@ use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, NotDrained, StopJo
 /// Between two looks at a job that drains.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Stops it, and says how far it came. A drain is waited for; whoever is interrupted meanwhile stops only the waiting.
-pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let request = StopJobRequest { job: args.job.clone(), drain: args.drain };
+/// Stops it, and says how far it came. A drain is waited for; whoever is interrupted meanwhile
+/// stops only the waiting.
+pub async fn run(
+    args: &StopArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
+    let request = StopJobRequest {
+        job: args.job.clone(),
+        drain: args.drain,
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).stop_job(request).await }
@@ -28,12 +36,26 @@ pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> 
         status = brief(&args.job, controller).await?;
     }
     drop(progress);
-    let text = || format!("job {} is {}, {} committed", status.job, state(&status), count(status.epoch, "epoch"));
+    let text = || {
+        format!(
+            "job {} is {}, {} committed",
+            status.job,
+            state(&status),
+            count(status.epoch, "epoch")
+        )
+    };
     out.either(text, || status_json(&status))?;
     if status.state() == JobState::Failed {
-        return Err(CliError::Local { message: status.error, hint: status.hint });
+        return Err(CliError::Local {
+            message: status.error,
+            hint: status.hint,
+        });
     }
-    if let Some(left) = status.not_drained.as_ref().filter(|_| args.drain && has_ended(&status)) {
+    if let Some(left) = status
+        .not_drained
+        .as_ref()
+        .filter(|_| args.drain && has_ended(&status))
+    {
         return Err(not_drained(&status.job, left));
     }
     if status.state() == JobState::Completed {
@@ -47,8 +69,15 @@ pub async fn run(args: &StopArgs, controller: &Controller, out: &mut Output) -> 
 /// It has stopped before its open windows were finished.
 fn not_drained(job: &str, left: &NotDrained) -> CliError {
     let what = match left.until_ms {
-        0 => format!("what arrived since {}, as another controller leads now", time(left.from_ms)),
-        until_ms => format!("what arrived from {} to {}", time(left.from_ms), time(until_ms)),
+        0 => format!(
+            "what arrived since {}, as another controller leads now",
+            time(left.from_ms)
+        ),
+        until_ms => format!(
+            "what arrived from {} to {}",
+            time(left.from_ms),
+            time(until_ms)
+        ),
     };
     CliError::Local {
         message: format!("job {job} is stopped, and its open windows could not be finished: {what} is in no epoch"),
@@ -65,7 +94,10 @@ fn drained(status: &JobStatus) -> bool {
 }
 
 async fn brief(job: &str, controller: &Controller) -> Result<JobStatus, CliError> {
-    let request = GetJobRequest { job: job.to_owned(), brief: true };
+    let request = GetJobRequest {
+        job: job.to_owned(),
+        brief: true,
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
@@ -79,10 +111,28 @@ mod tests {
 
     #[test]
     fn a_drain_that_left_windows_is_an_error_that_names_them() {
-        let error = not_drained("sales", &NotDrained { from_ms: 1_795_481_100_000, until_ms: 1_795_481_160_000 });
+        let error = not_drained(
+            "sales",
+            &NotDrained {
+                from_ms: 1_795_481_100_000,
+                until_ms: 1_795_481_160_000,
+            },
+        );
         assert_eq!(error.exit_code(), 1);
-        assert!(error.to_string().contains("from 2026-11-24") && error.hint().unwrap().contains("nothing is lost"));
-        let unknown = not_drained("sales", &NotDrained { from_ms: 1_795_481_100_000, until_ms: 0 });
-        assert!(unknown.to_string().contains("another controller leads now"), "{unknown}");
+        assert!(
+            error.to_string().contains("from 2026-11-24")
+                && error.hint().unwrap().contains("nothing is lost")
+        );
+        let unknown = not_drained(
+            "sales",
+            &NotDrained {
+                from_ms: 1_795_481_100_000,
+                until_ms: 0,
+            },
+        );
+        assert!(
+            unknown.to_string().contains("another controller leads now"),
+            "{unknown}"
+        );
     }
 }

@@ -11,7 +11,11 @@ use streamctl_proto::JobSpec;
 use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
 
 /// Checks the job file here, then sends it: what is wrong is told even where no controller answers.
-pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &SubmitArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let text = read(&args.file)?;
     JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
     let request = SubmitRequest {
@@ -26,11 +30,20 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
         async move { jobs(channel).submit(request).await }
     };
     let progress = out.progress("checking source, lookups, query and places");
-    let answer = controller.ask_to_plan(ask).await.map_err(|error| error.of_job_file(&args.file))?;
+    let answer = controller
+        .ask_to_plan(ask)
+        .await
+        .map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
-    out.either(|| as_text(&answer, args.dry_run), || as_json(&answer, args.dry_run))?;
+    out.either(
+        || as_text(&answer, args.dry_run),
+        || as_json(&answer, args.dry_run),
+    )?;
     if !args.dry_run {
-        out.note(&format!("follow it with: streamctl status {} --watch", answer.job));
+        out.note(&format!(
+            "follow it with: streamctl status {} --watch",
+            answer.job
+        ));
     }
     Ok(())
 }
@@ -38,25 +51,44 @@ pub async fn run(args: &SubmitArgs, controller: &Controller, out: &mut Output) -
 fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
     let version = answer.job_version;
     let what = match (dry_run, answer.created) {
-        (true, _) if answer.changed => format!("can take over as version {version}; nothing was changed"),
-        (false, _) if answer.changed && answer.after_epoch == 0 => format!("is at version {version} now"),
+        (true, _) if answer.changed => {
+            format!("can take over as version {version}; nothing was changed")
+        }
+        (false, _) if answer.changed && answer.after_epoch == 0 => {
+            format!("is at version {version} now")
+        }
         (false, _) if answer.changed => {
-            format!("is at version {version} now, from epoch {} on", answer.after_epoch + 1)
+            format!(
+                "is at version {version} now, from epoch {} on",
+                answer.after_epoch + 1
+            )
         }
         (true, _) => "is correct; nothing was started".to_owned(),
         (false, true) => "was started".to_owned(),
-        (false, false) if answer.resumed => "was there and had ended: it goes on from its last epoch".to_owned(),
+        (false, false) if answer.resumed => {
+            "was there and had ended: it goes on from its last epoch".to_owned()
+        }
         (false, false) => "was there already, unchanged".to_owned(),
     };
-    let whole = if answer.whole_window { "\nthe query needs whole windows: one task reads all shards" } else { "" };
-    let rows = answer.output_columns.iter().map(|column| [column.name.clone(), column.r#type.clone()]);
+    let whole = if answer.whole_window {
+        "\nthe query needs whole windows: one task reads all shards"
+    } else {
+        ""
+    };
+    let rows = answer
+        .output_columns
+        .iter()
+        .map(|column| [column.name.clone(), column.r#type.clone()]);
     let columns = table(["COLUMN", "TYPE"], &rows.collect::<Vec<_>>());
     format!("job {} {what}{whole}\n\n{columns}", answer.job)
 }
 
 fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
     let columns = |columns: &[Column]| -> Vec<Value> {
-        columns.iter().map(|column| json!({"name": column.name, "type": column.r#type})).collect()
+        columns
+            .iter()
+            .map(|column| json!({"name": column.name, "type": column.r#type}))
+            .collect()
     };
     json!({
         "job": answer.job, "created": answer.created, "dry_run": dry_run, "whole_window": answer.whole_window,
@@ -82,7 +114,17 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let controller = Controller::new(&serve(jobs).await).unwrap();
         let (mut out, data, _) = captured(Format::Table);
-        let result = run(&SubmitArgs { file, dry_run, change: false, if_version: None }, &controller, &mut out).await;
+        let result = run(
+            &SubmitArgs {
+                file,
+                dry_run,
+                change: false,
+                if_version: None,
+            },
+            &controller,
+            &mut out,
+        )
+        .await;
         (result, data.text())
     }
 
@@ -90,19 +132,36 @@ mod tests {
     async fn the_answer_shows_the_columns_of_the_result() {
         let (result, text) = submit(JOB, false, FakeJobs::default()).await;
         result.unwrap();
-        assert_eq!(text, "job sales was started\n\nCOLUMN  TYPE\nuuid    string\n");
+        assert_eq!(
+            text,
+            "job sales was started\n\nCOLUMN  TYPE\nuuid    string\n"
+        );
         let (_, text) = submit(JOB, true, FakeJobs::default()).await;
         assert!(text.starts_with("job sales is correct; nothing was started\n"));
     }
 
     #[test]
     fn the_answer_as_json_has_the_keys_that_are_documented() {
-        let column = || vec![Column { name: "uuid".into(), r#type: "string".into() }];
+        let column = || {
+            vec![Column {
+                name: "uuid".into(),
+                r#type: "string".into(),
+            }]
+        };
         let changes = vec![streamctl_proto::v1::FieldChange::default()];
-        let (source_columns, output_columns) = (column(), column());
+        let source_columns = column();
+        let output_columns = column();
         documented(
             "submit",
-            &as_json(&SubmitResponse { changes, source_columns, output_columns, ..Default::default() }, false),
+            &as_json(
+                &SubmitResponse {
+                    changes,
+                    source_columns,
+                    output_columns,
+                    ..Default::default()
+                },
+                false,
+            ),
         );
     }
 
@@ -116,22 +175,46 @@ mod tests {
             after_epoch: 17,
             ..Default::default()
         };
-        let first = |answer: &SubmitResponse, dry_run| as_text(answer, dry_run).lines().next().unwrap().to_owned();
-        assert_eq!(first(&answer(true, false), false), "job sales is at version 4 now, from epoch 18 on");
-        assert_eq!(first(&answer(true, false), true), "job sales can take over as version 4; nothing was changed");
-        assert_eq!(first(&answer(false, false), false), "job sales was there already, unchanged");
-        let resumed = SubmitResponse { resumed: true, ..answer(false, false) };
-        assert_eq!(first(&resumed, false), "job sales was there and had ended: it goes on from its last epoch");
+        let first = |answer: &SubmitResponse, dry_run| {
+            as_text(answer, dry_run).lines().next().unwrap().to_owned()
+        };
+        assert_eq!(
+            first(&answer(true, false), false),
+            "job sales is at version 4 now, from epoch 18 on"
+        );
+        assert_eq!(
+            first(&answer(true, false), true),
+            "job sales can take over as version 4; nothing was changed"
+        );
+        assert_eq!(
+            first(&answer(false, false), false),
+            "job sales was there already, unchanged"
+        );
+        let resumed = SubmitResponse {
+            resumed: true,
+            ..answer(false, false)
+        };
+        assert_eq!(
+            first(&resumed, false),
+            "job sales was there and had ended: it goes on from its last epoch"
+        );
     }
 
     #[tokio::test]
     async fn a_relative_path_is_refused_before_anything_is_sent() {
         let jobs = FakeJobs::default();
-        let (result, _) = submit(include_str!("../../../deploy/jobs/files.toml"), false, jobs.clone()).await;
+        let (result, _) = submit(
+            include_str!("../../../deploy/jobs/files.toml"),
+            false,
+            jobs.clone(),
+        )
+        .await;
         let error = result.unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(
-            error.to_string().contains("is a relative path, and a cluster has no folder to take it from"),
+            error
+                .to_string()
+                .contains("is a relative path, and a cluster has no folder to take it from"),
             "{error}"
         );
         assert_eq!(jobs.asked.load(Ordering::SeqCst), 0);

@@ -1,7 +1,8 @@
 //! `streamctl tail`: the rows of a job as its epochs are published, over Arrow Flight.
 //!
 //! Owns: following from epoch to epoch. Does not own: what a ticket means (the worker).
-//! Rule: rows are printed in the order of the epochs, none twice; where it breaks, the error says where to go on.
+//! Rule: rows are printed in the order of the epochs, none twice; where it breaks, the error says
+//! where to go on.
 
 use crate::args::TailArgs;
 use crate::client::{Controller, jobs};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-use streamctl_engine::security::Line;
+use streamctl_engine::security::ClientConnection;
 use streamctl_engine::security::dial::flight_url;
 use streamctl_engine::security::grant::GRANT_LIFETIME;
 use streamctl_proto::MESSAGE_BYTES_MAX;
@@ -45,15 +46,17 @@ pub(super) struct Next {
 pub(super) struct Readers<'c> {
     pub(super) controller: &'c Controller,
     /// Where the endpoints came from.
-    pub(super) origin: Line,
-    /// What workers are shown.
+    pub(super) origin: ClientConnection,
     pub(super) grant: Option<String>,
-    /// When it came.
     pub(super) since: Instant,
 }
 
 /// Prints epochs until the last one wanted, or until the job ends.
-pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &TailArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let progress = out.progress("asking for the job");
     let mut from = match args.from {
         Some(epoch) => epoch.max(1),
@@ -64,25 +67,40 @@ pub async fn run(args: &TailArgs, controller: &Controller, out: &mut Output) -> 
         let (info, line) = endpoints(args, from, controller).await?;
         let next = next_of(&info, from)?;
         let count = info.endpoint.len();
-        let mut readers = Readers { controller, origin: line, grant: next.grant, since: Instant::now() };
+        let mut readers = Readers {
+            controller,
+            origin: line,
+            grant: next.grant,
+            since: Instant::now(),
+        };
         for endpoint in info.endpoint {
             let epoch = epoch_of(&endpoint).unwrap_or(from);
             progress.say(format!("reading the rows of epoch {epoch}"));
             let again = async || next_of(&endpoints(args, epoch, controller).await?.0, epoch);
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
-            let _all = readers.read(&endpoint, again, print).await.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows { epoch, reason },
-                error => error,
-            })?;
+            let _all =
+                readers
+                    .read(&endpoint, again, print)
+                    .await
+                    .map_err(|error| match error {
+                        CliError::Answer(reason) => CliError::Rows { epoch, reason },
+                        error => error,
+                    })?;
         }
         if next.next_epoch < from {
-            return Err(CliError::Answer(format!("epoch {} after epoch {from}", next.next_epoch)));
+            return Err(CliError::Answer(format!(
+                "epoch {} after epoch {from}",
+                next.next_epoch
+            )));
         }
         let nothing_new = next.next_epoch == from && count == 0;
         from = next.next_epoch;
         if nothing_new {
             if ["stopped", "completed", "failed"].contains(&next.state.as_str()) {
-                out.note(&format!("job {} is {}; the next epoch would be {from}", args.job, next.state));
+                out.note(&format!(
+                    "job {} is {}; the next epoch would be {from}",
+                    args.job, next.state
+                ));
                 break;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -104,7 +122,10 @@ fn epoch_of(endpoint: &FlightEndpoint) -> Option<u64> {
 
 /// The first of the newest `-n` published epochs.
 async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliError> {
-    let request = GetJobRequest { job: args.job.clone(), brief: true };
+    let request = GetJobRequest {
+        job: args.job.clone(),
+        brief: true,
+    };
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
@@ -113,18 +134,25 @@ async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliErro
     Ok((published + 1).saturating_sub(args.epochs).max(1))
 }
 
-async fn endpoints(args: &TailArgs, from: u64, controller: &Controller) -> Result<(FlightInfo, Line), CliError> {
-    let limit = args.to.map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
+async fn endpoints(
+    args: &TailArgs,
+    from: u64,
+    controller: &Controller,
+) -> Result<(FlightInfo, ClientConnection), CliError> {
+    let limit = args
+        .to
+        .map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
     let mut command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit});
     if args.committed {
         // A controller of an earlier version does not know the word.
         command["committed"] = json!(true);
     }
     let command = command.to_string();
-    let ask = |line: Line| {
+    let ask = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
-            let mut client = FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client =
+                FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let info = client.get_flight_info(descriptor).await?.into_inner();
             Ok(tonic::Response::new((info, line)))
         }
@@ -138,7 +166,6 @@ enum Attempt {
     Read(ControlFlow<()>),
     /// None of its locations gives any.
     Unread {
-        /// What each said.
         reason: String,
         /// One of them does not take the grant.
         grant_refused: bool,
@@ -146,7 +173,8 @@ enum Attempt {
 }
 
 impl Readers<'_> {
-    /// A grant that is as old as this may not open all calls that are left: a new one is asked for before it ends.
+    /// A grant that is as old as this may not open all calls that are left: a new one is asked for
+    /// before it ends.
     fn are_old(&self) -> bool {
         self.grant.is_some() && self.since.elapsed() > GRANT_LIFETIME / 2
     }
@@ -156,8 +184,9 @@ impl Readers<'_> {
         self.since = Instant::now();
     }
 
-    /// Reads one endpoint. `again` asks for its page once more: when the grant is old, and when a worker does not take it
-    /// because another controller leads by now, which signs with another key.
+    /// Reads one endpoint. `again` asks for its page once more: when the grant is old, and when a
+    /// worker does not take it because another controller leads by now, which signs with another
+    /// key.
     pub(super) async fn read(
         &mut self,
         endpoint: &FlightEndpoint,
@@ -171,7 +200,10 @@ impl Readers<'_> {
         loop {
             match self.attempt(endpoint, &mut each).await? {
                 Attempt::Read(flow) => return Ok(flow),
-                Attempt::Unread { grant_refused: true, .. } if renewals_left > 0 => renewals_left -= 1,
+                Attempt::Unread {
+                    grant_refused: true,
+                    ..
+                } if renewals_left > 0 => renewals_left -= 1,
                 Attempt::Unread { reason, .. } => return Err(CliError::Answer(reason)),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -179,17 +211,25 @@ impl Readers<'_> {
         }
     }
 
-    /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is not left for another.
+    /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is
+    /// not left for another.
     async fn attempt(
         &self,
         endpoint: &FlightEndpoint,
         each: &mut impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<Attempt, CliError> {
-        let ticket = endpoint.ticket.clone().ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
+        let ticket = endpoint
+            .ticket
+            .clone()
+            .ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
         let mut failures = Vec::new();
         let mut grant_refused = false;
         let here = [REUSE_CONNECTION.to_owned()];
-        let uris = endpoint.location.iter().map(|location| location.uri.clone()).collect::<Vec<_>>();
+        let uris = endpoint
+            .location
+            .iter()
+            .map(|location| location.uri.clone())
+            .collect::<Vec<_>>();
         for uri in if uris.is_empty() { here.to_vec() } else { uris } {
             let line = match self.line_to(&uri).await {
                 Ok(line) => line,
@@ -198,8 +238,12 @@ impl Readers<'_> {
                     continue;
                 }
             };
-            let service = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            match FlightClient::new_from_inner(service).do_get(ticket.clone()).await {
+            let service =
+                FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            match FlightClient::new_from_inner(service)
+                .do_get(ticket.clone())
+                .await
+            {
                 Ok(mut rows) => {
                     let broken = |error: FlightError| CliError::Answer(format!("{uri}: {error}"));
                     while let Some(batch) = rows.try_next().await.map_err(broken)? {
@@ -210,20 +254,26 @@ impl Readers<'_> {
                     return Ok(Attempt::Read(ControlFlow::Continue(())));
                 }
                 Err(error) => {
-                    let refused =
-                        matches!(&error, FlightError::Tonic(status) if status.code() == Code::Unauthenticated);
+                    let refused = matches!(&error, FlightError::Tonic(status) if status.code() == Code::Unauthenticated);
                     grant_refused |= refused && self.grant.is_some();
                     failures.push(format!("{uri}: {error}"));
                 }
             }
         }
-        Ok(Attempt::Unread { reason: failures.join("; "), grant_refused })
+        Ok(Attempt::Unread {
+            reason: failures.join("; "),
+            grant_refused,
+        })
     }
 
-    async fn line_to(&self, uri: &str) -> Result<Line, Status> {
+    async fn line_to(&self, uri: &str) -> Result<ClientConnection, Status> {
         match uri == REUSE_CONNECTION {
             true => Ok(self.origin.clone()),
-            false => self.controller.connect_to_worker(&flight_url(uri), self.grant.as_deref()).await,
+            false => {
+                self.controller
+                    .connect_to_worker(&flight_url(uri), self.grant.as_deref())
+                    .await
+            }
         }
     }
 }
@@ -232,14 +282,18 @@ fn print_batch(batch: &RecordBatch, out: &mut Output) -> Result<(), CliError> {
     if batch.num_rows() == 0 {
         return Ok(());
     }
-    let text = batch_text(batch, out.format()).map_err(|error| CliError::Answer(error.to_string()))?;
+    let text =
+        batch_text(batch, out.format()).map_err(|error| CliError::Answer(error.to_string()))?;
     out.text(&text)
 }
 
-/// A table, or one JSON object per line; nulls are written out, so that every line has the same keys.
+/// A table, or one JSON object per line; nulls are written out, so that every line has the same
+/// keys.
 fn batch_text(batch: &RecordBatch, format: Format) -> Result<String, arrow::error::ArrowError> {
     if format == Format::Table {
-        return Ok(arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch))?.to_string());
+        return Ok(
+            arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch))?.to_string(),
+        );
     }
     let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());

@@ -1,7 +1,9 @@
 //! `streamctl top`: jobs, their shards and the workers, live on the terminal.
 //!
-//! Owns: what may be asked for, the terminal's turn on and off. Does not own: the screen ([`crate::top`]).
-//! Rule: where standard output is no terminal nothing is drawn; programs get the same as JSON, once.
+//! Owns: what may be asked for, the terminal's turn on and off. Does not own: the screen
+//! ([`crate::top`]).
+//! Rule: where standard output is no terminal nothing is drawn; programs get the same as JSON,
+//! once.
 
 use crate::client::Controller;
 use crate::error::CliError;
@@ -28,7 +30,8 @@ pub struct TopArgs {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text).ok_or_else(|| format!("{text:?} is no duration, write 500ms or 2s"))?;
+    let duration = parse_duration(text)
+        .ok_or_else(|| format!("{text:?} is no duration, write 500ms or 2s"))?;
     if duration < INTERVAL_MIN {
         return Err(format!("at least {}", duration_text(INTERVAL_MIN)));
     }
@@ -36,7 +39,11 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Shows it until it is left.
-pub async fn run(args: &TopArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &TopArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     if out.format() == Format::Json {
         let answer = ask(controller, None).await?;
         return out.text(&as_json(&answer).to_string());
@@ -44,14 +51,27 @@ pub async fn run(args: &TopArgs, controller: &Controller, out: &mut Output) -> R
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(CliError::Usage {
             message: "top draws on a terminal, and standard input or output is none".into(),
-            hint: "for programs: streamctl top -o json, or streamctl status JOB --watch -o json".into(),
+            hint: "for programs: streamctl top -o json, or streamctl status JOB --watch -o json"
+                .into(),
         });
     }
-    let model = Model::new(controller.names(), duration_text(args.interval), out.paint().is_on());
+    let model = Model::new(
+        controller.names(),
+        duration_text(args.interval),
+        out.paint().is_on(),
+    );
     // It also restores the terminal when something panics.
     let mut terminal = ratatui::try_init()?;
     let (keyboard, keys) = Keyboard::listen();
-    let shown = show(&mut terminal, controller, model, args.interval, keys, asked_to_stop()).await;
+    let shown = show(
+        &mut terminal,
+        controller,
+        model,
+        args.interval,
+        keys,
+        asked_to_stop(),
+    )
+    .await;
     drop(keyboard);
     ratatui::restore();
     shown
@@ -73,7 +93,15 @@ mod tests {
     async fn programs_get_the_keys_that_are_documented() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let (mut out, data, _) = captured(Format::Json);
-        run(&TopArgs { interval: INTERVAL_MIN }, &controller, &mut out).await.unwrap();
+        run(
+            &TopArgs {
+                interval: INTERVAL_MIN,
+            },
+            &controller,
+            &mut out,
+        )
+        .await
+        .unwrap();
         documented("top", &serde_json::from_str(&data.text()).unwrap());
     }
 }

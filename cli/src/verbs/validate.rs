@@ -10,13 +10,17 @@ use streamctl_engine::resolve::check_text;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
 
-/// Says what the job would do. What only the world knows (columns, lookups, buckets) is not looked at: `explain` does that.
+/// Says what the job would do. What only the world knows (columns, lookups, buckets) is not looked
+/// at: `explain` does that.
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
     let problems = check_text(&spec);
     if !problems.is_empty() {
-        return Err(job_file_error(&args.file, &Problems(problems).located(&text)));
+        return Err(job_file_error(
+            &args.file,
+            &Problems(problems).located(&text),
+        ));
     }
     out.either(|| summary(&spec), || json!({"valid": true, "job": spec}))?;
     if JobSpec::parse(&text).is_err() {
@@ -40,7 +44,9 @@ mod tests {
     use std::path::PathBuf;
 
     fn validate(example: &str, format: Format) -> (String, String) {
-        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs").join(example);
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../deploy/jobs")
+            .join(example);
         let (mut out, data, notes) = captured(format);
         run(&ValidateArgs { file }, &mut out).unwrap();
         (data.text(), notes.text())
@@ -49,21 +55,28 @@ mod tests {
     #[test]
     fn a_correct_job_is_summed_up() {
         let (data, notes) = validate("sales-by-country.toml", Format::Table);
+        assert!(data.starts_with(
+            "job:         sales-by-country\nsource:      the Kinesis stream of the catalog table, "
+        ));
         assert!(
-            data.starts_with("job:         sales-by-country\nsource:      the Kinesis stream of the catalog table, ")
-        );
-        assert!(
-            data.contains("\nwindow:      1m\n") && data.contains(" as parquet, snappy, 4 partition columns\n"),
+            data.contains("\nwindow:      1m\n")
+                && data.contains(" as parquet, snappy, 4 partition columns\n"),
             "{data}"
         );
-        assert!(data.contains("\nThe job file is well formed. `streamctl explain` ") && notes.is_empty());
+        assert!(
+            data.contains("\nThe job file is well formed. `streamctl explain` ")
+                && notes.is_empty()
+        );
     }
 
     #[test]
     fn relative_paths_are_correct_but_noted() {
         let (data, notes) = validate("generator.toml", Format::Json);
         let json: serde_json::Value = serde_json::from_str(&data).unwrap();
-        assert_eq!((&json["valid"], &json["job"]["name"]), (&true.into(), &"generated-sales".into()));
+        assert_eq!(
+            (&json["valid"], &json["job"]["name"]),
+            (&true.into(), &"generated-sales".into())
+        );
         documented("validate", &json);
         assert!(notes.starts_with("note: it has relative paths"));
     }
@@ -72,19 +85,35 @@ mod tests {
     fn a_query_that_is_none_is_told_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
-        let text = include_str!("../../../deploy/jobs/generator.toml").replace("FROM source", "FORM source");
+        let text = include_str!("../../../deploy/jobs/generator.toml")
+            .replace("FROM source", "FORM source");
         std::fs::write(&file, &text).unwrap();
         let (mut out, ..) = captured(Format::Table);
         let error = run(&ValidateArgs { file }, &mut out).unwrap_err();
-        let line = text.lines().position(|line| line.contains("FORM source")).unwrap() + 1;
+        let line = text
+            .lines()
+            .position(|line| line.contains("FORM source"))
+            .unwrap()
+            + 1;
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains(&format!("\nline {line}: transform.sql: Expected: ")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("\nline {line}: transform.sql: Expected: ")),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_file_that_is_not_there_is_wrong_usage() {
         let (mut out, ..) = captured(Format::Table);
-        let error = run(&ValidateArgs { file: "/no/such/job.toml".into() }, &mut out).unwrap_err();
+        let error = run(
+            &ValidateArgs {
+                file: "/no/such/job.toml".into(),
+            },
+            &mut out,
+        )
+        .unwrap_err();
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -1,6 +1,8 @@
-//! `streamctl verify`: whether every record is there exactly once, as far as manifests, objects and the stream can say.
+//! `streamctl verify`: whether every record is there exactly once, as far as manifests, objects and
+//! the stream can say.
 //!
-//! Owns: what is shown of a verification, its exit code. Does not own: any check (the controller's `verify`).
+//! Owns: what is shown of a verification, its exit code. Does not own: any check (the controller's
+//! `verify`).
 //! Rule: it is proven only when the summary came, nothing was found, and everything was looked at.
 
 use super::run::named_job;
@@ -16,18 +18,27 @@ use streamctl_controller::verify::Events;
 use streamctl_proto::count;
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::v1::verify_finding::{Kind, Severity};
-use streamctl_proto::v1::{VerifyEvent, VerifyFinding, VerifyProgress, VerifyRequest, VerifySummary};
+use streamctl_proto::v1::{
+    VerifyEvent, VerifyFinding, VerifyProgress, VerifyRequest, VerifySummary,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 /// Verifies a job of a cluster.
-pub async fn run(args: &VerifyArgs, controller: &Controller, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(
+    args: &VerifyArgs,
+    controller: &Controller,
+    out: &mut Output,
+) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
     let ask = |channel| {
         let request = request.clone();
         async move { jobs(channel).verify(request).await }
     };
-    let events = out.during("asking for the proof", controller.ask(ask)).await.map_err(unproven)?;
+    let events = out
+        .during("asking for the proof", controller.ask(ask))
+        .await
+        .map_err(unproven)?;
     show(events, out).await
 }
 
@@ -37,42 +48,67 @@ pub async fn run_local(
     verify: impl AsyncFnOnce(LocalJob, VerifyRequest) -> Result<Events, CliError>,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let (local, name) = named_job(&args.local.clone().unwrap_or_default(), args.state.as_deref())?;
+    let (local, name) = named_job(
+        &args.local.clone().unwrap_or_default(),
+        args.state.as_deref(),
+    )?;
     let verifies = verify(local, request(args, name.to_string()));
-    let events = out.during("opening the state folder", verifies).await.map_err(unproven)?;
+    let events = out
+        .during("opening the state folder", verifies)
+        .await
+        .map_err(unproven)?;
     show(ReceiverStream::new(events), out).await
 }
 
 fn request(args: &VerifyArgs, job: String) -> VerifyRequest {
-    let (from, to) = (args.from.unwrap_or(0), args.to.unwrap_or(0));
-    VerifyRequest { job, from, to, replay: args.replay.clone(), deep: args.deep }
+    let from = args.from.unwrap_or(0);
+    let to = args.to.unwrap_or(0);
+    VerifyRequest {
+        job,
+        from,
+        to,
+        replay: args.replay.clone(),
+        deep: args.deep,
+    }
 }
 
 /// What to do when the service that holds what is to be proven did not answer.
 const AGAIN: &str = "run it again when what is named above answers";
 
 /// What to do when all that could not be checked is gone.
-const FOR_GOOD: &str =
-    "what is named above is gone, and no later run can check it; --from and --to leave those epochs out";
+const FOR_GOOD: &str = "what is named above is gone, and no later run can check it; --from and --to leave those epochs out";
 
 /// Whether running again changes nothing: records that expired, or that the job went on without.
 fn is_for_good(finding: &VerifyFinding) -> bool {
-    finding.severity() != Severity::Unchecked || matches!(finding.kind(), Kind::DataLoss | Kind::ReplayGone)
+    finding.severity() != Severity::Unchecked
+        || matches!(finding.kind(), Kind::DataLoss | Kind::ReplayGone)
 }
 
-/// Exit code 1 is kept for what was found, and for who may not ask: a verification that failed has found nothing.
+/// Exit code 1 is kept for what was found, and for who may not ask: a verification that failed has
+/// found nothing.
 fn unproven(error: CliError) -> CliError {
-    let said = [Code::InvalidArgument, Code::NotFound, Code::Unauthenticated, Code::PermissionDenied];
+    let said = [
+        Code::InvalidArgument,
+        Code::NotFound,
+        Code::Unauthenticated,
+        Code::PermissionDenied,
+    ];
     match error {
         CliError::Refused(status) if !said.contains(&status.code()) => {
             let reason = format!("the verification failed: {}", status.message());
             if status.code() == Code::Unavailable {
                 CliError::Unreachable(reason)
             } else {
-                CliError::Unproven { reason, hint: AGAIN.to_owned() }
+                CliError::Unproven {
+                    reason,
+                    hint: AGAIN.to_owned(),
+                }
             }
         }
-        CliError::Local { message, hint } => CliError::Unproven { reason: message, hint },
+        CliError::Local { message, hint } => CliError::Unproven {
+            reason: message,
+            hint,
+        },
         error => error,
     }
 }
@@ -83,8 +119,13 @@ async fn show(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let progress = out.progress("reading manifests");
-    let (mut findings, mut summary) = (vec![], None);
-    while let Some(VerifyEvent { event }) = events.try_next().await.map_err(|status| unproven(status.into()))? {
+    let mut findings = vec![];
+    let mut summary = None;
+    while let Some(VerifyEvent { event }) = events
+        .try_next()
+        .await
+        .map_err(|status| unproven(status.into()))?
+    {
         match event {
             Some(Event::Progress(now)) => {
                 progress.at(now.epochs, now.of);
@@ -97,14 +138,30 @@ async fn show(
     }
     drop(progress);
     let Some(summary) = summary else {
-        return Err(CliError::Unproven { reason: "the verification broke off".to_owned(), hint: AGAIN.to_owned() });
+        return Err(CliError::Unproven {
+            reason: "the verification broke off".to_owned(),
+            hint: AGAIN.to_owned(),
+        });
     };
-    out.either(|| text(&findings, &summary), || document(&findings, &summary))?;
+    out.either(
+        || text(&findings, &summary),
+        || document(&findings, &summary),
+    )?;
     match &summary {
-        VerifySummary { faults: 1.., .. } => Err(CliError::Faults { faults: summary.faults }),
+        VerifySummary { faults: 1.., .. } => Err(CliError::Faults {
+            faults: summary.faults,
+        }),
         VerifySummary { unchecked: 1.., .. } => Err(CliError::Unproven {
-            reason: format!("{} could not be checked; no fault in the rest", summary.unchecked),
-            hint: if findings.iter().all(is_for_good) { FOR_GOOD } else { AGAIN }.to_owned(),
+            reason: format!(
+                "{} could not be checked; no fault in the rest",
+                summary.unchecked
+            ),
+            hint: if findings.iter().all(is_for_good) {
+                FOR_GOOD
+            } else {
+                AGAIN
+            }
+            .to_owned(),
         }),
         _ => Ok(()),
     }
@@ -117,7 +174,11 @@ fn progress_line(progress: &VerifyProgress) -> String {
 
 /// `object_missing`, from `KIND_OBJECT_MISSING`.
 fn kind(finding: &VerifyFinding) -> String {
-    finding.kind().as_str_name().trim_start_matches("KIND_").to_lowercase()
+    finding
+        .kind()
+        .as_str_name()
+        .trim_start_matches("KIND_")
+        .to_lowercase()
 }
 
 fn severity(finding: &VerifyFinding) -> &'static str {
@@ -146,22 +207,36 @@ fn finding_text(finding: &VerifyFinding) -> String {
         lines.push(finding.subject.clone());
     }
     let text = finding.text.replace('\n', "\n    ");
-    format!("{}\n    {text}\n    hint: {}", lines.join("  "), finding.hint)
+    format!(
+        "{}\n    {text}\n    hint: {}",
+        lines.join("  "),
+        finding.hint
+    )
 }
 
 fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     let mut lines: Vec<String> = findings.iter().map(finding_text).collect();
     if summary.findings_unsent > 0 {
-        lines.push(format!("and {}", count(summary.findings_unsent, "more finding")));
+        lines.push(format!(
+            "and {}",
+            count(summary.findings_unsent, "more finding")
+        ));
     }
     if !lines.is_empty() {
         lines.push(String::new());
     }
-    let mut line = |name: &str, value: String| lines.push(format!("{:<12}{value}", format!("{name}:")));
+    let mut line =
+        |name: &str, value: String| lines.push(format!("{:<12}{value}", format!("{name}:")));
     let counts = summary.counts.unwrap_or_default();
     line("job", summary.job.clone());
-    line("epochs", format!("{} of {} to {}", summary.epochs, summary.from, summary.to));
-    line("ranges", format!("{} of {}", summary.ranges, count(summary.shards, "shard")));
+    line(
+        "epochs",
+        format!("{} of {} to {}", summary.epochs, summary.from, summary.to),
+    );
+    line(
+        "ranges",
+        format!("{} of {}", summary.ranges, count(summary.shards, "shard")),
+    );
     line(
         "records",
         format!(
@@ -174,19 +249,37 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
             counts.rows_late
         ),
     );
-    let VerifySummary { objects, objects_read, foreign_objects, .. } = summary;
-    line("objects", format!("{objects}, {}; {objects_read} of them read", bytes(summary.bytes)));
+    let VerifySummary {
+        objects,
+        objects_read,
+        foreign_objects,
+        ..
+    } = summary;
+    line(
+        "objects",
+        format!(
+            "{objects}, {}; {objects_read} of them read",
+            bytes(summary.bytes)
+        ),
+    );
     line(
         "listing",
         match summary.listed {
-            true => format!("compared with every manifest; {} of others", count(*foreign_objects, "object")),
+            true => format!(
+                "compared with every manifest; {} of others",
+                count(*foreign_objects, "object")
+            ),
             false => "not compared".to_owned(),
         },
     );
     if summary.replayed > 0 {
         line(
             "replayed",
-            format!("{}, {} rows and dead letters", count(summary.replayed, "epoch"), summary.rows_replayed),
+            format!(
+                "{}, {} rows and dead letters",
+                count(summary.replayed, "epoch"),
+                summary.rows_replayed
+            ),
         );
     }
     line("verdict", verdict(summary).to_owned());
@@ -238,7 +331,9 @@ mod tests {
             unchecked,
             ..Default::default()
         };
-        VerifyEvent { event: Some(Event::Summary(summary)) }
+        VerifyEvent {
+            event: Some(Event::Summary(summary)),
+        }
     }
 
     fn finding(severity: Severity) -> VerifyEvent {
@@ -250,14 +345,35 @@ mod tests {
             text: "it is not there".into(),
             hint: "restore it".into(),
         };
-        VerifyEvent { event: Some(Event::Finding(finding)) }
+        VerifyEvent {
+            event: Some(Event::Finding(finding)),
+        }
     }
 
-    async fn verify(job: &str, events: Vec<VerifyEvent>, format: Format) -> (Result<(), CliError>, String) {
-        let controller = Controller::new(&serve(FakeJobs { events, ..Default::default() }).await).unwrap();
+    async fn verify(
+        job: &str,
+        events: Vec<VerifyEvent>,
+        format: Format,
+    ) -> (Result<(), CliError>, String) {
+        let controller = Controller::new(
+            &serve(FakeJobs {
+                events,
+                ..Default::default()
+            })
+            .await,
+        )
+        .unwrap();
         let (mut out, data, _) = captured(format);
         let job = Some(job.to_owned());
-        let args = VerifyArgs { job, local: None, state: None, from: None, to: None, replay: vec![], deep: false };
+        let args = VerifyArgs {
+            job,
+            local: None,
+            state: None,
+            from: None,
+            to: None,
+            replay: vec![],
+            deep: false,
+        };
         (run(&args, &controller, &mut out).await, data.text())
     }
 
@@ -273,28 +389,58 @@ mod tests {
         let events = vec![finding(Severity::Fault), summary(1, 0)];
         let (result, text) = verify("sales", events.clone(), Format::Table).await;
         assert_eq!(result.unwrap_err().exit_code(), 1);
-        let expected =
-            "FAULT  epoch 3  object_missing  s3://b/x.parquet\n    it is not there\n    hint: restore it\n\n";
+        let expected = "FAULT  epoch 3  object_missing  s3://b/x.parquet\n    it is not there\n    hint: restore it\n\n";
         assert!(text.starts_with(expected), "{text}");
         let (_, text) = verify("sales", events, Format::Json).await;
         let json: Value = serde_json::from_str(&text).unwrap();
         documented("verify", &json);
-        assert_eq!((&json["proven"], &json["findings"][0]["kind"]), (&json!(false), &json!("object_missing")));
+        assert_eq!(
+            (&json["proven"], &json["findings"][0]["kind"]),
+            (&json!(false), &json!("object_missing"))
+        );
     }
 
     #[tokio::test]
     async fn what_could_not_be_checked_is_neither_proven_nor_a_fault() {
-        let (result, _) = verify("sales", vec![finding(Severity::Unchecked), summary(0, 1)], Format::Table).await;
+        let (result, _) = verify(
+            "sales",
+            vec![finding(Severity::Unchecked), summary(0, 1)],
+            Format::Table,
+        )
+        .await;
         assert_eq!(result.unwrap_err().exit_code(), 5);
-        let VerifyEvent { event: Some(Event::Finding(finding)) } = finding(Severity::Unchecked) else { panic!() };
-        for (kind, hint) in [(Kind::DataLoss, FOR_GOOD), (Kind::ReplayGone, FOR_GOOD), (Kind::NotChecked, AGAIN)] {
-            let event = Some(Event::Finding(VerifyFinding { kind: kind.into(), ..finding.clone() }));
-            let (result, _) = verify("sales", vec![VerifyEvent { event }, summary(0, 1)], Format::Table).await;
-            let Err(CliError::Unproven { hint: shown, .. }) = result else { panic!("{kind:?}: {result:?}") };
+        let VerifyEvent {
+            event: Some(Event::Finding(finding)),
+        } = finding(Severity::Unchecked)
+        else {
+            panic!()
+        };
+        for (kind, hint) in [
+            (Kind::DataLoss, FOR_GOOD),
+            (Kind::ReplayGone, FOR_GOOD),
+            (Kind::NotChecked, AGAIN),
+        ] {
+            let event = Some(Event::Finding(VerifyFinding {
+                kind: kind.into(),
+                ..finding.clone()
+            }));
+            let (result, _) = verify(
+                "sales",
+                vec![VerifyEvent { event }, summary(0, 1)],
+                Format::Table,
+            )
+            .await;
+            let Err(CliError::Unproven { hint: shown, .. }) = result else {
+                panic!("{kind:?}: {result:?}")
+            };
             assert_eq!(shown, hint, "{kind:?}");
         }
         let (result, _) = verify("sales", vec![], Format::Table).await;
-        assert_eq!(result.unwrap_err().exit_code(), 5, "a verification without a summary proves nothing");
+        assert_eq!(
+            result.unwrap_err().exit_code(),
+            5,
+            "a verification without a summary proves nothing"
+        );
         let (result, _) = verify("other", vec![], Format::Table).await;
         assert_eq!(result.unwrap_err().exit_code(), 3);
     }

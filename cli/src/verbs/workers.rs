@@ -7,12 +7,13 @@ use crate::views::{worker_json, workers_text};
 use streamctl_proto::v1::ListWorkersRequest;
 
 /// Said where there is none.
-const NONE: &str =
-    "no workers: start one with `streamctl-worker --controller URL`; the reason is in its log if it is not let in";
+const NONE: &str = "no workers: start one with `streamctl-worker --controller URL`; the reason is in its log if it is not let in";
 
-/// Lists the workers.
 pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let ask = controller.ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await });
+    let ask = controller
+        .ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await });
     let answer = out.during("asking for the workers", ask).await?;
-    out.list(&answer.workers, NONE, workers_text, |workers| workers.iter().map(worker_json).collect())
+    out.list(&answer.workers, NONE, workers_text, |workers| {
+        workers.iter().map(worker_json).collect()
+    })
 }

@@ -7,12 +7,18 @@ use streamctl_proto::{JobSpec, count};
 
 /// What a job is, in a few lines.
 pub fn what(spec: &JobSpec) -> String {
-    let lookups = spec.lookups.iter().map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
+    let lookups = spec
+        .lookups
+        .iter()
+        .map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
     let partitions = match spec.sink.partition_by.len() {
         0 => String::new(),
         columns => format!(", {}", count(columns, "partition column")),
     };
-    let dead = spec.dead_letter.as_ref().map_or("below the checkpoint", Location::as_str);
+    let dead = spec
+        .dead_letter
+        .as_ref()
+        .map_or("below the checkpoint", Location::as_str);
     let compression = match spec.sink.compression {
         Compression::None => "not compressed".to_owned(),
         other => word(&other),
@@ -32,7 +38,9 @@ pub fn what(spec: &JobSpec) -> String {
 
 fn source(spec: &JobSpec) -> String {
     let columns = match &spec.source.schema {
-        SchemaFrom::Catalog { database, table, .. } => format!("columns of {database}.{table}"),
+        SchemaFrom::Catalog {
+            database, table, ..
+        } => format!("columns of {database}.{table}"),
         SchemaFrom::File(path) => format!("columns of {path}"),
         SchemaFrom::Inline(columns) => count(columns.len(), "column"),
         SchemaFrom::BuiltIn => "its own columns".to_owned(),
@@ -44,7 +52,10 @@ fn source(spec: &JobSpec) -> String {
         },
         SourceKind::Files { path, .. } => format!("files below {path}"),
         SourceKind::Generator { shards, rate, .. } => {
-            format!("generator, {}, {rate} records a second", count(shards, "shard"))
+            format!(
+                "generator, {}, {rate} records a second",
+                count(shards, "shard")
+            )
         }
     };
     format!("{place}, {columns}")

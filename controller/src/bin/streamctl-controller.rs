@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
-use streamctl_controller::node::{self, Doors, Parts};
+use streamctl_controller::node::{self, Listeners, Parts};
 use streamctl_controller::scaling::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{
@@ -24,8 +24,8 @@ use streamctl_engine::storage::Storages;
 
 /// The control plane of streamctl: assigns shards to workers and commits their windows.
 ///
-/// Several controllers may run; one leads, the others stand by. S3, Kinesis and the Data Catalog are reached with the
-/// usual AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
+/// Several controllers may run; one leads, the others stand by. S3, Kinesis and the Data Catalog
+/// are reached with the usual AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -38,11 +38,12 @@ struct Args {
     /// The address that others are told, host:port; the listening one by default.
     #[arg(long, env = "STREAMCTL_ADVERTISE")]
     advertise: Option<String>,
-    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token; nowhere by default.
+    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token;
+    /// nowhere by default.
     #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
     health_listen: Option<SocketAddr>,
-    /// Where jobs are kept: etcd://host:port[,host:port...], etcds:// where it speaks TLS, or file:///path/to/folder (one
-    /// controller only).
+    /// Where jobs are kept: etcd://host:port[,host:port...], etcds:// where it speaks TLS, or
+    /// file:///path/to/folder (one controller only).
     #[arg(long, env = "STREAMCTL_STORE", default_value = "etcd://127.0.0.1:2379")]
     store: String,
     /// Clusters with different names share an etcd without seeing each other.
@@ -51,10 +52,17 @@ struct Args {
     /// This controller's name in logs and in the store.
     #[arg(long, env = "STREAMCTL_ID")]
     id: Option<String>,
-    /// File that says who may do what; without it nobody is asked. `streamctl token new` makes its lines.
-    #[arg(long, env = "STREAMCTL_ACCESS", value_name = "FILE", help_heading = "Protection")]
+    /// File that says who may do what; without it nobody is asked. `streamctl token new` makes its
+    /// lines.
+    #[arg(
+        long,
+        env = "STREAMCTL_ACCESS",
+        value_name = "FILE",
+        help_heading = "Protection"
+    )]
     access: Option<PathBuf>,
-    /// Address that a job file may name as source.endpoint without the role admin, or without https; may be repeated
+    /// Address that a job file may name as source.endpoint without the role admin, or without
+    /// https; may be repeated
     #[arg(
         long,
         env = "STREAMCTL_ALLOW_ENDPOINT",
@@ -64,7 +72,13 @@ struct Args {
     )]
     allow_endpoint: Vec<String>,
     /// Role that a job file may name as source.role_arn without the role admin; may be repeated
-    #[arg(long, env = "STREAMCTL_ALLOW_ROLE", value_name = "ARN", value_delimiter = ',', help_heading = "Protection")]
+    #[arg(
+        long,
+        env = "STREAMCTL_ALLOW_ROLE",
+        value_name = "ARN",
+        value_delimiter = ',',
+        help_heading = "Protection"
+    )]
     allow_role: Vec<String>,
     #[command(flatten)]
     protection: SecurityFlags,
@@ -84,10 +98,20 @@ struct EtcdFlags {
     #[arg(long, env = "STREAMCTL_ETCD_CA", value_name = "FILE")]
     etcd_ca: Option<PathBuf>,
     /// File with the certificate that is shown to etcd
-    #[arg(long, env = "STREAMCTL_ETCD_CERT", value_name = "FILE", requires = "etcd_key")]
+    #[arg(
+        long,
+        env = "STREAMCTL_ETCD_CERT",
+        value_name = "FILE",
+        requires = "etcd_key"
+    )]
     etcd_cert: Option<PathBuf>,
     /// File with its key
-    #[arg(long, env = "STREAMCTL_ETCD_KEY", value_name = "FILE", requires = "etcd_cert")]
+    #[arg(
+        long,
+        env = "STREAMCTL_ETCD_KEY",
+        value_name = "FILE",
+        requires = "etcd_cert"
+    )]
     etcd_key: Option<PathBuf>,
     /// File with one line, name:password, of a user of etcd
     #[arg(long, env = "STREAMCTL_ETCD_LOGIN_FILE", value_name = "FILE")]
@@ -104,8 +128,12 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let scaling = args.scaling.settings().map_err(anyhow::Error::msg)?;
 
-    let listeners = [("--listen", args.listen), ("--http-listen", args.http_listen)];
-    args.protection.check_listeners(&listeners, args.access.is_some())?;
+    let listeners = [
+        ("--listen", args.listen),
+        ("--http-listen", args.http_listen),
+    ];
+    args.protection
+        .check_listeners(&listeners, args.access.is_some())?;
     let security = args.protection.open(args.access.as_ref(), None)?;
     let control = listen(args.listen, "--listen").await?;
     let health = match args.health_listen {
@@ -117,17 +145,38 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let id = args.id.unwrap_or_else(|| address.clone());
     let aws = Aws::new(AwsSettings::from_env());
     let foreign = ForeignRule::allowing(args.allow_endpoint.into_iter().chain(args.allow_role));
-    let world = World { aws: aws.clone(), storages: Storages::new(aws), foreign };
+    let world = World {
+        aws: aws.clone(),
+        storages: Storages::new(aws),
+        foreign,
+    };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
     let traces = args.seen.traces("streamctl-controller", &id)?;
     let metrics = Metrics::tracing(traces.clone());
     let store = open(&args.store, &args.cluster, args.etcd, &args.protection).await?;
     let scheme = if security.has_tls() { "https" } else { "http" };
-    let settings = CoreSettings { scaling, ..CoreSettings::default() };
-    let parts = Parts { metrics, security, ..Parts::new(store, world, lister, settings) };
-    tracing::info!(id, address, dashboard = format!("{scheme}://{}/", http.local_addr()?), "controller serves");
-    let doors = Doors { control, http: Some(http), health, beside: None };
-    node::run(LeaderRecord { id, address }, doors, parts, asked_to_stop()).await?;
+    let settings = CoreSettings {
+        scaling,
+        ..CoreSettings::default()
+    };
+    let parts = Parts {
+        metrics,
+        security,
+        ..Parts::new(store, world, lister, settings)
+    };
+    tracing::info!(
+        id,
+        address,
+        dashboard = format!("{scheme}://{}/", http.local_addr()?),
+        "controller serves"
+    );
+    let listeners = Listeners {
+        control,
+        http: Some(http),
+        health,
+        beside: None,
+    };
+    node::run(LeaderRecord { id, address }, listeners, parts, asked_to_stop()).await?;
     traces.close();
     tracing::info!("controller stopped");
     Ok(())
@@ -148,20 +197,47 @@ async fn open(
     protection: &SecurityFlags,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let etcd = [("etcd://", "http"), ("etcds://", "https")];
-    let etcd = etcd.iter().find_map(|(prefix, scheme)| Some((store.strip_prefix(prefix)?, scheme)));
+    let etcd = etcd
+        .iter()
+        .find_map(|(prefix, scheme)| Some((store.strip_prefix(prefix)?, scheme)));
     if let Some((members, scheme)) = etcd {
         // Not shown: it would be in the log.
-        anyhow::ensure!(!members.contains('@'), "--store holds a name or a password\n  hint: use --etcd-login-file");
-        let endpoints: Vec<_> = members.split(',').map(|host| format!("{scheme}://{host}")).collect();
+        anyhow::ensure!(
+            !members.contains('@'),
+            "--store holds a name or a password\n  hint: use --etcd-login-file"
+        );
+        let endpoints: Vec<_> = members
+            .split(',')
+            .map(|host| format!("{scheme}://{host}"))
+            .collect();
         protection.check_dialled("--store", &endpoints)?;
-        let pair = flags.etcd_cert.zip(flags.etcd_key).map(|(cert, key)| Pair { cert, key });
-        let dialer = Dialer::new(DialerFiles { ca: flags.etcd_ca, pair, ..DialerFiles::default() })?;
+        let pair = flags
+            .etcd_cert
+            .zip(flags.etcd_key)
+            .map(|(cert, key)| Pair { cert, key });
+        let dialer = Dialer::new(DialerFiles {
+            ca: flags.etcd_ca,
+            pair,
+            ..DialerFiles::default()
+        })?;
         let login = flags.etcd_login_file.map(EtcdLogin::open).transpose()?;
-        let settings = EtcdSettings { endpoints, cluster: cluster.to_owned(), lease_ttl_s: LEASE_TTL_S, dialer, login };
-        return Ok(Arc::new(EtcdStore::connect(settings).await.map_err(with_hint)?));
+        let settings = EtcdSettings {
+            endpoints,
+            cluster: cluster.to_owned(),
+            lease_ttl_s: LEASE_TTL_S,
+            dialer,
+            login,
+        };
+        return Ok(Arc::new(
+            EtcdStore::connect(settings).await.map_err(with_hint)?,
+        ));
     }
     if let Some(path) = store.strip_prefix("file://") {
-        return Ok(Arc::new(EmbeddedStore::open(&PathBuf::from(path)).map_err(with_hint)?));
+        return Ok(Arc::new(
+            EmbeddedStore::open(&PathBuf::from(path)).map_err(with_hint)?,
+        ));
     }
-    anyhow::bail!("--store is etcd://host:port[,host:port...], etcds://... or file:///path, not {store:?}")
+    anyhow::bail!(
+        "--store is etcd://host:port[,host:port...], etcds://... or file:///path, not {store:?}"
+    )
 }

@@ -1,6 +1,7 @@
 //! Which worker reads which shards: pure, from what is known, with the least movement.
 //!
-//! Owns: the plan for one job at one moment. Does not own: whether now is the moment ([`super::Core`]).
+//! Owns: the plan for one job at one moment. Does not own: whether now is the moment
+//! ([`super::Core`]).
 //! Rule: planning again after the plan was carried out plans nothing (I8).
 
 use super::job::{Job, Shard, TaskState};
@@ -19,43 +20,86 @@ pub struct Plan {
     pub release: Vec<TaskId>,
 }
 
-/// Plans one job. `load` is the number of shards of all jobs that each worker which may take more has.
+/// Plans one job. `load` is the number of shards of all jobs that each worker which may take more
+/// has.
 pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     if load.is_empty() {
         return Plan::default();
     }
-    if job.resolved.whole_window { plan_together(job, load) } else { plan_spread(job, load) }
+    if job.resolved.whole_window {
+        plan_together(job, load)
+    } else {
+        plan_spread(job, load)
+    }
 }
 
-/// Shards that a new task may take now. What a worker hands back of several tasks waits for the last of them: it would
-/// come back in as many pieces.
+/// Shards that a new task may take now. What a worker hands back of several tasks waits for the
+/// last of them: it would come back in as many pieces.
 fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
-    let releasing = job.tasks.values().filter(|task| task.state == TaskState::Releasing).map(|task| &task.worker);
-    let releasing: BTreeSet<&WorkerId> = releasing.filter(|worker| load.contains_key(*worker)).collect();
-    let waits = |shard: &Shard| shard.last_worker.as_ref().is_some_and(|worker| releasing.contains(worker));
-    let free = |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard) && !waits(shard);
+    let releasing = job
+        .tasks
+        .values()
+        .filter(|task| task.state == TaskState::Releasing)
+        .map(|task| &task.worker);
+    let releasing: BTreeSet<&WorkerId> = releasing
+        .filter(|worker| load.contains_key(*worker))
+        .collect();
+    let waits = |shard: &Shard| {
+        shard
+            .last_worker
+            .as_ref()
+            .is_some_and(|worker| releasing.contains(worker))
+    };
+    let free = |shard: &Shard| {
+        shard.task.is_none() && !shard.done() && job.parents_ended(shard) && !waits(shard)
+    };
     let suspects = job.deaths.suspects();
-    let given =
-        job.shards.iter().filter(|(id, shard)| free(shard) && !job.is_drained(shard) && !suspects.contains(*id));
+    let given = job
+        .shards
+        .iter()
+        .filter(|(id, shard)| free(shard) && !job.is_drained(shard) && !suspects.contains(*id));
     given.map(|(id, _)| id.clone()).collect()
 }
 
 /// All shards that are not done go to one task, children too: it reads them after their parents.
 fn plan_together(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
-    let open: BTreeSet<ShardId> = job.shards.iter().filter(|(_, s)| !s.done()).map(|(id, _)| id.clone()).collect();
-    let outside = open.iter().any(|id| job.shards[id].task.is_none() && !job.is_drained(&job.shards[id]));
+    let open: BTreeSet<ShardId> = job
+        .shards
+        .iter()
+        .filter(|(_, s)| !s.done())
+        .map(|(id, _)| id.clone())
+        .collect();
+    let outside = open
+        .iter()
+        .any(|id| job.shards[id].task.is_none() && !job.is_drained(&job.shards[id]));
     let is_suspect = job.tasks.is_empty() && !open.is_disjoint(&job.deaths.suspects());
     if !outside || is_suspect {
         return Plan::default();
     }
     if !job.tasks.is_empty() {
-        let running = job.tasks.iter().filter(|(_, task)| task.state == TaskState::Running);
-        return Plan { start: vec![], release: running.map(|(id, _)| *id).collect() };
+        let running = job
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.state == TaskState::Running);
+        return Plan {
+            start: vec![],
+            release: running.map(|(id, _)| *id).collect(),
+        };
     }
-    let last = open.iter().find_map(|id| job.shards[id].last_worker.clone()).filter(|worker| load.contains_key(worker));
-    let least = || load.iter().min_by_key(|(worker, shards)| (**shards, (*worker).clone())).map(|(w, _)| w.clone());
+    let last = open
+        .iter()
+        .find_map(|id| job.shards[id].last_worker.clone())
+        .filter(|worker| load.contains_key(worker));
+    let least = || {
+        load.iter()
+            .min_by_key(|(worker, shards)| (**shards, (*worker).clone()))
+            .map(|(w, _)| w.clone())
+    };
     match last.or_else(least) {
-        Some(worker) => Plan { start: vec![(worker, open)], release: vec![] },
+        Some(worker) => Plan {
+            start: vec![(worker, open)],
+            release: vec![],
+        },
         None => Plan::default(),
     }
 }
@@ -64,15 +108,25 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     let mut have: BTreeMap<&WorkerId, usize> = load.keys().map(|worker| (worker, 0)).collect();
     for task in job.tasks.values() {
         if let Some(count) = have.get_mut(&task.worker) {
-            *count += task.shards.iter().filter(|id| job.shards.get(*id).is_some_and(|s| !s.done())).count();
+            *count += task
+                .shards
+                .iter()
+                .filter(|id| job.shards.get(*id).is_some_and(|s| !s.done()))
+                .count();
         }
     }
     let ready = ready(job, load);
     if ready.is_empty() {
-        return Plan { start: vec![], release: to_release(job, &have) };
+        return Plan {
+            start: vec![],
+            release: to_release(job, &have),
+        };
     }
     let mut wish = have.clone();
-    for last in ready.iter().filter_map(|id| job.shards[id].last_worker.as_ref()) {
+    for last in ready
+        .iter()
+        .filter_map(|id| job.shards[id].last_worker.as_ref())
+    {
         if let Some(count) = wish.get_mut(last) {
             *count += 1;
         }
@@ -80,34 +134,58 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     let share = shares(&wish, have.values().sum::<usize>() + ready.len());
     let mut given: BTreeMap<WorkerId, BTreeSet<ShardId>> = BTreeMap::new();
     // Fewest shards of this job first, then fewest of all jobs.
-    let mut order: BTreeSet<(usize, usize, &WorkerId)> = have.iter().map(|(w, n)| (*n, load[*w], *w)).collect();
+    let mut order: BTreeSet<(usize, usize, &WorkerId)> =
+        have.iter().map(|(w, n)| (*n, load[*w], *w)).collect();
     for id in ready {
-        let last = job.shards[&id].last_worker.as_ref().and_then(|worker| have.get_key_value(worker));
-        let last = last.filter(|(worker, n)| **n < share[**worker]).map(|(worker, _)| *worker);
-        let Some(worker) = last.or_else(|| order.first().map(|(.., worker)| *worker)) else { continue };
-        let Some(count) = have.get_mut(worker) else { continue };
+        let last = job.shards[&id]
+            .last_worker
+            .as_ref()
+            .and_then(|worker| have.get_key_value(worker));
+        let last = last
+            .filter(|(worker, n)| **n < share[**worker])
+            .map(|(worker, _)| *worker);
+        let Some(worker) = last.or_else(|| order.first().map(|(.., worker)| *worker)) else {
+            continue;
+        };
+        let Some(count) = have.get_mut(worker) else {
+            continue;
+        };
         order.remove(&(*count, load[worker], worker));
         *count += 1;
         order.insert((*count, load[worker], worker));
         given.entry(worker.clone()).or_default().insert(id);
     }
-    Plan { start: given.into_iter().collect(), release: vec![] }
+    Plan {
+        start: given.into_iter().collect(),
+        release: vec![],
+    }
 }
 
-/// How many shards each worker should have: all the same, and one more for those who want most where it does not come
-/// out even. The same rule gives and takes, so that what is given is not taken back.
+/// How many shards each worker should have: all the same, and one more for those who want most
+/// where it does not come out even. The same rule gives and takes, so that what is given is not
+/// taken back.
 fn shares(wish: &BTreeMap<&WorkerId, usize>, total: usize) -> BTreeMap<WorkerId, usize> {
-    let mut order: Vec<(&WorkerId, usize)> = wish.iter().map(|(worker, count)| (*worker, *count)).collect();
+    let mut order: Vec<(&WorkerId, usize)> = wish
+        .iter()
+        .map(|(worker, count)| (*worker, *count))
+        .collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-    let (each, left) = (total / order.len(), total % order.len());
-    let share = |(index, (worker, _)): (usize, (&WorkerId, usize))| (worker.clone(), each + usize::from(index < left));
+    let each = total / order.len();
+    let left = total % order.len();
+    let share = |(index, (worker, _)): (usize, (&WorkerId, usize))| {
+        (worker.clone(), each + usize::from(index < left))
+    };
     order.into_iter().enumerate().map(share).collect()
 }
 
-/// Tasks to take back: of workers that have more than their share by more than a tenth, while another has at least two
-/// shards less, as few as bring them down to it; of workers with too many small tasks, those.
+/// Tasks to take back: of workers that have more than their share by more than a tenth, while
+/// another has at least two shards less, as few as bring them down to it; of workers with too many
+/// small tasks, those.
 fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
-    let calm = job.tasks.values().all(|task| task.state == TaskState::Running);
+    let calm = job
+        .tasks
+        .values()
+        .all(|task| task.state == TaskState::Running);
     if !calm {
         return vec![];
     }
@@ -115,7 +193,10 @@ fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
     let least = have.values().min().copied().unwrap_or(0);
     let mut tasks_of: BTreeMap<&WorkerId, Vec<(&TaskId, usize)>> = BTreeMap::new();
     for (id, task) in &job.tasks {
-        tasks_of.entry(&task.worker).or_default().push((id, task.shards.len()));
+        tasks_of
+            .entry(&task.worker)
+            .or_default()
+            .push((id, task.shards.len()));
     }
     let mut release = vec![];
     for (worker, count) in have {

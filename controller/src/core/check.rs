@@ -1,9 +1,12 @@
-//! Whether what a worker says can be so: everything of it that may end up in a manifest, be published, or be told to others.
+//! Whether what a worker says can be so: everything of it that may end up in a manifest, be
+//! published, or be told to others.
 //!
-//! Owns: what a worker that does its work never says. Does not own: what is merely late ([`super::job`] refuses that, and
-//! the task is cancelled), what a refusal costs ([`super::refusals`]).
-//! Rule: pure; a refusal names the field and the task, and nothing of the message is used. A worker is believed in what it
-//! read, never in where that goes: only objects of this job, window and task are ever published.
+//! Owns: what a worker that does its work never says. Does not own: what is merely late
+//! ([`super::job`] refuses that, and the task is cancelled), what a refusal costs
+//! ([`super::refusals`]).
+//! Rule: pure; a refusal names the field and the task, and nothing of the message is used. A worker
+//! is believed in what it read, never in where that goes: only objects of this job, window and task
+//! are ever published.
 
 use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
 use super::{Core, EndedShard, Event, Job, KnownShard, RefusedTask, RunningTask};
@@ -11,12 +14,15 @@ use crate::shards::SHARDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::convert::BadMessage;
 use streamctl_proto::names::{
-    self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX, is_partition_folder,
+    self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX,
+    is_partition_folder,
 };
 use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
 use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
-use streamctl_proto::{LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId};
+use streamctl_proto::{
+    LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId,
+};
 
 /// Largest figure of a report: numbers up to here are exact in JSON, whoever reads it.
 pub const FIGURE_MAX: u64 = 1 << 53;
@@ -24,7 +30,8 @@ pub const FIGURE_MAX: u64 = 1 << 53;
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// Most parts of a multipart upload: those of S3.
 pub const PARTS_MAX: usize = 10_000;
-/// Most shards that one shard becomes, and that one comes from. A split makes two, a merge takes two.
+/// Most shards that one shard becomes, and that one comes from. A split makes two, a merge takes
+/// two.
 pub const CHILDREN_MAX: usize = 16;
 
 type Checked = Result<(), BadMessage>;
@@ -52,7 +59,10 @@ impl Shards<'_> {
 }
 
 fn bad<T>(field: &'static str, problem: impl ToString) -> Result<T, BadMessage> {
-    Err(BadMessage { field, problem: problem.to_string() })
+    Err(BadMessage {
+        field,
+        problem: problem.to_string(),
+    })
 }
 
 fn ensure(good: bool, field: &'static str, problem: impl ToString) -> Checked {
@@ -60,43 +70,84 @@ fn ensure(good: bool, field: &'static str, problem: impl ToString) -> Checked {
 }
 
 impl Core {
-    /// What is to be applied of an event: itself, or in its place that its task is refused. Of a Hello only the tasks are
-    /// left out that are refused; they come first, so that their jobs still know them.
+    /// What is to be applied of an event: itself, or in its place that its task is refused. Of a
+    /// Hello only the tasks are left out that are refused; they come first, so that their jobs
+    /// still know them.
     pub fn admit(&self, event: Event) -> Vec<Event> {
         match event {
-            Event::WorkerJoined { worker, session, process, flight_address, tasks } => {
+            Event::WorkerJoined {
+                worker,
+                session,
+                process,
+                flight_address,
+                tasks,
+            } => {
                 let (tasks, refused) = self.sift(tasks);
-                let refusal = |refused| Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) };
+                let refusal = |refused| Event::TaskRefused {
+                    worker: worker.clone(),
+                    refused: Box::new(refused),
+                };
                 let mut events: Vec<Event> = refused.into_iter().map(refusal).collect();
-                events.push(Event::WorkerJoined { worker, session, process, flight_address, tasks });
+                events.push(Event::WorkerJoined {
+                    worker,
+                    session,
+                    process,
+                    flight_address,
+                    tasks,
+                });
                 events
             }
             event => match (self.check(&event), event.speaker()) {
                 (Err(problem), Some((worker, task))) => {
-                    let refused = Box::new(RefusedTask { task, job: None, problem });
-                    vec![Event::TaskRefused { worker: worker.clone(), refused }]
+                    let refused = Box::new(RefusedTask {
+                        task,
+                        job: None,
+                        problem,
+                    });
+                    vec![Event::TaskRefused {
+                        worker: worker.clone(),
+                        refused,
+                    }]
                 }
                 _ => vec![event],
             },
         }
     }
 
-    /// Whether a worker can mean what it says of a task; other events pass. A task that is not known is late, not wrong.
+    /// Whether a worker can mean what it says of a task; other events pass. A task that is not
+    /// known is late, not wrong.
     fn check(&self, event: &Event) -> Checked {
         match event {
             Event::Reported { worker, report } => match self.task_of(worker, report.task) {
-                Some((job, shards)) => check_report(&job.resolved, report).and_then(|()| own(&shards, report)),
+                Some((job, shards)) => {
+                    check_report(&job.resolved, report).and_then(|()| own(&shards, report))
+                }
                 None => Ok(()),
             },
-            Event::WindowRequested { worker, task, window } => match self.task_of(worker, *task) {
+            Event::WindowRequested {
+                worker,
+                task,
+                window,
+            } => match self.task_of(worker, *task) {
                 Some((job, _)) => check_window(&job.resolved, *window),
                 None => Ok(()),
             },
-            Event::Progressed { worker, task, watermark_ms, .. } => match self.task_of(worker, *task) {
-                Some((job, shards)) => check_watermark(*watermark_ms, shards.all(|id| has_ended(job, id))),
+            Event::Progressed {
+                worker,
+                task,
+                watermark_ms,
+                ..
+            } => match self.task_of(worker, *task) {
+                Some((job, shards)) => {
+                    check_watermark(*watermark_ms, shards.all(|id| has_ended(job, id)))
+                }
                 None => Ok(()),
             },
-            Event::ShardEnded { worker, task, ended } => match self.task_of(worker, *task) {
+            Event::ShardEnded {
+                worker,
+                task,
+                ended,
+            } => match self.task_of(worker, *task) {
                 Some((job, shards)) => check_ended(job, &shards, ended),
                 None => Ok(()),
             },
@@ -104,22 +155,24 @@ impl Core {
         }
     }
 
-    /// A live task of this worker: its job and its shards. One that waits for its adoption was checked as it was offered,
-    /// and what it says meanwhile is checked as if all its shards had ended.
+    /// A live task of this worker: its job and its shards. One that waits for its adoption was
+    /// checked as it was offered, and what it says meanwhile is checked as if all its shards had
+    /// ended.
     fn task_of(&self, worker: &WorkerId, id: TaskId) -> Option<(&Job, Shards<'_>)> {
         let live = || {
-            let job = self.jobs.get(self.homes.name_of(id)?)?;
+            let job = self.jobs.get(self.task_index.name_of(id)?)?;
             let task = job.tasks.get(&id).filter(|task| task.worker == *worker)?;
             Some((job, Shards::Given(&task.shards)))
         };
         let waiting = || {
-            let running = self.offers.get(worker, id)?;
+            let running = self.pending_adoptions.get(worker, id)?;
             Some((self.jobs.get(&running.job)?, Shards::Offered(&running.base)))
         };
         live().or_else(waiting)
     }
 
-    /// The tasks of a Hello that can be so, and the others. One that is there twice is one of the others.
+    /// The tasks of a Hello that can be so, and the others. One that is there twice is one of the
+    /// others.
     fn sift(&self, tasks: Vec<RunningTask>) -> (Vec<RunningTask>, Vec<RefusedTask>) {
         let mut good: BTreeMap<TaskId, RunningTask> = BTreeMap::new();
         let mut refused: BTreeMap<TaskId, RefusedTask> = BTreeMap::new();
@@ -131,15 +184,23 @@ impl Core {
                 Ok(()) => _ = good.insert(id, running),
                 Err(problem) => {
                     let job = Some(running.job);
-                    refused.entry(id).or_insert(RefusedTask { task: id, job, problem });
+                    refused.entry(id).or_insert(RefusedTask {
+                        task: id,
+                        job,
+                        problem,
+                    });
                 }
             }
         }
-        (good.into_values().collect(), refused.into_values().collect())
+        (
+            good.into_values().collect(),
+            refused.into_values().collect(),
+        )
     }
 
     fn check_running(&self, running: &RunningTask) -> Checked {
-        // One of another version of the job, or of an earlier job of its name, is cancelled, whatever it says.
+        // One of another version of the job, or of an earlier job of its name, is cancelled,
+        // whatever it says.
         let same = |job: &&Job| running.is_of(&job.resolved);
         match self.jobs.get(&running.job).filter(same) {
             Some(job) => check_task(job, running),
@@ -148,32 +209,50 @@ impl Core {
     }
 }
 
-/// A shard that no record comes of any more, as far as its job knows. A job that has just been loaded knows less than the
-/// tasks that wait for their adoption.
+/// A shard that no record comes of any more, as far as its job knows. A job that has just been
+/// loaded knows less than the tasks that wait for their adoption.
 fn has_ended(job: &Job, id: &ShardId) -> bool {
-    job.shards.get(id).is_none_or(|shard| shard.task.is_none() || shard.ended())
+    job.shards
+        .get(id)
+        .is_none_or(|shard| shard.task.is_none() || shard.ended())
 }
 
 /// The report has shards of its task only.
 fn own(shards: &Shards<'_>, report: &Report) -> Checked {
     match report.ranges.keys().find(|id| !shards.contains(id)) {
-        Some(foreign) => bad("ranges", format_args!("shard {foreign:?} is not one of {}", report.task)),
+        Some(foreign) => bad(
+            "ranges",
+            format_args!("shard {foreign:?} is not one of {}", report.task),
+        ),
         None => Ok(()),
     }
 }
 
 /// Whether a task that a worker says it runs can be one of this job.
 fn check_task(job: &Job, running: &RunningTask) -> Checked {
-    let (resolved, shards) = (&job.resolved, Shards::Offered(&running.base));
-    ensure(!running.base.is_empty(), "tasks.shards", format_args!("{} has none", running.task))?;
+    let resolved = &job.resolved;
+    let shards = Shards::Offered(&running.base);
+    ensure(
+        !running.base.is_empty(),
+        "tasks.shards",
+        format_args!("{} has none", running.task),
+    )?;
     running.base.keys().try_for_each(check_shard)?;
     for report in &running.reports {
-        ensure(report.task == running.task, "tasks.reports", format_args!("{} is another task's", report.task))?;
+        ensure(
+            report.task == running.task,
+            "tasks.reports",
+            format_args!("{} is another task's", report.task),
+        )?;
         check_report(resolved, report)?;
         own(&shards, report)?;
     }
     let windows_max = WINDOWS_AHEAD_MAX + 2 * running.base.len();
-    ensure(running.windows.len() <= windows_max, "tasks.windows", format_args!("more than {windows_max}"))?;
+    ensure(
+        running.windows.len() <= windows_max,
+        "tasks.windows",
+        format_args!("more than {windows_max}"),
+    )?;
     for (window, lookups) in &running.windows {
         check_window(resolved, *window)?;
         check_lookups(resolved, lookups.iter())?;
@@ -185,19 +264,27 @@ fn check_task(job: &Job, running: &RunningTask) -> Checked {
     check_watermark(running.watermark_ms, all_ended)
 }
 
-/// Whether a report can be one of this job: its window is one of the job's, its ranges go forward, its figures add up,
-/// and its objects are where this task's objects of this window are.
+/// Whether a report can be one of this job: its window is one of the job's, its ranges go forward,
+/// its figures add up, and its objects are where this task's objects of this window are.
 ///
 /// # Errors
 /// [`BadMessage`] names the field.
 pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     let name = &job.spec.name;
-    ensure(report.job == *name, "report.job", format_args!("{} is not {name}, whose task it is", report.job))?;
+    ensure(
+        report.job == *name,
+        "report.job",
+        format_args!("{} is not {name}, whose task it is", report.job),
+    )?;
     check_window(job, report.window)?;
     report.ranges.keys().try_for_each(check_shard)?;
     for (id, range) in &report.ranges {
         let forward = matches!(range.to, Position::After { .. }) && !range.to.reaches(&range.from);
-        ensure(forward, "ranges", format_args!("shard {id:?}: {} is not after {}", range.to, range.from))?;
+        ensure(
+            forward,
+            "ranges",
+            format_args!("shard {id:?}: {} is not after {}", range.to, range.from),
+        )?;
     }
     check_figures(report)?;
     check_lookups(job, report.lookups.iter())?;
@@ -205,7 +292,11 @@ pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     let mut locations = BTreeSet::new();
     for object in &report.objects {
         check_object(job, report, object)?;
-        ensure(locations.insert(&object.location), "object.location", format_args!("{:?} twice", object.location))?;
+        ensure(
+            locations.insert(&object.location),
+            "object.location",
+            format_args!("{:?} twice", object.location),
+        )?;
     }
     Ok(())
 }
@@ -219,13 +310,21 @@ fn check_window(job: &ResolvedJob, window: Window) -> Checked {
 
 /// All is over for a task whose shards have ended, and for no other.
 fn check_watermark(watermark_ms: i64, all_ended: bool) -> Checked {
-    let known = watermark_ms == i64::MIN || is_nameable(watermark_ms) || (watermark_ms > NEVER_MS && all_ended);
-    ensure(known, "watermark_ms", format_args!("{watermark_ms} is no time, and a shard has not ended"))
+    let known = watermark_ms == i64::MIN
+        || is_nameable(watermark_ms)
+        || (watermark_ms > NEVER_MS && all_ended);
+    ensure(
+        known,
+        "watermark_ms",
+        format_args!("{watermark_ms} is no time, and a shard has not ended"),
+    )
 }
 
 fn check_shard(id: &ShardId) -> Checked {
-    let problem =
-        |why| BadMessage { field: "shard", problem: format!("{:.80?} is no name of one: {why}", id.as_str()) };
+    let problem = |why| BadMessage {
+        field: "shard",
+        problem: format!("{:.80?} is no name of one: {why}", id.as_str()),
+    };
     names::check_shard(id.as_str()).map_err(problem)
 }
 
@@ -234,41 +333,126 @@ fn is_text(text: &str, bytes_max: usize) -> bool {
 }
 
 fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
-    ensure(shards.contains(&ended.shard), "ended.shard", format_args!("{:?} is not its task's", ended.shard))?;
+    ensure(
+        shards.contains(&ended.shard),
+        "ended.shard",
+        format_args!("{:?} is not its task's", ended.shard),
+    )?;
     let floor_ms = ended.floor_ms;
     let begins = is_nameable(floor_ms) && floor_ms.rem_euclid(job.resolved.spec.window.ms()) == 0;
-    ensure(floor_ms == i64::MIN || begins, "floor_ms", format_args!("no window begins at {floor_ms}"))?;
-    let reached = job.shards.get(&ended.shard).map(|shard| &shard.reached).filter(|at| **at != Position::End);
-    let forward = reached.is_none_or(|reached| reached.reaches(&ended.last)) && ended.last != Position::End;
-    ensure(forward, "last", format_args!("{} is before what is reported", ended.last))?;
-    let few = ended.children.len() <= CHILDREN_MAX && job.shards.len() + ended.children.len() <= SHARDS_MAX;
-    ensure(few, "children", format_args!("there are {}", ended.children.len()))?;
-    ensure(ended.children.is_empty() || job.lists_again(), "children", "shards of this source have none")?;
-    for KnownShard { shard: child, parents, detail } in &ended.children {
+    ensure(
+        floor_ms == i64::MIN || begins,
+        "floor_ms",
+        format_args!("no window begins at {floor_ms}"),
+    )?;
+    let reached = job
+        .shards
+        .get(&ended.shard)
+        .map(|shard| &shard.reached)
+        .filter(|at| **at != Position::End);
+    let forward =
+        reached.is_none_or(|reached| reached.reaches(&ended.last)) && ended.last != Position::End;
+    ensure(
+        forward,
+        "last",
+        format_args!("{} is before what is reported", ended.last),
+    )?;
+    let few = ended.children.len() <= CHILDREN_MAX
+        && job.shards.len() + ended.children.len() <= SHARDS_MAX;
+    ensure(
+        few,
+        "children",
+        format_args!("there are {}", ended.children.len()),
+    )?;
+    ensure(
+        ended.children.is_empty() || job.lists_again(),
+        "children",
+        "shards of this source have none",
+    )?;
+    for KnownShard {
+        shard: child,
+        parents,
+        detail,
+    } in &ended.children
+    {
         check_shard(child)?;
-        ensure(detail.is_empty() || is_text(detail, SHARD_BYTES_MAX), "children", "a detail is none of a shard")?;
+        ensure(
+            detail.is_empty() || is_text(detail, SHARD_BYTES_MAX),
+            "children",
+            "a detail is none of a shard",
+        )?;
         parents.iter().try_for_each(check_shard)?;
-        let parented = parents.len() <= CHILDREN_MAX && parents.contains(&ended.shard) && !parents.contains(child);
-        ensure(parented, "children", format_args!("{child:?} is not a child of {:?}", ended.shard))?;
+        let parented = parents.len() <= CHILDREN_MAX
+            && parents.contains(&ended.shard)
+            && !parents.contains(child);
+        ensure(
+            parented,
+            "children",
+            format_args!("{child:?} is not a child of {:?}", ended.shard),
+        )?;
     }
     Ok(())
 }
 
 fn check_figures(report: &Report) -> Checked {
     let counts = &report.counts;
-    let figures = [counts.rows_in, counts.bytes_in, counts.rows_out, counts.rows_unmatched, counts.rows_rejected];
-    ensure(figures.iter().all(|figure| *figure <= FIGURE_MAX), "counts", format_args!("more than {FIGURE_MAX}"))?;
-    ensure(counts.balanced(), "counts", "rows_in is not rows_decoded + rows_dead")?;
-    ensure(counts.rows_late <= counts.rows_in, "counts.rows_late", "is more than rows_in")?;
+    let figures = [
+        counts.rows_in,
+        counts.bytes_in,
+        counts.rows_out,
+        counts.rows_unmatched,
+        counts.rows_rejected,
+    ];
+    ensure(
+        figures.iter().all(|figure| *figure <= FIGURE_MAX),
+        "counts",
+        format_args!("more than {FIGURE_MAX}"),
+    )?;
+    ensure(
+        counts.balanced(),
+        "counts",
+        "rows_in is not rows_decoded + rows_dead",
+    )?;
+    ensure(
+        counts.rows_late <= counts.rows_in,
+        "counts.rows_late",
+        "is more than rows_in",
+    )?;
     let records = sum(report.ranges.values().map(|range| range.records));
-    ensure(records == Some(counts.rows_in), "counts.rows_in", "is not the sum over the ranges")?;
+    ensure(
+        records == Some(counts.rows_in),
+        "counts.rows_in",
+        "is not the sum over the ranges",
+    )?;
     let bytes = sum(report.ranges.values().map(|range| range.bytes));
-    ensure(bytes == Some(counts.bytes_in), "counts.bytes_in", "is not the sum over the ranges")?;
-    let rows = |kind| sum(report.objects.iter().filter(move |object| object.kind == kind).map(|object| object.rows));
-    ensure(rows(ObjectKind::Data) == Some(counts.rows_out), "counts.rows_out", "is not what the objects hold")?;
-    ensure(rows(ObjectKind::DeadLetter) == Some(counts.rows_dead), "counts.rows_dead", "is not what the objects hold")?;
+    ensure(
+        bytes == Some(counts.bytes_in),
+        "counts.bytes_in",
+        "is not the sum over the ranges",
+    )?;
+    let rows = |kind| {
+        sum(report
+            .objects
+            .iter()
+            .filter(move |object| object.kind == kind)
+            .map(|object| object.rows))
+    };
+    ensure(
+        rows(ObjectKind::Data) == Some(counts.rows_out),
+        "counts.rows_out",
+        "is not what the objects hold",
+    )?;
+    ensure(
+        rows(ObjectKind::DeadLetter) == Some(counts.rows_dead),
+        "counts.rows_dead",
+        "is not what the objects hold",
+    )?;
     let rejected = rows(ObjectKind::RejectedRow);
-    ensure(rejected == Some(counts.rows_rejected), "counts.rows_rejected", "is not what the objects hold")
+    ensure(
+        rejected == Some(counts.rows_rejected),
+        "counts.rows_rejected",
+        "is not what the objects hold",
+    )
 }
 
 fn sum(mut figures: impl Iterator<Item = u64>) -> Option<u64> {
@@ -280,28 +464,56 @@ fn check_lookups<'a>(
     lookups: impl ExactSizeIterator<Item = (&'a String, &'a LookupVersion)>,
 ) -> Checked {
     let wanted = &job.spec.lookups;
-    ensure(lookups.len() == wanted.len(), "lookups", format_args!("{}, the job has {}", lookups.len(), wanted.len()))?;
+    ensure(
+        lookups.len() == wanted.len(),
+        "lookups",
+        format_args!("{}, the job has {}", lookups.len(), wanted.len()),
+    )?;
     for (lookup, version) in lookups {
-        ensure(wanted.iter().any(|spec| spec.name == *lookup), "lookups", format_args!("{lookup:.80?} is none"))?;
+        ensure(
+            wanted.iter().any(|spec| spec.name == *lookup),
+            "lookups",
+            format_args!("{lookup:.80?} is none"),
+        )?;
         // It names a folder of the checkpoint location.
-        let plain = version.as_str().chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        ensure(plain && is_text(version.as_str(), TEXT_BYTES_MAX), "lookups", "a version is letters and digits")?;
+        let plain = version
+            .as_str()
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-');
+        ensure(
+            plain && is_text(version.as_str(), TEXT_BYTES_MAX),
+            "lookups",
+            "a version is letters and digits",
+        )?;
     }
     Ok(())
 }
 
 fn check_unmatched(job: &ResolvedJob, report: &Report) -> Checked {
-    ensure(report.unmatched.len() <= UNMATCHED_KEYS_MAX, "unmatched", format_args!("more than {UNMATCHED_KEYS_MAX}"))?;
+    ensure(
+        report.unmatched.len() <= UNMATCHED_KEYS_MAX,
+        "unmatched",
+        format_args!("more than {UNMATCHED_KEYS_MAX}"),
+    )?;
     for key in &report.unmatched {
         let good = key.rows <= FIGURE_MAX
             && key.key.len() <= TEXT_BYTES_MAX
-            && job.spec.lookups.iter().any(|lookup| lookup.name == key.lookup);
-        ensure(good, "unmatched", "a key is too long or too frequent, or of no lookup")?;
+            && job
+                .spec
+                .lookups
+                .iter()
+                .any(|lookup| lookup.name == key.lookup);
+        ensure(
+            good,
+            "unmatched",
+            "a key is too long or too frequent, or of no lookup",
+        )?;
     }
     Ok(())
 }
 
-/// The object will be visible where this task writes objects of this kind, and its bytes are staged where they belong.
+/// The object will be visible where this task writes objects of this kind, and its bytes are staged
+/// where they belong.
 fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Checked {
     check_rebuilt(job, report.window, report.task, object)
 }
@@ -310,14 +522,41 @@ fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Ch
 ///
 /// # Errors
 /// [`BadMessage`] names the field.
-pub fn check_rebuilt(job: &ResolvedJob, window: Window, task: TaskId, object: &StagedObject) -> Checked {
-    let StagedObject { kind, location, size, rows, .. } = object;
-    ensure(*size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX, "object.size", format_args!("{size} bytes, {rows} rows"))?;
-    let problem = |why| BadMessage { field: "object.location", problem: format!("{location:.200?} is none: {why}") };
+pub fn check_rebuilt(
+    job: &ResolvedJob,
+    window: Window,
+    task: TaskId,
+    object: &StagedObject,
+) -> Checked {
+    let StagedObject {
+        kind,
+        location,
+        size,
+        rows,
+        ..
+    } = object;
+    ensure(
+        *size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX,
+        "object.size",
+        format_args!("{size} bytes, {rows} rows"),
+    )?;
+    let problem = |why| BadMessage {
+        field: "object.location",
+        problem: format!("{location:.200?} is none: {why}"),
+    };
     names::check_name(location, LOCATION_BYTES_MAX).map_err(problem)?;
-    let refused = || bad("object.location", format_args!("{location:?} is not where {task} writes"));
-    let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else { return refused() };
-    let (folders, name) = below.rsplit_once('/').map_or(("", below), |(folders, name)| (folders, name));
+    let refused = || {
+        bad(
+            "object.location",
+            format_args!("{location:?} is not where {task} writes"),
+        )
+    };
+    let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else {
+        return refused();
+    };
+    let (folders, name) = below
+        .rsplit_once('/')
+        .map_or(("", below), |(folders, name)| (folders, name));
     let partitions: &[PartitionColumn] = match kind {
         ObjectKind::Data => &job.spec.sink.partition_by,
         ObjectKind::DeadLetter | ObjectKind::RejectedRow => &[],
@@ -354,26 +593,59 @@ fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
 /// The name that this task gives its objects of this window, whatever their number.
 fn is_name(job: &ResolvedJob, window: Window, task: TaskId, kind: ObjectKind, name: &str) -> bool {
     let extension = job.spec.sink.extension(kind);
-    let rest = name.strip_suffix(extension).and_then(|rest| rest.strip_suffix('.'));
-    let number = rest.and_then(|rest| rest.rsplit_once('-')).and_then(|(_, number)| number.parse().ok());
-    number.is_some_and(|number| object_name(window, &job.spec.name, task, number, extension) == name)
+    let rest = name
+        .strip_suffix(extension)
+        .and_then(|rest| rest.strip_suffix('.'));
+    let number = rest
+        .and_then(|rest| rest.rsplit_once('-'))
+        .and_then(|(_, number)| number.parse().ok());
+    number
+        .is_some_and(|number| object_name(window, &job.spec.name, task, number, extension) == name)
 }
 
 fn check_staging(location: &str, name: &str, staging: &Staging) -> Checked {
     match staging {
         Staging::Multipart { upload_id, etags } => {
-            ensure(location.starts_with("s3://"), "object.staging", "an upload is of an object in S3")?;
-            let good = is_text(upload_id, UPLOAD_BYTES_MAX) && (1..=PARTS_MAX).contains(&etags.len());
-            ensure(good, "object.upload_id", format_args!("no name of an upload, or {} parts", etags.len()))?;
-            ensure(etags.iter().all(|etag| is_text(etag, UPLOAD_BYTES_MAX)), "object.etags", "one is none")
+            ensure(
+                location.starts_with("s3://"),
+                "object.staging",
+                "an upload is of an object in S3",
+            )?;
+            let good =
+                is_text(upload_id, UPLOAD_BYTES_MAX) && (1..=PARTS_MAX).contains(&etags.len());
+            ensure(
+                good,
+                "object.upload_id",
+                format_args!("no name of an upload, or {} parts", etags.len()),
+            )?;
+            ensure(
+                etags.iter().all(|etag| is_text(etag, UPLOAD_BYTES_MAX)),
+                "object.etags",
+                "one is none",
+            )
         }
         Staging::File { staged_path } => {
-            ensure(!location.starts_with("s3://"), "object.staging", "a file is not staged for S3")?;
+            ensure(
+                !location.starts_with("s3://"),
+                "object.staging",
+                "a file is not staged for S3",
+            )?;
             let folder = location.strip_suffix(name).unwrap_or_default();
-            let beside = staged_path.strip_prefix(folder).filter(|rest| !rest.contains('/'));
-            let hidden = beside.and_then(|rest| rest.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.'));
-            let good = hidden.is_some_and(|rest| rest.ends_with(".staged")) || location.starts_with("memory://");
-            ensure(good && is_text(staged_path, LOCATION_BYTES_MAX), "object.staging", "is not its staged file")
+            let beside = staged_path
+                .strip_prefix(folder)
+                .filter(|rest| !rest.contains('/'));
+            let hidden = beside.and_then(|rest| {
+                rest.strip_prefix('.')?
+                    .strip_prefix(name)?
+                    .strip_prefix('.')
+            });
+            let good = hidden.is_some_and(|rest| rest.ends_with(".staged"))
+                || location.starts_with("memory://");
+            ensure(
+                good && is_text(staged_path, LOCATION_BYTES_MAX),
+                "object.staging",
+                "is not its staged file",
+            )
         }
     }
 }

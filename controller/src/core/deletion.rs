@@ -1,10 +1,11 @@
 //! A job that is forgotten: when it may be.
 //!
-//! Owns: the moment. Does not own: the store's keys; what lies in the sink and in the checkpoint location (it stays).
-//! Rule: the store forgets first, and nothing is forgotten that is committed and not published, unless its user says so:
-//! nobody would ever see it.
+//! Owns: the moment. Does not own: the store's keys; what lies in the sink and in the checkpoint
+//! location (it stays).
+//! Rule: the store forgets first, and nothing is forgotten that is committed and not published,
+//! unless its user says so: nobody would ever see it.
 
-use super::event::Wanted;
+use super::event::DesiredState;
 use super::job::Job;
 use super::{Core, Effect, want};
 use streamctl_proto::JobName;
@@ -12,7 +13,6 @@ use streamctl_proto::JobName;
 /// Why a job cannot be forgotten now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoDeletion {
-    /// It reads.
     #[error("it is running")]
     Runs,
     /// It is in the middle of something.
@@ -27,10 +27,12 @@ impl Job {
     /// Why it cannot be forgotten now; by `force` also with epochs that are not published.
     pub fn closed_to_deletion(&self, force: bool) -> Option<NoDeletion> {
         match self.wanted {
-            Wanted::Running | Wanted::Draining => Some(NoDeletion::Runs),
-            _ if self.committing.is_some() || !(force || self.publishing.is_empty()) => Some(NoDeletion::Unpublished),
+            DesiredState::Running | DesiredState::Draining => Some(NoDeletion::Runs),
+            _ if self.committing.is_some() || !(force || self.publishing.is_empty()) => {
+                Some(NoDeletion::Unpublished)
+            }
             _ if self.changing.is_some() || self.replays.recording => Some(NoDeletion::Recording),
-            Wanted::Stopped | Wanted::Completed | Wanted::Failed { .. } | Wanted::Deleted => None,
+            DesiredState::Stopped | DesiredState::Completed | DesiredState::Failed { .. } | DesiredState::Deleted => None,
         }
     }
 }
@@ -38,9 +40,11 @@ impl Job {
 impl Core {
     /// A user wants a job forgotten; it is there until the store has forgotten it.
     pub(super) fn delete(&mut self, name: &JobName, force: bool, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        if job.closed_to_deletion(force).is_none() && job.wanted != Wanted::Deleted {
-            want(job, Wanted::Deleted, out);
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        if job.closed_to_deletion(force).is_none() && job.wanted != DesiredState::Deleted {
+            want(job, DesiredState::Deleted, out);
         }
     }
 }

@@ -1,21 +1,20 @@
 //! What the core wants done. Names are imperatives: nothing here has happened yet.
 
-use super::event::Wanted;
+use super::event::DesiredState;
 use super::unreadable::HeadRepair;
 use crate::store::{Repair, Replays};
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef};
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId,
+    Window, WorkerId,
 };
 
 /// One shard of a task that is given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskShard {
-    /// Which shard.
     pub shard: ShardId,
-    /// Reading begins here.
     pub from: Position,
     /// Shards of the same task that must be read to their end first.
     pub after: Vec<ShardId>,
@@ -23,43 +22,30 @@ pub struct TaskShard {
     pub detail: String,
     /// The start of the earliest window that still takes its records.
     pub floor_ms: i64,
-    /// Every record that arrived before this is read, by the source's clock; only of a source that expires records.
+    /// Every record that arrived before this is read, by the source's clock; only of a source that
+    /// expires records.
     pub read_to_ms: Option<i64>,
 }
 
 /// Effects that are tried again until they are done, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EffectKind {
-    /// [`Effect::ListShards`].
     ListShards,
-    /// [`Effect::CheckLookup`].
     CheckLookup,
-    /// [`Effect::ReadJob`].
     ReadJob,
-    /// [`Effect::RepairHead`].
     RepairHead,
-    /// [`Effect::WriteManifest`].
     WriteManifest,
-    /// [`Effect::MoveHead`].
     MoveHead,
-    /// [`Effect::Publish`].
     Publish,
-    /// [`Effect::RecordPublished`].
     RecordPublished,
-    /// [`Effect::Sweep`].
     Sweep,
-    /// [`Effect::RecordRepairs`].
     RecordRepairs,
-    /// [`Effect::RecordReplays`].
     RecordReplays,
-    /// [`Effect::RecordVersion`].
     RecordVersion,
-    /// [`Effect::RecordWanted`].
     RecordWanted,
 }
 
 impl EffectKind {
-    /// Every kind.
     pub const ALL: [Self; 13] = [
         Self::ListShards,
         Self::CheckLookup,
@@ -113,168 +99,115 @@ impl EffectKind {
     }
 }
 
-/// What must be done. An effect that fails for the moment is tried again by the driver as long as it leads; what comes
-/// back is an event.
+/// What must be done. An effect that fails for the moment is tried again by the driver as long as
+/// it leads; what comes back is an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Answered by `ShardsListed` or `ListingRefused`.
     ListShards {
-        /// Of which job.
         job: JobName,
         /// Comes back with the answer.
         generation: u64,
     },
     /// Answered by `LookupSeen` or `LookupFailed`.
     CheckLookup {
-        /// Of which job.
         job: JobName,
         /// The version of the job that wants it.
         job_version: JobVersion,
-        /// Which lookup.
         lookup: String,
         /// The version in use, to do no work when it is still that.
         current: Option<LookupVersion>,
     },
     /// Give a task to a worker.
     StartTask {
-        /// To whom.
         worker: WorkerId,
-        /// Its id.
         task: TaskId,
-        /// Of which job.
         job: JobName,
         /// Of which version of it: the one that is current now.
         job_version: JobVersion,
-        /// What it reads.
         shards: Vec<TaskShard>,
         /// How long the stream keeps records; none: it has no stream, or that is not known.
         retention_ms: Option<i64>,
     },
     /// Ask for a task back.
-    ReleaseTask {
-        /// From whom.
-        worker: WorkerId,
-        /// Which.
-        task: TaskId,
-    },
+    ReleaseTask { worker: WorkerId, task: TaskId },
     /// Let a task finish its windows up to a time.
     DrainTask {
-        /// From whom.
         worker: WorkerId,
-        /// Which.
         task: TaskId,
-        /// Windows that end at or before this are finished; none: it goes on, an earlier drain is taken back.
+        /// Windows that end at or before this are finished; none: it goes on, an earlier drain is
+        /// taken back.
         until_ms: Option<i64>,
     },
     /// Tell a worker that nothing of this task will be used.
-    CancelTask {
-        /// To whom.
-        worker: WorkerId,
-        /// Which.
-        task: TaskId,
-    },
+    CancelTask { worker: WorkerId, task: TaskId },
     /// Name the lookup versions of a window.
     OpenWindow {
-        /// To whom.
         worker: WorkerId,
-        /// Which task asked.
         task: TaskId,
-        /// Which window.
         window: Window,
-        /// The versions.
         lookups: BTreeMap<String, LookupVersion>,
     },
     /// Tell a worker that reports of this window can be forgotten.
     AnnounceCommit {
-        /// To whom.
         worker: WorkerId,
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
-        /// Its window.
         window: Window,
     },
     /// Read a job again that could not be read. Answered by `JobLoaded` or `JobUnreadable`.
-    ReadJob {
-        /// Which.
-        job: JobName,
-    },
-    /// Move the head of a job along what was committed after it, in a store that is older, and read the job again. Answered
-    /// by `JobLoaded` or `JobUnreadable`.
+    ReadJob { job: JobName },
+    /// Move the head of a job along what was committed after it, in a store that is older, and read
+    /// the job again. Answered by `JobLoaded` or `JobUnreadable`.
     RepairHead {
-        /// Of which job.
         job: JobName,
-        /// From where to where.
         to: Box<HeadRepair>,
         /// What is remembered of its repairs then.
         repairs: Vec<Repair>,
     },
     /// Answered by `ManifestWritten`.
-    WriteManifest {
-        /// What to write.
-        manifest: Box<Manifest>,
-    },
+    WriteManifest { manifest: Box<Manifest> },
     /// One fenced transaction. Answered by `HeadMoved`; when fenced, the driver steps down.
     MoveHead {
-        /// Of which job.
         job: JobName,
         /// Must be the head now.
         previous: Option<ManifestRef>,
-        /// Becomes the head.
         head: ManifestRef,
     },
     /// Make an epoch's objects visible. Answered by `EpochPublished` or `ObjectsLost`.
     Publish {
-        /// Its manifest.
         manifest: Box<Manifest>,
         /// Repairs of it, oldest first.
         repairs: Vec<EpochRepair>,
     },
     /// Answered by `PublishedRecorded`.
     RecordPublished {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
-        /// Its manifest.
         manifest: ManifestRef,
     },
     /// Throw away what is staged and can never become visible. Not answered.
-    Sweep {
-        /// Of which job.
-        job: JobName,
-        /// Which names these are.
-        orphans: Box<Orphans>,
-    },
-    /// Keep which dead letters are to be read again. Answered by `ReplaysRecorded`; until then no other is asked for.
+    Sweep { job: JobName, orphans: Box<Orphans> },
+    /// Keep which dead letters are to be read again. Answered by `ReplaysRecorded`; until then no
+    /// other is asked for.
     RecordReplays {
-        /// Of which job.
         job: JobName,
         /// All that is wanted and done.
         replays: Replays,
     },
-    /// Keep a version of a job in place of the one before. Answered by `VersionRecorded`; no epoch begins meanwhile.
+    /// Keep a version of a job in place of the one before. Answered by `VersionRecorded`; no epoch
+    /// begins meanwhile.
     RecordVersion {
-        /// Of which job.
         job: JobName,
-        /// The version.
         version: Box<ResolvedJob>,
     },
     /// Keep what was repaired of a job. Not answered.
-    RecordRepairs {
-        /// Of which job.
-        job: JobName,
-        /// All that is remembered.
-        repairs: Vec<Repair>,
-    },
-    /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked for.
-    RecordWanted {
-        /// Of which job.
-        job: JobName,
-        /// What is wanted now.
-        wanted: Wanted,
-    },
+    RecordRepairs { job: JobName, repairs: Vec<Repair> },
+    /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked
+    /// for.
+    RecordWanted { job: JobName, wanted: DesiredState },
 }
 
 impl Effect {

@@ -6,19 +6,18 @@ use std::collections::BTreeMap;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, TaskId, Window,
-    WorkerId,
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId,
+    TaskId, Window, WorkerId,
 };
 
-/// Which connection of a worker: a worker that dials again gets a new one, and what the old one says is stale.
+/// Which connection of a worker: a worker that dials again gets a new one, and what the old one
+/// says is stale.
 pub type SessionId = u64;
 
 /// A shard as the source lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownShard {
-    /// Its name.
     pub shard: ShardId,
-    /// Those it comes from.
     pub parents: Vec<ShardId>,
     /// What the reader needs beyond the name.
     pub detail: String,
@@ -27,15 +26,10 @@ pub struct KnownShard {
 /// What a task says about one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
-    /// Behind the tip.
     pub lag_ms: u64,
-    /// Since the task began.
     pub records: u64,
-    /// Since the task began.
     pub bytes: u64,
-    /// Since the task began.
     pub throttles: u64,
-    /// Since the task began.
     pub iterator_renewals: u64,
     /// Since the task began: times that records were lost before they could be read.
     pub data_losses: u64,
@@ -50,7 +44,6 @@ pub struct ShardStats {
 /// A shard that is read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedShard {
-    /// Which one.
     pub shard: ShardId,
     /// Where its last record stands.
     pub last: Position,
@@ -63,13 +56,12 @@ pub struct EndedShard {
 /// A task that a worker says it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningTask {
-    /// Its id.
     pub task: TaskId,
-    /// Of which job.
     pub job: JobName,
     /// Of which version of it.
     pub job_version: JobVersion,
-    /// When that job was submitted first; none: the worker is of an earlier build, which does not say it.
+    /// When that job was submitted first; none: the worker is of an earlier build, which does not
+    /// say it.
     pub submitted_ms: Option<i64>,
     /// Where each shard stood before the first of `reports`.
     pub base: BTreeMap<ShardId, Position>,
@@ -90,11 +82,14 @@ pub struct RunningTask {
 }
 
 impl RunningTask {
-    /// Whether it is a task of this version of this job, and not of one that had the same name before.
+    /// Whether it is a task of this version of this job, and not of one that had the same name
+    /// before.
     pub fn is_of(&self, job: &ResolvedJob) -> bool {
         self.job == job.spec.name
             && self.job_version == job.job_version
-            && self.submitted_ms.is_none_or(|submitted_ms| submitted_ms == job.submitted_ms)
+            && self
+                .submitted_ms
+                .is_none_or(|submitted_ms| submitted_ms == job.submitted_ms)
     }
 }
 
@@ -105,7 +100,6 @@ pub enum Place {
     Source,
     /// The output, or the dead letters.
     Sink,
-    /// The checkpoint location.
     Checkpoint,
     /// The worker's memory limit: it could never hold what the task needs.
     Memory,
@@ -113,7 +107,6 @@ pub enum Place {
     Unknown,
 }
 
-/// Why a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskEnd {
     /// All its shards are read to their end and reported.
@@ -124,28 +117,20 @@ pub enum TaskEnd {
     Cancelled,
     /// An outside system does not answer: tried again for as long as it takes.
     Wait {
-        /// What happened.
         error: String,
     },
     /// Its worker was refused what the task needs: another worker may be served, or this one later.
     Refused {
-        /// By which place.
         place: Place,
-        /// What happened.
         error: String,
-        /// What to do.
         hint: String,
     },
-    /// Trying again may help.
     Retry {
-        /// What happened.
         error: String,
     },
     /// Trying again will not help.
     Fatal {
-        /// What happened.
         error: String,
-        /// What to do.
         hint: String,
     },
 }
@@ -153,17 +138,14 @@ pub enum TaskEnd {
 use super::repair::Stuck;
 use super::unreadable::HeadRepair;
 use crate::store::Repair;
-pub use crate::store::{Replays, Wanted, WantedReplay};
+pub use crate::store::{Replays, DesiredState, WantedReplay};
 
-/// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A job was read from the store at the beginning of this term.
     JobLoaded {
-        /// The job.
         job: Box<ResolvedJob>,
-        /// What its user wants.
-        wanted: Wanted,
+        wanted: DesiredState,
         /// Its last committed epoch.
         head: Option<Box<Manifest>>,
         /// Committed but not published before the head, oldest first, the head included.
@@ -179,88 +161,66 @@ pub enum Event {
     },
     /// Where a job stands cannot be read, or is not what was committed last: it must not go on.
     JobUnreadable {
-        /// The job.
         job: Box<ResolvedJob>,
-        /// Why.
         error: String,
-        /// What to do.
         hint: String,
         /// What was repaired of it by hand.
         repairs: Vec<Repair>,
     },
-    /// A user wants the head of a job moved along what was committed after it, in a store that is older.
+    /// A user wants the head of a job moved along what was committed after it, in a store that is
+    /// older.
     HeadRepairRequested {
-        /// Of which job.
         job: JobName,
-        /// From where to where.
         to: Box<HeadRepair>,
     },
     /// A job was created in the store.
     JobCreated {
-        /// The job.
         job: Box<ResolvedJob>,
     },
     /// A user wants a job to stop.
     StopRequested {
-        /// Which.
         job: JobName,
-        /// Finish open windows first.
         drain: bool,
     },
     /// A user wants a job forgotten.
     DeleteRequested {
-        /// Which.
         job: JobName,
         /// Also when what it has committed is not published.
         force: bool,
     },
     /// A user submitted a stopped or failed job again.
     ResumeRequested {
-        /// Which.
         job: JobName,
     },
     /// A user wants dead letters read again.
     ReplayRequested {
-        /// Of which job.
         job: JobName,
         /// Epochs with dead letters, oldest first.
         epochs: Vec<WantedReplay>,
     },
     /// The store knows which dead letters are to be read again.
     ReplaysRecorded {
-        /// Of which job.
         job: JobName,
-        /// What was written.
         replays: Replays,
     },
     /// A user wants this version of a job to take over from the one before it.
     ChangeRequested {
-        /// The version.
         next: Box<ResolvedJob>,
     },
     /// The store holds a version of a job.
     VersionRecorded {
-        /// Which job.
         job: JobName,
-        /// Which version of it.
         job_version: JobVersion,
     },
     /// The store refused a version of a job, for good.
     VersionRefused {
-        /// Which job.
         job: JobName,
-        /// Which version of it.
         job_version: JobVersion,
-        /// Why.
         reason: String,
-        /// What to do.
         hint: String,
     },
-    /// The source's shards, whole.
     ShardsListed {
-        /// Of which job.
         job: JobName,
-        /// Which request this answers.
         generation: u64,
         /// All that the source knows.
         shards: Vec<KnownShard>,
@@ -269,73 +229,53 @@ pub enum Event {
     },
     /// The source refused to list its shards, for good.
     ListingRefused {
-        /// Of which job.
         job: JobName,
-        /// What happened.
         error: String,
-        /// What to do.
         hint: String,
     },
     /// A lookup has this version, and its content is kept.
     LookupSeen {
-        /// Of which job.
         job: JobName,
         /// The version of the job that it was looked at for.
         job_version: JobVersion,
-        /// Which lookup.
         lookup: String,
-        /// Its version.
         version: LookupVersion,
         /// Its rows, when they were read for this.
         rows: Option<u64>,
     },
     /// A lookup could not be looked at, or its new version is broken: the old one stays.
     LookupFailed {
-        /// Of which job.
         job: JobName,
         /// The version of the job that it was looked at for.
         job_version: JobVersion,
-        /// Which lookup.
         lookup: String,
-        /// What is wrong.
         problem: String,
     },
     /// An effect is being tried again.
     EffectDelayed {
-        /// Of which job.
         job: JobName,
-        /// Which.
         kind: EffectKind,
-        /// The last failure.
         reason: String,
     },
     /// An effect that was delayed is done; what came of it follows.
     EffectDone {
-        /// Of which job.
         job: JobName,
-        /// Which.
         kind: EffectKind,
     },
     /// A worker opened a session.
     WorkerJoined {
-        /// Its name.
         worker: WorkerId,
-        /// This connection.
         session: SessionId,
-        /// Which process it is: another number is another process of the same name. 0: it did not say.
+        /// Which process it is: another number is another process of the same name. 0: it did not
+        /// say.
         process: u64,
         /// Where its Flight service answers.
         flight_address: String,
-        /// What it runs already.
         tasks: Vec<RunningTask>,
     },
-    /// A worker said something.
     WorkerHeard {
-        /// Its name.
         worker: WorkerId,
-        /// This connection.
         session: SessionId,
-        /// Memory that it uses.
         memory_bytes: u64,
         /// How busy it was since it said so before, in thousandths.
         busy_permille: Option<u32>,
@@ -344,155 +284,113 @@ pub enum Event {
     },
     /// A part of a worker's message came, and it is not whole yet: heartbeats wait behind it.
     WorkerSpoke {
-        /// Its name.
         worker: WorkerId,
-        /// This connection.
         session: SessionId,
     },
-    /// A worker's connection broke.
     WorkerDisconnected {
-        /// Its name.
         worker: WorkerId,
-        /// This connection.
         session: SessionId,
     },
     /// A worker was asked to stop and wants its tasks released.
     WorkerLeaving {
-        /// Its name.
         worker: WorkerId,
-        /// This connection.
         session: SessionId,
     },
     /// A task met its first record of a window.
     WindowRequested {
-        /// From whom.
         worker: WorkerId,
-        /// Which task.
         task: TaskId,
-        /// Which window.
         window: Window,
     },
     /// A task closed its part of a window.
     Reported {
-        /// From whom.
         worker: WorkerId,
-        /// What it did.
         report: Box<Report>,
     },
     /// A task has reported all windows before its watermark.
     Progressed {
-        /// From whom.
         worker: WorkerId,
-        /// Which task.
         task: TaskId,
-        /// Its watermark.
         watermark_ms: i64,
         /// Time for which its windows were worked on, since it began.
         work_us: u64,
         /// For how long the work on one of its windows has been computing without a wait.
         computing_ms: u64,
-        /// Figures per shard.
         shards: Vec<(ShardId, ShardStats)>,
     },
     /// A task read a shard to its end.
     ShardEnded {
-        /// From whom.
         worker: WorkerId,
-        /// Which task.
         task: TaskId,
-        /// Which shard.
         ended: EndedShard,
     },
     /// A task is no more.
     TaskEnded {
-        /// From whom.
         worker: WorkerId,
-        /// Which task.
         task: TaskId,
-        /// Why.
         end: TaskEnd,
     },
     /// A message about a task was refused: nothing of it is used.
     TaskRefused {
-        /// From whom.
         worker: WorkerId,
-        /// Which task, and why.
         refused: Box<RefusedTask>,
     },
-    /// A manifest is durable.
     ManifestWritten {
-        /// Of which job.
         job: JobName,
-        /// What refers to it.
         reference: ManifestRef,
     },
     /// A manifest is not written, and never will be: it could not be read again.
     ManifestRefused {
-        /// Of which job.
         job: JobName,
         /// Which epoch it would be.
         epoch: Epoch,
-        /// Why.
         error: String,
-        /// What to do.
         hint: String,
     },
     /// The store holds this head.
     HeadMoved {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
     },
     /// An epoch's objects are all visible.
     EpochPublished {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
     },
     /// Objects of an epoch are lost, all others of it are visible.
     ObjectsLost {
-        /// Of which job.
         job: JobName,
         /// Which epoch, and which objects.
         stuck: Stuck,
-        /// Why.
         error: String,
-        /// What to do.
         hint: String,
     },
     /// A user wants an epoch repaired that has lost objects.
     EpochRepairRequested {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
     },
     /// What takes the place of lost objects is staged, or they are given up.
     EpochRepaired {
-        /// Of which job.
         job: JobName,
-        /// Who staged it.
         task: TaskId,
         /// What is to be recorded.
         repair: Box<EpochRepair>,
     },
     /// The store knows that an epoch is published.
     PublishedRecorded {
-        /// Of which job.
         job: JobName,
         /// Which epoch.
         epoch: Epoch,
     },
     /// The store knows what is wanted of a job.
     WantedRecorded {
-        /// Which.
         job: JobName,
-        /// What was written.
-        wanted: Wanted,
+        wanted: DesiredState,
     },
-    /// Time passed.
     Ticked,
 }
 

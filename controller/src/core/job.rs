@@ -1,8 +1,9 @@
 //! One job: its shards, tasks and open windows, and the epoch on its way into the store.
 //!
-//! Owns: what is read, reported, committed, a topic per file. Does not own: which workers live and where tasks go
-//! ([`super::assign`]).
-//! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only forward (I2, I3).
+//! Owns: what is read, reported, committed, a topic per file. Does not own: which workers live and
+//! where tasks go ([`super::assign`]).
+//! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only
+//! forward (I2, I3).
 
 mod avoid;
 mod commit;
@@ -14,7 +15,8 @@ mod stream;
 mod tasks;
 
 pub use avoid::{
-    AvoidTimes, Avoided, AvoidedFor, REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX, REFUSED_WORKERS_MAX, Refusal,
+    AvoidTimes, Avoided, AvoidedFor, REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX,
+    REFUSED_WORKERS_MAX, Refusal,
 };
 pub use commit::{Committing, EpochFigures};
 pub use deaths::{Death, Deaths, SUSPECT_DEATHS};
@@ -23,11 +25,11 @@ pub use shard::Shard;
 pub use tasks::{Task, TaskState};
 
 use super::effect::EffectKind;
-use super::event::Wanted;
+use super::event::DesiredState;
 use super::refusals::Refusals;
 use super::repair::{Repairing, Stuck};
 use super::replays::{ReplayState, is_dead_letters};
-use super::standstill::Standstill;
+use super::stall::Stall;
 use super::unreadable::Unreadable;
 use super::versions::{Change, RefusedChange};
 use crate::store::Repair;
@@ -39,7 +41,8 @@ use streamctl_proto::{
     Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
 };
 
-/// Windows of a job that may be open or reported and not committed: how far a fast task runs ahead of a slow one.
+/// Windows of a job that may be open or reported and not committed: how far a fast task runs ahead
+/// of a slow one.
 pub const WINDOWS_AHEAD_MAX: usize = 16;
 /// Epochs that may be committed and not yet published.
 pub const PUBLISH_BACKLOG_MAX: usize = 8;
@@ -49,7 +52,8 @@ pub const RECENT_EPOCHS_MAX: usize = 200;
 /// Windows that a task may have asked for and not been told, besides one for each of its shards.
 pub const ASKED_MAX: usize = 64;
 
-/// Times after this are not times: all shards have ended (`i64::MAX`, less than the longest window before it at most).
+/// Times after this are not times: all shards have ended (`i64::MAX`, less than the longest window
+/// before it at most).
 pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
 
 /// Tasks whose workers are remembered for asking results of them.
@@ -60,28 +64,22 @@ pub const TASK_WORKERS_MAX: usize = 1_000;
 pub struct Lookup {
     /// The version that the next window uses.
     pub version: Option<LookupVersion>,
-    /// Its rows.
     pub rows: u64,
     /// When it was last seen to be this.
     pub seen_ms: i64,
     /// Why it is not newer.
     pub problem: Option<String>,
-    /// When to look again.
     pub check_at_ms: i64,
-    /// An answer is awaited.
     pub checking: bool,
 }
 
-/// Listing the source's shards.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// The last request.
     pub asked: u64,
     /// The last request that was answered.
     pub answered: u64,
     /// Nothing is committed before this request is answered: children may be missing.
     pub needed: u64,
-    /// When to ask again.
     pub again_at_ms: i64,
 }
 
@@ -100,7 +98,6 @@ pub struct Drain {
 /// What a drain did not finish: it is read again when the job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotDrained {
-    /// From this time on.
     pub from_ms: i64,
     /// Up to this time; none: a new leader took over, and does not know.
     pub until_ms: Option<i64>,
@@ -109,14 +106,11 @@ pub struct NotDrained {
 /// What is tried again, while the job cannot go on or not as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delay {
-    /// One of its effects.
     Effect(EffectKind),
-    /// A task of it.
     Task,
 }
 
 impl Delay {
-    /// In a status.
     pub fn label(self) -> &'static str {
         match self {
             Self::Effect(kind) => kind.label(),
@@ -125,7 +119,6 @@ impl Delay {
     }
 }
 
-/// One job.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// As it was resolved at submit: the version that makes the next epoch.
@@ -134,8 +127,7 @@ pub struct Job {
     pub identity: Option<StreamIdentity>,
     /// What the last listing said of the stream; none before one did.
     pub stream: Option<StreamFacts>,
-    /// What its user wants.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// What is wanted is being written to the store.
     pub recording: bool,
     /// How far a drain goes; none: the job does not drain, or an earlier leader began it.
@@ -148,14 +140,11 @@ pub struct Job {
     pub head_end_ms: i64,
     /// The last published epoch.
     pub published: Epoch,
-    /// Since the job began.
     pub totals: Counts,
-    /// All known shards.
     pub shards: BTreeMap<ShardId, Shard>,
-    /// Live tasks.
     pub tasks: BTreeMap<TaskId, Task>,
     /// Workers that had a task of it: they may hold reports, and hear of commits.
-    pub hearers: BTreeSet<WorkerId>,
+    pub commit_subscribers: BTreeSet<WorkerId>,
     /// Windows after the head that a task has opened.
     pub windows: BTreeMap<Window, OpenWindow>,
     /// Tasks that wait for a window to open.
@@ -164,11 +153,9 @@ pub struct Job {
     pub committing: Option<Committing>,
     /// Committed, not yet published; the first one is being published.
     pub publishing: VecDeque<Manifest>,
-    /// By name.
     pub lookups: BTreeMap<String, Lookup>,
     /// When to look again whether an epoch without records is due.
     pub idle_check_at_ms: i64,
-    /// Of shards.
     pub listing: Listing,
     /// Tasks that failed since the last commit.
     pub failures: u32,
@@ -180,7 +167,6 @@ pub struct Job {
     pub repairs: Vec<Repair>,
     /// Its first unpublished epoch has lost objects.
     pub stuck: Option<Stuck>,
-    /// That is being repaired.
     pub repairing: Option<Repairing>,
     /// When to look for orphans again.
     pub sweep_at_ms: i64,
@@ -197,8 +183,7 @@ pub struct Job {
     /// Workers whose messages about its tasks were refused; at most as many as there are.
     pub refusals: BTreeMap<WorkerId, Refusals>,
     /// What does not go on.
-    pub standstill: Standstill,
-    /// The last epochs.
+    pub stall: Stall,
     pub recent: VecDeque<EpochFigures>,
     /// Dead letters that are read once more.
     pub replays: ReplayState,
@@ -210,21 +195,28 @@ pub struct Job {
     pub took_over_after: Epoch,
     /// Something has changed that decides who reads which shards.
     pub plan_due: bool,
-    /// The first shard that was not past a window's end when that was last looked at: those before it are.
+    /// The first shard that was not past a window's end when that was last looked at: those before
+    /// it are.
     not_past: Option<(i64, ShardId)>,
-    /// Who had the last tasks, live or not: results are asked of them. At most [`TASK_WORKERS_MAX`].
+    /// Who had the last tasks, live or not: results are asked of them. At most
+    /// [`TASK_WORKERS_MAX`].
     pub task_workers: BTreeMap<TaskId, WorkerId>,
 }
 
 impl Job {
     /// A job that nothing was read of.
     pub fn new(resolved: ResolvedJob) -> Self {
-        let lookups = resolved.spec.lookups.iter().map(|spec| (spec.name.clone(), Lookup::default())).collect();
+        let lookups = resolved
+            .spec
+            .lookups
+            .iter()
+            .map(|spec| (spec.name.clone(), Lookup::default()))
+            .collect();
         Self {
             identity: resolved.stream_identity.clone(),
             stream: None,
             resolved,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             drain: None,
             not_drained: None,
             recording: false,
@@ -234,7 +226,7 @@ impl Job {
             totals: Counts::default(),
             shards: BTreeMap::new(),
             tasks: BTreeMap::new(),
-            hearers: BTreeSet::new(),
+            commit_subscribers: BTreeSet::new(),
             windows: BTreeMap::new(),
             waiting: BTreeSet::new(),
             committing: None,
@@ -255,7 +247,7 @@ impl Job {
             refusal_rounds: 0,
             deaths: Deaths::default(),
             refusals: BTreeMap::new(),
-            standstill: Standstill::default(),
+            stall: Stall::default(),
             recent: VecDeque::new(),
             replays: ReplayState::default(),
             changing: None,
@@ -268,17 +260,29 @@ impl Job {
     }
 
     /// Takes over where the store says the job stands.
-    pub fn restore(&mut self, head: Option<&Manifest>, unpublished: Vec<Manifest>, published: Epoch) {
+    pub fn restore(
+        &mut self,
+        head: Option<&Manifest>,
+        unpublished: Vec<Manifest>,
+        published: Epoch,
+    ) {
         if let Some(manifest) = head {
             let (_, reference) = manifest.encode();
-            self.recent.push_back(EpochFigures::of(manifest, &reference.name));
+            self.recent
+                .push_back(EpochFigures::of(manifest, &reference.name));
             self.head = Some(reference);
             self.head_end_ms = manifest.window.end_ms;
             self.totals = manifest.totals;
             self.identity = self.identity.take().or_else(|| manifest.stream.clone());
             for (id, frontier) in &manifest.frontier {
-                let (position, parents) = (frontier.position.clone(), frontier.parents.clone());
-                let mut shard = Shard::new(position, parents, frontier.detail.clone(), manifest.window.end_ms);
+                let position = frontier.position.clone();
+                let parents = frontier.parents.clone();
+                let mut shard = Shard::new(
+                    position,
+                    parents,
+                    frontier.detail.clone(),
+                    manifest.window.end_ms,
+                );
                 shard.listed = is_dead_letters(id);
                 shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
                 shard.lost = frontier.lost;
@@ -290,7 +294,8 @@ impl Job {
         self.publishing = unpublished.into();
     }
 
-    /// The versions that the head used are there, whatever their lookups say now: windows open with them at once.
+    /// The versions that the head used are there, whatever their lookups say now: windows open with
+    /// them at once.
     pub fn begin_with_lookups(&mut self, versions: BTreeMap<String, LookupVersion>) {
         for (name, version) in versions {
             if let Some(lookup) = self.lookups.get_mut(&name) {
@@ -299,37 +304,46 @@ impl Job {
         }
     }
 
-    /// Its name.
     pub fn name(&self) -> &JobName {
         &self.resolved.spec.name
     }
 
-    /// It may read.
     pub fn runs(&self) -> bool {
-        self.wanted == Wanted::Running
+        self.wanted == DesiredState::Running
     }
 
     /// It reads on up to the end of its drain, though not all of its shards may be given out.
     pub fn drains(&self) -> bool {
-        self.wanted == Wanted::Draining && self.drain.is_some()
+        self.wanted == DesiredState::Draining && self.drain.is_some()
     }
 
     /// A drain takes nothing more of this shard.
     pub fn is_drained(&self, shard: &Shard) -> bool {
-        self.drain.is_some_and(|drain| shard.floor_ms >= drain.until_ms)
+        self.drain
+            .is_some_and(|drain| shard.floor_ms >= drain.until_ms)
     }
 
     /// What a drain that ends now leaves unfinished.
     pub fn unfinished(&self) -> Option<NotDrained> {
         let Some(drain) = self.drain else {
-            return Some(NotDrained { from_ms: self.head_end_ms, until_ms: None });
+            return Some(NotDrained {
+                from_ms: self.head_end_ms,
+                until_ms: None,
+            });
         };
-        let behind = self.shards.values().filter(|shard| !shard.done() && shard.floor_ms < drain.until_ms);
-        let from_ms = behind.map(|shard| shard.floor_ms.max(self.head_end_ms)).min()?;
-        Some(NotDrained { from_ms, until_ms: Some(drain.until_ms) })
+        let behind = self
+            .shards
+            .values()
+            .filter(|shard| !shard.done() && shard.floor_ms < drain.until_ms);
+        let from_ms = behind
+            .map(|shard| shard.floor_ms.max(self.head_end_ms))
+            .min()?;
+        Some(NotDrained {
+            from_ms,
+            until_ms: Some(drain.until_ms),
+        })
     }
 
-    /// Reshards can happen.
     pub fn lists_again(&self) -> bool {
         matches!(self.resolved.spec.source.kind, SourceKind::Kinesis { .. })
     }

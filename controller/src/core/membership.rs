@@ -1,12 +1,13 @@
 //! Workers that come, go, fall silent and come back, and what becomes of their tasks.
 //!
-//! Owns: sessions, silence, adoption by a new leader. Does not own: where tasks go ([`super::assign`]), what a job makes
-//! of a report ([`super::job`]), what is held meanwhile ([`super::offers`]).
-//! Rule: what a worker says counts once its task is known to be live; until that is decided it is held (I6).
+//! Owns: sessions, silence, adoption by a new leader. Does not own: where tasks go
+//! ([`super::assign`]), what a job makes of a report ([`super::job`]), what is held meanwhile
+//! ([`super::offers`]).
+//! Rule: what a worker says counts once its task is known to be live; until that is decided it is
+//! held (I6).
 
 use super::*;
 
-/// Who opened a session.
 pub(super) struct Joined {
     pub worker: WorkerId,
     pub session: SessionId,
@@ -17,26 +18,43 @@ pub(super) struct Joined {
 impl Core {
     /// The worker, when this is its newest connection.
     pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
-        self.workers.get_mut(worker).filter(|worker| worker.session == session)
+        self.workers
+            .get_mut(worker)
+            .filter(|worker| worker.session == session)
     }
 
     /// A worker lives. One that was given up for its silence takes tasks again.
     pub(super) fn hear(&mut self, now: i64, worker: &WorkerId, session: SessionId) {
-        let Some(worker) = self.current(worker, session) else { return };
+        let Some(worker) = self.current(worker, session) else {
+            return;
+        };
         worker.heard_ms = now;
         if std::mem::take(&mut worker.lost) {
             self.plan_all_anew();
         }
     }
 
-    pub(super) fn join(&mut self, now: i64, joined: Joined, tasks: Vec<RunningTask>, out: &mut Vec<Effect>) {
-        let Joined { worker, session, process, flight_address } = joined;
+    pub(super) fn join(
+        &mut self,
+        now: i64,
+        joined: Joined,
+        tasks: Vec<RunningTask>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Joined {
+            worker,
+            session,
+            process,
+            flight_address,
+        } = joined;
         // A Hello that was overtaken by that of a later line says what was so before.
         let before = self.workers.get(&worker);
         if before.is_some_and(|newer| newer.session > session) {
             return;
         }
-        let is_another = |before: &Worker| !before.leaving && process != 0 && ![0, process].contains(&before.process);
+        let is_another = |before: &Worker| {
+            !before.leaving && process != 0 && ![0, process].contains(&before.process)
+        };
         if before.is_some_and(is_another) {
             self.note_death(now, &worker, out);
         }
@@ -58,35 +76,52 @@ impl Core {
         self.plan_all_anew();
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
         self.drop_tasks_of(&worker, |id| !runs.contains(id));
-        self.offers.forget(&worker);
+        self.pending_adoptions.forget(&worker);
         for running in tasks {
             let Some(job) = self.jobs.get_mut(&running.job) else {
-                out.push(Effect::CancelTask { worker: worker.clone(), task: running.task });
+                out.push(Effect::CancelTask {
+                    worker: worker.clone(),
+                    task: running.task,
+                });
                 continue;
             };
             if !running.is_of(&job.resolved) {
                 self.cancel(&worker, running.task, out);
                 continue;
             }
-            let known = job.tasks.get(&running.task).is_some_and(|task| task.worker == worker);
+            let known = job
+                .tasks
+                .get(&running.task)
+                .is_some_and(|task| task.worker == worker);
             if known {
                 self.resume_task(&worker, &running, out);
             } else if self.adopting && running.task.term < self.term {
-                self.offers.offer(&worker, running);
+                self.pending_adoptions.offer(&worker, running);
             } else if !(running.released && job.has_all_of(&running.reports)) {
                 self.cancel(&worker, running.task, out);
             }
         }
     }
 
-    /// A worker dialled again in the same term: what it said while the line was broken is said again.
-    pub(super) fn resume_task(&mut self, worker: &WorkerId, running: &RunningTask, out: &mut Vec<Effect>) {
-        let Some(job) = self.job_of(worker, running.task) else { return };
+    /// A worker dialled again in the same term: what it said while the line was broken is said
+    /// again.
+    pub(super) fn resume_task(
+        &mut self,
+        worker: &WorkerId,
+        running: &RunningTask,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.job_of(worker, running.task) else {
+            return;
+        };
         // Reports of children are taken once their parents have ended.
         for ended in &running.ended {
             job.end_shard(ended);
         }
-        let good = running.reports.iter().all(|report| job.accept(report).is_ok());
+        let good = running
+            .reports
+            .iter()
+            .all(|report| job.accept(report).is_ok());
         if !good {
             return self.cancel(worker, running.task, out);
         }
@@ -95,12 +130,15 @@ impl Core {
             job.remove_task(running.task);
         }
         // What it was told while the line was broken is lost.
-        let (worker, task) = (worker.clone(), running.task);
+        let worker = worker.clone();
+        let task = running.task;
         match job.tasks.get(&task).map(|task| task.state) {
             Some(TaskState::Releasing) => out.push(Effect::ReleaseTask { worker, task }),
-            Some(TaskState::Draining(until_ms)) => {
-                out.push(Effect::DrainTask { worker, task, until_ms: Some(until_ms) })
-            }
+            Some(TaskState::Draining(until_ms)) => out.push(Effect::DrainTask {
+                worker,
+                task,
+                until_ms: Some(until_ms),
+            }),
             Some(TaskState::Running) | None => {}
         }
     }
@@ -110,11 +148,16 @@ impl Core {
         if let Some(job) = self.job_of(worker, task) {
             job.remove_task(task);
         }
-        out.push(Effect::CancelTask { worker: worker.clone(), task });
+        out.push(Effect::CancelTask {
+            worker: worker.clone(),
+            task,
+        });
     }
 
     pub(super) fn leave(&mut self, worker: &WorkerId, session: SessionId, out: &mut Vec<Effect>) {
-        let Some(leaving) = self.current(worker, session) else { return };
+        let Some(leaving) = self.current(worker, session) else {
+            return;
+        };
         leaving.leaving = true;
         self.plan_all_anew();
         self.release_all(worker, out);
@@ -123,36 +166,61 @@ impl Core {
     /// Asks a worker for all its tasks back.
     pub(super) fn release_all(&mut self, worker: &WorkerId, out: &mut Vec<Effect>) {
         for job in self.jobs.values_mut() {
-            for (id, task) in job.tasks.iter_mut().filter(|(_, task)| task.worker == *worker) {
+            for (id, task) in job
+                .tasks
+                .iter_mut()
+                .filter(|(_, task)| task.worker == *worker)
+            {
                 if task.state == TaskState::Running {
                     job.plan_due = true;
                     task.state = TaskState::Releasing;
-                    out.push(Effect::ReleaseTask { worker: worker.clone(), task: *id });
+                    out.push(Effect::ReleaseTask {
+                        worker: worker.clone(),
+                        task: *id,
+                    });
                 }
             }
         }
     }
 
-    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat brings it back.
+    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat
+    /// brings it back.
     pub(super) fn lose_silent_workers(&mut self, now: i64, out: &mut Vec<Effect>) {
         let timeout_ms = self.settings.worker_timeout_ms;
-        let silent = |worker: &Worker| now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected);
-        let lost: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| silent(w)).map(|(id, _)| id.clone()).collect();
+        let silent = |worker: &Worker| {
+            now - worker.heard_ms >= timeout_ms && !(worker.lost && worker.connected)
+        };
+        let lost: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| silent(w))
+            .map(|(id, _)| id.clone())
+            .collect();
         if !lost.is_empty() {
             self.plan_all_anew();
         }
         for worker in lost {
             // One whose connection stands may only be slow, and one that was leaving is done.
-            let died = self.workers.get(&worker).is_some_and(|worker| !worker.connected && !worker.leaving);
+            let died = self
+                .workers
+                .get(&worker)
+                .is_some_and(|worker| !worker.connected && !worker.leaving);
             if died {
                 self.note_death(now, &worker, out);
             }
-            let mut tasks = self.offers.forget(&worker);
+            let mut tasks = self.pending_adoptions.forget(&worker);
             tasks.extend(self.drop_tasks_of(&worker, |_| true));
-            match self.workers.get_mut(&worker).filter(|worker| worker.connected) {
+            match self
+                .workers
+                .get_mut(&worker)
+                .filter(|worker| worker.connected)
+            {
                 Some(silent) => {
                     silent.lost = true;
-                    out.extend(tasks.into_iter().map(|task| Effect::CancelTask { worker: worker.clone(), task }));
+                    out.extend(tasks.into_iter().map(|task| Effect::CancelTask {
+                        worker: worker.clone(),
+                        task,
+                    }));
                 }
                 None => {
                     self.workers.remove(&worker);
@@ -161,11 +229,19 @@ impl Core {
         }
     }
 
-    pub(super) fn drop_tasks_of(&mut self, worker: &WorkerId, which: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
+    pub(super) fn drop_tasks_of(
+        &mut self,
+        worker: &WorkerId,
+        which: impl Fn(&TaskId) -> bool,
+    ) -> Vec<TaskId> {
         let mut dropped = vec![];
         for job in self.jobs.values_mut() {
-            let gone: Vec<TaskId> =
-                job.tasks.iter().filter(|(id, t)| t.worker == *worker && which(id)).map(|(id, _)| *id).collect();
+            let gone: Vec<TaskId> = job
+                .tasks
+                .iter()
+                .filter(|(id, t)| t.worker == *worker && which(id))
+                .map(|(id, _)| *id)
+                .collect();
             for id in gone {
                 job.remove_task(id);
                 dropped.push(id);
@@ -179,17 +255,30 @@ impl Core {
             return;
         }
         self.adopting = false;
-        let (mut offered, said) = self.offers.take();
+        let (mut offered, said) = self.pending_adoptions.take();
         for job in self.jobs.values_mut() {
-            let (mine, others) = offered.into_iter().partition(|(_, running)| running.job == *job.name());
+            let (mine, others) = offered
+                .into_iter()
+                .partition(|(_, running)| running.job == *job.name());
             offered = others;
-            let refused = if job.runs() { recover::adopt(now, job, mine) } else { mine };
-            let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask { worker, task: running.task };
+            let refused = if job.runs() {
+                recover::adopt(now, job, mine)
+            } else {
+                mine
+            };
+            let cancel = |(worker, running): (WorkerId, RunningTask)| Effect::CancelTask {
+                worker,
+                task: running.task,
+            };
             out.extend(refused.into_iter().map(cancel));
-            self.homes.settle(job);
+            self.task_index.settle(job);
             // An earlier leader may have drained them, for a stop that was taken back since.
             for (id, task) in &job.tasks {
-                out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: None });
+                out.push(Effect::DrainTask {
+                    worker: task.worker.clone(),
+                    task: *id,
+                    until_ms: None,
+                });
             }
         }
         for held in said {
@@ -197,7 +286,11 @@ impl Core {
                 self.apply(now, held.event, out);
             }
         }
-        let leaving = self.workers.iter().filter(|(_, worker)| worker.leaving).map(|(id, _)| id.clone());
+        let leaving = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.leaving)
+            .map(|(id, _)| id.clone());
         for worker in leaving.collect::<Vec<_>>() {
             self.release_all(&worker, out);
         }

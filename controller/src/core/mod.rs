@@ -1,27 +1,28 @@
 //! Every decision of the control plane, pure: `step(now, event) -> effects`.
 //!
-//! Owns: jobs, workers, tasks, windows on their way to epochs. Does not own: time, randomness, I/O; it has none.
-//! Rule: nothing an effect asks for has happened until an event says so; what is stale changes nothing (I6); a calm
-//! core asks for nothing (I8).
+//! Owns: jobs, workers, tasks, windows on their way to epochs. Does not own: time, randomness, I/O;
+//! it has none.
+//! Rule: nothing an effect asks for has happened until an event says so; what is stale changes
+//! nothing (I6); a calm core asks for nothing (I8).
 
 mod advance;
 pub mod assign;
 pub mod check;
-mod concern;
+mod scope;
 pub mod deletion;
 pub mod effect;
 pub mod event;
-mod homes;
+mod task_index;
 pub mod invariants;
 pub mod job;
 mod membership;
-mod offers;
+mod pending_adoptions;
 pub mod recover;
 pub mod refusals;
 pub mod repair;
 mod replays;
 mod scale;
-pub mod standstill;
+pub mod stall;
 pub mod status;
 pub mod suspects;
 #[cfg(test)]
@@ -31,7 +32,8 @@ pub mod versions;
 
 pub use effect::{Effect, EffectKind, TaskShard};
 pub use event::{
-    EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, Wanted, WantedReplay,
+    EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, DesiredState,
+    WantedReplay,
 };
 pub use job::Job;
 pub use refusals::RefusedTask;
@@ -39,11 +41,11 @@ pub use replays::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
-use concern::{Concern, Plans};
-use homes::Homes;
+use scope::{Scope, Plans};
+use task_index::TaskIndex;
 use job::{AvoidTimes, AvoidedFor, Committing, DRAIN_GRACE_MS, Delay, Drain, Refusal, TaskState};
 use membership::Joined;
-use offers::Offers;
+use pending_adoptions::PendingAdoptions;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 use suspects::Suspects;
@@ -57,18 +59,19 @@ pub struct CoreSettings {
     pub adoption_ms: i64,
     /// Between two listings of a source that can reshard.
     pub listing_interval_ms: i64,
-    /// The process that runs tasks is this one, so that all tasks of earlier terms are dead (local mode).
+    /// The process that runs tasks is this one, so that all tasks of earlier terms are dead (local
+    /// mode).
     pub earlier_terms_are_dead: bool,
     /// Waits after the first, second, third and every later failure of a job's tasks in a row.
     pub retry_waits_ms: [i64; 3],
-    /// For how long a worker that cannot reach what a task needs, or is refused it, is passed over the first time, if
-    /// others are there.
+    /// For how long a worker that cannot reach what a task needs, or is refused it, is passed over
+    /// the first time, if others are there.
     pub avoid_ms: i64,
     /// The longest such time: it doubles each time in a row.
     pub avoid_max_ms: i64,
-    /// For how long shards that were in deaths of workers are tried, at least: twice the shortest time that it took.
+    /// For how long shards that were in deaths of workers are tried, at least: twice the shortest
+    /// time that it took.
     pub probation_ms: i64,
-    /// The longest such time.
     pub probation_max_ms: i64,
     /// How many workers there should be.
     pub scaling: ScalingSettings,
@@ -93,14 +96,16 @@ impl Default for CoreSettings {
 
 impl CoreSettings {
     fn avoid_times(&self) -> AvoidTimes {
-        AvoidTimes { first_ms: self.avoid_ms, max_ms: self.avoid_max_ms }
+        AvoidTimes {
+            first_ms: self.avoid_ms,
+            max_ms: self.avoid_max_ms,
+        }
     }
 }
 
 /// A worker with a session.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// Its newest connection.
     pub session: SessionId,
     /// Which process it is; 0: it did not say.
     pub process: u64,
@@ -108,19 +113,19 @@ pub struct Worker {
     pub flight_address: String,
     /// When it last said something.
     pub heard_ms: i64,
-    /// Its connection stands.
     pub connected: bool,
     /// It was asked to stop.
     pub leaving: bool,
-    /// It was silent for too long and its tasks were given up; it may be back any time, as its line stands.
+    /// It was silent for too long and its tasks were given up; it may be back any time, as its line
+    /// stands.
     pub lost: bool,
-    /// Memory that it uses.
     pub memory_bytes: u64,
     /// How busy it says that it is, added up.
     pub busy: WorkerSeen,
     /// How busy it said last that it was, in thousandths; none: it never did.
     pub busy_permille: Option<u32>,
-    /// How far its clock is ahead of that of its sources, at least; negative: behind; none: not known.
+    /// How far its clock is ahead of that of its sources, at least; negative: behind; none: not
+    /// known.
     pub clock_skew_ms: Option<i64>,
 }
 
@@ -134,21 +139,17 @@ impl Worker {
 /// The state of the control plane in one term.
 #[derive(Clone, Debug)]
 pub struct Core {
-    /// This leader's number.
     pub term: Term,
     settings: CoreSettings,
     tasks_given: u64,
-    /// Of the last step.
     now_ms: i64,
     adopt_at_ms: i64,
     adopting: bool,
-    offers: Offers,
-    homes: Homes,
+    pending_adoptions: PendingAdoptions,
+    task_index: TaskIndex,
     plans: Plans,
     suspects: Suspects,
-    /// By name.
     pub workers: BTreeMap<WorkerId, Worker>,
-    /// By name.
     pub jobs: BTreeMap<JobName, Job>,
     /// How many workers there should be.
     pub scaling: Scaler,
@@ -165,8 +166,8 @@ impl Core {
             settings,
             tasks_given: 0,
             adopting: false,
-            offers: Offers::default(),
-            homes: Homes::default(),
+            pending_adoptions: PendingAdoptions::default(),
+            task_index: TaskIndex::default(),
             plans: Plans::default(),
             suspects: Suspects::default(),
             workers: BTreeMap::new(),
@@ -177,9 +178,10 @@ impl Core {
     /// Applies one event at `now`; returns what must happen next.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
-        let (concern, ticked) = (self.concern(&event), matches!(event, Event::Ticked));
+        let concern = self.scope(&event);
+        let ticked = matches!(event, Event::Ticked);
         self.now_ms = now;
-        if let Some(event) = self.offers.hold(event) {
+        if let Some(event) = self.pending_adoptions.hold(event) {
             self.apply(now, event, &mut out);
         }
         if ticked {
@@ -187,19 +189,23 @@ impl Core {
             self.adopt_when_due(now, &mut out);
             self.hold_trials(now, &mut out);
         }
-        let concern = if self.plan_all_when_due(now) { Concern::All } else { concern };
+        let concern = if self.plan_all_when_due(now) {
+            Scope::All
+        } else {
+            concern
+        };
         let mut load = None;
         match concern {
-            Concern::Nothing => {}
-            Concern::Job(name) => self.advance(now, &name, &mut load, &mut out),
-            Concern::All => {
+            Scope::Nothing => {}
+            Scope::Job(name) => self.advance(now, &name, &mut load, &mut out),
+            Scope::All => {
                 for name in self.jobs.keys().cloned().collect::<Vec<_>>() {
                     self.advance(now, &name, &mut load, &mut out);
                 }
             }
         }
         if ticked {
-            self.homes.forget(&self.jobs);
+            self.task_index.forget(&self.jobs);
             self.note_standstill(now);
             self.scale(now);
         }
@@ -208,9 +214,20 @@ impl Core {
 
     fn apply(&mut self, now: i64, event: Event, out: &mut Vec<Effect>) {
         match event {
-            Event::JobLoaded { job, wanted, head, unpublished, published, replays, lookups, repairs } => {
+            Event::JobLoaded {
+                job,
+                wanted,
+                head,
+                unpublished,
+                published,
+                replays,
+                lookups,
+                repairs,
+            } => {
                 let known = self.jobs.get(&job.spec.name);
-                if known.is_some_and(|known| known.unreadable.is_none() || known.wanted == Wanted::Deleted) {
+                if known.is_some_and(|known| {
+                    known.unreadable.is_none() || known.wanted == DesiredState::Deleted
+                }) {
                     return;
                 }
                 // One that could not be read before has no tasks that wait for their adoption.
@@ -226,7 +243,12 @@ impl Core {
                 replays::run_for_replays(&mut loaded, out);
                 self.jobs.insert(loaded.name().clone(), loaded);
             }
-            Event::JobUnreadable { job, error, hint, repairs } => {
+            Event::JobUnreadable {
+                job,
+                error,
+                hint,
+                repairs,
+            } => {
                 self.note_unreadable(now, *job, (error, hint), repairs, out);
             }
             Event::HeadRepairRequested { job, to } => self.repair_head(&job, to, out),
@@ -240,12 +262,26 @@ impl Core {
             Event::ReplayRequested { job, epochs } => self.want_replays(&job, epochs),
             Event::ReplaysRecorded { job, replays } => self.replays_recorded(&job, replays, out),
             Event::ChangeRequested { next } => self.want_change(next),
-            Event::VersionRecorded { job, job_version } => self.version_recorded(now, &job, job_version, out),
-            Event::VersionRefused { job, job_version, reason, hint } => {
+            Event::VersionRecorded { job, job_version } => {
+                self.version_recorded(now, &job, job_version, out)
+            }
+            Event::VersionRefused {
+                job,
+                job_version,
+                reason,
+                hint,
+            } => {
                 self.version_refused(&job, job_version, format!("{reason}\n  hint: {hint}"));
             }
-            Event::ShardsListed { job, generation, shards, stream } => {
-                let Some(known) = self.jobs.get_mut(&job) else { return };
+            Event::ShardsListed {
+                job,
+                generation,
+                shards,
+                stream,
+            } => {
+                let Some(known) = self.jobs.get_mut(&job) else {
+                    return;
+                };
                 if generation <= known.listing.answered {
                     return;
                 }
@@ -256,16 +292,31 @@ impl Core {
                 known.listing.answered = generation;
             }
             Event::ListingRefused { job, error, hint } => self.fail(&job, error, hint, out),
-            Event::LookupSeen { job, job_version, lookup, version, rows } => {
-                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
+            Event::LookupSeen {
+                job,
+                job_version,
+                lookup,
+                version,
+                rows,
+            } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else {
+                    return;
+                };
                 lookup.checking = false;
                 lookup.seen_ms = now;
                 lookup.problem = None;
                 lookup.version = Some(version);
                 lookup.rows = rows.unwrap_or(lookup.rows);
             }
-            Event::LookupFailed { job, job_version, lookup, problem } => {
-                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else { return };
+            Event::LookupFailed {
+                job,
+                job_version,
+                lookup,
+                problem,
+            } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else {
+                    return;
+                };
                 lookup.checking = false;
                 lookup.problem = Some(problem);
             }
@@ -279,16 +330,37 @@ impl Core {
                     job.delays.remove(&Delay::Effect(kind));
                 }
             }
-            Event::WorkerJoined { worker, session, process, flight_address, tasks } => {
-                let joined = Joined { worker, session, process, flight_address };
+            Event::WorkerJoined {
+                worker,
+                session,
+                process,
+                flight_address,
+                tasks,
+            } => {
+                let joined = Joined {
+                    worker,
+                    session,
+                    process,
+                    flight_address,
+                };
                 self.join(now, joined, tasks, out);
             }
-            Event::WorkerHeard { worker: id, session, memory_bytes, busy_permille, clock_skew_ms } => {
-                let Some(worker) = self.current(&id, session) else { return };
+            Event::WorkerHeard {
+                worker: id,
+                session,
+                memory_bytes,
+                busy_permille,
+                clock_skew_ms,
+            } => {
+                let Some(worker) = self.current(&id, session) else {
+                    return;
+                };
                 worker.memory_bytes = memory_bytes;
                 worker.clock_skew_ms = clock_skew_ms;
                 worker.busy.said(busy_permille);
-                worker.busy_permille = busy_permille.map(|permille| permille.min(1_000)).or(worker.busy_permille);
+                worker.busy_permille = busy_permille
+                    .map(|permille| permille.min(1_000))
+                    .or(worker.busy_permille);
                 self.hear(now, &id, session);
             }
             Event::WorkerSpoke { worker, session } => self.hear(now, &worker, session),
@@ -299,7 +371,11 @@ impl Core {
                 }
             }
             Event::WorkerLeaving { worker, session } => self.leave(&worker, session, out),
-            Event::WindowRequested { worker, task, window } => self.request_window(now, worker, task, window, out),
+            Event::WindowRequested {
+                worker,
+                task,
+                window,
+            } => self.request_window(now, worker, task, window, out),
             Event::Reported { worker, report } => {
                 let refused = match self.job_of(&worker, report.task) {
                     Some(job) => {
@@ -312,22 +388,41 @@ impl Core {
                     self.cancel(&worker, report.task, out);
                 }
             }
-            Event::Progressed { worker, task, watermark_ms, work_us, computing_ms, shards } => {
-                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
+            Event::Progressed {
+                worker,
+                task,
+                watermark_ms,
+                work_us,
+                computing_ms,
+                shards,
+            } => {
+                let Some(job) = self.job_of(&worker, task) else {
+                    return self.cancel(&worker, task, out);
+                };
                 job.progress(task, watermark_ms);
                 if let Some(task) = job.tasks.get_mut(&task) {
                     task.work_us = work_us;
                     task.computing_ms = computing_ms;
                 }
                 for (id, stats) in shards {
-                    if let Some(shard) = job.shards.get_mut(&id).filter(|shard| shard.task == Some(task)) {
+                    if let Some(shard) = job
+                        .shards
+                        .get_mut(&id)
+                        .filter(|shard| shard.task == Some(task))
+                    {
                         shard.note_lost(stats.lost);
                         shard.stats = stats;
                     }
                 }
             }
-            Event::ShardEnded { worker, task, ended } => {
-                let Some(job) = self.job_of(&worker, task) else { return self.cancel(&worker, task, out) };
+            Event::ShardEnded {
+                worker,
+                task,
+                ended,
+            } => {
+                let Some(job) = self.job_of(&worker, task) else {
+                    return self.cancel(&worker, task, out);
+                };
                 if job.tasks[&task].shards.contains(&ended.shard) {
                     job.end_shard(&ended);
                 }
@@ -335,17 +430,34 @@ impl Core {
             Event::TaskEnded { worker, task, end } => self.end_task(now, &worker, task, end, out),
             Event::TaskRefused { worker, refused } => self.refuse_task(now, &worker, &refused, out),
             Event::ManifestWritten { job, reference } => {
-                let Some(job) = self.jobs.get_mut(&job) else { return };
-                let (name, previous) = (job.name().clone(), job.head.clone());
-                let Some(committing) = job.committing.as_mut() else { return };
+                let Some(job) = self.jobs.get_mut(&job) else {
+                    return;
+                };
+                let name = job.name().clone();
+                let previous = job.head.clone();
+                let Some(committing) = job.committing.as_mut() else {
+                    return;
+                };
                 if committing.manifest.epoch == reference.epoch && committing.reference.is_none() {
                     committing.reference = Some(reference.clone());
-                    out.push(Effect::MoveHead { job: name, previous, head: reference });
+                    out.push(Effect::MoveHead {
+                        job: name,
+                        previous,
+                        head: reference,
+                    });
                 }
             }
-            Event::ManifestRefused { job: name, epoch, error, hint } => {
-                let Some(job) = self.jobs.get_mut(&name) else { return };
-                let refused = |c: &mut Committing| c.manifest.epoch == epoch && c.reference.is_none();
+            Event::ManifestRefused {
+                job: name,
+                epoch,
+                error,
+                hint,
+            } => {
+                let Some(job) = self.jobs.get_mut(&name) else {
+                    return;
+                };
+                let refused =
+                    |c: &mut Committing| c.manifest.epoch == epoch && c.reference.is_none();
                 if job.committing.take_if(refused).is_none() {
                     return;
                 }
@@ -355,27 +467,58 @@ impl Core {
             }
             Event::HeadMoved { job, epoch } => self.head_moved(now, &job, epoch, out),
             Event::EpochPublished { job, epoch } => {
-                let Some(job) = self.jobs.get_mut(&job) else { return };
-                if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
+                let Some(job) = self.jobs.get_mut(&job) else {
+                    return;
+                };
+                if job
+                    .publishing
+                    .front()
+                    .is_some_and(|manifest| manifest.epoch == epoch)
+                {
                     // The manifest after it names it; after the last one comes none.
-                    let after = job.publishing.get(1).and_then(|after| after.previous.clone());
-                    let Some(manifest) = after.or_else(|| job.head.clone()) else { return };
-                    out.push(Effect::RecordPublished { job: job.name().clone(), epoch, manifest });
+                    let after = job
+                        .publishing
+                        .get(1)
+                        .and_then(|after| after.previous.clone());
+                    let Some(manifest) = after.or_else(|| job.head.clone()) else {
+                        return;
+                    };
+                    out.push(Effect::RecordPublished {
+                        job: job.name().clone(),
+                        epoch,
+                        manifest,
+                    });
                 }
             }
-            Event::ObjectsLost { job, stuck, error, hint } => self.objects_lost(&job, stuck, (error, hint), out),
+            Event::ObjectsLost {
+                job,
+                stuck,
+                error,
+                hint,
+            } => self.objects_lost(&job, stuck, (error, hint), out),
             Event::EpochRepairRequested { job, epoch } => self.begin_repair(&job, epoch),
             Event::EpochRepaired { job, task, repair } => self.epoch_repaired(&job, task, repair),
             Event::PublishedRecorded { job, epoch } => {
-                let Some(job) = self.jobs.get_mut(&job) else { return };
-                if job.publishing.front().is_some_and(|manifest| manifest.epoch == epoch) {
+                let Some(job) = self.jobs.get_mut(&job) else {
+                    return;
+                };
+                if job
+                    .publishing
+                    .front()
+                    .is_some_and(|manifest| manifest.epoch == epoch)
+                {
                     job.published(epoch, now);
                     job.publish_next(out);
                 }
             }
-            Event::WantedRecorded { job, wanted: Wanted::Deleted } => drop(self.jobs.remove(&job)),
+            Event::WantedRecorded {
+                job,
+                wanted: DesiredState::Deleted,
+            } => drop(self.jobs.remove(&job)),
             Event::WantedRecorded { job, wanted } => {
-                let Some(job) = self.jobs.get_mut(&job) else { return };
+                let Some(job) = self.jobs.get_mut(&job) else {
+                    return;
+                };
                 job.recording = false;
                 if job.wanted != wanted {
                     want(job, job.wanted.clone(), out);
@@ -385,23 +528,44 @@ impl Core {
         }
     }
 
-    /// A lookup of this version of a job; what was found out for an earlier one may be another lookup's (I9).
-    fn lookup_of(&mut self, job: &JobName, version: JobVersion, lookup: &str) -> Option<&mut job::Lookup> {
-        let job = self.jobs.get_mut(job).filter(|job| job.resolved.job_version == version)?;
+    /// A lookup of this version of a job; what was found out for an earlier one may be another
+    /// lookup's (I9).
+    fn lookup_of(
+        &mut self,
+        job: &JobName,
+        version: JobVersion,
+        lookup: &str,
+    ) -> Option<&mut job::Lookup> {
+        let job = self
+            .jobs
+            .get_mut(job)
+            .filter(|job| job.resolved.job_version == version)?;
         job.lookups.get_mut(lookup)
     }
 
     /// The job of a live task of this worker; a stale task has none (I6).
     fn job_of(&mut self, worker: &WorkerId, task: TaskId) -> Option<&mut Job> {
-        let job = self.jobs.get_mut(self.homes.name_of(task)?)?;
-        job.tasks.get(&task).is_some_and(|task| task.worker == *worker).then_some(job)
+        let job = self.jobs.get_mut(self.task_index.name_of(task)?)?;
+        job.tasks
+            .get(&task)
+            .is_some_and(|task| task.worker == *worker)
+            .then_some(job)
     }
 
     fn is_committed(&self, job: &JobName, window: Window) -> bool {
-        self.jobs.get(job).is_some_and(|job| window.end_ms <= job.head_end_ms)
+        self.jobs
+            .get(job)
+            .is_some_and(|job| window.end_ms <= job.head_end_ms)
     }
 
-    fn request_window(&mut self, now: i64, worker: WorkerId, task: TaskId, window: Window, out: &mut Vec<Effect>) {
+    fn request_window(
+        &mut self,
+        now: i64,
+        worker: WorkerId,
+        task: TaskId,
+        window: Window,
+        out: &mut Vec<Effect>,
+    ) {
         match self.job_of(&worker, task) {
             Some(job) if window.end_ms > job.head_end_ms && job.may_ask(task) => {
                 job.waiting.insert((window, task));
@@ -413,12 +577,24 @@ impl Core {
         }
     }
 
-    fn end_task(&mut self, now: i64, worker: &WorkerId, task: TaskId, end: TaskEnd, out: &mut Vec<Effect>) {
+    fn end_task(
+        &mut self,
+        now: i64,
+        worker: &WorkerId,
+        task: TaskId,
+        end: TaskEnd,
+        out: &mut Vec<Effect>,
+    ) {
         let waits = self.settings.retry_waits_ms;
         let times = self.settings.avoid_times();
-        let takers = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
+        let takers = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.takes_tasks());
         let takers: BTreeSet<WorkerId> = takers.map(|(id, _)| id.clone()).collect();
-        let Some(job) = self.job_of(worker, task) else { return };
+        let Some(job) = self.job_of(worker, task) else {
+            return;
+        };
         job.remove_task(task);
         let name = job.name().clone();
         match end {
@@ -431,7 +607,11 @@ impl Core {
             }
             TaskEnd::Refused { place, error, hint } => {
                 job.retries += 1;
-                let why = AvoidedFor::Refused { place, error: error.clone(), hint: hint.clone() };
+                let why = AvoidedFor::Refused {
+                    place,
+                    error: error.clone(),
+                    hint: hint.clone(),
+                };
                 job.avoid(worker, now, times, why);
                 let error = format!("worker {worker}: {error}");
                 match job.weigh_refusals(now, place, &takers) {
@@ -457,19 +637,24 @@ impl Core {
     }
 
     fn fail(&mut self, name: &JobName, error: String, hint: String, out: &mut Vec<Effect>) {
-        self.halt(name, Wanted::Failed { error, hint }, out);
+        self.halt(name, DesiredState::Failed { error, hint }, out);
     }
 
     /// Ends all reading of a job at once; what is on its way into the store goes on.
-    fn halt(&mut self, name: &JobName, wanted: Wanted, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        let live = matches!(job.wanted, Wanted::Running | Wanted::Draining);
+    fn halt(&mut self, name: &JobName, wanted: DesiredState, out: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        let live = matches!(job.wanted, DesiredState::Running | DesiredState::Draining);
         if !live {
             return;
         }
         for id in job.tasks.keys().copied().collect::<Vec<_>>() {
             if let Some(task) = job.remove_task(id) {
-                out.push(Effect::CancelTask { worker: task.worker, task: id });
+                out.push(Effect::CancelTask {
+                    worker: task.worker,
+                    task: id,
+                });
             }
         }
         job.drop_uncommitted();
@@ -477,29 +662,38 @@ impl Core {
     }
 
     fn stop(&mut self, now: i64, name: &JobName, finish: bool, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
         job.not_drained = None;
         let asked = job.waiting.iter().map(|(window, _)| window);
-        let until_ms = job.windows.keys().chain(asked).map(|window| window.end_ms).max();
+        let until_ms = job
+            .windows
+            .keys()
+            .chain(asked)
+            .map(|window| window.end_ms)
+            .max();
         match until_ms {
-            _ if finish && job.wanted == Wanted::Draining => {}
+            _ if finish && job.wanted == DesiredState::Draining => {}
             Some(until_ms) if finish && job.runs() => {
                 drain(now, job, until_ms, out);
-                want(job, Wanted::Draining, out);
+                want(job, DesiredState::Draining, out);
             }
-            _ => self.halt(name, Wanted::Stopped, out),
+            _ => self.halt(name, DesiredState::Stopped, out),
         }
     }
 
     fn resume(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
         if job.unreadable.is_some() {
             return self.read_soon(now, name);
         }
-        if job.wanted == Wanted::Draining {
+        if job.wanted == DesiredState::Draining {
             return take_back_drain(job, out);
         }
-        if matches!(job.wanted, Wanted::Stopped | Wanted::Failed { .. }) {
+        if matches!(job.wanted, DesiredState::Stopped | DesiredState::Failed { .. }) {
             job.forget_failures();
             job.refusal_rounds = 0;
             job.avoided.clear();
@@ -510,21 +704,38 @@ impl Core {
             job.plan_due = true;
             job.listing.needed = job.listing.asked + 1;
             job.publish_next(out);
-            want(job, Wanted::Running, out);
+            want(job, DesiredState::Running, out);
         }
     }
 
-    fn head_moved(&mut self, now: i64, name: &JobName, epoch: streamctl_proto::Epoch, out: &mut Vec<Effect>) {
+    fn head_moved(
+        &mut self,
+        now: i64,
+        name: &JobName,
+        epoch: streamctl_proto::Epoch,
+        out: &mut Vec<Effect>,
+    ) {
         let is_only_job = self.jobs.values().filter(|job| job.runs()).count() <= 1;
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        if job.committing.as_ref().is_none_or(|committing| committing.manifest.epoch != epoch) {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        if job
+            .committing
+            .as_ref()
+            .is_none_or(|committing| committing.manifest.epoch != epoch)
+        {
             return;
         }
-        let Some(manifest) = job.committed(now) else { return };
+        let Some(manifest) = job.committed(now) else {
+            return;
+        };
         let lives_ms = job.deaths.probation_ms(&self.settings);
-        // A commit can arrive after the death of the task that made it: then no task has lived. A job that commits between
-        // the deaths of its workers harms other jobs, if there are any.
-        let have_lived = job.tasks.values().all(|task| now.saturating_sub(task.given_ms) >= lives_ms);
+        // A commit can arrive after the death of the task that made it: then no task has lived. A
+        // job that commits between the deaths of its workers harms other jobs, if there are any.
+        let have_lived = job
+            .tasks
+            .values()
+            .all(|task| now.saturating_sub(task.given_ms) >= lives_ms);
         if is_only_job || (have_lived && !job.tasks.is_empty()) {
             job.deaths.forgive();
         }
@@ -532,10 +743,21 @@ impl Core {
         if job.publishing.len() == 1 {
             job.publish_next(out);
         }
-        job.hearers.retain(|worker| self.workers.contains_key(worker));
-        for worker in job.hearers.iter().filter(|worker| self.workers[*worker].connected) {
-            let (job, window) = (name.clone(), manifest.window);
-            out.push(Effect::AnnounceCommit { worker: worker.clone(), job, epoch, window });
+        job.commit_subscribers
+            .retain(|worker| self.workers.contains_key(worker));
+        for worker in job
+            .commit_subscribers
+            .iter()
+            .filter(|worker| self.workers[*worker].connected)
+        {
+            let job = name.clone();
+            let window = manifest.window;
+            out.push(Effect::AnnounceCommit {
+                worker: worker.clone(),
+                job,
+                epoch,
+                window,
+            });
         }
         self.repair_committed(now, name, &manifest, out);
     }
@@ -552,35 +774,53 @@ fn wait_after(waits_ms: [i64; 3], failures: u32) -> i64 {
     waits_ms[index.min(waits_ms.len() - 1)]
 }
 
-/// Wants something else of a job, and has it kept; one such write at a time, so that the last one stays.
-fn want(job: &mut Job, wanted: Wanted, out: &mut Vec<Effect>) {
-    if wanted != Wanted::Draining {
+/// Wants something else of a job, and has it kept; one such write at a time, so that the last one
+/// stays.
+fn want(job: &mut Job, wanted: DesiredState, out: &mut Vec<Effect>) {
+    if wanted != DesiredState::Draining {
         job.drain = None;
     }
     job.wanted = wanted;
     if !job.recording {
         job.recording = true;
-        out.push(Effect::RecordWanted { job: job.name().clone(), wanted: job.wanted.clone() });
+        out.push(Effect::RecordWanted {
+            job: job.name().clone(),
+            wanted: job.wanted.clone(),
+        });
     }
 }
 
-/// The job goes on. Drained tasks have dropped what they must not finish: they hand back where they stand, and others
-/// go on from there.
+/// The job goes on. Drained tasks have dropped what they must not finish: they hand back where they
+/// stand, and others go on from there.
 fn take_back_drain(job: &mut Job, out: &mut Vec<Effect>) {
-    for (id, task) in job.tasks.iter_mut().filter(|(_, task)| matches!(task.state, TaskState::Draining(_))) {
+    for (id, task) in job
+        .tasks
+        .iter_mut()
+        .filter(|(_, task)| matches!(task.state, TaskState::Draining(_)))
+    {
         task.state = TaskState::Releasing;
-        out.push(Effect::ReleaseTask { worker: task.worker.clone(), task: *id });
+        out.push(Effect::ReleaseTask {
+            worker: task.worker.clone(),
+            task: *id,
+        });
     }
     job.listing.needed = job.listing.asked + 1;
-    want(job, Wanted::Running, out);
+    want(job, DesiredState::Running, out);
 }
 
 /// Lets all tasks of a job finish their windows up to a time.
 fn drain(now: i64, job: &mut Job, until_ms: i64, out: &mut Vec<Effect>) {
     job.plan_due = true;
-    job.drain = Some(Drain { until_ms, give_up_ms: until_ms.max(now).saturating_add(DRAIN_GRACE_MS) });
+    job.drain = Some(Drain {
+        until_ms,
+        give_up_ms: until_ms.max(now).saturating_add(DRAIN_GRACE_MS),
+    });
     for (id, task) in &mut job.tasks {
         task.state = TaskState::Draining(until_ms);
-        out.push(Effect::DrainTask { worker: task.worker.clone(), task: *id, until_ms: Some(until_ms) });
+        out.push(Effect::DrainTask {
+            worker: task.worker.clone(),
+            task: *id,
+            until_ms: Some(until_ms),
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! What a new leader does with tasks that already run.
 //!
-//! Rule: a task is adopted only if what it reported, and what it goes on from, chains on to the head without a gap;
-//! everything else is cancelled and read again.
+//! Rule: a task is adopted only if what it reported, and what it goes on from, chains on to the
+//! head without a gap; everything else is cancelled and read again.
 
 use super::event::RunningTask;
 use super::job::{Job, Shard};
@@ -10,9 +10,13 @@ use streamctl_proto::{Position, ShardId, WorkerId};
 
 /// Adopts what chains on to the head; gives back what must be cancelled.
 ///
-/// A task that turns out half-way not to chain is left out and all others are taken anew: that is rare, and a copy of
-/// the job for each of a thousand tasks is not cheap.
-pub fn adopt(now: i64, job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>) -> Vec<(WorkerId, RunningTask)> {
+/// A task that turns out half-way not to chain is left out and all others are taken anew: that is
+/// rare, and a copy of the job for each of a thousand tasks is not cheap.
+pub fn adopt(
+    now: i64,
+    job: &mut Job,
+    mut offered: Vec<(WorkerId, RunningTask)>,
+) -> Vec<(WorkerId, RunningTask)> {
     offered.sort_by_key(|(_, running)| running.task);
     let mut refused = vec![];
     loop {
@@ -29,11 +33,19 @@ pub fn adopt(now: i64, job: &mut Job, mut offered: Vec<(WorkerId, RunningTask)>)
     }
 }
 
-/// Takes one task after the other, parents' before children's. `Ok`: those that fit nowhere; `Err`: the one that fitted
-/// and does not chain, which leaves the job half changed.
-fn adopt_all(now: i64, job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Result<BTreeSet<usize>, usize> {
+/// Takes one task after the other, parents' before children's. `Ok`: those that fit nowhere; `Err`:
+/// the one that fitted and does not chain, which leaves the job half changed.
+fn adopt_all(
+    now: i64,
+    job: &mut Job,
+    offered: &[(WorkerId, RunningTask)],
+) -> Result<BTreeSet<usize>, usize> {
     let mut left: BTreeSet<usize> = (0..offered.len()).collect();
-    while let Some(next) = left.iter().copied().find(|index| fits(job, &offered[*index].1)) {
+    while let Some(next) = left
+        .iter()
+        .copied()
+        .find(|index| fits(job, &offered[*index].1))
+    {
         let (worker, running) = &offered[next];
         take(now, job, worker, running).map_err(|_| next)?;
         left.remove(&next);
@@ -41,40 +53,79 @@ fn adopt_all(now: i64, job: &mut Job, offered: &[(WorkerId, RunningTask)]) -> Re
     Ok(left)
 }
 
-/// The task's shards are free, stand where it began or where its reports up to the head leave them, and none is read
-/// before its parents' end (I5).
+/// The task's shards are free, stand where it began or where its reports up to the head leave them,
+/// and none is read before its parents' end (I5).
 fn fits(job: &Job, running: &RunningTask) -> bool {
-    // A task has shards, and is one of them only once, whoever else says that it runs it.
-    // Nor is one of an earlier version of the job, or of an earlier job of its name: its reports are not those of this
-    // one (I9).
-    let new = !running.base.is_empty() && !job.tasks.contains_key(&running.task) && running.is_of(&job.resolved);
+    // A task has shards, and is one of them only once, whoever else says that it runs it. Nor is
+    // one of an earlier version of the job, or of an earlier job of its name: its reports are not
+    // those of this one (I9).
+    let new = !running.base.is_empty()
+        && !job.tasks.contains_key(&running.task)
+        && running.is_of(&job.resolved);
     new && running.base.keys().all(|id| {
-        let Some(shard) = job.shards.get(id) else { return job.is_replayed(id) };
-        let after = |parent| running.base.contains_key(parent) || job.shards.get(parent).is_none_or(Shard::ended);
-        shard.task.is_none() && shard.reached == stands_at(job, running, id) && shard.parents.iter().all(after)
+        let Some(shard) = job.shards.get(id) else {
+            return job.is_replayed(id);
+        };
+        let after = |parent| {
+            running.base.contains_key(parent) || job.shards.get(parent).is_none_or(Shard::ended)
+        };
+        shard.task.is_none()
+            && shard.reached == stands_at(job, running, id)
+            && shard.parents.iter().all(after)
     })
 }
 
 /// Where a shard of the task stands after the reports that the head holds already.
 fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
-    let held = running.reports.iter().filter(|report| report.window.end_ms <= job.head_end_ms);
+    let held = running
+        .reports
+        .iter()
+        .filter(|report| report.window.end_ms <= job.head_end_ms);
     let last = held.filter_map(|report| report.ranges.get(id)).next_back();
-    let position = last.map_or_else(|| running.base.get(id).cloned(), |range| Some(range.to.clone()));
+    let position = last.map_or_else(
+        || running.base.get(id).cloned(),
+        |range| Some(range.to.clone()),
+    );
     let position = position.unwrap_or(Position::Start);
-    let ended = running.ended.iter().any(|ended| ended.shard == *id && ended.last == position);
-    let shard_ended = job.shards.get(id).is_some_and(|shard| shard.reached == Position::End);
-    if ended && shard_ended { Position::End } else { position }
+    let ended = running
+        .ended
+        .iter()
+        .any(|ended| ended.shard == *id && ended.last == position);
+    let shard_ended = job
+        .shards
+        .get(id)
+        .is_some_and(|shard| shard.reached == Position::End);
+    if ended && shard_ended {
+        Position::End
+    } else {
+        position
+    }
 }
 
-fn take(now: i64, job: &mut Job, worker: &WorkerId, running: &RunningTask) -> Result<(), &'static str> {
+fn take(
+    now: i64,
+    job: &mut Job,
+    worker: &WorkerId,
+    running: &RunningTask,
+) -> Result<(), &'static str> {
     let shards = running.base.keys().cloned().collect();
-    job.add_task(now, running.task, worker.clone(), shards, running.retention_ms);
+    job.add_task(
+        now,
+        running.task,
+        worker.clone(),
+        shards,
+        running.retention_ms,
+    );
     for (id, gap) in &running.lost {
         if let Some(shard) = job.shards.get_mut(id) {
             shard.note_lost(Some(*gap));
         }
     }
-    for (window, lookups) in running.windows.iter().filter(|(window, _)| window.end_ms > job.head_end_ms) {
+    for (window, lookups) in running
+        .windows
+        .iter()
+        .filter(|(window, _)| window.end_ms > job.head_end_ms)
+    {
         if !job.has_room_for(*window) {
             return Err("too many windows are open");
         }

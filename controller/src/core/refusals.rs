@@ -1,17 +1,17 @@
 //! What a refused message of a worker costs: the task that it is about, and nothing else.
 //!
-//! Owns: which job a refusal counts against, when that job fails, for how long the worker is avoided. Does not own: what is
-//! refused ([`super::check`]).
-//! Rule: one worker alone never fails a job that another worker can do; what every worker is refused for fails the job
-//! within its retries.
+//! Owns: which job a refusal counts against, when that job fails, for how long the worker is
+//! avoided. Does not own: what is refused ([`super::check`]).
+//! Rule: one worker alone never fails a job that another worker can do; what every worker is
+//! refused for fails the job within its retries.
 
 use super::job::{AvoidedFor, Delay};
 use super::status::ERROR_CHARS_MAX;
 use super::*;
 use streamctl_proto::convert::BadMessage;
 
-/// Different workers that are refused for one job between two of its commits: from then on the records or the job are
-/// taken to be the cause, and each refusal counts against `[retry] max`.
+/// Different workers that are refused for one job between two of its commits: from then on the
+/// records or the job are taken to be the cause, and each refusal counts against `[retry] max`.
 pub const SUSPECT_WORKERS_MAX: usize = 3;
 /// Shards of a refused task that its error names.
 const SHARDS_NAMED_MAX: usize = 3;
@@ -19,7 +19,6 @@ const SHARDS_NAMED_MAX: usize = 3;
 /// A task whose worker said something that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedTask {
-    /// Which one.
     pub task: TaskId,
     /// Its job, as far as the worker names one: only a Hello does.
     pub job: Option<JobName>,
@@ -30,20 +29,29 @@ pub struct RefusedTask {
 /// Refused messages of one worker about tasks of one job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// Since this term began.
     pub times: u32,
     /// One of them since the job's last commit.
     pub since_commit: bool,
 }
 
 impl Core {
-    /// Ends the task. Nothing of the message was used, so its shards are read again by another task.
-    pub(super) fn refuse_task(&mut self, now: i64, worker: &WorkerId, refused: &RefusedTask, out: &mut Vec<Effect>) {
+    /// Ends the task. Nothing of the message was used, so its shards are read again by another
+    /// task.
+    pub(super) fn refuse_task(
+        &mut self,
+        now: i64,
+        worker: &WorkerId,
+        refused: &RefusedTask,
+        out: &mut Vec<Effect>,
+    ) {
         let RefusedTask { task, problem, .. } = refused;
-        let (waits, times) = (self.settings.retry_waits_ms, self.settings.avoid_times());
+        let waits = self.settings.retry_waits_ms;
+        let times = self.settings.avoid_times();
         let name = self.job_of_refused(worker, refused);
-        let shards = self.job_of(worker, *task).map(|job| shard_names(&job.tasks[task].shards));
-        self.offers.withdraw(worker, *task);
+        let shards = self
+            .job_of(worker, *task)
+            .map(|job| shard_names(&job.tasks[task].shards));
+        self.pending_adoptions.withdraw(worker, *task);
         self.cancel(worker, *task, out);
         let Some(name) = name else { return };
         let others: Vec<WorkerId> = self
@@ -52,20 +60,39 @@ impl Core {
             .filter(|(id, other)| *id != worker && !other.leaving)
             .map(|(id, _)| id.clone())
             .collect();
-        let Some(job) = self.jobs.get_mut(&name) else { return };
+        let Some(job) = self.jobs.get_mut(&name) else {
+            return;
+        };
         let refusals = job.refusals.entry(worker.clone()).or_default();
         refusals.times = refusals.times.saturating_add(1);
         refusals.since_commit = true;
-        job.refusals.retain(|id, _| id == worker || others.contains(id));
-        let was_refused = |id: &WorkerId| job.refusals.get(id).is_some_and(|refusals| refusals.since_commit);
-        let refused_workers = job.refusals.values().filter(|refusals| refusals.since_commit).count();
-        let another_may_do_it = others.iter().any(|id| !was_refused(id)) && refused_workers < SUSPECT_WORKERS_MAX;
+        job.refusals
+            .retain(|id, _| id == worker || others.contains(id));
+        let was_refused = |id: &WorkerId| {
+            job.refusals
+                .get(id)
+                .is_some_and(|refusals| refusals.since_commit)
+        };
+        let refused_workers = job
+            .refusals
+            .values()
+            .filter(|refusals| refusals.since_commit)
+            .count();
+        let another_may_do_it =
+            others.iter().any(|id| !was_refused(id)) && refused_workers < SUSPECT_WORKERS_MAX;
 
         let about = shards.map_or_else(|| task.to_string(), |shards| format!("{task} ({shards})"));
         let error = format!("what worker {worker} reports of task {about} is refused: {problem}");
         let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
         job.retries += 1;
-        job.avoid(worker, now, times, AvoidedFor::NoAnswer { error: error.clone() });
+        job.avoid(
+            worker,
+            now,
+            times,
+            AvoidedFor::NoAnswer {
+                error: error.clone(),
+            },
+        );
         job.delays.insert(Delay::Task, error.clone());
         if another_may_do_it {
             job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
@@ -79,22 +106,29 @@ impl Core {
         }
     }
 
-    /// The job that a refusal counts against. The worker's own word for it counts only of a task that it may still be
-    /// given back: one of an earlier leader, while this one adopts.
+    /// The job that a refusal counts against. The worker's own word for it counts only of a task
+    /// that it may still be given back: one of an earlier leader, while this one adopts.
     fn job_of_refused(&mut self, worker: &WorkerId, refused: &RefusedTask) -> Option<JobName> {
         if let Some(job) = self.job_of(worker, refused.task) {
             return Some(job.name().clone());
         }
-        if let Some(running) = self.offers.get(worker, refused.task) {
+        if let Some(running) = self.pending_adoptions.get(worker, refused.task) {
             return Some(running.job.clone());
         }
         let may_be_adopted = self.adopting && refused.task.term < self.term;
-        refused.job.clone().filter(|name| may_be_adopted && self.jobs.contains_key(name))
+        refused
+            .job
+            .clone()
+            .filter(|name| may_be_adopted && self.jobs.contains_key(name))
     }
 }
 
 fn shard_names(shards: &BTreeSet<ShardId>) -> String {
-    let mut names: Vec<&str> = shards.iter().take(SHARDS_NAMED_MAX).map(ShardId::as_str).collect();
+    let mut names: Vec<&str> = shards
+        .iter()
+        .take(SHARDS_NAMED_MAX)
+        .map(ShardId::as_str)
+        .collect();
     if shards.len() > SHARDS_NAMED_MAX {
         names.push("...");
     }

@@ -1,6 +1,7 @@
 //! What the scaler is shown of the core.
 //!
-//! Owns: which workers, jobs and shards count. Does not own: what is made of it ([`crate::scaling`]).
+//! Owns: which workers, jobs and shards count. Does not own: what is made of it
+//! ([`crate::scaling`]).
 //! Rule: nothing else in the core depends on how many workers there should be.
 
 use super::*;
@@ -17,31 +18,49 @@ impl Core {
         }
     }
 
-    /// How many workers there should be, and why; with the part of one job alone, or none when there is no such job.
+    /// How many workers there should be, and why; with the part of one job alone, or none when
+    /// there is no such job.
     pub fn scaling_status(&self, job: Option<&JobName>, limit: u32) -> Option<v1::ScalingStatus> {
         if job.is_some_and(|name| !self.jobs.contains_key(name)) {
             return None;
         }
-        let workers = self.workers.values().filter(|worker| worker.takes_tasks()).count();
+        let workers = self
+            .workers
+            .values()
+            .filter(|worker| worker.takes_tasks())
+            .count();
         Some(self.scaling.status(workers, job, limit))
     }
 
     fn seen(&self) -> Seen {
-        let takes = self.workers.iter().filter(|(_, worker)| worker.takes_tasks());
-        let reads = |job: &&Job| matches!(job.wanted, Wanted::Running | Wanted::Draining);
+        let takes = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.takes_tasks());
+        let reads = |job: &&Job| matches!(job.wanted, DesiredState::Running | DesiredState::Draining);
         let jobs = || self.jobs.values().filter(reads);
         Seen {
-            workers: takes.map(|(id, worker)| (id.clone(), worker.busy)).collect(),
+            workers: takes
+                .map(|(id, worker)| (id.clone(), worker.busy))
+                .collect(),
             moving: self.adopting || jobs().any(|job| self.moves(job)),
             jobs: jobs().map(|job| (job.name().clone(), seen(job))).collect(),
         }
     }
 
-    /// Some of its shards are on their way, or nobody has them. A job that could not go on for a while does not count.
+    /// Some of its shards are on their way, or nobody has them. A job that could not go on for a
+    /// while does not count.
     fn moves(&self, job: &Job) -> bool {
-        let released = job.tasks.values().any(|task| task.state == TaskState::Releasing);
+        let released = job
+            .tasks
+            .values()
+            .any(|task| task.state == TaskState::Releasing);
         let pauses = !job.runs() || self.now_ms < job.pause_until_ms || !job.delays.is_empty();
-        let free = || job.shards.values().any(|shard| is_open(job, shard) && shard.task.is_none());
+        let free = || {
+            job.shards
+                .values()
+                .any(|shard| is_open(job, shard) && shard.task.is_none())
+        };
         released || (!pauses && free())
     }
 }
@@ -52,19 +71,44 @@ fn is_open(job: &Job, shard: &Shard) -> bool {
 }
 
 fn seen(job: &Job) -> JobSeen {
-    let open = job.shards.values().filter(|shard| is_open(job, shard)).count();
-    let places = if job.resolved.whole_window { open.min(1) } else { open };
+    let open = job
+        .shards
+        .values()
+        .filter(|shard| is_open(job, shard))
+        .count();
+    let places = if job.resolved.whole_window {
+        open.min(1)
+    } else {
+        open
+    };
     let shards = |task: &Task| {
-        let shard = |id| job.shards.get(id).map_or_else(ShardSeen::default, shard_seen);
+        let shard = |id| {
+            job.shards
+                .get(id)
+                .map_or_else(ShardSeen::default, shard_seen)
+        };
         task.shards.iter().map(shard).collect()
     };
     let task = |(id, task): (&TaskId, &Task)| {
-        (*id, TaskSeen { worker: task.worker.clone(), work_us: task.work_us, shards: shards(task) })
+        (
+            *id,
+            TaskSeen {
+                worker: task.worker.clone(),
+                work_us: task.work_us,
+                shards: shards(task),
+            },
+        )
     };
-    JobSeen { places, tasks: job.tasks.iter().map(task).collect() }
+    JobSeen {
+        places,
+        tasks: job.tasks.iter().map(task).collect(),
+    }
 }
 
 fn shard_seen(shard: &Shard) -> ShardSeen {
     let lag_ms = if shard.ended() { 0 } else { shard.stats.lag_ms };
-    ShardSeen { bytes: shard.stats.bytes, lag_ms }
+    ShardSeen {
+        bytes: shard.stats.bytes,
+        lag_ms,
+    }
 }

@@ -1,7 +1,7 @@
 //! What the core says of itself: pure, for people and programs.
 
 use super::event::Place;
-use super::event::Wanted;
+use super::event::DesiredState;
 use super::job::{EpochFigures, Job, Shard};
 use super::{Core, TaskEnd};
 use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
@@ -12,7 +12,7 @@ impl Core {
         let job = self.jobs.get(name)?;
         let waiting_on = self.waiting_on(job);
         let (error, hint) = match &job.wanted {
-            Wanted::Failed { error, hint } => (error.clone(), hint.clone()),
+            DesiredState::Failed { error, hint } => (error.clone(), hint.clone()),
             _ => Default::default(),
         };
         let open = job.shards.values().filter(|shard| !shard.done());
@@ -25,13 +25,16 @@ impl Core {
             epoch: job.epoch().0,
             published: job.published.0,
             totals: Some((&job.totals).into()),
-            last_epoch: job.recent.back().map(|figures| summary(figures, job.published)),
+            last_epoch: job
+                .recent
+                .back()
+                .map(|figures| summary(figures, job.published)),
             lag_ms: open
                 .clone()
                 .map(|s| s.stats.lag_ms)
                 .max()
                 .unwrap_or(0)
-                .max(job.standstill.lag_ms(self.now_ms, job)),
+                .max(job.stall.lag_ms(self.now_ms, job)),
             shards_open: count(open.count()),
             shards_ended: count(job.shards.values().filter(|shard| shard.done()).count()),
             shards: if brief { vec![] } else { self.shards(job) },
@@ -45,22 +48,32 @@ impl Core {
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),
             avoided: self.avoided(job),
-            not_drained: job
-                .not_drained
-                .map(|left| v1::NotDrained { from_ms: left.from_ms, until_ms: left.until_ms.unwrap_or(0) }),
+            not_drained: job.not_drained.map(|left| v1::NotDrained {
+                from_ms: left.from_ms,
+                until_ms: left.until_ms.unwrap_or(0),
+            }),
         })
     }
 
     /// The last epochs that are kept in memory, oldest first.
     pub fn recent_epochs(&self, name: &JobName) -> Vec<v1::EpochSummary> {
-        let Some(job) = self.jobs.get(name) else { return vec![] };
-        job.recent.iter().map(|figures| summary(figures, job.published)).collect()
+        let Some(job) = self.jobs.get(name) else {
+            return vec![];
+        };
+        job.recent
+            .iter()
+            .map(|figures| summary(figures, job.published))
+            .collect()
     }
 
     /// The workers with a session.
     pub fn worker_status(&self) -> Vec<v1::WorkerStatus> {
         let tasks = |id: &WorkerId| {
-            self.jobs.values().flat_map(|job| job.tasks.values()).filter(|task| task.worker == *id).count()
+            self.jobs
+                .values()
+                .flat_map(|job| job.tasks.values())
+                .filter(|task| task.worker == *id)
+                .count()
         };
         let status = |(id, worker): (&_, &super::Worker)| v1::WorkerStatus {
             worker: format!("{id}"),
@@ -76,25 +89,41 @@ impl Core {
 
     /// How many things stand still.
     pub fn standing(&self) -> usize {
-        self.jobs.values().map(|job| job.standstill.words(self.now_ms, job).len()).sum()
+        self.jobs
+            .values()
+            .map(|job| job.stall.words(self.now_ms, job).len())
+            .sum()
     }
 
     fn waiting_on(&self, job: &Job) -> Vec<String> {
-        if !matches!(job.wanted, Wanted::Running | Wanted::Draining) {
+        if !matches!(job.wanted, DesiredState::Running | DesiredState::Draining) {
             return vec![];
         }
         let mut waits = vec![];
         if job.listing.answered == 0 {
             waits.push("the source's list of shards".to_owned());
         }
-        for (name, lookup) in job.lookups.iter().filter(|(_, lookup)| lookup.version.is_none()) {
+        for (name, lookup) in job
+            .lookups
+            .iter()
+            .filter(|(_, lookup)| lookup.version.is_none())
+        {
             let why = lookup.problem.as_deref().unwrap_or("it is being read");
             waits.push(format!("the first version of lookup {name}: {why}"));
         }
-        let mut takers = self.workers.iter().filter(|(_, worker)| worker.takes_tasks()).map(|(id, _)| id).peekable();
+        let mut takers = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.takes_tasks())
+            .map(|(id, _)| id)
+            .peekable();
         let has_worker = takers.peek().is_some();
         let all_are_tried_on = takers.all(|id| self.suspects.trials.contains_key(id));
-        let unread = job.shards.values().filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s)).count();
+        let unread = job
+            .shards
+            .values()
+            .filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s))
+            .count();
         if unread > 0 && !has_worker {
             waits.push("a worker: none is connected".to_owned());
         }
@@ -108,10 +137,16 @@ impl Core {
         waits.extend(suspicion);
         if let Some(change) = &job.changing {
             let version = change.next.job_version;
-            waits.push(format!("the store: version {version} of the job takes over when it is stored"));
+            waits.push(format!(
+                "the store: version {version} of the job takes over when it is stored"
+            ));
         }
-        waits.extend(job.delays.iter().map(|(delay, reason)| format!("{}: {reason}", delay.label())));
-        waits.extend(job.standstill.words(self.now_ms, job));
+        waits.extend(
+            job.delays
+                .iter()
+                .map(|(delay, reason)| format!("{}: {reason}", delay.label())),
+        );
+        waits.extend(job.stall.words(self.now_ms, job));
         waits
     }
 
@@ -121,13 +156,24 @@ impl Core {
             return None;
         }
         let workers = job.deaths.workers().join(", ");
-        let trial = self.suspects.trials.iter().find(|(_, trial)| trial.jobs.contains_key(job.name()));
+        let trial = self
+            .suspects
+            .trials
+            .iter()
+            .find(|(_, trial)| trial.jobs.contains_key(job.name()));
         Some(match trial {
             Some((worker, trial)) => {
-                let others: Vec<&str> =
-                    trial.jobs.keys().filter(|name| *name != job.name()).map(JobName::as_str).collect();
-                let beside =
-                    if others.is_empty() { "alone".to_owned() } else { format!("beside {} only", others.join(", ")) };
+                let others: Vec<&str> = trial
+                    .jobs
+                    .keys()
+                    .filter(|name| *name != job.name())
+                    .map(JobName::as_str)
+                    .collect();
+                let beside = if others.is_empty() {
+                    "alone".to_owned()
+                } else {
+                    format!("beside {} only", others.join(", "))
+                };
                 format!(
                     "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
                 )
@@ -146,16 +192,30 @@ impl Core {
 
     /// When the first of the trials that are held ends at the latest.
     fn trials_end_within_s(&self) -> i64 {
-        let until_ms = self.suspects.trials.values().map(|trial| trial.until_ms).min();
-        until_ms.map_or(0, |until_ms| until_ms.saturating_sub(self.now_ms).max(0) / 1_000)
+        let until_ms = self
+            .suspects
+            .trials
+            .values()
+            .map(|trial| trial.until_ms)
+            .min();
+        until_ms.map_or(0, |until_ms| {
+            until_ms.saturating_sub(self.now_ms).max(0) / 1_000
+        })
     }
 
     fn avoided(&self, job: &Job) -> Vec<v1::AvoidedWorker> {
-        job.avoided_now(self.now_ms).map(|(worker, avoided)| avoided.to_wire(worker)).collect()
+        job.avoided_now(self.now_ms)
+            .map(|(worker, avoided)| avoided.to_wire(worker))
+            .collect()
     }
 
     fn shards(&self, job: &Job) -> Vec<v1::ShardStatus> {
-        let worker = |shard: &Shard| shard.task.and_then(|id| job.tasks.get(&id)).map(|task| task.worker.to_string());
+        let worker = |shard: &Shard| {
+            shard
+                .task
+                .and_then(|id| job.tasks.get(&id))
+                .map(|task| task.worker.to_string())
+        };
         let status = |(id, shard): (&_, &Shard)| v1::ShardStatus {
             shard: format!("{id}"),
             parents: shard.parents.iter().map(ToString::to_string).collect(),
@@ -177,17 +237,21 @@ impl Core {
 }
 
 impl TaskEnd {
-    /// From the wire.
     pub fn from_wire(message: &v1::TaskEnded) -> Self {
         use v1::task_ended::Why;
-        let (error, hint) = (cut(&message.error), cut(&message.hint));
+        let error = cut(&message.error);
+        let hint = cut(&message.hint);
         match message.why() {
             Why::Completed => Self::Completed,
             Why::Released => Self::Released,
             Why::Cancelled => Self::Cancelled,
             Why::Fatal => Self::Fatal { error, hint },
             Why::Wait => Self::Wait { error },
-            Why::Refused => Self::Refused { place: place(message.refused_by()), error, hint },
+            Why::Refused => Self::Refused {
+                place: place(message.refused_by()),
+                error,
+                hint,
+            },
             Why::Retry | Why::Unspecified => Self::Retry { error },
         }
     }
@@ -203,7 +267,8 @@ fn place(wire: v1::task_ended::Place) -> Place {
     }
 }
 
-/// Longest error, and longest hint, of a task: both are kept in the store, which takes no more than about a megabyte.
+/// Longest error, and longest hint, of a task: both are kept in the store, which takes no more than
+/// about a megabyte.
 pub const ERROR_CHARS_MAX: usize = 4_096;
 
 fn cut(text: &str) -> String {
@@ -212,20 +277,20 @@ fn cut(text: &str) -> String {
 
 fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
     match &job.wanted {
-        Wanted::Running if !waiting_on.is_empty() && job.head.is_none() && job.tasks.is_empty() => {
+        DesiredState::Running if !waiting_on.is_empty() && job.head.is_none() && job.tasks.is_empty() => {
             if job.delays.is_empty() && job.listing.answered == 0 {
                 v1::JobState::Starting
             } else {
                 v1::JobState::Waiting
             }
         }
-        Wanted::Running if !waiting_on.is_empty() => v1::JobState::Waiting,
-        Wanted::Running => v1::JobState::Running,
-        Wanted::Draining => v1::JobState::Draining,
+        DesiredState::Running if !waiting_on.is_empty() => v1::JobState::Waiting,
+        DesiredState::Running => v1::JobState::Running,
+        DesiredState::Draining => v1::JobState::Draining,
         // It was, until it is gone.
-        Wanted::Stopped | Wanted::Deleted => v1::JobState::Stopped,
-        Wanted::Completed => v1::JobState::Completed,
-        Wanted::Failed { .. } => v1::JobState::Failed,
+        DesiredState::Stopped | DesiredState::Deleted => v1::JobState::Stopped,
+        DesiredState::Completed => v1::JobState::Completed,
+        DesiredState::Failed { .. } => v1::JobState::Failed,
     }
 }
 
@@ -263,7 +328,11 @@ fn tasks(job: &Job) -> Vec<v1::TaskStatus> {
 fn lookups(job: &Job) -> Vec<v1::LookupStatus> {
     let status = |(name, lookup): (&String, &super::job::Lookup)| v1::LookupStatus {
         name: name.clone(),
-        version: lookup.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        version: lookup
+            .version
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         rows: lookup.rows,
         seen_ms: lookup.seen_ms,
         problem: lookup.problem.clone().unwrap_or_default(),

@@ -1,22 +1,26 @@
-//! Tasks that may be what ends workers: they run apart from all others until they are acquitted or convicted.
+//! Tasks that may be what ends workers: they run apart from all others until they are acquitted or
+//! convicted.
 //!
-//! Owns: which deaths of workers count, the trials that are held. Does not own: the count ([`super::job`]).
-//! Rule: a job fails only by deaths of workers that had its tasks alone. Trials leave at least half of the workers to shards
-//! that are under no suspicion, and where there is one worker, turns. Nothing of this is stored: a new leader counts anew.
+//! Owns: which deaths of workers count, the trials that are held. Does not own: the count
+//! ([`super::job`]).
+//! Rule: a job fails only by deaths of workers that had its tasks alone. Trials leave at least half
+//! of the workers to shards that are under no suspicion, and where there is one worker, turns.
+//! Nothing of this is stored: a new leader counts anew.
 //!
-//! Suspects are tested in groups: all that died together run together, on a worker that has nothing else, so that nobody
-//! waits. A group whose worker dies is tried again in halves, and then one job alone on a worker is what ends it. When a group
-//! lives, those that wait are tried together again.
+//! Suspects are tested in groups: all that died together run together, on a worker that has nothing
+//! else, so that nobody waits. A group whose worker dies is tried again in halves, and then one job
+//! alone on a worker is what ends it. When a group lives, those that wait are tried together again.
 
 use super::advance::Load;
 use super::job::{Death, SUSPECT_DEATHS, Task};
 use super::*;
 
-/// So many workers that are cut off at once, and at least half of all, are a broken network or power that failed: no job is
-/// blamed for it, though all are suspects when it comes again.
+/// So many workers that are cut off at once, and at least half of all, are a broken network or
+/// power that failed: no job is blamed for it, though all are suspects when it comes again.
 pub const MASS_LOSS_MIN: usize = 3;
 
-/// So long a worker may take to hand on what it has, before a trial is given up and the suspects run as all others do.
+/// So long a worker may take to hand on what it has, before a trial is given up and the suspects
+/// run as all others do.
 pub const TRIAL_WAIT_MS: i64 = 120_000;
 
 /// Suspects of one job or of several, on a worker that has nothing else.
@@ -24,7 +28,8 @@ pub const TRIAL_WAIT_MS: i64 = 120_000;
 pub struct Trial {
     /// Whose suspects, and their task, once the worker has no other.
     pub jobs: BTreeMap<JobName, Option<TaskId>>,
-    /// When its shards are acquitted: when they have run for long enough, or have waited too long for their turn.
+    /// When its shards are acquitted: when they have run for long enough, or have waited too long
+    /// for their turn.
     pub until_ms: i64,
 }
 
@@ -47,17 +52,23 @@ impl Core {
 
     /// Whether workers that are lost now are cut off by a broken network, rather than dead.
     pub(super) fn is_mass_loss(&mut self, now: i64) -> bool {
-        let cut_off = self.workers.values().filter(|worker| !worker.connected).count();
+        let cut_off = self
+            .workers
+            .values()
+            .filter(|worker| !worker.connected)
+            .count();
         if cut_off >= MASS_LOSS_MIN && cut_off * 2 >= self.workers.len() {
             self.suspects.mass_loss_until_ms = now + self.settings.worker_timeout_ms;
         }
         now < self.suspects.mass_loss_until_ms
     }
 
-    /// The process of a worker has ended with all its tasks, and was not asked to. Fails jobs that are to blame.
+    /// The process of a worker has ended with all its tasks, and was not asked to. Fails jobs that
+    /// are to blame.
     pub(super) fn note_death(&mut self, now: i64, worker: &WorkerId, out: &mut Vec<Effect>) {
         let of_worker = |job: &Job| job.tasks.values().any(|task| task.worker == *worker);
-        let alone = !self.is_mass_loss(now) && self.jobs.values().filter(|job| of_worker(job)).count() == 1;
+        let alone =
+            !self.is_mass_loss(now) && self.jobs.values().filter(|job| of_worker(job)).count() == 1;
         let process = self.workers.get(worker).map_or(0, |worker| worker.process);
         let tried_together = self.suspects.trials.remove(worker).map(|trial| trial.jobs);
         if tried_together.is_some() {
@@ -83,20 +94,27 @@ impl Core {
                 job.deaths.note_elsewhere();
                 continue;
             }
-            if let Some(jobs) = tried_together.as_ref().filter(|jobs| jobs.contains_key(job.name())) {
+            if let Some(jobs) = tried_together
+                .as_ref()
+                .filter(|jobs| jobs.contains_key(job.name()))
+            {
                 job.deaths.split(jobs.len());
             }
             for death in died {
                 job.deaths.note(death);
             }
             job.plan_due = true;
-            if job.deaths.blamed() > job.deaths_max() + job.deaths.elsewhere().min(job.deaths_max()) {
+            if job.deaths.blamed() > job.deaths_max() + job.deaths.elsewhere().min(job.deaths_max())
+            {
                 to_blame.push(job.name().clone());
             }
         }
         for name in to_blame {
-            let Some(job) = self.jobs.get(&name) else { continue };
-            let (ended, workers) = (job.deaths.blamed(), job.deaths.workers().join(", "));
+            let Some(job) = self.jobs.get(&name) else {
+                continue;
+            };
+            let ended = job.deaths.blamed();
+            let workers = job.deaths.workers().join(", ");
             let error = format!(
                 "its task ended {ended} workers ({workers}): each time their process died, and no other job ran there"
             );
@@ -106,7 +124,8 @@ impl Core {
         }
     }
 
-    /// Forgets deaths that did not happen: of tasks that a worker still runs, and of a process that has reconnected.
+    /// Forgets deaths that did not happen: of tasks that a worker still runs, and of a process that
+    /// has reconnected.
     pub(super) fn note_alive(&mut self, worker: &WorkerId, process: u64, tasks: &[RunningTask]) {
         for job in self.jobs.values_mut() {
             if process != 0 && job.deaths.is_back(worker, process) {
@@ -114,7 +133,9 @@ impl Core {
             }
         }
         for running in tasks {
-            let Some(job) = self.jobs.get_mut(&running.job) else { continue };
+            let Some(job) = self.jobs.get_mut(&running.job) else {
+                continue;
+            };
             if job.deaths.is_alive(running.task) {
                 job.plan_due = true;
             }
@@ -143,47 +164,80 @@ impl Core {
         self.begin_trials(now, out);
     }
 
-    /// A trial has ended.
     fn give_others_a_turn(&mut self, now: i64) {
         self.suspects.others_until_ms = now + self.settings.probation_ms;
     }
 
-    /// How many trials there may be at a time, and whether shards that are under no suspicion need workers.
+    /// How many trials there may be at a time, and whether shards that are under no suspicion need
+    /// workers.
     fn trials_max(&self) -> (usize, bool) {
         let workers = self.load().len() + self.suspects.trials.len();
-        let others_read = self.jobs.values().any(|job| (job.runs() || job.drains()) && job.reads_beside_suspects());
-        (if others_read { (workers / 2).max(1) } else { workers }, others_read)
+        let others_read = self
+            .jobs
+            .values()
+            .any(|job| (job.runs() || job.drains()) && job.reads_beside_suspects());
+        (
+            if others_read {
+                (workers / 2).max(1)
+            } else {
+                workers
+            },
+            others_read,
+        )
     }
 
-    /// Where shards that came since have no worker, the trials that would take longest are given up: their tasks run on,
-    /// and others beside them.
+    /// Where shards that came since have no worker, the trials that would take longest are given
+    /// up: their tasks run on, and others beside them.
     fn end_surplus_trials(&mut self) {
         if self.suspects.trials.is_empty() || !self.load().is_empty() {
             return;
         }
         let (trials_max, _) = self.trials_max();
         while self.suspects.trials.len() > trials_max {
-            let last = self.suspects.trials.iter().max_by_key(|(_, trial)| trial.until_ms);
-            let Some(worker) = last.map(|(worker, _)| worker.clone()) else { return };
+            let last = self
+                .suspects
+                .trials
+                .iter()
+                .max_by_key(|(_, trial)| trial.until_ms);
+            let Some(worker) = last.map(|(worker, _)| worker.clone()) else {
+                return;
+            };
             self.suspects.trials.remove(&worker);
             self.plan_all_anew();
         }
     }
 
     /// False when the trial is over.
-    fn go_on(&mut self, now: i64, worker: &WorkerId, trial: &mut Trial, out: &mut Vec<Effect>) -> bool {
+    fn go_on(
+        &mut self,
+        now: i64,
+        worker: &WorkerId,
+        trial: &mut Trial,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let takes = self.workers.get(worker).is_some_and(Worker::takes_tasks);
         // One that was not heard since may have died, and not be given up yet.
-        let was_heard = self.workers.get(worker).is_some_and(|worker| worker.heard_ms >= trial.until_ms);
+        let was_heard = self
+            .workers
+            .get(worker)
+            .is_some_and(|worker| worker.heard_ms >= trial.until_ms);
         for (name, tried) in &mut trial.jobs {
-            *tried = tried.filter(|id| self.jobs.get(name).is_some_and(|job| job.tasks.contains_key(id)));
+            *tried = tried.filter(|id| {
+                self.jobs
+                    .get(name)
+                    .is_some_and(|job| job.tasks.contains_key(id))
+            });
         }
         // The task of a job that drains stays on trial until it has ended.
-        trial.jobs.retain(|name, tried| tried.is_some() || self.jobs.get(name).is_some_and(Job::runs));
+        trial
+            .jobs
+            .retain(|name, tried| tried.is_some() || self.jobs.get(name).is_some_and(Job::runs));
         let runs = trial.jobs.values().any(Option::is_some);
         if runs && was_heard {
             for (name, tried) in &trial.jobs {
-                let Some(job) = self.jobs.get_mut(name) else { continue };
+                let Some(job) = self.jobs.get_mut(name) else {
+                    continue;
+                };
                 // A task that was given again on the way is tried another time.
                 let lives_ms = job.deaths.probation_ms(&self.settings);
                 let has_lived = |task: &&Task| now.saturating_sub(task.given_ms) >= lives_ms;
@@ -205,8 +259,14 @@ impl Core {
         if trial.jobs.is_empty() {
             return false;
         }
-        let given = self.jobs.values().flat_map(|job| &job.tasks).filter(|(_, task)| task.worker == *worker);
-        let is_free = given.map(|(id, _)| *id).all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
+        let given = self
+            .jobs
+            .values()
+            .flat_map(|job| &job.tasks)
+            .filter(|(_, task)| task.worker == *worker);
+        let is_free = given
+            .map(|(id, _)| *id)
+            .all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
         let mut longest_ms = now;
         for (name, tried) in trial.jobs.iter_mut().filter(|(_, tried)| tried.is_none()) {
             let may_begin = |job: &&mut Job| is_free && job.runs() && now >= job.pause_until_ms;
@@ -214,10 +274,13 @@ impl Core {
                 continue;
             };
             self.tasks_given += 1;
-            let id = TaskId { term: self.term, counter: self.tasks_given };
+            let id = TaskId {
+                term: self.term,
+                counter: self.tasks_given,
+            };
             longest_ms = longest_ms.max(now + job.deaths.probation_ms(&self.settings));
             *tried = Some(id);
-            self.homes.give(id, name);
+            self.task_index.give(id, name);
             let shards = job.to_be_tried();
             out.push(advance::start(now, job, id, worker.clone(), shards));
         }
@@ -230,17 +293,25 @@ impl Core {
             return true;
         }
         for name in trial.jobs.keys() {
-            let Some(job) = self.jobs.get_mut(name) else { continue };
+            let Some(job) = self.jobs.get_mut(name) else {
+                continue;
+            };
             let shards = job.to_be_tried();
             job.deaths.acquit(now, &shards);
         }
         false
     }
 
-    /// Spreads the jobs that wait over the workers that trials may have: each gets one that did not die with them, if there
-    /// is one, as the worker itself may be what is broken; of these the one that has least to hand on.
+    /// Spreads the jobs that wait over the workers that trials may have: each gets one that did not
+    /// die with them, if there is one, as the worker itself may be what is broken; of these the one
+    /// that has least to hand on.
     fn begin_trials(&mut self, now: i64, out: &mut Vec<Effect>) {
-        let is_tried = |job: &Job| self.suspects.trials.values().any(|trial| trial.jobs.contains_key(job.name()));
+        let is_tried = |job: &Job| {
+            self.suspects
+                .trials
+                .values()
+                .any(|trial| trial.jobs.contains_key(job.name()))
+        };
         let waits = |job: &&Job| job.runs() && !is_tried(job) && !job.to_be_tried().is_empty();
         let mut waiting: Vec<&Job> = self.jobs.values().filter(waits).collect();
         if waiting.is_empty() {
@@ -252,34 +323,59 @@ impl Core {
         if others_read && load.len() <= 1 && now < self.suspects.others_until_ms {
             return;
         }
-        let free = trials_max.saturating_sub(self.suspects.trials.len()).min(load.len());
+        let free = trials_max
+            .saturating_sub(self.suspects.trials.len())
+            .min(load.len());
         for group in groups(&waiting, free) {
             self.begin_trial(now, group, &mut load, out);
         }
     }
 
-    fn begin_trial(&mut self, now: i64, group: Vec<JobName>, load: &mut Load, out: &mut Vec<Effect>) {
+    fn begin_trial(
+        &mut self,
+        now: i64,
+        group: Vec<JobName>,
+        load: &mut Load,
+        out: &mut Vec<Effect>,
+    ) {
         let mut places = load.clone();
         for name in &group {
-            let Some(job) = self.jobs.get_mut(name) else { continue };
+            let Some(job) = self.jobs.get_mut(name) else {
+                continue;
+            };
             if let Some(others) = job.without_avoided(now, &places) {
                 places = others;
             }
             job.deaths.tried_at_ms = now;
         }
-        let died = |worker: &WorkerId| group.iter().map(|name| self.jobs[name].deaths.on(worker)).sum::<usize>();
-        let least = places.iter().min_by_key(|(worker, shards)| (died(worker), **shards, (*worker).clone()));
-        let Some(worker) = least.map(|(worker, _)| worker.clone()) else { return };
+        let died = |worker: &WorkerId| {
+            group
+                .iter()
+                .map(|name| self.jobs[name].deaths.on(worker))
+                .sum::<usize>()
+        };
+        let least = places
+            .iter()
+            .min_by_key(|(worker, shards)| (died(worker), **shards, (*worker).clone()));
+        let Some(worker) = least.map(|(worker, _)| worker.clone()) else {
+            return;
+        };
         load.remove(&worker);
         let jobs = group.into_iter().map(|name| (name, None)).collect();
-        self.suspects.trials.insert(worker.clone(), Trial { jobs, until_ms: now + TRIAL_WAIT_MS });
+        self.suspects.trials.insert(
+            worker.clone(),
+            Trial {
+                jobs,
+                until_ms: now + TRIAL_WAIT_MS,
+            },
+        );
         self.release_all(&worker, out);
         self.plan_all_anew();
     }
 }
 
-/// Divides jobs into at most `groups_max` groups of about equal size. No group is larger than any of its jobs allows; jobs
-/// that are in none wait.
+/// Divides jobs into at most `groups_max` groups of about equal size. No group is larger than any
+/// of its jobs allows; jobs that are in none wait.
 fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
     let mut waiting = waiting.to_vec();
     let mut made = vec![];
@@ -302,8 +398,8 @@ fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
 }
 
 impl Job {
-    /// Workers that may die with its tasks alone before it fails: as many as its rounds of retries, but so many that they
-    /// are no accident.
+    /// Workers that may die with its tasks alone before it fails: as many as its rounds of retries,
+    /// but so many that they are no accident.
     fn deaths_max(&self) -> usize {
         (self.resolved.spec.retries_max as usize).max(SUSPECT_DEATHS)
     }
@@ -317,8 +413,9 @@ impl Job {
             let is_suspect = self.tasks.is_empty() && !all.is_disjoint(&suspects);
             return if is_suspect { all } else { BTreeSet::new() };
         }
-        let free =
-            open.filter(|(id, shard)| suspects.contains(*id) && shard.task.is_none() && self.parents_ended(shard));
+        let free = open.filter(|(id, shard)| {
+            suspects.contains(*id) && shard.task.is_none() && self.parents_ended(shard)
+        });
         free.map(|(id, _)| id.clone()).collect()
     }
 

@@ -1,11 +1,12 @@
 //! A job that changes: when its next version takes over, and from where.
 //!
-//! Owns: the moment, and what of the running version is dropped. Does not own: which fields may change
-//! ([`streamctl_proto::change`]), the stored form, old versions (the checkpoint location).
-//! Rule: the store knows first. While a change waits no epoch begins, so that a version ends where an epoch does: the next one
-//! goes on from that head, and nothing that was read beyond it counts (I9).
+//! Owns: the moment, and what of the running version is dropped. Does not own: which fields may
+//! change ([`streamctl_proto::change`]), the stored form, old versions (the checkpoint location).
+//! Rule: the store knows first. While a change waits no epoch begins, so that a version ends where
+//! an epoch does: the next one goes on from that head, and nothing that was read beyond it counts
+//! (I9).
 
-use super::event::Wanted;
+use super::event::DesiredState;
 use super::job::{Job, Lookup};
 use super::{Core, Effect};
 use streamctl_proto::change::{FieldChange, compare};
@@ -14,7 +15,6 @@ use streamctl_proto::{JobName, JobVersion, Position, ResolvedJob};
 /// A version that waits to take over.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The version.
     pub next: Box<ResolvedJob>,
     /// It is being written to the store.
     pub recording: bool,
@@ -23,7 +23,6 @@ pub struct Change {
 /// A version that the store did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedChange {
-    /// When it was submitted.
     pub changed_ms: i64,
     /// Why, and what to do.
     pub reason: String,
@@ -34,14 +33,10 @@ pub struct RefusedChange {
 pub enum NoTakeOver {
     /// The job is another than the one that was compared with.
     #[error("the job is at version {is} by now")]
-    Moved {
-        /// Its version.
-        is: JobVersion,
-    },
+    Moved { is: JobVersion },
     /// It has nothing left to read.
     #[error("the job has read its source to the end")]
     Completed,
-    /// It is being forgotten.
     #[error("the job is being deleted")]
     Deleted,
     /// Where it stands is not known.
@@ -62,8 +57,8 @@ impl Job {
     pub fn closed_to_changes(&self) -> Option<NoTakeOver> {
         match self.wanted {
             _ if self.unreadable.is_some() => Some(NoTakeOver::Unreadable),
-            Wanted::Completed => Some(NoTakeOver::Completed),
-            Wanted::Deleted => Some(NoTakeOver::Deleted),
+            DesiredState::Completed => Some(NoTakeOver::Completed),
+            DesiredState::Deleted => Some(NoTakeOver::Deleted),
             _ => None,
         }
     }
@@ -82,13 +77,21 @@ impl Job {
         }
         let mut changes = compare(&self.resolved, next, self.boundary_ms());
         changes.retain(|change| change.refused.is_some());
-        if changes.is_empty() { Ok(()) } else { Err(NoTakeOver::Fields(changes)) }
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            Err(NoTakeOver::Fields(changes))
+        }
     }
 
-    /// Ends that no head holds are found again, as under a new leader: until then they are told in windows of the version
-    /// before, which may be others.
+    /// Ends that no head holds are found again, as under a new leader: until then they are told in
+    /// windows of the version before, which may be others.
     fn forget_ends(&mut self) {
-        for shard in self.shards.values_mut().filter(|shard| shard.committed != Position::End) {
+        for shard in self
+            .shards
+            .values_mut()
+            .filter(|shard| shard.committed != Position::End)
+        {
             (shard.end, shard.end_floor_ms) = (None, i64::MIN);
         }
     }
@@ -97,11 +100,27 @@ impl Job {
     fn take_over(&mut self, now: i64, next: ResolvedJob) {
         let mut known = std::mem::take(&mut self.lookups);
         for spec in &next.spec.lookups {
-            let before = self.resolved.spec.lookups.iter().find(|before| before.name == spec.name);
-            let same = before.is_some_and(|before| (&before.path, before.format) == (&spec.path, spec.format));
-            let lookup = known.remove(&spec.name).filter(|_| same).unwrap_or_default();
+            let before = self
+                .resolved
+                .spec
+                .lookups
+                .iter()
+                .find(|before| before.name == spec.name);
+            let same = before
+                .is_some_and(|before| (&before.path, before.format) == (&spec.path, spec.format));
+            let lookup = known
+                .remove(&spec.name)
+                .filter(|_| same)
+                .unwrap_or_default();
             // An answer on its way is that of the version before, and does not count.
-            self.lookups.insert(spec.name.clone(), Lookup { checking: false, check_at_ms: now, ..lookup });
+            self.lookups.insert(
+                spec.name.clone(),
+                Lookup {
+                    checking: false,
+                    check_at_ms: now,
+                    ..lookup
+                },
+            );
         }
         self.resolved = next;
         self.took_over_after = self.epoch();
@@ -116,51 +135,97 @@ impl Job {
 }
 
 impl Core {
-    /// A user wants a version to take over; nothing happens before the store knows. One that waits already gives way.
+    /// A user wants a version to take over; nothing happens before the store knows. One that waits
+    /// already gives way.
     pub(super) fn want_change(&mut self, next: Box<ResolvedJob>) {
-        let Some(job) = self.jobs.get_mut(&next.spec.name) else { return };
+        let Some(job) = self.jobs.get_mut(&next.spec.name) else {
+            return;
+        };
         let recording = job.changing.as_ref().is_some_and(|change| change.recording);
         if !recording && job.may_change(&next).is_ok() {
-            job.changing = Some(Change { next, recording: false });
+            job.changing = Some(Change {
+                next,
+                recording: false,
+            });
         }
     }
 
-    /// Has the store know the next version, once no epoch is on its way: it ends where the head is, and that may be no
-    /// boundary of its windows any more.
+    /// Has the store know the next version, once no epoch is on its way: it ends where the head is,
+    /// and that may be no boundary of its windows any more.
     pub(super) fn record_change(&mut self, name: &JobName, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name).filter(|job| job.committing.is_none()) else { return };
-        let Some(change) = job.changing.take_if(|change| !change.recording) else { return };
+        let Some(job) = self
+            .jobs
+            .get_mut(name)
+            .filter(|job| job.committing.is_none())
+        else {
+            return;
+        };
+        let Some(change) = job.changing.take_if(|change| !change.recording) else {
+            return;
+        };
         if job.may_change(&change.next).is_ok() {
-            out.push(Effect::RecordVersion { job: name.clone(), version: change.next.clone() });
-            job.changing = Some(Change { recording: true, ..change });
+            out.push(Effect::RecordVersion {
+                job: name.clone(),
+                version: change.next.clone(),
+            });
+            job.changing = Some(Change {
+                recording: true,
+                ..change
+            });
         }
     }
 
     /// The store does not take it: the version before goes on, and who asked is told why.
     pub(super) fn version_refused(&mut self, name: &JobName, version: JobVersion, reason: String) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        let refused = job.changing.take_if(|change| change.recording && change.next.job_version == version);
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        let refused = job
+            .changing
+            .take_if(|change| change.recording && change.next.job_version == version);
         if let Some(Change { next, .. }) = refused {
-            job.refused_change = Some(RefusedChange { changed_ms: next.changed_ms, reason });
+            job.refused_change = Some(RefusedChange {
+                changed_ms: next.changed_ms,
+                reason,
+            });
         }
     }
 
-    /// The store knows: the version takes over. All tasks are those of the version before, and so is all that they reported
-    /// beyond the head.
-    pub(super) fn version_recorded(&mut self, now: i64, name: &JobName, version: JobVersion, out: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get_mut(name) else { return };
-        let recorded = job.changing.take_if(|change| change.recording && change.next.job_version == version);
-        let Some(Change { next, .. }) = recorded else { return };
+    /// The store knows: the version takes over. All tasks are those of the version before, and so
+    /// is all that they reported beyond the head.
+    pub(super) fn version_recorded(
+        &mut self,
+        now: i64,
+        name: &JobName,
+        version: JobVersion,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        let recorded = job
+            .changing
+            .take_if(|change| change.recording && change.next.job_version == version);
+        let Some(Change { next, .. }) = recorded else {
+            return;
+        };
         for id in job.tasks.keys().copied().collect::<Vec<_>>() {
             if let Some(task) = job.remove_task(id) {
-                out.push(Effect::CancelTask { worker: task.worker, task: id });
+                out.push(Effect::CancelTask {
+                    worker: task.worker,
+                    task: id,
+                });
             }
         }
         job.forget_ends();
         job.drop_uncommitted();
         job.take_over(now, *next);
-        let offered = self.offers.forget_job(name);
-        out.extend(offered.into_iter().map(|(worker, task)| Effect::CancelTask { worker, task }));
+        let offered = self.pending_adoptions.forget_job(name);
+        out.extend(
+            offered
+                .into_iter()
+                .map(|(worker, task)| Effect::CancelTask { worker, task }),
+        );
         self.resume(now, name, out);
     }
 }

@@ -1,12 +1,13 @@
 //! Performs effects against the world.
 //!
-//! Owns: retries with jittered back-off for as long as the term lasts. Does not own: when to give a job up (`core`).
+//! Owns: retries with jittered back-off for as long as the term lasts. Does not own: when to give a
+//! job up (`core`).
 //! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
 
 use super::Outcome;
 use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
-use crate::core::{Core, Effect, EffectKind, Event, KnownShard, Wanted};
+use crate::core::{Core, Effect, EffectKind, Event, KnownShard, DesiredState};
 use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
@@ -29,7 +30,8 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Window, v1,
+    Epoch, JobName, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term,
+    Window, v1,
 };
 use tokio::sync::mpsc;
 
@@ -48,11 +50,9 @@ pub struct Performer {
     pub store: Arc<dyn Store>,
     /// Manifests, lookup versions, output objects.
     pub storages: Storages,
-    /// The sources' shards.
     pub lister: Arc<dyn ShardLister>,
     /// The lines to the workers.
     pub sessions: Arc<Sessions>,
-    /// How old orphans are.
     pub clock: Clock,
     /// What is counted, and where spans go.
     pub metrics: Metrics,
@@ -72,7 +72,9 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         | Effect::RecordReplays { job, .. }
         | Effect::RecordVersion { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => Some(&manifest.job),
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {
+            Some(&manifest.job)
+        }
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }
         | Effect::DrainTask { .. }
@@ -82,13 +84,9 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
     }
 }
 
-/// How one try went.
-enum Try {
-    /// It is done.
+enum Attempt {
     Done(Event),
-    /// It may work later.
     Again(String),
-    /// This term is over.
     StepDown(String),
 }
 
@@ -96,8 +94,17 @@ impl Performer {
     /// Says to a worker what the effect wants said; false when the effect is of another kind.
     pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
-            Effect::StartTask { worker, task, job, shards, retention_ms, .. } => {
-                let Some(resolved) = core.resolved(job) else { return true };
+            Effect::StartTask {
+                worker,
+                task,
+                job,
+                shards,
+                retention_ms,
+                ..
+            } => {
+                let Some(resolved) = core.resolved(job) else {
+                    return true;
+                };
                 let job_json = serde_json::to_string(resolved).unwrap_or_default();
                 let shard = |shard: &crate::core::TaskShard| v1::TaskShard {
                     shard: shard.shard.to_string(),
@@ -108,31 +115,74 @@ impl Performer {
                     read_to_ms: shard.read_to_ms,
                     lost: None,
                 };
-                let (task, shards) = (Some((*task).into()), shards.iter().map(shard).collect());
+                let task = Some((*task).into());
+                let shards = shards.iter().map(shard).collect();
                 let stream = retention_ms.map(|retention_ms| v1::StreamFacts { retention_ms });
-                (worker, Message::StartTask(v1::StartTask { task, job_json, shards, stream }))
+                (
+                    worker,
+                    Message::StartTask(v1::StartTask {
+                        task,
+                        job_json,
+                        shards,
+                        stream,
+                    }),
+                )
             }
-            Effect::ReleaseTask { worker, task } => {
-                (worker, Message::ReleaseTask(v1::ReleaseTask { task: Some((*task).into()) }))
-            }
-            Effect::DrainTask { worker, task, until_ms } => (
+            Effect::ReleaseTask { worker, task } => (
+                worker,
+                Message::ReleaseTask(v1::ReleaseTask {
+                    task: Some((*task).into()),
+                }),
+            ),
+            Effect::DrainTask {
+                worker,
+                task,
+                until_ms,
+            } => (
                 worker,
                 Message::DrainTask(v1::DrainTask {
                     task: Some((*task).into()),
                     until_ms: until_ms.unwrap_or(i64::MAX),
                 }),
             ),
-            Effect::CancelTask { worker, task } => {
-                (worker, Message::CancelTask(v1::CancelTask { task: Some((*task).into()) }))
-            }
-            Effect::OpenWindow { worker, task, window, lookups } => {
+            Effect::CancelTask { worker, task } => (
+                worker,
+                Message::CancelTask(v1::CancelTask {
+                    task: Some((*task).into()),
+                }),
+            ),
+            Effect::OpenWindow {
+                worker,
+                task,
+                window,
+                lookups,
+            } => {
                 self.note_opening(core, *task, *window);
-                let (task, window, lookups) = (Some((*task).into()), Some((*window).into()), lookups_to_wire(lookups));
-                (worker, Message::WindowOpened(v1::WindowOpened { task, window, lookups }))
+                let task = Some((*task).into());
+                let window = Some((*window).into());
+                let lookups = lookups_to_wire(lookups);
+                (
+                    worker,
+                    Message::WindowOpened(v1::WindowOpened {
+                        task,
+                        window,
+                        lookups,
+                    }),
+                )
             }
-            Effect::AnnounceCommit { worker, job, epoch, window } => {
-                let (job, epoch, window) = (job.to_string(), epoch.0, Some((*window).into()));
-                (worker, Message::EpochCommitted(v1::EpochCommitted { job, epoch, window }))
+            Effect::AnnounceCommit {
+                worker,
+                job,
+                epoch,
+                window,
+            } => {
+                let job = job.to_string();
+                let epoch = epoch.0;
+                let window = Some((*window).into());
+                (
+                    worker,
+                    Message::EpochCommitted(v1::EpochCommitted { job, epoch, window }),
+                )
             }
             _ => return false,
         };
@@ -143,13 +193,17 @@ impl Performer {
     /// The trace of a window begins when the first task opens it.
     fn note_opening(&self, core: &Core, task: TaskId, window: Window) {
         if self.metrics.traces.is_on()
-            && let Some((name, _)) = core.jobs.iter().find(|(_, job)| job.tasks.contains_key(&task))
+            && let Some((name, _)) = core
+                .jobs
+                .iter()
+                .find(|(_, job)| job.tasks.contains_key(&task))
         {
             self.metrics.opened(name, window);
         }
     }
 
-    /// Performs an effect until it is done or the term is over. `window`: of the epoch that it is a step of.
+    /// Performs an effect until it is done or the term is over. `window`: of the epoch that it is a
+    /// step of.
     pub(super) async fn perform(
         self: Arc<Self>,
         effect: Effect,
@@ -159,21 +213,30 @@ impl Performer {
     ) {
         let Some(kind) = effect.kind() else { return };
         let name = job.spec.name.clone();
-        let of = |result| Outcome { job: name.clone(), submitted_ms: job.submitted_ms, result };
+        let of = |result| Outcome {
+            job: name.clone(),
+            submitted_ms: job.submitted_ms,
+            result,
+        };
         let mut wait = BACKOFF_MIN;
         let mut is_delayed = false;
         loop {
-            let (began, begin) = (Instant::now(), now());
+            let began = Instant::now();
+            let begin = now();
             let tried = self.attempt(&effect, &job).await;
             self.metrics.tried(kind, began.elapsed());
             self.note((&effect, kind), &job, window, begin, &tried);
             let outcome = match tried {
-                Try::Done(event) => Ok(event),
-                Try::StepDown(reason) => Err(reason),
-                Try::Again(reason) => {
+                Attempt::Done(event) => Ok(event),
+                Attempt::StepDown(reason) => Err(reason),
+                Attempt::Again(reason) => {
                     tracing::warn!(job = %name, effect = kind.label(), reason, "effect failed, trying again");
                     is_delayed = true;
-                    let delayed = Event::EffectDelayed { job: name.clone(), kind, reason };
+                    let delayed = Event::EffectDelayed {
+                        job: name.clone(),
+                        kind,
+                        reason,
+                    };
                     let _over = outcomes.send(of(Ok(delayed))).await;
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     wait = (wait * 2).min(BACKOFF_MAX);
@@ -181,7 +244,12 @@ impl Performer {
                 }
             };
             if is_delayed && outcome.is_ok() {
-                let _over = outcomes.send(of(Ok(Event::EffectDone { job: name.clone(), kind }))).await;
+                let _over = outcomes
+                    .send(of(Ok(Event::EffectDone {
+                        job: name.clone(),
+                        kind,
+                    })))
+                    .await;
             }
             let _over = outcomes.send(of(outcome)).await;
             return;
@@ -195,170 +263,251 @@ impl Performer {
         job: &ResolvedJob,
         window: Option<Window>,
         begin: SystemTime,
-        tried: &Try,
+        tried: &Attempt,
     ) {
         let error = match tried {
-            Try::Again(reason) => {
+            Attempt::Again(reason) => {
                 self.metrics.failed(kind);
                 Some(reason.clone())
             }
-            Try::StepDown(reason) => Some(reason.clone()),
-            Try::Done(_) => None,
+            Attempt::StepDown(reason) => Some(reason.clone()),
+            Attempt::Done(_) => None,
         };
         let Some(window) = window else { return };
         let trace = WindowTrace::of(&job.spec.name, job.submitted_ms, window);
         self.metrics.span(trace, kind.label(), begin, error);
         match (effect, tried) {
-            (Effect::MoveHead { job: name, .. }, Try::Done(_)) => self.metrics.committed(name, window, (self.clock)()),
-            (Effect::Publish { manifest, .. }, Try::Done(Event::EpochPublished { .. })) => {
+            (Effect::MoveHead { job: name, .. }, Attempt::Done(_)) => {
+                self.metrics.committed(name, window, (self.clock)())
+            }
+            (Effect::Publish { manifest, .. }, Attempt::Done(Event::EpochPublished { .. })) => {
                 self.metrics.published(manifest, (self.clock)());
                 self.metrics.epoch_span(trace, manifest, begin);
-                let (epoch, rows_out) = (manifest.epoch.0, manifest.counts.rows_out);
+                let epoch = manifest.epoch.0;
+                let rows_out = manifest.counts.rows_out;
                 tracing::info!(job = %job.spec.name, epoch, trace_id = trace.id(), rows_out, "epoch published");
             }
             _ => {}
         }
     }
 
-    fn attempt<'a>(&'a self, effect: &'a Effect, job: &'a ResolvedJob) -> BoxFuture<'a, Try> {
+    fn attempt<'a>(&'a self, effect: &'a Effect, job: &'a ResolvedJob) -> BoxFuture<'a, Attempt> {
         Box::pin(self.attempt_once(effect, job))
     }
 
-    async fn attempt_once(&self, effect: &Effect, job: &ResolvedJob) -> Try {
+    async fn attempt_once(&self, effect: &Effect, job: &ResolvedJob) -> Attempt {
         match effect {
             Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
-            Effect::CheckLookup { lookup, current, job_version, .. } => {
-                Try::Done(self.check_lookup(job, lookup, current, *job_version).await)
-            }
+            Effect::CheckLookup {
+                lookup,
+                current,
+                job_version,
+                ..
+            } => Attempt::Done(self.check_lookup(job, lookup, current, *job_version).await),
             Effect::ReadJob { job: name } => self.read_job(name).await,
-            Effect::RepairHead { job: name, to, repairs } => self.repair_head(name, to, repairs).await,
+            Effect::RepairHead {
+                job: name,
+                to,
+                repairs,
+            } => self.repair_head(name, to, repairs).await,
             Effect::WriteManifest { manifest } => self.write_manifest(job, manifest).await,
-            Effect::MoveHead { job: name, previous, head } => {
-                match self.store.commit(self.term, name, previous.as_ref(), head).await {
-                    Ok(CommitOutcome::Committed) => {
-                        Try::Done(Event::HeadMoved { job: name.clone(), epoch: head.epoch })
-                    }
-                    Ok(CommitOutcome::Fenced) => Try::StepDown("another term leads".into()),
+            Effect::MoveHead {
+                job: name,
+                previous,
+                head,
+            } => {
+                match self
+                    .store
+                    .commit(self.term, name, previous.as_ref(), head)
+                    .await
+                {
+                    Ok(CommitOutcome::Committed) => Attempt::Done(Event::HeadMoved {
+                        job: name.clone(),
+                        epoch: head.epoch,
+                    }),
+                    Ok(CommitOutcome::Fenced) => Attempt::StepDown("another term leads".into()),
                     Ok(CommitOutcome::Conflict { actual }) => {
-                        Try::StepDown(format!("head of {name} is {actual:?}, not {previous:?}"))
+                        Attempt::StepDown(format!("head of {name} is {actual:?}, not {previous:?}"))
                     }
                     Err(error) => again(error),
                 }
             }
             Effect::Publish { manifest, repairs } => self.publish(job, manifest, repairs).await,
-            Effect::RecordPublished { job: name, epoch, manifest } => {
+            Effect::RecordPublished {
+                job: name,
+                epoch,
+                manifest,
+            } => {
                 self.note_published(job, manifest).await;
                 let written = self.store.set_published(self.term, name, *epoch).await;
-                recorded(written, Event::PublishedRecorded { job: name.clone(), epoch: *epoch })
+                recorded(
+                    written,
+                    Event::PublishedRecorded {
+                        job: name.clone(),
+                        epoch: *epoch,
+                    },
+                )
             }
             Effect::Sweep { orphans, .. } => {
                 self.sweep(job, orphans).await;
-                Try::Done(Event::Ticked)
+                Attempt::Done(Event::Ticked)
             }
-            Effect::RecordRepairs { job: name, repairs } => {
-                recorded(self.store.set_repairs(self.term, name, repairs).await, Event::Ticked)
-            }
+            Effect::RecordRepairs { job: name, repairs } => recorded(
+                self.store.set_repairs(self.term, name, repairs).await,
+                Event::Ticked,
+            ),
             Effect::RecordReplays { job: name, replays } => {
                 let written = self.store.set_replays(self.term, name, replays).await;
-                recorded(written, Event::ReplaysRecorded { job: name.clone(), replays: replays.clone() })
+                recorded(
+                    written,
+                    Event::ReplaysRecorded {
+                        job: name.clone(),
+                        replays: replays.clone(),
+                    },
+                )
             }
             Effect::RecordVersion { job: name, version } => {
-                let (job, job_version) = (name.clone(), version.job_version);
+                let job = name.clone();
+                let job_version = version.job_version;
                 match self.store.change_job(self.term, version).await {
-                    Err(StoreError::Refused { reason, hint }) => {
-                        Try::Done(Event::VersionRefused { job, job_version, reason, hint })
-                    }
+                    Err(StoreError::Refused { reason, hint }) => Attempt::Done(Event::VersionRefused {
+                        job,
+                        job_version,
+                        reason,
+                        hint,
+                    }),
                     written => recorded(written, Event::VersionRecorded { job, job_version }),
                 }
             }
             Effect::RecordWanted { job: name, wanted } => {
                 let written = match wanted {
-                    Wanted::Deleted => self.store.delete_job(self.term, name).await,
+                    DesiredState::Deleted => self.store.delete_job(self.term, name).await,
                     wanted => self.store.set_wanted(self.term, name, wanted).await,
                 };
-                recorded(written, Event::WantedRecorded { job: name.clone(), wanted: wanted.clone() })
+                recorded(
+                    written,
+                    Event::WantedRecorded {
+                        job: name.clone(),
+                        wanted: wanted.clone(),
+                    },
+                )
             }
             Effect::StartTask { .. }
             | Effect::ReleaseTask { .. }
             | Effect::DrainTask { .. }
             | Effect::CancelTask { .. }
             | Effect::OpenWindow { .. }
-            | Effect::AnnounceCommit { .. } => Try::Done(Event::Ticked),
+            | Effect::AnnounceCommit { .. } => Attempt::Done(Event::Ticked),
         }
     }
 
     /// Reads one job as a new leader reads all of them.
-    async fn read_job(&self, name: &JobName) -> Try {
+    async fn read_job(&self, name: &JobName) -> Attempt {
         let stored = match self.store.load().await {
             Ok(stored) => stored,
             Err(error) => return again(error),
         };
-        let Some(stored) = stored.into_iter().find(|stored| stored.job.spec.name == *name) else {
-            return Try::StepDown(format!("job {name} is not in the store any more"));
+        let Some(stored) = stored
+            .into_iter()
+            .find(|stored| stored.job.spec.name == *name)
+        else {
+            return Attempt::StepDown(format!("job {name} is not in the store any more"));
         };
         match load::read(&self.storages, stored).boxed().await {
-            Err(error) => Try::Again(describe(&error)),
+            Err(error) => Attempt::Again(describe(&error)),
             Ok(read) if read.highest_term >= self.term => {
                 let above = read.highest_term;
                 match self.store.raise_terms(self.term, above).await {
-                    Ok(_) => {
-                        Try::StepDown(format!("something was committed under term {above}: a higher one must follow"))
-                    }
+                    Ok(_) => Attempt::StepDown(format!(
+                        "something was committed under term {above}: a higher one must follow"
+                    )),
                     Err(error) => again(error),
                 }
             }
-            Ok(read) => Try::Done(read.event),
+            Ok(read) => Attempt::Done(read.event),
         }
     }
 
     /// Moves a head along what was committed after it. Each step may be done again.
-    async fn repair_head(&self, name: &JobName, to: &HeadRepair, repairs: &[Repair]) -> Try {
-        match self.store.commit(self.term, name, to.previous.as_ref(), &to.head).await {
+    async fn repair_head(&self, name: &JobName, to: &HeadRepair, repairs: &[Repair]) -> Attempt {
+        match self
+            .store
+            .commit(self.term, name, to.previous.as_ref(), &to.head)
+            .await
+        {
             Ok(CommitOutcome::Committed) => {}
-            Ok(CommitOutcome::Fenced) => return Try::StepDown("another term leads".into()),
+            Ok(CommitOutcome::Fenced) => return Attempt::StepDown("another term leads".into()),
             // What is there now is judged anew.
             Ok(CommitOutcome::Conflict { .. }) => return self.read_job(name).await,
             Err(error) => return again(error),
         }
         for written in [
-            self.store.set_published(self.term, name, to.published).await,
+            self.store
+                .set_published(self.term, name, to.published)
+                .await,
             self.store.set_repairs(self.term, name, repairs).await,
         ] {
             match written {
                 Ok(WriteOutcome::Written) => {}
-                Ok(WriteOutcome::Fenced) => return Try::StepDown("another term leads".into()),
+                Ok(WriteOutcome::Fenced) => return Attempt::StepDown("another term leads".into()),
                 Err(error) => return again(error),
             }
         }
-        let from = to.previous.as_ref().map_or(Epoch(0), |previous| previous.epoch);
+        let from = to
+            .previous
+            .as_ref()
+            .map_or(Epoch(0), |previous| previous.epoch);
         tracing::warn!(job = %name, %from, to = %to.head.epoch, by = to.by, "the head was moved along what was committed");
         self.read_job(name).await
     }
 
-    async fn list_shards(&self, job: &ResolvedJob, generation: u64) -> Try {
+    async fn list_shards(&self, job: &ResolvedJob, generation: u64) -> Attempt {
         let name = job.spec.name.clone();
-        match self.lister.list(&job.spec.source.kind, job.stream.as_ref()).await {
+        match self
+            .lister
+            .list(&job.spec.source.kind, job.stream.as_ref())
+            .await
+        {
             Ok(listed) => {
-                let known = |s: ListedShard| KnownShard { shard: s.id, parents: s.parents, detail: s.detail };
+                let known = |s: ListedShard| KnownShard {
+                    shard: s.id,
+                    parents: s.parents,
+                    detail: s.detail,
+                };
                 let shards = listed.shards.into_iter().map(known).collect();
                 let stream = listed.stream.unwrap_or_else(|error| {
                     tracing::warn!(job = %name, %error, "the stream cannot be described: what is known of it stays");
                     None
                 });
-                Try::Done(Event::ShardsListed { job: name, generation, shards, stream })
+                Attempt::Done(Event::ShardsListed {
+                    job: name,
+                    generation,
+                    shards,
+                    stream,
+                })
             }
-            // This controller's credentials or rights: they may be renewed, and the next leader may have others.
-            Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint }) => {
-                Try::Again(format!("{reason}; {hint}"))
-            }
-            Err(ListError::Refused { cause: RefusalCause::Request, reason, hint }) => {
-                Try::Done(Event::ListingRefused { job: name, error: reason, hint })
-            }
-            Err(error @ ListError::Unavailable { .. }) => Try::Again(error.to_string()),
+            // This controller's credentials or rights: they may be renewed, and the next leader may
+            // have others.
+            Err(ListError::Refused {
+                cause: RefusalCause::Environment,
+                reason,
+                hint,
+            }) => Attempt::Again(format!("{reason}; {hint}")),
+            Err(ListError::Refused {
+                cause: RefusalCause::Request,
+                reason,
+                hint,
+            }) => Attempt::Done(Event::ListingRefused {
+                job: name,
+                error: reason,
+                hint,
+            }),
+            Err(error @ ListError::Unavailable { .. }) => Attempt::Again(error.to_string()),
         }
     }
 
-    /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it is named.
+    /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it
+    /// is named.
     async fn check_lookup(
         &self,
         job: &ResolvedJob,
@@ -366,10 +515,22 @@ impl Performer {
         current: &Option<LookupVersion>,
         job_version: JobVersion,
     ) -> Event {
-        let (job_name, lookup) = (job.spec.name.clone(), name.to_owned());
+        let job_name = job.spec.name.clone();
+        let lookup = name.to_owned();
         match self.newest_lookup(job, name, current).boxed().await {
-            Ok((version, rows)) => Event::LookupSeen { job: job_name, job_version, lookup, version, rows },
-            Err(problem) => Event::LookupFailed { job: job_name, job_version, lookup, problem },
+            Ok((version, rows)) => Event::LookupSeen {
+                job: job_name,
+                job_version,
+                lookup,
+                version,
+                rows,
+            },
+            Err(problem) => Event::LookupFailed {
+                job: job_name,
+                job_version,
+                lookup,
+                problem,
+            },
         }
     }
 
@@ -379,41 +540,77 @@ impl Performer {
         name: &str,
         current: &Option<LookupVersion>,
     ) -> Result<(LookupVersion, Option<u64>), String> {
-        let spec = job.spec.lookups.iter().find(|spec| spec.name == name).ok_or("the job has no such lookup")?;
-        let (storages, checkpoint, job_name) = (&self.storages, &job.spec.checkpoint, &job.spec.name);
-        let listed = lookup::current_version(storages, spec).await.map_err(|e| describe(&e))?;
+        let spec = job
+            .spec
+            .lookups
+            .iter()
+            .find(|spec| spec.name == name)
+            .ok_or("the job has no such lookup")?;
+        let storages = &self.storages;
+        let checkpoint = &job.spec.checkpoint;
+        let job_name = &job.spec.name;
+        let listed = lookup::current_version(storages, spec)
+            .await
+            .map_err(|e| describe(&e))?;
         if current.as_ref() == Some(&listed.version) {
             return Ok((listed.version, None));
         }
-        lookup::keep(storages, checkpoint, job_name, spec, &listed).await.map_err(|e| describe(&e))?;
-        let files = lookup::fetch(storages, checkpoint, job_name, name, &listed.version, spec.size_max)
+        lookup::keep(storages, checkpoint, job_name, spec, &listed)
             .await
             .map_err(|e| describe(&e))?;
-        let rows = lookup::rows::read(spec, files).await.map_err(|e| describe(&e))?;
+        let files = lookup::fetch(
+            storages,
+            checkpoint,
+            job_name,
+            name,
+            &listed.version,
+            spec.size_max,
+        )
+        .await
+        .map_err(|e| describe(&e))?;
+        let rows = lookup::rows::read(spec, files)
+            .await
+            .map_err(|e| describe(&e))?;
         Ok((listed.version, Some(rows.num_rows() as u64)))
     }
 
-    async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Try {
-        match Checkpoints::of(&self.storages, job).write_manifest(manifest).await {
-            Ok(reference) => Try::Done(Event::ManifestWritten { job: job.spec.name.clone(), reference }),
+    async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Attempt {
+        match Checkpoints::of(&self.storages, job)
+            .write_manifest(manifest)
+            .await
+        {
+            Ok(reference) => Attempt::Done(Event::ManifestWritten {
+                job: job.spec.name.clone(),
+                reference,
+            }),
             Err(error @ CheckpointError::TooLarge { .. }) => {
                 let hint = "nothing of it is committed. Write fewer objects per window: partition by columns with fewer \
                             values, raise sink.target_size, or make the window shorter; submit the changed file with \
                             --change: the job goes on from its last epoch";
-                let (job, epoch) = (job.spec.name.clone(), manifest.epoch);
-                Try::Done(Event::ManifestRefused { job, epoch, error: describe(&error), hint: hint.to_owned() })
+                let job = job.spec.name.clone();
+                let epoch = manifest.epoch;
+                Attempt::Done(Event::ManifestRefused {
+                    job,
+                    epoch,
+                    error: describe(&error),
+                    hint: hint.to_owned(),
+                })
             }
-            Err(error) => Try::Again(describe(&error)),
+            Err(error) => Attempt::Again(describe(&error)),
         }
     }
 
-    /// Folders that this version of a job writes to, and some before it: a task of theirs may have died and left something.
+    /// Folders that this version of a job writes to, and some before it: a task of theirs may have
+    /// died and left something.
     async fn swept_folders(&self, job: &ResolvedJob) -> BTreeSet<Location> {
         let checkpoints = Checkpoints::of(&self.storages, job);
-        let (mut folders, mut version) = (BTreeSet::new(), job.clone());
+        let mut folders = BTreeSet::new();
+        let mut version = job.clone();
         for _ in 0..VERSIONS_SWEPT_MAX {
             folders.extend([version.spec.sink.path.clone(), version.spec.dead_letters()]);
-            let Some(before) = version.previous.take() else { break };
+            let Some(before) = version.previous.take() else {
+                break;
+            };
             match checkpoints.read_version(&before).await {
                 Ok(before) => version = before,
                 Err(error) => {
@@ -431,61 +628,87 @@ impl Performer {
             let storage = self.storages.for_location(folder.as_str());
             match storage.sweep(folder, orphans).await {
                 Ok(0) => {}
-                Ok(swept) => tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away"),
-                Err(error) => tracing::warn!(job = %job.spec.name, %folder, %error, "orphans cannot be swept now"),
+                Ok(swept) => {
+                    tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away")
+                }
+                Err(error) => {
+                    tracing::warn!(job = %job.spec.name, %folder, %error, "orphans cannot be swept now")
+                }
             }
         }
     }
 
-    /// Notes beside the manifests that an epoch is published: it proves so to a store that was restored from a copy, and to
-    /// a leader that finds objects moved away by their readers. The store's word comes right after it and does as well.
+    /// Notes beside the manifests that an epoch is published: it proves so to a store that was
+    /// restored from a copy, and to a leader that finds objects moved away by their readers. The
+    /// store's word comes right after it and does as well.
     async fn note_published(&self, job: &ResolvedJob, manifest: &ManifestRef) {
-        if let Err(error) = Checkpoints::of(&self.storages, job).note_published(manifest).await {
+        if let Err(error) = Checkpoints::of(&self.storages, job)
+            .note_published(manifest)
+            .await
+        {
             tracing::warn!(job = %job.spec.name, epoch = %manifest.epoch, error = describe(&error), "not noted as published");
         }
     }
 
-    async fn publish(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> Try {
-        let (name, epoch) = (job.spec.name.clone(), manifest.epoch);
+    async fn publish(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        repairs: &[EpochRepair],
+    ) -> Attempt {
+        let name = job.spec.name.clone();
+        let epoch = manifest.epoch;
         let error = match publish(&self.storages, manifest, repairs).boxed().await {
-            Ok(()) => return Try::Done(Event::EpochPublished { job: name, epoch }),
+            Ok(()) => return Attempt::Done(Event::EpochPublished { job: name, epoch }),
             Err(error) => error,
         };
         let hint = error.hint();
         let text = describe(&error);
         match error {
             PublishError::Later { .. } => {
-                Try::Again(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")))
+                Attempt::Again(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")))
             }
             PublishError::Lost { lost, .. } => {
-                // An earlier leader may have published it whole, and its readers have moved it since.
+                // An earlier leader may have published it whole, and its readers have moved it
+                // since.
                 let (_, reference) = manifest.encode();
-                match Checkpoints::of(&self.storages, job).is_noted(&reference).await {
-                    Ok(true) => Try::Done(Event::EpochPublished { job: name, epoch }),
+                match Checkpoints::of(&self.storages, job)
+                    .is_noted(&reference)
+                    .await
+                {
+                    Ok(true) => Attempt::Done(Event::EpochPublished { job: name, epoch }),
                     Ok(false) => {
-                        let (stuck, hint) = (Stuck { epoch, lost }, hint.unwrap_or_default());
-                        Try::Done(Event::ObjectsLost { job: name, stuck, error: text, hint })
+                        let stuck = Stuck { epoch, lost };
+                        let hint = hint.unwrap_or_default();
+                        Attempt::Done(Event::ObjectsLost {
+                            job: name,
+                            stuck,
+                            error: text,
+                            hint,
+                        })
                     }
-                    Err(error) => Try::Again(describe(&error)),
+                    Err(error) => Attempt::Again(describe(&error)),
                 }
             }
         }
     }
 }
 
-fn recorded(outcome: Result<WriteOutcome, StoreError>, event: Event) -> Try {
+fn recorded(outcome: Result<WriteOutcome, StoreError>, event: Event) -> Attempt {
     match outcome {
-        Ok(WriteOutcome::Written) => Try::Done(event),
-        Ok(WriteOutcome::Fenced) => Try::StepDown("another term leads".into()),
+        Ok(WriteOutcome::Written) => Attempt::Done(event),
+        Ok(WriteOutcome::Fenced) => Attempt::StepDown("another term leads".into()),
         Err(error) => again(error),
     }
 }
 
-/// What the store refuses for one job, or holds of it and cannot be used, holds up that job and says so. To step down would
-/// hold up all of them, and the next leader would meet the same.
-fn again(error: StoreError) -> Try {
+/// What the store refuses for one job, or holds of it and cannot be used, holds up that job and
+/// says so. To step down would hold up all of them, and the next leader would meet the same.
+fn again(error: StoreError) -> Attempt {
     match error {
-        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => Try::Again(error.to_string()),
-        StoreError::Refused { reason, hint } => Try::Again(format!("{reason} ({hint})")),
+        StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => {
+            Attempt::Again(error.to_string())
+        }
+        StoreError::Refused { reason, hint } => Attempt::Again(format!("{reason} ({hint})")),
     }
 }

@@ -33,12 +33,21 @@ impl ShardLister for Stuck {
             let _waiting = Waiting(Arc::clone(&self.waiting));
             std::future::pending::<()>().await;
         }
-        let next = ListedShard { id: ShardId::new("next"), parents: vec![], detail: String::new(), closed: false };
+        let next = ListedShard {
+            id: ShardId::new("next"),
+            parents: vec![],
+            detail: String::new(),
+            closed: false,
+        };
         Ok(Listing::of(vec![next]))
     }
 }
 
-fn performer(leadership: &Leadership, store: &MemoryStore, lister: Arc<dyn ShardLister>) -> Performer {
+fn performer(
+    leadership: &Leadership,
+    store: &MemoryStore,
+    lister: Arc<dyn ShardLister>,
+) -> Performer {
     Performer {
         term: leadership.term,
         store: Arc::new(store.clone()),
@@ -58,41 +67,92 @@ async fn until(handle: &mut Handle, holds: impl Fn(&Core) -> bool + Clone + Send
 
 async fn begins(store: &MemoryStore, handle: &Handle, job: &ResolvedJob) {
     store.create_job(handle.term, job).await.unwrap();
-    handle.tell(Event::JobCreated { job: Box::new(job.clone()) }).await.unwrap();
+    handle
+        .tell(Event::JobCreated {
+            job: Box::new(job.clone()),
+        })
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew() {
     let store = MemoryStore::new();
-    let me = LeaderRecord { id: "c".into(), address: "a:1".into() };
+    let me = LeaderRecord {
+        id: "c".into(),
+        address: "a:1".into(),
+    };
     let leadership = store.campaign(&me).await.unwrap();
     let lister = Arc::new(Stuck::default());
-    let (driver, mut handle) = Driver::new(performer(&leadership, &store, lister.clone()), CoreSettings::default());
+    let (driver, mut handle) = Driver::new(
+        performer(&leadership, &store, lister.clone()),
+        CoreSettings::default(),
+    );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let runs = tokio::spawn(async move { driver.run(&leadership, vec![], async { drop(stopped.await) }).await });
+    let runs = tokio::spawn(async move {
+        driver
+            .run(&leadership, vec![], async { drop(stopped.await) })
+            .await
+    });
 
-    let first = ResolvedJob { submitted_ms: 1, ..contract::job("sales") };
+    let first = ResolvedJob {
+        submitted_ms: 1,
+        ..contract::job("sales")
+    };
     let name = first.spec.name.clone();
     begins(&store, &handle, &first).await;
     while lister.waiting.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    handle.tell(Event::StopRequested { job: name.clone(), drain: false }).await.unwrap();
-    handle.tell(Event::DeleteRequested { job: name.clone(), force: false }).await.unwrap();
+    handle
+        .tell(Event::StopRequested {
+            job: name.clone(),
+            drain: false,
+        })
+        .await
+        .unwrap();
+    handle
+        .tell(Event::DeleteRequested {
+            job: name.clone(),
+            force: false,
+        })
+        .await
+        .unwrap();
     until(&mut handle, |core| core.jobs.is_empty()).await;
     assert!(store.load().await.unwrap().is_empty());
     while lister.waiting.load(Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;
     }
 
-    let second = ResolvedJob { submitted_ms: 2, ..first };
+    let second = ResolvedJob {
+        submitted_ms: 2,
+        ..first
+    };
     begins(&store, &handle, &second).await;
-    let shards = |core: &Core| core.jobs.values().flat_map(|job| job.shards.keys().cloned()).collect::<Vec<_>>();
-    until(&mut handle, move |core| shards(core) == [ShardId::new("next")]).await;
-    let (of, other) = (name.clone(), name);
-    let told = handle.ask(move |core| core.resolved(&of).map(|job| job.submitted_ms)).await.unwrap();
+    let shards = |core: &Core| {
+        core.jobs
+            .values()
+            .flat_map(|job| job.shards.keys().cloned())
+            .collect::<Vec<_>>()
+    };
+    until(&mut handle, move |core| {
+        shards(core) == [ShardId::new("next")]
+    })
+    .await;
+    let of = name.clone();
+    let other = name;
+    let told = handle
+        .ask(move |core| core.resolved(&of).map(|job| job.submitted_ms))
+        .await
+        .unwrap();
     assert_eq!(told, Some(2));
-    assert_eq!(handle.ask(move |core| core.jobs[&other].epoch()).await.unwrap(), streamctl_proto::Epoch(0));
+    assert_eq!(
+        handle
+            .ask(move |core| core.jobs[&other].epoch())
+            .await
+            .unwrap(),
+        streamctl_proto::Epoch(0)
+    );
     stop.send(()).unwrap();
     assert_eq!(runs.await.unwrap(), Ended::Stopped);
 }
@@ -105,9 +165,16 @@ struct Flaky(AtomicUsize);
 impl ShardLister for Flaky {
     async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
         if self.0.fetch_add(1, Ordering::SeqCst) < 2 {
-            return Err(ListError::Unavailable { reason: "no answer".to_owned() });
+            return Err(ListError::Unavailable {
+                reason: "no answer".to_owned(),
+            });
         }
-        let shard = ListedShard { id: ShardId::new("a"), parents: vec![], detail: String::new(), closed: false };
+        let shard = ListedShard {
+            id: ShardId::new("a"),
+            parents: vec![],
+            detail: String::new(),
+            closed: false,
+        };
         Ok(Listing::of(vec![shard]))
     }
 }
@@ -115,15 +182,37 @@ impl ShardLister for Flaky {
 #[tokio::test]
 async fn what_was_tried_again_and_is_done_is_waited_for_no_more() {
     let store = MemoryStore::new();
-    let leadership = store.campaign(&LeaderRecord { id: "c".into(), address: "a:1".into() }).await.unwrap();
-    let (driver, mut handle) =
-        Driver::new(performer(&leadership, &store, Arc::new(Flaky::default())), CoreSettings::default());
+    let leadership = store
+        .campaign(&LeaderRecord {
+            id: "c".into(),
+            address: "a:1".into(),
+        })
+        .await
+        .unwrap();
+    let (driver, mut handle) = Driver::new(
+        performer(&leadership, &store, Arc::new(Flaky::default())),
+        CoreSettings::default(),
+    );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let runs = tokio::spawn(async move { driver.run(&leadership, vec![], async { drop(stopped.await) }).await });
+    let runs = tokio::spawn(async move {
+        driver
+            .run(&leadership, vec![], async { drop(stopped.await) })
+            .await
+    });
     begins(&store, &handle, &contract::job("sales")).await;
-    let delays = |core: &Core| core.jobs.values().map(|job| job.delays.len()).sum::<usize>();
+    let delays = |core: &Core| {
+        core.jobs
+            .values()
+            .map(|job| job.delays.len())
+            .sum::<usize>()
+    };
     until(&mut handle, move |core| delays(core) == 1).await;
-    let shards = |core: &Core| core.jobs.values().map(|job| job.shards.len()).sum::<usize>();
+    let shards = |core: &Core| {
+        core.jobs
+            .values()
+            .map(|job| job.shards.len())
+            .sum::<usize>()
+    };
     until(&mut handle, move |core| shards(core) == 1).await;
     assert_eq!(handle.ask(move |core| delays(core)).await.unwrap(), 0);
     stop.send(()).unwrap();

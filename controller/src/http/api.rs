@@ -1,6 +1,7 @@
 //! `/api/v1`: what the Jobs service knows, as JSON with the names of `-o json`.
 //!
-//! Owns: paths, query parameters, how a refusal looks. Does not own: the names (`streamctl_proto::json`).
+//! Owns: paths, query parameters, how a refusal looks. Does not own: the names
+//! (`streamctl_proto::json`).
 //! Rule: GET only; each answer is bounded, whatever the job's size.
 
 use super::State as Shared;
@@ -19,7 +20,6 @@ use tonic::{Code, Status};
 
 /// Shards of a job in one answer: those farthest behind.
 pub const SHARDS_SHOWN_MAX: usize = 500;
-/// Epochs in one answer.
 pub const EPOCHS_SHOWN_MAX: u32 = 200;
 /// Epochs when the request does not say how many.
 const EPOCHS_SHOWN: u32 = 20;
@@ -27,7 +27,8 @@ const EPOCHS_SHOWN: u32 = 20;
 /// Where all of it is.
 const ROOT: &str = "/api/v1";
 /// What there is, for who asks for something else.
-const PATHS: &str = "there are /cluster, /jobs, /jobs/JOB, /jobs/JOB/epochs, /workers and /scaling below /api/v1";
+const PATHS: &str =
+    "there are /cluster, /jobs, /jobs/JOB, /jobs/JOB/epochs, /workers and /scaling below /api/v1";
 
 pub(super) fn routes() -> Router<Shared> {
     let routes = Router::new()
@@ -42,13 +43,19 @@ pub(super) fn routes() -> Router<Shared> {
 
 /// The paths where they belong; whatever else is asked for there is refused in the same form.
 fn below_root<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
-    let routes = routes.fallback(nothing).method_not_allowed_fallback(only_read);
+    let routes = routes
+        .fallback(nothing)
+        .method_not_allowed_fallback(only_read);
     // Nesting leaves out the root with a slash.
-    Router::new().nest(ROOT, routes).route(&format!("{ROOT}/"), any(nothing))
+    Router::new()
+        .nest(ROOT, routes)
+        .route(&format!("{ROOT}/"), any(nothing))
 }
 
 async fn nothing() -> Refused {
-    Refused(Status::not_found(format!("there is no such path in the API\n  hint: {PATHS}")))
+    Refused(Status::not_found(format!(
+        "there is no such path in the API\n  hint: {PATHS}"
+    )))
 }
 
 async fn only_read() -> Response {
@@ -70,10 +77,16 @@ async fn cluster(State(shared): State<Shared>) -> Json<Value> {
 
 async fn jobs(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
     let answer = shared.ask.jobs(&by).await?;
-    Ok(Json(json!({ "jobs": answer.jobs.iter().map(names::status).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "jobs": answer.jobs.iter().map(names::status).collect::<Vec<_>>() }),
+    ))
 }
 
-async fn job(State(shared): State<Shared>, by: Asked, Path(job): Path<String>) -> Result<Json<Value>, Refused> {
+async fn job(
+    State(shared): State<Shared>,
+    by: Asked,
+    Path(job): Path<String>,
+) -> Result<Json<Value>, Refused> {
     let mut status = shared.ask.job(&by, job).await?;
     let omitted = keep_farthest(&mut status.shards);
     let mut answer = names::status(&status);
@@ -95,7 +108,7 @@ fn keep_farthest(shards: &mut Vec<v1::ShardStatus>) -> usize {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct HistoryQuery {
     #[serde(default)]
     from: u64,
     #[serde(default)]
@@ -107,24 +120,45 @@ async fn epochs(
     State(shared): State<Shared>,
     by: Asked,
     Path(job): Path<String>,
-    query: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refused> {
     let Query(wanted) = query.map_err(|refused| {
         let hint = "from, to and limit are numbers";
         Status::invalid_argument(format!("{}\n  hint: {hint}", refused.body_text()))
     })?;
-    let limit = wanted.limit.unwrap_or(EPOCHS_SHOWN).clamp(1, EPOCHS_SHOWN_MAX);
-    let answer = shared.ask.epochs(&by, v1::ListEpochsRequest { job, from: wanted.from, limit, to: wanted.to }).await?;
-    Ok(Json(json!({ "epochs": answer.epochs.iter().map(names::epoch).collect::<Vec<_>>() })))
+    let limit = wanted
+        .limit
+        .unwrap_or(EPOCHS_SHOWN)
+        .clamp(1, EPOCHS_SHOWN_MAX);
+    let answer = shared
+        .ask
+        .epochs(
+            &by,
+            v1::ListEpochsRequest {
+                job,
+                from: wanted.from,
+                limit,
+                to: wanted.to,
+            },
+        )
+        .await?;
+    Ok(Json(
+        json!({ "epochs": answer.epochs.iter().map(names::epoch).collect::<Vec<_>>() }),
+    ))
 }
 
 async fn workers(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
     let answer = shared.ask.workers(&by).await?;
-    Ok(Json(json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() }),
+    ))
 }
 
 async fn scaling(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.scaling(&by, v1::GetScalingRequest::default()).await?;
+    let answer = shared
+        .ask
+        .scaling(&by, v1::GetScalingRequest::default())
+        .await?;
     Ok(Json(names::scaling(&answer)))
 }
 
@@ -146,7 +180,11 @@ impl IntoResponse for Refused {
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let (error, hint) = self.0.message().split_once("\n  hint: ").unwrap_or((self.0.message(), ""));
+        let (error, hint) = self
+            .0
+            .message()
+            .split_once("\n  hint: ")
+            .unwrap_or((self.0.message(), ""));
         (code, Json(json!({ "error": error, "hint": hint }))).into_response()
     }
 }
@@ -166,16 +204,26 @@ mod tests {
         };
         let mut shards: Vec<_> = (0..10_010).map(shard).collect();
         assert_eq!(keep_farthest(&mut shards), 10_010 - SHARDS_SHOWN_MAX);
-        assert_eq!(shards.first().unwrap().shard, format!("s-{:05}", 10_000 - SHARDS_SHOWN_MAX));
+        assert_eq!(
+            shards.first().unwrap().shard,
+            format!("s-{:05}", 10_000 - SHARDS_SHOWN_MAX)
+        );
         assert_eq!(shards.last().unwrap().shard, "s-09999");
         let mut few: Vec<_> = (0..3).rev().map(shard).collect();
-        assert_eq!((keep_farthest(&mut few), few[0].shard.as_str()), (0, "s-00002"), "few are left as they are");
+        assert_eq!(
+            (keep_farthest(&mut few), few[0].shard.as_str()),
+            (0, "s-00002"),
+            "few are left as they are"
+        );
     }
 
     async fn asked(address: std::net::SocketAddr, request: &str) -> (String, Value) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(format!("{request} {head}").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{request} {head}").as_bytes())
+            .await
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -189,21 +237,44 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let pages = Router::new().route("/", get(async || "a page"));
         let one = Router::new().route("/jobs", get(async || Json(json!({"jobs": []}))));
-        let app = pages.merge(below_root(one)).merge(Router::new().route("/metrics", get(async || "figures")));
-        tokio::spawn(streamctl_engine::http::serve(listener, app, std::future::pending()));
-        assert_eq!(asked(address, "GET /api/v1/jobs").await.1, json!({"jobs": []}));
-        for path in ["/api/v1", "/api/v1/", "/api/v1/job", "/api/v1/jobs/", "/api/v1/a/b/c"] {
+        let app = pages
+            .merge(below_root(one))
+            .merge(Router::new().route("/metrics", get(async || "figures")));
+        tokio::spawn(streamctl_engine::http::serve(
+            listener,
+            app,
+            std::future::pending(),
+        ));
+        assert_eq!(
+            asked(address, "GET /api/v1/jobs").await.1,
+            json!({"jobs": []})
+        );
+        for path in [
+            "/api/v1",
+            "/api/v1/",
+            "/api/v1/job",
+            "/api/v1/jobs/",
+            "/api/v1/a/b/c",
+        ] {
             let (code, told) = asked(address, &format!("GET {path}")).await;
             assert_eq!(code, "404", "{path}");
-            assert!(told["hint"].as_str().unwrap().contains("/jobs/JOB/epochs"), "{path}: {told}");
+            assert!(
+                told["hint"].as_str().unwrap().contains("/jobs/JOB/epochs"),
+                "{path}: {told}"
+            );
         }
         let (code, told) = asked(address, "POST /api/v1/jobs").await;
-        assert_eq!((code.as_str(), &told["error"]), ("405", &json!("the API is read-only")));
+        assert_eq!(
+            (code.as_str(), &told["error"]),
+            ("405", &json!("the API is read-only"))
+        );
     }
 
     #[test]
     fn a_refusal_has_its_hint_apart() {
-        let refused = Refused(Status::not_found("no job\n  hint: `streamctl list` shows those there are"));
+        let refused = Refused(Status::not_found(
+            "no job\n  hint: `streamctl list` shows those there are",
+        ));
         assert_eq!(refused.into_response().status(), StatusCode::NOT_FOUND);
     }
 }

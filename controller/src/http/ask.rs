@@ -1,15 +1,16 @@
 //! Asks the Jobs service of the leader, wherever it runs.
 //!
 //! Owns: the line to a leader in another process. Does not own: what is asked.
-//! Rule: only the address that the store names is dialled, and only once: a leader of a moment ago that leads no more
-//! says so. It is asked with the token of who asks here, so that it judges for itself.
+//! Rule: only the address that the store names is dialled, and only once: a leader of a moment ago
+//! that leads no more says so. It is asked with the token of who asks here, so that it judges for
+//! itself.
 
 use crate::leading::LEADER_METADATA;
 use crate::service::jobs::JobsService;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use streamctl_engine::security::gate::Asked;
-use streamctl_engine::security::{Dialer, Line};
+use streamctl_engine::security::{Dialer, ClientConnection};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::jobs_server::Jobs;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
@@ -18,83 +19,112 @@ use tonic::{Code, Request, Response, Status};
 
 /// Time for a line to the leader.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for its answer.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Asks the leader.
 #[derive(Clone)]
 pub struct Ask {
     here: JobsService,
     dialer: Dialer,
     tls: bool,
-    line: Arc<Mutex<Option<(String, Line)>>>,
+    line: Arc<Mutex<Option<(String, ClientConnection)>>>,
 }
 
 impl Ask {
     /// `here` answers while this process leads.
     pub fn new(here: JobsService, dialer: Dialer, tls: bool) -> Self {
-        Self { here, dialer, tls, line: Arc::default() }
+        Self {
+            here,
+            dialer,
+            tls,
+            line: Arc::default(),
+        }
     }
 
     /// All jobs, without shards and tasks.
     pub async fn jobs(&self, by: &Asked) -> Result<v1::ListJobsResponse, Status> {
         let asked = v1::ListJobsRequest {};
         let here = self.here.list_jobs(Request::new(asked)).await;
-        self.or_there(by, here, async move |mut there| there.list_jobs(asked).await).await
+        self.or_there(by, here, async move |mut there| {
+            there.list_jobs(asked).await
+        })
+        .await
     }
 
-    /// One job, whole.
     pub async fn job(&self, by: &Asked, job: String) -> Result<v1::JobStatus, Status> {
         let asked = v1::GetJobRequest { job, brief: false };
         let here = self.here.get_job(Request::new(asked.clone())).await;
-        self.or_there(by, here, async move |mut there| there.get_job(asked).await).await
+        self.or_there(by, here, async move |mut there| there.get_job(asked).await)
+            .await
     }
 
-    /// Committed epochs.
-    pub async fn epochs(&self, by: &Asked, asked: v1::ListEpochsRequest) -> Result<v1::ListEpochsResponse, Status> {
+    pub async fn epochs(
+        &self,
+        by: &Asked,
+        asked: v1::ListEpochsRequest,
+    ) -> Result<v1::ListEpochsResponse, Status> {
         let here = self.here.list_epochs(Request::new(asked.clone())).await;
-        self.or_there(by, here, async move |mut there| there.list_epochs(asked).await).await
+        self.or_there(by, here, async move |mut there| {
+            there.list_epochs(asked).await
+        })
+        .await
     }
 
-    /// The workers.
     pub async fn workers(&self, by: &Asked) -> Result<v1::ListWorkersResponse, Status> {
         let asked = v1::ListWorkersRequest {};
         let here = self.here.list_workers(Request::new(asked)).await;
-        self.or_there(by, here, async move |mut there| there.list_workers(asked).await).await
+        self.or_there(by, here, async move |mut there| {
+            there.list_workers(asked).await
+        })
+        .await
     }
 
     /// How many workers there should be, and why.
-    pub async fn scaling(&self, by: &Asked, asked: v1::GetScalingRequest) -> Result<v1::ScalingStatus, Status> {
+    pub async fn scaling(
+        &self,
+        by: &Asked,
+        asked: v1::GetScalingRequest,
+    ) -> Result<v1::ScalingStatus, Status> {
         let here = self.here.get_scaling(Request::new(asked.clone())).await;
-        self.or_there(by, here, async move |mut there| there.get_scaling(asked).await).await
+        self.or_there(by, here, async move |mut there| {
+            there.get_scaling(asked).await
+        })
+        .await
     }
 
     async fn or_there<T>(
         &self,
         by: &Asked,
         here: Answer<T>,
-        there: impl AsyncFnOnce(JobsClient<Line>) -> Answer<T>,
+        there: impl AsyncFnOnce(JobsClient<ClientConnection>) -> Answer<T>,
     ) -> Result<T, Status> {
         let status = match here {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => status,
         };
-        let Some(leader) = leader_of(&status) else { return Err(status) };
+        let Some(leader) = leader_of(&status) else {
+            return Err(status);
+        };
         let line = self.line(&leader)?.asking_as(by);
         let client = JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
         there(client).await.map(Response::into_inner)
     }
 
-    fn line(&self, address: &str) -> Result<Line, Status> {
+    fn line(&self, address: &str) -> Result<ClientConnection, Status> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, line)) = line.as_ref().filter(|(known, _)| known == address) {
             return Ok(line.clone());
         }
-        let bad = |error: Status| Status::unavailable(format!("the leader at {address:?}: {}", error.message()));
+        let bad = |error: Status| {
+            Status::unavailable(format!("the leader at {address:?}: {}", error.message()))
+        };
         let url = format!("{}://{address}", if self.tls { "https" } else { "http" });
-        let tune = |endpoint: Endpoint| endpoint.connect_timeout(DIAL_TIMEOUT).timeout(FORWARD_TIMEOUT);
+        let tune = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(DIAL_TIMEOUT)
+                .timeout(FORWARD_TIMEOUT)
+        };
         let dialled = self.dialer.line(&url, tune).map_err(bad)?;
         *line = Some((address.to_owned(), dialled.clone()));
         Ok(dialled)

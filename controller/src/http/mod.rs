@@ -1,7 +1,7 @@
 //! What a controller shows over HTTP: the dashboard, a read-only JSON API, metrics, health.
 //!
-//! Owns: which path answers what. Does not own: the limits of the door (`streamctl_engine::http`), what is known of jobs
-//! (`service`), the figures (`metrics`).
+//! Owns: which path answers what. Does not own: the limits of the door (`streamctl_engine::http`),
+//! what is known of jobs (`service`), the figures (`metrics`).
 //! Rule: read-only. A standby answers what the leader says, and says who leads.
 
 mod api;
@@ -25,19 +25,14 @@ use streamctl_engine::security::Dialer;
 /// What the pages are made of.
 #[derive(Clone)]
 pub struct Shown {
-    /// This controller.
     pub me: LeaderRecord,
-    /// Who leads.
     pub leader: Leader,
     /// What is known of jobs.
     pub jobs: JobsService,
-    /// Wall-clock time.
     pub clock: Clock,
-    /// What is counted.
     pub metrics: Metrics,
     /// Figures of a worker in the same process.
     pub beside: Option<MoreFigures>,
-    /// For asking the leader.
     pub dialer: Dialer,
     /// The other controllers speak TLS, as this one does.
     pub tls: bool,
@@ -46,7 +41,6 @@ pub struct Shown {
 /// Adds figures to an answer of `/metrics`.
 pub type MoreFigures = Arc<dyn Fn(&mut Sheet) + Send + Sync>;
 
-/// What every handler has.
 #[derive(Clone)]
 struct State {
     me: LeaderRecord,
@@ -57,12 +51,31 @@ struct State {
 
 /// Everything that is shown, without the limits of the door.
 pub fn router(shown: Shown) -> Router {
-    let Shown { me, leader, jobs, clock, metrics, beside, dialer, tls } = shown;
+    let Shown {
+        me,
+        leader,
+        jobs,
+        clock,
+        metrics,
+        beside,
+        dialer,
+        tls,
+    } = shown;
     let ready = ready(leader.clone());
-    let state = State { me, leader: leader.clone(), ask: Ask::new(jobs, dialer, tls), clock };
+    let state = State {
+        me,
+        leader: leader.clone(),
+        ask: Ask::new(jobs, dialer, tls),
+        clock,
+    };
     let api = api::routes().with_state(state);
-    let figures = Router::new().route("/metrics", get(figures)).with_state((metrics, leader, beside));
-    page::routes().merge(api).merge(figures).merge(health(ready))
+    let figures = Router::new()
+        .route("/metrics", get(figures))
+        .with_state((metrics, leader, beside));
+    page::routes()
+        .merge(api)
+        .merge(figures)
+        .merge(health(ready))
 }
 
 type Figures = (Metrics, Leader, Option<MoreFigures>);

@@ -1,6 +1,7 @@
 //! The dashboard's files, as they are in the program.
 //!
-//! Owns: their names and types. Does not own: what they show: that is in the files, and they ask `/api/v1`.
+//! Owns: their names and types. Does not own: what they show: that is in the files, and they ask
+//! `/api/v1`.
 //! Rule: nothing is loaded from anywhere else; the page works without a way out of this network.
 
 use axum::Router;
@@ -15,14 +16,30 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 macro_rules! script {
     ($name:literal) => {
-        (concat!("/page/", $name), SCRIPT, include_str!(concat!("page/", $name)))
+        (
+            concat!("/page/", $name),
+            SCRIPT,
+            include_str!(concat!("page/", $name)),
+        )
     };
 }
 
 const FILES: &[File] = &[
-    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
-    ("/page/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
-    ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("page/index.html"),
+    ),
+    (
+        "/page/style.css",
+        "text/css; charset=utf-8",
+        include_str!("page/style.css"),
+    ),
+    (
+        "/page/icon.svg",
+        "image/svg+xml",
+        include_str!("page/icon.svg"),
+    ),
     script!("main.js"),
     script!("api.js"),
     script!("dom.js"),
@@ -32,10 +49,13 @@ const FILES: &[File] = &[
     script!("job.js"),
 ];
 
-/// The page and its files. They change with the program only, and a browser asks each time whether they did.
+/// The page and its files. They change with the program only, and a browser asks each time whether
+/// they did.
 pub(super) fn routes() -> Router {
-    FILES.iter().fold(Router::new(), |router, (path, kind, text)| {
-        let answer = ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "no-cache")], *text);
-        router.route(path, get(move || async move { answer.into_response() }))
-    })
+    FILES
+        .iter()
+        .fold(Router::new(), |router, (path, kind, text)| {
+            let answer = ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "no-cache")], *text);
+            router.route(path, get(move || async move { answer.into_response() }))
+        })
 }

@@ -1,9 +1,10 @@
 //! What a controller counts, for Prometheus; and where its spans go.
 //!
-//! Owns: the table of the controller's metrics, what is kept between two scrapes. Does not own: what is read off the core
-//! at a scrape ([`snapshot`]), how figures are written (`streamctl_engine::metrics`).
-//! Rule: counting never waits and never fails. What a leader knows is told by the leader alone, so that two controllers
-//! never tell two truths.
+//! Owns: the table of the controller's metrics, what is kept between two scrapes. Does not own:
+//! what is read off the core at a scrape ([`snapshot`]), how figures are written
+//! (`streamctl_engine::metrics`).
+//! Rule: counting never waits and never fails. What a leader knows is told by the leader alone, so
+//! that two controllers never tell two truths.
 
 pub mod snapshot;
 
@@ -24,9 +25,17 @@ const OPENINGS_MAX: usize = 4_096;
 /// Jobs beyond [`METRIC_JOBS_MAX`] are counted together under this name, which no job can have.
 const OTHERS: &str = "(others)";
 
-const INFO: Metric = Metric::gauge("streamctl_controller_info", &["version"], "1; the program's version is the label");
+const INFO: Metric = Metric::gauge(
+    "streamctl_controller_info",
+    &["version"],
+    "1; the program's version is the label",
+);
 const LEADER: Metric = Metric::gauge("streamctl_leader", &[], "1 while this controller leads");
-const TERM: Metric = Metric::gauge("streamctl_term", &[], "The term in which it leads; 0 while it stands by");
+const TERM: Metric = Metric::gauge(
+    "streamctl_term",
+    &[],
+    "The term in which it leads; 0 while it stands by",
+);
 const EFFECTS: Metric = Metric::histogram(
     "streamctl_effect_seconds",
     &["effect"],
@@ -52,17 +61,37 @@ const WAITS: Metric = Metric::histogram(
     &["job_name", "stage"],
     "What each window waited for after its end, stage after stage: `read`, `decode`, `transform`, `stage`, `report`, `commit and publish`",
 );
-const OBJECTS: Metric = Metric::counter("streamctl_published_objects_total", &["job_name"], "Objects made visible");
-const OUT_BYTES: Metric = Metric::counter("streamctl_published_bytes_total", &["job_name"], "Bytes of these objects");
+const OBJECTS: Metric = Metric::counter(
+    "streamctl_published_objects_total",
+    &["job_name"],
+    "Objects made visible",
+);
+const OUT_BYTES: Metric = Metric::counter(
+    "streamctl_published_bytes_total",
+    &["job_name"],
+    "Bytes of these objects",
+);
 const STAGES: Metric = Metric::counter(
     "streamctl_stage_seconds_total",
     &["job_name", "stage"],
     "Time that workers spent per stage of the windows that were published",
 );
 
-/// What is kept by a controller, as the documentation lists it; [`snapshot::METRICS`] are the others.
-pub const METRICS: &[Metric] =
-    &[INFO, LEADER, TERM, EFFECTS, FAILURES, COMMIT_DELAY, PUBLISH_DELAY, WAITS, OBJECTS, OUT_BYTES, STAGES];
+/// What is kept by a controller, as the documentation lists it; [`snapshot::METRICS`] are the
+/// others.
+pub const METRICS: &[Metric] = &[
+    INFO,
+    LEADER,
+    TERM,
+    EFFECTS,
+    FAILURES,
+    COMMIT_DELAY,
+    PUBLISH_DELAY,
+    WAITS,
+    OBJECTS,
+    OUT_BYTES,
+    STAGES,
+];
 
 struct Sums {
     effects: Histograms,
@@ -81,7 +110,6 @@ struct Sums {
 #[derive(Clone)]
 pub struct Metrics {
     sums: Arc<Sums>,
-    /// Where spans go.
     pub traces: Traces,
 }
 
@@ -108,19 +136,31 @@ impl Metrics {
         };
         for kind in EffectKind::ALL {
             // There from the beginning, so that the first failure is an increase.
-            drop(sums.failures.get_or_create(&FAILURES.with([kind.label(), kind.service()])));
+            drop(
+                sums.failures
+                    .get_or_create(&FAILURES.with([kind.label(), kind.service()])),
+            );
         }
-        Self { sums: Arc::new(sums), traces }
+        Self {
+            sums: Arc::new(sums),
+            traces,
+        }
     }
 
     /// One try of an effect is over.
     pub fn tried(&self, kind: EffectKind, took: Duration) {
-        self.sums.effects.get_or_create(&EFFECTS.with([kind.label()])).observe(took.as_secs_f64());
+        self.sums
+            .effects
+            .get_or_create(&EFFECTS.with([kind.label()]))
+            .observe(took.as_secs_f64());
     }
 
     /// It failed, and is done again.
     pub fn failed(&self, kind: EffectKind) {
-        self.sums.failures.get_or_create(&FAILURES.with([kind.label(), kind.service()])).inc();
+        self.sums
+            .failures
+            .get_or_create(&FAILURES.with([kind.label(), kind.service()]))
+            .inc();
     }
 
     /// A task was told to open a window; the first one counts.
@@ -128,7 +168,11 @@ impl Metrics {
         if !self.traces.is_on() {
             return;
         }
-        let mut opened = self.sums.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self
+            .sums
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         opened.entry((job.clone(), window)).or_insert_with(now);
         if opened.len() > OPENINGS_MAX {
             opened.pop_first();
@@ -137,30 +181,58 @@ impl Metrics {
 
     /// An epoch is in the store, at this time by the controller's clock.
     pub fn committed(&self, job: &JobName, window: Window, now_ms: i64) {
-        let delay = self.sums.commit_delay.get_or_create(&COMMIT_DELAY.with([&self.label(job)]));
+        let delay = self
+            .sums
+            .commit_delay
+            .get_or_create(&COMMIT_DELAY.with([&self.label(job)]));
         delay.observe(seconds(now_ms - window.end_ms));
     }
 
     /// An epoch is visible.
     pub fn published(&self, manifest: &Manifest, now_ms: i64) {
-        let (sums, job) = (&self.sums, self.label(&manifest.job));
-        let delay = sums.publish_delay.get_or_create(&PUBLISH_DELAY.with([&job]));
+        let sums = &self.sums;
+        let job = self.label(&manifest.job);
+        let delay = sums
+            .publish_delay
+            .get_or_create(&PUBLISH_DELAY.with([&job]));
         delay.observe(seconds(now_ms - manifest.window.end_ms));
-        let last =
-            ("commit and publish", u64::try_from(now_ms - manifest.created_ms).unwrap_or(0).saturating_mul(1_000));
+        let last = (
+            "commit and publish",
+            u64::try_from(now_ms - manifest.created_ms)
+                .unwrap_or(0)
+                .saturating_mul(1_000),
+        );
         for (stage, micros) in waits_named(&manifest.stages).chain([last]) {
-            sums.waits.get_or_create(&WAITS.with([&job, stage])).observe(micros as f64 / 1e6);
+            sums.waits
+                .get_or_create(&WAITS.with([&job, stage]))
+                .observe(micros as f64 / 1e6);
         }
-        let bytes: u64 = manifest.objects.iter().map(|object| object.staged.size).sum();
-        sums.objects.get_or_create(&OBJECTS.with([&job])).inc_by(manifest.objects.len() as f64);
-        sums.out_bytes.get_or_create(&OUT_BYTES.with([&job])).inc_by(bytes as f64);
+        let bytes: u64 = manifest
+            .objects
+            .iter()
+            .map(|object| object.staged.size)
+            .sum();
+        sums.objects
+            .get_or_create(&OBJECTS.with([&job]))
+            .inc_by(manifest.objects.len() as f64);
+        sums.out_bytes
+            .get_or_create(&OUT_BYTES.with([&job]))
+            .inc_by(bytes as f64);
         for (stage, micros) in stages_named(&manifest.stages) {
-            sums.stages.get_or_create(&STAGES.with([&job, stage])).inc_by(micros as f64 / 1e6);
+            sums.stages
+                .get_or_create(&STAGES.with([&job, stage]))
+                .inc_by(micros as f64 / 1e6);
         }
     }
 
     /// The span of an effect of an epoch.
-    pub fn span(&self, trace: WindowTrace, name: &'static str, begin: SystemTime, error: Option<String>) {
+    pub fn span(
+        &self,
+        trace: WindowTrace,
+        name: &'static str,
+        begin: SystemTime,
+        error: Option<String>,
+    ) {
         if self.traces.is_on() {
             let span = Span::new(trace, Place::Below, name, begin, now());
             self.traces.record(Span { error, ..span });
@@ -173,19 +245,43 @@ impl Metrics {
             return;
         }
         let key = (manifest.job.clone(), manifest.window);
-        let opened = self.sums.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        let span = Span::new(trace, Place::Root, "epoch", opened.unwrap_or(begin).min(begin), now())
-            .with("streamctl.job", manifest.job.to_string())
-            .with("streamctl.epoch", i64::try_from(manifest.epoch.0).unwrap_or(i64::MAX))
-            .with("streamctl.window", manifest.window.to_string())
-            .with("streamctl.rows_in", i64::try_from(manifest.counts.rows_in).unwrap_or(i64::MAX))
-            .with("streamctl.rows_out", i64::try_from(manifest.counts.rows_out).unwrap_or(i64::MAX));
+        let opened = self
+            .sums
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
+        let span = Span::new(
+            trace,
+            Place::Root,
+            "epoch",
+            opened.unwrap_or(begin).min(begin),
+            now(),
+        )
+        .with("streamctl.job", manifest.job.to_string())
+        .with(
+            "streamctl.epoch",
+            i64::try_from(manifest.epoch.0).unwrap_or(i64::MAX),
+        )
+        .with("streamctl.window", manifest.window.to_string())
+        .with(
+            "streamctl.rows_in",
+            i64::try_from(manifest.counts.rows_in).unwrap_or(i64::MAX),
+        )
+        .with(
+            "streamctl.rows_out",
+            i64::try_from(manifest.counts.rows_out).unwrap_or(i64::MAX),
+        );
         self.traces.record(span);
     }
 
     /// The job's name, as long as there are not too many.
     fn label(&self, job: &JobName) -> String {
-        let mut jobs = self.sums.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self
+            .sums
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !jobs.contains(job) {
             if jobs.len() >= METRIC_JOBS_MAX {
                 return OTHERS.to_owned();
@@ -232,8 +328,15 @@ fn seconds(ms: i64) -> f64 {
 /// Which window an effect is about, where it is one step of an epoch's way.
 pub fn window_of(core: &crate::core::Core, effect: &Effect) -> Option<Window> {
     match effect {
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => Some(manifest.window),
-        Effect::MoveHead { job, .. } => core.jobs.get(job)?.committing.as_ref().map(|c| c.manifest.window),
+        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {
+            Some(manifest.window)
+        }
+        Effect::MoveHead { job, .. } => core
+            .jobs
+            .get(job)?
+            .committing
+            .as_ref()
+            .map(|c| c.manifest.window),
         _ => None,
     }
 }

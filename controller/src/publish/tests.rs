@@ -24,7 +24,9 @@ struct Fake {
 impl Storage for Fake {
     async fn get(&self, location: &str, _limit: u64) -> Result<Bytes, StorageError> {
         let found = self.objects.lock().unwrap().get(location).cloned();
-        found.ok_or_else(|| StorageError::NotFound { location: location.to_owned() })
+        found.ok_or_else(|| StorageError::NotFound {
+            location: location.to_owned(),
+        })
     }
     async fn head(&self, _location: &str) -> Result<ObjectInfo, StorageError> {
         unreachable!()
@@ -39,7 +41,9 @@ impl Storage for Fake {
     }
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
         let objects = self.objects.lock().unwrap();
-        let below = objects.iter().filter(|(location, _)| location.starts_with(folder.as_str()));
+        let below = objects
+            .iter()
+            .filter(|(location, _)| location.starts_with(folder.as_str()));
         let info = |(location, bytes): (&String, &Bytes)| ObjectInfo {
             location: location.clone(),
             size: bytes.len() as u64,
@@ -62,9 +66,18 @@ impl Storage for Fake {
         }
         tokio::task::yield_now().await;
         self.running.lock().unwrap().0 -= 1;
-        if let Some(left) = self.failures.lock().unwrap().get_mut(&location).filter(|left| **left > 0) {
+        if let Some(left) = self
+            .failures
+            .lock()
+            .unwrap()
+            .get_mut(&location)
+            .filter(|left| **left > 0)
+        {
             *left -= 1;
-            return Err(StorageError::Unavailable { location, reason: "slow down".into() });
+            return Err(StorageError::Unavailable {
+                location,
+                reason: "slow down".into(),
+            });
         }
         self.published.lock().unwrap().push(location);
         Ok(())
@@ -78,9 +91,24 @@ impl Storage for Fake {
 }
 
 fn object(location: String) -> ManifestObject {
-    let staging = Staging::File { staged_path: format!("{location}.staged") };
-    let staged = StagedObject { kind: ObjectKind::Data, location, size: 1, crc32c: 1, rows: 1, staging };
-    ManifestObject { task: TaskId { term: Term(1), counter: 1 }, staged }
+    let staging = Staging::File {
+        staged_path: format!("{location}.staged"),
+    };
+    let staged = StagedObject {
+        kind: ObjectKind::Data,
+        location,
+        size: 1,
+        crc32c: 1,
+        rows: 1,
+        staging,
+    };
+    ManifestObject {
+        task: TaskId {
+            term: Term(1),
+            counter: 1,
+        },
+        staged,
+    }
 }
 
 fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manifest {
@@ -88,7 +116,10 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         version: 1,
         job: "j".parse().unwrap(),
         epoch: Epoch(epoch),
-        window: Window { start_ms: 0, end_ms: 60_000 },
+        window: Window {
+            start_ms: 0,
+            end_ms: 60_000,
+        },
         term: Term(1),
         created_ms: 0,
         previous,
@@ -98,7 +129,9 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         lookups: BTreeMap::new(),
         parts: vec![],
         frontier: BTreeMap::new(),
-        objects: (0..objects).map(|n| object(format!("/out/{epoch}-{n}"))).collect(),
+        objects: (0..objects)
+            .map(|n| object(format!("/out/{epoch}-{n}")))
+            .collect(),
         counts: Counts::default(),
         totals: Counts::default(),
         unmatched: vec![],
@@ -129,7 +162,14 @@ async fn all_objects_are_published_a_bounded_number_at_a_time() {
 #[tokio::test]
 async fn an_object_whose_storage_is_unavailable_once_is_published_in_the_end() {
     let failures = Mutex::new(BTreeMap::from([("/out/1-1".to_owned(), 1)]));
-    let (fake, result) = published(Fake { failures, ..Fake::default() }, &manifest(1, None, 3)).await;
+    let (fake, result) = published(
+        Fake {
+            failures,
+            ..Fake::default()
+        },
+        &manifest(1, None, 3),
+    )
+    .await;
     result.unwrap();
     assert_eq!(fake.published.lock().unwrap().len(), 3);
 }
@@ -137,55 +177,117 @@ async fn an_object_whose_storage_is_unavailable_once_is_published_in_the_end() {
 #[tokio::test]
 async fn a_storage_that_stays_unavailable_is_left_for_later_after_a_limit() {
     let failures = Mutex::new(BTreeMap::from([("/out/1-0".to_owned(), 1000)]));
-    let (fake, result) = published(Fake { failures, ..Fake::default() }, &manifest(1, None, 1)).await;
-    assert!(matches!(result, Err(PublishError::Later { epoch: Epoch(1), .. })), "{result:?}");
-    assert_eq!(fake.failures.lock().unwrap()["/out/1-0"], 1000 - PUBLISH_ATTEMPTS_MAX);
+    let (fake, result) = published(
+        Fake {
+            failures,
+            ..Fake::default()
+        },
+        &manifest(1, None, 1),
+    )
+    .await;
+    assert!(
+        matches!(
+            result,
+            Err(PublishError::Later {
+                epoch: Epoch(1),
+                ..
+            })
+        ),
+        "{result:?}"
+    );
+    assert_eq!(
+        fake.failures.lock().unwrap()["/out/1-0"],
+        1000 - PUBLISH_ATTEMPTS_MAX
+    );
 }
 
 #[tokio::test]
 async fn lost_objects_are_named_and_all_others_are_published() {
     let lost = BTreeSet::from(["/out/1-2".to_owned(), "/out/1-40".to_owned()]);
-    let (fake, result) = published(Fake { lost, ..Fake::default() }, &manifest(1, None, 50)).await;
-    let Err(error @ PublishError::Lost { .. }) = result else { panic!("{result:?}") };
+    let (fake, result) = published(
+        Fake {
+            lost,
+            ..Fake::default()
+        },
+        &manifest(1, None, 50),
+    )
+    .await;
+    let Err(error @ PublishError::Lost { .. }) = result else {
+        panic!("{result:?}")
+    };
     let text = streamctl_proto::describe(&error);
-    assert!(text.contains("2 objects lost") && text.contains("/out/1-2"), "{text}");
-    assert!(error.hint().unwrap().contains("streamctl repair j"), "{error:?}");
+    assert!(
+        text.contains("2 objects lost") && text.contains("/out/1-2"),
+        "{text}"
+    );
+    assert!(
+        error.hint().unwrap().contains("streamctl repair j"),
+        "{error:?}"
+    );
     assert_eq!(fake.published.lock().unwrap().len(), 48);
 }
 
 #[tokio::test]
 async fn a_manifest_written_twice_is_one_and_is_read_as_it_was_written() {
     let fake = Arc::new(Fake::default());
-    let (checkpoints, first) = (checkpoints(&fake), manifest(1, None, 2));
+    let checkpoints = checkpoints(&fake);
+    let first = manifest(1, None, 2);
     let reference = checkpoints.write_manifest(&first).await.unwrap();
     assert_eq!(checkpoints.write_manifest(&first).await.unwrap(), reference);
     assert_eq!(checkpoints.read_manifest(&reference).await.unwrap(), first);
-    assert_eq!(checkpoints.list_epochs().await.unwrap(), [format!("/cp/{}", reference.name)]);
+    assert_eq!(
+        checkpoints.list_epochs().await.unwrap(),
+        [format!("/cp/{}", reference.name)]
+    );
 }
 
 #[tokio::test]
 async fn a_manifest_that_could_not_be_read_again_is_not_written() {
     let fake = Arc::new(Fake::default());
     let checkpoints = checkpoints(&fake);
-    let each = serde_json::to_vec(&manifest(1, None, 1).objects[0]).unwrap().len();
+    let each = serde_json::to_vec(&manifest(1, None, 1).objects[0])
+        .unwrap()
+        .len();
     let objects = usize::try_from(MANIFEST_BYTES_MAX).unwrap() / each + 1;
     let large = manifest(1, None, objects);
     let refused = checkpoints.write_manifest(&large).await.unwrap_err();
-    assert!(matches!(refused, CheckpointError::TooLarge { epoch: Epoch(1), .. }), "{refused:?}");
-    assert!(refused.to_string().contains(&format!("{objects} objects")), "{refused}");
+    assert!(
+        matches!(
+            refused,
+            CheckpointError::TooLarge {
+                epoch: Epoch(1),
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(
+        refused.to_string().contains(&format!("{objects} objects")),
+        "{refused}"
+    );
     assert!(fake.objects.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_changed_manifest_is_refused_when_written_over_and_when_read() {
     let fake = Arc::new(Fake::default());
-    let (checkpoints, first) = (checkpoints(&fake), manifest(1, None, 2));
+    let checkpoints = checkpoints(&fake);
+    let first = manifest(1, None, 2);
     let reference = checkpoints.write_manifest(&first).await.unwrap();
-    fake.objects.lock().unwrap().insert(format!("/cp/{}", reference.name), Bytes::from_static(b"{}"));
+    fake.objects
+        .lock()
+        .unwrap()
+        .insert(format!("/cp/{}", reference.name), Bytes::from_static(b"{}"));
     let again = checkpoints.write_manifest(&first).await;
-    assert!(matches!(again, Err(CheckpointError::Differs { .. })), "{again:?}");
+    assert!(
+        matches!(again, Err(CheckpointError::Differs { .. })),
+        "{again:?}"
+    );
     let read = checkpoints.read_manifest(&reference).await;
-    assert!(matches!(read, Err(CheckpointError::Manifest { .. })), "{read:?}");
+    assert!(
+        matches!(read, Err(CheckpointError::Manifest { .. })),
+        "{read:?}"
+    );
 }
 
 #[tokio::test]
@@ -194,11 +296,19 @@ async fn reading_back_gives_what_is_not_published_oldest_first() {
     let checkpoints = checkpoints(&fake);
     let mut head = None;
     for epoch in 1..=5 {
-        head = Some(checkpoints.write_manifest(&manifest(epoch, head, 1)).await.unwrap());
+        head = Some(
+            checkpoints
+                .write_manifest(&manifest(epoch, head, 1))
+                .await
+                .unwrap(),
+        );
     }
     let head = head.unwrap();
     for (published, expected) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
-        let found = checkpoints.read_back(&head, Epoch(published)).await.unwrap();
+        let found = checkpoints
+            .read_back(&head, Epoch(published))
+            .await
+            .unwrap();
         let epochs: Vec<_> = found.iter().map(|manifest| manifest.epoch.0).collect();
         assert_eq!(epochs, expected, "published up to {published}");
     }
@@ -208,13 +318,25 @@ async fn reading_back_gives_what_is_not_published_oldest_first() {
 async fn manifests_of_an_epoch_are_found_by_their_names_and_only_as_they_were_written() {
     let fake = Arc::new(Fake::default());
     let checkpoints = checkpoints(&fake);
-    let one = checkpoints.write_manifest(&manifest(2, None, 1)).await.unwrap();
-    let other = checkpoints.write_manifest(&manifest(2, None, 2)).await.unwrap();
-    checkpoints.write_manifest(&manifest(20, None, 1)).await.unwrap();
+    let one = checkpoints
+        .write_manifest(&manifest(2, None, 1))
+        .await
+        .unwrap();
+    let other = checkpoints
+        .write_manifest(&manifest(2, None, 2))
+        .await
+        .unwrap();
+    checkpoints
+        .write_manifest(&manifest(20, None, 1))
+        .await
+        .unwrap();
     let mut found = checkpoints.candidates(Epoch(2)).await.unwrap();
     found.sort_by_key(|reference| reference.digest != one.digest);
     assert_eq!(found, [one, other.clone()]);
-    fake.objects.lock().unwrap().insert(format!("/cp/{}", other.name), Bytes::from_static(b"{}"));
+    fake.objects
+        .lock()
+        .unwrap()
+        .insert(format!("/cp/{}", other.name), Bytes::from_static(b"{}"));
     assert_eq!(checkpoints.candidates(Epoch(2)).await.unwrap().len(), 1);
     assert_eq!(checkpoints.candidates(Epoch(7)).await.unwrap(), []);
 }
@@ -223,10 +345,25 @@ async fn manifests_of_an_epoch_are_found_by_their_names_and_only_as_they_were_wr
 async fn a_chain_with_a_gap_is_broken() {
     let fake = Arc::new(Fake::default());
     let checkpoints = checkpoints(&fake);
-    let first = checkpoints.write_manifest(&manifest(1, None, 1)).await.unwrap();
-    let third = checkpoints.write_manifest(&manifest(3, Some(first), 1)).await.unwrap();
+    let first = checkpoints
+        .write_manifest(&manifest(1, None, 1))
+        .await
+        .unwrap();
+    let third = checkpoints
+        .write_manifest(&manifest(3, Some(first), 1))
+        .await
+        .unwrap();
     let found = checkpoints.read_back(&third, Epoch(0)).await;
-    assert!(matches!(found, Err(CheckpointError::Broken { epoch: Epoch(3), .. })), "{found:?}");
+    assert!(
+        matches!(
+            found,
+            Err(CheckpointError::Broken {
+                epoch: Epoch(3),
+                ..
+            })
+        ),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
@@ -243,20 +380,42 @@ async fn every_earlier_version_is_found_from_the_last_one_and_one_that_was_chang
         let before = versions.last().unwrap();
         let previous = Some(checkpoints.write_version(before).await.unwrap());
         // Written again, as after an answer that was lost, it is the same.
-        assert_eq!(Some(checkpoints.write_version(before).await.unwrap()), previous);
-        versions.push(ResolvedJob { job_version: JobVersion(number), previous, ..before.clone() });
+        assert_eq!(
+            Some(checkpoints.write_version(before).await.unwrap()),
+            previous
+        );
+        versions.push(ResolvedJob {
+            job_version: JobVersion(number),
+            previous,
+            ..before.clone()
+        });
     }
     let last = versions.last().unwrap().clone();
     for version in &versions {
-        assert_eq!(checkpoints.version(&last, version.job_version).await.unwrap(), *version);
+        assert_eq!(
+            checkpoints
+                .version(&last, version.job_version)
+                .await
+                .unwrap(),
+            *version
+        );
     }
     for unknown in [0, 5] {
         let missing = checkpoints.version(&last, JobVersion(unknown)).await;
-        assert!(matches!(missing, Err(CheckpointError::NoVersion { .. })), "{unknown}: {missing:?}");
+        assert!(
+            matches!(missing, Err(CheckpointError::NoVersion { .. })),
+            "{unknown}: {missing:?}"
+        );
     }
     let second = format!("memory://c/{}", versions[2].previous.as_ref().unwrap().name);
-    fake.objects.lock().unwrap().insert(second, Bytes::from_static(b"{}"));
+    fake.objects
+        .lock()
+        .unwrap()
+        .insert(second, Bytes::from_static(b"{}"));
     let changed = checkpoints.version(&last, JobVersion(1)).await;
-    assert!(matches!(changed, Err(CheckpointError::Version { .. })), "{changed:?}");
+    assert!(
+        matches!(changed, Err(CheckpointError::Version { .. })),
+        "{changed:?}"
+    );
     assert!(checkpoints.version(&last, JobVersion(3)).await.is_ok());
 }

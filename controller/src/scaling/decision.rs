@@ -16,7 +16,6 @@ pub const DECISION_JOBS_MAX: usize = 32;
 /// What was measured, with no more jobs than are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// When the measurement ended.
     pub measured_ms: i64,
     /// How busy the workers were on average, and the busiest.
     pub busy: f64,
@@ -24,37 +23,44 @@ pub struct Figures {
     pub busiest: f64,
     /// Workers that it would take.
     pub needed: u32,
-    /// The largest first.
     pub jobs: Vec<(JobName, JobMeasured)>,
-    /// Jobs beyond these.
     pub jobs_omitted: usize,
 }
 
 impl Figures {
-    /// Of a measurement.
     pub fn of(measured: &Measured, measured_ms: i64, needed: u32) -> Self {
-        let mut jobs: Vec<_> = measured.jobs.iter().map(|(name, job)| (name.clone(), *job)).collect();
-        jobs.sort_by(|a, b| b.1.needed.total_cmp(&a.1.needed).then_with(|| a.0.cmp(&b.0)));
+        let mut jobs: Vec<_> = measured
+            .jobs
+            .iter()
+            .map(|(name, job)| (name.clone(), *job))
+            .collect();
+        jobs.sort_by(|a, b| {
+            b.1.needed
+                .total_cmp(&a.1.needed)
+                .then_with(|| a.0.cmp(&b.0))
+        });
         let jobs_omitted = jobs.len().saturating_sub(DECISION_JOBS_MAX);
         jobs.truncate(DECISION_JOBS_MAX);
-        Self { measured_ms, busy: measured.busy, busiest: measured.busiest, needed, jobs, jobs_omitted }
+        Self {
+            measured_ms,
+            busy: measured.busy,
+            busiest: measured.busiest,
+            needed,
+            jobs,
+            jobs_omitted,
+        }
     }
 }
 
-/// Another number of workers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// When.
     pub at_ms: i64,
-    /// By which leader.
     pub term: Term,
     /// Workers that were asked for until then.
     pub from: u32,
     /// Workers that are asked for from then on.
     pub to: u32,
-    /// Workers that took tasks.
     pub workers: u32,
-    /// Why, in words.
     pub reason: String,
     /// What it was made on.
     pub figures: Option<Figures>,
@@ -64,12 +70,10 @@ pub struct Decision {
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     decisions: VecDeque<Decision>,
-    /// How many there were.
     pub made: u64,
 }
 
 impl Log {
-    /// One more.
     pub fn note(&mut self, decision: Decision) {
         self.made += 1;
         self.decisions.push_back(decision);
@@ -87,7 +91,6 @@ impl Log {
 /// What held the number of workers down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Nothing.
     No,
     /// `--workers-max`.
     Max,
@@ -96,15 +99,27 @@ pub enum Held {
 }
 
 /// Why more workers are needed.
-pub fn out_words(figures: &Figures, measured: &Measured, held: Held, settings: &ScalingSettings) -> String {
+pub fn out_words(
+    figures: &Figures,
+    measured: &Measured,
+    held: Held,
+    settings: &ScalingSettings,
+) -> String {
     let work: f64 = measured.jobs.values().map(|job| job.needed).sum();
     let mut words = format!("the workers are {} busy", percent(measured.busy));
     match measured.apart {
         Some(_) if measured.busy < settings.too_busy() => {
-            words +=
-                &format!("; the busiest is {} busy, falls behind and has shards to give", percent(measured.busiest));
+            words += &format!(
+                "; the busiest is {} busy, falls behind and has shards to give",
+                percent(measured.busiest)
+            );
         }
-        _ => words += &format!("; to keep up is the work of {work:.1} at {}", percent(settings.busy)),
+        _ => {
+            words += &format!(
+                "; to keep up is the work of {work:.1} at {}",
+                percent(settings.busy)
+            )
+        }
     }
     if let Some((name, job)) = figures.jobs.first() {
         words += &format!(", most of it for {name}: {}", job_words(job));
@@ -117,14 +132,20 @@ pub fn out_words(figures: &Figures, measured: &Measured, held: Held, settings: &
         }
 }
 
-/// Why fewer do.
 pub fn in_words(to: u32, after_ms: i64, busy: f64) -> String {
-    format!("{to} would have done for {}; the workers are {} busy", seconds(after_ms), percent(busy))
+    format!(
+        "{to} would have done for {}; the workers are {} busy",
+        seconds(after_ms),
+        percent(busy)
+    )
 }
 
 fn job_words(job: &JobMeasured) -> String {
-    let mut words =
-        format!("{}/s come in, {} behind", bytes(job.arriving), seconds(job.lag_ms.try_into().unwrap_or(0)));
+    let mut words = format!(
+        "{}/s come in, {} behind",
+        bytes(job.arriving),
+        seconds(job.lag_ms.try_into().unwrap_or(0))
+    );
     if let Some(each) = job.worker_bytes() {
         words += &format!(", one worker reads {}/s", bytes(each));
     }
@@ -159,17 +180,41 @@ mod tests {
     fn the_list_is_bounded_and_figures_keep_the_largest_jobs() {
         let mut log = Log::default();
         for n in 0..DECISIONS_MAX as u32 + 7 {
-            let (term, reason) = (Term(1), String::new());
-            log.note(Decision { at_ms: 0, term, from: n, to: n + 1, workers: n, reason, figures: None });
+            let term = Term(1);
+            let reason = String::new();
+            log.note(Decision {
+                at_ms: 0,
+                term,
+                from: n,
+                to: n + 1,
+                workers: n,
+                reason,
+                figures: None,
+            });
         }
-        assert_eq!((log.all().len(), log.made), (DECISIONS_MAX, DECISIONS_MAX as u64 + 7));
+        assert_eq!(
+            (log.all().len(), log.made),
+            (DECISIONS_MAX, DECISIONS_MAX as u64 + 7)
+        );
         assert_eq!(log.all().next().unwrap().from, 7);
         let job = |n: usize| {
-            (format!("job-{n}").parse().unwrap(), JobMeasured { needed: n as f64, ..JobMeasured::default() })
+            (
+                format!("job-{n}").parse().unwrap(),
+                JobMeasured {
+                    needed: n as f64,
+                    ..JobMeasured::default()
+                },
+            )
         };
-        let measured = Measured { jobs: (0..40).map(job).collect(), ..Measured::default() };
+        let measured = Measured {
+            jobs: (0..40).map(job).collect(),
+            ..Measured::default()
+        };
         let figures = Figures::of(&measured, 5, 3);
-        assert_eq!((figures.jobs.len(), figures.jobs_omitted), (DECISION_JOBS_MAX, 8));
+        assert_eq!(
+            (figures.jobs.len(), figures.jobs_omitted),
+            (DECISION_JOBS_MAX, 8)
+        );
         assert_eq!(figures.jobs[0].0.to_string(), "job-39");
     }
 }

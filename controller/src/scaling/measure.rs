@@ -1,12 +1,15 @@
-//! From two looks at the cluster to how much work each job is, and how much it would take to keep up.
+//! From two looks at the cluster to how much work each job is, and how much it would take to keep
+//! up.
 //!
 //! Owns: the arithmetic. Does not own: when it is done, what is made of it ([`super::Scaler`]).
-//! Rule: nothing is guessed. Work is counted in workers: a worker that is 60 % busy does 0.6 workers' work, shared out
-//! among its tasks by the time that they took. What a worker can do is what it did, divided by how busy that made it.
+//! Rule: nothing is guessed. Work is counted in workers: a worker that is 60 % busy does 0.6
+//! workers' work, shared out among its tasks by the time that they took. What a worker can do is
+//! what it did, divided by how busy that made it.
 //!
-//! How much comes in can be seen from the lag: a shard that is read at half the speed of time (its lag grows by half a
-//! second per second) has twice as much coming in as is read. That is believed of workers that have no time left alone:
-//! who has time left and falls behind waits for something that more workers would not change.
+//! How much comes in can be seen from the lag: a shard that is read at half the speed of time (its
+//! lag grows by half a second per second) has twice as much coming in as is read. That is believed
+//! of workers that have no time left alone: who has time left and falls behind waits for something
+//! that more workers would not change.
 
 use super::seen::{JobSeen, Seen, TaskSeen};
 use super::settings::ScalingSettings;
@@ -23,31 +26,27 @@ const BEHIND_MS: u64 = 5_000;
 /// Why nothing can be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmeasured {
-    /// There is no worker.
     NoWorkers,
     /// No worker says how busy it is.
     Unsaid,
 }
 
-/// What two looks say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// How busy the workers were on average.
     pub busy: f64,
     /// How busy the busiest was.
     pub busiest: f64,
-    /// By name.
     pub jobs: BTreeMap<JobName, JobMeasured>,
-    /// A worker that has no time left and falls behind has several shards: with so many workers it has fewer.
+    /// A worker that has no time left and falls behind has several shards: with so many workers it
+    /// has fewer.
     pub apart: Option<u32>,
 }
 
-/// A job's part.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct JobMeasured {
     /// Workers that could have a part of it.
     pub places: usize,
-    /// Work that was done.
     pub work: f64,
     /// Work that it takes to keep up and to catch up in time.
     pub needed: f64,
@@ -78,7 +77,12 @@ struct Part {
 }
 
 /// What happened between two looks, `passed_ms` apart.
-pub fn measure(from: &Seen, to: &Seen, passed_ms: i64, settings: &ScalingSettings) -> Result<Measured, Unmeasured> {
+pub fn measure(
+    from: &Seen,
+    to: &Seen,
+    passed_ms: i64,
+    settings: &ScalingSettings,
+) -> Result<Measured, Unmeasured> {
     let busy = busy_shares(from, to)?;
     let work = work_by_worker(from, to);
     let mut measured = Measured {
@@ -89,15 +93,32 @@ pub fn measure(from: &Seen, to: &Seen, passed_ms: i64, settings: &ScalingSetting
     let mut needed_of: BTreeMap<&WorkerId, f64> = BTreeMap::new();
     let mut shards_of: BTreeMap<&WorkerId, Vec<(usize, usize)>> = BTreeMap::new();
     for (name, job) in &to.jobs {
-        let mut sum = JobMeasured { places: job.places, ..JobMeasured::default() };
+        let mut sum = JobMeasured {
+            places: job.places,
+            ..JobMeasured::default()
+        };
         for (id, task) in &job.tasks {
-            let Some(before) = from.jobs.get(name).and_then(|job| job.tasks.get(id)) else { continue };
-            let Some(share) = busy.get(&task.worker) else { continue };
+            let Some(before) = from.jobs.get(name).and_then(|job| job.tasks.get(id)) else {
+                continue;
+            };
+            let Some(share) = busy.get(&task.worker) else {
+                continue;
+            };
             let total = work.get(&task.worker).copied().unwrap_or(0);
             let of_worker = work_us(before, task) as f64 / total.max(1) as f64;
-            let part = part(before, task, share * of_worker, *share >= settings.too_busy(), passed_ms, settings);
+            let part = part(
+                before,
+                task,
+                share * of_worker,
+                *share >= settings.too_busy(),
+                passed_ms,
+                settings,
+            );
             *needed_of.entry(&task.worker).or_default() += part.needed;
-            shards_of.entry(&task.worker).or_default().push((part.shards, job.places));
+            shards_of
+                .entry(&task.worker)
+                .or_default()
+                .push((part.shards, job.places));
             sum.add(&part);
         }
         sum.lag_ms = job.lag_ms();
@@ -106,28 +127,52 @@ pub fn measure(from: &Seen, to: &Seen, passed_ms: i64, settings: &ScalingSetting
         sum.needed = sum.needed.min(job.places as f64 * settings.busy);
         measured.jobs.insert(name.clone(), sum);
     }
-    let hot = |worker: &&WorkerId| busy.get(*worker).is_some_and(|share| *share >= settings.too_busy());
-    let behind = needed_of.into_iter().filter(|(_, needed)| *needed > 1.0).map(|(worker, _)| worker).filter(hot);
-    measured.apart = behind.filter_map(|worker| apart(&shards_of[worker], busy.len())).min();
+    let hot = |worker: &&WorkerId| {
+        busy.get(*worker)
+            .is_some_and(|share| *share >= settings.too_busy())
+    };
+    let behind = needed_of
+        .into_iter()
+        .filter(|(_, needed)| *needed > 1.0)
+        .map(|(worker, _)| worker)
+        .filter(hot);
+    measured.apart = behind
+        .filter_map(|worker| apart(&shards_of[worker], busy.len()))
+        .min();
     Ok(measured)
 }
 
-/// How many workers it takes until one that has these shards (of a job with so many places) has fewer.
+/// How many workers it takes until one that has these shards (of a job with so many places) has
+/// fewer.
 fn apart(shards: &[(usize, usize)], workers: usize) -> Option<u32> {
-    let fewer = |(has, places): &(usize, usize)| (*has >= 2 && *places >= 2).then(|| places.div_ceil(has - 1));
+    let fewer = |(has, places): &(usize, usize)| {
+        (*has >= 2 && *places >= 2).then(|| places.div_ceil(has - 1))
+    };
     let more = (shards.len() >= 2).then_some(workers + 1);
-    shards.iter().filter_map(fewer).chain(more).min().map(|workers| u32::try_from(workers).unwrap_or(u32::MAX))
+    shards
+        .iter()
+        .filter_map(fewer)
+        .chain(more)
+        .min()
+        .map(|workers| u32::try_from(workers).unwrap_or(u32::MAX))
 }
 
 /// How busy each worker was. One that does not say it is taken to be like the others.
 fn busy_shares<'a>(from: &Seen, to: &'a Seen) -> Result<BTreeMap<&'a WorkerId, f64>, Unmeasured> {
     let share = |id: &WorkerId| {
-        let (before, now) = (from.workers.get(id)?, to.workers.get(id)?);
-        let times = now.times.checked_sub(before.times).filter(|times| *times > 0)?;
-        let sum = now.busy_permille_sum.checked_sub(before.busy_permille_sum)?;
+        let before = from.workers.get(id)?;
+        let now = to.workers.get(id)?;
+        let times = now
+            .times
+            .checked_sub(before.times)
+            .filter(|times| *times > 0)?;
+        let sum = now
+            .busy_permille_sum
+            .checked_sub(before.busy_permille_sum)?;
         Some((sum as f64 / times as f64 / 1_000.0).min(1.0))
     };
-    let said: BTreeMap<&WorkerId, Option<f64>> = to.workers.keys().map(|id| (id, share(id))).collect();
+    let said: BTreeMap<&WorkerId, Option<f64>> =
+        to.workers.keys().map(|id| (id, share(id))).collect();
     if said.is_empty() {
         return Err(Unmeasured::NoWorkers);
     }
@@ -136,13 +181,18 @@ fn busy_shares<'a>(from: &Seen, to: &'a Seen) -> Result<BTreeMap<&'a WorkerId, f
         return Err(Unmeasured::Unsaid);
     }
     let mean = known.iter().sum::<f64>() / known.len() as f64;
-    Ok(said.into_iter().map(|(id, share)| (id, share.unwrap_or(mean))).collect())
+    Ok(said
+        .into_iter()
+        .map(|(id, share)| (id, share.unwrap_or(mean)))
+        .collect())
 }
 
 /// What a task took of its worker's time, and a little for each shard.
 fn work_us(before: &TaskSeen, now: &TaskSeen) -> u64 {
     let idle = SHARD_US.saturating_mul(now.shards.len() as u64);
-    now.work_us.saturating_sub(before.work_us).saturating_add(idle)
+    now.work_us
+        .saturating_sub(before.work_us)
+        .saturating_add(idle)
 }
 
 fn work_by_worker<'a>(from: &Seen, to: &'a Seen) -> BTreeMap<&'a WorkerId, u64> {
@@ -166,22 +216,39 @@ fn part(
     settings: &ScalingSettings,
 ) -> Part {
     let passed_s = passed_ms.max(1) as f64 / 1_000.0;
-    let (mut bytes, mut arriving, mut wanted) = (0.0, 0.0, 0.0);
+    let mut bytes = 0.0;
+    let mut arriving = 0.0;
+    let mut wanted = 0.0;
     for (was, is) in before.shards.iter().zip(&now.shards) {
         let read = is.bytes.saturating_sub(was.bytes) as f64;
         let fell_s = (is.lag_ms as f64 - was.lag_ms as f64) / 1_000.0;
         let speed = ((passed_s - fell_s) / passed_s).max(SPEED_MIN);
         let rate = read / passed_s;
         // A shard that was read faster than time has less coming in than is read.
-        let comes = if no_time_left || speed > 1.0 { rate / speed } else { rate };
+        let comes = if no_time_left || speed > 1.0 {
+            rate / speed
+        } else {
+            rate
+        };
         let catch_up = 1.0 + is.lag_ms as f64 / settings.catch_up_ms.max(1) as f64;
         bytes += rate;
         arriving += comes;
         wanted += if no_time_left { comes * catch_up } else { rate };
     }
-    let needed = if bytes > 0.0 { work * wanted / bytes } else { work };
+    let needed = if bytes > 0.0 {
+        work * wanted / bytes
+    } else {
+        work
+    };
     let behind = !no_time_left && now.shards.iter().any(|shard| shard.lag_ms > BEHIND_MS);
-    Part { work, needed, bytes, arriving, shards: now.shards.len(), behind }
+    Part {
+        work,
+        needed,
+        bytes,
+        arriving,
+        shards: now.shards.len(),
+        behind,
+    }
 }
 
 impl JobMeasured {
@@ -204,7 +271,12 @@ impl JobMeasured {
 
 impl JobSeen {
     fn lag_ms(&self) -> u64 {
-        self.tasks.values().flat_map(|task| &task.shards).map(|shard| shard.lag_ms).max().unwrap_or(0)
+        self.tasks
+            .values()
+            .flat_map(|task| &task.shards)
+            .map(|shard| shard.lag_ms)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -216,8 +288,8 @@ mod tests {
 
     const PASSED_MS: i64 = 10_000;
 
-    /// Two looks at workers that were so busy, and at tasks: of which job, on which worker, for how long worked on, and
-    /// of each shard the bytes and the lag after.
+    /// Two looks at workers that were so busy, and at tasks: of which job, on which worker, for how
+    /// long worked on, and of each shard the bytes and the lag after.
     struct Looks {
         from: Seen,
         to: Seen,
@@ -225,7 +297,10 @@ mod tests {
 
     impl Looks {
         fn at(workers: &[Option<u64>]) -> Self {
-            let mut looks = Self { from: Seen::default(), to: Seen::default() };
+            let mut looks = Self {
+                from: Seen::default(),
+                to: Seen::default(),
+            };
             for (n, busy) in workers.iter().enumerate() {
                 let id = WorkerId::new(format!("w{n}"));
                 let said = WorkerSeen {
@@ -240,13 +315,36 @@ mod tests {
 
         fn task(mut self, job: &str, worker: usize, work_us: u64, shards: &[(u64, u64)]) -> Self {
             let name: JobName = job.parse().unwrap();
-            let known = self.to.jobs.values().map(|job| job.tasks.len()).sum::<usize>();
-            let id = TaskId { term: Term(1), counter: known as u64 };
+            let known = self
+                .to
+                .jobs
+                .values()
+                .map(|job| job.tasks.len())
+                .sum::<usize>();
+            let id = TaskId {
+                term: Term(1),
+                counter: known as u64,
+            };
             let worker = WorkerId::new(format!("w{worker}"));
-            let seen = |work_us, shards| TaskSeen { worker: worker.clone(), work_us, shards };
-            let now = shards.iter().map(|(bytes, lag_ms)| ShardSeen { bytes: *bytes, lag_ms: *lag_ms }).collect();
+            let seen = |work_us, shards| TaskSeen {
+                worker: worker.clone(),
+                work_us,
+                shards,
+            };
+            let now = shards
+                .iter()
+                .map(|(bytes, lag_ms)| ShardSeen {
+                    bytes: *bytes,
+                    lag_ms: *lag_ms,
+                })
+                .collect();
             let before = vec![ShardSeen::default(); shards.len()];
-            self.from.jobs.entry(name.clone()).or_default().tasks.insert(id, seen(0, before));
+            self.from
+                .jobs
+                .entry(name.clone())
+                .or_default()
+                .tasks
+                .insert(id, seen(0, before));
             let job = self.to.jobs.entry(name).or_default();
             job.tasks.insert(id, seen(work_us, now));
             job.places += shards.len();
@@ -268,34 +366,56 @@ mod tests {
 
     #[test]
     fn a_workers_work_is_shared_out_by_the_time_that_its_tasks_took() {
-        let looks = Looks::at(&[Some(800)]).task("a", 0, 6_000_000, &[(600, 0)]).task("b", 0, 2_000_000, &[(600, 0)]);
+        let looks = Looks::at(&[Some(800)])
+            .task("a", 0, 6_000_000, &[(600, 0)])
+            .task("b", 0, 2_000_000, &[(600, 0)]);
         let measured = looks.measured();
-        let (a, b) = (of(&measured, "a"), of(&measured, "b"));
+        let a = of(&measured, "a");
+        let b = of(&measured, "b");
         assert!(near(a.work, 0.6) && near(b.work, 0.2), "{a:?} {b:?}");
         assert!(
             near(a.worker_bytes().unwrap(), 100.0) && near(b.worker_bytes().unwrap(), 300.0),
             "60 bytes per second each"
         );
-        assert!(near(a.needed, a.work) && near(b.needed, b.work), "who keeps up needs what it takes");
+        assert!(
+            near(a.needed, a.work) && near(b.needed, b.work),
+            "who keeps up needs what it takes"
+        );
     }
 
     #[test]
     fn what_comes_in_is_seen_from_the_lag_of_a_worker_without_time_left() {
         // In 10 s the lag grew by 5 s: read at half the speed.
-        let measured = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(1_000, 5_000)]).measured();
+        let measured = Looks::at(&[Some(1_000)])
+            .task("a", 0, 9_000_000, &[(1_000, 5_000)])
+            .measured();
         let a = of(&measured, "a");
         assert!(near(a.bytes, 100.0) && near(a.arriving, 200.0), "{a:?}");
-        assert!(a.needed <= 0.7, "one shard is one place, and no worker should be busier than that: {a:?}");
+        assert!(
+            a.needed <= 0.7,
+            "one shard is one place, and no worker should be busier than that: {a:?}"
+        );
         assert!(a.short_of_places && !a.held_up);
-        let parted = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(500, 5_000); 4]).measured();
+        let parted = Looks::at(&[Some(1_000)])
+            .task("a", 0, 9_000_000, &[(500, 5_000); 4])
+            .measured();
         // Twice as much, and a sixtieth more to catch up with 5 s in 5 minutes.
-        assert!(near(of(&parted, "a").needed, 2.0 * (1.0 + 5.0 / 300.0)), "{parted:?}");
-        assert_eq!(parted.apart, Some(2), "with two workers it has fewer shards");
+        assert!(
+            near(of(&parted, "a").needed, 2.0 * (1.0 + 5.0 / 300.0)),
+            "{parted:?}"
+        );
+        assert_eq!(
+            parted.apart,
+            Some(2),
+            "with two workers it has fewer shards"
+        );
     }
 
     #[test]
     fn who_has_time_left_and_falls_behind_is_held_up_by_something_else() {
-        let measured = Looks::at(&[Some(300)]).task("a", 0, 3_000_000, &[(1_000, 9_000); 4]).measured();
+        let measured = Looks::at(&[Some(300)])
+            .task("a", 0, 3_000_000, &[(1_000, 9_000); 4])
+            .measured();
         let a = of(&measured, "a");
         assert!(a.held_up && near(a.needed, 0.3), "{a:?}");
         assert_eq!(measured.apart, None);
@@ -305,31 +425,60 @@ mod tests {
     fn a_backlog_is_caught_up_with_in_time() {
         // A shard 10 minutes behind whose lag shrank by 30 s in 10 s: four times as fast as time.
         let mut looks = Looks::at(&[Some(1_000)]).task("a", 0, 9_000_000, &[(4_000, 600_000); 2]);
-        for task in looks.from.jobs.values_mut().flat_map(|job| job.tasks.values_mut()) {
-            task.shards.iter_mut().for_each(|shard| shard.lag_ms = 630_000);
+        for task in looks
+            .from
+            .jobs
+            .values_mut()
+            .flat_map(|job| job.tasks.values_mut())
+        {
+            task.shards
+                .iter_mut()
+                .for_each(|shard| shard.lag_ms = 630_000);
         }
         let measured = looks.measured();
         let a = of(&measured, "a");
         assert!(near(a.arriving, 200.0), "a quarter of what is read: {a:?}");
-        assert!(near(a.needed, 0.25 * 3.0), "10 minutes in 5 are three times what comes in: {a:?}");
+        assert!(
+            near(a.needed, 0.25 * 3.0),
+            "10 minutes in 5 are three times what comes in: {a:?}"
+        );
     }
 
     #[test]
     fn a_worker_that_does_not_say_how_busy_it_is_is_taken_to_be_like_the_others() {
-        let measured = Looks::at(&[Some(400), None]).task("a", 1, 1_000, &[(10, 0)]).measured();
+        let measured = Looks::at(&[Some(400), None])
+            .task("a", 1, 1_000, &[(10, 0)])
+            .measured();
         assert!(near(of(&measured, "a").work, 0.4), "{measured:?}");
         let silent = Looks::at(&[None]);
-        assert_eq!(measure(&silent.from, &silent.to, PASSED_MS, &ScalingSettings::default()), Err(Unmeasured::Unsaid));
-        let nobody = measure(&Seen::default(), &Seen::default(), PASSED_MS, &ScalingSettings::default());
+        assert_eq!(
+            measure(
+                &silent.from,
+                &silent.to,
+                PASSED_MS,
+                &ScalingSettings::default()
+            ),
+            Err(Unmeasured::Unsaid)
+        );
+        let nobody = measure(
+            &Seen::default(),
+            &Seen::default(),
+            PASSED_MS,
+            &ScalingSettings::default(),
+        );
         assert_eq!(nobody, Err(Unmeasured::NoWorkers));
     }
 
     #[test]
     fn a_task_that_has_just_begun_is_not_measured() {
-        let mut looks =
-            Looks::at(&[Some(900)]).task("a", 0, 9_000_000, &[(1_000, 0)]).task("b", 0, 9_000_000, &[(1_000, 0)]);
+        let mut looks = Looks::at(&[Some(900)])
+            .task("a", 0, 9_000_000, &[(1_000, 0)])
+            .task("b", 0, 9_000_000, &[(1_000, 0)]);
         looks.from.jobs.remove(&"b".parse::<JobName>().unwrap());
         let measured = looks.measured();
-        assert!(near(of(&measured, "a").work, 0.9) && of(&measured, "b").work == 0.0, "{measured:?}");
+        assert!(
+            near(of(&measured, "a").work, 0.9) && of(&measured, "b").work == 0.0,
+            "{measured:?}"
+        );
     }
 }

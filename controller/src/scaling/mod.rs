@@ -1,9 +1,10 @@
 //! How many workers there should be: pure, from what was measured.
 //!
-//! Owns: the number, when it may change, the list of decisions. Does not own: starting and stopping workers (an autoscaler
-//! outside), which worker reads what (`core::assign`), time.
-//! Rule: out quickly, in slowly, and never on a measurement that a move of shards has touched. A decision is made on
-//! measurements of their own, one after the other: two that agree for more workers, all of a long time for fewer.
+//! Owns: the number, when it may change, the list of decisions. Does not own: starting and stopping
+//! workers (an autoscaler outside), which worker reads what (`core::assign`), time.
+//! Rule: out quickly, in slowly, and never on a measurement that a move of shards has touched. A
+//! decision is made on measurements of their own, one after the other: two that agree for more
+//! workers, all of a long time for fewer.
 
 pub mod decision;
 pub mod measure;
@@ -28,7 +29,8 @@ use streamctl_proto::{Term, WorkerId, count};
 const AGREEING: u32 = 2;
 /// Wishes that are kept, whatever the times are.
 const WISHES_MAX: usize = 10_000;
-/// The most times that the time of scaling in is waited for, after it proved to be wrong again and again.
+/// The most times that the time of scaling in is waited for, after it proved to be wrong again and
+/// again.
 const PATIENCE_MAX: i64 = 16;
 
 /// Decides how many workers there should be.
@@ -49,7 +51,8 @@ pub struct Scaler {
     base: Option<(i64, Seen)>,
     /// Measurements since the last disturbance.
     undisturbed: u32,
-    /// How many times the time of scaling in is waited for: doubled whenever that proved to be wrong.
+    /// How many times the time of scaling in is waited for: doubled whenever that proved to be
+    /// wrong.
     patience: i64,
     /// When fewer workers were asked for the last time.
     fewer_at_ms: Option<i64>,
@@ -97,7 +100,6 @@ impl Scaler {
         self.active
     }
 
-    /// What was decided.
     pub fn log(&self) -> &Log {
         &self.log
     }
@@ -112,30 +114,46 @@ impl Scaler {
         now >= self.look_at_ms
     }
 
-    /// Looks at the cluster.
     pub fn look(&mut self, now: i64, seen: Seen) {
         self.look_at_ms = now + self.settings.look_ms();
         self.active = seen.places() > 0;
         let there = u32::try_from(seen.workers.len()).unwrap_or(u32::MAX);
-        let Some(desired) = self.desired else { return self.begin(now, there) };
+        let Some(desired) = self.desired else {
+            return self.begin(now, there);
+        };
         let (low, high) = self.limits();
         if desired != desired.clamp(low, high) {
-            let reason = if self.active { "something is to be read" } else { "the limits say so" };
+            let reason = if self.active {
+                "something is to be read"
+            } else {
+                "the limits say so"
+            };
             self.decide(now, desired.clamp(low, high), there, reason.into(), None);
         }
         let moved = seen.moving || !self.workers.iter().eq(seen.workers.keys());
         if moved {
             self.workers = seen.workers.keys().cloned().collect();
             let nobody = there == 0 && self.active;
-            self.disturb(now, if nobody { "no worker is there" } else { "waiting until shards have moved" });
+            self.disturb(
+                now,
+                if nobody {
+                    "no worker is there"
+                } else {
+                    "waiting until shards have moved"
+                },
+            );
         } else if let Some(missing) = self.missing(now, there) {
-            self.disturb(now, &format!("waiting for {} to come", count(missing, "more worker")));
+            self.disturb(
+                now,
+                &format!("waiting for {} to come", count(missing, "more worker")),
+            );
         } else {
             self.measure_on(now, seen, there);
         }
     }
 
-    /// A new leader takes over as many workers as there are: the list of decisions is new, the number is not.
+    /// A new leader takes over as many workers as there are: the list of decisions is new, the
+    /// number is not.
     fn begin(&mut self, now: i64, there: u32) {
         if now - self.began_ms < self.settings.join_ms {
             return;
@@ -152,7 +170,8 @@ impl Scaler {
         (low, self.settings.workers_max.max(low))
     }
 
-    /// Workers that should be there and are waited for: they were just asked for, or died and come back.
+    /// Workers that should be there and are waited for: they were just asked for, or died and come
+    /// back.
     fn missing(&mut self, now: i64, there: u32) -> Option<u32> {
         let missing = self.desired.unwrap_or(0).saturating_sub(there);
         if missing == 0 {
@@ -190,7 +209,9 @@ impl Scaler {
                 (self.measured, self.undisturbed) = (None, 0);
                 self.doing = match unmeasured {
                     Unmeasured::NoWorkers => "no worker is there",
-                    Unmeasured::Unsaid => "no worker says how busy it is: they are older than the controller",
+                    Unmeasured::Unsaid => {
+                        "no worker says how busy it is: they are older than the controller"
+                    }
                 }
                 .into();
             }
@@ -214,7 +235,12 @@ impl Scaler {
         self.undisturbed += 1;
         self.wishes.push_back((now, wish_within));
         let oldest_ms = now - self.in_after_ms().max(settings.out_after_ms);
-        while self.wishes.len() > WISHES_MAX || self.wishes.front().is_some_and(|(at_ms, _)| *at_ms < oldest_ms) {
+        while self.wishes.len() > WISHES_MAX
+            || self
+                .wishes
+                .front()
+                .is_some_and(|(at_ms, _)| *at_ms < oldest_ms)
+        {
             self.wishes.pop_front();
         }
         if let Some(to) = self.more(desired, high) {
@@ -238,27 +264,35 @@ impl Scaler {
         self.measured = Some((measured, figures));
     }
 
-    /// More, if all measurements that agree say so: the least of what they want, no more than twice as many at a time, nor
-    /// than `high`.
+    /// More, if all measurements that agree say so: the least of what they want, no more than twice
+    /// as many at a time, nor than `high`.
     fn more(&self, desired: u32, high: u32) -> Option<u32> {
         if self.undisturbed < AGREEING {
             return None;
         }
         let last = self.wishes.iter().rev().take(AGREEING as usize);
         let wish = last.map(|(_, wish)| *wish).min()?;
-        // The smallest step is one that an autoscaler with a tolerance of a tenth (HPA's) does not pass over.
-        let to = wish.max(desired + step_min(desired)).min(desired.max(1) * 2).min(high);
+        // The smallest step is one that an autoscaler with a tolerance of a tenth (HPA's) does not
+        // pass over.
+        let to = wish
+            .max(desired + step_min(desired))
+            .min(desired.max(1) * 2)
+            .min(high);
         (wish > desired && to > desired).then_some(to)
     }
 
-    /// Fewer, if nothing else was wanted for long enough, nor decided: the most of what was wanted, no less than half.
+    /// Fewer, if nothing else was wanted for long enough, nor decided: the most of what was wanted,
+    /// no less than half.
     fn fewer(&self, now: i64, desired: u32) -> Option<u32> {
         let since_ms = now - self.in_after_ms();
         if self.changed_ms > since_ms || self.began_ms > since_ms {
             return None;
         }
         let wishes = || self.wishes.iter().filter(|(at_ms, _)| *at_ms >= since_ms);
-        let wish = wishes().map(|(_, wish)| *wish).max().filter(|_| wishes().count() >= AGREEING as usize)?;
+        let wish = wishes()
+            .map(|(_, wish)| *wish)
+            .max()
+            .filter(|_| wishes().count() >= AGREEING as usize)?;
         let half = if desired == 1 { 0 } else { desired.div_ceil(2) };
         let to = wish.max(half);
         let (low, _) = self.limits();
@@ -270,18 +304,40 @@ impl Scaler {
         self.settings.in_after_ms * self.patience
     }
 
-    /// More workers are needed. If fewer were asked for not long ago, that was wrong, whatever the reason: the next time it
-    /// is waited for twice as long. So no cause that is not foreseen here makes workers come and go for ever.
+    /// More workers are needed. If fewer were asked for not long ago, that was wrong, whatever the
+    /// reason: the next time it is waited for twice as long. So no cause that is not foreseen here
+    /// makes workers come and go for ever.
     fn learn(&mut self, now: i64) {
-        let Some(fewer_at_ms) = self.fewer_at_ms.take() else { return };
+        let Some(fewer_at_ms) = self.fewer_at_ms.take() else {
+            return;
+        };
         let soon = now - fewer_at_ms < self.in_after_ms() * 2;
-        self.patience = if soon { (self.patience * 2).min(PATIENCE_MAX) } else { 1 };
+        self.patience = if soon {
+            (self.patience * 2).min(PATIENCE_MAX)
+        } else {
+            1
+        };
     }
 
-    fn decide(&mut self, now: i64, to: u32, workers: u32, reason: String, figures: Option<Figures>) {
+    fn decide(
+        &mut self,
+        now: i64,
+        to: u32,
+        workers: u32,
+        reason: String,
+        figures: Option<Figures>,
+    ) {
         let from = self.desired.unwrap_or(to);
         self.doing = format!("asking for {}", count(to, "worker"));
-        self.log.note(Decision { at_ms: now, term: self.term, from, to, workers, reason, figures });
+        self.log.note(Decision {
+            at_ms: now,
+            term: self.term,
+            from,
+            to,
+            workers,
+            reason,
+            figures,
+        });
         (self.desired, self.changed_ms, self.short_since_ms) = (Some(to), now, None);
         // What was wanted for more workers is answered; the next wish is measured anew.
         self.undisturbed = 0;
@@ -293,7 +349,10 @@ impl Scaler {
     fn words(&self, now: i64, desired: u32, wish: u32, high: u32, measured: &Measured) -> String {
         if wish > desired && desired >= high {
             let (_, max) = self.limits();
-            return format!("{} would be needed; --workers-max allows {max}", count(wish, "worker"));
+            return format!(
+                "{} would be needed; --workers-max allows {max}",
+                count(wish, "worker")
+            );
         }
         if let Some((name, job)) = measured.jobs.iter().find(|(_, job)| job.short_of_places) {
             return format!(
@@ -302,7 +361,10 @@ impl Scaler {
             );
         }
         if wish > desired {
-            return format!("{} may be needed; asked for when the next measurement agrees", count(wish, "worker"));
+            return format!(
+                "{} may be needed; asked for when the next measurement agrees",
+                count(wish, "worker")
+            );
         }
         if wish < desired {
             let left_ms = (self.changed_ms.max(self.began_ms) + self.in_after_ms() - now).max(0);
@@ -310,7 +372,11 @@ impl Scaler {
                 "{} would do; fewer are asked for when that is so for {}{}",
                 count(wish, "worker"),
                 seconds(self.in_after_ms()),
-                if left_ms > 0 { format!(", {} from now at the earliest", seconds(left_ms)) } else { String::new() }
+                if left_ms > 0 {
+                    format!(", {} from now at the earliest", seconds(left_ms))
+                } else {
+                    String::new()
+                }
             );
         }
         "the number of workers is right".into()

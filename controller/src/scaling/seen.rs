@@ -1,4 +1,5 @@
-//! What the scaler sees of the cluster at one moment: sums that only grow, of which it takes differences.
+//! What the scaler sees of the cluster at one moment: sums that only grow, of which it takes
+//! differences.
 //!
 //! Owns: the form. Does not own: where it comes from (`core::scale`).
 
@@ -8,15 +9,12 @@ use streamctl_proto::{JobName, TaskId, WorkerId};
 /// The cluster at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Those that take tasks.
     pub workers: BTreeMap<WorkerId, WorkerSeen>,
-    /// Those that read.
     pub jobs: BTreeMap<JobName, JobSeen>,
     /// Shards are on their way from one worker to another, or nobody has them.
     pub moving: bool,
 }
 
-/// A worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerSeen {
     /// How busy it said that it was, in thousandths, added up.
@@ -28,25 +26,24 @@ pub struct WorkerSeen {
 impl WorkerSeen {
     /// It said how busy it was; a worker of an earlier version does not. No share is more than all.
     pub fn said(&mut self, busy_permille: Option<u32>) {
-        let Some(permille) = busy_permille else { return };
+        let Some(permille) = busy_permille else {
+            return;
+        };
         self.busy_permille_sum += u64::from(permille.min(1_000));
         self.times += 1;
     }
 }
 
-/// A job.
 #[derive(Clone, Debug, Default)]
 pub struct JobSeen {
-    /// Shards that different workers could read at the same time; 1 for a query that needs the whole window.
+    /// Shards that different workers could read at the same time; 1 for a query that needs the
+    /// whole window.
     pub places: usize,
-    /// Its tasks.
     pub tasks: BTreeMap<TaskId, TaskSeen>,
 }
 
-/// A task.
 #[derive(Clone, Debug)]
 pub struct TaskSeen {
-    /// Who has it.
     pub worker: WorkerId,
     /// Time for which it was worked on, since it began.
     pub work_us: u64,
@@ -59,7 +56,6 @@ pub struct TaskSeen {
 pub struct ShardSeen {
     /// Read since its task began.
     pub bytes: u64,
-    /// Behind the tip.
     pub lag_ms: u64,
 }
 

@@ -9,13 +9,25 @@ use streamctl_proto::spec::parse_duration;
 
 /// Flags of a controller about the number of workers that it asks for.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "How many workers there should be (for autoscalers; `streamctl scaling` shows it)")]
+#[command(
+    next_help_heading = "How many workers there should be (for autoscalers; `streamctl scaling` shows it)"
+)]
 pub struct ScalingFlags {
     /// Fewest workers that are asked for; 0 allows none while no job has anything to read.
-    #[arg(long, env = "STREAMCTL_WORKERS_MIN", default_value_t = 1, value_name = "N")]
+    #[arg(
+        long,
+        env = "STREAMCTL_WORKERS_MIN",
+        default_value_t = 1,
+        value_name = "N"
+    )]
     workers_min: u32,
     /// Most workers that are asked for.
-    #[arg(long, env = "STREAMCTL_WORKERS_MAX", default_value_t = 10, value_name = "N")]
+    #[arg(
+        long,
+        env = "STREAMCTL_WORKERS_MAX",
+        default_value_t = 10,
+        value_name = "N"
+    )]
     workers_max: u32,
     /// How busy workers should be; more are asked for half-way from there to 100.
     #[arg(long, env = "STREAMCTL_SCALE_BUSY", default_value_t = 70, value_name = "PERCENT",
@@ -33,7 +45,8 @@ pub struct ScalingFlags {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let long_enough = |time: &Duration| *time >= Duration::from_secs(2) && *time <= Duration::from_secs(86_400);
+    let long_enough =
+        |time: &Duration| *time >= Duration::from_secs(2) && *time <= Duration::from_secs(86_400);
     let words = || "not a time from 2s to 24h, written like 30s or 5m".to_owned();
     parse_duration(text).filter(long_enough).ok_or_else(words)
 }
@@ -44,7 +57,8 @@ impl ScalingFlags {
     /// # Errors
     /// Values that contradict each other.
     pub fn settings(&self) -> Result<ScalingSettings, String> {
-        let (workers_min, workers_max) = (self.workers_min, self.workers_max);
+        let workers_min = self.workers_min;
+        let workers_max = self.workers_max;
         if workers_max < workers_min.max(1) {
             return Err(format!(
                 "--workers-max {workers_max} is less than --workers-min {workers_min}, or 0\n  hint: give both, the larger one as --workers-max"
@@ -78,9 +92,11 @@ pub struct ScalingSettings {
     pub in_after_ms: i64,
     /// A backlog should be worked off in this time.
     pub catch_up_ms: i64,
-    /// How long a new leader waits for the workers that are there. They dial at least once a second.
+    /// How long a new leader waits for the workers that are there. They dial at least once a
+    /// second.
     pub join_ms: i64,
-    /// How long workers that were asked for are waited for, before the next decision is made without them.
+    /// How long workers that were asked for are waited for, before the next decision is made
+    /// without them.
     pub absent_ms: i64,
 }
 
@@ -105,7 +121,8 @@ impl ScalingSettings {
         self.out_after_ms / 2
     }
 
-    /// What is measured in this time after shards have moved is not used: readers start, lookups are loaded.
+    /// What is measured in this time after shards have moved is not used: readers start, lookups
+    /// are loaded.
     pub fn settle_ms(&self) -> i64 {
         self.out_after_ms / 6
     }
@@ -115,7 +132,8 @@ impl ScalingSettings {
         (self.out_after_ms / 10).clamp(100, 1_000)
     }
 
-    /// From this share of its time on a worker is too busy: half-way between what it should be and all.
+    /// From this share of its time on a worker is too busy: half-way between what it should be and
+    /// all.
     pub fn too_busy(&self) -> f64 {
         f64::midpoint(self.busy, 1.0)
     }
@@ -134,7 +152,10 @@ mod tests {
 
     fn parse(line: &str) -> Result<ScalingSettings, String> {
         let words = std::iter::once("controller").chain(line.split_whitespace());
-        Flags::try_parse_from(words).map_err(|error| error.to_string())?.scaling.settings()
+        Flags::try_parse_from(words)
+            .map_err(|error| error.to_string())?
+            .scaling
+            .settings()
     }
 
     #[test]
@@ -146,12 +167,23 @@ mod tests {
     fn what_contradicts_itself_is_refused_with_a_hint() {
         let error = parse("--workers-min 5 --workers-max 4").unwrap_err();
         assert!(error.contains("hint:"), "{error}");
-        for line in
-            ["--workers-max 0", "--scale-busy 96", "--scale-in-after 1s", "--scale-catch-up 5", "--scale-out-after 2d"]
-        {
+        for line in [
+            "--workers-max 0",
+            "--scale-busy 96",
+            "--scale-in-after 1s",
+            "--scale-catch-up 5",
+            "--scale-out-after 2d",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         let settings = parse("--workers-min 0 --workers-max 3 --scale-out-after 2s").unwrap();
-        assert_eq!((settings.workers_min, settings.workers_max, settings.measure_ms()), (0, 3, 1_000));
+        assert_eq!(
+            (
+                settings.workers_min,
+                settings.workers_max,
+                settings.measure_ms()
+            ),
+            (0, 3, 1_000)
+        );
     }
 }

@@ -12,7 +12,9 @@ impl Scaler {
     /// All of it, or one job's part.
     pub fn status(&self, workers: usize, job: Option<&JobName>, limit: u32) -> v1::ScalingStatus {
         let limit = if limit == 0 { DECISIONS_DEFAULT } else { limit };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(DECISIONS_MAX);
+        let limit = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .min(DECISIONS_MAX);
         let decisions = self.log().all();
         let older = decisions.len().saturating_sub(limit);
         v1::ScalingStatus {
@@ -24,17 +26,34 @@ impl Scaler {
             doing: self.doing.clone(),
             figures: self.measured.as_ref().map(|(measured, figures)| {
                 // One job's part is known even if it is not among the largest.
-                let one = job.map(|name| measured.jobs.get(name).map(|job| (name.clone(), *job)).into_iter().collect());
+                let one = job.map(|name| {
+                    measured
+                        .jobs
+                        .get(name)
+                        .map(|job| (name.clone(), *job))
+                        .into_iter()
+                        .collect()
+                });
                 figures_wire(figures, one)
             }),
-            decisions: decisions.skip(older).map(|decision| decision_wire(decision, job)).collect(),
+            decisions: decisions
+                .skip(older)
+                .map(|decision| decision_wire(decision, job))
+                .collect(),
         }
     }
 }
 
 fn decision_wire(decision: &Decision, job: Option<&JobName>) -> v1::ScalingDecision {
     let of = |figures: &Figures| {
-        let one = job.map(|name| figures.jobs.iter().filter(|(other, _)| other == name).cloned().collect());
+        let one = job.map(|name| {
+            figures
+                .jobs
+                .iter()
+                .filter(|(other, _)| other == name)
+                .cloned()
+                .collect()
+        });
         figures_wire(figures, one)
     };
     v1::ScalingDecision {
@@ -49,7 +68,10 @@ fn decision_wire(decision: &Decision, job: Option<&JobName>) -> v1::ScalingDecis
 }
 
 /// With these jobs alone, or with all that are kept.
-fn figures_wire(figures: &Figures, only: Option<Vec<(JobName, JobMeasured)>>) -> v1::ScalingFigures {
+fn figures_wire(
+    figures: &Figures,
+    only: Option<Vec<(JobName, JobMeasured)>>,
+) -> v1::ScalingFigures {
     let all = only.is_none();
     let jobs = only.unwrap_or_else(|| figures.jobs.clone());
     v1::ScalingFigures {

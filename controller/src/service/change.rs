@@ -1,9 +1,9 @@
 //! A job file against the job of its name: what would change, and the change.
 //!
-//! Owns: the comparison, what is said of it, waiting until the store knows. Does not own: which fields may change
-//! (`proto::change`), when a version takes over (`core::versions`).
-//! Rule: nothing takes over that was not asked for by `change`; what was answered is durable. The version before is in the
-//! checkpoint location before the store forgets it.
+//! Owns: the comparison, what is said of it, waiting until the store knows. Does not own: which
+//! fields may change (`proto::change`), when a version takes over (`core::versions`).
+//! Rule: nothing takes over that was not asked for by `change`; what was answered is durable. The
+//! version before is in the checkpoint location before the store forgets it.
 
 use super::jobs::told;
 use super::submit::{Submitter, parse, refused, response};
@@ -33,27 +33,57 @@ pub(super) struct Standing {
 /// `ABORTED` while it is being deleted: what is asked for now is meant for what comes after it.
 pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
     let name = name.clone();
-    let being_deleted = Status::aborted(format!("job {name} is being deleted\n  hint: try again in a moment"));
+    let being_deleted = Status::aborted(format!(
+        "job {name} is being deleted\n  hint: try again in a moment"
+    ));
     let look = move |core: &Core| {
         let job = core.jobs.get(&name)?;
-        let (resolved, closed) = (job.resolved.clone(), job.closed_to_changes());
-        Some(Standing { job: resolved, epoch: job.epoch(), boundary_ms: job.boundary_ms(), closed })
+        let resolved = job.resolved.clone();
+        let closed = job.closed_to_changes();
+        Some(Standing {
+            job: resolved,
+            epoch: job.epoch(),
+            boundary_ms: job.boundary_ms(),
+            closed,
+        })
     };
     match handle.ask(look).await? {
-        Some(Standing { closed: Some(NoTakeOver::Deleted), .. }) => Err(being_deleted),
+        Some(Standing {
+            closed: Some(NoTakeOver::Deleted),
+            ..
+        }) => Err(being_deleted),
         standing => Ok(standing),
     }
 }
 
 impl Submitter {
     /// What a job file would change.
-    pub async fn diff(&self, handle: &Handle, request: &v1::DiffRequest) -> Result<v1::DiffResponse, Status> {
-        let v1::DiffRequest { spec_toml, base_dir } = request.clone();
+    pub async fn diff(
+        &self,
+        handle: &Handle,
+        request: &v1::DiffRequest,
+    ) -> Result<v1::DiffResponse, Status> {
+        let v1::DiffRequest {
+            spec_toml,
+            base_dir,
+        } = request.clone();
         let spec = parse(&spec_toml, &base_dir)?;
         let name = spec.name.clone();
-        let standing = standing(handle, &name).await?.ok_or_else(|| not_found(&name))?;
-        let resolved = resolve(&self.world, spec, sha256_hex(spec_toml.as_bytes()), (self.clock)()).await;
-        let next = next_version(&standing.job, resolved.map_err(|error| refused(error, &spec_toml))?, 0);
+        let standing = standing(handle, &name)
+            .await?
+            .ok_or_else(|| not_found(&name))?;
+        let resolved = resolve(
+            &self.world,
+            spec,
+            sha256_hex(spec_toml.as_bytes()),
+            (self.clock)(),
+        )
+        .await;
+        let next = next_version(
+            &standing.job,
+            resolved.map_err(|error| refused(error, &spec_toml))?,
+            0,
+        );
         let changes = changes(&standing, &next);
         let (plan_was, plan_will_be) = match changes.is_empty() {
             true => Default::default(),
@@ -65,7 +95,10 @@ impl Submitter {
             changes: changes.into_iter().map(Into::into).collect(),
             plan_was,
             plan_will_be,
-            refused: standing.closed.map(|closed| closed.to_string()).unwrap_or_default(),
+            refused: standing
+                .closed
+                .map(|closed| closed.to_string())
+                .unwrap_or_default(),
             epoch: standing.epoch.0,
         })
     }
@@ -82,7 +115,10 @@ impl Submitter {
         let changes = changes(&standing, &next);
         if changes.is_empty() {
             let resumed = !request.dry_run && resumed(handle, &standing.job.spec.name).await?;
-            return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
+            return Ok(v1::SubmitResponse {
+                resumed,
+                ..response(&standing.job, false)
+            });
         }
         if request.dry_run && !request.change {
             return Ok(response(&next, false));
@@ -95,15 +131,22 @@ impl Submitter {
         if !request.dry_run {
             let checkpoints = Checkpoints::of(&self.world.storages, &standing.job);
             let written = checkpoints.write_version(&standing.job).await;
-            next.previous = Some(written.map_err(|error| Status::unavailable(told(&describe(&error))))?);
+            next.previous =
+                Some(written.map_err(|error| Status::unavailable(told(&describe(&error))))?);
             after = take_over(handle.clone(), &next).await?;
         }
         let changes = changes.into_iter().map(Into::into).collect();
-        Ok(v1::SubmitResponse { changed: true, changes, after_epoch: after.0, ..response(&next, false) })
+        Ok(v1::SubmitResponse {
+            changed: true,
+            changes,
+            after_epoch: after.0,
+            ..response(&next, false)
+        })
     }
 }
 
-/// The version after this one. It reads on where that one stands: where new shards began at its submit stays so.
+/// The version after this one. It reads on where that one stands: where new shards began at its
+/// submit stays so.
 fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob {
     ResolvedJob {
         job_version: old.job_version.next(),
@@ -120,23 +163,42 @@ fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob
 fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
     let old = &standing.job;
     let mut all = compare(old, next, standing.boundary_ms);
-    let (was, will_be): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (output_columns(old).into_iter().collect(), output_columns(next).into_iter().collect());
-    let gone = output_columns(old).into_iter().filter(|(name, _)| !will_be.contains_key(name));
+    let was: BTreeMap<_, _> = output_columns(old).into_iter().collect();
+    let will_be: BTreeMap<_, _> = output_columns(next).into_iter().collect();
+    let gone = output_columns(old)
+        .into_iter()
+        .filter(|(name, _)| !will_be.contains_key(name));
     for (name, _) in output_columns(next).into_iter().chain(gone) {
-        all.extend(derived(format!("result.{name}"), was.get(&name).cloned(), will_be.get(&name).cloned()));
+        all.extend(derived(
+            format!("result.{name}"),
+            was.get(&name).cloned(),
+            will_be.get(&name).cloned(),
+        ));
     }
-    all.extend(derived("spread".to_owned(), Some(spread(old)), Some(spread(next))));
+    all.extend(derived(
+        "spread".to_owned(),
+        Some(spread(old)),
+        Some(spread(next)),
+    ));
     all
 }
 
 fn derived(field: String, was: Option<String>, will_be: Option<String>) -> Option<FieldChange> {
-    (was != will_be).then_some(FieldChange { field, was, will_be, refused: None })
+    (was != will_be).then_some(FieldChange {
+        field,
+        was,
+        will_be,
+        refused: None,
+    })
 }
 
 fn spread(job: &ResolvedJob) -> String {
     let whole = "one task reads all shards: the query needs whole windows";
-    if job.whole_window { whole.to_owned() } else { "shards are spread over all workers".to_owned() }
+    if job.whole_window {
+        whole.to_owned()
+    } else {
+        "shards are spread over all workers".to_owned()
+    }
 }
 
 /// Both plans, where both can be made and they differ.
@@ -150,7 +212,10 @@ async fn plans(world: &World, old: &ResolvedJob, next: &ResolvedJob) -> (String,
 fn may_take_over(standing: &Standing, changes: &[FieldChange]) -> Result<(), Status> {
     if let Some(closed) = &standing.closed {
         let hint = "give the new job another name";
-        return Err(Status::failed_precondition(format!("job {}: {closed}\n  hint: {hint}", standing.job.spec.name)));
+        return Err(Status::failed_precondition(format!(
+            "job {}: {closed}\n  hint: {hint}",
+            standing.job.spec.name
+        )));
     }
     match changes.iter().any(|change| change.refused.is_some()) {
         true => Err(no_take_over(&standing.job.spec.name, changes)),
@@ -161,7 +226,10 @@ fn may_take_over(standing: &Standing, changes: &[FieldChange]) -> Result<(), Sta
 fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
     let mut text = format!("job {job} cannot take over:");
     let mut hints: Vec<&str> = vec![];
-    for (change, refusal) in changes.iter().filter_map(|change| Some((change, change.refused.as_ref()?))) {
+    for (change, refusal) in changes
+        .iter()
+        .filter_map(|change| Some((change, change.refused.as_ref()?)))
+    {
         text.push_str(&format!("\n  {change}: {}", refusal.reason));
         if !hints.contains(&refusal.hint.as_str()) {
             hints.push(&refusal.hint);
@@ -172,9 +240,13 @@ fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
 }
 
 fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
-    let (name, version) = (&standing.job.spec.name, standing.job.job_version);
-    let mut text = format!("a job {name} is there, at version {version}, and this job file would change it:");
-    changes.iter().for_each(|change| text.push_str(&format!("\n  {change}")));
+    let name = &standing.job.spec.name;
+    let version = standing.job.job_version;
+    let mut text =
+        format!("a job {name} is there, at version {version}, and this job file would change it:");
+    changes
+        .iter()
+        .for_each(|change| text.push_str(&format!("\n  {change}")));
     text.push_str(
         "\n  hint: `streamctl diff FILE` shows it whole; with `--change` it takes over after the last epoch; a job of its own \
          needs another name",
@@ -197,7 +269,11 @@ struct Seen {
 /// Has the version take over; gives the last epoch of the one before once the store knows.
 async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
-    handle.tell(Event::ChangeRequested { next: Box::new(next.clone()) }).await?;
+    handle
+        .tell(Event::ChangeRequested {
+            next: Box::new(next.clone()),
+        })
+        .await?;
     let stored = async {
         loop {
             let asked = next.clone();
@@ -210,7 +286,10 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                     version: job.resolved.job_version,
                     is_this: is_this(&job.resolved),
                     after: job.took_over_after,
-                    waits: job.changing.as_ref().is_some_and(|change| is_this(&change.next)),
+                    waits: job
+                        .changing
+                        .as_ref()
+                        .is_some_and(|change| is_this(&change.next)),
                     recording: job.recording,
                     refused: job.may_change(&asked).err(),
                     not_stored: job
@@ -220,9 +299,14 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                         .map(|refused| refused.reason.clone()),
                 })
             };
-            let Some(seen) = handle.ask(look).await? else { return Err(not_found(&name)) };
+            let Some(seen) = handle.ask(look).await? else {
+                return Err(not_found(&name));
+            };
             if let Some(reason) = seen.not_stored {
-                let text = format!("the store refused version {} of job {name}: {reason}", next.job_version);
+                let text = format!(
+                    "the store refused version {} of job {name}: {reason}",
+                    next.job_version
+                );
                 return Err(Status::failed_precondition(told(&text)));
             }
             match (seen.is_this, seen.waits) {
@@ -240,10 +324,13 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
             RECORD_TIMEOUT.as_secs()
         ))
     };
-    tokio::time::timeout(RECORD_TIMEOUT, stored).await.map_err(late)?
+    tokio::time::timeout(RECORD_TIMEOUT, stored)
+        .await
+        .map_err(late)?
 }
 
-/// Between the comparison and the change the job went on: an epoch ended elsewhere, or somebody else changed it.
+/// Between the comparison and the change the job went on: an epoch ended elsewhere, or somebody
+/// else changed it.
 fn overtaken(name: &JobName, seen: Seen) -> Status {
     match seen.refused {
         Some(NoTakeOver::Fields(changes)) => no_take_over(name, &changes),
@@ -261,7 +348,11 @@ fn overtaken(name: &JobName, seen: Seen) -> Status {
 ///
 /// # Errors
 /// `NOT_FOUND` without a job, `ABORTED` at another version.
-pub(super) fn check_version(name: &JobName, standing: Option<&Standing>, if_version: u64) -> Result<(), Status> {
+pub(super) fn check_version(
+    name: &JobName,
+    standing: Option<&Standing>,
+    if_version: u64,
+) -> Result<(), Status> {
     match standing {
         _ if if_version == 0 => Ok(()),
         None => Err(not_found(name)),
@@ -273,8 +364,8 @@ pub(super) fn check_version(name: &JobName, standing: Option<&Standing>, if_vers
     }
 }
 
-/// Lets a job go on, and waits until that is stored; false: it runs, or has completed. One that could not be read is read
-/// again first.
+/// Lets a job go on, and waits until that is stored; false: it runs, or has completed. One that
+/// could not be read is read again first.
 ///
 /// # Errors
 /// What is wrong with it, if it still cannot be read.
@@ -287,10 +378,14 @@ pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Sta
     };
     let (stands, reads) = handle.ask(look).await?;
     if reads.is_some() {
-        handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+        handle
+            .tell(Event::ResumeRequested { job: name.clone() })
+            .await?;
         read_anew(handle.clone(), name, reads).await?;
     }
-    handle.tell(Event::ResumeRequested { job: name.clone() }).await?;
+    handle
+        .tell(Event::ResumeRequested { job: name.clone() })
+        .await?;
     recorded(handle.clone(), name).await?;
     Ok(stands)
 }

@@ -1,7 +1,8 @@
 //! A job that its user wants forgotten.
 //!
 //! Owns: waiting until it may be, and until it is. Does not own: when it may be (`core::deletion`).
-//! Rule: answered when the store has forgotten it. Results, dead letters and manifests stay where they are.
+//! Rule: answered when the store has forgotten it. Results, dead letters and manifests stay where
+//! they are.
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
@@ -12,13 +13,25 @@ use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
 
 impl JobsService {
-    pub(super) async fn delete(&self, job: JobName, force: bool) -> Result<v1::DeleteJobResponse, Status> {
+    pub(super) async fn delete(
+        &self,
+        job: JobName,
+        force: bool,
+    ) -> Result<v1::DeleteJobResponse, Status> {
         let handle = self.leader.handle()?;
         let (resolved, epoch) = settled(handle.clone(), &job, force).await?;
-        handle.tell(Event::DeleteRequested { job: job.clone(), force }).await?;
+        handle
+            .tell(Event::DeleteRequested {
+                job: job.clone(),
+                force,
+            })
+            .await?;
         recorded(handle.clone(), &job).await?;
         let asked = job.clone();
-        if handle.ask(move |core| core.jobs.contains_key(&asked)).await? {
+        if handle
+            .ask(move |core| core.jobs.contains_key(&asked))
+            .await?
+        {
             return Err(refused(&job, NoDeletion::Runs));
         }
         let spec = resolved.spec;
@@ -33,13 +46,21 @@ impl JobsService {
 }
 
 /// The job, when it can be forgotten; what is on its way is waited for.
-async fn settled(mut handle: Handle, job: &JobName, force: bool) -> Result<(ResolvedJob, Epoch), Status> {
+async fn settled(
+    mut handle: Handle,
+    job: &JobName,
+    force: bool,
+) -> Result<(ResolvedJob, Epoch), Status> {
     let deadline = tokio::time::Instant::now() + RECORD_TIMEOUT;
     loop {
         let asked = job.clone();
         let look = move |core: &Core| {
             let job = core.jobs.get(&asked)?;
-            Some((job.resolved.clone(), job.epoch(), job.closed_to_deletion(force)))
+            Some((
+                job.resolved.clone(),
+                job.epoch(),
+                job.closed_to_deletion(force),
+            ))
         };
         let (resolved, epoch, closed) = handle.ask(look).await?.ok_or_else(|| not_found(job))?;
         match closed {
@@ -62,5 +83,7 @@ fn refused(job: &JobName, closed: NoDeletion) -> Status {
         ),
         NoDeletion::Recording => "ask again when the store answers".to_owned(),
     };
-    Status::failed_precondition(format!("job {job} cannot be deleted: {closed}\n  hint: {hint}"))
+    Status::failed_precondition(format!(
+        "job {job} cannot be deleted: {closed}\n  hint: {hint}"
+    ))
 }

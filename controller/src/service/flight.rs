@@ -1,8 +1,10 @@
 //! Where the results of a job are: Arrow Flight without data.
 //!
-//! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows (workers).
-//! Rule: only published epochs are named, unless somebody asks for committed ones too, in order, so that a subscriber can stop and go on at `next_epoch`. One answer has
-//! one schema: it ends before the first epoch of another version of the job.
+//! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows
+//! (workers).
+//! Rule: only published epochs are named, unless somebody asks for committed ones too, in order, so
+//! that a subscriber can stop and go on at `next_epoch`. One answer has one schema: it ends before
+//! the first epoch of another version of the job.
 
 use super::jobs::told;
 use super::not_found;
@@ -14,8 +16,8 @@ use crate::leading::Leader;
 use arrow::datatypes::Schema;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,9 @@ use streamctl_engine::resolve::output_schema;
 use streamctl_engine::security::access::Proof;
 use streamctl_engine::security::dial::flight_location;
 use streamctl_engine::security::grant::Use;
-use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId};
+use streamctl_proto::{
+    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Epochs named per answer when the request does not say how many.
@@ -36,7 +40,6 @@ const EPOCHS_DEFAULT: usize = 100;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
-    /// Which job.
     pub job: String,
     /// The first epoch; 0 and 1 are both the first.
     #[serde(default)]
@@ -47,7 +50,8 @@ pub struct Command {
     /// At most so many epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Not the rows of the epochs but what could not be decoded; `limit` counts the epochs that are looked at.
+    /// Not the rows of the epochs but what could not be decoded; `limit` counts the epochs that are
+    /// looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_letters: bool,
     /// Also epochs that are committed and not published yet.
@@ -58,7 +62,6 @@ pub struct Command {
 /// What comes with the endpoints, as JSON in `app_metadata`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Metadata {
-    /// Where to go on.
     pub next_epoch: u64,
     /// The job's state: `running`, `completed` ...
     pub state: String,
@@ -71,11 +74,9 @@ pub struct Metadata {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartTicket {
-    /// Which job.
     pub job: JobName,
     /// Which epoch.
     pub epoch: u64,
-    /// Whose part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
     /// Its dead letters, of all tasks.
@@ -85,9 +86,7 @@ pub struct PartTicket {
 
 /// Serves Flight on the controller.
 pub struct FlightLocations {
-    /// Who leads.
     pub leader: Leader,
-    /// Where manifests are.
     pub history: History,
     /// What workers let callers in by.
     pub admission: Admission,
@@ -111,8 +110,12 @@ struct Known {
 fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
     let job = core.jobs.get(name).ok_or_else(|| not_found(name))?;
     let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
-    let address = |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));
-    let state = core.status(name, true).map(|status| status.state().as_str_name().to_owned()).unwrap_or_default();
+    let address =
+        |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));
+    let state = core
+        .status(name, true)
+        .map(|status| status.state().as_str_name().to_owned())
+        .unwrap_or_default();
     Ok(Known {
         job: job.resolved.clone(),
         state: state.trim_start_matches("JOB_STATE_").to_lowercase(),
@@ -120,66 +123,133 @@ fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
         published: job.published,
         recent: job.recent.iter().cloned().collect(),
         task_addresses: job.task_workers.iter().filter_map(address).collect(),
-        addresses: core.workers.values().filter(|w| w.connected).map(|w| w.flight_address.clone()).collect(),
+        addresses: core
+            .workers
+            .values()
+            .filter(|w| w.connected)
+            .map(|w| w.flight_address.clone())
+            .collect(),
     })
 }
 
 impl FlightLocations {
-    async fn info(&self, request: Request<FlightDescriptor>) -> Result<(FlightInfo, Command), Status> {
+    async fn info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<(FlightInfo, Command), Status> {
         let proof = request.extensions().get::<Proof>().cloned();
         let descriptor = request.into_inner();
         let command = read_command(&descriptor)?;
         let name = super::jobs::name(&command.job)?;
-        let mut known = self.leader.handle()?.ask(move |core| known(core, &name)).await??;
+        let mut known = self
+            .leader
+            .handle()?
+            .ask(move |core| known(core, &name))
+            .await??;
         let from = command.from.max(1);
-        let limit = command.limit.unwrap_or(EPOCHS_DEFAULT).clamp(1, EPOCHS_DEFAULT) as u64;
+        let limit = command
+            .limit
+            .unwrap_or(EPOCHS_DEFAULT)
+            .clamp(1, EPOCHS_DEFAULT) as u64;
         let committed = known.head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        let there = if command.committed { committed } else { known.published };
-        let last = command.to.unwrap_or(u64::MAX).min(there.0).min(from.saturating_add(limit - 1));
+        let there = if command.committed {
+            committed
+        } else {
+            known.published
+        };
+        let last = command
+            .to
+            .unwrap_or(u64::MAX)
+            .min(there.0)
+            .min(from.saturating_add(limit - 1));
         self.fetch_older(&mut known, from..=last).await?;
         let (made_by, epochs) = of_one_version(&known, from..=last);
         let made_by = self.history.version(&known.job, made_by).await;
-        let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let made_by =
+            made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
         if known.addresses.is_empty() && !epochs.is_empty() {
             let hint = "start one: workers have the rows, or compute them again";
-            return Err(Status::failed_precondition(format!("no worker is connected\n  hint: {hint}")));
+            return Err(Status::failed_precondition(format!(
+                "no worker is connected\n  hint: {hint}"
+            )));
         }
         let info = match command.dead_letters {
             true => describe_dead_letters(&known, &epochs)?,
             false => describe_epochs(&known, &made_by, &epochs)?,
         };
-        // Without a proof the caller was not asked for one, and the grant would outlive what let it in.
-        let grant = proof.and_then(|proof| self.admission.grant(&known.job.spec.name, Use::Read, Some(&proof)));
+        // Without a proof the caller was not asked for one, and the grant would outlive what let it
+        // in.
+        let grant = proof.and_then(|proof| {
+            self.admission
+                .grant(&known.job.spec.name, Use::Read, Some(&proof))
+        });
         let grant = grant.map(|grant| grant.reveal().to_owned());
-        let metadata = Metadata { next_epoch, state: known.state.clone(), grant };
+        let metadata = Metadata {
+            next_epoch,
+            state: known.state.clone(),
+            grant,
+        };
         let info = info.with_app_metadata(serde_json::to_vec(&metadata).map_err(internal)?);
         let info = info.with_descriptor(descriptor);
-        Ok((info, Command { from: next_epoch, ..command }))
+        Ok((
+            info,
+            Command {
+                from: next_epoch,
+                ..command
+            },
+        ))
     }
 
     /// Reads the figures of epochs that are not in memory from their manifests.
-    async fn fetch_older(&self, known: &mut Known, epochs: RangeInclusive<u64>) -> Result<(), Status> {
-        let Some(head) = known.head.as_ref().filter(|_| !epochs.is_empty()) else { return Ok(()) };
-        if known.recent.first().is_some_and(|oldest| oldest.epoch.0 <= *epochs.start()) {
+    async fn fetch_older(
+        &self,
+        known: &mut Known,
+        epochs: RangeInclusive<u64>,
+    ) -> Result<(), Status> {
+        let Some(head) = known.head.as_ref().filter(|_| !epochs.is_empty()) else {
+            return Ok(());
+        };
+        if known
+            .recent
+            .first()
+            .is_some_and(|oldest| oldest.epoch.0 <= *epochs.start())
+        {
             return Ok(());
         }
         let figures = |_: &ManifestRef, manifest: Manifest| EpochFigures::of(&manifest, "");
         let read = self.history.walk(&known.job, head, epochs, figures).await;
-        known.recent = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        known.recent =
+            read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         Ok(())
     }
 }
 
 /// Those of these epochs that are of the version of the first one, in order.
 fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Vec<&EpochFigures>) {
-    let wanted = || known.recent.iter().filter(|figures| epochs.contains(&figures.epoch.0));
-    let made_by = wanted().next().map_or(known.job.job_version, |figures| figures.job_version);
-    (made_by, wanted().take_while(|figures| figures.job_version == made_by).collect())
+    let wanted = || {
+        known
+            .recent
+            .iter()
+            .filter(|figures| epochs.contains(&figures.epoch.0))
+    };
+    let made_by = wanted()
+        .next()
+        .map_or(known.job.job_version, |figures| figures.job_version);
+    (
+        made_by,
+        wanted()
+            .take_while(|figures| figures.job_version == made_by)
+            .collect(),
+    )
 }
 
 /// One endpoint per task and epoch, all of one version of the job.
-fn describe_epochs(known: &Known, made_by: &ResolvedJob, epochs: &[&EpochFigures]) -> Result<FlightInfo, Status> {
+fn describe_epochs(
+    known: &Known,
+    made_by: &ResolvedJob,
+    epochs: &[&EpochFigures],
+) -> Result<FlightInfo, Status> {
     let schema = output_schema(made_by).map_err(internal)?;
     let rows = epochs.iter().map(|figures| figures.counts.rows_out).sum();
     let mut info = describe(&schema, rows)?;
@@ -209,18 +279,37 @@ fn internal(error: impl std::fmt::Display) -> Status {
 
 /// Schema and rows, without endpoints.
 fn describe(schema: &Schema, rows: u64) -> Result<FlightInfo, Status> {
-    let info = FlightInfo::new().try_with_schema(schema).map_err(internal)?;
-    Ok(info.with_total_records(i64::try_from(rows).unwrap_or(-1)).with_ordered(true))
+    let info = FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(internal)?;
+    Ok(info
+        .with_total_records(i64::try_from(rows).unwrap_or(-1))
+        .with_ordered(true))
 }
 
 /// Where one part of an epoch is; without a task its dead letters.
-fn endpoint(known: &Known, epoch: Epoch, task: Option<TaskId>, addresses: &[String]) -> Result<FlightEndpoint, Status> {
-    let (job, dead_letters) = (known.job.spec.name.clone(), task.is_none());
-    let ticket = PartTicket { job, epoch: epoch.0, task, dead_letters };
+fn endpoint(
+    known: &Known,
+    epoch: Epoch,
+    task: Option<TaskId>,
+    addresses: &[String],
+) -> Result<FlightEndpoint, Status> {
+    let job = known.job.spec.name.clone();
+    let dead_letters = task.is_none();
+    let ticket = PartTicket {
+        job,
+        epoch: epoch.0,
+        task,
+        dead_letters,
+    };
     let ticket = Ticket::new(serde_json::to_vec(&ticket).map_err(internal)?);
     let metadata = serde_json::json!({ "epoch": epoch.0 }).to_string();
-    let endpoint = FlightEndpoint::new().with_ticket(ticket).with_app_metadata(metadata);
-    Ok(addresses.iter().fold(endpoint, |endpoint, address| endpoint.with_location(flight_location(address))))
+    let endpoint = FlightEndpoint::new()
+        .with_ticket(ticket)
+        .with_app_metadata(metadata);
+    Ok(addresses.iter().fold(endpoint, |endpoint, address| {
+        endpoint.with_location(flight_location(address))
+    }))
 }
 
 /// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.
@@ -230,17 +319,30 @@ fn endpoint(known: &Known, epoch: Epoch, task: Option<TaskId>, addresses: &[Stri
 pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());
-        let from = from.map_err(|_| Status::invalid_argument("the second part of the path is an epoch's number"))?;
-        return Ok(Command { job: job.clone(), from, to: None, limit: None, dead_letters: false, committed: false });
+        let from = from.map_err(|_| {
+            Status::invalid_argument("the second part of the path is an epoch's number")
+        })?;
+        return Ok(Command {
+            job: job.clone(),
+            from,
+            to: None,
+            limit: None,
+            dead_letters: false,
+            committed: false,
+        });
     }
     serde_json::from_slice(&descriptor.cmd).map_err(|error| {
         let example = r#"{"job": "sales", "from": 1}"#;
-        Status::invalid_argument(told(&format!("the command is JSON like {example}: {error}")))
+        Status::invalid_argument(told(&format!(
+            "the command is JSON like {example}: {error}"
+        )))
     })
 }
 
 fn elsewhere<T>() -> Result<T, Status> {
-    Err(Status::unimplemented("the controller has no rows: ask the workers that GetFlightInfo names"))
+    Err(Status::unimplemented(
+        "the controller has no rows: ask the workers that GetFlightInfo names",
+    ))
 }
 
 #[tonic::async_trait]
@@ -253,28 +355,54 @@ impl FlightService for FlightLocations {
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         let (info, _) = self.info(request).await?;
         Ok(Response::new(info))
     }
 
-    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
         let (info, next) = self.info(request).await?;
-        let next = serde_json::to_vec(&next).map_err(|error| Status::internal(error.to_string()))?;
-        let poll = PollInfo::new().with_info(info).with_descriptor(FlightDescriptor::new_cmd(next));
+        let next =
+            serde_json::to_vec(&next).map_err(|error| Status::internal(error.to_string()))?;
+        let poll = PollInfo::new()
+            .with_info(info)
+            .with_descriptor(FlightDescriptor::new_cmd(next));
         Ok(Response::new(poll))
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
         let (info, _) = self.info(request).await?;
-        Ok(Response::new(SchemaResult { schema: info.schema }))
+        Ok(Response::new(SchemaResult {
+            schema: info.schema,
+        }))
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let jobs = self.leader.handle()?.ask(|core| core.jobs.keys().cloned().collect::<Vec<_>>()).await?;
+    async fn list_flights(
+        &self,
+        _: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let jobs = self
+            .leader
+            .handle()?
+            .ask(|core| core.jobs.keys().cloned().collect::<Vec<_>>())
+            .await?;
         let flight =
-            |job: JobName| Ok(FlightInfo::new().with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])));
-        Ok(Response::new(Box::pin(futures::stream::iter(jobs.into_iter().map(flight)))))
+            |job: JobName| {
+                Ok(FlightInfo::new()
+                    .with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])))
+            };
+        Ok(Response::new(Box::pin(futures::stream::iter(
+            jobs.into_iter().map(flight),
+        ))))
     }
 
     async fn handshake(
@@ -288,19 +416,31 @@ impl FlightService for FlightLocations {
         elsewhere()
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
         elsewhere()
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
         elsewhere()
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(
+        &self,
+        _: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
         elsewhere()
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(Box::pin(futures::stream::empty())))
     }
 }

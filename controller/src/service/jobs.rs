@@ -32,11 +32,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Serves `streamctl.v1.Jobs`.
 #[derive(Clone)]
 pub struct JobsService {
-    /// Who leads.
     pub leader: Leader,
     /// Checks and stores new jobs.
     pub submitter: Submitter,
-    /// Where manifests are.
     pub history: History,
     /// Proves what the manifests say.
     pub verifier: Verifier,
@@ -50,61 +48,105 @@ impl v1::jobs_server::Jobs for JobsService {
     type VerifyStream = ReceiverStream<Result<v1::VerifyEvent, Status>>;
     type RepairJobStream = RepairEvents;
 
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
         let from = request.extensions().get::<Peer>().map(|peer| peer.address);
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .cloned()
+            .unwrap_or(Caller::ANYBODY);
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.for_caller(&caller).submit(&handle, &request).await.map(Response::new)
+        self.submitter
+            .for_caller(&caller)
+            .submit(&handle, &request)
+            .await
+            .map(Response::new)
     }
 
-    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+    async fn diff(
+        &self,
+        request: Request<v1::DiffRequest>,
+    ) -> Result<Response<v1::DiffResponse>, Status> {
         let handle = self.leader.handle()?;
         let from = request.extensions().get::<Peer>().map(|peer| peer.address);
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .cloned()
+            .unwrap_or(Caller::ANYBODY);
         let request = request.into_inner();
         check_base_dir(&request.base_dir, from)?;
         check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter.for_caller(&caller).diff(&handle, &request).await.map(Response::new)
+        self.submitter
+            .for_caller(&caller)
+            .diff(&handle, &request)
+            .await
+            .map(Response::new)
     }
 
-    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::JobStatus>, Status> {
         let request = request.into_inner();
-        self.status(name(&request.job)?, request.brief).await.map(Response::new)
+        self.status(name(&request.job)?, request.brief)
+            .await
+            .map(Response::new)
     }
 
-    async fn watch_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<Statuses>, Status> {
+    async fn watch_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<Statuses>, Status> {
         let request = request.into_inner();
         let job = name(&request.job)?;
         let first = self.status(job.clone(), request.brief).await?;
         let handle = self.leader.handle()?;
         let service = self.clone();
         let brief = request.brief;
-        let rest = futures::stream::unfold((service, handle, job), move |(service, mut handle, job)| async move {
-            tokio::time::sleep(WATCH_INTERVAL).await;
-            if let Err(over) = handle.changed().await {
-                return Some((Err(Status::from(over)), (service, handle, job)));
-            }
-            let status = service.status(job.clone(), brief).await;
-            Some((status, (service, handle, job)))
-        });
+        let rest = futures::stream::unfold(
+            (service, handle, job),
+            move |(service, mut handle, job)| async move {
+                tokio::time::sleep(WATCH_INTERVAL).await;
+                if let Err(over) = handle.changed().await {
+                    return Some((Err(Status::from(over)), (service, handle, job)));
+                }
+                let status = service.status(job.clone(), brief).await;
+                Some((status, (service, handle, job)))
+            },
+        );
         let both = futures::StreamExt::chain(futures::stream::once(async { Ok(first) }), rest);
         Ok(Response::new(Box::pin(until_error(both))))
     }
 
-    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list_jobs(
+        &self,
+        _: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
         let jobs = self.leader.handle()?.statuses().await?;
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
-    async fn stop_job(&self, request: Request<v1::StopJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+    async fn stop_job(
+        &self,
+        request: Request<v1::StopJobRequest>,
+    ) -> Result<Response<v1::JobStatus>, Status> {
         let request = request.into_inner();
         let job = name(&request.job)?;
         self.status(job.clone(), true).await?;
         let handle = self.leader.handle()?;
-        handle.tell(Event::StopRequested { job: job.clone(), drain: request.drain }).await?;
+        handle
+            .tell(Event::StopRequested {
+                job: job.clone(),
+                drain: request.drain,
+            })
+            .await?;
         recorded(handle, &job).await?;
         self.status(job, true).await.map(Response::new)
     }
@@ -114,16 +156,24 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::DeleteJobRequest>,
     ) -> Result<Response<v1::DeleteJobResponse>, Status> {
         let request = request.into_inner();
-        self.delete(name(&request.job)?, request.force).await.map(Response::new)
+        self.delete(name(&request.job)?, request.force)
+            .await
+            .map(Response::new)
     }
 
     async fn repair_job(
         &self,
         request: Request<v1::RepairJobRequest>,
     ) -> Result<Response<Self::RepairJobStream>, Status> {
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::ANYBODY);
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .cloned()
+            .unwrap_or(Caller::ANYBODY);
         let by = caller.name.unwrap_or_default();
-        self.repair(request.into_inner(), by).await.map(Response::new)
+        self.repair(request.into_inner(), by)
+            .await
+            .map(Response::new)
     }
 
     async fn list_epochs(
@@ -131,14 +181,23 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::ListEpochsRequest>,
     ) -> Result<Response<v1::ListEpochsResponse>, Status> {
         let request = request.into_inner();
-        let limit = if request.limit == 0 { EPOCHS_DEFAULT } else { request.limit.min(EPOCHS_MAX) };
+        let limit = if request.limit == 0 {
+            EPOCHS_DEFAULT
+        } else {
+            request.limit.min(EPOCHS_MAX)
+        };
         let job = name(&request.job)?;
         check_range(request.from, request.to)?;
-        let epochs = self.epochs(job, request.from, request.to, u64::from(limit)).await?;
+        let epochs = self
+            .epochs(job, request.from, request.to, u64::from(limit))
+            .await?;
         Ok(Response::new(v1::ListEpochsResponse { epochs }))
     }
 
-    async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
+    async fn get_epoch(
+        &self,
+        request: Request<v1::GetEpochRequest>,
+    ) -> Result<Response<v1::GetEpochResponse>, Status> {
         let request = request.into_inner();
         let job = name(&request.job)?;
         let (resolved, head, _) = self.head(&job).await?;
@@ -148,12 +207,29 @@ impl v1::jobs_server::Jobs for JobsService {
                 "job {job} has no epoch {epoch}\n  hint: `streamctl epochs {job}` shows those there are"
             ))
         };
-        let head = head.filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0).ok_or_else(missing)?;
-        let read = self.history.walk(&resolved, &head, request.epoch..=request.epoch, |_, manifest| manifest).await;
+        let head = head
+            .filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0)
+            .ok_or_else(missing)?;
+        let read = self
+            .history
+            .walk(
+                &resolved,
+                &head,
+                request.epoch..=request.epoch,
+                |_, manifest| manifest,
+            )
+            .await;
         let manifest = read.map_err(unreadable)?.pop().ok_or_else(missing)?;
-        let made_by = self.history.version(&resolved, manifest.job_version()).await;
-        let made_by = made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
-        Ok(Response::new(v1::GetEpochResponse { manifest_json: json(&manifest)?, job_json: json(&*made_by)? }))
+        let made_by = self
+            .history
+            .version(&resolved, manifest.job_version())
+            .await;
+        let made_by =
+            made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        Ok(Response::new(v1::GetEpochResponse {
+            manifest_json: json(&manifest)?,
+            job_json: json(&*made_by)?,
+        }))
     }
 
     async fn replay_dead_letters(
@@ -176,13 +252,26 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::GetScalingRequest>,
     ) -> Result<Response<v1::ScalingStatus>, Status> {
         let v1::GetScalingRequest { job, limit } = request.into_inner();
-        let job = if job.is_empty() { None } else { Some(name(&job)?) };
+        let job = if job.is_empty() {
+            None
+        } else {
+            Some(name(&job)?)
+        };
         let missing = job.as_ref().map(not_found);
-        let status = self.leader.handle()?.ask(move |core| core.scaling_status(job.as_ref(), limit)).await?;
-        status.map(Response::new).ok_or_else(|| missing.unwrap_or_else(|| Status::internal("there is no status")))
+        let status = self
+            .leader
+            .handle()?
+            .ask(move |core| core.scaling_status(job.as_ref(), limit))
+            .await?;
+        status
+            .map(Response::new)
+            .ok_or_else(|| missing.unwrap_or_else(|| Status::internal("there is no status")))
     }
 
-    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
         // Only the leader knows which workers there are.
         self.leader.handle()?;
         let events = self.verifier.verify(&request.into_inner()).await?;
@@ -193,32 +282,61 @@ impl v1::jobs_server::Jobs for JobsService {
 impl JobsService {
     async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
         let missing = not_found(&job);
-        self.leader.handle()?.status(job, brief).await?.ok_or(missing)
+        self.leader
+            .handle()?
+            .status(job, brief)
+            .await?
+            .ok_or(missing)
     }
 
-    async fn head(&self, job: &JobName) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
+    async fn head(
+        &self,
+        job: &JobName,
+    ) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
         let wanted = job.clone();
         let handle = self.leader.handle()?;
-        let found = handle
-            .ask(move |core| core.jobs.get(&wanted).map(|job| (job.resolved.clone(), job.head.clone(), job.published)));
+        let found = handle.ask(move |core| {
+            core.jobs
+                .get(&wanted)
+                .map(|job| (job.resolved.clone(), job.head.clone(), job.published))
+        });
         found.await?.ok_or_else(|| not_found(job))
     }
 
-    async fn epochs(&self, job: JobName, from: u64, to: u64, limit: u64) -> Result<Vec<v1::EpochSummary>, Status> {
+    async fn epochs(
+        &self,
+        job: JobName,
+        from: u64,
+        to: u64,
+        limit: u64,
+    ) -> Result<Vec<v1::EpochSummary>, Status> {
         let (resolved, head, published) = self.head(&job).await?;
         let Some(head) = head else { return Ok(vec![]) };
         let epochs = epochs_wanted(from, to, limit, head.epoch.0);
         let first = *epochs.start();
         let asked = job.clone();
-        let recent = self.leader.handle()?.ask(move |core| core.recent_epochs(&asked)).await?;
-        let in_memory = recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
+        let recent = self
+            .leader
+            .handle()?
+            .ask(move |core| core.recent_epochs(&asked))
+            .await?;
+        let in_memory =
+            recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
         let mut all = recent;
         if !in_memory {
-            let figures =
-                |reference: &ManifestRef, manifest: Manifest| summary_of(&manifest, &reference.name, published);
-            all = self.history.walk(&resolved, &head, epochs.clone(), figures).await.map_err(unreadable)?;
+            let figures = |reference: &ManifestRef, manifest: Manifest| {
+                summary_of(&manifest, &reference.name, published)
+            };
+            all = self
+                .history
+                .walk(&resolved, &head, epochs.clone(), figures)
+                .await
+                .map_err(unreadable)?;
         }
-        Ok(all.into_iter().filter(|epoch| epochs.contains(&epoch.epoch)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|epoch| epochs.contains(&epoch.epoch))
+            .collect())
     }
 }
 
@@ -226,7 +344,8 @@ fn unreadable(error: CheckpointError) -> Status {
     Status::unavailable(streamctl_proto::describe(&error))
 }
 
-/// The epochs that are listed: those from `from` on, or the newest ones, none behind `to`; 0 says nothing of either.
+/// The epochs that are listed: those from `from` on, or the newest ones, none behind `to`; 0 says
+/// nothing of either.
 fn epochs_wanted(from: u64, to: u64, limit: u64, head: u64) -> RangeInclusive<u64> {
     let end = if to == 0 { head } else { to.min(head) };
     match from {
@@ -245,10 +364,14 @@ fn check_range(from: u64, to: u64) -> Result<(), Status> {
 }
 
 pub(super) fn name(text: &str) -> Result<JobName, Status> {
-    text.parse().map_err(|error: streamctl_proto::id::BadJobName| Status::invalid_argument(told(&error.to_string())))
+    text.parse()
+        .map_err(|error: streamctl_proto::id::BadJobName| {
+            Status::invalid_argument(told(&error.to_string()))
+        })
 }
 
-/// The folder that relative paths are taken from is one of this machine: only who is on it can mean it.
+/// The folder that relative paths are taken from is one of this machine: only who is on it can mean
+/// it.
 fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status> {
     let here = from.is_none_or(|from| from.ip().to_canonical().is_loopback());
     match base_dir.is_empty() || here {
@@ -259,14 +382,16 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
     }
 }
 
-/// Folders of the machines are read and written with the rights of our programs: that takes more than the right to run
-/// jobs.
+/// Folders of the machines are read and written with the rights of our programs: that takes more
+/// than the right to run jobs.
 fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), Status> {
     if caller.may(Role::Admin) {
         return Ok(());
     }
     let spec = super::submit::parse(spec_toml, base_dir)?;
-    let Some(place) = spec.local_place() else { return Ok(()) };
+    let Some(place) = spec.local_place() else {
+        return Ok(());
+    };
     let name = caller.name.as_deref().unwrap_or_default();
     Err(Status::permission_denied(told(&format!(
         "{place} is a folder of the cluster's machines: a job with it needs the role admin, and {name} has not\n  hint: \
@@ -274,17 +399,31 @@ fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), 
     ))))
 }
 
-/// A refusal as it fits into the headers in which it travels: clients take 16 KiB of them, and what is not ASCII has
-/// three bytes for one.
+/// A refusal as it fits into the headers in which it travels: clients take 16 KiB of them, and what
+/// is not ASCII has three bytes for one.
 pub(super) fn told(text: &str) -> String {
     let mut bytes = 0;
-    let cost = |c: char| if c.is_ascii_graphic() || c == ' ' { 1 } else { 3 * c.len_utf8() };
+    let cost = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' {
+            1
+        } else {
+            3 * c.len_utf8()
+        }
+    };
     let fits = |(_, c): &(usize, char)| {
         bytes += cost(*c);
         bytes <= TOLD_BYTES_MAX
     };
-    let end = text.char_indices().take_while(fits).last().map_or(0, |(at, c)| at + c.len_utf8());
-    if end == text.len() { text.to_owned() } else { format!("{}\nand more", &text[..end]) }
+    let end = text
+        .char_indices()
+        .take_while(fits)
+        .last()
+        .map_or(0, |(at, c)| at + c.len_utf8());
+    if end == text.len() {
+        text.to_owned()
+    } else {
+        format!("{}\nand more", &text[..end])
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Status> {
@@ -324,7 +463,9 @@ mod tests {
             assert_eq!(epochs_wanted(from, to, 5, 10), expected, "{from} {to}");
         }
         assert!(epochs_wanted(11, 0, 5, 10).is_empty());
-        assert!(check_range(3, 3).is_ok() && check_range(3, 0).is_ok() && check_range(0, 3).is_ok());
+        assert!(
+            check_range(3, 3).is_ok() && check_range(3, 0).is_ok() && check_range(0, 3).is_ok()
+        );
         assert!(check_range(4, 3).unwrap_err().message().contains("hint: "));
     }
 
@@ -339,7 +480,11 @@ mod tests {
             ("/jobs", from("[::ffff:127.0.0.1]:1"), true),
             ("/jobs", None, true),
         ] {
-            assert_eq!(check_base_dir(base_dir, peer).is_ok(), good, "{base_dir} {peer:?}");
+            assert_eq!(
+                check_base_dir(base_dir, peer).is_ok(),
+                good,
+                "{base_dir} {peer:?}"
+            );
         }
     }
 
@@ -347,10 +492,16 @@ mod tests {
     fn a_job_on_folders_of_the_machines_needs_more_than_the_right_to_run_jobs() {
         let spec_toml = include_str!("../../../deploy/jobs/sales-by-country.toml").to_owned();
         let local = spec_toml.replace("s3://my-bucket/output/lab4/sales/", "/etc/");
-        let of = |role| Caller { name: Some("ci".into()), role: Some(role) };
+        let of = |role| Caller {
+            name: Some("ci".into()),
+            role: Some(role),
+        };
         assert!(check_places(&spec_toml, "", &of(Role::Operate)).is_ok());
         let refused = check_places(&local, "", &of(Role::Operate)).unwrap_err();
-        assert!(refused.message().contains("/etc/ is a folder") && refused.message().contains("hint: "), "{refused}");
+        assert!(
+            refused.message().contains("/etc/ is a folder") && refused.message().contains("hint: "),
+            "{refused}"
+        );
         assert!(check_places(&local, "", &of(Role::Admin)).is_ok());
         assert!(check_places(&local, "", &Caller::ANYBODY).is_ok());
     }

@@ -12,7 +12,7 @@ pub mod scaling;
 pub mod submit;
 pub mod workers;
 
-use crate::core::{Core, Wanted};
+use crate::core::{Core, DesiredState};
 use crate::handle::Handle;
 use std::time::Duration;
 use streamctl_proto::JobName;
@@ -26,7 +26,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// There is no job of this name. The text brings its hint, so that no client adds another one.
 pub(crate) fn not_found(job: &JobName) -> Status {
-    Status::not_found(format!("there is no job {job}\n  hint: `streamctl list` shows those there are"))
+    Status::not_found(format!(
+        "there is no job {job}\n  hint: `streamctl list` shows those there are"
+    ))
 }
 
 /// Waits until the store holds what is wanted of a job: what was answered survives this leader.
@@ -34,7 +36,10 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
     let stored = async {
         loop {
             let asked = job.clone();
-            if handle.ask(move |core| core.jobs.get(&asked).is_none_or(|job| !job.recording)).await? {
+            if handle
+                .ask(move |core| core.jobs.get(&asked).is_none_or(|job| !job.recording))
+                .await?
+            {
                 return Ok(());
             }
             handle.changed().await?;
@@ -47,7 +52,9 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
             RECORD_TIMEOUT.as_secs()
         ))
     };
-    tokio::time::timeout(RECORD_TIMEOUT, stored).await.map_err(late)?
+    tokio::time::timeout(RECORD_TIMEOUT, stored)
+        .await
+        .map_err(late)?
 }
 
 /// Waits until a job that could not be read was read again; `before` is how often that had failed.
@@ -65,7 +72,7 @@ async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Re
             };
             match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
                 (None, _) => return Ok(()),
-                (reads, Wanted::Failed { error, hint }) if reads != before => {
+                (reads, DesiredState::Failed { error, hint }) if reads != before => {
                     let text = format!("job {job} cannot go on: {error}\n  hint: {hint}");
                     return Err(Status::failed_precondition(jobs::told(&text)));
                 }
@@ -80,5 +87,7 @@ async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Re
             READ_TIMEOUT.as_secs()
         ))
     };
-    tokio::time::timeout(READ_TIMEOUT, read).await.map_err(late)?
+    tokio::time::timeout(READ_TIMEOUT, read)
+        .await
+        .map_err(late)?
 }

@@ -1,7 +1,8 @@
-//! A job that cannot go on by itself: its store is older than what was committed, or what it had staged is lost.
+//! A job that cannot go on by itself: its store is older than what was committed, or what it had
+//! staged is lost.
 //!
-//! Owns: which repair a job needs, waiting until it is done. Does not own: what was committed ([`crate::load`]), when a
-//! repair may happen (core).
+//! Owns: which repair a job needs, waiting until it is done. Does not own: what was committed
+//! ([`crate::load`]), when a repair may happen (core).
 //! Rule: nothing is repaired that does not need it; what is answered is durable.
 
 use super::jobs::{JobsService, told};
@@ -37,40 +38,52 @@ struct Teller(mpsc::Sender<Result<v1::RepairEvent, Status>>);
 
 impl Teller {
     async fn doing(&self, doing: impl Into<String>) {
-        let event = repair_event::Event::Progress(v1::RepairProgress { doing: doing.into() });
-        let _gone = self.0.send(Ok(v1::RepairEvent { event: Some(event) })).await;
+        let event = repair_event::Event::Progress(v1::RepairProgress {
+            doing: doing.into(),
+        });
+        let _gone = self
+            .0
+            .send(Ok(v1::RepairEvent { event: Some(event) }))
+            .await;
     }
 
     async fn end(&self, outcome: Result<v1::RepairSummary, Status>) {
-        let event = outcome.map(|summary| v1::RepairEvent { event: Some(repair_event::Event::Summary(summary)) });
+        let event = outcome.map(|summary| v1::RepairEvent {
+            event: Some(repair_event::Event::Summary(summary)),
+        });
         let _gone = self.0.send(event).await;
     }
 }
 
-/// What a job needs.
 enum Need {
     /// Its head is to be moved along what was committed since.
     Head,
     /// Its first unpublished epoch has lost objects.
     Epoch(Box<Stuck>),
-    /// Nothing.
     Nothing,
 }
 
 impl JobsService {
     /// Begins a repair; `by` asked for it.
-    pub(super) async fn repair(&self, request: v1::RepairJobRequest, by: String) -> Result<RepairEvents, Status> {
+    pub(super) async fn repair(
+        &self,
+        request: v1::RepairJobRequest,
+        by: String,
+    ) -> Result<RepairEvents, Status> {
         let job = super::jobs::name(&request.job)?;
         let handle = self.leader.handle()?;
         let need = needed(handle.clone(), &job).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let (service, teller) = (self.clone(), Teller(sender));
+        let service = self.clone();
+        let teller = Teller(sender);
         tokio::spawn(async move {
             let repaired = async {
                 match need {
                     Need::Head => service.repair_head(&handle, &job, by, &teller).await,
                     Need::Epoch(stuck) => {
-                        service.repair_epoch(&handle, &job, *stuck, (request.skip, by), &teller).await
+                        service
+                            .repair_epoch(&handle, &job, *stuck, (request.skip, by), &teller)
+                            .await
                     }
                     Need::Nothing => Err(nothing_to_repair(&job)),
                 }
@@ -92,11 +105,24 @@ impl JobsService {
         by: String,
         teller: &Teller,
     ) -> Result<v1::RepairSummary, Status> {
-        let StoredJob { job: resolved, head, published, .. } = self.stored(job).await?;
+        let StoredJob {
+            job: resolved,
+            head,
+            published,
+            ..
+        } = self.stored(job).await?;
         let stands = head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        teller.doing(format!("reading the epochs after {stands}, from the last one back")).await;
+        teller
+            .doing(format!(
+                "reading the epochs after {stands}, from the last one back"
+            ))
+            .await;
         let since = committed_since(self.history.storages(), &resolved, head.as_ref()).await;
-        let CommittedSince { last, job_version, published: shown } = since.map_err(|error| no_way(job, &error))?;
+        let CommittedSince {
+            last,
+            job_version,
+            published: shown,
+        } = since.map_err(|error| no_way(job, &error))?;
         if job_version > resolved.job_version {
             let is = resolved.job_version;
             return Err(Status::failed_precondition(told(&format!(
@@ -108,9 +134,22 @@ impl JobsService {
         let before = handle.ask(reads(job)).await?;
         let at_ms = (self.submitter.clock)();
         let epoch = last.epoch;
-        let to = HeadRepair { previous: head, head: last, published: published.max(shown), at_ms, by };
-        teller.doing(format!("moving the head to epoch {epoch}")).await;
-        handle.tell(Event::HeadRepairRequested { job: job.clone(), to: Box::new(to) }).await?;
+        let to = HeadRepair {
+            previous: head,
+            head: last,
+            published: published.max(shown),
+            at_ms,
+            by,
+        };
+        teller
+            .doing(format!("moving the head to epoch {epoch}"))
+            .await;
+        handle
+            .tell(Event::HeadRepairRequested {
+                job: job.clone(),
+                to: Box::new(to),
+            })
+            .await?;
         read_anew(handle.clone(), job, before).await?;
         Ok(v1::RepairSummary {
             job: job.to_string(),
@@ -130,20 +169,52 @@ impl JobsService {
         teller: &Teller,
     ) -> Result<v1::RepairSummary, Status> {
         let Stuck { epoch, lost } = stuck;
-        handle.tell(Event::EpochRepairRequested { job: job.clone(), epoch }).await?;
+        handle
+            .tell(Event::EpochRepairRequested {
+                job: job.clone(),
+                epoch,
+            })
+            .await?;
         let asked = job.clone();
         let begun = handle.ask(move |core| begun(core, &asked, epoch)).await?;
-        let Begun { resolved, manifest, repairs, task } = begun.ok_or_else(|| nothing_to_repair(job))?;
+        let Begun {
+            resolved,
+            manifest,
+            repairs,
+            task,
+        } = begun.ok_or_else(|| nothing_to_repair(job))?;
         let known = objects_after(&manifest, &repairs);
-        let rows_lost =
-            known.iter().filter(|object| lost.contains(&object.staged.location)).map(|object| object.staged.rows).sum();
+        let rows_lost = known
+            .iter()
+            .filter(|object| lost.contains(&object.staged.location))
+            .map(|object| object.staged.rows)
+            .sum();
         let mut objects = vec![];
         if !skip {
-            teller.doing(format!("computing {} of epoch {epoch} again", count(lost.len() as u64, "lost object"))).await;
-            let made_by = self.history.version(&resolved, manifest.job_version()).await;
+            teller
+                .doing(format!(
+                    "computing {} of epoch {epoch} again",
+                    count(lost.len() as u64, "lost object")
+                ))
+                .await;
+            let made_by = self
+                .history
+                .version(&resolved, manifest.job_version())
+                .await;
             let made_by = made_by.map_err(|error| Status::unavailable(describe(&error)))?;
-            let order = RebuildOrder { job: job.clone(), epoch: epoch.0, task, lost: lost.clone(), repairs };
-            let staged = match self.verifier.replayer.rebuild(&made_by, &manifest, order).await {
+            let order = RebuildOrder {
+                job: job.clone(),
+                epoch: epoch.0,
+                task,
+                lost: lost.clone(),
+                repairs,
+            };
+            let staged = match self
+                .verifier
+                .replayer
+                .rebuild(&made_by, &manifest, order)
+                .await
+            {
                 RebuildOutcome::Rebuilt { objects } => objects,
                 RebuildOutcome::Gone { reason } => return Err(not_computed(job, epoch, &reason)),
                 RebuildOutcome::Failed { reason } => return Err(not_computed(job, epoch, &reason)),
@@ -152,15 +223,35 @@ impl JobsService {
                 check_rebuilt(&made_by, manifest.window, task, object)
                     .map_err(|error| not_computed(job, epoch, &error.to_string()))?;
             }
-            objects = staged.into_iter().map(|staged| ManifestObject { task, staged }).collect();
+            objects = staged
+                .into_iter()
+                .map(|staged| ManifestObject { task, staged })
+                .collect();
         }
-        let (objects_lost, replaced) = (lost.len() as u64, objects.len() as u64);
+        let objects_lost = lost.len() as u64;
+        let replaced = objects.len() as u64;
         let rows_given_up = if skip { rows_lost } else { 0 };
-        let repair = EpochRepair { epoch, lost, objects, rows_given_up, by };
+        let repair = EpochRepair {
+            epoch,
+            lost,
+            objects,
+            rows_given_up,
+            by,
+        };
         teller.doing("recording it in the chain").await;
-        handle.tell(Event::EpochRepaired { job: job.clone(), task, repair: Box::new(repair) }).await?;
+        handle
+            .tell(Event::EpochRepaired {
+                job: job.clone(),
+                task,
+                repair: Box::new(repair),
+            })
+            .await?;
         let recorded_in = repaired(handle.clone(), job, epoch).await?;
-        let kind = if skip { Kind::Skipped } else { Kind::Recomputed };
+        let kind = if skip {
+            Kind::Skipped
+        } else {
+            Kind::Recomputed
+        };
         Ok(v1::RepairSummary {
             job: job.to_string(),
             kind: kind.into(),
@@ -175,18 +266,31 @@ impl JobsService {
 
     /// The job as the store holds it.
     async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
-        let stored = self.submitter.store.load().await.map_err(|error| Status::unavailable(describe(&error)))?;
-        stored.into_iter().find(|stored| stored.job.spec.name == *job).ok_or_else(|| not_found(job))
+        let stored = self
+            .submitter
+            .store
+            .load()
+            .await
+            .map_err(|error| Status::unavailable(describe(&error)))?;
+        stored
+            .into_iter()
+            .find(|stored| stored.job.spec.name == *job)
+            .ok_or_else(|| not_found(job))
     }
 }
 
 /// How often the job was read by this leader without success; none: it is readable.
 fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
     let job = job.clone();
-    move |core: &Core| core.jobs.get(&job).and_then(|job| Some(job.unreadable.as_ref()?.reads))
+    move |core: &Core| {
+        core.jobs
+            .get(&job)
+            .and_then(|job| Some(job.unreadable.as_ref()?.reads))
+    }
 }
 
-/// What the job needs; an epoch that is being published is waited for, as it may turn out to be lost.
+/// What the job needs; an epoch that is being published is waited for, as it may turn out to be
+/// lost.
 async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
     let needs = async {
         loop {
@@ -212,7 +316,9 @@ async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
             "job {job} is publishing, and nothing shows that anything is lost\n  hint: `streamctl status {job}` says what it waits for"
         ))
     };
-    tokio::time::timeout(READ_TIMEOUT, needs).await.map_err(late)?
+    tokio::time::timeout(READ_TIMEOUT, needs)
+        .await
+        .map_err(late)?
 }
 
 /// A repair of an epoch that was begun.
@@ -225,25 +331,51 @@ struct Begun {
 
 fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
     let job = core.jobs.get(job)?;
-    let manifest = job.publishing.front().filter(|manifest| manifest.epoch == epoch)?.clone();
-    let task = job.repairing.as_ref().filter(|repairing| repairing.epoch == epoch)?.task;
-    Some(Begun { resolved: job.resolved.clone(), manifest, repairs: job.repairs_of(epoch), task })
+    let manifest = job
+        .publishing
+        .front()
+        .filter(|manifest| manifest.epoch == epoch)?
+        .clone();
+    let task = job
+        .repairing
+        .as_ref()
+        .filter(|repairing| repairing.epoch == epoch)?
+        .task;
+    Some(Begun {
+        resolved: job.resolved.clone(),
+        manifest,
+        repairs: job.repairs_of(epoch),
+        task,
+    })
 }
 
-/// Waits until a repair is committed and its epoch published; gives the epoch whose manifest says so.
+/// Waits until a repair is committed and its epoch published; gives the epoch whose manifest says
+/// so.
 async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
     let done = async {
         loop {
             let asked = job.clone();
             let look = move |core: &Core| {
                 let job = core.jobs.get(&asked)?;
-                let recorded = job.repairs.iter().rev().find_map(|repair| match repair.what {
-                    Repaired::Recomputed { epoch: of, recorded_in } | Repaired::Skipped { epoch: of, recorded_in } => {
-                        (of == epoch).then_some(recorded_in)
-                    }
-                    Repaired::HeadMoved { .. } => None,
-                });
-                Some((recorded.filter(|_| job.repairing.is_none()), job.published >= epoch))
+                let recorded = job
+                    .repairs
+                    .iter()
+                    .rev()
+                    .find_map(|repair| match repair.what {
+                        Repaired::Recomputed {
+                            epoch: of,
+                            recorded_in,
+                        }
+                        | Repaired::Skipped {
+                            epoch: of,
+                            recorded_in,
+                        } => (of == epoch).then_some(recorded_in),
+                        Repaired::HeadMoved { .. } => None,
+                    });
+                Some((
+                    recorded.filter(|_| job.repairing.is_none()),
+                    job.published >= epoch,
+                ))
             };
             match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
                 (Some(recorded_in), true) => return Ok(recorded_in),
@@ -258,7 +390,9 @@ async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epo
             PUBLISH_TIMEOUT.as_secs()
         ))
     };
-    tokio::time::timeout(PUBLISH_TIMEOUT, done).await.map_err(late)?
+    tokio::time::timeout(PUBLISH_TIMEOUT, done)
+        .await
+        .map_err(late)?
 }
 
 fn not_computed(job: &JobName, epoch: Epoch, reason: &str) -> Status {
@@ -280,8 +414,11 @@ fn no_way(job: &JobName, error: &NoWay) -> Status {
     match error {
         NoWay::Checkpoint(error) if error.is_transient() => Status::unavailable(text),
         NoWay::Checkpoint(_) | NoWay::Nothing(_) | NoWay::Undecided(_) | NoWay::Foreign(_) => {
-            let hint = format!("`streamctl status {job}` says what is wrong with it, and what to do");
-            Status::failed_precondition(told(&format!("job {job} cannot be repaired: {text}\n  hint: {hint}")))
+            let hint =
+                format!("`streamctl status {job}` says what is wrong with it, and what to do");
+            Status::failed_precondition(told(&format!(
+                "job {job} cannot be repaired: {text}\n  hint: {hint}"
+            )))
         }
     }
 }

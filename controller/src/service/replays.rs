@@ -1,7 +1,9 @@
 //! From "these epochs" to the dead letters that are put through the job again.
 //!
-//! Owns: which epochs have any, that their objects are there. Does not own: that it happens once (`core::replays`).
-//! Rule: what was answered is durable; what is kept of manifests is little, however many epochs there are.
+//! Owns: which epochs have any, that their objects are there. Does not own: that it happens once
+//! (`core::replays`).
+//! Rule: what was answered is durable; what is kept of manifests is little, however many epochs
+//! there are.
 
 use super::jobs::{JobsService, name};
 use super::not_found;
@@ -28,9 +30,23 @@ struct Known {
 
 fn known(core: &Core, name: &JobName) -> Option<Known> {
     let job = core.jobs.get(name)?;
-    let state = core.status(name, true)?.state().as_str_name().trim_start_matches("JOB_STATE_").to_lowercase();
-    let (head, published, replays) = (job.head.clone(), job.published, job.replays.now.clone());
-    Some(Known { job: job.resolved.clone(), head, published, replays, may: job.may_replay(), state })
+    let state = core
+        .status(name, true)?
+        .state()
+        .as_str_name()
+        .trim_start_matches("JOB_STATE_")
+        .to_lowercase();
+    let head = job.head.clone();
+    let published = job.published;
+    let replays = job.replays.now.clone();
+    Some(Known {
+        job: job.resolved.clone(),
+        head,
+        published,
+        replays,
+        may: job.may_replay(),
+        state,
+    })
 }
 
 /// What was found between two epochs.
@@ -52,13 +68,26 @@ impl JobsService {
         let job = name(&request.job)?;
         let handle = self.leader.handle()?;
         let asked = job.clone();
-        let known = handle.ask(move |core| known(core, &asked)).await?.ok_or_else(|| not_found(&job))?;
+        let known = handle
+            .ask(move |core| known(core, &asked))
+            .await?
+            .ok_or_else(|| not_found(&job))?;
         refuse_what_does_not_run(&known, &job)?;
-        let last = if request.to == 0 { known.published.0 } else { request.to.min(known.published.0) };
+        let last = if request.to == 0 {
+            known.published.0
+        } else {
+            request.to.min(known.published.0)
+        };
         let found = find(&self.history, &known, request.from.max(1), last).await?;
         self.record(&job, &found).await?;
-        let (epochs, records) = (found.wanted.len() as u64, found.records);
-        Ok(v1::ReplayDeadLettersResponse { epochs, records, already: found.already, next_epoch: found.next_epoch })
+        let epochs = found.wanted.len() as u64;
+        let records = found.records;
+        Ok(v1::ReplayDeadLettersResponse {
+            epochs,
+            records,
+            already: found.already,
+            next_epoch: found.next_epoch,
+        })
     }
 
     /// Waits until the store knows, or the job may not replay any more.
@@ -67,10 +96,20 @@ impl JobsService {
             return Ok(());
         }
         let mut handle = self.leader.handle()?;
-        let epochs: BTreeSet<Epoch> = found.wanted.iter().map(|wanted| wanted.letters.epoch()).collect();
-        handle.tell(Event::ReplayRequested { job: job.clone(), epochs: found.wanted.clone() }).await?;
+        let epochs: BTreeSet<Epoch> = found
+            .wanted
+            .iter()
+            .map(|wanted| wanted.letters.epoch())
+            .collect();
+        handle
+            .tell(Event::ReplayRequested {
+                job: job.clone(),
+                epochs: found.wanted.clone(),
+            })
+            .await?;
         loop {
-            let (asked, epochs) = (job.clone(), epochs.clone());
+            let asked = job.clone();
+            let epochs = epochs.clone();
             let look = move |core: &Core| {
                 let job = core.jobs.get(&asked)?;
                 let all = |replays: &Replays| epochs.iter().all(|epoch| replays.has(*epoch));
@@ -80,7 +119,9 @@ impl JobsService {
                 Some((true, true)) => return Ok(()),
                 Some((true, false)) => handle.changed().await?,
                 Some((false, _)) | None => {
-                    return Err(Status::aborted(format!("job {job} changed meanwhile; ask again")));
+                    return Err(Status::aborted(format!(
+                        "job {job} changed meanwhile; ask again"
+                    )));
                 }
             }
         }
@@ -99,21 +140,34 @@ struct Letters {
 impl Letters {
     /// Those of a manifest; none: it has no dead letters.
     fn of(reference: &ManifestRef, manifest: Manifest) -> Option<Self> {
-        let objects = manifest.dead_letter_objects().map(|object| (object.location.clone(), object.size)).collect();
-        let (epoch, records) = (manifest.epoch, manifest.counts.rows_dead);
-        (records > 0).then(|| Self { epoch, records, shard: DeadLetterShard::of(reference), objects })
+        let objects = manifest
+            .dead_letter_objects()
+            .map(|object| (object.location.clone(), object.size))
+            .collect();
+        let epoch = manifest.epoch;
+        let records = manifest.counts.rows_dead;
+        (records > 0).then(|| Self {
+            epoch,
+            records,
+            shard: DeadLetterShard::of(reference),
+            objects,
+        })
     }
 }
 
 /// Epochs with dead letters that were not replayed yet, as many as there is room for.
 async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
     let mut found = Found::default();
-    let Some(head) = &known.head else { return Ok(found) };
-    let (mut from, mut since) = (first, first);
+    let Some(head) = &known.head else {
+        return Ok(found);
+    };
+    let mut from = first;
+    let mut since = first;
     while from <= last {
         let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
         let read = history.walk(&known.job, head, from..=to, Letters::of).await;
-        let epochs = read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let epochs =
+            read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
         for letters in epochs.into_iter().flatten() {
             if known.replays.has(letters.epoch) {
                 found.already += 1;
@@ -122,7 +176,10 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
                 return Ok(found);
             } else {
                 look(history, &letters).await?;
-                found.wanted.push(WantedReplay { since: Epoch(since), letters: letters.shard });
+                found.wanted.push(WantedReplay {
+                    since: Epoch(since),
+                    letters: letters.shard,
+                });
                 found.records += letters.records;
             }
             since = letters.epoch.0 + 1;
@@ -132,7 +189,8 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
     Ok(found)
 }
 
-/// A job must not stop because of dead letters that somebody removed: refused now, while somebody is there.
+/// A job must not stop because of dead letters that somebody removed: refused now, while somebody
+/// is there.
 async fn look(history: &History, letters: &Letters) -> Result<(), Status> {
     for (location, size) in &letters.objects {
         let storage = history.storages().for_location(location);
@@ -175,61 +233,118 @@ mod tests {
 
     const LETTERS: &str = "memory://dead/letters.json.gz";
 
-    /// Five epochs; the second and the fourth have three dead letters each, those of the fourth in an object.
+    /// Five epochs; the second and the fourth have three dead letters each, those of the fourth in
+    /// an object.
     async fn five(storages: &Storages) -> Known {
         let mut job = contract::job("sales");
         job.spec.checkpoint = Location::folder("memory://checkpoint");
-        let (checkpoints, mut head) = (Checkpoints::of(storages, &job), None);
-        let task = TaskId { term: Term(1), counter: 1 };
+        let checkpoints = Checkpoints::of(storages, &job);
+        let mut head = None;
+        let task = TaskId {
+            term: Term(1),
+            counter: 1,
+        };
         for epoch in 1..=5 {
-            let window = WindowSize::from_ms(1_000).unwrap().window_of(i64::try_from(epoch).unwrap() * 1_000);
+            let window = WindowSize::from_ms(1_000)
+                .unwrap()
+                .window_of(i64::try_from(epoch).unwrap() * 1_000);
             let mut manifest = crate::core::Job::new(job.clone()).manifest(window, Term(1), 0);
             (manifest.epoch, manifest.previous) = (Epoch(epoch), head.take());
             manifest.counts.rows_dead = if epoch % 2 == 0 { 3 } else { 0 };
             if epoch == 4 {
-                let (kind, location, staging) =
-                    (ObjectKind::DeadLetter, LETTERS.to_owned(), Staging::File { staged_path: String::new() });
-                let staged = StagedObject { kind, location, size: 5, crc32c: 0, rows: 3, staging };
+                let kind = ObjectKind::DeadLetter;
+                let location = LETTERS.to_owned();
+                let staging = Staging::File {
+                    staged_path: String::new(),
+                };
+                let staged = StagedObject {
+                    kind,
+                    location,
+                    size: 5,
+                    crc32c: 0,
+                    rows: 3,
+                    staging,
+                };
                 manifest.objects.push(ManifestObject { task, staged });
             }
             head = Some(checkpoints.write_manifest(&manifest).await.unwrap());
         }
-        let (replays, state) = (Replays::default(), "running".to_owned());
-        Known { job, head, published: Epoch(5), replays, may: true, state }
+        let replays = Replays::default();
+        let state = "running".to_owned();
+        Known {
+            job,
+            head,
+            published: Epoch(5),
+            replays,
+            may: true,
+            state,
+        }
     }
 
     #[tokio::test]
     async fn epochs_with_dead_letters_are_found_once_with_the_clean_ones_before_them() {
         let memory = MemoryStorage::default();
         let storages = Storages::memory(memory.clone());
-        let (history, mut known) = (History::new(storages.clone()), five(&storages).await);
+        let history = History::new(storages.clone());
+        let mut known = five(&storages).await;
         memory.put(LETTERS, "12345");
         let found = find(&history, &known, 1, 5).await.unwrap();
-        let epochs = |found: &Found| found.wanted.iter().map(|w| (w.since.0, w.letters.epoch().0)).collect::<Vec<_>>();
-        assert_eq!((epochs(&found), found.records, found.already), (vec![(1, 2), (3, 4)], 6, 0));
+        let epochs = |found: &Found| {
+            found
+                .wanted
+                .iter()
+                .map(|w| (w.since.0, w.letters.epoch().0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (epochs(&found), found.records, found.already),
+            (vec![(1, 2), (3, 4)], 6, 0)
+        );
         known.replays.want(found.wanted[..1].to_vec());
         let rest = find(&history, &known, 1, 5).await.unwrap();
-        assert_eq!((epochs(&rest), rest.records, rest.already), (vec![(3, 4)], 3, 1));
-        assert!(find(&history, &known, 5, 5).await.unwrap().wanted.is_empty());
+        assert_eq!(
+            (epochs(&rest), rest.records, rest.already),
+            (vec![(3, 4)], 3, 1)
+        );
+        assert!(
+            find(&history, &known, 5, 5)
+                .await
+                .unwrap()
+                .wanted
+                .is_empty()
+        );
     }
 
     #[tokio::test]
     async fn what_was_removed_is_refused_by_name_before_the_job_could_stumble_over_it() {
         let memory = MemoryStorage::default();
         let storages = Storages::memory(memory.clone());
-        let (history, known) = (History::new(storages.clone()), five(&storages).await);
+        let history = History::new(storages.clone());
+        let known = five(&storages).await;
         for content in [None, Some("another size")] {
-            content.into_iter().for_each(|content| memory.put(LETTERS, content));
+            content
+                .into_iter()
+                .for_each(|content| memory.put(LETTERS, content));
             let refused = find(&history, &known, 3, 5).await.map(|_| ()).unwrap_err();
-            assert!(refused.message().contains(LETTERS) && refused.message().contains("epoch 4"), "{refused}");
+            assert!(
+                refused.message().contains(LETTERS) && refused.message().contains("epoch 4"),
+                "{refused}"
+            );
         }
     }
 
     #[tokio::test]
     async fn only_a_job_that_runs_or_has_completed_is_asked() {
         let known = five(&Storages::memory(MemoryStorage::default())).await;
-        let stopped = Known { may: false, state: "stopped".into(), ..known };
+        let stopped = Known {
+            may: false,
+            state: "stopped".into(),
+            ..known
+        };
         let refused = refuse_what_does_not_run(&stopped, &stopped.job.spec.name).unwrap_err();
-        assert!(refused.message().contains("sales is stopped") && refused.message().contains("hint: submit"));
+        assert!(
+            refused.message().contains("sales is stopped")
+                && refused.message().contains("hint: submit")
+        );
     }
 }

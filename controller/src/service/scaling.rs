@@ -1,8 +1,8 @@
 //! KEDA's external scaler: how many workers there should be, for an autoscaler of pods.
 //!
 //! Owns: KEDA's form of the answer. Does not own: the number (`scaling`), who leads.
-//! Rule: every controller answers what the leader says. While nobody knows, the answer is UNAVAILABLE and never a number:
-//! an autoscaler that is told nothing leaves the pods as they are.
+//! Rule: every controller answers what the leader says. While nobody knows, the answer is
+//! UNAVAILABLE and never a number: an autoscaler that is told nothing leaves the pods as they are.
 
 use crate::http::Ask;
 use futures::Stream;
@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::security::gate::Asked;
 use streamctl_proto::externalscaler::{
-    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
-    ScaledObjectRef, external_scaler_server,
+    GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
+    MetricValue, ScaledObjectRef, external_scaler_server,
 };
 use streamctl_proto::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// The one metric.
 const METRIC: &str = "workers_desired";
 /// Streams of one controller that tell whether there is work.
 const STREAMS_MAX: usize = 64;
@@ -36,11 +35,22 @@ pub struct ExternalScaler {
 impl ExternalScaler {
     /// Answers what the leader says.
     pub fn new(ask: Ask) -> Self {
-        Self { ask, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        Self {
+            ask,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        }
     }
 
     async fn status(&self, by: &Asked) -> Result<v1::ScalingStatus, Status> {
-        self.ask.scaling(by, v1::GetScalingRequest { job: String::new(), limit: 1 }).await
+        self.ask
+            .scaling(
+                by,
+                v1::GetScalingRequest {
+                    job: String::new(),
+                    limit: 1,
+                },
+            )
+            .await
     }
 }
 
@@ -50,17 +60,29 @@ type Activity = Pin<Box<dyn Stream<Item = Result<IsActiveResponse, Status>> + Se
 impl external_scaler_server::ExternalScaler for ExternalScaler {
     type StreamIsActiveStream = Activity;
 
-    async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
+    async fn is_active(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<IsActiveResponse>, Status> {
         let status = self.status(&request.metadata().into()).await?;
         known(&status)?;
-        Ok(Response::new(IsActiveResponse { result: status.active }))
+        Ok(Response::new(IsActiveResponse {
+            result: status.active,
+        }))
     }
 
-    async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<Activity>, Status> {
-        let many = |_| Status::resource_exhausted(format!("{STREAMS_MAX} such streams are open already"));
-        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(many)?;
+    async fn stream_is_active(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<Activity>, Status> {
+        let many =
+            |_| Status::resource_exhausted(format!("{STREAMS_MAX} such streams are open already"));
+        let place = Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(many)?;
         let (told, activity) = mpsc::channel(1);
-        let (scaler, by) = (self.clone(), Asked::from(request.metadata()));
+        let scaler = self.clone();
+        let by = Asked::from(request.metadata());
         tokio::spawn(async move {
             scaler.tell_activity(&by, told).await;
             drop(place);
@@ -68,12 +90,24 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         Ok(Response::new(Box::pin(ReceiverStream::new(activity))))
     }
 
-    async fn get_metric_spec(&self, _: Request<ScaledObjectRef>) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let spec = MetricSpec { metric_name: METRIC.into(), target_size: 1, target_size_float: 1.0 };
-        Ok(Response::new(GetMetricSpecResponse { metric_specs: vec![spec] }))
+    async fn get_metric_spec(
+        &self,
+        _: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
+        let spec = MetricSpec {
+            metric_name: METRIC.into(),
+            target_size: 1,
+            target_size_float: 1.0,
+        };
+        Ok(Response::new(GetMetricSpecResponse {
+            metric_specs: vec![spec],
+        }))
     }
 
-    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+    async fn get_metrics(
+        &self,
+        request: Request<GetMetricsRequest>,
+    ) -> Result<Response<GetMetricsResponse>, Status> {
         let by = Asked::from(request.metadata());
         let name = request.into_inner().metric_name;
         if !is_ours(&name) {
@@ -86,13 +120,19 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
             metric_value: desired.into(),
             metric_value_float: desired.into(),
         };
-        Ok(Response::new(GetMetricsResponse { metric_values: vec![value] }))
+        Ok(Response::new(GetMetricsResponse {
+            metric_values: vec![value],
+        }))
     }
 }
 
 impl ExternalScaler {
     /// Now and at every change, until nobody listens. What cannot be known for a while is not told.
-    async fn tell_activity(&self, by: &Asked, told: mpsc::Sender<Result<IsActiveResponse, Status>>) {
+    async fn tell_activity(
+        &self,
+        by: &Asked,
+        told: mpsc::Sender<Result<IsActiveResponse, Status>>,
+    ) {
         let mut before = None;
         while !told.is_closed() {
             if let Ok(status) = self.status(by).await
@@ -100,7 +140,13 @@ impl ExternalScaler {
                 && before != Some(status.active)
             {
                 before = Some(status.active);
-                if told.send(Ok(IsActiveResponse { result: status.active })).await.is_err() {
+                if told
+                    .send(Ok(IsActiveResponse {
+                        result: status.active,
+                    }))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -121,7 +167,9 @@ fn known(status: &v1::ScalingStatus) -> Result<u32, Status> {
 /// KEDA puts `s0-` in front, with the number of the trigger; newer versions take it off again.
 fn is_ours(name: &str) -> bool {
     let bare = name.strip_prefix('s').and_then(|rest| rest.split_once('-'));
-    let bare = bare.filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit())).map_or(name, |(_, bare)| bare);
+    let bare = bare
+        .filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(name, |(_, bare)| bare);
     bare.is_empty() || bare == METRIC
 }
 
@@ -145,7 +193,17 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_unavailable() {
-        assert_eq!(known(&v1::ScalingStatus::default()).unwrap_err().code(), tonic::Code::Unavailable);
-        assert_eq!(known(&v1::ScalingStatus { desired: Some(0), ..Default::default() }).unwrap(), 0);
+        assert_eq!(
+            known(&v1::ScalingStatus::default()).unwrap_err().code(),
+            tonic::Code::Unavailable
+        );
+        assert_eq!(
+            known(&v1::ScalingStatus {
+                desired: Some(0),
+                ..Default::default()
+            })
+            .unwrap(),
+            0
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! From the text of a job file to a stored job.
 //!
 //! Owns: the order of the checks. Does not own: any check (`JobSpec::parse`, `engine::resolve`).
-//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is its next version, where
-//! that is asked for (`change`).
+//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is
+//! its next version, where that is asked for (`change`).
 
 use super::change::{Standing, check_version, resumed, standing};
 use super::jobs::told;
-use crate::core::{Event, Wanted};
+use crate::core::{Event, DesiredState};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use crate::shards::{Listing, ShardLister, look};
@@ -27,11 +27,9 @@ const SERVICE_SECOND_MS: i64 = 1_500;
 /// Checks and stores new jobs.
 #[derive(Clone)]
 pub struct Submitter {
-    /// Where jobs are kept.
     pub store: Arc<dyn Store>,
     /// What a job file leaves to the world.
     pub world: World,
-    /// The sources' shards.
     pub lister: Arc<dyn ShardLister>,
     /// When a job was submitted.
     pub clock: Clock,
@@ -48,22 +46,34 @@ impl Submitter {
     }
 
     /// Starts a job, or says everything that is wrong with it.
-    pub async fn submit(&self, handle: &Handle, request: &v1::SubmitRequest) -> Result<v1::SubmitResponse, Status> {
-        let (text, dry_run) = (&request.spec_toml, request.dry_run);
+    pub async fn submit(
+        &self,
+        handle: &Handle,
+        request: &v1::SubmitRequest,
+    ) -> Result<v1::SubmitResponse, Status> {
+        let text = &request.spec_toml;
+        let dry_run = request.dry_run;
         let spec = parse(&request.spec_toml, &request.base_dir)?;
         let digest = sha256_hex(text.as_bytes());
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
         check_version(&name, standing.as_ref(), request.if_version)?;
         // The same text again: only a change asks whether the world says something else by now.
-        let same = |standing: &&Standing| standing.job.spec_digest == digest && !dry_run && !request.change;
+        let same = |standing: &&Standing| {
+            standing.job.spec_digest == digest && !dry_run && !request.change
+        };
         if let Some(standing) = standing.as_ref().filter(same) {
             let resumed = resumed(handle, &name).await?;
-            return Ok(v1::SubmitResponse { resumed, ..response(&standing.job, false) });
+            return Ok(v1::SubmitResponse {
+                resumed,
+                ..response(&standing.job, false)
+            });
         }
         let (found, listing) = look(&self.world, &*self.lister, &spec, true).await;
         let now_ms = submitted_ms((self.clock)(), listing.as_ref());
-        let mut job = found.job(spec, digest, now_ms).map_err(|error| refused(error, text))?;
+        let mut job = found
+            .job(spec, digest, now_ms)
+            .map_err(|error| refused(error, text))?;
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
         check_size(&job)?;
@@ -71,7 +81,11 @@ impl Submitter {
             Some(standing) => self.change(handle, request, standing, job).await,
             None => {
                 self.check_unused(&job).await?;
-                if dry_run { Ok(response(&job, false)) } else { self.create(handle, job).await }
+                if dry_run {
+                    Ok(response(&job, false))
+                } else {
+                    self.create(handle, job).await
+                }
             }
         }
     }
@@ -81,10 +95,14 @@ impl Submitter {
         let name = &job.spec.name;
         let checkpoints = Checkpoints::of(&self.world.storages, job);
         let listed = checkpoints.list_epochs().await;
-        if listed.map_err(|error| Status::failed_precondition(describe(&error)))?.is_empty() {
+        if listed
+            .map_err(|error| Status::failed_precondition(describe(&error)))?
+            .is_empty()
+        {
             return Ok(());
         }
-        let (checkpoint, sink) = (&job.spec.checkpoint, &job.spec.sink.path);
+        let checkpoint = &job.spec.checkpoint;
+        let sink = &job.spec.sink.path;
         Err(Status::failed_precondition(format!(
             "checkpoint.location: {checkpoint} holds epochs of a job {name} that this cluster does not know\n  hint: give the job \
              another name, or another checkpoint location and sink; or remove {checkpoint}{name}/, and what its job wrote \
@@ -92,22 +110,35 @@ impl Submitter {
         )))
     }
 
-    async fn create(&self, handle: &Handle, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
+    async fn create(
+        &self,
+        handle: &Handle,
+        job: ResolvedJob,
+    ) -> Result<v1::SubmitResponse, Status> {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
-                handle.tell(Event::JobCreated { job: Box::new(job.clone()) }).await?;
+                handle
+                    .tell(Event::JobCreated {
+                        job: Box::new(job.clone()),
+                    })
+                    .await?;
                 Ok(response(&job, true))
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
             Ok(CreateOutcome::Fenced) => Err(crate::handle::NotLeading.into()),
-            Err(StoreError::Refused { reason, hint }) => {
-                Err(Status::failed_precondition(told(&format!("the store refused the job: {reason}\n  hint: {hint}"))))
-            }
+            Err(StoreError::Refused { reason, hint }) => Err(Status::failed_precondition(told(
+                &format!("the store refused the job: {reason}\n  hint: {hint}"),
+            ))),
             Err(error) => Err(Status::unavailable(describe(&error))),
         }
     }
 
-    async fn exists(&self, handle: &Handle, stored: StoredJob, job: ResolvedJob) -> Result<v1::SubmitResponse, Status> {
+    async fn exists(
+        &self,
+        handle: &Handle,
+        stored: StoredJob,
+        job: ResolvedJob,
+    ) -> Result<v1::SubmitResponse, Status> {
         let name = &job.spec.name;
         if stored.job.spec_digest != job.spec_digest {
             return Err(Status::already_exists(format!(
@@ -116,21 +147,35 @@ impl Submitter {
                 stored.job.spec_digest
             )));
         }
-        handle.tell(Event::JobCreated { job: Box::new(stored.job.clone()) }).await?;
-        let resumed = stored.wanted != Wanted::Running && resumed(handle, name).await?;
-        Ok(v1::SubmitResponse { resumed, ..response(&stored.job, false) })
+        handle
+            .tell(Event::JobCreated {
+                job: Box::new(stored.job.clone()),
+            })
+            .await?;
+        let resumed = stored.wanted != DesiredState::Running && resumed(handle, name).await?;
+        Ok(v1::SubmitResponse {
+            resumed,
+            ..response(&stored.job, false)
+        })
     }
 }
 
-/// The time of a submit: by the local clock, unless the source's says that it is wrong. `latest` begins here, and arrival
-/// times are the source's. Its clock is told in whole seconds.
+/// The time of a submit: by the local clock, unless the source's says that it is wrong. `latest`
+/// begins here, and arrival times are the source's. Its clock is told in whole seconds.
 fn submitted_ms(local_ms: i64, listing: Option<&Listing>) -> i64 {
-    let Some(service_ms) = listing.and_then(|listing| listing.service_ms) else { return local_ms };
+    let Some(service_ms) = listing.and_then(|listing| listing.service_ms) else {
+        return local_ms;
+    };
     let possible = service_ms..service_ms + SERVICE_SECOND_MS;
-    if possible.contains(&local_ms) { local_ms } else { service_ms }
+    if possible.contains(&local_ms) {
+        local_ms
+    } else {
+        service_ms
+    }
 }
 
-/// A job that a store could not take stops nobody but itself, and is refused before anything is asked of the store.
+/// A job that a store could not take stops nobody but itself, and is refused before anything is
+/// asked of the store.
 fn check_size(job: &ResolvedJob) -> Result<(), Status> {
     let (bytes, _) = job.encode();
     if bytes.len() <= STORED_JOB_BYTES_MAX {
@@ -158,14 +203,21 @@ pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
 
 pub(super) fn refused(error: ResolveError, text: &str) -> Status {
     match error {
-        ResolveError::Problems(problems) => Status::invalid_argument(told(&problems.located(text).to_string())),
+        ResolveError::Problems(problems) => {
+            Status::invalid_argument(told(&problems.located(text).to_string()))
+        }
         ResolveError::Unavailable { .. } => Status::aborted(told(&describe(&error))),
     }
 }
 
 pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
-    let source = job.columns.iter().map(|c| v1::Column { name: c.name.clone(), r#type: c.type_name.clone() });
-    let output = output_columns(job).into_iter().map(|(name, r#type)| v1::Column { name, r#type });
+    let source = job.columns.iter().map(|c| v1::Column {
+        name: c.name.clone(),
+        r#type: c.type_name.clone(),
+    });
+    let output = output_columns(job)
+        .into_iter()
+        .map(|(name, r#type)| v1::Column { name, r#type });
     v1::SubmitResponse {
         job: job.spec.name.to_string(),
         created,
@@ -186,7 +238,10 @@ mod tests {
 
     #[test]
     fn a_job_starts_by_the_clock_of_its_source_where_the_local_one_is_wrong() {
-        let listing = |service_ms| Listing { service_ms, ..Listing::of(vec![]) };
+        let listing = |service_ms| Listing {
+            service_ms,
+            ..Listing::of(vec![])
+        };
         let submitted = |local_ms, service_ms| submitted_ms(local_ms, Some(&listing(service_ms)));
         assert_eq!(submitted(100_700, Some(100_000)), 100_700);
         assert_eq!(submitted(220_000, Some(100_000)), 100_000);

@@ -1,11 +1,13 @@
 //! The sessions of the workers.
 //!
 //! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
-//! Rule: a message that is refused costs the task that it is about, never the session: the worker would dial again and say
-//! the same. One that is about no task is passed over and logged.
+//! Rule: a message that is refused costs the task that it is about, never the session: the worker
+//! would dial again and say the same. One that is about no task is passed over and logged.
 
 use crate::admission::Admission;
-use crate::core::{EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd};
+use crate::core::{
+    EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd,
+};
 use crate::handle::{Handle, NotLeading};
 use crate::leading::Leader;
 use crate::sessions::Sessions;
@@ -31,11 +33,9 @@ const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `streamctl.v1.Workers`.
 pub struct WorkersService {
-    /// Who leads.
     pub leader: Leader,
     /// The lines to the workers.
     pub sessions: Arc<Sessions>,
-    /// Whom workers let in.
     pub admission: Admission,
 }
 
@@ -46,7 +46,10 @@ pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Statu
 impl v1::workers_server::Workers for WorkersService {
     type SessionStream = Answers;
 
-    async fn session(&self, request: Request<Streaming<v1::WorkerMessage>>) -> Result<Response<Answers>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Answers>, Status> {
         let answers = self.talk(assembled(request.into_inner()).boxed()).await?;
         let answers = answers.flat_map(|answer| futures::stream::iter(in_parts(answer)));
         Ok(Response::new(Box::pin(answers)))
@@ -64,8 +67,8 @@ fn in_parts(
     parts.into_iter().flatten().map(Ok).chain(error)
 }
 
-/// What comes, with large messages put together. Each part that does not make one whole is passed on without its data:
-/// whoever sends it lives.
+/// What comes, with large messages put together. Each part that does not make one whole is passed
+/// on without its data: whoever sends it lives.
 fn assembled(
     incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>>,
 ) -> impl Stream<Item = Result<v1::WorkerMessage, Status>> {
@@ -85,7 +88,12 @@ impl WorkersService {
     {
         let handle = self.leader.handle()?;
         let first = loop {
-            match incoming.next().await.transpose()?.and_then(|message| message.message) {
+            match incoming
+                .next()
+                .await
+                .transpose()?
+                .and_then(|message| message.message)
+            {
                 Some(Message::Part(_)) => {}
                 first => break first,
             }
@@ -94,16 +102,38 @@ impl WorkersService {
             return Err(Status::invalid_argument("a session begins with Hello"));
         };
         let process = hello.process;
-        let Greeting { worker, flight_address, tasks, refused, unknown } = read_hello(hello).map_err(not_welcome)?;
+        let Greeting {
+            worker,
+            flight_address,
+            tasks,
+            refused,
+            unknown,
+        } = read_hello(hello).map_err(not_welcome)?;
         let (session, outbox) = self.sessions.open(worker.clone());
         let mut log = RefusalLog::new(worker.clone(), session);
         unknown.iter().for_each(|problem| log.note(None, problem));
         tracing::info!(%worker, session, flight_address, tasks = tasks.len(), "worker joined");
-        let welcome = v1::Welcome { term: handle.term.0, heartbeat_ms: HEARTBEAT_MS };
+        let welcome = v1::Welcome {
+            term: handle.term.0,
+            heartbeat_ms: HEARTBEAT_MS,
+        };
         // After the session was opened: a change from now on comes through it.
-        let begin = [v1::controller_message::Message::Welcome(welcome), self.admission.message()];
-        let begin = begin.map(|message| Ok(v1::ControllerMessage { message: Some(message) }));
-        let joins = Event::WorkerJoined { worker: worker.clone(), session, process, flight_address, tasks };
+        let begin = [
+            v1::controller_message::Message::Welcome(welcome),
+            self.admission.message(),
+        ];
+        let begin = begin.map(|message| {
+            Ok(v1::ControllerMessage {
+                message: Some(message),
+            })
+        });
+        let joins = Event::WorkerJoined {
+            worker: worker.clone(),
+            session,
+            process,
+            flight_address,
+            tasks,
+        };
         let refusals = refused.into_iter().map(|refused| refusal(&worker, refused));
         let told = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
         if let Err(error) = told {
@@ -123,7 +153,8 @@ async fn listen(
     sessions: Arc<Sessions>,
     mut log: RefusalLog,
 ) {
-    let (worker, session) = (log.worker.clone(), log.session);
+    let worker = log.worker.clone();
+    let session = log.session;
     loop {
         let message = match incoming.next().await {
             Some(Ok(message)) => message.message,
@@ -139,11 +170,26 @@ async fn listen(
         };
         let told = match read(&worker, session, message) {
             Ok(event) => tell_admitted(&handle, vec![], event, &mut log).await,
-            Err(Unreadable { task: Some(task), problem }) => {
+            Err(Unreadable {
+                task: Some(task),
+                problem,
+            }) => {
                 log.note(Some(task), &problem);
-                handle.tell(refusal(&worker, RefusedTask { task, job: None, problem })).await
+                handle
+                    .tell(refusal(
+                        &worker,
+                        RefusedTask {
+                            task,
+                            job: None,
+                            problem,
+                        },
+                    ))
+                    .await
             }
-            Err(Unreadable { task: None, problem }) => {
+            Err(Unreadable {
+                task: None,
+                problem,
+            }) => {
                 log.note(None, &problem);
                 Ok(())
             }
@@ -153,14 +199,20 @@ async fn listen(
         }
     }
     sessions.close(&worker, session);
-    let _over = handle.tell(Event::WorkerDisconnected { worker, session }).await;
+    let _over = handle
+        .tell(Event::WorkerDisconnected { worker, session })
+        .await;
 }
 
 fn refusal(worker: &WorkerId, refused: RefusedTask) -> Event {
-    Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) }
+    Event::TaskRefused {
+        worker: worker.clone(),
+        refused: Box::new(refused),
+    }
 }
 
-/// Tells the core what is admitted of an event, after `before`. Heartbeats, of which there are many, have nothing to check.
+/// Tells the core what is admitted of an event, after `before`. Heartbeats, of which there are
+/// many, have nothing to check.
 async fn tell_admitted(
     handle: &Handle,
     before: Vec<Event>,
@@ -193,7 +245,12 @@ struct RefusalLog {
 
 impl RefusalLog {
     fn new(worker: WorkerId, session: SessionId) -> Self {
-        Self { worker, session, refused: 0, next: Instant::now() }
+        Self {
+            worker,
+            session,
+            refused: 0,
+            next: Instant::now(),
+        }
     }
 
     fn note(&mut self, task: Option<TaskId>, problem: &BadMessage) {
@@ -202,26 +259,32 @@ impl RefusalLog {
             return;
         }
         self.next = Instant::now() + REFUSALS_LOG_INTERVAL;
-        let Self { worker, session, refused, .. } = self;
+        let Self {
+            worker,
+            session,
+            refused,
+            ..
+        } = self;
         match task {
             Some(task) => {
                 tracing::error!(%worker, session, %task, %problem, refused, "a worker's message is refused, its task ends");
             }
-            None => tracing::error!(%worker, session, %problem, refused, "a worker's message is refused"),
+            None => {
+                tracing::error!(%worker, session, %problem, refused, "a worker's message is refused")
+            }
         }
     }
 }
 
-/// Who a worker is and what it runs already; not yet compared with what the core knows ([`Core::admit`]).
+/// Who a worker is and what it runs already; not yet compared with what the core knows
+/// ([`Core::admit`]).
 ///
 /// [`Core::admit`]: crate::core::Core::admit
 #[derive(Debug)]
 pub struct Greeting {
-    /// Its name.
     pub worker: WorkerId,
     /// Where its Flight service answers.
     pub flight_address: String,
-    /// What it runs.
     pub tasks: Vec<RunningTask>,
     /// Tasks that cannot be read.
     pub refused: Vec<RefusedTask>,
@@ -234,16 +297,26 @@ pub struct Greeting {
 /// # Errors
 /// A worker that has no name, or no address.
 pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
-    let visible = |text: &str| text.len() <= WORKER_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic());
+    let visible =
+        |text: &str| text.len() <= WORKER_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic());
     if hello.worker.is_empty() || !visible(&hello.worker) {
-        let problem = format!("a worker's name has 1 to {WORKER_CHARS_MAX} visible ASCII characters");
-        return Err(BadMessage { field: "worker", problem });
+        let problem =
+            format!("a worker's name has 1 to {WORKER_CHARS_MAX} visible ASCII characters");
+        return Err(BadMessage {
+            field: "worker",
+            problem,
+        });
     }
     if !visible(&hello.flight_address) {
         let problem = format!("an address has at most {WORKER_CHARS_MAX} visible ASCII characters");
-        return Err(BadMessage { field: "flight_address", problem });
+        return Err(BadMessage {
+            field: "flight_address",
+            problem,
+        });
     }
-    let (mut tasks, mut refused, mut unknown) = (vec![], vec![], vec![]);
+    let mut tasks = vec![];
+    let mut refused = vec![];
+    let mut unknown = vec![];
     for running in hello.tasks {
         let id = running.task.map(TaskId::from);
         let job = JobName::try_from(running.job.clone()).ok();
@@ -253,8 +326,15 @@ pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
             (Err(problem), None) => unknown.push(problem),
         }
     }
-    let (worker, flight_address) = (WorkerId::new(hello.worker), hello.flight_address);
-    Ok(Greeting { worker, flight_address, tasks, refused, unknown })
+    let worker = WorkerId::new(hello.worker);
+    let flight_address = hello.flight_address;
+    Ok(Greeting {
+        worker,
+        flight_address,
+        tasks,
+        refused,
+        unknown,
+    })
 }
 
 fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
@@ -262,23 +342,47 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
         let gap = shard.lost.map(TimeGap::try_from).transpose()?;
         Ok(gap.map(|gap| (ShardId::new(shard.shard.clone()), gap)))
     };
-    let lost = task.shards.iter().filter_map(|shard| lost(shard).transpose()).collect::<Result<_, BadMessage>>()?;
+    let lost = task
+        .shards
+        .iter()
+        .filter_map(|shard| lost(shard).transpose())
+        .collect::<Result<_, BadMessage>>()?;
     let base = |shard: v1::TaskShard| {
         let position = convert::position("shard.from", shard.from)?;
         Ok((ShardId::new(shard.shard), position))
     };
-    let window =
-        |opened: v1::WindowOpened| Ok((convert::window(opened.window)?, convert::lookups_from_wire(opened.lookups)));
+    let window = |opened: v1::WindowOpened| {
+        Ok((
+            convert::window(opened.window)?,
+            convert::lookups_from_wire(opened.lookups),
+        ))
+    };
     Ok(RunningTask {
         task: convert::task_id(task.task)?,
         job: job_name(task.job)?,
         job_version: JobVersion(task.job_version.max(JobVersion::FIRST.0)),
         submitted_ms: task.submitted_ms,
-        base: task.shards.into_iter().map(base).collect::<Result<_, BadMessage>>()?,
-        reports: task.reports.into_iter().map(Report::try_from).collect::<Result<_, _>>()?,
+        base: task
+            .shards
+            .into_iter()
+            .map(base)
+            .collect::<Result<_, BadMessage>>()?,
+        reports: task
+            .reports
+            .into_iter()
+            .map(Report::try_from)
+            .collect::<Result<_, _>>()?,
         watermark_ms: task.watermark_ms,
-        windows: task.windows.into_iter().map(window).collect::<Result<_, BadMessage>>()?,
-        ended: task.ended.into_iter().map(read_ended).collect::<Result<_, _>>()?,
+        windows: task
+            .windows
+            .into_iter()
+            .map(window)
+            .collect::<Result<_, BadMessage>>()?,
+        ended: task
+            .ended
+            .into_iter()
+            .map(read_ended)
+            .collect::<Result<_, _>>()?,
         lost,
         retention_ms: task.stream.map(|stream| stream.retention_ms),
         released: task.released,
@@ -291,7 +395,10 @@ fn not_welcome(problem: BadMessage) -> Status {
 }
 
 fn job_name(text: String) -> Result<JobName, BadMessage> {
-    JobName::try_from(text).map_err(|e| BadMessage { field: "job", problem: e.to_string() })
+    JobName::try_from(text).map_err(|e| BadMessage {
+        field: "job",
+        problem: e.to_string(),
+    })
 }
 
 fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
@@ -321,7 +428,11 @@ pub struct Unreadable {
 ///
 /// # Errors
 /// [`Unreadable`] names the field, and the task where it can. A message of a kind that this build does not know is one.
-pub fn read(worker: &WorkerId, session: SessionId, message: Option<Message>) -> Result<Event, Unreadable> {
+pub fn read(
+    worker: &WorkerId,
+    session: SessionId,
+    message: Option<Message>,
+) -> Result<Event, Unreadable> {
     let task = message.as_ref().and_then(task_of);
     let event = required("message", message).and_then(|message| event_of(worker, session, message));
     event.map_err(|problem| Unreadable { task, problem })
@@ -344,19 +455,32 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
     Ok(match message {
         Message::Hello(_) => {
             let problem = "comes once, at the beginning of a session".to_owned();
-            return Err(BadMessage { field: "hello", problem });
+            return Err(BadMessage {
+                field: "hello",
+                problem,
+            });
         }
         Message::Heartbeat(beat) => {
-            let (memory_bytes, busy_permille) = (beat.memory_bytes, beat.busy_permille);
+            let memory_bytes = beat.memory_bytes;
+            let busy_permille = beat.busy_permille;
             let clock_skew_ms = beat.clock_skew_ms;
-            Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms }
+            Event::WorkerHeard {
+                worker,
+                session,
+                memory_bytes,
+                busy_permille,
+                clock_skew_ms,
+            }
         }
         Message::WindowOpening(opening) => Event::WindowRequested {
             worker,
             task: convert::task_id(opening.task)?,
             window: convert::window(opening.window)?,
         },
-        Message::Report(report) => Event::Reported { worker, report: Box::new(Report::try_from(report)?) },
+        Message::Report(report) => Event::Reported {
+            worker,
+            report: Box::new(Report::try_from(report)?),
+        },
         Message::Progress(progress) => {
             let stats = |s: v1::ShardProgress| {
                 let lost = s.lost.map(TimeGap::try_from).transpose()?;
@@ -373,19 +497,37 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 };
                 Ok((ShardId::new(s.shard), stats))
             };
-            let (task, watermark_ms) = (convert::task_id(progress.task)?, progress.watermark_ms);
-            let shards = progress.shards.into_iter().map(stats).collect::<Result<_, BadMessage>>()?;
+            let task = convert::task_id(progress.task)?;
+            let watermark_ms = progress.watermark_ms;
+            let shards = progress
+                .shards
+                .into_iter()
+                .map(stats)
+                .collect::<Result<_, BadMessage>>()?;
             let work_us = progress.work_us;
             let computing_ms = progress.computing_ms;
-            Event::Progressed { worker, task, watermark_ms, work_us, computing_ms, shards }
+            Event::Progressed {
+                worker,
+                task,
+                watermark_ms,
+                work_us,
+                computing_ms,
+                shards,
+            }
         }
         Message::ShardEnded(ended) => {
             let task = convert::task_id(ended.task)?;
-            Event::ShardEnded { worker, task, ended: read_ended(ended)? }
+            Event::ShardEnded {
+                worker,
+                task,
+                ended: read_ended(ended)?,
+            }
         }
-        Message::TaskEnded(ended) => {
-            Event::TaskEnded { worker, task: convert::task_id(ended.task)?, end: TaskEnd::from_wire(&ended) }
-        }
+        Message::TaskEnded(ended) => Event::TaskEnded {
+            worker,
+            task: convert::task_id(ended.task)?,
+            end: TaskEnd::from_wire(&ended),
+        },
         Message::Leaving(_) => Event::WorkerLeaving { worker, session },
         Message::Part(_) => Event::WorkerSpoke { worker, session },
     })

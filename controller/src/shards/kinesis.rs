@@ -1,7 +1,9 @@
 //! ListShards, paged, and DescribeStreamSummary.
 //!
-//! Owns: paging, tokens that expire, what can be waited out, how long records are kept and when the stream was created. Does not own: what the shards are for.
-//! Rule: a page after the first is asked for by its token alone: name and token together are refused by the service.
+//! Owns: paging, tokens that expire, what can be waited out, how long records are kept and when the
+//! stream was created. Does not own: what the shards are for.
+//! Rule: a page after the first is asked for by its token alone: name and token together are
+//! refused by the service.
 
 use super::{ListError, ListedShard, SHARDS_MAX};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -27,7 +29,6 @@ const RESTARTS_MAX: u32 = 3;
 /// How failures are waited out.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
-    /// Tries of one page.
     pub tries_max: u32,
     /// Wait after the first failure; doubles, with jitter.
     pub base: Duration,
@@ -35,7 +36,10 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { tries_max: 6, base: Duration::from_millis(200) }
+        Self {
+            tries_max: 6,
+            base: Duration::from_millis(200),
+        }
     }
 }
 
@@ -45,7 +49,11 @@ enum PageError {
 }
 
 /// All shards of a stream, in the service's order.
-pub async fn list(client: &Client, stream: &StreamAddress, retry: Retry) -> Result<Vec<ListedShard>, ListError> {
+pub async fn list(
+    client: &Client,
+    stream: &StreamAddress,
+    retry: Retry,
+) -> Result<Vec<ListedShard>, ListError> {
     for _ in 0..RESTARTS_MAX {
         match pages(client, stream, retry).await {
             Ok(shards) => return Ok(shards),
@@ -53,11 +61,18 @@ pub async fn list(client: &Client, stream: &StreamAddress, retry: Retry) -> Resu
             Err(PageError::List(error)) => return Err(error),
         }
     }
-    Err(ListError::Unavailable { reason: "the listing's token expired again and again".to_owned() })
+    Err(ListError::Unavailable {
+        reason: "the listing's token expired again and again".to_owned(),
+    })
 }
 
-async fn pages(client: &Client, stream: &StreamAddress, retry: Retry) -> Result<Vec<ListedShard>, PageError> {
-    let (mut shards, mut token) = (Vec::new(), None);
+async fn pages(
+    client: &Client,
+    stream: &StreamAddress,
+    retry: Retry,
+) -> Result<Vec<ListedShard>, PageError> {
+    let mut shards = Vec::new();
+    let mut token = None;
     loop {
         let page = page(client, stream, token.take(), retry).await?;
         shards.extend(page.shards.unwrap_or_default().into_iter().map(of_service));
@@ -90,7 +105,12 @@ async fn page(
         tries += 1;
         match classify(&error, stream) {
             PageError::List(ListError::Unavailable { reason }) if tries < retry.tries_max => {
-                tracing::warn!(stream = stream.name, reason, tries, "shards cannot be listed now");
+                tracing::warn!(
+                    stream = stream.name,
+                    reason,
+                    tries,
+                    "shards cannot be listed now"
+                );
                 tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 wait *= 2;
             }
@@ -99,8 +119,8 @@ async fn page(
     }
 }
 
-/// What DescribeStreamSummary says. The service takes 20 of these calls per second and account, so that controllers ask,
-/// once with each listing, and workers never do.
+/// What DescribeStreamSummary says. The service takes 20 of these calls per second and account, so
+/// that controllers ask, once with each listing, and workers never do.
 pub struct Described {
     /// Of the stream; none from a service that does not have the operation (emulators).
     pub facts: Result<Option<StreamFacts>, ListError>,
@@ -125,11 +145,19 @@ pub async fn describe(client: &Client, stream: &StreamAddress, retry: Retry) -> 
         tries += 1;
         match answer {
             Ok(answer) => {
-                return Described { facts: Ok(answer.stream_description_summary.map(facts)), service_ms };
+                return Described {
+                    facts: Ok(answer.stream_description_summary.map(facts)),
+                    service_ms,
+                };
             }
             Err(error) => match undescribed(&error, stream) {
                 Err(ListError::Unavailable { reason }) if tries < retry.tries_max => {
-                    tracing::debug!(stream = stream.name, reason, tries, "the stream cannot be described now");
+                    tracing::debug!(
+                        stream = stream.name,
+                        reason,
+                        tries,
+                        "the stream cannot be described now"
+                    );
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                     wait *= 2;
                 }
@@ -143,7 +171,10 @@ fn facts(summary: StreamDescriptionSummary) -> StreamFacts {
     let created_ms = summary.stream_creation_timestamp.to_millis().unwrap_or(0);
     let retention_ms = i64::from(summary.retention_period_hours) * HOUR_MS;
     let arn = Some(summary.stream_arn).filter(|arn| !arn.is_empty());
-    StreamFacts { identity: StreamIdentity { arn, created_ms }, retention_ms }
+    StreamFacts {
+        identity: StreamIdentity { arn, created_ms },
+        retention_ms,
+    }
 }
 
 fn undescribed(
@@ -151,24 +182,39 @@ fn undescribed(
     stream: &StreamAddress,
 ) -> Result<Option<StreamFacts>, ListError> {
     let code = error.code().unwrap_or_default();
-    let status = error.raw_response().map(|response| response.status().as_u16());
+    let status = error
+        .raw_response()
+        .map(|response| response.status().as_u16());
     let reason = Answering::at(stream).reason(error);
     let allow = "allow kinesis:DescribeStreamSummary on the stream to the controller's role: without its retention and the time of \
                  its creation, records that expire unread and a stream that is created again go unnoticed";
     if code != "AccessDeniedException"
         && let Some(hint) = refused_here(code, status)
     {
-        return Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint: hint.to_owned() });
+        return Err(ListError::Refused {
+            cause: RefusalCause::Environment,
+            reason,
+            hint: hint.to_owned(),
+        });
     }
     match code {
         "UnknownOperationException" => Ok(None),
-        "AccessDeniedException" => {
-            Err(ListError::Refused { cause: RefusalCause::Environment, reason, hint: allow.to_owned() })
-        }
+        "AccessDeniedException" => Err(ListError::Refused {
+            cause: RefusalCause::Environment,
+            reason,
+            hint: allow.to_owned(),
+        }),
         "LimitExceededException" | "ThrottlingException" => Err(ListError::Unavailable { reason }),
-        _ if status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
+        _ if status.is_some_and(|status| {
+            (400..500).contains(&status) && status != 408 && status != 429
+        }) =>
+        {
             let hint = "check the source of the job file".to_owned();
-            Err(ListError::Refused { cause: RefusalCause::Request, reason, hint })
+            Err(ListError::Refused {
+                cause: RefusalCause::Request,
+                reason,
+                hint,
+            })
         }
         _ => Err(ListError::Unavailable { reason }),
     }
@@ -176,12 +222,16 @@ fn undescribed(
 
 fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
-    let range = shard.hash_key_range.and_then(|range| HashRange::new(&range.starting_hash_key, &range.ending_hash_key));
+    let range = shard
+        .hash_key_range
+        .and_then(|range| HashRange::new(&range.starting_hash_key, &range.ending_hash_key));
     ListedShard {
         id: ShardId::new(shard.shard_id),
         parents: parents.into_iter().flatten().map(ShardId::new).collect(),
         detail: range.map(HashRange::to_detail).unwrap_or_default(),
-        closed: shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some()),
+        closed: shard
+            .sequence_number_range
+            .is_some_and(|range| range.ending_sequence_number.is_some()),
     }
 }
 
@@ -191,7 +241,9 @@ fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
         return Some("allow kinesis:ListShards on the stream to this role");
     }
     Some(match sender_rejection(Some(code), status)? {
-        SenderRejection::Credentials => "renew the AWS credentials that the controller runs with, and set its clock",
+        SenderRejection::Credentials => {
+            "renew the AWS credentials that the controller runs with, and set its clock"
+        }
         SenderRejection::Unspecified => {
             "check the controller's role, the endpoint's policy and any proxy between it and Kinesis"
         }
@@ -199,26 +251,42 @@ fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
 }
 
 fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageError {
-    let status = error.raw_response().map(|response| response.status().as_u16());
+    let status = error
+        .raw_response()
+        .map(|response| response.status().as_u16());
     let code = error.code().unwrap_or_default();
     let reason = Answering::at(stream).reason(error);
     if let Some(hint) = refused_here(code, status) {
         let cause = RefusalCause::Environment;
-        return PageError::List(ListError::Refused { cause, reason, hint: hint.to_owned() });
+        return PageError::List(ListError::Refused {
+            cause,
+            reason,
+            hint: hint.to_owned(),
+        });
     }
     let cause = RefusalCause::Request;
     let hint = match code {
         "ExpiredNextTokenException" => return PageError::TokenExpired,
-        "ResourceNotFoundException" => format!("is there a stream {} in this account and region?", stream.name),
+        "ResourceNotFoundException" => format!(
+            "is there a stream {} in this account and region?",
+            stream.name
+        ),
         "LimitExceededException" | "ThrottlingException" | "ResourceInUseException" => {
             return PageError::List(ListError::Unavailable { reason });
         }
-        _ if status.is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
+        _ if status.is_some_and(|status| {
+            (400..500).contains(&status) && status != 408 && status != 429
+        }) =>
+        {
             "check the source of the job file".to_owned()
         }
         _ => return PageError::List(ListError::Unavailable { reason }),
     };
-    PageError::List(ListError::Refused { cause, reason, hint })
+    PageError::List(ListError::Refused {
+        cause,
+        reason,
+        hint,
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! All that a job needs of the world, asked in one go.
 //!
-//! Owns: that the source's shards are asked for with the rest. Does not own: any check (`engine::resolve`).
-//! Rule: what is wrong with the source stands beside what is wrong with the rest: all problems are told at once.
+//! Owns: that the source's shards are asked for with the rest. Does not own: any check
+//! (`engine::resolve`).
+//! Rule: what is wrong with the source stands beside what is wrong with the rest: all problems are
+//! told at once.
 
 use super::{ListError, Listing, ShardLister};
 use streamctl_engine::resolve::World;
@@ -14,8 +16,8 @@ use streamctl_proto::spec::{OnDataLoss, Problem, SourceKind, StartingPosition};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Asks for columns, lookups, shards and, where `places` says so, the written places. The shards are there when they
-/// could be listed.
+/// Asks for columns, lookups, shards and, where `places` says so, the written places. The shards
+/// are there when they could be listed.
 pub async fn look(
     world: &World,
     lister: &dyn ShardLister,
@@ -27,7 +29,11 @@ pub async fn look(
         // Which stream it is was not to be had, and that is told already.
         return (found, None);
     }
-    let refused = found.stream.as_ref().map(|stream| world.foreign.check(stream)).unwrap_or_default();
+    let refused = found
+        .stream
+        .as_ref()
+        .map(|stream| world.foreign.check(stream))
+        .unwrap_or_default();
     if !refused.is_empty() {
         // Nothing is sent there.
         found.problems.extend(refused);
@@ -38,17 +44,26 @@ pub async fn look(
             if let SourceKind::Files { path, .. } = &spec.source.kind
                 && listing.shards.is_empty()
             {
-                let hint =
-                    "write the files first, or mend the path: a job reads those that are there when it is started";
-                let problem = Problem::new("source.path", format!("there is no file below {path}"), Some(hint.into()));
+                let hint = "write the files first, or mend the path: a job reads those that are there when it is started";
+                let problem = Problem::new(
+                    "source.path",
+                    format!("there is no file below {path}"),
+                    Some(hint.into()),
+                );
                 found.problems.push(problem);
             }
             match &listing.stream {
-                Ok(Some(stream)) => found.problems.extend(expired_start(spec, stream, listing.service_ms)),
+                Ok(Some(stream)) => {
+                    found
+                        .problems
+                        .extend(expired_start(spec, stream, listing.service_ms))
+                }
                 Ok(None) => {}
                 Err(ListError::Refused { .. } | ListError::Unavailable { .. }) if !places => {}
                 Err(ListError::Refused { reason, hint, .. }) => {
-                    found.problems.push(Problem::new("source", reason.clone(), Some(hint.clone())));
+                    found
+                        .problems
+                        .push(Problem::new("source", reason.clone(), Some(hint.clone())));
                 }
                 Err(error @ ListError::Unavailable { .. }) => {
                     found.unavailable.push(("source".into(), error.to_string()));
@@ -57,7 +72,9 @@ pub async fn look(
             Some(listing)
         }
         Err(ListError::Refused { reason, hint, .. }) => {
-            found.problems.push(Problem::new("source", reason, Some(hint)));
+            found
+                .problems
+                .push(Problem::new("source", reason, Some(hint)));
             None
         }
         Err(error @ ListError::Unavailable { .. }) => {
@@ -70,15 +87,24 @@ pub async fn look(
 
 /// A job that starts in the past wants records that the stream may not have any more.
 fn expired_start(spec: &JobSpec, stream: &StreamFacts, service_ms: Option<i64>) -> Option<Problem> {
-    let StartingPosition::Timestamp(start_ms) = spec.source.starting_position else { return None };
+    let StartingPosition::Timestamp(start_ms) = spec.source.starting_position else {
+        return None;
+    };
     let horizon_ms = service_ms?.saturating_sub(stream.retention_ms);
     let from_ms = start_ms.max(stream.identity.created_ms);
     if spec.source.on_data_loss == OnDataLoss::Continue || from_ms >= horizon_ms {
         return None;
     }
-    let gap = TimeGap { from_ms, to_ms: horizon_ms };
+    let gap = TimeGap {
+        from_ms,
+        to_ms: horizon_ms,
+    };
     let hours = count(stream.retention_ms / HOUR_MS, "hour");
     let problem = format!("the stream keeps records for {hours}: what arrived {gap} has expired");
     let hint = "start later, or at \"trim_horizon\"; or set on_data_loss = \"continue\" to begin at the oldest record and record the gap";
-    Some(Problem::new("source.starting_position", problem, Some(hint.into())))
+    Some(Problem::new(
+        "source.starting_position",
+        problem,
+        Some(hint.into()),
+    ))
 }

@@ -10,7 +10,6 @@ use streamctl_proto::ShardId;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::SourceKind;
 
-/// The fake.
 #[derive(Clone, Default)]
 pub struct MemoryShards {
     state: Arc<Mutex<State>>,
@@ -24,26 +23,37 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { stream: Ok(None), shards: Vec::new(), failures: VecDeque::new() }
+        Self {
+            stream: Ok(None),
+            shards: Vec::new(),
+            failures: VecDeque::new(),
+        }
     }
 }
 
 impl MemoryShards {
-    /// Open shards without parents.
     pub fn named(names: &[&str]) -> Self {
         let this = Self::default();
         names.iter().for_each(|name| this.add(name, &[]));
         this
     }
-    /// Adds an open shard.
     pub fn add(&self, name: &str, parents: &[&str]) {
         let parents = parents.iter().map(|p| ShardId::from(*p)).collect();
-        let shard = ListedShard { id: name.into(), parents, detail: String::new(), closed: false };
+        let shard = ListedShard {
+            id: name.into(),
+            parents,
+            detail: String::new(),
+            closed: false,
+        };
         self.with(|s| s.shards.push(shard));
     }
-    /// Closes a shard.
     pub fn close(&self, name: &str) {
-        self.with(|s| s.shards.iter_mut().filter(|x| x.id.as_str() == name).for_each(|x| x.closed = true));
+        self.with(|s| {
+            s.shards
+                .iter_mut()
+                .filter(|x| x.id.as_str() == name)
+                .for_each(|x| x.closed = true)
+        });
     }
     /// Takes a shard out of the listing, as when its data expired.
     pub fn remove(&self, name: &str) {
@@ -67,7 +77,10 @@ impl ShardLister for MemoryShards {
     async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
         self.with(|s| match s.failures.pop_front() {
             Some(error) => Err(error),
-            None => Ok(Listing { stream: s.stream.clone(), ..Listing::of(s.shards.clone()) }),
+            None => Ok(Listing {
+                stream: s.stream.clone(),
+                ..Listing::of(s.shards.clone())
+            }),
         })
     }
 }

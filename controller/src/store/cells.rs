@@ -1,9 +1,15 @@
-//! The stored form of each value, and the store's rules for stores that apply them under a lock of their own.
+//! The stored form of each value, and the store's rules for stores that apply them under a lock of
+//! their own.
 //!
-//! Owns: JSON of each cell; what memory and embedded store decide alike. Does not own: locks, disks, waiting.
-//! Rule: the function changes nothing unless the term leads; it runs in one transaction or under one lock.
+//! Owns: JSON of each cell; what memory and embedded store decide alike. Does not own: locks,
+//! disks, waiting.
+//! Rule: the function changes nothing unless the term leads; it runs in one transaction or under
+//! one lock.
 
-use super::{CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, StoreError, StoredJob, Wanted, WriteOutcome};
+use super::{
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, StoreError, StoredJob, DesiredState,
+    WriteOutcome,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,7 +38,10 @@ impl Cells for BTreeMap<String, Vec<u8>> {
     }
     fn below(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let from = self.range(prefix.to_owned()..);
-        Ok(from.take_while(|(key, _)| key.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        Ok(from
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
     }
 }
 
@@ -54,7 +63,10 @@ pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, 
 }
 
 fn corrupt(key: &str, reason: String) -> StoreError {
-    StoreError::Corrupt { key: key.to_owned(), reason }
+    StoreError::Corrupt {
+        key: key.to_owned(),
+        reason,
+    }
 }
 
 fn decode_job(key: &str, bytes: &[u8]) -> Result<ResolvedJob, StoreError> {
@@ -64,21 +76,27 @@ fn decode_job(key: &str, bytes: &[u8]) -> Result<ResolvedJob, StoreError> {
     }
     let Versioned { version } = decode(key, bytes)?;
     if version > RESOLVED_VERSION {
-        let reason = format!("it has version {version}, this build reads up to {RESOLVED_VERSION}; use a later build");
+        let reason = format!(
+            "it has version {version}, this build reads up to {RESOLVED_VERSION}; use a later build"
+        );
         return Err(corrupt(key, reason));
     }
     decode(key, bytes)
 }
 
 /// The jobs of all cells below [`Keys::jobs`], by name. Without its spec a job is not there.
-pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<StoredJob>, StoreError> {
+pub(super) fn jobs(
+    keys: &Keys,
+    cells: Vec<(String, Vec<u8>)>,
+) -> Result<Vec<StoredJob>, StoreError> {
     let mut jobs: BTreeMap<JobName, StoredJob> = BTreeMap::new();
     let mut rest = Vec::new();
     for (key, bytes) in cells {
         match keys.parse(&key) {
             Some((name, JobKey::Spec)) => match decode_job(&key, &bytes) {
                 Ok(job) => _ = jobs.insert(name, StoredJob::new(job)),
-                // The other jobs must not wait for it. It cannot be named in a status: what it is, is not known.
+                // The other jobs must not wait for it. It cannot be named in a status: what it is,
+                // is not known.
                 Err(error) => {
                     tracing::error!(job = %name, %error, "the job is passed over until its stored value can be read")
                 }
@@ -88,7 +106,9 @@ pub(super) fn jobs(keys: &Keys, cells: Vec<(String, Vec<u8>)>) -> Result<Vec<Sto
         }
     }
     for (name, kind, key, bytes) in rest {
-        let Some(stored) = jobs.get_mut(&name) else { continue };
+        let Some(stored) = jobs.get_mut(&name) else {
+            continue;
+        };
         if let Err(error) = fill(stored, kind, &key, &bytes) {
             stored.broken = Some(error.to_string());
         }
@@ -108,21 +128,39 @@ fn fill(stored: &mut StoredJob, kind: JobKey, key: &str, bytes: &[u8]) -> Result
     Ok(())
 }
 
-/// Who leads.
-pub(super) fn leader(cells: &dyn Cells, keys: &Keys) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
+pub(super) fn leader(
+    cells: &dyn Cells,
+    keys: &Keys,
+) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
     let key = keys.leader();
-    let Some(bytes) = cells.get(&key)? else { return Ok(None) };
+    let Some(bytes) = cells.get(&key)? else {
+        return Ok(None);
+    };
     let LeaderCell { term, leader } = decode(&key, &bytes)?;
     Ok(Some((term, leader)))
 }
 
 /// Makes `me` the leader, whoever led before.
-pub(super) fn elect(cells: &mut dyn Cells, keys: &Keys, me: &LeaderRecord) -> Result<Term, StoreError> {
+pub(super) fn elect(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    me: &LeaderRecord,
+) -> Result<Term, StoreError> {
     let key = keys.term();
-    let last = cells.get(&key)?.map(|bytes| decode::<Term>(&key, &bytes)).transpose()?.unwrap_or_default();
+    let last = cells
+        .get(&key)?
+        .map(|bytes| decode::<Term>(&key, &bytes))
+        .transpose()?
+        .unwrap_or_default();
     let term = Term(last.0 + 1);
     cells.put(&key, &encode(&term))?;
-    cells.put(&keys.leader(), &encode(&LeaderCell { term, leader: me.clone() }))?;
+    cells.put(
+        &keys.leader(),
+        &encode(&LeaderCell {
+            term,
+            leader: me.clone(),
+        }),
+    )?;
     Ok(term)
 }
 
@@ -142,7 +180,11 @@ pub(super) fn raise_terms(
 
 /// Ends a leader's term; another's is left alone.
 pub(super) fn resign(cells: &mut dyn Cells, keys: &Keys, term: Term) -> Result<(), StoreError> {
-    if leads(cells, keys, term)? { cells.remove(&keys.leader()) } else { Ok(()) }
+    if leads(cells, keys, term)? {
+        cells.remove(&keys.leader())
+    } else {
+        Ok(())
+    }
 }
 
 fn leads(cells: &dyn Cells, keys: &Keys, term: Term) -> Result<bool, StoreError> {
@@ -184,7 +226,7 @@ pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] 
     let name = &job.spec.name;
     [
         (keys.of(name, JobKey::Spec), encode(job)),
-        (keys.of(name, JobKey::Wanted), encode(&Wanted::Running)),
+        (keys.of(name, JobKey::Wanted), encode(&DesiredState::Running)),
         (keys.of(name, JobKey::Published), encode(&Epoch(0))),
     ]
 }
@@ -217,7 +259,10 @@ pub(super) fn commit(
         return Ok(CommitOutcome::Fenced);
     }
     let key = keys.of(job, JobKey::Head);
-    let actual: Option<ManifestRef> = cells.get(&key)?.map(|bytes| decode(&key, &bytes)).transpose()?;
+    let actual: Option<ManifestRef> = cells
+        .get(&key)?
+        .map(|bytes| decode(&key, &bytes))
+        .transpose()?;
     if actual.as_ref() == Some(head) {
         return Ok(CommitOutcome::Committed);
     }
@@ -252,12 +297,28 @@ mod tests {
     #[test]
     fn stored_forms_stay_as_they_are() {
         let json = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        assert_eq!(json(encode(&Wanted::Draining)), r#""draining""#);
-        let failed = Wanted::Failed { error: "e".into(), hint: "h".into() };
-        assert_eq!(json(encode(&failed)), r#"{"failed":{"error":"e","hint":"h"}}"#);
-        let head = ManifestRef { epoch: Epoch(3), name: "j/epochs/3.json".into(), digest: "d".into() };
-        assert_eq!(json(encode(&head)), r#"{"epoch":3,"name":"j/epochs/3.json","digest":"d"}"#);
-        let leader = LeaderRecord { id: "i".into(), address: "h:1".into() };
+        assert_eq!(json(encode(&DesiredState::Draining)), r#""draining""#);
+        let failed = DesiredState::Failed {
+            error: "e".into(),
+            hint: "h".into(),
+        };
+        assert_eq!(
+            json(encode(&failed)),
+            r#"{"failed":{"error":"e","hint":"h"}}"#
+        );
+        let head = ManifestRef {
+            epoch: Epoch(3),
+            name: "j/epochs/3.json".into(),
+            digest: "d".into(),
+        };
+        assert_eq!(
+            json(encode(&head)),
+            r#"{"epoch":3,"name":"j/epochs/3.json","digest":"d"}"#
+        );
+        let leader = LeaderRecord {
+            id: "i".into(),
+            address: "h:1".into(),
+        };
         assert_eq!(json(encode(&leader)), r#"{"id":"i","address":"h:1"}"#);
         assert_eq!(json(encode(&Epoch(7))), "7");
     }
@@ -266,21 +327,37 @@ mod tests {
     fn a_job_that_cannot_be_read_stops_no_other_and_is_not_replaced() {
         use super::super::contract::{head, job};
         let keys = Keys::new("c");
-        let (later, good, headless) = (job("later"), job("good"), job("headless"));
+        let later = job("later");
+        let good = job("good");
+        let headless = job("headless");
         let name = |job: &ResolvedJob| job.spec.name.clone();
         let mut cells = BTreeMap::new();
         for job in [&good, &headless] {
             cells.extend(new_job(&keys, job));
         }
-        cells.insert(keys.of(&name(&later), JobKey::Spec), br#"{"version":99}"#.to_vec());
+        cells.insert(
+            keys.of(&name(&later), JobKey::Spec),
+            br#"{"version":99}"#.to_vec(),
+        );
         cells.insert(keys.of(&name(&headless), JobKey::Head), b"{".to_vec());
         let loaded = jobs(&keys, cells.clone().into_iter().collect()).unwrap();
-        let [good_again, broken] = &loaded[..] else { panic!("{loaded:?}") };
-        assert_eq!((good_again, broken.broken.is_some()), (&StoredJob::new(good.clone()), true));
-        let me = LeaderRecord { id: "a".into(), address: "a:1".into() };
+        let [good_again, broken] = &loaded[..] else {
+            panic!("{loaded:?}")
+        };
+        assert_eq!(
+            (good_again, broken.broken.is_some()),
+            (&StoredJob::new(good.clone()), true)
+        );
+        let me = LeaderRecord {
+            id: "a".into(),
+            address: "a:1".into(),
+        };
         let term = elect(&mut cells, &keys, &me).unwrap();
         let refused = create_job(&mut cells, &keys, term, &later);
-        assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Corrupt { .. })),
+            "{refused:?}"
+        );
         let moved = commit(&mut cells, &keys, term, &name(&good), None, &head(1)).unwrap();
         assert_eq!(moved, CommitOutcome::Committed);
     }

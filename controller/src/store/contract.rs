@@ -1,22 +1,23 @@
 //! What every store must do, run against each: in memory, on a disk, on a real etcd.
 //!
-//! Rule: it knows the trait only. What is asked of one candidate needs one process; [`for_several`] needs a store that
-//! several processes share. Both panic with what is broken.
+//! Rule: it knows the trait only. What is asked of one candidate needs one process; [`for_several`]
+//! needs a store that several processes share. Both panic with what is broken.
 
 use super::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Repair, Repaired, Replays, Store, StoredJob, Wanted,
-    WantedReplay, WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Repair, Repaired, Replays, Store,
+    StoredJob, DesiredState, WantedReplay, WriteOutcome,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
-    StartingPosition,
+    Compression, GRACE_DEFAULT, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind,
+    SourceSpec, StartingPosition,
 };
 use streamctl_proto::{
-    DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term, WindowSize,
+    DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term,
+    WindowSize,
 };
 
 /// A shared store under test.
@@ -28,18 +29,25 @@ pub trait Bench: Send + Sync {
     async fn depose(&self);
 }
 
-/// Longest wait for anything here; a store that needs longer breaks the promise to take over within 6 s.
+/// Longest wait for anything here; a store that needs longer breaks the promise to take over within
+/// 6 s.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// A candidate's record.
 pub fn leader(id: &str) -> LeaderRecord {
-    LeaderRecord { id: id.to_owned(), address: format!("{id}:7400") }
+    LeaderRecord {
+        id: id.to_owned(),
+        address: format!("{id}:7400"),
+    }
 }
 
 /// A reference to a manifest that nobody wrote.
 pub fn head(epoch: u64) -> ManifestRef {
     let digest = format!("{epoch:064x}");
-    ManifestRef { epoch: Epoch(epoch), name: format!("j/epochs/{epoch:012}.json"), digest }
+    ManifestRef {
+        epoch: Epoch(epoch),
+        name: format!("j/epochs/{epoch:012}.json"),
+        digest,
+    }
 }
 
 /// The same job on a Kinesis stream.
@@ -59,7 +67,6 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
     job
 }
 
-/// A small job.
 pub fn job(name: &str) -> ResolvedJob {
     let spec = JobSpec {
         name: name.parse().expect("tests name jobs well"),
@@ -111,14 +118,27 @@ pub fn job(name: &str) -> ResolvedJob {
 /// One epoch that is wanted, and one that is done.
 fn replays() -> Replays {
     let letters = DeadLetterShard::of(&head(7));
-    Replays { wanted: vec![WantedReplay { since: Epoch(4), letters }], done: vec![(Epoch(1), Epoch(3))] }
+    Replays {
+        wanted: vec![WantedReplay {
+            since: Epoch(4),
+            letters,
+        }],
+        done: vec![(Epoch(1), Epoch(3))],
+    }
 }
 
 /// What one candidate can see: round trips, idempotent commits, conflicts, a term that is over.
 pub async fn for_one(store: Arc<dyn Store>) {
-    assert_eq!(store.leader().await.unwrap(), None, "nobody leads a new store");
+    assert_eq!(
+        store.leader().await.unwrap(),
+        None,
+        "nobody leads a new store"
+    );
     let leading = lead(&*store, "one").await;
-    assert_eq!(store.leader().await.unwrap(), Some((leading.term, leader("one"))));
+    assert_eq!(
+        store.leader().await.unwrap(),
+        Some((leading.term, leader("one")))
+    );
     jobs_are_loaded_as_they_were_stored(&*store, leading.term).await;
     heads_move_one_by_one(&*store, leading.term).await;
     forgotten_jobs_are_gone(&*store, leading.term).await;
@@ -128,102 +148,253 @@ pub async fn for_one(store: Arc<dyn Store>) {
 
 /// What several candidates can see: one leads, the next waits, the deposed one is told and fenced.
 pub async fn for_several(bench: &dyn Bench) {
-    let (first, second) = (bench.candidate().await, bench.candidate().await);
+    let first = bench.candidate().await;
+    let second = bench.candidate().await;
     let one = lead(&*first, "one").await;
-    let (waiting, waiter) = (second.clone(), leader("two"));
+    let waiting = second.clone();
+    let waiter = leader("two");
     let mut waiting = tokio::spawn(async move { waiting.campaign(&waiter).await.unwrap() });
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
-    assert!(early.is_err(), "a second candidate leads while the first does");
-    assert_eq!(second.leader().await.unwrap(), Some((one.term, leader("one"))), "standbys see the leader");
+    assert!(
+        early.is_err(),
+        "a second candidate leads while the first does"
+    );
+    assert_eq!(
+        second.leader().await.unwrap(),
+        Some((one.term, leader("one"))),
+        "standbys see the leader"
+    );
 
     let old = one.term;
     one.resign().await;
-    let two = within("a standby leads after the leader resigned", waiting).await.unwrap();
+    let two = within("a standby leads after the leader resigned", waiting)
+        .await
+        .unwrap();
     assert!(two.term > old, "terms rise: {} after {old}", two.term);
     fenced(&*first, old).await;
 
     bench.depose().await;
     within("a deposed leader is told", two.lost()).await;
     let three = lead(&*first, "three").await;
-    assert!(three.term > two.term, "terms rise: {} after {}", three.term, two.term);
+    assert!(
+        three.term > two.term,
+        "terms rise: {} after {}",
+        three.term,
+        two.term
+    );
     fenced(&*second, two.term).await;
     two.resign().await;
     assert!(!three.is_lost(), "a late resignation ends another's term");
-    assert_eq!(second.leader().await.unwrap(), Some((three.term, leader("three"))));
+    assert_eq!(
+        second.leader().await.unwrap(),
+        Some((three.term, leader("three")))
+    );
     writes_of_a_successor_stand(&*first, &*second, three.term, old).await;
     three.resign().await;
 }
 
 async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
 async fn lead(store: &dyn Store, id: &str) -> Leadership {
-    within("a candidate without a rival leads", store.campaign(&leader(id))).await.unwrap()
+    within(
+        "a candidate without a rival leads",
+        store.campaign(&leader(id)),
+    )
+    .await
+    .unwrap()
 }
 
 async fn jobs_are_loaded_as_they_were_stored(store: &dyn Store, term: Term) {
-    assert_eq!(store.load().await.unwrap(), vec![], "a new store has no jobs");
+    assert_eq!(
+        store.load().await.unwrap(),
+        vec![],
+        "a new store has no jobs"
+    );
     for name in ["b", "a", "a-2"] {
-        assert_eq!(store.create_job(term, &job(name)).await.unwrap(), CreateOutcome::Created);
+        assert_eq!(
+            store.create_job(term, &job(name)).await.unwrap(),
+            CreateOutcome::Created
+        );
     }
-    let failed = Wanted::Failed { error: "no".into(), hint: "do".into() };
-    assert_eq!(store.set_wanted(term, &job("a").spec.name, &failed).await.unwrap(), WriteOutcome::Written);
-    assert_eq!(store.set_published(term, &job("b").spec.name, Epoch(4)).await.unwrap(), WriteOutcome::Written);
-    assert_eq!(store.set_replays(term, &job("b").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
+    let failed = DesiredState::Failed {
+        error: "no".into(),
+        hint: "do".into(),
+    };
+    assert_eq!(
+        store
+            .set_wanted(term, &job("a").spec.name, &failed)
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    assert_eq!(
+        store
+            .set_published(term, &job("b").spec.name, Epoch(4))
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    assert_eq!(
+        store
+            .set_replays(term, &job("b").spec.name, &replays())
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
     let stored = |name: &str| StoredJob::new(job(name));
-    let a = StoredJob { wanted: failed, ..stored("a") };
-    let repair = Repair { at_ms: 5, by: "ann".into(), what: Repaired::HeadMoved { from: Epoch(2), to: Epoch(4) } };
+    let a = StoredJob {
+        wanted: failed,
+        ..stored("a")
+    };
+    let repair = Repair {
+        at_ms: 5,
+        by: "ann".into(),
+        what: Repaired::HeadMoved {
+            from: Epoch(2),
+            to: Epoch(4),
+        },
+    };
     let repairs = vec![repair];
-    assert_eq!(store.set_repairs(term, &job("b").spec.name, &repairs).await.unwrap(), WriteOutcome::Written);
-    let b = StoredJob { published: Epoch(4), replays: replays(), repairs, ..stored("b") };
-    assert_eq!(store.load().await.unwrap(), vec![a.clone(), stored("a-2"), b.clone()], "jobs, by name");
+    assert_eq!(
+        store
+            .set_repairs(term, &job("b").spec.name, &repairs)
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    let b = StoredJob {
+        published: Epoch(4),
+        replays: replays(),
+        repairs,
+        ..stored("b")
+    };
+    assert_eq!(
+        store.load().await.unwrap(),
+        vec![a.clone(), stored("a-2"), b.clone()],
+        "jobs, by name"
+    );
 
-    let changed = ResolvedJob { job_version: JobVersion(2), ..job("b") };
+    let changed = ResolvedJob {
+        job_version: JobVersion(2),
+        ..job("b")
+    };
     for again in 0..2 {
         let written = store.change_job(term, &changed).await.unwrap();
         assert_eq!(written, WriteOutcome::Written, "a change, time {again}");
     }
     let expected = StoredJob { job: changed, ..b };
-    assert_eq!(store.load().await.unwrap()[2], expected, "the next version, and nothing else is another");
+    assert_eq!(
+        store.load().await.unwrap()[2],
+        expected,
+        "the next version, and nothing else is another"
+    );
 
-    let other = ResolvedJob { submitted_ms: 5, ..job("a") };
+    let other = ResolvedJob {
+        submitted_ms: 5,
+        ..job("a")
+    };
     let exists = store.create_job(term, &other).await.unwrap();
-    assert_eq!(exists, CreateOutcome::Exists(Box::new(a)), "a job is never replaced");
+    assert_eq!(
+        exists,
+        CreateOutcome::Exists(Box::new(a)),
+        "a job is never replaced"
+    );
 }
 
 async fn heads_move_one_by_one(store: &dyn Store, term: Term) {
     let name = job("a").spec.name;
     for again in 0..2 {
         let outcome = store.commit(term, &name, None, &head(1)).await.unwrap();
-        assert_eq!(outcome, CommitOutcome::Committed, "first commit, time {again}");
+        assert_eq!(
+            outcome,
+            CommitOutcome::Committed,
+            "first commit, time {again}"
+        );
     }
     for again in 0..2 {
-        let outcome = store.commit(term, &name, Some(&head(1)), &head(2)).await.unwrap();
-        assert_eq!(outcome, CommitOutcome::Committed, "second commit, time {again}");
+        let outcome = store
+            .commit(term, &name, Some(&head(1)), &head(2))
+            .await
+            .unwrap();
+        assert_eq!(
+            outcome,
+            CommitOutcome::Committed,
+            "second commit, time {again}"
+        );
     }
     let actual = Some(head(2));
     for previous in [None, Some(head(1)), Some(head(7))] {
-        let outcome = store.commit(term, &name, previous.as_ref(), &head(3)).await.unwrap();
-        assert_eq!(outcome, CommitOutcome::Conflict { actual: actual.clone() }, "from {previous:?}");
+        let outcome = store
+            .commit(term, &name, previous.as_ref(), &head(3))
+            .await
+            .unwrap();
+        assert_eq!(
+            outcome,
+            CommitOutcome::Conflict {
+                actual: actual.clone()
+            },
+            "from {previous:?}"
+        );
     }
     let other = job("b").spec.name;
-    let outcome = store.commit(term, &other, Some(&head(1)), &head(2)).await.unwrap();
-    assert_eq!(outcome, CommitOutcome::Conflict { actual: None }, "a job without a head");
+    let outcome = store
+        .commit(term, &other, Some(&head(1)), &head(2))
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome,
+        CommitOutcome::Conflict { actual: None },
+        "a job without a head"
+    );
     assert_eq!(store.load().await.unwrap()[0].head, actual);
 }
 
 async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
     for _again in 0..2 {
-        assert_eq!(store.delete_job(term, &job("a").spec.name).await.unwrap(), WriteOutcome::Written);
+        assert_eq!(
+            store.delete_job(term, &job("a").spec.name).await.unwrap(),
+            WriteOutcome::Written
+        );
     }
-    let left: Vec<_> = store.load().await.unwrap().into_iter().map(|stored| stored.job.spec.name.to_string()).collect();
+    let left: Vec<_> = store
+        .load()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|stored| stored.job.spec.name.to_string())
+        .collect();
     assert_eq!(left, ["a-2", "b"], "only the named job is forgotten");
-    let late = store.commit(term, &job("a").spec.name, None, &head(1)).await.unwrap();
-    assert_eq!(late, CommitOutcome::Committed, "the store does not ask whether the job is there");
-    assert_eq!(store.set_replays(term, &job("a").spec.name, &replays()).await.unwrap(), WriteOutcome::Written);
-    assert_eq!(store.set_repairs(term, &job("a").spec.name, &[]).await.unwrap(), WriteOutcome::Written);
-    assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Created);
+    let late = store
+        .commit(term, &job("a").spec.name, None, &head(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        late,
+        CommitOutcome::Committed,
+        "the store does not ask whether the job is there"
+    );
+    assert_eq!(
+        store
+            .set_replays(term, &job("a").spec.name, &replays())
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    assert_eq!(
+        store
+            .set_repairs(term, &job("a").spec.name, &[])
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    assert_eq!(
+        store.create_job(term, &job("a")).await.unwrap(),
+        CreateOutcome::Created
+    );
     assert_eq!(
         store.load().await.unwrap()[0],
         StoredJob::new(job("a")),
@@ -232,7 +403,8 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
 }
 
 async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {
-    let (old, lost) = (leading.term, leading.lost());
+    let old = leading.term;
+    let lost = leading.lost();
     leading.resign().await;
     within("who resigns is told so", lost).await;
     assert_eq!(store.leader().await.unwrap(), None, "nobody leads");
@@ -243,22 +415,33 @@ async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {
     next.resign().await;
 }
 
-/// A store that was restored from a copy counts terms again, and its leader finds higher ones in what was committed.
+/// A store that was restored from a copy counts terms again, and its leader finds higher ones in
+/// what was committed.
 async fn terms_are_raised_above_those_of_a_lost_history(store: &dyn Store) {
     let mut above = Term(1_000_000);
     for round in 0..2 {
         let leading = lead(store, "one").await;
         let term = leading.term;
-        assert_eq!(store.raise_terms(term, above).await.unwrap(), WriteOutcome::Written, "round {round}");
         assert_eq!(
-            store.create_job(term, &job(&format!("r{round}"))).await.unwrap(),
+            store.raise_terms(term, above).await.unwrap(),
+            WriteOutcome::Written,
+            "round {round}"
+        );
+        assert_eq!(
+            store
+                .create_job(term, &job(&format!("r{round}")))
+                .await
+                .unwrap(),
             CreateOutcome::Created,
             "it leads on"
         );
         leading.resign().await;
         let next = lead(store, "one").await;
         assert!(next.term > above, "{} after {above}", next.term);
-        assert_eq!(store.leader().await.unwrap(), Some((next.term, leader("one"))));
+        assert_eq!(
+            store.leader().await.unwrap(),
+            Some((next.term, leader("one")))
+        );
         fenced(store, term).await;
         assert_eq!(
             store.raise_terms(next.term, Term(5)).await.unwrap(),
@@ -278,25 +461,81 @@ async fn terms_are_raised_above_those_of_a_lost_history(store: &dyn Store) {
 async fn fenced(store: &dyn Store, term: Term) {
     let before = store.load().await.unwrap();
     let name = job("a").spec.name;
-    assert_eq!(store.create_job(term, &job("late")).await.unwrap(), CreateOutcome::Fenced);
-    assert_eq!(store.create_job(term, &job("a")).await.unwrap(), CreateOutcome::Fenced);
-    assert_eq!(store.change_job(term, &job("a")).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.set_wanted(term, &name, &Wanted::Stopped).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.set_published(term, &name, Epoch(99)).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.set_replays(term, &name, &replays()).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.set_repairs(term, &name, &[]).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.raise_terms(term, Term(u64::MAX / 2)).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.commit(term, &name, None, &head(1)).await.unwrap(), CommitOutcome::Fenced);
-    assert_eq!(store.delete_job(term, &name).await.unwrap(), WriteOutcome::Fenced);
-    assert_eq!(store.load().await.unwrap(), before, "a term that is over changes nothing");
+    assert_eq!(
+        store.create_job(term, &job("late")).await.unwrap(),
+        CreateOutcome::Fenced
+    );
+    assert_eq!(
+        store.create_job(term, &job("a")).await.unwrap(),
+        CreateOutcome::Fenced
+    );
+    assert_eq!(
+        store.change_job(term, &job("a")).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store
+            .set_wanted(term, &name, &DesiredState::Stopped)
+            .await
+            .unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.set_published(term, &name, Epoch(99)).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.set_replays(term, &name, &replays()).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.set_repairs(term, &name, &[]).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.raise_terms(term, Term(u64::MAX / 2)).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.commit(term, &name, None, &head(1)).await.unwrap(),
+        CommitOutcome::Fenced
+    );
+    assert_eq!(
+        store.delete_job(term, &name).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(
+        store.load().await.unwrap(),
+        before,
+        "a term that is over changes nothing"
+    );
 }
 
 /// A late repetition of a commit by an earlier leader is fenced even where it would have fitted.
 async fn writes_of_a_successor_stand(writer: &dyn Store, other: &dyn Store, term: Term, old: Term) {
     let name = job("shared").spec.name;
-    assert_eq!(writer.create_job(term, &job("shared")).await.unwrap(), CreateOutcome::Created);
-    assert_eq!(other.commit(old, &name, None, &head(1)).await.unwrap(), CommitOutcome::Fenced);
-    assert_eq!(writer.commit(term, &name, None, &head(1)).await.unwrap(), CommitOutcome::Committed);
-    assert_eq!(other.commit(old, &name, Some(&head(1)), &head(2)).await.unwrap(), CommitOutcome::Fenced);
-    assert_eq!(other.load().await.unwrap()[0].head, Some(head(1)), "every candidate sees what was committed");
+    assert_eq!(
+        writer.create_job(term, &job("shared")).await.unwrap(),
+        CreateOutcome::Created
+    );
+    assert_eq!(
+        other.commit(old, &name, None, &head(1)).await.unwrap(),
+        CommitOutcome::Fenced
+    );
+    assert_eq!(
+        writer.commit(term, &name, None, &head(1)).await.unwrap(),
+        CommitOutcome::Committed
+    );
+    assert_eq!(
+        other
+            .commit(old, &name, Some(&head(1)), &head(2))
+            .await
+            .unwrap(),
+        CommitOutcome::Fenced
+    );
+    assert_eq!(
+        other.load().await.unwrap()[0].head,
+        Some(head(1)),
+        "every candidate sees what was committed"
+    );
 }

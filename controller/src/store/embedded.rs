@@ -1,15 +1,18 @@
 //! The store as one file: for one process on one machine.
 //!
 //! Owns: the file, its lock, durability. Does not own: the rules of a write (`cells`).
-//! Rule: what was answered is on disk; a process killed at any moment leaves a file that the next one opens.
+//! Rule: what was answered is on disk; a process killed at any moment leaves a file that the next
+//! one opens.
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
-    StoredJob, Wanted, WriteOutcome,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
+    StoreError, StoredJob, DesiredState, WriteOutcome,
 };
 use async_trait::async_trait;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition,
+};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,12 +49,21 @@ struct File {
 impl EmbeddedStore {
     /// Opens or creates the store in `folder`, which is created too. Blocks on the disk.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let refused = |reason: String, hint: &str| StoreError::Refused { reason, hint: hint.to_owned() };
+        let refused = |reason: String, hint: &str| StoreError::Refused {
+            reason,
+            hint: hint.to_owned(),
+        };
         let shown = folder.display();
         // Job files and their places are nobody else's concern.
-        let private = std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+        let private = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(folder);
         private.map_err(|error| {
-            refused(format!("state folder {shown} cannot be made: {error}"), "choose a folder that can be written")
+            refused(
+                format!("state folder {shown} cannot be made: {error}"),
+                "choose a folder that can be written",
+            )
         })?;
         let path = folder.join(FILE_NAME);
         let database = open_file(&path).map_err(|error| match error {
@@ -64,10 +76,19 @@ impl EmbeddedStore {
                 "choose another folder, or restore this one from a copy",
             ),
         })?;
-        let (database, failed) = (RwLock::new(Some(database)), AtomicBool::new(false));
-        let file = File { path, database, failed, keys: Keys::new("local") };
+        let database = RwLock::new(Some(database));
+        let failed = AtomicBool::new(false);
+        let file = File {
+            path,
+            database,
+            failed,
+            keys: Keys::new("local"),
+        };
         file.change(|_, _| Ok(()))?; // makes the table, so that reading finds one
-        Ok(Self { file: Arc::new(file), lead: Arc::new(Semaphore::new(1)) })
+        Ok(Self {
+            file: Arc::new(file),
+            lead: Arc::new(Semaphore::new(1)),
+        })
     }
 
     async fn change<T: Send + 'static>(
@@ -92,7 +113,11 @@ async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::Unavailable { reason: error.to_string() }))
+    done.unwrap_or_else(|error| {
+        Err(StoreError::Unavailable {
+            reason: error.to_string(),
+        })
+    })
 }
 
 fn open_file(path: &Path) -> Result<Database, DatabaseError> {
@@ -100,14 +125,23 @@ fn open_file(path: &Path) -> Result<Database, DatabaseError> {
 }
 
 fn unavailable(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Unavailable { reason: error.into().to_string() }
+    StoreError::Unavailable {
+        reason: error.into().to_string(),
+    }
 }
 
 impl File {
-    /// The database, opened again if the disk refused something since: it is asked again as soon as it has room.
-    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// The database, opened again if the disk refused something since: it is asked again as soon as
+    /// it has room.
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         if self.failed.load(Ordering::Acquire) {
-            let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             // The old one first: it holds the file's lock.
             *slot = None;
             *slot = Some(open_file(&self.path).map_err(unavailable)?);
@@ -115,7 +149,9 @@ impl File {
             tracing::info!(path = %self.path.display(), "the store was opened again");
         }
         let slot = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let closed = || StoreError::Unavailable { reason: "the store's file is being opened again".to_owned() };
+        let closed = || StoreError::Unavailable {
+            reason: "the store's file is being opened again".to_owned(),
+        };
         let done = work(slot.as_ref().ok_or_else(closed)?);
         if matches!(done, Err(StoreError::Unavailable { .. })) {
             self.failed.store(true, Ordering::Release);
@@ -130,7 +166,9 @@ impl File {
     ) -> Result<T, StoreError> {
         self.with_database(|database| {
             let mut transaction = database.begin_write().map_err(unavailable)?;
-            transaction.set_durability(Durability::Immediate).map_err(unavailable)?;
+            transaction
+                .set_durability(Durability::Immediate)
+                .map_err(unavailable)?;
             let mut table = transaction.open_table(CELLS).map_err(unavailable)?;
             let done = operation(&mut table, &self.keys)?;
             drop(table);
@@ -140,7 +178,10 @@ impl File {
     }
 
     /// Runs `operation` on what is there; it must not write.
-    fn read<T>(&self, operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn read<T>(
+        &self,
+        operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         self.with_database(|database| {
             let transaction = database.begin_read().map_err(unavailable)?;
             let table = transaction.open_table(CELLS).map_err(unavailable)?;
@@ -156,7 +197,9 @@ impl File {
 
 impl Cells for Table<'_, &'static str, &'static [u8]> {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(ReadableTable::get(self, key).map_err(unavailable)?.map(|value| value.value().to_vec()))
+        Ok(ReadableTable::get(self, key)
+            .map_err(unavailable)?
+            .map(|value| value.value().to_vec()))
     }
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError> {
         self.insert(key, value).map_err(unavailable)?;
@@ -182,16 +225,26 @@ impl Cells for Table<'_, &'static str, &'static [u8]> {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError> {
-        let permit = self.lead.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let permit = self
+            .lead
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let me = me.clone();
-        let term = self.change(move |all, keys| cells::elect(all, keys, &me)).await?;
+        let term = self
+            .change(move |all, keys| cells::elect(all, keys, &me))
+            .await?;
         let file = self.file.clone();
         let (tell, told) = tokio::sync::oneshot::channel::<()>();
         let (leadership, keeper) = Leadership::always(
             term,
             Box::new(move || {
                 Box::pin(async move {
-                    let resigned = off_runtime(move || file.change(|all, keys| cells::resign(all, keys, term))).await;
+                    let resigned = off_runtime(move || {
+                        file.change(|all, keys| cells::resign(all, keys, term))
+                    })
+                    .await;
                     if let Err(error) = resigned {
                         tracing::warn!(%error, %term, "the end of the term was not written");
                     }
@@ -211,36 +264,62 @@ impl Store for EmbeddedStore {
     }
 
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError> {
-        self.read(|all, keys| cells::jobs(keys, all.below(&keys.jobs())?)).await
+        self.read(|all, keys| cells::jobs(keys, all.below(&keys.jobs())?))
+            .await
     }
 
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError> {
         let job = job.clone();
-        self.change(move |all, keys| cells::create_job(all, keys, term, &job)).await
+        self.change(move |all, keys| cells::create_job(all, keys, term, &job))
+            .await
     }
 
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
-        let (key, value) = (self.file.keys.of(&job.spec.name, JobKey::Spec), cells::encode(job));
-        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+        let key = self.file.keys.of(&job.spec.name, JobKey::Spec);
+        let value = cells::encode(job);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
     }
 
-    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
-        let (key, value) = (self.file.keys.of(job, JobKey::Wanted), cells::encode(wanted));
-        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    async fn set_wanted(
+        &self,
+        term: Term,
+        job: &JobName,
+        wanted: &DesiredState,
+    ) -> Result<WriteOutcome, StoreError> {
+        let key = self.file.keys.of(job, JobKey::Wanted);
+        let value = cells::encode(wanted);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
     }
 
-    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
-        let (key, value) = (self.file.keys.of(job, JobKey::Replays), cells::encode(replays));
-        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    async fn set_replays(
+        &self,
+        term: Term,
+        job: &JobName,
+        replays: &Replays,
+    ) -> Result<WriteOutcome, StoreError> {
+        let key = self.file.keys.of(job, JobKey::Replays);
+        let value = cells::encode(replays);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
     }
 
-    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
-        let (key, value) = (self.file.keys.of(job, JobKey::Repairs), cells::encode(&repairs));
-        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    async fn set_repairs(
+        &self,
+        term: Term,
+        job: &JobName,
+        repairs: &[Repair],
+    ) -> Result<WriteOutcome, StoreError> {
+        let key = self.file.keys.of(job, JobKey::Repairs);
+        let value = cells::encode(&repairs);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
     }
 
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
-        self.change(move |all, keys| cells::raise_terms(all, keys, term, above)).await
+        self.change(move |all, keys| cells::raise_terms(all, keys, term, above))
+            .await
     }
 
     async fn commit(
@@ -250,18 +329,29 @@ impl Store for EmbeddedStore {
         previous: Option<&ManifestRef>,
         head: &ManifestRef,
     ) -> Result<CommitOutcome, StoreError> {
-        let (job, previous, head) = (job.clone(), previous.cloned(), head.clone());
-        self.change(move |all, keys| cells::commit(all, keys, term, &job, previous.as_ref(), &head)).await
+        let job = job.clone();
+        let previous = previous.cloned();
+        let head = head.clone();
+        self.change(move |all, keys| cells::commit(all, keys, term, &job, previous.as_ref(), &head))
+            .await
     }
 
-    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
-        let (key, value) = (self.file.keys.of(job, JobKey::Published), cells::encode(&epoch));
-        self.change(move |all, keys| cells::write(all, keys, term, &key, &value)).await
+    async fn set_published(
+        &self,
+        term: Term,
+        job: &JobName,
+        epoch: Epoch,
+    ) -> Result<WriteOutcome, StoreError> {
+        let key = self.file.keys.of(job, JobKey::Published);
+        let value = cells::encode(&epoch);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
         let job = job.clone();
-        self.change(move |all, keys| cells::delete_job(all, keys, term, &job)).await
+        self.change(move |all, keys| cells::delete_job(all, keys, term, &job))
+            .await
     }
 }
 
@@ -281,9 +371,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(folder.path()).unwrap();
         let before = store.campaign(&contract::leader("a")).await.unwrap();
-        let (job, head) = (contract::job("j"), contract::head(1));
+        let job = contract::job("j");
+        let head = contract::head(1);
         store.create_job(before.term, &job).await.unwrap();
-        store.commit(before.term, &job.spec.name, None, &head).await.unwrap();
+        store
+            .commit(before.term, &job.spec.name, None, &head)
+            .await
+            .unwrap();
         let old_term = before.term;
         drop((before, store)); // never resigned, as after kill -9
 
@@ -291,16 +385,23 @@ mod tests {
         let after = store.campaign(&contract::leader("b")).await.unwrap();
         assert!(after.term > old_term);
         assert_eq!(store.load().await.unwrap()[0].head, Some(head));
-        let late = store.set_wanted(old_term, &job.spec.name, &Wanted::Stopped).await.unwrap();
+        let late = store
+            .set_wanted(old_term, &job.spec.name, &DesiredState::Stopped)
+            .await
+            .unwrap();
         assert_eq!(late, WriteOutcome::Fenced);
     }
 
     #[tokio::test]
     async fn a_file_whose_process_was_killed_is_opened_with_all_that_was_answered() {
-        let (folder, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let after = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(folder.path()).unwrap();
         let leading = store.campaign(&contract::leader("a")).await.unwrap();
-        store.create_job(leading.term, &contract::job("j")).await.unwrap();
+        store
+            .create_job(leading.term, &contract::job("j"))
+            .await
+            .unwrap();
         // What a kill leaves: the file as it is now, never closed.
         std::fs::copy(folder.path().join(FILE_NAME), after.path().join(FILE_NAME)).unwrap();
 
@@ -314,15 +415,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(folder.path()).unwrap();
         let leading = store.campaign(&contract::leader("a")).await.unwrap();
-        let (job, head) = (contract::job("j"), contract::head(1));
+        let job = contract::job("j");
+        let head = contract::head(1);
         store.create_job(leading.term, &job).await.unwrap();
         let full = |_: &Database| -> Result<(), StoreError> {
-            Err(StoreError::Unavailable { reason: "no space left on device".into() })
+            Err(StoreError::Unavailable {
+                reason: "no space left on device".into(),
+            })
         };
         assert!(store.file.with_database(full).is_err());
         assert!(store.file.failed.load(Ordering::Acquire));
         assert_eq!(
-            store.commit(leading.term, &job.spec.name, None, &head).await.unwrap(),
+            store
+                .commit(leading.term, &job.spec.name, None, &head)
+                .await
+                .unwrap(),
             CommitOutcome::Committed,
             "the term goes on, and so does what it does"
         );
@@ -334,7 +441,14 @@ mod tests {
     async fn a_second_process_is_told_that_the_folder_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let _first = EmbeddedStore::open(folder.path()).unwrap();
-        let error = EmbeddedStore::open(folder.path()).err().expect("the folder is locked");
-        assert!(error.to_string().contains("another streamctl uses the state folder"), "{error}");
+        let error = EmbeddedStore::open(folder.path())
+            .err()
+            .expect("the folder is locked");
+        assert!(
+            error
+                .to_string()
+                .contains("another streamctl uses the state folder"),
+            "{error}"
+        );
     }
 }

@@ -1,21 +1,23 @@
 //! The store in etcd: for several controllers on several machines.
 //!
-//! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the lease's life.
-//! Rule: the term is the create revision of the leader key, above the terms of a time before this etcd was restored
-//! from a copy; every write is one transaction that compares it.
-//! The client library re-establishes neither watches nor keep-alives; here each is asked for anew, with a deadline.
+//! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the
+//! lease's life.
+//! Rule: the term is the create revision of the leader key, above the terms of a time before this
+//! etcd was restored from a copy; every write is one transaction that compares it. The client
+//! library re-establishes neither watches nor keep-alives; here each is asked for anew, with a
+//! deadline.
 
 mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
-    StoredJob, Wanted, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
+    StoreError, StoredJob, DesiredState, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, EventType, GetOptions, KeyValue, KvClient, PutOptions, Txn, TxnOp,
-    TxnOpResponse, TxnResponse, WatchOptions,
+    Client, Compare, CompareOp, DeleteOptions, EventType, GetOptions, KeyValue, KvClient,
+    PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchOptions,
 };
 use lease::Lease;
 pub use members::EtcdLogin;
@@ -26,11 +28,13 @@ use streamctl_engine::security::Dialer;
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a leader that says nothing still leads. etcd notices within another 0.5 s, so a standby leads within 6 s.
+/// How long a leader that says nothing still leads. etcd notices within another 0.5 s, so a standby
+/// leads within 6 s.
 pub const LEASE_TTL_S: u64 = 4;
 /// A waiting candidate looks again after this time, whatever its watch says.
 const CAMPAIGN_RETRY: Duration = Duration::from_secs(1);
-/// Keys per read: with the largest values that etcd takes, 1.5 MiB each, an answer stays below [`ANSWER_BYTES_MAX`].
+/// Keys per read: with the largest values that etcd takes, 1.5 MiB each, an answer stays below
+/// [`ANSWER_BYTES_MAX`].
 const LOAD_PAGE_KEYS: i64 = 32;
 /// Largest answer taken; etcd itself takes values of up to 1.5 MiB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -46,7 +50,8 @@ pub struct EtcdSettings {
     pub lease_ttl_s: u64,
     /// Whom to trust and what to show, where members speak TLS.
     pub dialer: Dialer,
-    /// The user of this process and its password; none: etcd asks for none, or takes the certificate's name.
+    /// The user of this process and its password; none: etcd asks for none, or takes the
+    /// certificate's name.
     pub login: Option<EtcdLogin>,
 }
 
@@ -69,7 +74,8 @@ struct Mine {
     value: Vec<u8>,
 }
 
-/// What is added to a revision to make a term of it, and the revision at which that was last changed.
+/// What is added to a revision to make a term of it, and the revision at which that was last
+/// changed.
 #[derive(Clone, Copy, Debug, Default)]
 struct TermBase {
     terms: u64,
@@ -87,24 +93,39 @@ enum Guarded {
 impl EtcdStore {
     /// Prepares the connection; an etcd that does not answer yet is no error here.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, StoreError> {
-        let members = Arc::new(Members::connect(settings.endpoints, &settings.dialer, settings.login).await?);
-        let (keys, lease_ttl_s) = (Keys::new(&settings.cluster), settings.lease_ttl_s);
-        Ok(Self { members, keys, lease_ttl_s, mine: Mutex::new(None) })
+        let members =
+            Arc::new(Members::connect(settings.endpoints, &settings.dialer, settings.login).await?);
+        let keys = Keys::new(&settings.cluster);
+        let lease_ttl_s = settings.lease_ttl_s;
+        Ok(Self {
+            members,
+            keys,
+            lease_ttl_s,
+            mine: Mutex::new(None),
+        })
     }
 
     /// Ends the current term from outside, for the contract.
     pub(super) async fn delete_leader_key(&self) -> Result<(), StoreError> {
         let key = self.keys.leader();
-        self.members.call(|client| async move { kv(&client).delete(key, None).await }).await.map(drop)
+        self.members
+            .call(|client| async move { kv(&client).delete(key, None).await })
+            .await
+            .map(drop)
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
-        self.members.call(|client| async move { kv(&client).txn(txn).await }).await
+        self.members
+            .call(|client| async move { kv(&client).txn(txn).await })
+            .await
     }
 
     async fn leader_cell(&self) -> Result<Option<KeyValue>, StoreError> {
         let key = self.keys.leader();
-        let mut answer = self.members.call(|client| async move { kv(&client).get(key, None).await }).await?;
+        let mut answer = self
+            .members
+            .call(|client| async move { kv(&client).get(key, None).await })
+            .await?;
         Ok(answer.take_kvs().pop())
     }
 
@@ -112,12 +133,19 @@ impl EtcdStore {
     fn fence(&self, term: Term) -> Vec<Compare> {
         let key = self.keys.leader();
         match self.lock_mine().as_ref().filter(|mine| mine.term == term) {
-            // An etcd restored from a copy counts revisions again: the value tells its leaders apart.
-            Some(Mine { revision, value, .. }) => vec![
+            // An etcd restored from a copy counts revisions again: the value tells its leaders
+            // apart.
+            Some(Mine {
+                revision, value, ..
+            }) => vec![
                 Compare::create_revision(key.clone(), CompareOp::Equal, *revision),
                 Compare::value(key, CompareOp::Equal, value.clone()),
             ],
-            None => vec![Compare::create_revision(key, CompareOp::Equal, revision_of(term))],
+            None => vec![Compare::create_revision(
+                key,
+                CompareOp::Equal,
+                revision_of(term),
+            )],
         }
     }
 
@@ -128,9 +156,17 @@ impl EtcdStore {
     async fn term_base(&self) -> Result<TermBase, StoreError> {
         let key = self.keys.term_base();
         let wanted = key.clone();
-        let mut answer = self.members.call(|client| async move { kv(&client).get(wanted, None).await }).await?;
-        let Some(cell) = answer.take_kvs().pop() else { return Ok(TermBase::default()) };
-        Ok(TermBase { terms: cells::decode(&key, cell.value())?, revision: cell.mod_revision() })
+        let mut answer = self
+            .members
+            .call(|client| async move { kv(&client).get(wanted, None).await })
+            .await?;
+        let Some(cell) = answer.take_kvs().pop() else {
+            return Ok(TermBase::default());
+        };
+        Ok(TermBase {
+            terms: cells::decode(&key, cell.value())?,
+            revision: cell.mod_revision(),
+        })
     }
 
     /// Does `then` if `term` leads and `when` holds; else does nothing and reads `or_read`.
@@ -144,18 +180,27 @@ impl EtcdStore {
         let fence = self.fence(term);
         let compares: Vec<_> = fence.iter().cloned().chain(when).collect();
         // Inside, the fence alone is asked again: is it the term, or the state of the job?
-        let inner = Txn::new().when(fence).and_then(or_read.into_iter().collect::<Vec<_>>());
-        let txn = Txn::new().when(compares).and_then(then).or_else([TxnOp::txn(inner)]);
+        let inner = Txn::new()
+            .when(fence)
+            .and_then(or_read.into_iter().collect::<Vec<_>>());
+        let txn = Txn::new()
+            .when(compares)
+            .and_then(then)
+            .or_else([TxnOp::txn(inner)]);
         let answer = self.txn(txn).await?;
         if answer.succeeded() {
             return Ok(Guarded::Done);
         }
         match answer.op_responses().pop() {
             Some(TxnOpResponse::Txn(inner)) if inner.succeeded() => {
-                let found = inner.op_responses().into_iter().filter_map(|response| match response {
-                    TxnOpResponse::Get(mut got) => Some(got.take_kvs()),
-                    _ => None,
-                });
+                let found =
+                    inner
+                        .op_responses()
+                        .into_iter()
+                        .filter_map(|response| match response {
+                            TxnOpResponse::Get(mut got) => Some(got.take_kvs()),
+                            _ => None,
+                        });
                 Ok(Guarded::Refused(found.flatten().collect()))
             }
             _ => Ok(Guarded::Fenced),
@@ -169,12 +214,16 @@ impl EtcdStore {
         }
     }
 
-    /// Takes the leader key if it is free. Its lease begins when it is asked for, not when it is granted.
+    /// Takes the leader key if it is free. Its lease begins when it is asked for, not when it is
+    /// granted.
     async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
         let base = self.term_base().await?;
         let asked = Instant::now();
         let ttl_s = i64::try_from(self.lease_ttl_s).unwrap_or(i64::MAX);
-        let granted = self.members.call(|client| async move { client.lease_client().grant(ttl_s, None).await }).await?;
+        let granted = self
+            .members
+            .call(|client| async move { client.lease_client().grant(ttl_s, None).await })
+            .await?;
         let lease = Lease {
             id: granted.id(),
             ttl: Duration::from_secs(granted.ttl().unsigned_abs()),
@@ -183,9 +232,17 @@ impl EtcdStore {
         };
         let value = cells::encode(me);
         let free = Compare::create_revision(lease.key.clone(), CompareOp::Equal, 0);
-        let same_base = Compare::mod_revision(self.keys.term_base(), CompareOp::Equal, base.revision);
-        let put = TxnOp::put(lease.key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.id)));
-        let revision = match self.txn(Txn::new().when([free, same_base]).and_then([put])).await {
+        let same_base =
+            Compare::mod_revision(self.keys.term_base(), CompareOp::Equal, base.revision);
+        let put = TxnOp::put(
+            lease.key.clone(),
+            value.clone(),
+            Some(PutOptions::new().with_lease(lease.id)),
+        );
+        let revision = match self
+            .txn(Txn::new().when([free, same_base]).and_then([put]))
+            .await
+        {
             Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision()),
             Ok(_taken) => None,
             Err(error) => {
@@ -199,18 +256,27 @@ impl EtcdStore {
             return Ok(None);
         };
         let term = Term(base.terms.saturating_add(revision.unsigned_abs()));
-        *self.lock_mine() = Some(Mine { term, revision, value });
+        *self.lock_mine() = Some(Mine {
+            term,
+            revision,
+            value,
+        });
         Ok(Some(lease.lead(term, revision, asked)))
     }
 
-    /// Waits until the leader key that was seen at `revision` goes away, at most [`CAMPAIGN_RETRY`].
+    /// Waits until the leader key that was seen at `revision` goes away, at most
+    /// [`CAMPAIGN_RETRY`].
     async fn wait_for_end(&self, revision: i64) {
         let mut watches = self.members.client().watch_client();
         let options = WatchOptions::new().with_start_revision(revision + 1);
         let end = async {
             if let Ok(mut stream) = watches.watch(self.keys.leader(), Some(options)).await {
                 while let Ok(Some(message)) = stream.message().await {
-                    if message.events().iter().any(|event| event.event_type() == EventType::Delete) {
+                    if message
+                        .events()
+                        .iter()
+                        .any(|event| event.event_type() == EventType::Delete)
+                    {
                         return;
                     }
                     if message.canceled() {
@@ -234,7 +300,9 @@ impl EtcdStore {
 }
 
 fn kv(client: &Client) -> KvClient {
-    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
+    client
+        .kv_client()
+        .max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 fn revision_of(term: Term) -> i64 {
@@ -242,7 +310,10 @@ fn revision_of(term: Term) -> i64 {
 }
 
 fn pair(cell: &KeyValue) -> (String, Vec<u8>) {
-    (String::from_utf8_lossy(cell.key()).into_owned(), cell.value().to_vec())
+    (
+        String::from_utf8_lossy(cell.key()).into_owned(),
+        cell.value().to_vec(),
+    )
 }
 
 #[async_trait]
@@ -269,24 +340,47 @@ impl Store for EtcdStore {
     async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
         // Only a leader changes it, and then it ends its term.
         let base = self.term_base().await?;
-        let Some(cell) = self.leader_cell().await? else { return Ok(None) };
-        let term = Term(base.terms.saturating_add(cell.create_revision().unsigned_abs()));
-        Ok(Some((term, cells::decode(&self.keys.leader(), cell.value())?)))
+        let Some(cell) = self.leader_cell().await? else {
+            return Ok(None);
+        };
+        let term = Term(
+            base.terms
+                .saturating_add(cell.create_revision().unsigned_abs()),
+        );
+        Ok(Some((
+            term,
+            cells::decode(&self.keys.leader(), cell.value())?,
+        )))
     }
 
     /// All pages are of one revision.
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError> {
         let prefix = self.keys.jobs();
-        let (mut from, mut revision, mut all) = (prefix.clone(), 0, Vec::new());
+        let mut from = prefix.clone();
+        let mut revision = 0;
+        let mut all = Vec::new();
         loop {
             let range_end = after_prefix(&prefix);
-            let options = GetOptions::new().with_range(range_end).with_limit(LOAD_PAGE_KEYS).with_revision(revision);
-            let page = self.members.call(|client| async move { kv(&client).get(from, Some(options)).await }).await?;
+            let options = GetOptions::new()
+                .with_range(range_end)
+                .with_limit(LOAD_PAGE_KEYS)
+                .with_revision(revision);
+            let page = self
+                .members
+                .call(|client| async move { kv(&client).get(from, Some(options)).await })
+                .await?;
             all.extend(page.kvs().iter().map(pair));
-            let Some((last, _)) = all.last().filter(|_| page.more()) else { break };
+            let Some((last, _)) = all.last().filter(|_| page.more()) else {
+                break;
+            };
             from = format!("{last}\0");
-            revision =
-                page.header().map_or(revision, |header| if revision == 0 { header.revision() } else { revision });
+            revision = page.header().map_or(revision, |header| {
+                if revision == 0 {
+                    header.revision()
+                } else {
+                    revision
+                }
+            });
         }
         cells::jobs(&self.keys, all)
     }
@@ -305,25 +399,74 @@ impl Store for EtcdStore {
                 let stored = cells::jobs(&self.keys, found.iter().map(pair).collect())?.pop();
                 let key = self.keys.of(name, JobKey::Spec);
                 let reason = "it is there and is not".to_owned();
-                stored.map(|stored| CreateOutcome::Exists(Box::new(stored))).ok_or(StoreError::Corrupt { key, reason })
+                stored
+                    .map(|stored| CreateOutcome::Exists(Box::new(stored)))
+                    .ok_or(StoreError::Corrupt { key, reason })
             }
         }
     }
 
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
-        self.write(term, TxnOp::put(self.keys.of(&job.spec.name, JobKey::Spec), cells::encode(job), None)).await
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(&job.spec.name, JobKey::Spec),
+                cells::encode(job),
+                None,
+            ),
+        )
+        .await
     }
 
-    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
-        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Wanted), cells::encode(wanted), None)).await
+    async fn set_wanted(
+        &self,
+        term: Term,
+        job: &JobName,
+        wanted: &DesiredState,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(job, JobKey::Wanted),
+                cells::encode(wanted),
+                None,
+            ),
+        )
+        .await
     }
 
-    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
-        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Replays), cells::encode(replays), None)).await
+    async fn set_replays(
+        &self,
+        term: Term,
+        job: &JobName,
+        replays: &Replays,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(job, JobKey::Replays),
+                cells::encode(replays),
+                None,
+            ),
+        )
+        .await
     }
 
-    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
-        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Repairs), cells::encode(&repairs), None)).await
+    async fn set_repairs(
+        &self,
+        term: Term,
+        job: &JobName,
+        repairs: &[Repair],
+    ) -> Result<WriteOutcome, StoreError> {
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(job, JobKey::Repairs),
+                cells::encode(&repairs),
+                None,
+            ),
+        )
+        .await
     }
 
     /// Every later leader key has a higher revision than this term's.
@@ -331,8 +474,15 @@ impl Store for EtcdStore {
         let Some(mine) = self.lock_mine().clone().filter(|mine| mine.term == term) else {
             return Ok(WriteOutcome::Fenced);
         };
-        let terms = term.max(above).0.saturating_sub(mine.revision.unsigned_abs());
-        self.write(term, TxnOp::put(self.keys.term_base(), cells::encode(&terms), None)).await
+        let terms = term
+            .max(above)
+            .0
+            .saturating_sub(mine.revision.unsigned_abs());
+        self.write(
+            term,
+            TxnOp::put(self.keys.term_base(), cells::encode(&terms), None),
+        )
+        .await
     }
 
     async fn commit(
@@ -344,28 +494,59 @@ impl Store for EtcdStore {
     ) -> Result<CommitOutcome, StoreError> {
         let key = self.keys.of(job, JobKey::Head);
         let expected = match previous {
-            Some(previous) => Compare::value(key.clone(), CompareOp::Equal, cells::encode(previous)),
+            Some(previous) => {
+                Compare::value(key.clone(), CompareOp::Equal, cells::encode(previous))
+            }
             None => Compare::create_revision(key.clone(), CompareOp::Equal, 0),
         };
         let put = TxnOp::put(key.clone(), cells::encode(head), None);
-        match self.guarded(term, Some(expected), vec![put], Some(TxnOp::get(key.clone(), None))).await? {
+        match self
+            .guarded(
+                term,
+                Some(expected),
+                vec![put],
+                Some(TxnOp::get(key.clone(), None)),
+            )
+            .await?
+        {
             Guarded::Done => Ok(CommitOutcome::Committed),
             Guarded::Fenced => Ok(CommitOutcome::Fenced),
             Guarded::Refused(found) => {
-                let actual = found.first().map(|cell| cells::decode(&key, cell.value())).transpose()?;
+                let actual = found
+                    .first()
+                    .map(|cell| cells::decode(&key, cell.value()))
+                    .transpose()?;
                 let repeated = actual.as_ref() == Some(head);
-                Ok(if repeated { CommitOutcome::Committed } else { CommitOutcome::Conflict { actual } })
+                Ok(if repeated {
+                    CommitOutcome::Committed
+                } else {
+                    CommitOutcome::Conflict { actual }
+                })
             }
         }
     }
 
-    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
-        self.write(term, TxnOp::put(self.keys.of(job, JobKey::Published), cells::encode(&epoch), None)).await
+    async fn set_published(
+        &self,
+        term: Term,
+        job: &JobName,
+        epoch: Epoch,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(job, JobKey::Published),
+                cells::encode(&epoch),
+                None,
+            ),
+        )
+        .await
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
         let all = DeleteOptions::new().with_prefix();
-        self.write(term, TxnOp::delete(self.keys.job(job), Some(all))).await
+        self.write(term, TxnOp::delete(self.keys.job(job), Some(all)))
+            .await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every key of the store, made in one place.
 //!
-//! Rule: `/streamctl/<cluster>/` before everything: clusters share a store and never see each other's keys.
+//! Rule: `/streamctl/<cluster>/` before everything: clusters share a store and never see each
+//! other's keys.
 
 use streamctl_proto::JobName;
 
@@ -13,11 +14,8 @@ pub struct Keys {
 /// What a key below `jobs/` holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKey {
-    /// The resolved job.
     Spec,
-    /// What its user wants.
     Wanted,
-    /// Its last committed manifest.
     Head,
     /// Its last published epoch.
     Published,
@@ -28,7 +26,14 @@ pub enum JobKey {
 }
 
 impl JobKey {
-    const ALL: [Self; 6] = [Self::Spec, Self::Wanted, Self::Head, Self::Published, Self::Replays, Self::Repairs];
+    const ALL: [Self; 6] = [
+        Self::Spec,
+        Self::Wanted,
+        Self::Head,
+        Self::Published,
+        Self::Replays,
+        Self::Repairs,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -45,9 +50,10 @@ impl JobKey {
 impl Keys {
     /// For this cluster; its name has no slash (the settings see to it).
     pub fn new(cluster: &str) -> Self {
-        Self { prefix: format!("/streamctl/{cluster}/") }
+        Self {
+            prefix: format!("/streamctl/{cluster}/"),
+        }
     }
-    /// Who leads.
     pub fn leader(&self) -> String {
         format!("{}leader", self.prefix)
     }
@@ -55,7 +61,8 @@ impl Keys {
     pub fn term(&self) -> String {
         format!("{}term", self.prefix)
     }
-    /// What is added to the revisions that terms are made of, for stores that count revisions; absent: nothing.
+    /// What is added to the revisions that terms are made of, for stores that count revisions;
+    /// absent: nothing.
     pub fn term_base(&self) -> String {
         format!("{}term-base", self.prefix)
     }
@@ -85,7 +92,8 @@ mod tests {
 
     #[test]
     fn every_key_of_a_job_is_read_as_what_it_was_made_for() {
-        let (keys, job): (_, JobName) = (Keys::new("c"), "a".parse().unwrap());
+        let keys: _ = Keys::new("c");
+        let job: JobName = "a".parse().unwrap();
         for kind in JobKey::ALL {
             assert_eq!(keys.parse(&keys.of(&job, kind)), Some((job.clone(), kind)));
         }
@@ -95,7 +103,12 @@ mod tests {
     #[test]
     fn foreign_keys_are_nobodys() {
         let keys = Keys::new("c");
-        for foreign in ["/streamctl/c/leader", "/streamctl/d/jobs/a/spec", "/streamctl/c/jobs/a/later", "x"] {
+        for foreign in [
+            "/streamctl/c/leader",
+            "/streamctl/d/jobs/a/spec",
+            "/streamctl/c/jobs/a/later",
+            "x",
+        ] {
             assert_eq!(keys.parse(foreign), None, "{foreign}");
         }
     }
@@ -103,7 +116,8 @@ mod tests {
     #[test]
     fn keys_of_a_job_are_not_below_those_of_one_whose_name_it_begins_with() {
         let keys = Keys::new("c");
-        let (short, long) = ("a".parse().unwrap(), "a-b".parse().unwrap());
+        let short = "a".parse().unwrap();
+        let long = "a-b".parse().unwrap();
         assert!(!keys.of(&long, JobKey::Spec).starts_with(&keys.job(&short)));
     }
 }

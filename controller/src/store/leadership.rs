@@ -1,7 +1,8 @@
 //! Proof that this process leads, for as long as it can be proven.
 //!
 //! Owns: the local deadline. Does not own: how it is extended (each store).
-//! Rule: what was lost stays lost; a process that slept beyond its deadline sees so before it does anything else.
+//! Rule: what was lost stays lost; a process that slept beyond its deadline sees so before it does
+//! anything else.
 
 use futures::future::BoxFuture;
 use std::future::Future;
@@ -16,7 +17,6 @@ enum Proof {
     Always,
     /// Nobody else can lead before this moment.
     Until(Instant),
-    /// Somebody else may lead.
     Lost,
 }
 
@@ -39,12 +39,15 @@ impl Keeper {
     pub(super) fn extend(&self, deadline: Instant) -> bool {
         self.0.send_if_modified(|proof| {
             let holds = proof.holds();
-            *proof = if holds { Proof::Until(deadline) } else { Proof::Lost };
+            *proof = if holds {
+                Proof::Until(deadline)
+            } else {
+                Proof::Lost
+            };
             true
         });
         self.0.borrow().holds()
     }
-    /// Leadership is over.
     pub(super) fn lose(&self) {
         self.0.send_replace(Proof::Lost);
     }
@@ -64,9 +67,9 @@ type Release = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// This process leads under [`Leadership::term`] until it is lost or resigned.
 ///
-/// Dropped without [`Leadership::resign`] it is as if the process had died: others win once the lease has expired.
+/// Dropped without [`Leadership::resign`] it is as if the process had died: others win once the
+/// lease has expired.
 pub struct Leadership {
-    /// Goes with every write.
     pub term: Term,
     proof: watch::Receiver<Proof>,
     release: Release,
@@ -83,7 +86,14 @@ impl Leadership {
     }
     fn with(term: Term, proof: Proof, release: Release) -> (Self, Keeper) {
         let (keeper, proof) = watch::channel(proof);
-        (Self { term, proof, release }, Keeper(keeper))
+        (
+            Self {
+                term,
+                proof,
+                release,
+            },
+            Keeper(keeper),
+        )
     }
     /// Whether it can no longer be proven that this process leads.
     pub fn is_lost(&self) -> bool {
@@ -101,7 +111,10 @@ impl Leadership {
 
 impl std::fmt::Debug for Leadership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leadership").field("term", &self.term).field("lost", &self.is_lost()).finish()
+        f.debug_struct("Leadership")
+            .field("term", &self.term)
+            .field("lost", &self.is_lost())
+            .finish()
     }
 }
 

@@ -1,12 +1,14 @@
 //! The store as a map in memory: for tests, and it can fail on demand.
 //!
-//! Owns: candidates that wait for each other, faults, deposing. Does not own: the rules of a write (`cells`).
-//! Rule: an injected fault looks exactly like an etcd that does not answer; whether it was done is the test's choice.
+//! Owns: candidates that wait for each other, faults, deposing. Does not own: the rules of a write
+//! (`cells`).
+//! Rule: an injected fault looks exactly like an etcd that does not answer; whether it was done is
+//! the test's choice.
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store, StoreError,
-    StoredJob, Wanted, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
+    StoreError, StoredJob, DesiredState, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +19,6 @@ use tokio::sync::watch;
 /// How the next operation fails: [`StoreError::Unavailable`] either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not done.
     BeforeApplying,
     /// It is done, and the answer is lost.
     AfterApplying,
@@ -63,16 +64,27 @@ impl MemoryStore {
     /// An empty store with a first candidate.
     pub fn new() -> Self {
         let (changes, _) = watch::channel(0);
-        let shared = Shared { keys: Keys::new("memory"), state: Mutex::default(), changes };
-        Self { shared: Arc::new(shared), faults: Arc::default() }
+        let shared = Shared {
+            keys: Keys::new("memory"),
+            state: Mutex::default(),
+            changes,
+        };
+        Self {
+            shared: Arc::new(shared),
+            faults: Arc::default(),
+        }
     }
 
     /// Another candidate on the same store, with faults of its own.
     pub fn candidate(&self) -> Self {
-        Self { shared: self.shared.clone(), faults: Arc::default() }
+        Self {
+            shared: self.shared.clone(),
+            faults: Arc::default(),
+        }
     }
 
-    /// The next operation of this candidate that has no fault yet fails like this. Campaigns do not fail.
+    /// The next operation of this candidate that has no fault yet fails like this. Campaigns do not
+    /// fail.
     pub fn fail_next(&self, fault: Fault) {
         lock(&self.faults).push_back(fault);
     }
@@ -84,7 +96,8 @@ impl MemoryStore {
 
     /// Ends the current term and the leader does not notice: a process that sleeps.
     pub fn depose_in_silence(&self) {
-        self.shared.end_term(|state| state.believers.extend(state.keeper.take()));
+        self.shared
+            .end_term(|state| state.believers.extend(state.keeper.take()));
     }
 
     /// Lets those notice who were deposed in silence.
@@ -97,7 +110,8 @@ impl MemoryStore {
         StoreCopy(lock(&self.shared.state).cells.clone())
     }
 
-    /// Puts a copy in the place of what is stored, as an operator who restores it: nobody leads, and terms count again.
+    /// Puts a copy in the place of what is stored, as an operator who restores it: nobody leads,
+    /// and terms count again.
     pub fn put_back(&self, copy: &StoreCopy) {
         self.shared.end_term(|state| {
             state.believers.clear();
@@ -111,12 +125,20 @@ impl MemoryStore {
         operation: impl FnOnce(&mut BTreeMap<String, Vec<u8>>, &Keys) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fault = lock(&self.faults).pop_front();
-        let unavailable = |when: &str| Err(StoreError::Unavailable { reason: format!("injected fault {when}") });
+        let unavailable = |when: &str| {
+            Err(StoreError::Unavailable {
+                reason: format!("injected fault {when}"),
+            })
+        };
         if fault == Some(Fault::BeforeApplying) {
             return unavailable("before it was done");
         }
         let done = operation(&mut lock(&self.shared.state).cells, &self.shared.keys);
-        if fault == Some(Fault::AfterApplying) { unavailable("after it was done") } else { done }
+        if fault == Some(Fault::AfterApplying) {
+            unavailable("after it was done")
+        } else {
+            done
+        }
     }
 }
 
@@ -162,7 +184,10 @@ impl Store for MemoryStore {
             if let Some(leadership) = self.shared.try_win(me)? {
                 return Ok(leadership);
             }
-            changes.changed().await.expect("the store that is borrowed here holds the sender");
+            changes
+                .changed()
+                .await
+                .expect("the store that is borrowed here holds the sender");
         }
     }
 
@@ -180,19 +205,66 @@ impl Store for MemoryStore {
 
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError> {
         let name = &job.spec.name;
-        self.run(|all, keys| cells::write(all, keys, term, &keys.of(name, JobKey::Spec), &cells::encode(job)))
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(name, JobKey::Spec),
+                &cells::encode(job),
+            )
+        })
     }
 
-    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
-        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Wanted), &cells::encode(wanted)))
+    async fn set_wanted(
+        &self,
+        term: Term,
+        job: &JobName,
+        wanted: &DesiredState,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(job, JobKey::Wanted),
+                &cells::encode(wanted),
+            )
+        })
     }
 
-    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
-        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Replays), &cells::encode(replays)))
+    async fn set_replays(
+        &self,
+        term: Term,
+        job: &JobName,
+        replays: &Replays,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(job, JobKey::Replays),
+                &cells::encode(replays),
+            )
+        })
     }
 
-    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
-        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Repairs), &cells::encode(&repairs)))
+    async fn set_repairs(
+        &self,
+        term: Term,
+        job: &JobName,
+        repairs: &[Repair],
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(job, JobKey::Repairs),
+                &cells::encode(&repairs),
+            )
+        })
     }
 
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
@@ -209,8 +281,21 @@ impl Store for MemoryStore {
         self.run(|all, keys| cells::commit(all, keys, term, job, previous, head))
     }
 
-    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
-        self.run(|all, keys| cells::write(all, keys, term, &keys.of(job, JobKey::Published), &cells::encode(&epoch)))
+    async fn set_published(
+        &self,
+        term: Term,
+        job: &JobName,
+        epoch: Epoch,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(job, JobKey::Published),
+                &cells::encode(&epoch),
+            )
+        })
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
@@ -246,15 +331,25 @@ mod tests {
     async fn a_lost_answer_leaves_the_commit_done_and_repeating_it_says_so() {
         let store = MemoryStore::new();
         let leader = store.campaign(&contract::leader("a")).await.unwrap();
-        let (job, head) = (contract::job("j"), contract::head(1));
+        let job = contract::job("j");
+        let head = contract::head(1);
         store.create_job(leader.term, &job).await.unwrap();
         for fault in [Fault::BeforeApplying, Fault::AfterApplying] {
             store.fail_next(fault);
             let lost = store.commit(leader.term, &job.spec.name, None, &head).await;
-            assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{fault:?}");
-            assert_eq!(store.load().await.unwrap()[0].head.is_some(), fault == Fault::AfterApplying);
+            assert!(
+                matches!(lost, Err(StoreError::Unavailable { .. })),
+                "{fault:?}"
+            );
+            assert_eq!(
+                store.load().await.unwrap()[0].head.is_some(),
+                fault == Fault::AfterApplying
+            );
         }
-        let again = store.commit(leader.term, &job.spec.name, None, &head).await.unwrap();
+        let again = store
+            .commit(leader.term, &job.spec.name, None, &head)
+            .await
+            .unwrap();
         assert_eq!(again, CommitOutcome::Committed);
     }
 
@@ -263,9 +358,16 @@ mod tests {
         let store = MemoryStore::new();
         let sleeper = store.campaign(&contract::leader("a")).await.unwrap();
         store.depose_in_silence();
-        let next = store.candidate().campaign(&contract::leader("b")).await.unwrap();
+        let next = store
+            .candidate()
+            .campaign(&contract::leader("b"))
+            .await
+            .unwrap();
         assert!(!sleeper.is_lost() && next.term > sleeper.term);
-        let outcome = store.create_job(sleeper.term, &contract::job("j")).await.unwrap();
+        let outcome = store
+            .create_job(sleeper.term, &contract::job("j"))
+            .await
+            .unwrap();
         assert_eq!(outcome, CreateOutcome::Fenced);
         sleeper.resign().await;
         assert!(!next.is_lost());

@@ -1,8 +1,9 @@
 //! What must survive every process: who leads, which jobs there are, what is committed.
 //!
-//! Owns: the trait, its outcomes and errors. Does not own: manifests and positions (checkpoint location), who does what.
-//! Rule: every write carries the term it was decided under and changes nothing under a later one (I6). Values are small
-//! JSON; nothing is written per record, shard or heartbeat.
+//! Owns: the trait, its outcomes and errors. Does not own: manifests and positions (checkpoint
+//! location), who does what.
+//! Rule: every write carries the term it was decided under and changes nothing under a later one
+//! (I6). Values are small JSON; nothing is written per record, shard or heartbeat.
 
 mod cells;
 pub mod contract;
@@ -27,14 +28,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 
-/// Largest version of a job that is stored, as it is stored: etcd takes requests of up to 1.5 MiB (its --max-request-bytes).
+/// Largest version of a job that is stored, as it is stored: etcd takes requests of up to 1.5 MiB
+/// (its --max-request-bytes).
 pub const STORED_JOB_BYTES_MAX: usize = 1 << 20;
 
 /// What a job's user wants of it, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// Read and write.
+pub enum DesiredState {
     Running,
     /// Finish what was read, then stop.
     Draining,
@@ -44,16 +45,14 @@ pub enum Wanted {
     Completed,
     /// It cannot go on by itself.
     Failed {
-        /// What happened.
         error: String,
-        /// What to do.
         hint: String,
     },
     /// Gone. Never stored: [`Store::delete_job`] is what is done about it.
     Deleted,
 }
 
-impl Wanted {
+impl DesiredState {
     /// It ended, or is about to, and goes on when it is asked to.
     pub fn can_go_on(&self) -> bool {
         matches!(self, Self::Draining | Self::Stopped | Self::Failed { .. })
@@ -65,8 +64,7 @@ impl Wanted {
 pub struct StoredJob {
     /// As it was resolved at submit.
     pub job: ResolvedJob,
-    /// What its user wants.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// Its last committed manifest; none before epoch 1.
     pub head: Option<ManifestRef>,
     /// Its last published epoch; 0 before the first.
@@ -82,10 +80,11 @@ pub struct StoredJob {
 impl StoredJob {
     /// As it is stored at first.
     pub fn new(job: ResolvedJob) -> Self {
-        let (head, published) = (None, Epoch(0));
+        let head = None;
+        let published = Epoch(0);
         Self {
             job,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             head,
             published,
             replays: Replays::default(),
@@ -109,7 +108,8 @@ pub struct LeaderRecord {
 pub enum CreateOutcome {
     /// It is stored, and wanted running.
     Created,
-    /// A job by this name is there and was left as it is. After an unknown outcome it may be this very one.
+    /// A job by this name is there and was left as it is. After an unknown outcome it may be this
+    /// very one.
     Exists(Box<StoredJob>),
     /// Another term leads; nothing was changed.
     Fenced,
@@ -118,7 +118,6 @@ pub enum CreateOutcome {
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It is stored.
     Written,
     /// Another term leads; nothing was changed.
     Fenced,
@@ -131,12 +130,9 @@ pub enum CommitOutcome {
     Committed,
     /// Another term leads; nothing was changed.
     Fenced,
-    /// The head is neither the previous nor the given one; nothing was changed. Under one's own term: a bug, or a
-    /// hand in the store.
-    Conflict {
-        /// What the head is.
-        actual: Option<ManifestRef>,
-    },
+    /// The head is neither the previous nor the given one; nothing was changed. Under one's own
+    /// term: a bug, or a hand in the store.
+    Conflict { actual: Option<ManifestRef> },
 }
 
 /// Why an operation failed; says what its caller does next.
@@ -144,52 +140,62 @@ pub enum CommitOutcome {
 pub enum StoreError {
     /// Whether it was done is not known: do the same again.
     #[error("the store does not answer: {reason}")]
-    Unavailable {
-        /// What happened.
-        reason: String,
-    },
+    Unavailable { reason: String },
     /// A stored value is not what this build reads: stop, a human must look.
     #[error("stored value {key} cannot be used: {reason}")]
     Corrupt {
-        /// Which one.
         key: String,
         /// What is wrong with it.
         reason: String,
     },
     /// Refused for good: tell the user.
     #[error("{reason}")]
-    Refused {
-        /// What was refused.
-        reason: String,
-        /// What to do.
-        hint: String,
-    },
+    Refused { reason: String, hint: String },
 }
 
-/// Where the truth about jobs is. Every method may be called again after [`StoreError::Unavailable`].
+/// Where the truth about jobs is. Every method may be called again after
+/// [`StoreError::Unavailable`].
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Waits until this candidate leads. Terms rise with every election. Cancel-safe: a candidate that no longer waits
-    /// does not lead, or not longer than a lease.
+    /// Waits until this candidate leads. Terms rise with every election. Cancel-safe: a candidate
+    /// that no longer waits does not lead, or not longer than a lease.
     async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError>;
     /// Who leads now; none between two leaders.
     async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError>;
-    /// All jobs, by name. Called under a term, it sees everything that earlier terms wrote or will ever have written.
+    /// All jobs, by name. Called under a term, it sees everything that earlier terms wrote or will
+    /// ever have written.
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError>;
     /// Stores a new job, wanted running.
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError>;
     /// Replaces a job by its next version; nothing else of it changes.
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is wanted of a job.
-    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError>;
+    async fn set_wanted(
+        &self,
+        term: Term,
+        job: &JobName,
+        wanted: &DesiredState,
+    ) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is wanted and known of a job's replays.
-    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError>;
+    async fn set_replays(
+        &self,
+        term: Term,
+        job: &JobName,
+        replays: &Replays,
+    ) -> Result<WriteOutcome, StoreError>;
     /// Replaces what is known of a job's repairs.
-    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError>;
-    /// Makes every later term higher than `above`. For a store that was restored from a copy and counts terms again: a term
-    /// is part of names that are never used twice. The term that asks should end.
+    async fn set_repairs(
+        &self,
+        term: Term,
+        job: &JobName,
+        repairs: &[Repair],
+    ) -> Result<WriteOutcome, StoreError>;
+    /// Makes every later term higher than `above`. For a store that was restored from a copy and
+    /// counts terms again: a term is part of names that are never used twice. The term that asks
+    /// should end.
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError>;
-    /// Moves the head from `previous` to `head`. It succeeds too when the head is exactly this already.
+    /// Moves the head from `previous` to `head`. It succeeds too when the head is exactly this
+    /// already.
     async fn commit(
         &self,
         term: Term,
@@ -198,7 +204,12 @@ pub trait Store: Send + Sync + 'static {
         head: &ManifestRef,
     ) -> Result<CommitOutcome, StoreError>;
     /// Everything up to this epoch is visible to readers.
-    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError>;
+    async fn set_published(
+        &self,
+        term: Term,
+        job: &JobName,
+        epoch: Epoch,
+    ) -> Result<WriteOutcome, StoreError>;
     /// Forgets a job; one that is not there is forgotten already.
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError>;
 }

@@ -1,6 +1,7 @@
 //! What was repaired of a job by hand: kept so that its status says so.
 //!
-//! Rule: the newest [`REPAIRS_KEPT_MAX`]; the chain of manifests says what became of an epoch, this says who did it.
+//! Rule: the newest [`REPAIRS_KEPT_MAX`]; the chain of manifests says what became of an epoch, this
+//! says who did it.
 
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{Epoch, v1};
@@ -8,29 +9,21 @@ use streamctl_proto::{Epoch, v1};
 /// Repairs of a job that are remembered.
 pub const REPAIRS_KEPT_MAX: usize = 20;
 
-/// One repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// When.
     pub at_ms: i64,
     /// Who asked for it; empty where nobody is asked who they are.
     pub by: String,
-    /// What was done.
     #[serde(flatten)]
     pub what: Repaired,
 }
 
-/// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Repaired {
-    /// The head was moved along the epochs that were committed after it: the store was older than these.
-    HeadMoved {
-        /// Where it stood.
-        from: Epoch,
-        /// Where it stands now.
-        to: Epoch,
-    },
+    /// The head was moved along the epochs that were committed after it: the store was older than
+    /// these.
+    HeadMoved { from: Epoch, to: Epoch },
     /// What an epoch had lost was computed again.
     Recomputed {
         /// Which epoch.
@@ -65,12 +58,18 @@ impl From<&Repair> for v1::JobRepair {
                 )
             }
             Repaired::Recomputed { epoch, recorded_in } => {
-                format!("what epoch {epoch} had lost was computed again, as epoch {recorded_in} says")
+                format!(
+                    "what epoch {epoch} had lost was computed again, as epoch {recorded_in} says"
+                )
             }
             Repaired::Skipped { epoch, recorded_in } => {
                 format!("what epoch {epoch} had lost was given up, as epoch {recorded_in} says")
             }
         };
-        Self { at_ms: repair.at_ms, by: repair.by.clone(), text }
+        Self {
+            at_ms: repair.at_ms,
+            by: repair.by.clone(),
+            text,
+        }
     }
 }

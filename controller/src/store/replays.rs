@@ -8,8 +8,8 @@ use streamctl_proto::{DeadLetterShard, Epoch};
 
 /// Epochs of one job whose dead letters may wait to be read again: about 60 KiB of JSON.
 pub const REPLAYS_WANTED_MAX: usize = 1_000;
-/// Ranges of epochs of one job that are kept as done. Neighbours are one range, whatever lies between them without a dead
-/// letter.
+/// Ranges of epochs of one job that are kept as done. Neighbours are one range, whatever lies
+/// between them without a dead letter.
 pub const REPLAYS_DONE_MAX: usize = 10_000;
 
 /// An epoch whose dead letters are to be read again.
@@ -17,7 +17,6 @@ pub const REPLAYS_DONE_MAX: usize = 10_000;
 pub struct WantedReplay {
     /// The first epoch of those that end with this one and have no dead letters but its.
     pub since: Epoch,
-    /// Its dead letters.
     #[serde(with = "shard_text")]
     pub letters: DeadLetterShard,
 }
@@ -32,20 +31,21 @@ pub struct Replays {
 }
 
 impl Replays {
-    /// Nothing was ever wanted.
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.done.is_empty()
     }
 
-    /// Committed to its end.
     pub fn is_done(&self, epoch: Epoch) -> bool {
         let after = self.done.partition_point(|(first, _)| *first <= epoch);
         after > 0 && epoch <= self.done[after - 1].1
     }
 
-    /// Wanted or done.
     pub fn has(&self, epoch: Epoch) -> bool {
-        self.is_done(epoch) || self.wanted.iter().any(|wanted| wanted.letters.epoch() == epoch)
+        self.is_done(epoch)
+            || self
+                .wanted
+                .iter()
+                .any(|wanted| wanted.letters.epoch() == epoch)
     }
 
     /// How many more may be wanted.
@@ -67,9 +67,16 @@ impl Replays {
 
     /// A wanted one is committed to its end.
     pub fn finish(&mut self, letters: &DeadLetterShard) {
-        let Some(at) = self.wanted.iter().position(|wanted| wanted.letters == *letters) else { return };
+        let Some(at) = self
+            .wanted
+            .iter()
+            .position(|wanted| wanted.letters == *letters)
+        else {
+            return;
+        };
         let WantedReplay { since, letters } = self.wanted.remove(at);
-        self.done.push((since.min(letters.epoch()), letters.epoch()));
+        self.done
+            .push((since.min(letters.epoch()), letters.epoch()));
         self.done.sort_unstable();
         let mut joined: Vec<(Epoch, Epoch)> = vec![];
         for (first, last) in self.done.drain(..) {
@@ -87,10 +94,15 @@ mod shard_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use streamctl_proto::{DeadLetterShard, ShardId};
 
-    pub(super) fn serialize<S: Serializer>(letters: &DeadLetterShard, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        letters: &DeadLetterShard,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(letters)
     }
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DeadLetterShard, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<DeadLetterShard, D::Error> {
         let name = String::deserialize(from)?;
         DeadLetterShard::parse(&ShardId::new(name.as_str()))
             .ok_or_else(|| D::Error::custom(format!("{name:?} is no shard of dead letters")))
@@ -103,14 +115,26 @@ mod tests {
     use streamctl_proto::ManifestRef;
 
     fn wanted(since: u64, epoch: u64) -> WantedReplay {
-        let reference = ManifestRef { epoch: Epoch(epoch), name: String::new(), digest: "0123456789abcdef".repeat(4) };
-        WantedReplay { since: Epoch(since), letters: DeadLetterShard::of(&reference) }
+        let reference = ManifestRef {
+            epoch: Epoch(epoch),
+            name: String::new(),
+            digest: "0123456789abcdef".repeat(4),
+        };
+        WantedReplay {
+            since: Epoch(since),
+            letters: DeadLetterShard::of(&reference),
+        }
     }
 
     #[test]
     fn an_epoch_is_wanted_once_and_neighbours_that_are_done_are_one_range() {
         let mut replays = Replays::default();
-        replays.want(vec![wanted(1, 3), wanted(4, 9), wanted(12, 12), wanted(1, 3)]);
+        replays.want(vec![
+            wanted(1, 3),
+            wanted(4, 9),
+            wanted(12, 12),
+            wanted(1, 3),
+        ]);
         assert_eq!(replays.wanted.len(), 3);
         replays.finish(&wanted(4, 9).letters);
         assert!(replays.has(Epoch(3)) && replays.is_done(Epoch(9)) && replays.is_done(Epoch(5)));
@@ -119,23 +143,41 @@ mod tests {
         replays.finish(&wanted(12, 12).letters);
         assert_eq!(replays.done, [(Epoch(1), Epoch(9)), (Epoch(12), Epoch(12))]);
         replays.want(vec![wanted(1, 3)]);
-        assert!(replays.wanted.is_empty(), "what is done is never wanted again");
+        assert!(
+            replays.wanted.is_empty(),
+            "what is done is never wanted again"
+        );
     }
 
     #[test]
     fn no_more_are_wanted_than_there_is_room_for() {
         let mut replays = Replays::default();
-        replays.want((1..=REPLAYS_WANTED_MAX as u64 + 5).map(|epoch| wanted(epoch, epoch)).collect());
-        assert_eq!((replays.wanted.len(), replays.room()), (REPLAYS_WANTED_MAX, 0));
+        replays.want(
+            (1..=REPLAYS_WANTED_MAX as u64 + 5)
+                .map(|epoch| wanted(epoch, epoch))
+                .collect(),
+        );
+        assert_eq!(
+            (replays.wanted.len(), replays.room()),
+            (REPLAYS_WANTED_MAX, 0)
+        );
     }
 
     #[test]
     fn the_stored_form_stays_as_it_is() {
         let text = r#"{"wanted":[{"since":4,"letters":"dead-letters/000000000009-0123456789abcdef"}],"done":[[1,3]]}"#;
-        let replays = Replays { wanted: vec![wanted(4, 9)], done: vec![(Epoch(1), Epoch(3))] };
+        let replays = Replays {
+            wanted: vec![wanted(4, 9)],
+            done: vec![(Epoch(1), Epoch(3))],
+        };
         assert_eq!(serde_json::to_string(&replays).unwrap(), text);
         assert_eq!(serde_json::from_str::<Replays>(text).unwrap(), replays);
         let bad = text.replace("dead-letters/", "");
-        assert!(serde_json::from_str::<Replays>(&bad).unwrap_err().to_string().contains("no shard of dead letters"));
+        assert!(
+            serde_json::from_str::<Replays>(&bad)
+                .unwrap_err()
+                .to_string()
+                .contains("no shard of dead letters")
+        );
     }
 }

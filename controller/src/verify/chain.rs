@@ -1,8 +1,8 @@
 //! Whether manifests continue each other without gap or overlap, and add up.
 //!
-//! Owns: every statement of a manifest that its own text and its neighbour's can prove. Does not own: reading
-//! manifests, objects. Rule: pure, and from the last epoch back: two manifests are enough to judge a step, so that a
-//! job of any age is walked once, in the memory of two.
+//! Owns: every statement of a manifest that its own text and its neighbour's can prove. Does not
+//! own: reading manifests, objects. Rule: pure, and from the last epoch back: two manifests are
+//! enough to judge a step, so that a job of any age is walked once, in the memory of two.
 
 use super::finding::{Finding, Kind};
 use crate::core::is_dead_letters;
@@ -19,27 +19,28 @@ pub struct Chain<'j> {
     later: Option<Manifest>,
     /// Shards that begin in an epoch that was given: no earlier one may know them.
     began: BTreeMap<ShardId, u64>,
-    /// What was seen.
     pub seen: Seen,
 }
 
 /// Figures of the manifests that were given.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Manifests.
     pub epochs: u64,
-    /// Ranges of shards.
     pub ranges: u64,
     /// Shards of the source with a range; what was replayed is not one.
     pub shards: BTreeSet<ShardId>,
-    /// Sum of their counts.
     pub counts: Counts,
 }
 
 impl<'j> Chain<'j> {
     /// Of a job; nothing was given yet.
     pub fn new(job: &'j ResolvedJob) -> Self {
-        Self { job, later: None, began: BTreeMap::new(), seen: Seen::default() }
+        Self {
+            job,
+            later: None,
+            began: BTreeMap::new(),
+            seen: Seen::default(),
+        }
     }
 
     /// The next manifest: the one before the last that was given.
@@ -51,7 +52,12 @@ impl<'j> Chain<'j> {
         self.seen.counts.add(&manifest.counts);
         for part in &manifest.parts {
             self.seen.ranges += part.ranges.len() as u64;
-            self.seen.shards.extend(part.ranges.keys().filter(|id| !is_dead_letters(id)).cloned());
+            self.seen.shards.extend(
+                part.ranges
+                    .keys()
+                    .filter(|id| !is_dead_letters(id))
+                    .cloned(),
+            );
         }
         self.later = Some(manifest);
         found
@@ -67,23 +73,37 @@ impl<'j> Chain<'j> {
         self.step(None)
     }
 
-    /// The manifest before the last that was given cannot be read: the step from it cannot be judged.
+    /// The manifest before the last that was given cannot be read: the step from it cannot be
+    /// judged.
     pub fn break_off(&mut self) {
         self.later = None;
     }
 
     fn step(&mut self, before: Option<&Manifest>) -> Vec<Finding> {
-        let Some(later) = self.later.take() else { return vec![] };
+        let Some(later) = self.later.take() else {
+            return vec![];
+        };
         let mut found = step(self.job, before, &later);
         let nothing = BTreeMap::new();
         let known = before.map_or(&nothing, |before| &before.frontier);
-        for shard in later.frontier.keys().filter(|shard| !known.contains_key(*shard)) {
+        for shard in later
+            .frontier
+            .keys()
+            .filter(|shard| !known.contains_key(*shard))
+        {
             self.began.insert(shard.clone(), later.epoch.0);
         }
         for shard in known.keys() {
             if let Some(again) = self.began.remove(shard) {
-                let text = format!("it was read before, and begins anew in epoch {again}: its records are there twice");
-                found.push(Finding::new(Kind::RangeOverlap, again, shard.as_str(), text));
+                let text = format!(
+                    "it was read before, and begins anew in epoch {again}: its records are there twice"
+                );
+                found.push(Finding::new(
+                    Kind::RangeOverlap,
+                    again,
+                    shard.as_str(),
+                    text,
+                ));
             }
         }
         found
@@ -94,12 +114,22 @@ impl<'j> Chain<'j> {
 fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
-    let previous = manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0);
+    let previous = manifest
+        .previous
+        .as_ref()
+        .map_or(0, |previous| previous.epoch.0);
     if previous + 1 != epoch {
-        let text = format!("it goes on from epoch {previous}, not from epoch {}", epoch.saturating_sub(1));
+        let text = format!(
+            "it goes on from epoch {previous}, not from epoch {}",
+            epoch.saturating_sub(1)
+        );
         found.push(Finding::new(Kind::EpochGap, epoch, "", text));
     }
-    found.extend(made_by.into_iter().flat_map(|made_by| version(made_by, manifest)));
+    found.extend(
+        made_by
+            .into_iter()
+            .flat_map(|made_by| version(made_by, manifest)),
+    );
     found.extend(counts(manifest));
     found.extend(objects(manifest));
     found.extend(spans(manifest).1);
@@ -108,7 +138,8 @@ fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
 
 /// It is what this version of the job makes.
 fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
-    let (epoch, mut found) = (manifest.epoch.0, vec![]);
+    let epoch = manifest.epoch.0;
+    let mut found = vec![];
     let aligned = made_by.spec.window.window_of(manifest.window.start_ms);
     // A repair has no records: its window is empty.
     let is_empty = manifest.repair.is_some() && manifest.window.start_ms == manifest.window.end_ms;
@@ -122,11 +153,21 @@ fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
         found.push(Finding::new(Kind::Window, epoch, "", text));
     }
     if manifest.query_digest != made_by.query_digest {
-        let text = format!("its rows were made by another query than that of version {}", made_by.job_version);
+        let text = format!(
+            "its rows were made by another query than that of version {}",
+            made_by.job_version
+        );
         found.push(Finding::new(Kind::Query, epoch, "", text));
     }
-    if manifest.made_by.as_ref().is_some_and(|said| said.spec_digest != made_by.spec_digest) {
-        let text = format!("version {} is of another job file than it says", made_by.job_version);
+    if manifest
+        .made_by
+        .as_ref()
+        .is_some_and(|said| said.spec_digest != made_by.spec_digest)
+    {
+        let text = format!(
+            "version {} is of another job file than it says",
+            made_by.job_version
+        );
         found.push(Finding::new(Kind::JobVersion, epoch, "", text));
     }
     found
@@ -139,10 +180,20 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
         found.push(Finding::new(Kind::Counts, manifest.epoch.0, subject, text));
     };
     let mut sum = Counts::default();
-    for ManifestPart { task, ranges, counts } in &manifest.parts {
+    for ManifestPart {
+        task,
+        ranges,
+        counts,
+    } in &manifest.parts
+    {
         sum.add(counts);
         if !counts.balanced() {
-            let Counts { rows_in, rows_decoded, rows_dead, .. } = counts;
+            let Counts {
+                rows_in,
+                rows_decoded,
+                rows_dead,
+                ..
+            } = counts;
             tell(
                 task.to_string(),
                 format!(
@@ -156,14 +207,24 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
         let records: u64 = ranges.values().map(|range| range.records).sum();
         let bytes: u64 = ranges.values().map(|range| range.bytes).sum();
         if (records, bytes) != (counts.rows_in, counts.bytes_in) {
-            let Counts { rows_in, bytes_in, .. } = counts;
-            let (records, bytes) = (count(records, "record"), count(bytes, "byte"));
-            let text = format!("its ranges have {records} of {bytes}, it counts {rows_in} of {bytes_in}");
+            let Counts {
+                rows_in, bytes_in, ..
+            } = counts;
+            let records = count(records, "record");
+            let bytes = count(bytes, "byte");
+            let text =
+                format!("its ranges have {records} of {bytes}, it counts {rows_in} of {bytes_in}");
             tell(task.to_string(), text);
         }
     }
     if sum != manifest.counts {
-        tell(String::new(), format!("its tasks count {sum:?} together, the epoch {:?}", manifest.counts));
+        tell(
+            String::new(),
+            format!(
+                "its tasks count {sum:?} together, the epoch {:?}",
+                manifest.counts
+            ),
+        );
     }
     found
 }
@@ -192,7 +253,8 @@ fn objects(manifest: &Manifest) -> Vec<Finding> {
         let stored = of(&stored);
         let counted = of(&counted);
         let text = || format!("its objects hold {stored}, it counts {counted}");
-        (stored != counted).then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
+        (stored != counted)
+            .then(|| Finding::new(Kind::Counts, manifest.epoch.0, task.to_string(), text()))
     };
     tasks.into_iter().filter_map(judge).collect()
 }
@@ -207,9 +269,22 @@ struct Written {
 
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, dead, rejected } = self;
-        write!(f, "{} and {}", count(*rows, "row"), count(*dead, "dead letter"))?;
-        if *rejected > 0 { write!(f, " and {}", count(*rejected, "rejected row")) } else { Ok(()) }
+        let Self {
+            rows,
+            dead,
+            rejected,
+        } = self;
+        write!(
+            f,
+            "{} and {}",
+            count(*rows, "row"),
+            count(*dead, "dead letter")
+        )?;
+        if *rejected > 0 {
+            write!(f, " and {}", count(*rejected, "rejected row"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -218,15 +293,26 @@ type Spans<'m> = BTreeMap<&'m ShardId, (&'m Position, &'m Position)>;
 
 /// The ranges of each shard put together, in the order of the parts; and where they do not join.
 fn spans(manifest: &Manifest) -> (Spans<'_>, Vec<Finding>) {
-    let (mut spans, mut found) = (Spans::new(), vec![]);
+    let mut spans = Spans::new();
+    let mut found = vec![];
     for (shard, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
         let epoch = manifest.epoch.0;
         if range.records == 0 {
-            found.push(Finding::new(Kind::Counts, epoch, shard.as_str(), "it has a range without a record"));
+            found.push(Finding::new(
+                Kind::Counts,
+                epoch,
+                shard.as_str(),
+                "it has a range without a record",
+            ));
         }
         if !range.from.reaches(&range.to) || range.from == range.to {
             let text = format!("its range goes back: from {} to {}", range.from, range.to);
-            found.push(Finding::new(Kind::RangeOverlap, epoch, shard.as_str(), text));
+            found.push(Finding::new(
+                Kind::RangeOverlap,
+                epoch,
+                shard.as_str(),
+                text,
+            ));
         }
         match spans.get_mut(shard) {
             Some((_, to)) => {
@@ -257,18 +343,26 @@ fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Ve
     let epoch = manifest.epoch.0;
     let mut found = vec![];
     if let Some(before) = before.filter(|before| before.window.end_ms > manifest.window.start_ms) {
-        let text = format!("its window {} is not after that of the epoch before, {}", manifest.window, before.window);
+        let text = format!(
+            "its window {} is not after that of the epoch before, {}",
+            manifest.window, before.window
+        );
         found.push(Finding::new(Kind::Window, epoch, "", text));
     }
     if let Some(before) = before.filter(|before| before.job_version() > manifest.job_version()) {
-        let (version, was) = (manifest.job_version(), before.job_version());
-        let text = format!("version {version} of the job made it, and version {was} the epoch before");
+        let version = manifest.job_version();
+        let was = before.job_version();
+        let text =
+            format!("version {version} of the job made it, and version {was} the epoch before");
         found.push(Finding::new(Kind::JobVersion, epoch, "", text));
     }
     let mut totals = before.map(|before| before.totals).unwrap_or_default();
     totals.add(&manifest.counts);
     if totals != manifest.totals {
-        let text = format!("its totals are {:?}, those before and its own counts are {totals:?}", manifest.totals);
+        let text = format!(
+            "its totals are {:?}, those before and its own counts are {totals:?}",
+            manifest.totals
+        );
         found.push(Finding::new(Kind::Totals, epoch, "", text));
     }
     let nothing = BTreeMap::new();
@@ -281,13 +375,21 @@ fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Ve
     found
 }
 
-/// Each shard goes on where the epoch before left it; a new one begins at the job's start or at its own beginning.
-fn joins(job: &ResolvedJob, known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) -> Vec<Finding> {
+/// Each shard goes on where the epoch before left it; a new one begins at the job's start or at its
+/// own beginning.
+fn joins(
+    job: &ResolvedJob,
+    known: &BTreeMap<ShardId, Frontier>,
+    spans: &Spans<'_>,
+    epoch: u64,
+) -> Vec<Finding> {
     let judge = |(shard, (from, _)): (&&ShardId, &(&Position, &Position))| match known.get(*shard) {
         Some(stands) => join(epoch, shard, &stands.position, from),
         None if is_beginning(job, from) => None,
         None => {
-            let text = format!("it is new, and its first range begins {from}: what lies before is in no epoch");
+            let text = format!(
+                "it is new, and its first range begins {from}: what lies before is in no epoch"
+            );
             Some(Finding::new(Kind::RangeGap, epoch, shard.as_str(), text))
         }
     };
@@ -298,7 +400,8 @@ fn is_beginning(job: &ResolvedJob, position: &Position) -> bool {
     *position == Position::Start || *position == job.start
 }
 
-/// The frontier is where the ranges leave the shards. A shard's end may be known only after its last record.
+/// The frontier is where the ranges leave the shards. A shard's end may be known only after its
+/// last record.
 fn frontier(
     job: &ResolvedJob,
     known: &BTreeMap<ShardId, Frontier>,
@@ -311,21 +414,45 @@ fn frontier(
         found.push(Finding::new(Kind::Frontier, epoch, shard.as_str(), text));
     };
     for (shard, Frontier { position, .. }) in &manifest.frontier {
-        let left = spans.get(shard).map(|(_, to)| *to).or_else(|| known.get(shard).map(|stands| &stands.position));
+        let left = spans
+            .get(shard)
+            .map(|(_, to)| *to)
+            .or_else(|| known.get(shard).map(|stands| &stands.position));
         match left {
             _ if *position == Position::End => {}
             Some(left) if left == position => {}
-            Some(left) => tell(shard, format!("it is said to stand {position}, its ranges leave it {left}")),
+            Some(left) => tell(
+                shard,
+                format!("it is said to stand {position}, its ranges leave it {left}"),
+            ),
             None if is_beginning(job, position) => {}
-            None => tell(shard, format!("it is new and without a range, and is said to stand {position}")),
+            None => tell(
+                shard,
+                format!("it is new and without a range, and is said to stand {position}"),
+            ),
         }
     }
-    for shard in spans.keys().filter(|shard| !manifest.frontier.contains_key(**shard)) {
-        tell(shard, "it has a range, and nothing says where it stands".to_owned());
+    for shard in spans
+        .keys()
+        .filter(|shard| !manifest.frontier.contains_key(**shard))
+    {
+        tell(
+            shard,
+            "it has a range, and nothing says where it stands".to_owned(),
+        );
     }
-    for (shard, stands) in known.iter().filter(|(shard, _)| !manifest.frontier.contains_key(*shard)) {
+    for (shard, stands) in known
+        .iter()
+        .filter(|(shard, _)| !manifest.frontier.contains_key(*shard))
+    {
         if stands.position != Position::End {
-            tell(shard, format!("it stood {} in the epoch before, and is forgotten here", stands.position));
+            tell(
+                shard,
+                format!(
+                    "it stood {} in the epoch before, and is forgotten here",
+                    stands.position
+                ),
+            );
         }
     }
     found
@@ -335,8 +462,12 @@ fn frontier(
 fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding> {
     let new = |(shard, stands): (&ShardId, &Frontier)| {
         let gap = stands.lost?;
-        let told = known.get(shard).is_some_and(|before| before.lost == Some(gap));
-        let text = format!("records that arrived {gap} may have expired before they were read: they are in no epoch");
+        let told = known
+            .get(shard)
+            .is_some_and(|before| before.lost == Some(gap));
+        let text = format!(
+            "records that arrived {gap} may have expired before they were read: they are in no epoch"
+        );
         (!told).then(|| Finding::new(Kind::DataLoss, manifest.epoch.0, shard.as_str(), text))
     };
     manifest.frontier.iter().filter_map(new).collect()
@@ -347,9 +478,20 @@ fn families(known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) 
     let begun = |position: &Position| matches!(position, Position::After { .. } | Position::End);
     let mut found = vec![];
     for (child, stands) in known.iter().filter(|(_, stands)| begun(&stands.position)) {
-        for parent in stands.parents.iter().filter(|parent| spans.contains_key(parent)) {
-            let text = format!("its records come after some of its child {child}, which was read in an earlier epoch");
-            found.push(Finding::new(Kind::ChildBeforeParent, epoch, parent.as_str(), text));
+        for parent in stands
+            .parents
+            .iter()
+            .filter(|parent| spans.contains_key(parent))
+        {
+            let text = format!(
+                "its records come after some of its child {child}, which was read in an earlier epoch"
+            );
+            found.push(Finding::new(
+                Kind::ChildBeforeParent,
+                epoch,
+                parent.as_str(),
+                text,
+            ));
         }
     }
     found

@@ -1,7 +1,8 @@
 //! One thing that a verification found.
 //!
 //! Owns: how severe each kind is, what to do about it. Does not own: finding it.
-//! Rule: only what was promised and is not so is a fault; what could not be looked at is said to be just that.
+//! Rule: only what was promised and is not so is a fault; what could not be looked at is said to be
+//! just that.
 
 use streamctl_proto::v1;
 pub use streamctl_proto::v1::verify_finding::{Kind, Severity};
@@ -9,20 +10,28 @@ pub use streamctl_proto::v1::verify_finding::{Kind, Severity};
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is not so.
     pub kind: Kind,
     /// In which epoch; 0: in none.
     pub epoch: u64,
     /// A shard, an object, a manifest; empty: none.
     pub subject: String,
-    /// In words.
     pub text: String,
 }
 
 impl Finding {
     /// About `subject` in `epoch`.
-    pub fn new(kind: Kind, epoch: u64, subject: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { kind, epoch, subject: subject.into(), text: text.into() }
+    pub fn new(
+        kind: Kind,
+        epoch: u64,
+        subject: impl Into<String>,
+        text: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            epoch,
+            subject: subject.into(),
+            text: text.into(),
+        }
     }
 
     /// What it means for the proof.
@@ -44,17 +53,25 @@ impl Finding {
                 "restore it, or take its epoch's rows from the stream again with `streamctl tail`; \
                  nothing of streamctl ever deletes a published object"
             }
-            Kind::ObjectSize | Kind::ObjectChecksum => "restore it: somebody has written to it since it was published",
-            Kind::ObjectStray => "readers of the folder see it: find out who put it there, then move it away",
+            Kind::ObjectSize | Kind::ObjectChecksum => {
+                "restore it: somebody has written to it since it was published"
+            }
+            Kind::ObjectStray => {
+                "readers of the folder see it: find out who put it there, then move it away"
+            }
             Kind::StoreOlder => {
                 "nothing of these epochs is lost, leave their objects where they are: `streamctl repair`, then verify again"
             }
             Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
-            Kind::EpochRepaired => "nothing is wrong: the same records gave the same rows, under other names",
+            Kind::EpochRepaired => {
+                "nothing is wrong: the same records gave the same rows, under other names"
+            }
             Kind::EpochSkipped => {
                 "its user gave them up with `streamctl repair --skip`; verify from the epoch after it with --from"
             }
-            Kind::ReplayGone => "nothing is wrong; replay a newer epoch, or lengthen the stream's retention",
+            Kind::ReplayGone => {
+                "nothing is wrong; replay a newer epoch, or lengthen the stream's retention"
+            }
             Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
                 "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"
             }
@@ -65,7 +82,9 @@ impl Finding {
                 "the job file accepts it (on_data_loss = \"continue\"); raise the stream's retention, and see why the job did not read"
             }
             Kind::NotChecked => "verify again when that is mended",
-            _ => "report it with the manifests of this epoch and the one before: it must never happen",
+            _ => {
+                "report it with the manifests of this epoch and the one before: it must never happen"
+            }
         }
     }
 }

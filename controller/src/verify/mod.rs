@@ -1,8 +1,9 @@
 //! A proof for the user: everything that a job's manifests say, compared with what is there.
 //!
-//! Owns: the order of the checks, what a verification may take. Does not own: what manifests must say of each other
-//! ([`chain`]), objects ([`objects`]), rows (a worker, through [`Replayer`]).
-//! Rule: it only reads. The head comes from the store, not from the core: what is proven is what would survive.
+//! Owns: the order of the checks, what a verification may take. Does not own: what manifests must
+//! say of each other ([`chain`]), objects ([`objects`]), rows (a worker, through [`Replayer`]).
+//! Rule: it only reads. The head comes from the store, not from the core: what is proven is what
+//! would survive.
 
 pub mod chain;
 pub mod finding;
@@ -35,7 +36,6 @@ pub const EVENTS_MAX: usize = 256;
 /// What is sent to whoever asked.
 pub type Events = mpsc::Receiver<Result<v1::VerifyEvent, Status>>;
 
-/// Verifies jobs.
 #[derive(Clone)]
 pub struct Verifier {
     /// Where jobs and their heads are.
@@ -48,21 +48,35 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Reads heads from `store` and all else from `storages`; `replayer` is asked for epochs that are to be replayed.
+    /// Reads heads from `store` and all else from `storages`; `replayer` is asked for epochs that
+    /// are to be replayed.
     pub fn new(store: Arc<dyn Store>, storages: Storages, replayer: Arc<dyn Replayer>) -> Self {
-        Self { store, storages, replayer, permits: Arc::new(Semaphore::new(VERIFICATIONS_MAX)) }
+        Self {
+            store,
+            storages,
+            replayer,
+            permits: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
+        }
     }
 
-    /// Begins a verification; it ends when its events are dropped. What makes no sense is refused before it begins.
+    /// Begins a verification; it ends when its events are dropped. What makes no sense is refused
+    /// before it begins.
     pub async fn verify(&self, request: &v1::VerifyRequest) -> Result<Events, Status> {
         let busy = |_| {
-            let text = format!("this controller verifies {VERIFICATIONS_MAX} jobs at the moment; try again later");
+            let text = format!(
+                "this controller verifies {VERIFICATIONS_MAX} jobs at the moment; try again later"
+            );
             Status::resource_exhausted(text)
         };
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(busy)?;
-        let job = request.job.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let permit = Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(busy)?;
+        let job = request
+            .job
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("{error}")))?;
         let stored = self.stored(&job).await?;
-        let wanted = Wanted::new(request, &stored)?;
+        let wanted = DesiredState::new(request, &stored)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let verifier = self.clone();
         tokio::spawn(async move {
@@ -82,20 +96,22 @@ impl Verifier {
             StoreError::Unavailable { .. } => Status::unavailable(describe(&error)),
             error => Status::internal(describe(&error)),
         })?;
-        jobs.into_iter().find(|stored| stored.job.spec.name == *job).ok_or_else(|| not_found(job))
+        jobs.into_iter()
+            .find(|stored| stored.job.spec.name == *job)
+            .ok_or_else(|| not_found(job))
     }
 }
 
 /// What is to be verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
+struct DesiredState {
     from: u64,
     to: u64,
     replay: BTreeSet<u64>,
     deep: bool,
 }
 
-impl Wanted {
+impl DesiredState {
     fn new(request: &v1::VerifyRequest, stored: &StoredJob) -> Result<Self, Status> {
         let head = stored.head.as_ref().map_or(0, |head| head.epoch.0);
         let from = request.from.max(1);
@@ -107,28 +123,46 @@ impl Wanted {
                 0 => "none is committed yet".to_owned(),
                 head => format!("epochs 1 to {head} are committed"),
             };
-            Err(Status::not_found(format!("job {job} has no epoch {epoch}\n  hint: {there}")))
+            Err(Status::not_found(format!(
+                "job {job} has no epoch {epoch}\n  hint: {there}"
+            )))
         };
         let replay: BTreeSet<u64> = request.replay.iter().copied().collect();
-        let named = [request.from, request.to].into_iter().filter(|epoch| *epoch > 0).chain(replay.iter().copied());
+        let named = [request.from, request.to]
+            .into_iter()
+            .filter(|epoch| *epoch > 0)
+            .chain(replay.iter().copied());
         if let Some(epoch) = named.into_iter().find(|epoch| !(1..=head).contains(epoch)) {
             return missing(epoch);
         }
         if from > to && request.from > 0 {
-            return refused(format!("the last epoch to verify, {to}, is before the first one, {from}"));
+            return refused(format!(
+                "the last epoch to verify, {to}, is before the first one, {from}"
+            ));
         }
         if let Some(epoch) = replay.iter().find(|epoch| !(from..=to).contains(epoch)) {
-            return refused(format!("epoch {epoch} cannot be replayed: epochs {from} to {to} are verified"));
+            return refused(format!(
+                "epoch {epoch} cannot be replayed: epochs {from} to {to} are verified"
+            ));
         }
         if replay.len() > REPLAYS_MAX {
             return refused(format!("at most {REPLAYS_MAX} epochs are replayed at once"));
         }
-        Ok(Self { from, to, replay, deep: request.deep })
+        Ok(Self {
+            from,
+            to,
+            replay,
+            deep: request.deep,
+        })
     }
 
     /// Every epoch that there was when it began.
     fn is_whole(&self, stored: &StoredJob) -> bool {
-        self.from == 1 && stored.head.as_ref().is_none_or(|head| head.epoch.0 == self.to)
+        self.from == 1
+            && stored
+                .head
+                .as_ref()
+                .is_none_or(|head| head.epoch.0 == self.to)
     }
 }
 

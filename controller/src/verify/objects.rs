@@ -1,7 +1,9 @@
 //! Whether each object of a published epoch is there, with its size and checksum.
 //!
-//! Owns: looking at objects, so many at a time. Does not own: objects that no manifest names (`strays`).
-//! Rule: a checksum that the storage keeps is believed when it agrees; before an object is called damaged, it is read.
+//! Owns: looking at objects, so many at a time. Does not own: objects that no manifest names
+//! (`strays`).
+//! Rule: a checksum that the storage keeps is believed when it agrees; before an object is called
+//! damaged, it is read.
 
 use super::finding::{Finding, Kind};
 use futures::stream::{self, StreamExt as _};
@@ -14,16 +16,13 @@ pub const INSPECT_PARALLEL_MAX: usize = 32;
 /// Objects that wait until they are looked at together: small epochs have one or two each.
 pub const INSPECT_BATCH: usize = 1_024;
 
-/// Objects of a job.
 pub struct Objects<'s> {
     storages: &'s Storages,
     look: Look,
     /// The last epoch whose objects must be visible.
     published: u64,
     waiting: Vec<(u64, StagedObject)>,
-    /// Objects that were there.
     pub seen: u64,
-    /// Their size.
     pub bytes: u64,
     /// Of these, so many were read.
     pub read: u64,
@@ -33,7 +32,15 @@ impl<'s> Objects<'s> {
     /// `deep`: every object is read.
     pub fn new(storages: &'s Storages, published: u64, deep: bool) -> Self {
         let look = if deep { Look::AtContent } else { Look::Cheaply };
-        Self { storages, look, published, waiting: vec![], seen: 0, bytes: 0, read: 0 }
+        Self {
+            storages,
+            look,
+            published,
+            waiting: vec![],
+            seen: 0,
+            bytes: 0,
+            read: 0,
+        }
     }
 
     /// An object of an epoch; it is looked at later.
@@ -41,21 +48,28 @@ impl<'s> Objects<'s> {
         self.waiting.push((epoch, object));
     }
 
-    /// Enough wait.
     pub fn is_full(&self) -> bool {
         self.waiting.len() >= INSPECT_BATCH
     }
 
     /// Looks at all that wait.
     pub async fn look(&mut self) -> Vec<Finding> {
-        let (storages, look, published) = (self.storages, self.look, self.published);
-        let looks = std::mem::take(&mut self.waiting).into_iter().map(|(epoch, object)| async move {
-            let storage = storages.for_location(&object.location);
-            let inspected = inspect(&*storage, &object, look).await;
-            let finding = judge(epoch, &object, &inspected, published);
-            (inspected.ok(), finding)
-        });
-        let looked: Vec<_> = stream::iter(looks).buffered(INSPECT_PARALLEL_MAX).collect().await;
+        let storages = self.storages;
+        let look = self.look;
+        let published = self.published;
+        let looks =
+            std::mem::take(&mut self.waiting)
+                .into_iter()
+                .map(|(epoch, object)| async move {
+                    let storage = storages.for_location(&object.location);
+                    let inspected = inspect(&*storage, &object, look).await;
+                    let finding = judge(epoch, &object, &inspected, published);
+                    (inspected.ok(), finding)
+                });
+        let looked: Vec<_> = stream::iter(looks)
+            .buffered(INSPECT_PARALLEL_MAX)
+            .collect()
+            .await;
         let mut found = vec![];
         for (inspected, finding) in looked {
             if let Some(Inspected { size, read, .. }) = inspected {
@@ -69,11 +83,20 @@ impl<'s> Objects<'s> {
     }
 }
 
-async fn inspect(storage: &dyn Storage, object: &StagedObject, look: Look) -> Result<Inspected, StorageError> {
+async fn inspect(
+    storage: &dyn Storage,
+    object: &StagedObject,
+    look: Look,
+) -> Result<Inspected, StorageError> {
     let inspected = storage.inspect(&object.location, look).await?;
-    let doubtful = inspected.size == object.size && inspected.crc32c.is_some_and(|kept| kept != object.crc32c);
+    let doubtful =
+        inspected.size == object.size && inspected.crc32c.is_some_and(|kept| kept != object.crc32c);
     // Some servers keep another checksum under that name.
-    if doubtful && !inspected.read { storage.inspect(&object.location, Look::AtContent).await } else { Ok(inspected) }
+    if doubtful && !inspected.read {
+        storage.inspect(&object.location, Look::AtContent).await
+    } else {
+        Ok(inspected)
+    }
 }
 
 fn judge(
@@ -84,18 +107,30 @@ fn judge(
 ) -> Option<Finding> {
     let tell = |kind, text: String| Some(Finding::new(kind, epoch, &object.location, text));
     match inspected {
-        Err(StorageError::NotFound { .. }) if epoch > published => {
-            tell(Kind::ObjectWaiting, "its epoch is committed and not published yet".to_owned())
-        }
-        Err(StorageError::NotFound { .. }) => {
-            tell(Kind::ObjectMissing, format!("it is not there; it had {} bytes", object.size))
-        }
+        Err(StorageError::NotFound { .. }) if epoch > published => tell(
+            Kind::ObjectWaiting,
+            "its epoch is committed and not published yet".to_owned(),
+        ),
+        Err(StorageError::NotFound { .. }) => tell(
+            Kind::ObjectMissing,
+            format!("it is not there; it had {} bytes", object.size),
+        ),
         Err(error) => tell(Kind::NotChecked, describe(error)),
-        Ok(found) if found.size != object.size => {
-            tell(Kind::ObjectSize, format!("it has {} bytes, committed were {}", found.size, object.size))
-        }
-        Ok(Inspected { crc32c: Some(crc32c), .. }) if *crc32c != object.crc32c => {
-            let text = format!("its content has CRC-32C {crc32c:08x}, committed was {:08x}", object.crc32c);
+        Ok(found) if found.size != object.size => tell(
+            Kind::ObjectSize,
+            format!(
+                "it has {} bytes, committed were {}",
+                found.size, object.size
+            ),
+        ),
+        Ok(Inspected {
+            crc32c: Some(crc32c),
+            ..
+        }) if *crc32c != object.crc32c => {
+            let text = format!(
+                "its content has CRC-32C {crc32c:08x}, committed was {:08x}",
+                object.crc32c
+            );
             tell(Kind::ObjectChecksum, text)
         }
         Ok(Inspected { crc32c: None, .. }) => {

@@ -17,7 +17,9 @@ use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::flight_url;
 use streamctl_engine::security::grant::Use;
 use streamctl_proto::manifest::EpochRepair;
-use streamctl_proto::verify::{EpochOutcome, EpochTicket, REBUILD_ACTION, RebuildOrder, RebuildOutcome, VERIFY_ACTION};
+use streamctl_proto::verify::{
+    EpochOutcome, EpochTicket, REBUILD_ACTION, RebuildOrder, RebuildOutcome, VERIFY_ACTION,
+};
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX, Manifest, ResolvedJob};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
@@ -33,14 +35,23 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 #[async_trait]
 pub trait Replayer: Send + Sync {
     /// What came of it; a failure is an outcome too. `repairs` of the epoch were committed.
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome;
+    async fn replay(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        repairs: &[EpochRepair],
+    ) -> EpochOutcome;
     /// Computes again what an epoch has lost.
-    async fn rebuild(&self, job: &ResolvedJob, manifest: &Manifest, order: RebuildOrder) -> RebuildOutcome;
+    async fn rebuild(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        order: RebuildOrder,
+    ) -> RebuildOutcome;
 }
 
 /// Asks the workers that are connected to the leader in this process.
 pub struct FlightReplayer {
-    /// Who leads.
     pub leader: Leader,
     /// With what workers are dialled.
     pub dialer: Dialer,
@@ -50,24 +61,47 @@ pub struct FlightReplayer {
 
 #[async_trait]
 impl Replayer for FlightReplayer {
-    async fn replay(&self, job: &ResolvedJob, manifest: &Manifest, repairs: &[EpochRepair]) -> EpochOutcome {
-        let (name, repairs) = (job.spec.name.clone(), repairs.to_vec());
-        let ticket = EpochTicket { job: name, epoch: manifest.epoch.0, repairs };
-        match self.ask_workers(&job.spec.name, Use::Verify, VERIFY_ACTION, &ticket).await {
+    async fn replay(
+        &self,
+        job: &ResolvedJob,
+        manifest: &Manifest,
+        repairs: &[EpochRepair],
+    ) -> EpochOutcome {
+        let name = job.spec.name.clone();
+        let repairs = repairs.to_vec();
+        let ticket = EpochTicket {
+            job: name,
+            epoch: manifest.epoch.0,
+            repairs,
+        };
+        match self
+            .ask_workers(&job.spec.name, Use::Verify, VERIFY_ACTION, &ticket)
+            .await
+        {
             Ok(outcome) => outcome,
-            Err(NotAsked { reason, hint }) => EpochOutcome::Failed { reason, hint: hint.to_owned() },
+            Err(NotAsked { reason, hint }) => EpochOutcome::Failed {
+                reason,
+                hint: hint.to_owned(),
+            },
         }
     }
 
-    async fn rebuild(&self, job: &ResolvedJob, _: &Manifest, order: RebuildOrder) -> RebuildOutcome {
-        match self.ask_workers(&job.spec.name, Use::Rebuild, REBUILD_ACTION, &order).await {
+    async fn rebuild(
+        &self,
+        job: &ResolvedJob,
+        _: &Manifest,
+        order: RebuildOrder,
+    ) -> RebuildOutcome {
+        match self
+            .ask_workers(&job.spec.name, Use::Rebuild, REBUILD_ACTION, &order)
+            .await
+        {
             Ok(outcome) => outcome,
             Err(NotAsked { reason, .. }) => RebuildOutcome::Failed { reason },
         }
     }
 }
 
-/// No worker answered.
 struct NotAsked {
     reason: String,
     hint: &'static str,
@@ -84,7 +118,10 @@ impl FlightReplayer {
     ) -> Result<T, NotAsked> {
         let failed = |reason: String| NotAsked { reason, hint: "" };
         let body = serde_json::to_vec(what).map_err(|error| failed(error.to_string()))?;
-        let addresses = self.workers().await.map_err(|status| failed(status.message().to_owned()))?;
+        let addresses = self
+            .workers()
+            .await
+            .map_err(|status| failed(status.message().to_owned()))?;
         let mut failures = vec![];
         let dialer = match self.admission.grant(job, r#use, None) {
             Some(grant) => self.dialer.with_token(grant),
@@ -97,7 +134,10 @@ impl FlightReplayer {
             }
         }
         if failures.is_empty() {
-            return Err(NotAsked { reason: "no worker is connected".to_owned(), hint: "start one" });
+            return Err(NotAsked {
+                reason: "no worker is connected".to_owned(),
+                hint: "start one",
+            });
         }
         Err(failed(failures.join("; ")))
     }
@@ -105,19 +145,33 @@ impl FlightReplayer {
     async fn workers(&self) -> Result<Vec<String>, Status> {
         let connected = |core: &Core| {
             let workers = core.workers.values().filter(|worker| worker.connected);
-            workers.map(|worker| worker.flight_address.clone()).collect()
+            workers
+                .map(|worker| worker.flight_address.clone())
+                .collect()
         };
         Ok(self.leader.handle()?.ask(connected).await?)
     }
 }
 
-async fn ask<T: DeserializeOwned>(dialer: &Dialer, address: &str, action: &str, body: Vec<u8>) -> Result<T, Status> {
+async fn ask<T: DeserializeOwned>(
+    dialer: &Dialer,
+    address: &str,
+    action: &str,
+    body: Vec<u8>,
+) -> Result<T, Status> {
     let tune = |endpoint: Endpoint| {
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(REPLAY_TIMEOUT);
-        endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE)
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REPLAY_TIMEOUT);
+        endpoint
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
     };
     let line = dialer.connect(&flight_url(address), tune).await?;
-    let action = Action { r#type: action.to_owned(), body: body.into() };
+    let action = Action {
+        r#type: action.to_owned(),
+        body: body.into(),
+    };
     let mut client = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
     client = client.max_encoding_message_size(MESSAGE_BYTES_MAX);
     let answer = client.do_action(Request::new(action)).await?;

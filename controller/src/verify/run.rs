@@ -1,7 +1,9 @@
 //! One verification, from the head back to the first epoch wanted.
 //!
-//! Owns: the walk; what is done where it breaks. Does not own: any judgement (`chain`, `objects`, `strays`).
-//! Rule: each manifest is read once and is believed only as far as its successor, or the store, vouches for it.
+//! Owns: the walk; what is done where it breaks. Does not own: any judgement (`chain`, `objects`,
+//! `strays`).
+//! Rule: each manifest is read once and is believed only as far as its successor, or the store,
+//! vouches for it.
 
 use super::chain::Chain;
 use super::finding::{Finding, Kind};
@@ -9,7 +11,7 @@ use super::objects::Objects;
 use super::strays::{self, Names};
 use super::teller::Teller;
 use super::versions::Versions;
-use super::{Verifier, Wanted};
+use super::{Verifier, DesiredState};
 use crate::load::after_head;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::restored::{Standing, epoch_of};
@@ -28,11 +30,10 @@ const READ_TRIES_MAX: u32 = 4;
 /// Wait between two of them, times the number of the try.
 const READ_WAIT: Duration = Duration::from_millis(500);
 
-/// One verification.
 pub(super) struct Run<'v> {
     verifier: &'v Verifier,
     stored: &'v StoredJob,
-    wanted: Wanted,
+    wanted: DesiredState,
     checkpoints: Checkpoints,
     chain: Chain<'v>,
     objects: Objects<'v>,
@@ -52,7 +53,7 @@ impl<'v> Run<'v> {
     pub fn new(
         verifier: &'v Verifier,
         stored: &'v StoredJob,
-        wanted: Wanted,
+        wanted: DesiredState,
         sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
     ) -> Self {
         let summary = v1::VerifySummary {
@@ -115,7 +116,12 @@ impl<'v> Run<'v> {
             }
         };
         // The job may have gone on since its head was read.
-        let now = self.verifier.stored(&self.stored.job.spec.name).await.ok().and_then(|stored| stored.head);
+        let now = self
+            .verifier
+            .stored(&self.stored.job.spec.name)
+            .await
+            .ok()
+            .and_then(|stored| stored.head);
         if epoch_of(now.as_ref()) > epoch_of(head) {
             return;
         }
@@ -125,7 +131,9 @@ impl<'v> Run<'v> {
         let text = format!(
             "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was restored from an older copy"
         );
-        self.teller.find([Finding::new(Kind::StoreOlder, up_to.0, "", text)]).await;
+        self.teller
+            .find([Finding::new(Kind::StoreOlder, up_to.0, "", text)])
+            .await;
     }
 
     /// From the head to the first epoch wanted, and one more for its step.
@@ -140,7 +148,11 @@ impl<'v> Run<'v> {
                     self.teller.find([unreadable(&reference, &error)]).await;
                     self.chain.break_off();
                     self.incomplete = true;
-                    next = if is_wanted && epoch > 1 { self.around(epoch).await } else { None };
+                    next = if is_wanted && epoch > 1 {
+                        self.around(epoch).await
+                    } else {
+                        None
+                    };
                     continue;
                 }
             };
@@ -149,33 +161,55 @@ impl<'v> Run<'v> {
                 self.teller.find(found).await;
                 return;
             }
-            next = manifest.previous.clone().filter(|previous| previous.epoch.0 < epoch);
+            next = manifest
+                .previous
+                .clone()
+                .filter(|previous| previous.epoch.0 < epoch);
             if let Some(repair) = manifest.repair.as_deref() {
-                self.repairs.entry(repair.epoch.0).or_default().insert(0, repair.clone());
+                self.repairs
+                    .entry(repair.epoch.0)
+                    .or_default()
+                    .insert(0, repair.clone());
             }
             if epoch <= self.wanted.to {
                 self.take(manifest).await;
             }
         }
         let found = self.chain.begin();
-        // The chain ends where no manifest names another one: at epoch 1, or too early, which `alone` has told.
+        // The chain ends where no manifest names another one: at epoch 1, or too early, which
+        // `alone` has told.
         self.teller.find(found).await;
     }
 
     /// One manifest that is wanted.
     async fn take(&mut self, manifest: Manifest) {
         let epoch = manifest.epoch.0;
-        let (of, epochs) = (self.wanted.to + 1 - self.wanted.from, self.wanted.to - epoch + 1);
+        let of = self.wanted.to + 1 - self.wanted.from;
+        let epochs = self.wanted.to - epoch + 1;
         let objects = self.objects.seen;
         let doing = format!("epoch {epoch}");
-        self.teller.progress(|| v1::VerifyProgress { epochs, of, objects, doing }).await;
+        self.teller
+            .progress(|| v1::VerifyProgress {
+                epochs,
+                of,
+                objects,
+                doing,
+            })
+            .await;
         let repairs = self.repairs.remove(&epoch).unwrap_or_default();
         let found = repairs.iter().map(repaired).collect::<Vec<_>>();
         self.teller.find(found).await;
         for object in &objects_after(&manifest, &repairs) {
             if !self.names.add(&object.staged.location) {
                 let text = "two manifests name it, or one does twice";
-                self.teller.find([Finding::new(Kind::ObjectTwice, epoch, &object.staged.location, text)]).await;
+                self.teller
+                    .find([Finding::new(
+                        Kind::ObjectTwice,
+                        epoch,
+                        &object.staged.location,
+                        text,
+                    )])
+                    .await;
             }
             self.objects.add(epoch, object.staged.clone());
         }
@@ -203,14 +237,17 @@ impl<'v> Run<'v> {
         self.checkpoints.read_manifest(reference).await
     }
 
-    /// A manifest that cannot be read names no other: the one before is looked for by its name. Nobody vouches for
-    /// it, but it can be judged; where there are several, nobody can say which of them was committed.
+    /// A manifest that cannot be read names no other: the one before is looked for by its name.
+    /// Nobody vouches for it, but it can be judged; where there are several, nobody can say which
+    /// of them was committed.
     async fn around(&mut self, epoch: u64) -> Option<ManifestRef> {
         let before = Epoch(epoch - 1);
         let candidates = self.checkpoints.candidates(before).await;
         let text = match candidates.as_deref() {
             Ok([reference]) => return Some(reference.clone()),
-            Ok([]) => format!("epochs 1 to {before} were not checked: no manifest of epoch {before} is there"),
+            Ok([]) => format!(
+                "epochs 1 to {before} were not checked: no manifest of epoch {before} is there"
+            ),
             Ok(several) => format!(
                 "epochs 1 to {before} were not checked: {} manifests of epoch {before} are there, and the one that \
                  says which of them was committed cannot be read",
@@ -218,34 +255,62 @@ impl<'v> Run<'v> {
             ),
             Err(error) => format!("epochs 1 to {before} were not checked: {}", describe(error)),
         };
-        self.teller.find([Finding::new(Kind::NotChecked, before.0, "", text)]).await;
+        self.teller
+            .find([Finding::new(Kind::NotChecked, before.0, "", text)])
+            .await;
         None
     }
 
     /// Compares an epoch with its records.
-    async fn replay(&mut self, manifest: &Manifest, repairs: &[EpochRepair], made_by: Option<&ResolvedJob>) {
+    async fn replay(
+        &mut self,
+        manifest: &Manifest,
+        repairs: &[EpochRepair],
+        made_by: Option<&ResolvedJob>,
+    ) {
         let epoch = manifest.epoch.0;
         let doing = format!("reading epoch {epoch} from the source again");
-        let (of, objects) = (self.wanted.to + 1 - self.wanted.from, self.objects.seen);
+        let of = self.wanted.to + 1 - self.wanted.from;
+        let objects = self.objects.seen;
         let epochs = self.wanted.to - epoch + 1;
-        self.teller.progress(|| v1::VerifyProgress { epochs, of, objects, doing }).await;
+        self.teller
+            .progress(|| v1::VerifyProgress {
+                epochs,
+                of,
+                objects,
+                doing,
+            })
+            .await;
         if epoch > self.stored.published.0 {
             let text = "it was not replayed: it is committed and not published yet";
-            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            self.teller
+                .find([Finding::new(Kind::NotChecked, epoch, "", text)])
+                .await;
             return;
         }
         if repairs.iter().any(|repair| repair.rows_given_up > 0) {
             let text = "it was not replayed: some of its rows were given up";
-            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            self.teller
+                .find([Finding::new(Kind::NotChecked, epoch, "", text)])
+                .await;
             return;
         }
         let Some(made_by) = made_by else {
             let text = "it was not replayed: the version of the job that made it cannot be read";
-            self.teller.find([Finding::new(Kind::NotChecked, epoch, "", text)]).await;
+            self.teller
+                .find([Finding::new(Kind::NotChecked, epoch, "", text)])
+                .await;
             return;
         };
-        let outcome = self.verifier.replayer.replay(made_by, manifest, repairs).await;
-        if let EpochOutcome::Compared { rows, dead_letters, .. } = &outcome {
+        let outcome = self
+            .verifier
+            .replayer
+            .replay(made_by, manifest, repairs)
+            .await;
+        if let EpochOutcome::Compared {
+            rows, dead_letters, ..
+        } = &outcome
+        {
             self.summary.replayed += 1;
             self.summary.rows_replayed += rows.replayed + dead_letters.replayed;
         }
@@ -261,17 +326,30 @@ impl<'v> Run<'v> {
             return self.teller.find([unchecked(text)]).await;
         }
         if self.names.too_many() {
-            let text = format!("what is visible was not compared: there are more than {} objects", strays::NAMES_MAX);
+            let text = format!(
+                "what is visible was not compared: there are more than {} objects",
+                strays::NAMES_MAX
+            );
             return self.teller.find([unchecked(&text)]).await;
         }
-        let (of, objects) = (self.summary.to, self.objects.seen);
+        let of = self.summary.to;
+        let objects = self.objects.seen;
         let doing = "listing what is visible".to_owned();
-        self.teller.progress(|| v1::VerifyProgress { epochs: of, of, objects, doing }).await;
-        let (job, folders) = (&self.stored.job.spec.name, strays::folders(self.versions.specs()));
-        let mut listed = match strays::list(&self.verifier.storages, job, &folders, &self.names).await {
-            Ok(listed) => listed,
-            Err(finding) => return self.teller.find([finding]).await,
-        };
+        self.teller
+            .progress(|| v1::VerifyProgress {
+                epochs: of,
+                of,
+                objects,
+                doing,
+            })
+            .await;
+        let job = &self.stored.job.spec.name;
+        let folders = strays::folders(self.versions.specs());
+        let mut listed =
+            match strays::list(&self.verifier.storages, job, &folders, &self.names).await {
+                Ok(listed) => listed,
+                Err(finding) => return self.teller.find([finding]).await,
+            };
         self.summary.foreign_objects = listed.foreign;
         self.summary.listed = true;
         if listed.has_strays() {
@@ -284,9 +362,15 @@ impl<'v> Run<'v> {
                 }
             }
         }
-        if let Some(reason) = self.unknown_after_head.take().filter(|_| listed.has_strays()) {
+        if let Some(reason) = self
+            .unknown_after_head
+            .take()
+            .filter(|_| listed.has_strays())
+        {
             self.summary.listed = false;
-            let text = format!("what is visible was not compared: manifests after the head cannot be read: {reason}");
+            let text = format!(
+                "what is visible was not compared: manifests after the head cannot be read: {reason}"
+            );
             return self.teller.find([unchecked(&text)]).await;
         }
         self.teller.find(strays::findings(&listed)).await;
@@ -296,11 +380,24 @@ impl<'v> Run<'v> {
     async fn committed_meanwhile(&self) -> Result<Vec<String>, String> {
         let now = self.verifier.stored(&self.stored.job.spec.name).await;
         let now = now.map_err(|status| status.message().to_owned())?;
-        let Some(head) = now.head else { return Ok(vec![]) };
-        let down_to = self.stored.head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        let manifests = self.checkpoints.read_back(&head, down_to).await.map_err(|error| describe(&error))?;
+        let Some(head) = now.head else {
+            return Ok(vec![]);
+        };
+        let down_to = self
+            .stored
+            .head
+            .as_ref()
+            .map_or(Epoch(0), |head| head.epoch);
+        let manifests = self
+            .checkpoints
+            .read_back(&head, down_to)
+            .await
+            .map_err(|error| describe(&error))?;
         let objects = manifests.into_iter().flat_map(|manifest| {
-            let repaired = manifest.repair.into_iter().flat_map(|repair| repair.objects);
+            let repaired = manifest
+                .repair
+                .into_iter()
+                .flat_map(|repair| repair.objects);
             manifest.objects.into_iter().chain(repaired)
         });
         Ok(objects.map(|object| object.staged.location).collect())
@@ -310,7 +407,11 @@ impl<'v> Run<'v> {
 /// What a repair means for the proof.
 fn repaired(repair: &EpochRepair) -> Finding {
     let lost = count(repair.lost.len() as u64, "object");
-    let by = if repair.by.is_empty() { String::new() } else { format!(" by {}", repair.by) };
+    let by = if repair.by.is_empty() {
+        String::new()
+    } else {
+        format!(" by {}", repair.by)
+    };
     match repair.rows_given_up {
         0 => Finding::new(
             Kind::EpochRepaired,
@@ -319,7 +420,10 @@ fn repaired(repair: &EpochRepair) -> Finding {
             format!("{lost} that it had lost were computed again{by}"),
         ),
         rows => {
-            let text = format!("{lost} that it had lost were given up{by}, with {}", count(rows, "row"));
+            let text = format!(
+                "{lost} that it had lost were given up{by}, with {}",
+                count(rows, "row")
+            );
             Finding::new(Kind::EpochSkipped, repair.epoch.0, "", text)
         }
     }
@@ -329,7 +433,10 @@ fn repaired(repair: &EpochRepair) -> Finding {
 fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
     let kind = match error {
         CheckpointError::Storage(StorageError::NotFound { .. }) => Kind::ManifestMissing,
-        CheckpointError::Manifest { source: ManifestError::Version(_), .. } => Kind::NotChecked,
+        CheckpointError::Manifest {
+            source: ManifestError::Version(_),
+            ..
+        } => Kind::NotChecked,
         CheckpointError::Manifest { .. } | CheckpointError::Broken { .. } => Kind::ManifestChanged,
         CheckpointError::Storage(_)
         | CheckpointError::Differs { .. }
@@ -344,24 +451,66 @@ fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
 fn replayed(manifest: &Manifest, outcome: EpochOutcome) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let (rows, dead_letters, ranges) = match outcome {
-        EpochOutcome::Compared { rows, dead_letters, ranges } => (rows, dead_letters, ranges),
-        EpochOutcome::Gone { reason } => return vec![Finding::new(Kind::ReplayGone, epoch, "", reason)],
+        EpochOutcome::Compared {
+            rows,
+            dead_letters,
+            ranges,
+        } => (rows, dead_letters, ranges),
+        EpochOutcome::Gone { reason } => {
+            return vec![Finding::new(Kind::ReplayGone, epoch, "", reason)];
+        }
         EpochOutcome::Failed { reason, hint } => {
-            let text = if hint.is_empty() { reason } else { format!("{reason} ({hint})") };
-            return vec![Finding::new(Kind::NotChecked, epoch, "", format!("it was not replayed: {text}"))];
+            let text = if hint.is_empty() {
+                reason
+            } else {
+                format!("{reason} ({hint})")
+            };
+            return vec![Finding::new(
+                Kind::NotChecked,
+                epoch,
+                "",
+                format!("it was not replayed: {text}"),
+            )];
         }
     };
     let counts = &manifest.counts;
-    let mut found: Vec<Finding> =
-        ranges.into_iter().map(|text| Finding::new(Kind::ReplayRecords, epoch, "", text)).collect();
+    let mut found: Vec<Finding> = ranges
+        .into_iter()
+        .map(|text| Finding::new(Kind::ReplayRecords, epoch, "", text))
+        .collect();
     let rows_out = counts.rows_out.saturating_add(counts.rows_rejected);
-    found.extend(differences(Kind::ReplayRows, epoch, "rows", &rows, rows_out));
-    found.extend(differences(Kind::ReplayDeadLetters, epoch, "dead letters", &dead_letters, counts.rows_dead));
+    found.extend(differences(
+        Kind::ReplayRows,
+        epoch,
+        "rows",
+        &rows,
+        rows_out,
+    ));
+    found.extend(differences(
+        Kind::ReplayDeadLetters,
+        epoch,
+        "dead letters",
+        &dead_letters,
+        counts.rows_dead,
+    ));
     found
 }
 
-fn differences(kind: Kind, epoch: u64, what: &str, compared: &Comparison, counted: u64) -> Option<Finding> {
-    let Comparison { replayed, stored, only_replayed, only_stored, at_least, .. } = compared;
+fn differences(
+    kind: Kind,
+    epoch: u64,
+    what: &str,
+    compared: &Comparison,
+    counted: u64,
+) -> Option<Finding> {
+    let Comparison {
+        replayed,
+        stored,
+        only_replayed,
+        only_stored,
+        at_least,
+        ..
+    } = compared;
     if compared.equal() && *stored == counted {
         return None;
     }
@@ -370,7 +519,10 @@ fn differences(kind: Kind, epoch: u64, what: &str, compared: &Comparison, counte
         "its records give {replayed} {what}, its objects hold {stored}, its manifest counts {counted}; \
          {least}{only_replayed} come out of the records only, {least}{only_stored} are in the objects only"
     );
-    for (place, samples) in [("records", &compared.samples_replayed), ("objects", &compared.samples_stored)] {
+    for (place, samples) in [
+        ("records", &compared.samples_replayed),
+        ("objects", &compared.samples_stored),
+    ] {
         for sample in samples {
             text.push_str(&format!("\n  only in the {place}: {sample}"));
         }

@@ -1,8 +1,10 @@
 //! Whether anything is visible that no manifest names.
 //!
-//! Owns: the names that manifests gave, the listing. Does not own: the objects themselves (`objects`).
-//! Rule: memory is 16 bytes per named object, as much per object that no manifest names, and a page of the listing. Jobs may share a folder: what does not carry
-//! this job's name is counted, not judged.
+//! Owns: the names that manifests gave, the listing. Does not own: the objects themselves
+//! (`objects`).
+//! Rule: memory is 16 bytes per named object, as much per object that no manifest names, and a page
+//! of the listing. Jobs may share a folder: what does not carry this job's name is counted, not
+//! judged.
 
 use super::finding::{Finding, Kind};
 use futures::StreamExt as _;
@@ -43,7 +45,9 @@ impl Names {
 
 fn hash(location: &str) -> u128 {
     let digest = Sha256::digest(location.as_bytes());
-    let (first, _) = digest.split_first_chunk::<16>().expect("a SHA-256 has 32 bytes");
+    let (first, _) = digest
+        .split_first_chunk::<16>()
+        .expect("a SHA-256 has 32 bytes");
     u128::from_be_bytes(*first)
 }
 
@@ -58,12 +62,17 @@ pub struct Listed {
     pub foreign: u64,
 }
 
-/// The folders in which these versions of a job make objects visible, rows first; one that lies in another is listed with
-/// that.
+/// The folders in which these versions of a job make objects visible, rows first; one that lies in
+/// another is listed with that.
 pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location> {
-    let (sinks, dead): (Vec<_>, Vec<_>) = versions.map(|spec| (spec.sink.path.clone(), spec.dead_letters())).unzip();
+    let (sinks, dead): (Vec<_>, Vec<_>) = versions
+        .map(|spec| (spec.sink.path.clone(), spec.dead_letters()))
+        .unzip();
     let all: Vec<Location> = sinks.into_iter().chain(dead).collect();
-    let inside = |folder: &Location| all.iter().any(|o| o != folder && folder.as_str().starts_with(o.as_str()));
+    let inside = |folder: &Location| {
+        all.iter()
+            .any(|o| o != folder && folder.as_str().starts_with(o.as_str()))
+    };
     let mut folders: Vec<Location> = vec![];
     for folder in all.iter().filter(|folder| !inside(folder)) {
         if !folders.contains(folder) {
@@ -88,13 +97,19 @@ impl Listed {
 }
 
 /// Lists a job's folders, page by page.
-pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], names: &Names) -> Result<Listed, Finding> {
+pub async fn list(
+    storages: &Storages,
+    job: &JobName,
+    folders: &[Location],
+    names: &Names,
+) -> Result<Listed, Finding> {
     let mut listed = Listed::default();
     for folder in folders {
         let storage = storages.for_location(folder.as_str());
         let mut pages = storage.pages(folder);
         while let Some(page) = pages.next().await {
-            let unlisted = |error| Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error));
+            let unlisted =
+                |error| Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error));
             for object in page.map_err(unlisted)? {
                 let name = object.location.rsplit('/').next().unwrap_or_default();
                 if !made_for_job(name, job.as_str()) {
@@ -114,7 +129,12 @@ pub async fn list(storages: &Storages, job: &JobName, folders: &[Location], name
 /// What is told of the strays.
 pub fn findings(listed: &Listed) -> Vec<Finding> {
     let stray = |location: &String| {
-        Finding::new(Kind::ObjectStray, 0, location, "it carries this job's name, and no manifest names it")
+        Finding::new(
+            Kind::ObjectStray,
+            0,
+            location,
+            "it carries this job's name, and no manifest names it",
+        )
     };
     let mut found: Vec<Finding> = listed.strays.iter().map(stray).collect();
     if !listed.more.is_empty() {
@@ -122,7 +142,10 @@ pub fn findings(listed: &Listed) -> Vec<Finding> {
             Kind::ObjectStray,
             0,
             "",
-            format!("and {} like these", count(listed.more.len() as u64, "more object")),
+            format!(
+                "and {} like these",
+                count(listed.more.len() as u64, "more object")
+            ),
         ));
     }
     found
@@ -143,7 +166,14 @@ mod tests {
         }
         let storages = Storages::memory(memory);
         let job: JobName = "sales".parse().unwrap();
-        let mut listed = list(&storages, &job, &[Location::folder("memory://out/")], &Names::default()).await.unwrap();
+        let mut listed = list(
+            &storages,
+            &job,
+            &[Location::folder("memory://out/")],
+            &Names::default(),
+        )
+        .await
+        .unwrap();
         assert_eq!((listed.strays.len(), listed.more.len()), (STRAYS_MAX, 500));
         listed.remove(&locations[1..]);
         assert!(listed.has_strays());

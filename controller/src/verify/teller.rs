@@ -1,7 +1,7 @@
 //! What a verification says while it works.
 //!
-//! Owns: counting findings, how many are sent, how often progress is. Rule: findings are counted always and sent while
-//! there are few: a folder that is gone must not become a million messages.
+//! Owns: counting findings, how many are sent, how often progress is. Rule: findings are counted
+//! always and sent while there are few: a folder that is gone must not become a million messages.
 
 use super::finding::{Finding, Severity};
 use std::time::Duration;
@@ -26,17 +26,21 @@ pub struct Teller {
     pub unchecked: u64,
     /// What is good to know.
     pub notes: u64,
-    /// Counted and not sent.
     pub unsent: u64,
 }
 
 impl Teller {
-    /// Through this line.
     pub fn new(sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>) -> Self {
-        Self { sender, told_at: None, faults: 0, unchecked: 0, notes: 0, unsent: 0 }
+        Self {
+            sender,
+            told_at: None,
+            faults: 0,
+            unchecked: 0,
+            notes: 0,
+            unsent: 0,
+        }
     }
 
-    /// Says what was found.
     pub async fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             match finding.severity() {
@@ -55,21 +59,38 @@ impl Teller {
     /// Says how far it is, unless it did so just now.
     pub async fn progress(&mut self, progress: impl FnOnce() -> VerifyProgress) {
         let now = Instant::now();
-        if self.told_at.is_none_or(|told_at| now - told_at >= PROGRESS_INTERVAL) {
+        if self
+            .told_at
+            .is_none_or(|told_at| now - told_at >= PROGRESS_INTERVAL)
+        {
             self.told_at = Some(now);
             self.send(Event::Progress(progress())).await;
         }
     }
 
-    /// The last word.
     pub async fn conclude(&self, summary: v1::VerifySummary) {
-        let Self { faults, unchecked, notes, unsent, .. } = *self;
-        let summary = v1::VerifySummary { faults, unchecked, notes, findings_unsent: unsent, ..summary };
+        let Self {
+            faults,
+            unchecked,
+            notes,
+            unsent,
+            ..
+        } = *self;
+        let summary = v1::VerifySummary {
+            faults,
+            unchecked,
+            notes,
+            findings_unsent: unsent,
+            ..summary
+        };
         self.send(Event::Summary(summary)).await;
     }
 
     /// Whoever asked may be gone; then the verification is ended from outside.
     async fn send(&self, event: Event) {
-        let _gone = self.sender.send(Ok(v1::VerifyEvent { event: Some(event) })).await;
+        let _gone = self
+            .sender
+            .send(Ok(v1::VerifyEvent { event: Some(event) }))
+            .await;
     }
 }

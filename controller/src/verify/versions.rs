@@ -1,7 +1,8 @@
 //! The versions of a job that its epochs name.
 //!
-//! Owns: reading each once, and saying once which cannot be read. Does not own: what a manifest must say of its version
-//! (`chain`). Rule: the store vouches for the last version, and each for the one before it.
+//! Owns: reading each once, and saying once which cannot be read. Does not own: what a manifest
+//! must say of its version (`chain`). Rule: the store vouches for the last version, and each for
+//! the one before it.
 
 use super::finding::{Finding, Kind};
 use crate::publish::{CheckpointError, Checkpoints};
@@ -18,7 +19,10 @@ pub struct Versions {
 impl Versions {
     /// Of a job, whose last version the store holds.
     pub fn new(last: &ResolvedJob) -> Self {
-        Self { last: last.clone(), read: BTreeMap::new() }
+        Self {
+            last: last.clone(),
+            read: BTreeMap::new(),
+        }
     }
 
     /// The version that made this epoch, or none; and what is wrong with it, the first time.
@@ -41,7 +45,10 @@ impl Versions {
 
     /// The version to begin at on the way back to this one.
     fn nearest(&self, version: JobVersion) -> &ResolvedJob {
-        let later = self.read.range(version..).find_map(|(_, read)| read.as_deref());
+        let later = self
+            .read
+            .range(version..)
+            .find_map(|(_, read)| read.as_deref());
         later.unwrap_or(&self.last)
     }
 
@@ -52,12 +59,23 @@ impl Versions {
 
     /// What users wrote in those that made epochs, and in the last one.
     pub fn specs(&self) -> impl Iterator<Item = &JobSpec> {
-        self.read.values().flatten().map(|job| &job.spec).chain([&self.last.spec])
+        self.read
+            .values()
+            .flatten()
+            .map(|job| &job.spec)
+            .chain([&self.last.spec])
     }
 }
 
 fn unreadable(manifest: &Manifest, version: JobVersion, error: &CheckpointError) -> Finding {
-    let kind = if error.is_transient() { Kind::NotChecked } else { Kind::JobVersion };
-    let text = format!("version {version} of the job, which made it, cannot be read: {}", describe(error));
+    let kind = if error.is_transient() {
+        Kind::NotChecked
+    } else {
+        Kind::JobVersion
+    };
+    let text = format!(
+        "version {version} of the job, which made it, cannot be read: {}",
+        describe(error)
+    );
     Finding::new(kind, manifest.epoch.0, "", text)
 }

@@ -1,7 +1,8 @@
 //! A job of Glue, as GetJob tells it.
 //!
 //! Owns: asking, and what its refusals mean. Does not own: what the job says (`streamctl import`).
-//! Rule: the answer is handed on as the service wrote it, so that a file of `aws glue get-job` reads the same.
+//! Rule: the answer is handed on as the service wrote it, so that a file of `aws glue get-job`
+//! reads the same.
 
 use crate::aws::Aws;
 use aws_sdk_glue::config::interceptors::AfterDeserializationInterceptorContextRef;
@@ -13,9 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, thiserror::Error)]
 #[error("Glue does not give the job {name:?}: {reason}")]
 pub struct GlueJobError {
-    /// Which job.
     pub name: String,
-    /// The service's words.
     pub reason: String,
     /// There is no such job.
     pub missing: bool,
@@ -47,7 +46,11 @@ impl Intercept for Keep {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let text = context.response().body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let text = context
+            .response()
+            .body()
+            .bytes()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
         Ok(())
     }
@@ -57,14 +60,32 @@ impl Intercept for Keep {
 ///
 /// # Errors
 /// There is none, or it may not be seen, or Glue does not answer.
-pub async fn get_job_json(aws: &Aws, name: &str, region: Option<&str>) -> Result<String, GlueJobError> {
+pub async fn get_job_json(
+    aws: &Aws,
+    name: &str,
+    region: Option<&str>,
+) -> Result<String, GlueJobError> {
     let kept = Keep::default();
-    let request = aws.glue(region).await.get_job().job_name(name).customize().interceptor(kept.clone());
-    let failed = |reason: String, missing| GlueJobError { name: name.to_owned(), reason, missing };
+    let request = aws
+        .glue(region)
+        .await
+        .get_job()
+        .job_name(name)
+        .customize()
+        .interceptor(kept.clone());
+    let failed = |reason: String, missing| GlueJobError {
+        name: name.to_owned(),
+        reason,
+        missing,
+    };
     request.send().await.map_err(|error| {
         let missing = error.code() == Some("EntityNotFoundException");
         let words = error.as_service_error().map(|service| {
-            format!("{}: {}", service.code().unwrap_or("error"), service.message().unwrap_or("no message"))
+            format!(
+                "{}: {}",
+                service.code().unwrap_or("error"),
+                service.message().unwrap_or("no message")
+            )
         });
         failed(words.unwrap_or_else(|| super::unanswered(&error)), missing)
     })?;

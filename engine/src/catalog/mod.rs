@@ -1,7 +1,7 @@
 //! The Data Catalog: which columns a stream's records have, and where the stream is.
 //!
-//! Owns: what a table says, read by Glue's GetTable or from a file of the same form; Hive types as Arrow types
-//! ([`arrow_schema`]). Does not own: how records become rows.
+//! Owns: what a table says, read by Glue's GetTable or from a file of the same form; Hive types as
+//! Arrow types ([`arrow_schema`]). Does not own: how records become rows.
 //! Rule: the catalog is asked once, at submit; a job never sees a later answer.
 
 mod job;
@@ -36,12 +36,7 @@ pub struct CatalogTable {
 pub enum CatalogError {
     /// A column's type is none that is known.
     #[error("column {column:?} has the type {type_name:?}, which is not supported")]
-    UnknownType {
-        /// Which column.
-        column: String,
-        /// Its type, as written.
-        type_name: String,
-    },
+    UnknownType { column: String, type_name: String },
     /// Two columns have one name, case aside.
     #[error("two columns are named {name:?} (capitals make no difference)")]
     DuplicateColumn {
@@ -57,33 +52,23 @@ pub enum CatalogError {
     /// There is no such table.
     #[error("the Data Catalog has no table {table:?} in database {database:?}: {reason}")]
     NotFound {
-        /// Database name.
         database: String,
-        /// Table name.
         table: String,
         /// The service's words: which of the two is missing.
         reason: String,
     },
-    /// Refused for good.
     #[error("the Data Catalog refused table {database}.{table}: {reason}")]
     Refused {
-        /// Database name.
         database: String,
-        /// Table name.
         table: String,
-        /// The service's words.
         reason: String,
-        /// What to do.
         hint: String,
     },
     /// It may work if tried again.
     #[error("the Data Catalog did not answer for table {database}.{table}: {reason}")]
     Unavailable {
-        /// Database name.
         database: String,
-        /// Table name.
         table: String,
-        /// What happened.
         reason: String,
     },
 }
@@ -149,10 +134,15 @@ struct ColumnForm {
 /// # Errors
 /// [`CatalogError::Form`].
 pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
-    let answer: Answer = serde_json::from_str(json).map_err(|error| CatalogError::Form(error.to_string()))?;
+    let answer: Answer =
+        serde_json::from_str(json).map_err(|error| CatalogError::Form(error.to_string()))?;
     let descriptor = answer.table.storage_descriptor;
-    let descriptor = descriptor.ok_or_else(|| CatalogError::Form("Table has no StorageDescriptor".into()))?;
-    let column = |column: ColumnForm| ColumnType { name: column.name, type_name: column.type_name.unwrap_or_default() };
+    let descriptor =
+        descriptor.ok_or_else(|| CatalogError::Form("Table has no StorageDescriptor".into()))?;
+    let column = |column: ColumnForm| ColumnType {
+        name: column.name,
+        type_name: column.type_name.unwrap_or_default(),
+    };
     Ok(table_of(
         descriptor.columns.into_iter().map(column).collect(),
         descriptor.parameters.unwrap_or_default(),
@@ -160,8 +150,8 @@ pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
     ))
 }
 
-/// Asks the Data Catalog for a table. `catalog_id` is the owning account, when not the caller's; `region`, when not the
-/// environment's.
+/// Asks the Data Catalog for a table. `catalog_id` is the owning account, when not the caller's;
+/// `region`, when not the environment's.
 ///
 /// # Errors
 /// [`CatalogError::NotFound`], [`CatalogError::Refused`]; [`CatalogError::Unavailable`] may be tried again.
@@ -173,18 +163,33 @@ pub async fn get_table(
     region: Option<&str>,
 ) -> Result<CatalogTable, CatalogError> {
     let client = aws.glue(region).await;
-    let request = client.get_table().set_catalog_id(catalog_id.map(str::to_owned)).database_name(database).name(table);
-    let answer = request.send().await.map_err(|error| failure(&error, database, table))?;
-    let missing = || CatalogError::Form(format!("the answer for {database}.{table} has no StorageDescriptor"));
+    let request = client
+        .get_table()
+        .set_catalog_id(catalog_id.map(str::to_owned))
+        .database_name(database)
+        .name(table);
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| failure(&error, database, table))?;
+    let missing = || {
+        CatalogError::Form(format!(
+            "the answer for {database}.{table} has no StorageDescriptor"
+        ))
+    };
     let found = answer.table().ok_or_else(missing)?;
     let descriptor = found.storage_descriptor().ok_or_else(missing)?;
     let column = |column: &aws_sdk_glue::types::Column| ColumnType {
         name: column.name().to_owned(),
         type_name: column.r#type().unwrap_or_default().to_owned(),
     };
-    let sorted = |map: Option<&std::collections::HashMap<String, String>>| -> BTreeMap<String, String> {
-        map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
-    };
+    let sorted =
+        |map: Option<&std::collections::HashMap<String, String>>| -> BTreeMap<String, String> {
+            map.into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
     Ok(table_of(
         descriptor.columns().iter().map(column).collect(),
         sorted(descriptor.parameters()),
@@ -208,39 +213,70 @@ fn table_of(
 /// Why there is no answer of Glue.
 fn unanswered<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
     match error {
-        SdkError::ResponseError(_) => not_of("Glue", error.raw_response().map(|response| response.status().as_u16())),
+        SdkError::ResponseError(_) => not_of(
+            "Glue",
+            error
+                .raw_response()
+                .map(|response| response.status().as_u16()),
+        ),
         _ => streamctl_proto::describe(error),
     }
 }
 
 fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
-    let (database, table) = (database.to_owned(), table.to_owned());
+    let database = database.to_owned();
+    let table = table.to_owned();
     let Some(service) = error.as_service_error() else {
         let reason = unanswered(error);
         if matches!(error, SdkError::ConstructionFailure(_)) {
             let hint = "set a region: in the job file's catalog, or AWS_REGION".to_owned();
-            return CatalogError::Refused { database, table, reason, hint };
+            return CatalogError::Refused {
+                database,
+                table,
+                reason,
+                hint,
+            };
         }
-        return CatalogError::Unavailable { database, table, reason };
+        return CatalogError::Unavailable {
+            database,
+            table,
+            reason,
+        };
     };
     let code = service.code().unwrap_or("error");
     let reason = format!("{code}: {}", service.message().unwrap_or("no message"));
     let refused = |hint: &str| {
-        let (database, table) = (database.clone(), table.clone());
-        CatalogError::Refused { database, table, reason: reason.clone(), hint: hint.to_owned() }
+        let database = database.clone();
+        let table = table.clone();
+        CatalogError::Refused {
+            database,
+            table,
+            reason: reason.clone(),
+            hint: hint.to_owned(),
+        }
     };
     match code {
-        "EntityNotFoundException" => CatalogError::NotFound { database, table, reason },
-        "AccessDeniedException" => {
-            refused("allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE")
-        }
+        "EntityNotFoundException" => CatalogError::NotFound {
+            database,
+            table,
+            reason,
+        },
+        "AccessDeniedException" => refused(
+            "allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE",
+        ),
         "InvalidInputException" => refused("check the names of database and table, and catalog_id"),
         "GlueEncryptionException" => refused("allow kms:Decrypt on the key of the Data Catalog"),
         "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "ExpiredTokenException"
-        | "InvalidClientTokenId" => refused("check the AWS credentials of this process, and its clock"),
-        _ => CatalogError::Unavailable { database, table, reason },
+        | "InvalidClientTokenId" => {
+            refused("check the AWS credentials of this process, and its clock")
+        }
+        _ => CatalogError::Unavailable {
+            database,
+            table,
+            reason,
+        },
     }
 }
 
@@ -261,8 +297,14 @@ mod tests {
         assert_eq!(table.columns.len(), 2);
         assert_eq!(table.classification.as_deref(), Some("json"));
         let stream = table.stream.unwrap();
-        assert_eq!((stream.name.as_str(), stream.region.as_deref()), ("glueworkshop", Some("eu-west-1")));
-        assert_eq!(stream.endpoint.as_deref(), Some("https://kinesis.eu-west-1.amazonaws.com"));
+        assert_eq!(
+            (stream.name.as_str(), stream.region.as_deref()),
+            ("glueworkshop", Some("eu-west-1"))
+        );
+        assert_eq!(
+            stream.endpoint.as_deref(),
+            Some("https://kinesis.eu-west-1.amazonaws.com")
+        );
     }
 
     #[test]
@@ -270,7 +312,12 @@ mod tests {
         let error = parse_get_table(r#"{"TableName": "x"}"#).unwrap_err();
         assert!(error.to_string().contains("Table"), "{error}");
         assert!(error.hint().unwrap().contains("aws glue get-table"));
-        assert!(parse_get_table(r#"{"Table": {"Name": "x"}}"#).unwrap_err().to_string().contains("StorageDescriptor"));
+        assert!(
+            parse_get_table(r#"{"Table": {"Name": "x"}}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("StorageDescriptor")
+        );
     }
 
     #[test]
@@ -281,19 +328,33 @@ mod tests {
 
     fn answered(code: &str) -> CatalogError {
         use aws_sdk_glue::config::http::HttpResponse;
-        let meta = aws_sdk_glue::error::ErrorMetadata::builder().code(code).message("words").build();
+        let meta = aws_sdk_glue::error::ErrorMetadata::builder()
+            .code(code)
+            .message("words")
+            .build();
         let response = HttpResponse::new(400.try_into().unwrap(), "".into());
-        failure(&SdkError::service_error(GetTableError::generic(meta), response), "d", "t")
+        failure(
+            &SdkError::service_error(GetTableError::generic(meta), response),
+            "d",
+            "t",
+        )
     }
 
     #[test]
     fn refusals_are_final_and_the_rest_may_be_tried_again() {
         let missing = answered("EntityNotFoundException");
-        assert!(missing.to_string().contains("\"t\" in database \"d\""), "{missing}");
+        assert!(
+            missing.to_string().contains("\"t\" in database \"d\""),
+            "{missing}"
+        );
         assert!(missing.hint().is_some() && !missing.retryable());
         let denied = answered("AccessDeniedException");
         assert!(denied.hint().unwrap().contains("glue:GetTable") && !denied.retryable());
-        for code in ["InternalServiceException", "ThrottlingException", "OperationTimeoutException"] {
+        for code in [
+            "InternalServiceException",
+            "ThrottlingException",
+            "OperationTimeoutException",
+        ] {
             assert!(answered(code).retryable(), "{code}");
         }
     }

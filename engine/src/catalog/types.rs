@@ -1,7 +1,8 @@
 //! Hive types as Arrow types.
 //!
-//! Rule: all columns may be null, and their names are lower-case, as the catalog compares them. An array, a map or a
-//! struct is a text column that holds its JSON: `get_field` and its like are not needed for rows that are passed on.
+//! Rule: all columns may be null, and their names are lower-case, as the catalog compares them. An
+//! array, a map or a struct is a text column that holds its JSON: `get_field` and its like are not
+//! needed for rows that are passed on.
 
 use super::CatalogError;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -25,13 +26,23 @@ pub fn arrow_schema(columns: &[ColumnType]) -> Result<SchemaRef, CatalogError> {
     for column in columns {
         let name = column.name.trim().to_lowercase();
         if name.is_empty() {
-            return Err(CatalogError::NoColumns(format!("column {} has no name", fields.len() + 1)));
+            return Err(CatalogError::NoColumns(format!(
+                "column {} has no name",
+                fields.len() + 1
+            )));
         }
         if !seen.insert(name.clone()) {
             return Err(CatalogError::DuplicateColumn { name });
         }
-        let unknown = || CatalogError::UnknownType { column: column.name.clone(), type_name: column.type_name.clone() };
-        fields.push(Field::new(name, data_type(&column.type_name).ok_or_else(unknown)?, true));
+        let unknown = || CatalogError::UnknownType {
+            column: column.name.clone(),
+            type_name: column.type_name.clone(),
+        };
+        fields.push(Field::new(
+            name,
+            data_type(&column.type_name).ok_or_else(unknown)?,
+            true,
+        ));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
@@ -45,7 +56,10 @@ fn data_type(type_name: &str) -> Option<DataType> {
     match (base, arguments) {
         ("string", None) => Some(DataType::Utf8),
         ("char" | "varchar", None) => Some(DataType::Utf8),
-        ("char" | "varchar", Some(length)) => in_brackets(length)?.parse::<u32>().ok().map(|_| DataType::Utf8),
+        ("char" | "varchar", Some(length)) => in_brackets(length)?
+            .parse::<u32>()
+            .ok()
+            .map(|_| DataType::Utf8),
         ("boolean", None) => Some(DataType::Boolean),
         ("tinyint", None) => Some(DataType::Int8),
         ("smallint", None) => Some(DataType::Int16),
@@ -58,7 +72,9 @@ fn data_type(type_name: &str) -> Option<DataType> {
         ("date", None) => Some(DataType::Date32),
         ("timestamp", None) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
         ("binary", None) => Some(DataType::Binary),
-        ("array" | "map" | "struct", Some(inner)) if inner.starts_with('<') && inner.ends_with('>') => {
+        ("array" | "map" | "struct", Some(inner))
+            if inner.starts_with('<') && inner.ends_with('>') =>
+        {
             Some(DataType::Utf8)
         }
         _ => None,
@@ -66,13 +82,19 @@ fn data_type(type_name: &str) -> Option<DataType> {
 }
 
 fn in_brackets(arguments: &str) -> Option<&str> {
-    arguments.strip_prefix('(')?.strip_suffix(')').map(str::trim)
+    arguments
+        .strip_prefix('(')?
+        .strip_suffix(')')
+        .map(str::trim)
 }
 
 fn decimal(arguments: &str) -> Option<DataType> {
     let (precision, scale) = arguments.split_once(',').unwrap_or((arguments, "0"));
-    let (precision, scale): (u8, i8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-    let good = (1..=DECIMAL_DIGITS_MAX).contains(&precision) && scale >= 0 && scale.unsigned_abs() <= precision;
+    let precision: u8 = precision.trim().parse().ok()?;
+    let scale: i8 = scale.trim().parse().ok()?;
+    let good = (1..=DECIMAL_DIGITS_MAX).contains(&precision)
+        && scale >= 0
+        && scale.unsigned_abs() <= precision;
     good.then_some(DataType::Decimal128(precision, scale))
 }
 
@@ -81,7 +103,10 @@ mod tests {
     use super::*;
 
     fn column(name: &str, type_name: &str) -> ColumnType {
-        ColumnType { name: name.into(), type_name: type_name.into() }
+        ColumnType {
+            name: name.into(),
+            type_name: type_name.into(),
+        }
     }
 
     #[test]
@@ -102,7 +127,10 @@ mod tests {
             ("decimal(12)", DataType::Decimal128(12, 0)),
             (" decimal( 10 , 2 ) ", DataType::Decimal128(10, 2)),
             ("date", DataType::Date32),
-            ("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None)),
+            (
+                "timestamp",
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+            ),
             ("binary", DataType::Binary),
             ("array<string>", DataType::Utf8),
             ("map<string,int>", DataType::Utf8),
@@ -135,7 +163,10 @@ mod tests {
     #[test]
     fn names_that_differ_only_in_case_are_refused() {
         let error = arrow_schema(&[column("Uuid", "int"), column("uuid", "int")]).unwrap_err();
-        assert!(matches!(error, CatalogError::DuplicateColumn { ref name } if name == "uuid"), "{error}");
+        assert!(
+            matches!(error, CatalogError::DuplicateColumn { ref name } if name == "uuid"),
+            "{error}"
+        );
         assert!(arrow_schema(&[]).is_err() && arrow_schema(&[column(" ", "int")]).is_err());
     }
 }

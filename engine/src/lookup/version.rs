@@ -1,8 +1,8 @@
 //! Versions of a lookup: named by a digest of its objects, kept in the checkpoint location.
 //!
 //! Owns: listing, the digest, the copy and its seal. Does not own: rows.
-//! Rule: a kept version is complete when its seal (`_complete.json`) is there, which is written last; what is read
-//! back must have the digests of the seal.
+//! Rule: a kept version is complete when its seal (`_complete.json`) is there, which is written
+//! last; what is read back must have the digests of the seal.
 
 use crate::storage::{ObjectInfo, PutOutcome, StorageError, Storages};
 use bytes::Bytes;
@@ -19,7 +19,6 @@ const COPY_TRIES_MAX: u32 = 3;
 pub const OBJECTS_MAX: usize = 10_000;
 /// Largest seal that is read: [`OBJECTS_MAX`] names of 1 KiB, and digests.
 const SEAL_BYTES_MAX: u64 = 16 << 20;
-/// The seal's name.
 const SEAL_NAME: &str = "_complete.json";
 /// The seal's form that this build writes; it reads no later one.
 const SEAL_VERSION: u32 = 1;
@@ -29,9 +28,7 @@ const SEAL_VERSION: u32 = 1;
 pub struct Listed {
     /// The digest of its objects' names and ETags.
     pub version: LookupVersion,
-    /// Its objects, by name.
     pub objects: Vec<ObjectInfo>,
-    /// All of them together.
     pub bytes: u64,
 }
 
@@ -43,7 +40,6 @@ pub enum LookupError {
         "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count)"
     )]
     Empty {
-        /// Its name.
         lookup: String,
         /// Where it was looked for.
         path: String,
@@ -53,57 +49,35 @@ pub enum LookupError {
         "lookup {lookup}: its files have {bytes} bytes, `size_max` is {limit}; raise `size_max`, or keep fewer columns and rows in it"
     )]
     TooLarge {
-        /// Its name.
         lookup: String,
-        /// What it has.
         bytes: u64,
-        /// What the job allows.
         limit: u64,
     },
     /// Too many files to read one after the other.
     #[error(
         "lookup {lookup}: {objects} files are below its path, the limit is {OBJECTS_MAX}; write fewer and larger ones"
     )]
-    TooMany {
-        /// Its name.
-        lookup: String,
-        /// How many there are.
-        objects: usize,
-    },
+    TooMany { lookup: String, objects: usize },
     /// It may work if tried again, with a new listing.
     #[error("lookup {lookup}: {location} was changed while it was read")]
-    Changed {
-        /// Its name.
-        lookup: String,
-        /// The object.
-        location: String,
-    },
+    Changed { lookup: String, location: String },
     /// The version was never kept, or its files were deleted since.
     #[error(
         "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it cannot be computed again"
     )]
     NotKept {
-        /// Its name.
         lookup: String,
-        /// Which version.
         version: LookupVersion,
-        /// Where it should be.
         folder: String,
     },
     /// What is kept is not what was written.
-    #[error("lookup {lookup}: {location} was changed after it was kept; nothing but this program may write there")]
-    Damaged {
-        /// Its name.
-        lookup: String,
-        /// The object.
-        location: String,
-    },
-    /// The storage's own failure.
+    #[error(
+        "lookup {lookup}: {location} was changed after it was kept; nothing but this program may write there"
+    )]
+    Damaged { lookup: String, location: String },
     #[error("lookup {lookup}")]
     Storage {
-        /// Its name.
         lookup: String,
-        /// Why.
         source: StorageError,
     },
 }
@@ -111,7 +85,14 @@ pub enum LookupError {
 impl LookupError {
     /// Whether trying again may help without anybody mending anything.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Changed { .. } | Self::Storage { source: StorageError::Unavailable { .. }, .. })
+        matches!(
+            self,
+            Self::Changed { .. }
+                | Self::Storage {
+                    source: StorageError::Unavailable { .. },
+                    ..
+                }
+        )
     }
 }
 
@@ -123,16 +104,13 @@ struct Seal {
     objects: Vec<SealedObject>,
 }
 
-/// One kept object.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SealedObject {
     /// Relative to the lookup's path.
     name: String,
-    /// Beside the seal.
     stored: String,
     /// In bytes.
     size: u64,
-    /// Of its content.
     sha256: String,
 }
 
@@ -140,25 +118,49 @@ struct SealedObject {
 ///
 /// # Errors
 /// No file, more bytes than `size_max`, more than [`OBJECTS_MAX`] files, or the storage's.
-pub async fn current_version(storages: &Storages, spec: &LookupSpec) -> Result<Listed, LookupError> {
+pub async fn current_version(
+    storages: &Storages,
+    spec: &LookupSpec,
+) -> Result<Listed, LookupError> {
     let lookup = || spec.name.clone();
-    let listed = storages.for_location(spec.path.as_str()).list(&spec.path).await;
-    let mut objects = listed.map_err(|source| LookupError::Storage { lookup: lookup(), source })?;
+    let listed = storages
+        .for_location(spec.path.as_str())
+        .list(&spec.path)
+        .await;
+    let mut objects = listed.map_err(|source| LookupError::Storage {
+        lookup: lookup(),
+        source,
+    })?;
     objects.retain(|object| is_part(&spec.path, object));
     let bytes = objects.iter().map(|object| object.size).sum();
     if objects.is_empty() {
-        return Err(LookupError::Empty { lookup: lookup(), path: spec.path.to_string() });
+        return Err(LookupError::Empty {
+            lookup: lookup(),
+            path: spec.path.to_string(),
+        });
     }
     if objects.len() > OBJECTS_MAX {
-        return Err(LookupError::TooMany { lookup: lookup(), objects: objects.len() });
+        return Err(LookupError::TooMany {
+            lookup: lookup(),
+            objects: objects.len(),
+        });
     }
     if bytes > spec.size_max {
-        return Err(LookupError::TooLarge { lookup: lookup(), bytes, limit: spec.size_max });
+        return Err(LookupError::TooLarge {
+            lookup: lookup(),
+            bytes,
+            limit: spec.size_max,
+        });
     }
-    Ok(Listed { version: digest(&spec.path, &objects), objects, bytes })
+    Ok(Listed {
+        version: digest(&spec.path, &objects),
+        objects,
+        bytes,
+    })
 }
 
-/// Copies a version into the checkpoint location, so that it outlives its files. Done again, it changes nothing.
+/// Copies a version into the checkpoint location, so that it outlives its files. Done again, it
+/// changes nothing.
 ///
 /// # Errors
 /// [`LookupError::Changed`] when the files are no longer those that were listed: list again.
@@ -170,7 +172,12 @@ pub async fn keep(
     listed: &Listed,
 ) -> Result<(), LookupError> {
     let folder = folder_of(checkpoint, job, &spec.name, &listed.version);
-    let kept = Kept { storages, lookup: &spec.name, version: &listed.version, folder: &folder };
+    let kept = Kept {
+        storages,
+        lookup: &spec.name,
+        version: &listed.version,
+        folder: &folder,
+    };
     match kept.seal().await {
         Ok(_) => return Ok(()),
         Err(LookupError::NotKept { .. }) => {}
@@ -180,14 +187,29 @@ pub async fn keep(
     for (number, object) in listed.objects.iter().enumerate() {
         let bytes = kept.read_unchanged(object).await?;
         let sha256 = sha256_hex(&bytes);
-        // Named by content: a copy that was broken off, or ran twice, never leaves another content under the name.
+        // Named by content: a copy that was broken off, or ran twice, never leaves another content
+        // under the name.
         let stored = format!("{number:05}-{}", &sha256[..VERSION_DIGITS]);
         let size = bytes.len() as u64;
         kept.put(&stored, bytes).await?;
-        objects.push(SealedObject { name: relative(&spec.path, object).to_owned(), stored, size, sha256 });
+        objects.push(SealedObject {
+            name: relative(&spec.path, object).to_owned(),
+            stored,
+            size,
+            sha256,
+        });
     }
-    let seal = Seal { version: SEAL_VERSION, objects };
-    kept.put(SEAL_NAME, serde_json::to_vec(&seal).expect("a seal is text and numbers").into()).await?;
+    let seal = Seal {
+        version: SEAL_VERSION,
+        objects,
+    };
+    kept.put(
+        SEAL_NAME,
+        serde_json::to_vec(&seal)
+            .expect("a seal is text and numbers")
+            .into(),
+    )
+    .await?;
     Ok(())
 }
 
@@ -203,8 +225,19 @@ pub async fn kept_bytes(
     version: &LookupVersion,
 ) -> Result<u64, LookupError> {
     let folder = folder_of(checkpoint, job, lookup, version);
-    let seal = Kept { storages, lookup, version, folder: &folder }.seal().await?;
-    Ok(seal.objects.iter().map(|object| object.size).fold(0, u64::saturating_add))
+    let seal = Kept {
+        storages,
+        lookup,
+        version,
+        folder: &folder,
+    }
+    .seal()
+    .await?;
+    Ok(seal
+        .objects
+        .iter()
+        .map(|object| object.size)
+        .fold(0, u64::saturating_add))
 }
 
 /// Reads a kept version: names relative to the lookup's path, and contents, by name.
@@ -220,11 +253,20 @@ pub async fn fetch(
     size_max: u64,
 ) -> Result<Vec<(String, Bytes)>, LookupError> {
     let folder = folder_of(checkpoint, job, lookup, version);
-    let kept = Kept { storages, lookup, version, folder: &folder };
+    let kept = Kept {
+        storages,
+        lookup,
+        version,
+        folder: &folder,
+    };
     let seal = kept.seal().await?;
     let bytes = seal.objects.iter().map(|object| object.size).sum();
     if bytes > size_max {
-        return Err(LookupError::TooLarge { lookup: lookup.to_owned(), bytes, limit: size_max });
+        return Err(LookupError::TooLarge {
+            lookup: lookup.to_owned(),
+            bytes,
+            limit: size_max,
+        });
     }
     let mut contents = Vec::with_capacity(seal.objects.len());
     for object in seal.objects {
@@ -244,20 +286,34 @@ struct Kept<'a> {
 
 impl Kept<'_> {
     fn storage_error(&self, source: StorageError) -> LookupError {
-        LookupError::Storage { lookup: self.lookup.to_owned(), source }
+        LookupError::Storage {
+            lookup: self.lookup.to_owned(),
+            source,
+        }
     }
 
     fn damaged(&self, location: String) -> LookupError {
-        LookupError::Damaged { lookup: self.lookup.to_owned(), location }
+        LookupError::Damaged {
+            lookup: self.lookup.to_owned(),
+            location,
+        }
     }
 
     fn not_kept(&self) -> LookupError {
-        let (lookup, version) = (self.lookup.to_owned(), self.version.clone());
-        LookupError::NotKept { lookup, version, folder: self.folder.to_string() }
+        let lookup = self.lookup.to_owned();
+        let version = self.version.clone();
+        LookupError::NotKept {
+            lookup,
+            version,
+            folder: self.folder.to_string(),
+        }
     }
 
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
-        self.storages.for_location(location).get(location, limit).await
+        self.storages
+            .for_location(location)
+            .get(location, limit)
+            .await
     }
 
     async fn seal(&self) -> Result<Seal, LookupError> {
@@ -275,23 +331,34 @@ impl Kept<'_> {
 
     async fn put(&self, name: &str, bytes: Bytes) -> Result<PutOutcome, LookupError> {
         let location = self.folder.join(name);
-        let put = self.storages.for_location(&location).put_new(&location, bytes).await;
+        let put = self
+            .storages
+            .for_location(&location)
+            .put_new(&location, bytes)
+            .await;
         put.map_err(|error| self.storage_error(error))
     }
 
-    /// The content of a listed object, provided that it is the listed one before and after it was read.
+    /// The content of a listed object, provided that it is the listed one before and after it was
+    /// read.
     async fn read_unchanged(&self, object: &ObjectInfo) -> Result<Bytes, LookupError> {
         let storage = self.storages.for_location(&object.location);
-        let changed = || LookupError::Changed { lookup: self.lookup.to_owned(), location: object.location.clone() };
+        let changed = || LookupError::Changed {
+            lookup: self.lookup.to_owned(),
+            location: object.location.clone(),
+        };
         for _ in 0..COPY_TRIES_MAX {
             let bytes = match storage.get(&object.location, object.size).await {
                 Ok(bytes) => bytes,
-                Err(StorageError::NotFound { .. } | StorageError::TooLarge { .. }) => return Err(changed()),
+                Err(StorageError::NotFound { .. } | StorageError::TooLarge { .. }) => {
+                    return Err(changed());
+                }
                 Err(error) => return Err(self.storage_error(error)),
             };
             match storage.head(&object.location).await {
                 Ok(now) if now != *object => return Err(changed()),
-                // Still the listed one, so a short read was a replacement that was itself replaced: read again.
+                // Still the listed one, so a short read was a replacement that was itself replaced:
+                // read again.
                 Ok(_) if bytes.len() as u64 != object.size => {}
                 Ok(_) => return Ok(bytes),
                 Err(StorageError::NotFound { .. }) => return Err(changed()),
@@ -312,25 +379,39 @@ impl Kept<'_> {
     }
 }
 
-fn folder_of(checkpoint: &Location, job: &JobName, lookup: &str, version: &LookupVersion) -> Location {
+fn folder_of(
+    checkpoint: &Location,
+    job: &JobName,
+    lookup: &str,
+    version: &LookupVersion,
+) -> Location {
     Location::folder(&checkpoint.join(&CheckpointNames::new(job).lookup(lookup, version)))
 }
 
 fn relative<'a>(path: &Location, object: &'a ObjectInfo) -> &'a str {
-    object.location.strip_prefix(path.as_str()).unwrap_or(&object.location)
+    object
+        .location
+        .strip_prefix(path.as_str())
+        .unwrap_or(&object.location)
 }
 
-/// Whether an object is part of the lookup: not a folder's marker, not what other programs leave beside data. The rule
-/// is Spark's and Hive's: a file or folder whose name begins with `_` or `.` is no data, but `_year=2026` is a partition.
+/// Whether an object is part of the lookup: not a folder's marker, not what other programs leave
+/// beside data. The rule is Spark's and Hive's: a file or folder whose name begins with `_` or `.`
+/// is no data, but `_year=2026` is a partition.
 fn is_part(path: &Location, object: &ObjectInfo) -> bool {
     let name = relative(path, object);
-    let marker = name.is_empty() || name.ends_with('/') || (object.size == 0 && name.ends_with("_$folder$"));
-    let hidden = |part: &str| part.starts_with('.') || (part.starts_with('_') && !part.contains('='));
+    let marker =
+        name.is_empty() || name.ends_with('/') || (object.size == 0 && name.ends_with("_$folder$"));
+    let hidden =
+        |part: &str| part.starts_with('.') || (part.starts_with('_') && !part.contains('='));
     !marker && !name.split('/').any(hidden)
 }
 
 fn digest(path: &Location, objects: &[ObjectInfo]) -> LookupVersion {
-    let lines: Vec<_> = objects.iter().map(|object| (relative(path, object), &object.etag, object.size)).collect();
+    let lines: Vec<_> = objects
+        .iter()
+        .map(|object| (relative(path, object), &object.etag, object.size))
+        .collect();
     // As JSON, so that no name can be taken for a separator.
     let text = serde_json::to_vec(&lines).expect("text and numbers");
     LookupVersion::new(&sha256_hex(&text)[..VERSION_DIGITS])
@@ -382,13 +463,34 @@ mod tests {
             current_version(&self.storages, &self.spec).await
         }
         async fn keep(&self, listed: &Listed) -> Result<(), LookupError> {
-            keep(&self.storages, &self.checkpoint, &self.job, &self.spec, listed).await
+            keep(
+                &self.storages,
+                &self.checkpoint,
+                &self.job,
+                &self.spec,
+                listed,
+            )
+            .await
         }
         async fn fetch(&self, listed: &Listed) -> Result<Vec<(String, Bytes)>, LookupError> {
-            fetch(&self.storages, &self.checkpoint, &self.job, &self.spec.name, &listed.version, 1000).await
+            fetch(
+                &self.storages,
+                &self.checkpoint,
+                &self.job,
+                &self.spec.name,
+                &listed.version,
+                1000,
+            )
+            .await
         }
         fn stored(&self, listed: &Listed, name: &str) -> String {
-            folder_of(&self.checkpoint, &self.job, &self.spec.name, &listed.version).join(name)
+            folder_of(
+                &self.checkpoint,
+                &self.job,
+                &self.spec.name,
+                &listed.version,
+            )
+            .join(name)
         }
     }
 
@@ -396,12 +498,17 @@ mod tests {
     async fn a_version_changes_with_any_file_and_only_then() {
         let bed = bed();
         let first = bed.list().await.unwrap();
-        assert_eq!(first.objects.len(), 2, "markers and hidden files are no part of it");
+        assert_eq!(
+            first.objects.len(),
+            2,
+            "markers and hidden files are no part of it"
+        );
         assert_eq!(first.bytes, 35);
         assert_eq!(first.version.as_str().len(), VERSION_DIGITS);
         bed.memory.put(&format!("{COUNTRIES}_started"), "x");
         assert_eq!(bed.list().await.unwrap(), first);
-        bed.memory.put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
+        bed.memory
+            .put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
         assert_ne!(bed.list().await.unwrap().version, first.version);
     }
 
@@ -410,30 +517,48 @@ mod tests {
         let bed = bed();
         let listed = bed.list().await.unwrap();
         bed.keep(&listed).await.unwrap();
-        bed.memory.put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
+        bed.memory
+            .put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
         bed.memory.delete(&format!("{COUNTRIES}part=1/a.csv"));
-        bed.keep(&listed).await.expect("what is kept needs no files");
+        bed.keep(&listed)
+            .await
+            .expect("what is kept needs no files");
         let contents = bed.fetch(&listed).await.unwrap();
-        let expected = [("b.csv", "CountryName\nPeru\n"), ("part=1/a.csv", "CountryName\nMalta\n")];
-        assert_eq!(contents, expected.map(|(name, text)| (name.to_owned(), Bytes::from(text))));
+        let expected = [
+            ("b.csv", "CountryName\nPeru\n"),
+            ("part=1/a.csv", "CountryName\nMalta\n"),
+        ];
+        assert_eq!(
+            contents,
+            expected.map(|(name, text)| (name.to_owned(), Bytes::from(text)))
+        );
     }
 
     #[tokio::test]
     async fn files_that_change_between_listing_and_copy_are_not_kept() {
         let bed = bed();
         let listed = bed.list().await.unwrap();
-        bed.memory.put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
+        bed.memory
+            .put(&format!("{COUNTRIES}b.csv"), "CountryName\nChad\n");
         let error = bed.keep(&listed).await.unwrap_err();
-        assert!(matches!(&error, LookupError::Changed { location, .. } if location.ends_with("b.csv")));
+        assert!(
+            matches!(&error, LookupError::Changed { location, .. } if location.ends_with("b.csv"))
+        );
         assert!(error.may_pass());
-        assert!(matches!(bed.fetch(&listed).await, Err(LookupError::NotKept { .. })));
+        assert!(matches!(
+            bed.fetch(&listed).await,
+            Err(LookupError::NotKept { .. })
+        ));
     }
 
     #[tokio::test]
     async fn a_copy_that_broke_off_is_finished_by_the_next() {
         let bed = bed();
         let listed = bed.list().await.unwrap();
-        let lost = StorageError::Unavailable { location: String::new(), reason: "timed out".into() };
+        let lost = StorageError::Unavailable {
+            location: String::new(),
+            reason: "timed out".into(),
+        };
         bed.memory.fail_next(Op::PutNew, lost, true);
         assert!(bed.keep(&listed).await.unwrap_err().may_pass());
         bed.keep(&listed).await.unwrap();
@@ -445,11 +570,21 @@ mod tests {
         let bed = bed();
         let listed = bed.list().await.unwrap();
         bed.keep(&listed).await.unwrap();
-        let kept = format!("00000-{}", &sha256_hex(b"CountryName\nPeru\n")[..VERSION_DIGITS]);
-        bed.memory.put(&bed.stored(&listed, &kept), "CountryName\nFiji\n");
-        assert!(matches!(bed.fetch(&listed).await, Err(LookupError::Damaged { .. })));
+        let kept = format!(
+            "00000-{}",
+            &sha256_hex(b"CountryName\nPeru\n")[..VERSION_DIGITS]
+        );
+        bed.memory
+            .put(&bed.stored(&listed, &kept), "CountryName\nFiji\n");
+        assert!(matches!(
+            bed.fetch(&listed).await,
+            Err(LookupError::Damaged { .. })
+        ));
         bed.memory.delete(&bed.stored(&listed, &kept));
-        assert!(matches!(bed.fetch(&listed).await, Err(LookupError::NotKept { .. })));
+        assert!(matches!(
+            bed.fetch(&listed).await,
+            Err(LookupError::NotKept { .. })
+        ));
     }
 
     #[tokio::test]
@@ -457,7 +592,14 @@ mod tests {
         let mut bed = bed();
         bed.spec.size_max = 34;
         let error = bed.list().await.unwrap_err();
-        assert!(matches!(error, LookupError::TooLarge { bytes: 35, limit: 34, .. }));
+        assert!(matches!(
+            error,
+            LookupError::TooLarge {
+                bytes: 35,
+                limit: 34,
+                ..
+            }
+        ));
         assert!(error.to_string().contains("size_max"));
         bed.spec.path = Location::folder("memory://data/nowhere");
         let error = bed.list().await.unwrap_err();
@@ -469,7 +611,13 @@ mod tests {
     async fn a_version_of_a_later_build_is_not_read() {
         let bed = bed();
         let listed = bed.list().await.unwrap();
-        bed.memory.put(&bed.stored(&listed, SEAL_NAME), r#"{"version":2,"objects":[]}"#);
-        assert!(matches!(bed.fetch(&listed).await, Err(LookupError::Damaged { .. })));
+        bed.memory.put(
+            &bed.stored(&listed, SEAL_NAME),
+            r#"{"version":2,"objects":[]}"#,
+        );
+        assert!(matches!(
+            bed.fetch(&listed).await,
+            Err(LookupError::Damaged { .. })
+        ));
     }
 }

@@ -1,9 +1,10 @@
 //! Which clauses a query may have.
 //!
-//! Owns: the walk over the whole syntax tree, the refusal of what would change nothing, the rewriting of grouping clauses.
+//! Owns: the walk over the whole syntax tree, the refusal of what would change nothing, the
+//! rewriting of grouping clauses.
 //! Does not own: what the planner refuses itself (`words`), sizes of the text (`limits`).
-//! Rule: every part of the syntax tree is used or refused by name. Structures are taken apart without `..`, so a part that a
-//! later parser adds breaks the build here.
+//! Rule: every part of the syntax tree is used or refused by name. Structures are taken apart
+//! without `..`, so a part that a later parser adds breaks the build here.
 
 mod expressions;
 mod selects;
@@ -16,7 +17,8 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Query, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most tables that a query reads; one that is named twice is read twice, and one inside of a WITH as often as that is named.
+/// Most tables that a query reads; one that is named twice is read twice, and one inside of a WITH
+/// as often as that is named.
 pub const TABLES_MAX: usize = 64;
 /// Most columns of all tables that a query reads, together.
 pub const TABLE_COLUMNS_MAX: usize = 20_000;
@@ -25,25 +27,42 @@ pub const GROUPING_SETS_MAX: usize = 256;
 
 type Checked = Result<(), QueryError>;
 
-/// Walks over a statement, and rewrites what the planner would pass over: grouping clauses of Hive and Spark.
+/// Walks over a statement, and rewrites what the planner would pass over: grouping clauses of Hive
+/// and Spark.
 ///
 /// # Errors
 /// [`QueryError::Sql`] with the name of the first clause that is not supported.
-pub(super) fn check(state: &SessionState, tables: &BTreeMap<&str, usize>, statement: &mut Statement) -> Checked {
-    let Statement::Query(query) = statement else { return Err(refused("a statement that is no SELECT")) };
-    let of_groups = state.aggregate_functions().keys().chain(state.window_functions().keys());
+pub(super) fn check(
+    state: &SessionState,
+    tables: &BTreeMap<&str, usize>,
+    statement: &mut Statement,
+) -> Checked {
+    let Statement::Query(query) = statement else {
+        return Err(refused("a statement that is no SELECT"));
+    };
+    let of_groups = state
+        .aggregate_functions()
+        .keys()
+        .chain(state.window_functions().keys());
     let mut walk = Walk {
         columns: tables,
-        functions_of_rows: state.scalar_functions().keys().map(String::as_str).collect(),
+        functions_of_rows: state
+            .scalar_functions()
+            .keys()
+            .map(String::as_str)
+            .collect(),
         functions_of_groups: of_groups.map(String::as_str).collect(),
-        functions_of_windows: state.window_functions().keys().map(String::as_str).collect(),
+        functions_of_windows: state
+            .window_functions()
+            .keys()
+            .map(String::as_str)
+            .collect(),
         with: vec![],
         read: Read::default(),
     };
     walk.query(query)
 }
 
-/// What a query reads.
 #[derive(Clone, Copy, Default)]
 struct Read {
     tables: usize,
@@ -62,7 +81,6 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Counts one more table.
     fn reads(&mut self, more: Read) -> Checked {
         self.read.tables = self.read.tables.saturating_add(more.tables);
         self.read.columns = self.read.columns.saturating_add(more.columns);
@@ -72,8 +90,9 @@ impl Walk<'_> {
             return Err(QueryError::sql(message, Some(hint.into())));
         }
         if self.read.columns > TABLE_COLUMNS_MAX {
-            let message =
-                format!("the query's tables have too many columns together: the limit is {TABLE_COLUMNS_MAX}");
+            let message = format!(
+                "the query's tables have too many columns together: the limit is {TABLE_COLUMNS_MAX}"
+            );
             let hint = "read tables with fewer columns, or name each table once";
             return Err(QueryError::sql(message, Some(hint.into())));
         }
@@ -88,9 +107,22 @@ impl Walk<'_> {
     }
 
     fn read_of(&self, name: &ObjectName) -> Read {
-        let Some(name) = plain_name(name) else { return Read { tables: 1, columns: 1 } };
-        let of_with = self.with.iter().rev().find_map(|names| names.get(&name)).copied();
-        let of_table = || Read { tables: 1, columns: self.columns.get(name.as_str()).copied().unwrap_or(1) };
+        let Some(name) = plain_name(name) else {
+            return Read {
+                tables: 1,
+                columns: 1,
+            };
+        };
+        let of_with = self
+            .with
+            .iter()
+            .rev()
+            .find_map(|names| names.get(&name))
+            .copied();
+        let of_table = || Read {
+            tables: 1,
+            columns: self.columns.get(name.as_str()).copied().unwrap_or(1),
+        };
         of_with.unwrap_or_else(of_table)
     }
 }
@@ -104,8 +136,18 @@ fn plain_name(name: &ObjectName) -> Option<String> {
     }
 }
 
-fn folded(Ident { value, quote_style, span: _ }: &Ident) -> String {
-    if quote_style.is_some() { value.clone() } else { value.to_ascii_lowercase() }
+fn folded(
+    Ident {
+        value,
+        quote_style,
+        span: _,
+    }: &Ident,
+) -> String {
+    if quote_style.is_some() {
+        value.clone()
+    } else {
+        value.to_ascii_lowercase()
+    }
 }
 
 /// An error for a clause that would mean nothing here.
@@ -119,11 +161,19 @@ fn refused_with(what: &str, hint: &str) -> QueryError {
 
 /// Refuses a clause where it stands.
 fn none<T>(clause: Option<&T>, what: &str) -> Checked {
-    if clause.is_some() { Err(refused(what)) } else { Ok(()) }
+    if clause.is_some() {
+        Err(refused(what))
+    } else {
+        Ok(())
+    }
 }
 
 fn empty<T>(clauses: &[T], what: &str) -> Checked {
-    if clauses.is_empty() { Ok(()) } else { Err(refused(what)) }
+    if clauses.is_empty() {
+        Ok(())
+    } else {
+        Err(refused(what))
+    }
 }
 
 fn not(set: bool, what: &str) -> Checked {

@@ -1,11 +1,12 @@
 //! Functions that may give more than they are given, each with a limit.
 //!
-//! Owns: which functions these are, the check before and after each call. Does not own: what a function does (DataFusion),
-//! the sizes of values ([`size`]), what all calls of an evaluation give ([`budget`]), on how many rows they are evaluated at
-//! once ([`pieces`]).
-//! Rule: one call, on a batch of rows or on constants, gives at most [`FUNCTION_BYTES_MAX`]; all calls that a projection
-//! makes for one row give that much together, and for more rows [`PIECE_BYTES`]. Where the result's size follows from the
-//! arguments it is checked before the call: the size can come from a record.
+//! Owns: which functions these are, the check before and after each call. Does not own: what a
+//! function does (DataFusion), the sizes of values ([`size`]), what all calls of an evaluation give
+//! ([`budget`]), on how many rows they are evaluated at once ([`pieces`]).
+//! Rule: one call, on a batch of rows or on constants, gives at most [`FUNCTION_BYTES_MAX`]; all
+//! calls that a projection makes for one row give that much together, and for more rows
+//! [`PIECE_BYTES`]. Where the result's size follows from the arguments it is checked before the
+//! call: the size can come from a record.
 
 mod budget;
 mod concatenation;
@@ -32,21 +33,24 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Documentation, Expr, ExpressionPlacement, LogicalPlan, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    BinaryExpr, ColumnarValue, Documentation, Expr, ExpressionPlacement, LogicalPlan, Operator,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 use size::{Arguments, bytes_of};
 use std::sync::{Arc, LazyLock};
 
-/// Most bytes that one call of a function may give, and all calls of one expression or projection together for one row.
+/// Most bytes that one call of a function may give, and all calls of one expression or projection
+/// together for one row.
 pub const FUNCTION_BYTES_MAX: u64 = 64 << 20;
-/// Bytes that all calls of a projection give together for the rows that are evaluated at once, if these are more than one.
+/// Bytes that all calls of a projection give together for the rows that are evaluated at once, if
+/// these are more than one.
 pub const PIECE_BYTES: u64 = 2 << 20;
 /// Rows of a query count as large if a function may give more than so many times its arguments.
 const TIMES_MAX: usize = 4;
 /// The same for the characters of a padded text.
 const PADDED_MAX: i64 = 256;
-/// The same for the arguments of all calls that put their arguments together: a chain of such calls doubles with each.
+/// The same for the arguments of all calls that put their arguments together: a chain of such calls
+/// doubles with each.
 const SUMMED_MAX: usize = 16;
 /// Most parts of the type of a function's result, the parts of its parts included.
 pub const TYPE_PARTS_MAX: usize = 2_000;
@@ -85,11 +89,12 @@ enum Growth {
 }
 
 use Growth::{
-    Format, Join, Linear, Pad, RegexpMatch, RegexpReplace, Repeat, RepeatElement, Replace, ReplaceElements, Resize,
-    Series, Sum,
+    Format, Join, Linear, Pad, RegexpMatch, RegexpReplace, Repeat, RepeatElement, Replace,
+    ReplaceElements, Resize, Series, Sum,
 };
 
-/// Every function that gives text, bytes, lists or structures which it was not given as they are. A test compares this list and
+/// Every function that gives text, bytes, lists or structures which it was not given as they are. A
+/// test compares this list and
 /// [`FIXED`] with DataFusion's functions: a new one stands in neither.
 const GROWING: [(&str, Growth); 66] = [
     ("array_add", Linear),
@@ -305,7 +310,8 @@ fn wrapped(inner: ScalarUDF, growth: Growth) -> ScalarUDF {
     ScalarUDF::new_from_impl(Bounded { inner, growth })
 }
 
-/// The plan with limits on all functions, those included that the planner adds for operators and special forms.
+/// The plan with limits on all functions, those included that the planner adds for operators and
+/// special forms.
 ///
 /// # Errors
 /// None that a correct plan has.
@@ -315,7 +321,11 @@ pub(super) fn bound(plan: LogicalPlan) -> Result<LogicalPlan> {
         node.map_expressions(|expr| {
             let name = names.save(&expr);
             let bound = expr.transform_up(|part| Ok(bound_call(part)))?;
-            Ok(if bound.transformed { bound.update_data(|expr| name.restore(expr)) } else { bound })
+            Ok(if bound.transformed {
+                bound.update_data(|expr| name.restore(expr))
+            } else {
+                bound
+            })
         })
     })?;
     Ok(bound.data)
@@ -326,25 +336,41 @@ fn bound_call(part: Expr) -> Transformed<Expr> {
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
             let limited = bounded(Arc::clone(&func));
             let changed = !Arc::ptr_eq(&func, &limited);
-            let call = Expr::ScalarFunction(ScalarFunction { func: limited, args });
-            if changed { Transformed::yes(call) } else { Transformed::no(call) }
+            let call = Expr::ScalarFunction(ScalarFunction {
+                func: limited,
+                args,
+            });
+            if changed {
+                Transformed::yes(call)
+            } else {
+                Transformed::no(call)
+            }
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::StringConcat,
+            right,
+        }) => {
             static CONCATENATION: LazyLock<Arc<ScalarUDF>> =
                 LazyLock::new(|| Arc::new(wrapped(concatenation::function(), Sum)));
             let mut args = match *left {
-                Expr::ScalarFunction(before) if Arc::ptr_eq(&before.func, &CONCATENATION) => before.args,
+                Expr::ScalarFunction(before) if Arc::ptr_eq(&before.func, &CONCATENATION) => {
+                    before.args
+                }
                 left => vec![left],
             };
             args.push(*right);
-            Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&CONCATENATION), args }))
+            Transformed::yes(Expr::ScalarFunction(ScalarFunction {
+                func: Arc::clone(&CONCATENATION),
+                args,
+            }))
         }
         other => Transformed::no(other),
     }
 }
 
-/// Whether rows inside of the plan may be many times as large as those that it reads: functions multiply them, or a
-/// projection has constants that are large for a batch of rows.
+/// Whether rows inside of the plan may be many times as large as those that it reads: functions
+/// multiply them, or a projection has constants that are large for a batch of rows.
 ///
 /// # Errors
 /// None that a correct plan has.
@@ -361,7 +387,9 @@ pub(super) fn makes_large_rows(plan: &LogicalPlan) -> Result<bool> {
                         Some(growth) => multiplied |= multiplies(growth, &call.args),
                         None => {}
                     },
-                    Expr::Literal(value, _) => constants = constants.saturating_add(scalar_bytes(value)?),
+                    Expr::Literal(value, _) => {
+                        constants = constants.saturating_add(scalar_bytes(value)?)
+                    }
                     _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -375,21 +403,32 @@ pub(super) fn makes_large_rows(plan: &LogicalPlan) -> Result<bool> {
 }
 
 fn growth_of(call: &ScalarFunction) -> Option<Growth> {
-    call.func.inner().downcast_ref::<Bounded>().map(|function| function.growth)
+    call.func
+        .inner()
+        .downcast_ref::<Bounded>()
+        .map(|function| function.growth)
 }
 
-/// Whether a call may give more than [`TIMES_MAX`] times its arguments, or more than [`PADDED_MAX`] characters.
+/// Whether a call may give more than [`TIMES_MAX`] times its arguments, or more than [`PADDED_MAX`]
+/// characters.
 fn multiplies(growth: Growth, args: &[Expr]) -> bool {
     let literal = |place: usize| match args.get(place) {
         Some(Expr::Literal(value, _)) => Some(value),
         _ => None,
     };
-    let length = |place: usize| literal(place).and_then(|value| value.try_as_str().flatten()).map(str::len);
+    let length = |place: usize| {
+        literal(place)
+            .and_then(|value| value.try_as_str().flatten())
+            .map(str::len)
+    };
     match growth {
         Linear | Sum => false,
         Format | RegexpMatch => length(1).is_none(),
-        Pad => !literal(1).is_some_and(|count| matches!(count, ScalarValue::Int64(Some(..=PADDED_MAX)))),
-        Replace => !matches!((length(1), length(2)), (Some(from), Some(to)) if to <= from.saturating_mul(TIMES_MAX)),
+        Pad => !literal(1)
+            .is_some_and(|count| matches!(count, ScalarValue::Int64(Some(..=PADDED_MAX)))),
+        Replace => {
+            !matches!((length(1), length(2)), (Some(from), Some(to)) if to <= from.saturating_mul(TIMES_MAX))
+        }
         RegexpReplace => length(2).is_none_or(|to| to > TIMES_MAX),
         Repeat | Join | RepeatElement | Resize | ReplaceElements | Series => true,
     }
@@ -405,9 +444,19 @@ struct Bounded {
 impl Bounded {
     /// Whether the call may give so much, together with what others gave before.
     fn check(&self, bytes: u64, rows: usize) -> Result<()> {
-        let Err(TooMuch { given }) = budget::check(bytes) else { return Ok(()) };
-        let of = if rows > 1 { format!(" for {rows} rows") } else { String::new() };
-        let beside = if given > 0 { format!(" beside {} of other calls", mib(given)) } else { String::new() };
+        let Err(TooMuch { given }) = budget::check(bytes) else {
+            return Ok(());
+        };
+        let of = if rows > 1 {
+            format!(" for {rows} rows")
+        } else {
+            String::new()
+        };
+        let beside = if given > 0 {
+            format!(" beside {} of other calls", mib(given))
+        } else {
+            String::new()
+        };
         let name = self.inner.name();
         let bytes = mib(bytes);
         let limit = FUNCTION_BYTES_MAX >> 20;
@@ -434,8 +483,8 @@ impl Bounded {
         }
     }
 
-    /// A pattern may match anywhere, so the bound on the result is far from it. It is kept for rows that are computed together:
-    /// rows are computed in as many parts as that takes.
+    /// A pattern may match anywhere, so the bound on the result is far from it. It is kept for rows
+    /// that are computed together: rows are computed in as many parts as that takes.
     fn in_parts(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let mut results: Vec<ArrayRef> = vec![];
@@ -463,8 +512,8 @@ impl Bounded {
     }
 }
 
-/// `to_char` takes the first row's pattern for all rows where the time is a constant and the pattern a column, and panics
-/// where there are no rows. So such a time is given as a column.
+/// `to_char` takes the first row's pattern for all rows where the time is a constant and the
+/// pattern a column, and panics where there are no rows. So such a time is given as a column.
 fn with_times_of_rows(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
     if let [time @ ColumnarValue::Scalar(_), ColumnarValue::Array(_)] = args.args.as_mut_slice() {
         *time = ColumnarValue::Array(time.to_array(args.number_rows)?);
@@ -477,11 +526,19 @@ fn slice(args: &ScalarFunctionArgs, from: usize, count: usize) -> ScalarFunction
         ColumnarValue::Array(array) => ColumnarValue::Array(array.slice(from, count)),
         ColumnarValue::Scalar(value) => ColumnarValue::Scalar(value.clone()),
     };
-    ScalarFunctionArgs { args: args.args.iter().map(part).collect(), number_rows: count, ..args.clone() }
+    ScalarFunctionArgs {
+        args: args.args.iter().map(part).collect(),
+        number_rows: count,
+        ..args.clone()
+    }
 }
 
 fn mib(bytes: u64) -> String {
-    if bytes >= 1 << 40 { "more than 1 TiB".into() } else { format!("{} MiB", bytes.div_ceil(1 << 20)) }
+    if bytes >= 1 << 40 {
+        "more than 1 TiB".into()
+    } else {
+        format!("{} MiB", bytes.div_ceil(1 << 20))
+    }
 }
 
 impl ScalarUDFImpl for Bounded {
@@ -514,7 +571,10 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
-        self.inner.inner().with_updated_config(config).map(|inner| wrapped(inner, self.growth))
+        self.inner
+            .inner()
+            .with_updated_config(config)
+            .map(|inner| wrapped(inner, self.growth))
     }
 
     fn is_strict(&self) -> bool {
@@ -527,9 +587,16 @@ impl ScalarUDFImpl for Bounded {
         if planning::is_late() {
             return exec_err!("planning took too long");
         }
-        let args = if self.growth == Format { with_times_of_rows(args)? } else { args };
+        let args = if self.growth == Format {
+            with_times_of_rows(args)?
+        } else {
+            args
+        };
         let rows = args.number_rows;
-        let some_array = args.args.iter().any(|value| matches!(value, ColumnarValue::Array(_)));
+        let some_array = args
+            .args
+            .iter()
+            .any(|value| matches!(value, ColumnarValue::Array(_)));
         let bytes = self.before(&args)?;
         if self.growth == Growth::RegexpReplace && some_array && bytes > budget::left() {
             return self.in_parts(args);
@@ -537,7 +604,9 @@ impl ScalarUDFImpl for Bounded {
         self.check(bytes, rows)?;
         let result = match self.inner.invoke_with_args(args)? {
             // `array_positions` gives one row of a constant where there are none.
-            ColumnarValue::Array(array) if rows == 0 && some_array => ColumnarValue::Array(array.slice(0, 0)),
+            ColumnarValue::Array(array) if rows == 0 && some_array => {
+                ColumnarValue::Array(array.slice(0, 0))
+            }
             result => result,
         };
         let given = match &result {
@@ -553,7 +622,10 @@ impl ScalarUDFImpl for Bounded {
         self.inner.short_circuits()
     }
 
-    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+    fn conditional_arguments<'a>(
+        &self,
+        args: &'a [Expr],
+    ) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
         self.inner.conditional_arguments(args)
     }
 
@@ -607,7 +679,9 @@ pub(super) fn check_type(data_type: &DataType) -> std::result::Result<(), String
         if let DataType::FixedSizeBinary(size) | DataType::FixedSizeList(_, size) = next
             && *size > FIXED_SIZE_MAX
         {
-            return Err(format!("its type has the fixed size {size}, the limit is {FIXED_SIZE_MAX}"));
+            return Err(format!(
+                "its type has the fixed size {size}, the limit is {FIXED_SIZE_MAX}"
+            ));
         }
         match next {
             DataType::List(field)

@@ -1,7 +1,7 @@
 //! What goes wrong with a query, told apart by what its caller does.
 //!
-//! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's data and stops the
-//! epoch; [`QueryError::Memory`] names the limit.
+//! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's
+//! data and stops the epoch; [`QueryError::Memory`] names the limit.
 
 use super::phrase::plain;
 use datafusion::error::DataFusionError;
@@ -14,9 +14,7 @@ pub enum QueryError {
     /// The text of the query is wrong: for the user, at submit.
     #[error("{message}")]
     Sql {
-        /// What is wrong.
         message: String,
-        /// What to do.
         hint: Option<String>,
         /// The line of the text, from 1, where it is known.
         line: Option<usize>,
@@ -24,7 +22,6 @@ pub enum QueryError {
     /// A lookup's rows are missing, or lack columns that the query was planned with.
     #[error("lookup {name}: {reason}")]
     Lookup {
-        /// Which one.
         name: String,
         /// What is wrong with it.
         reason: String,
@@ -32,23 +29,20 @@ pub enum QueryError {
     /// A batch that was pushed has other columns than the query reads: a fault of the caller.
     #[error("a batch of the source has other columns than the query reads: {0}")]
     Input(String),
-    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row cannot be named.
+    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row cannot be
+    /// named.
     #[error("the query failed on a row's data: {0}")]
     Rows(String),
     /// More memory was needed than allowed.
     #[error("the query needs more than its limit of {limit_bytes} bytes: {detail}")]
     Memory {
-        /// The limit.
         limit_bytes: usize,
         /// Which operator asked for how much.
         detail: String,
     },
     /// It took too long to plan.
     #[error("planning took too long: the limit is {} s", limit.as_secs())]
-    Late {
-        /// What is allowed.
-        limit: Duration,
-    },
+    Late { limit: Duration },
     /// Too many other queries are being planned: the same query may be planned later.
     #[error("too many queries are being planned at the moment")]
     Busy,
@@ -61,21 +55,40 @@ impl QueryError {
     /// As a problem of the job file.
     pub fn problem(&self) -> Problem {
         let (message, hint, line) = match self {
-            Self::Sql { message, hint, line } => (message.clone(), hint.clone(), *line),
+            Self::Sql {
+                message,
+                hint,
+                line,
+            } => (message.clone(), hint.clone(), *line),
             Self::Late { .. } => (self.to_string(), Some(LATE_HINT.to_owned()), None),
             other => (other.to_string(), None, None),
         };
-        Problem { part: line.map(Part::Line), ..Problem::new("transform.sql", message, hint) }
+        Problem {
+            part: line.map(Part::Line),
+            ..Problem::new("transform.sql", message, hint)
+        }
     }
 
     pub(super) fn sql(message: impl Into<String>, hint: Option<String>) -> Self {
-        Self::Sql { message: message.into(), hint, line: None }
+        Self::Sql {
+            message: message.into(),
+            hint,
+            line: None,
+        }
     }
 
     /// The same with the line, where none is known yet.
     pub(super) fn on_line(self, at: Option<usize>) -> Self {
         match self {
-            Self::Sql { message, hint, line } => Self::Sql { message, hint, line: line.or(at) },
+            Self::Sql {
+                message,
+                hint,
+                line,
+            } => Self::Sql {
+                message,
+                hint,
+                line: line.or(at),
+            },
             other => other,
         }
     }
@@ -83,7 +96,10 @@ impl QueryError {
     /// Of an error that came before the first row.
     pub(super) fn at_start(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
+            DataFusionError::ResourcesExhausted(detail) => Self::Memory {
+                limit_bytes,
+                detail: detail.clone(),
+            },
             root => Self::Plan(plain(&root.message())),
         }
     }
@@ -91,17 +107,27 @@ impl QueryError {
     /// Of an error that came while rows flowed.
     pub(super) fn at_run_time(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(detail) => Self::Memory { limit_bytes, detail: detail.clone() },
-            DataFusionError::Internal(detail) | DataFusionError::NotImplemented(detail) => Self::Plan(detail.clone()),
+            DataFusionError::ResourcesExhausted(detail) => Self::Memory {
+                limit_bytes,
+                detail: detail.clone(),
+            },
+            DataFusionError::Internal(detail) | DataFusionError::NotImplemented(detail) => {
+                Self::Plan(detail.clone())
+            }
             root => Self::Rows(with_advice(plain(&root.message()))),
         }
     }
 }
 
 /// What to do about a query that takes too long to plan.
-const LATE_HINT: &str = "write fewer terms, columns and joins; put long lists of values into a lookup, and join it";
+const LATE_HINT: &str =
+    "write fewer terms, columns and joins; put long lists of values into a lookup, and join it";
 
 /// A cast is what fails most.
 fn with_advice(text: String) -> String {
-    if text.starts_with("Cannot cast") { format!("{text}; TRY_CAST gives NULL in place of it") } else { text }
+    if text.starts_with("Cannot cast") {
+        format!("{text}; TRY_CAST gives NULL in place of it")
+    } else {
+        text
+    }
 }

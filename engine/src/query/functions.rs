@@ -1,8 +1,9 @@
 //! Which functions a query may use, and what is written in place of those that are not there.
 //!
-//! Owns: the choice, the names that people bring from Spark and Athena. Does not own: what a function does (DataFusion).
-//! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and `->>` are left out: they bind
-//! weaker than `=` and `||` here, and would give NULL without a word.
+//! Owns: the choice, the names that people bring from Spark and Athena. Does not own: what a
+//! function does (DataFusion).
+//! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and
+//! `->>` are left out: they bind weaker than `=` and `||` here, and would give NULL without a word.
 
 use super::bounded;
 use super::phrase::{REFERENCE, closest};
@@ -11,7 +12,8 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion_functions_json::udfs;
 use std::sync::Arc;
 
-/// All functions of rows: DataFusion's, and those that read JSON, as a column of objects or lists holds it.
+/// All functions of rows: DataFusion's, and those that read JSON, as a column of objects or lists
+/// holds it.
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = SessionStateDefaults::default_scalar_functions();
     all.extend([
@@ -59,7 +61,9 @@ pub(super) fn instead(name: &str, known: &[String]) -> String {
         return format!("write {instead}");
     }
     if known.iter().any(|known| known == name) {
-        return format!("it works over other rows: write {name}() OVER (PARTITION BY ... ORDER BY ...)");
+        return format!(
+            "it works over other rows: write {name}() OVER (PARTITION BY ... ORDER BY ...)"
+        );
     }
     match closest(name, known.iter().map(String::as_str)) {
         Some(name) => format!("did you mean {name}()?"),
@@ -87,10 +91,13 @@ mod tests {
     #[test]
     fn what_stands_for_a_function_from_elsewhere_works_and_the_function_is_not_there() {
         for (name, instead) in FROM_ELSEWHERE {
-            let refused = typed(&format!("SELECT {name}(x) AS r FROM source")).expect_err(name).problem();
+            let refused = typed(&format!("SELECT {name}(x) AS r FROM source"))
+                .expect_err(name)
+                .problem();
             assert_eq!(refused.message, format!("there is no function {name}()"));
             assert_eq!(refused.hint, Some(format!("write {instead}")));
-            typed(&format!("SELECT {instead} AS r FROM source")).unwrap_or_else(|error| panic!("{instead}: {error}"));
+            typed(&format!("SELECT {instead} AS r FROM source"))
+                .unwrap_or_else(|error| panic!("{instead}: {error}"));
         }
     }
 
@@ -98,24 +105,48 @@ mod tests {
 
     #[test]
     fn the_page_of_the_query_names_what_stands_for_functions_from_elsewhere() {
-        let table = PAGE.split("<!-- functions -->").nth(1).and_then(|rest| rest.split("<!-- end -->").next()).unwrap();
-        let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
-        assert_eq!(rows, FROM_ELSEWHERE.map(|(there, here)| format!("| `{there}` | `{here}` |")));
+        let table = PAGE
+            .split("<!-- functions -->")
+            .nth(1)
+            .and_then(|rest| rest.split("<!-- end -->").next())
+            .unwrap();
+        let rows: Vec<&str> = table
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        assert_eq!(
+            rows,
+            FROM_ELSEWHERE.map(|(there, here)| format!("| `{there}` | `{here}` |"))
+        );
     }
 
     #[test]
     fn every_query_of_the_page_works() {
         let text = |name: &&str| Field::new(*name, DataType::Utf8, true);
-        let mut columns: Vec<Field> = GENERATOR_COLUMNS.iter().chain(&["payload"]).map(text).collect();
-        columns.push(Field::new("sold_at", DataType::Timestamp(TimeUnit::Microsecond, None), true));
+        let mut columns: Vec<Field> = GENERATOR_COLUMNS
+            .iter()
+            .chain(&["payload"])
+            .map(text)
+            .collect();
+        columns.push(Field::new(
+            "sold_at",
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            true,
+        ));
         let lookup = Schema::new(["CountryName", "Code"].iter().map(text).collect::<Vec<_>>());
-        let queries: Vec<&str> = PAGE.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let queries: Vec<&str> = PAGE
+            .split("```sql\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
         assert!(queries.len() >= 4);
         for sql in queries {
             let lookups = vec![("country_lookup".to_owned(), Arc::new(lookup.clone()))];
             let planned = QueryPlan::blocking(Arc::new(Schema::new(columns.clone())), lookups, sql);
             assert_eq!(
-                planned.unwrap_or_else(|error| panic!("{sql}: {error}")).whole_window(),
+                planned
+                    .unwrap_or_else(|error| panic!("{sql}: {error}"))
+                    .whole_window(),
                 sql.contains("GROUP BY")
             );
         }

@@ -1,9 +1,10 @@
 //! The query: what a job does with the rows of a window.
 //!
-//! Owns: what SQL is allowed ([`sql`], [`allowed`], [`limits`]) and what is said of it ([`words`], [`functions`]), what its
-//! functions may give ([`bounded`]), what of Spark's SQL means something else ([`spark`]), on which threads it is planned ([`planning`]), whether it needs the whole
-//! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without a partner
-//! ([`unmatched`]).
+//! Owns: what SQL is allowed ([`sql`], [`allowed`], [`limits`]) and what is said of it ([`words`],
+//! [`functions`]), what its functions may give ([`bounded`]), what of Spark's SQL means something
+//! else ([`spark`]), on which threads it is planned ([`planning`]), whether it needs the whole
+//! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without
+//! a partner ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
@@ -44,16 +45,18 @@ use std::sync::Arc;
 /// The table name of the stream's rows.
 pub const SOURCE: &str = "source";
 
-/// Rows per batch inside a query. A join or a filter hands on its rows when it has half of these together or its input
-/// ended, so each holds back fewer than this many rows while the window is open: a bound, not a delay that grows.
+/// Rows per batch inside a query. A join or a filter hands on its rows when it has half of these
+/// together or its input ended, so each holds back fewer than this many rows while the window is
+/// open: a bound, not a delay that grows.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Rows per batch inside a query that keeps the rows of its window. Always the same, so that a window that is computed again
-/// gives the same rows where several would do: the first of equals, a limit.
+/// Rows per batch inside a query that keeps the rows of its window. Always the same, so that a
+/// window that is computed again gives the same rows where several would do: the first of equals, a
+/// limit.
 pub const KEPT_BATCH_ROWS: usize = 1_024;
 
-/// Rows per batch inside a query with functions whose results may be many times their arguments, if it keeps no rows:
-/// operators gather rows by number, not by size.
+/// Rows per batch inside a query with functions whose results may be many times their arguments, if
+/// it keeps no rows: operators gather rows by number, not by size.
 pub const GROWING_BATCH_ROWS: usize = 256;
 
 /// Most columns of a table, and of each part of a query: planning takes the square of their number.
@@ -61,8 +64,9 @@ pub const COLUMNS_MAX: usize = 2_000;
 /// Most bytes of one constant: as a column it takes them once for each row.
 pub const CONSTANT_BYTES_MAX: u64 = 16 << 10;
 
-/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and these lookups. Gives
-/// the names of the result's columns, where the text says them all. Blocks the thread.
+/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and
+/// these lookups. Gives the names of the result's columns, where the text says them all. Blocks the
+/// thread.
 ///
 /// # Errors
 /// [`QueryError::Sql`], with a hint where one can be given.
@@ -89,13 +93,17 @@ pub struct QueryPlan {
 }
 
 impl QueryPlan {
-    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on a thread of its own:
-    /// bounded in time and depth, and never many at once.
+    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on
+    /// a thread of its own: bounded in time and depth, and never many at once.
     ///
     /// # Errors
     /// [`QueryError::Sql`], with a hint where one can be given; [`QueryError::Late`] or [`QueryError::Busy`] when it cannot
     /// be planned in time.
-    pub async fn new(source: SchemaRef, lookups: Vec<(String, SchemaRef)>, sql: &str) -> Result<Self, QueryError> {
+    pub async fn new(
+        source: SchemaRef,
+        lookups: Vec<(String, SchemaRef)>,
+        sql: &str,
+    ) -> Result<Self, QueryError> {
         let sql = sql.to_owned();
         planning::bounded(move || Self::here(source, lookups, &sql)).await
     }
@@ -111,14 +119,21 @@ impl QueryPlan {
         planning::blocking(move || Self::here(source, lookups, &sql))
     }
 
-    fn here(source: SchemaRef, lookups: Vec<(String, SchemaRef)>, sql: &str) -> Result<Self, QueryError> {
+    fn here(
+        source: SchemaRef,
+        lookups: Vec<(String, SchemaRef)>,
+        sql: &str,
+    ) -> Result<Self, QueryError> {
         let plan = sql::plan(&source, &lookups, sql)?;
         let source_columns = rule::source_columns(&plan, source.fields().len());
-        let input_schema = source.project(&source_columns).map_err(|error| QueryError::Plan(error.to_string()))?;
+        let input_schema = source
+            .project(&source_columns)
+            .map_err(|error| QueryError::Plan(error.to_string()))?;
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
             keeps_rows: rule::keeps_rows(&plan),
-            makes_large_rows: bounded::makes_large_rows(&plan).map_err(|error| QueryError::Plan(error.to_string()))?,
+            makes_large_rows: bounded::makes_large_rows(&plan)
+                .map_err(|error| QueryError::Plan(error.to_string()))?,
             scan: rule::source_use(&plan),
             plan: Arc::new(plan),
             source_columns,
@@ -132,29 +147,33 @@ impl QueryPlan {
         &self.output_schema
     }
 
-    /// Whether the query is right only over all rows of a window together, so that one task must read all shards.
-    /// Otherwise each row of the source is handled alone, and its results may be written while the window is open.
+    /// Whether the query is right only over all rows of a window together, so that one task must
+    /// read all shards. Otherwise each row of the source is handled alone, and its results may be
+    /// written while the window is open.
     pub fn whole_window(&self) -> bool {
         self.scan != rule::SourceUse::RowWise
     }
 
-    /// Whether the rows of a window are kept until it is over: its result depends on their order, or they are read twice.
+    /// Whether the rows of a window are kept until it is over: its result depends on their order,
+    /// or they are read twice.
     pub fn keeps_rows(&self) -> bool {
         self.keeps_rows
     }
 
-    /// Which columns of the source the query reads, as indexes into the source's schema, ascending. May be empty
-    /// (`count(*)`): batches then carry only a number of rows.
+    /// Which columns of the source the query reads, as indexes into the source's schema, ascending.
+    /// May be empty (`count(*)`): batches then carry only a number of rows.
     pub fn source_columns(&self) -> &[usize] {
         &self.source_columns
     }
 
-    /// The schema of the batches that [`QueryInput::push`] takes: the source's, cut to [`Self::source_columns`].
+    /// The schema of the batches that [`QueryInput::push`] takes: the source's, cut to
+    /// [`Self::source_columns`].
     pub fn input_schema(&self) -> &SchemaRef {
         &self.input_schema
     }
 
-    /// The operators that run the query, the last one first, each below the one that reads it: for people.
+    /// The operators that run the query, the last one first, each below the one that reads it: for
+    /// people.
     ///
     /// # Errors
     /// [`QueryError::Plan`] when the planner fails.
@@ -163,8 +182,8 @@ impl QueryPlan {
         planning::bounded(move || open::describe(&query)).await
     }
 
-    /// Opens the query for one window. `lookups` holds the rows of every lookup by name; `memory_bytes_max` bounds
-    /// what joins, aggregates and kept rows may hold.
+    /// Opens the query for one window. `lookups` holds the rows of every lookup by name;
+    /// `memory_bytes_max` bounds what joins, aggregates and kept rows may hold.
     ///
     /// # Errors
     /// [`QueryError::Lookup`] when a lookup is missing, or lacks a column that it was planned with; added columns and another
@@ -174,10 +193,11 @@ impl QueryPlan {
         lookups: &BTreeMap<String, RecordBatch>,
         memory_bytes_max: usize,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, open::Means::of_bytes(memory_bytes_max)).await
+        open::open(self, lookups, open::QueryResources::of_bytes(memory_bytes_max)).await
     }
 
-    /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows inside: fewer than
+    /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows
+    /// inside: fewer than
     /// [`BATCH_ROWS`] where rows are large, because operators hold back up to half of a batch. `pace`
     /// says when it yields and stops.
     ///
@@ -190,6 +210,6 @@ impl QueryPlan {
         batch_rows: usize,
         pace: &Arc<Pace>,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, open::Means::shared(memory, batch_rows, pace)).await
+        open::open(self, lookups, open::QueryResources::shared(memory, batch_rows, pace)).await
     }
 }

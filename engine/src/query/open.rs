@@ -25,8 +25,8 @@ use tokio::sync::mpsc;
 /// Batches that may wait between the decoder and the query.
 pub const INPUT_BATCHES_MAX: usize = 4;
 
-/// A query that takes the rows of one window. Input and output are used by two tasks, or in turn: a pusher that waits
-/// for room gets it only while somebody reads the output.
+/// A query that takes the rows of one window. Input and output are used by two tasks, or in turn: a
+/// pusher that waits for room gets it only while somebody reads the output.
 #[derive(Debug)]
 pub struct OpenQuery {
     /// Where the window's rows go in.
@@ -48,26 +48,43 @@ pub struct QueryInput {
 /// Whether a batch was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It was.
     Taken,
-    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output says which.
+    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output
+    /// says which.
     NotNeeded,
 }
 
 impl QueryInput {
-    /// Gives the query a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their order; waits while
+    /// Gives the query a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come
+    /// in their order; waits while
     /// [`INPUT_BATCHES_MAX`] are not yet read.
     ///
     /// # Errors
     /// [`QueryError::Input`] for a batch of another schema.
     pub async fn push(&self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
-        let types =
-            |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        let types = |schema: &SchemaRef| {
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.data_type().clone())
+                .collect::<Vec<_>>()
+        };
         if types(&batch.schema()) != types(&self.schema) {
-            return Err(QueryError::Input(format!("{:?}, not {:?}", batch.schema().fields(), self.schema.fields())));
+            return Err(QueryError::Input(format!(
+                "{:?}, not {:?}",
+                batch.schema().fields(),
+                self.schema.fields()
+            )));
         }
-        let rows = PushedRows { shard: self.keeps.then(|| shard.to_owned()), batch };
-        Ok(self.sender.send(rows).await.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+        let rows = PushedRows {
+            shard: self.keeps.then(|| shard.to_owned()),
+            batch,
+        };
+        Ok(self
+            .sender
+            .send(rows)
+            .await
+            .map_or(Pushed::NotNeeded, |()| Pushed::Taken))
     }
 
     /// Ends the window: the output gives what is left and ends.
@@ -88,7 +105,8 @@ impl std::fmt::Debug for QueryOutput {
 }
 
 impl QueryOutput {
-    /// The next rows; `None` when the window is over. Computes on the caller's thread. Empty batches are left out.
+    /// The next rows; `None` when the window is over. Computes on the caller's thread. Empty
+    /// batches are left out.
     ///
     /// # Errors
     /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing comes after an error.
@@ -109,16 +127,14 @@ impl QueryOutput {
 }
 
 /// What a query may use.
-pub(super) struct Means {
+pub(super) struct QueryResources {
     pool: Arc<dyn MemoryPool>,
-    /// For the error's text.
     memory_bytes_max: usize,
     batch_rows: usize,
     pace: Arc<Pace>,
 }
 
-impl Means {
-    /// Memory of its own.
+impl QueryResources {
     pub fn of_bytes(memory_bytes_max: usize) -> Self {
         Self {
             pool: Arc::new(GreedyMemoryPool::new(memory_bytes_max)),
@@ -142,9 +158,9 @@ impl Means {
 pub(super) async fn open(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
-    means: Means,
+    resources: QueryResources,
 ) -> Result<OpenQuery, QueryError> {
-    let memory_bytes_max = means.memory_bytes_max;
+    let memory_bytes_max = resources.memory_bytes_max;
     let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let keeps = query.keeps_rows;
@@ -154,16 +170,26 @@ pub(super) async fn open(
     let batch_rows = if keeps {
         KEPT_BATCH_ROWS
     } else if query.makes_large_rows {
-        means.batch_rows.min(GROWING_BATCH_ROWS)
+        resources.batch_rows.min(GROWING_BATCH_ROWS)
     } else {
-        means.batch_rows
+        resources.batch_rows
     };
-    let means = Means { batch_rows, ..means };
-    let stream = start(query, &lookups, Arc::new(feed), means, &unmatched).await;
+    let resources = QueryResources {
+        batch_rows,
+        ..resources
+    };
+    let stream = start(query, &lookups, Arc::new(feed), resources, &unmatched).await;
     let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
-        input: QueryInput { sender, schema: Arc::clone(&query.input_schema), keeps },
-        output: QueryOutput { stream: Some(stream), memory_bytes_max },
+        input: QueryInput {
+            sender,
+            schema: Arc::clone(&query.input_schema),
+            keeps,
+        },
+        output: QueryOutput {
+            stream: Some(stream),
+            memory_bytes_max,
+        },
         unmatched,
     })
 }
@@ -172,14 +198,14 @@ async fn start(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
     feed: Arc<Feed>,
-    means: Means,
+    resources: QueryResources,
     unmatched: &UnmatchedCounter,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let state = sql::session(runtime(means.pool)?, means.batch_rows);
+    let state = sql::session(runtime(resources.pool)?, resources.batch_rows);
     let plan = physical(query, lookups, feed, &state).await?;
     let plan = count_unmatched(plan, unmatched)?;
     let plan = bounded::in_pieces(plan)?;
-    let plan = paced(plan, &means.pace)?;
+    let plan = paced(plan, &resources.pace)?;
     execute_stream(plan, Arc::new(TaskContext::from(&state)))
 }
 
@@ -194,49 +220,75 @@ async fn physical(
         lookup => lookups.get(lookup).cloned().map(Rows::Held),
     })?;
     drop(feed);
-    state.query_planner().create_physical_plan(&bound, state).await
+    state
+        .query_planner()
+        .create_physical_plan(&bound, state)
+        .await
 }
 
 /// The operators as text, on lookups without rows.
 pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
     let failed = |error: DataFusionError| QueryError::Plan(error.strip_backtrace());
-    let empty = |(name, schema): (&String, &SchemaRef)| (name.clone(), RecordBatch::new_empty(Arc::clone(schema)));
+    let empty = |(name, schema): (&String, &SchemaRef)| {
+        (name.clone(), RecordBatch::new_empty(Arc::clone(schema)))
+    };
     let lookups = query.lookups.iter().map(empty).collect();
     let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let feed = Feed::new(receiver, query.source_columns.clone(), query.keeps_rows);
     let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let planned = physical(query, &lookups, Arc::new(feed), &state).now_or_never();
-    let plan = planned.ok_or_else(|| QueryError::Plan("planning waited for something".into()))?.map_err(failed)?;
-    Ok(displayable(plan.as_ref()).indent(false).to_string().trim_end().to_owned())
+    let plan = planned
+        .ok_or_else(|| QueryError::Plan("planning waited for something".into()))?
+        .map_err(failed)?;
+    Ok(displayable(plan.as_ref())
+        .indent(false)
+        .to_string()
+        .trim_end()
+        .to_owned())
 }
 
-/// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that names it.
+/// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that
+/// names it.
 fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     RuntimeEnvBuilder::new()
         .with_memory_pool(pool)
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .with_disk_manager_builder(
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+        )
         .build_arc()
 }
 
-/// The lookups' rows with the planned columns, in the planned order: a column that was added since does no harm.
+/// The lookups' rows with the planned columns, in the planned order: a column that was added since
+/// does no harm.
 fn fitted(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
 ) -> Result<BTreeMap<String, RecordBatch>, QueryError> {
     let fit = |(name, planned): (&String, &SchemaRef)| {
-        let wrong = |reason: String| QueryError::Lookup { name: name.clone(), reason };
-        let rows = lookups.get(name).ok_or_else(|| wrong("it was not loaded".into()))?;
+        let wrong = |reason: String| QueryError::Lookup {
+            name: name.clone(),
+            reason,
+        };
+        let rows = lookups
+            .get(name)
+            .ok_or_else(|| wrong("it was not loaded".into()))?;
         let mut columns = Vec::with_capacity(planned.fields().len());
         for field in planned.fields() {
             let column = rows.column_by_name(field.name());
-            let column = column.ok_or_else(|| wrong(format!("its column {:?} is gone", field.name())))?;
+            let column =
+                column.ok_or_else(|| wrong(format!("its column {:?} is gone", field.name())))?;
             if column.data_type() != field.data_type() {
-                let (was, is) = (field.data_type(), column.data_type());
-                return Err(wrong(format!("its column {:?} was {was} and is {is} now", field.name())));
+                let was = field.data_type();
+                let is = column.data_type();
+                return Err(wrong(format!(
+                    "its column {:?} was {was} and is {is} now",
+                    field.name()
+                )));
             }
             columns.push(Arc::clone(column));
         }
-        let rows = RecordBatch::try_new(Arc::clone(planned), columns).map_err(|error| wrong(error.to_string()))?;
+        let rows = RecordBatch::try_new(Arc::clone(planned), columns)
+            .map_err(|error| wrong(error.to_string()))?;
         Ok((name.clone(), rows))
     };
     query.lookups.iter().map(fit).collect()

@@ -1,6 +1,8 @@
-//! What DataFusion asks of every operator with one input, and of every expression around another one.
+//! What DataFusion asks of every operator with one input, and of every expression around another
+//! one.
 //!
-//! Owns: the parts that are the same for all of ours. Does not own: what they do with rows ([`super::pace`],
+//! Owns: the parts that are the same for all of ours. Does not own: what they do with rows
+//! ([`super::pace`],
 //! [`super::unmatched`], [`super::bounded`]).
 //! Rule: a plan that is rewritten keeps what an operator or an expression knows.
 
@@ -19,7 +21,6 @@ use std::sync::Arc;
 
 /// What an operator with one input does.
 pub(super) trait Operator: fmt::Debug + Send + Sync + Sized + 'static {
-    /// As plans show it.
     const NAME: &'static str;
     /// Whether rows leave in the order in which they come.
     const KEEPS_ORDER: bool;
@@ -32,13 +33,16 @@ pub(super) trait Operator: fmt::Debug + Send + Sync + Sized + 'static {
     /// Of the rows that leave.
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties>;
 
-    /// What it evaluates.
     fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
         &[]
     }
 
     /// Its rows, of `schema`.
-    fn run(self: Arc<Self>, rows: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream;
+    fn run(
+        self: Arc<Self>,
+        rows: SendableRecordBatchStream,
+        schema: SchemaRef,
+    ) -> SendableRecordBatchStream;
 }
 
 /// An operator above its input.
@@ -56,7 +60,11 @@ impl<O: Operator> OperatorExec<O> {
 
     fn shared(input: Arc<dyn ExecutionPlan>, operator: Arc<O>) -> Arc<dyn ExecutionPlan> {
         let properties = operator.properties(&input);
-        Arc::new(Self { operator, input, properties })
+        Arc::new(Self {
+            operator,
+            input,
+            properties,
+        })
     }
 }
 
@@ -106,11 +114,21 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
         }
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
         Ok(Arc::clone(&self.operator).run(rows, self.schema()))
     }
@@ -118,7 +136,8 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
 
 /// How an expression is evaluated whose values are those of the expression inside.
 pub(super) trait Evaluation: fmt::Debug + Send + Sync + 'static {
-    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ColumnarValue>;
+    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch)
+    -> Result<ColumnarValue>;
 }
 
 /// An expression around another one.
@@ -130,7 +149,10 @@ pub(super) struct Around<E> {
 
 impl<E: Evaluation> Around<E> {
     pub(super) fn of(inner: &Arc<dyn PhysicalExpr>, evaluation: E) -> Arc<dyn PhysicalExpr> {
-        Arc::new(Self { inner: Arc::clone(inner), evaluation: Arc::new(evaluation) })
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            evaluation: Arc::new(evaluation),
+        })
     }
 }
 
@@ -175,9 +197,15 @@ impl<E: Evaluation> PhysicalExpr for Around<E> {
         vec![&self.inner]
     }
 
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match (children.pop(), children.is_empty()) {
-            (Some(inner), true) => Ok(Arc::new(Self { inner, evaluation: Arc::clone(&self.evaluation) })),
+            (Some(inner), true) => Ok(Arc::new(Self {
+                inner,
+                evaluation: Arc::clone(&self.evaluation),
+            })),
             _ => internal_err!("an expression around another one has one child"),
         }
     }

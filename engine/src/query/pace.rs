@@ -1,10 +1,11 @@
 //! How long a query computes at a time, and how it ends when nobody needs its result any more.
 //!
 //! Owns: the yield points in a plan. Does not own: who computes next (the worker's `compute`).
-//! Rule: DataFusion's operators yield after 128 batches of a *leaf*, of which a cross join or an unnest makes any number of
-//! batches. So there is a yield point at each batch between two operators. A join with a condition may go on for long
-//! without a batch: there, each evaluation of the condition ends the query if it was cancelled. The cost is one look at the
-//! clock per operator and batch, none per row.
+//! Rule: DataFusion's operators yield after 128 batches of a *leaf*, of which a cross join or an
+//! unnest makes any number of batches. So there is a yield point at each batch between two
+//! operators. A join with a condition may go on for long without a batch: there, each evaluation of
+//! the condition ends the query if it was cancelled. The cost is one look at the clock per operator
+//! and batch, none per row.
 
 use super::operators::{Around, Evaluation, Operator, OperatorExec};
 use arrow::datatypes::SchemaRef;
@@ -15,7 +16,9 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+};
 use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
 use futures::Stream;
 use std::future::poll_fn;
@@ -25,7 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Until when a query may compute now, and whether it may go on at all. Its caller sets the time before each poll.
+/// Until when a query may compute now, and whether it may go on at all. Its caller sets the time
+/// before each poll.
 #[derive(Debug)]
 pub struct Pace {
     begin: Instant,
@@ -36,7 +40,6 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Without a limit.
     fn default() -> Self {
         Self {
             begin: Instant::now(),
@@ -50,7 +53,8 @@ impl Default for Pace {
 impl Pace {
     /// The query may compute for so long from now on; then it yields, and has itself polled again.
     pub fn limit(&self, time: Duration) {
-        self.until_us.store(micros(self.begin.elapsed() + time), Ordering::Relaxed);
+        self.until_us
+            .store(micros(self.begin.elapsed() + time), Ordering::Relaxed);
     }
 
     /// The query fails at its next yield point.
@@ -96,27 +100,44 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// Adds a yield point behind every operator of a finished plan.
-pub(super) fn paced(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn paced(
+    plan: Arc<dyn ExecutionPlan>,
+    pace: &Arc<Pace>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let wrap = |node: Arc<dyn ExecutionPlan>| {
         let input = with_paced_condition(node, pace)?;
-        Ok(Transformed::yes(OperatorExec::above(input, Paced(Arc::clone(pace)))))
+        Ok(Transformed::yes(OperatorExec::above(
+            input,
+            Paced(Arc::clone(pace)),
+        )))
     };
     Ok(plan.transform_up(wrap)?.data)
 }
 
 /// A join whose condition is seldom true goes through all pairs of rows before it gives a batch.
-fn with_paced_condition(node: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+fn with_paced_condition(
+    node: Arc<dyn ExecutionPlan>,
+    pace: &Arc<Pace>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let paced = |filter: &JoinFilter| {
         let condition = Around::of(filter.expression(), Paced(Arc::clone(pace)));
-        JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+        JoinFilter::new(
+            condition,
+            filter.column_indices().to_vec(),
+            Arc::clone(filter.schema()),
+        )
     };
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
         && let Some(filter) = join.filter()
     {
-        let join = NestedLoopJoinExecBuilder::new(Arc::clone(join.left()), Arc::clone(join.right()), *join.join_type())
-            .with_projection_ref(join.projection().clone())
-            .with_filter(Some(paced(filter)))
-            .build()?;
+        let join = NestedLoopJoinExecBuilder::new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            *join.join_type(),
+        )
+        .with_projection_ref(join.projection().clone())
+        .with_filter(Some(paced(filter)))
+        .build()?;
         return Ok(Arc::new(join));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
@@ -127,7 +148,8 @@ fn with_paced_condition(node: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Resul
     Ok(node)
 }
 
-/// Gives the rows of its input unchanged, and the values of a condition; both fail once the query is cancelled.
+/// Gives the rows of its input unchanged, and the values of a condition; both fail once the query
+/// is cancelled.
 #[derive(Debug)]
 struct Paced(Arc<Pace>);
 
@@ -139,13 +161,24 @@ impl Operator for Paced {
         Arc::clone(input.properties())
     }
 
-    fn run(self: Arc<Self>, rows: SendableRecordBatchStream, _: SchemaRef) -> SendableRecordBatchStream {
-        Box::pin(PacedStream { rows, pace: Arc::clone(&self.0) })
+    fn run(
+        self: Arc<Self>,
+        rows: SendableRecordBatchStream,
+        _: SchemaRef,
+    ) -> SendableRecordBatchStream {
+        Box::pin(PacedStream {
+            rows,
+            pace: Arc::clone(&self.0),
+        })
     }
 }
 
 impl Evaluation for Paced {
-    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ColumnarValue> {
+    fn evaluate(
+        &self,
+        inner: &Arc<dyn PhysicalExpr>,
+        batch: &RecordBatch,
+    ) -> Result<ColumnarValue> {
         self.0.check()?;
         inner.evaluate(batch)
     }

@@ -9,8 +9,14 @@ pub(super) const REFERENCE: &str = "https://datafusion.apache.org/user-guide/sql
 
 /// Without what is of no use to a user.
 pub(super) fn plain(text: &str) -> String {
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
-    let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or_default();
+    let text = text
+        .split(DataFusionError::BACK_TRACE_SEP)
+        .next()
+        .unwrap_or_default();
+    let mut text = text
+        .split("\nThis issue was likely caused by a bug")
+        .next()
+        .unwrap_or_default();
     for prefix in [
         "Internal error: ",
         "Error during planning: ",
@@ -28,9 +34,17 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// The name that is meant, where one is close to what was written.
-pub(super) fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn closest<'a>(
+    written: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     use datafusion::common::utils::datafusion_strsim::levenshtein;
     let lower = written.to_lowercase();
-    let near = |name: &&str| levenshtein(&lower, &name.to_lowercase()) <= (written.chars().count() / 3).max(1);
-    names.into_iter().filter(near).min_by_key(|name| levenshtein(&lower, &name.to_lowercase()))
+    let near = |name: &&str| {
+        levenshtein(&lower, &name.to_lowercase()) <= (written.chars().count() / 3).max(1)
+    };
+    names
+        .into_iter()
+        .filter(near)
+        .min_by_key(|name| levenshtein(&lower, &name.to_lowercase()))
 }

@@ -1,8 +1,9 @@
 //! Threads on which queries are planned.
 //!
-//! Owns: how many plannings run at once, their stack, their deadline. Does not own: what a planning does (`sql`).
-//! Rule: no query is parsed, planned or dropped half-built on a thread of a runtime: leases, heartbeats and other calls
-//! are answered while a query is planned, however long that takes.
+//! Owns: how many plannings run at once, their stack, their deadline. Does not own: what a planning
+//! does (`sql`).
+//! Rule: no query is parsed, planned or dropped half-built on a thread of a runtime: leases,
+//! heartbeats and other calls are answered while a query is planned, however long that takes.
 
 use super::error::QueryError;
 use std::cell::Cell;
@@ -32,16 +33,18 @@ thread_local! {
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Whether this thread plans a query whose time is over. Rules of the optimizer and bounded functions look at it, so that
-/// a planning that was given up ends soon after.
+/// Whether this thread plans a query whose time is over. Rules of the optimizer and bounded
+/// functions look at it, so that a planning that was given up ends soon after.
 pub(super) fn is_late() -> bool {
-    DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
+    DEADLINE
+        .get()
+        .is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 /// Runs `work` on a planning thread, without blocking the caller's thread.
 ///
-/// On a runtime that has one thread only, the caller's thread waits: nothing else could be answered there, and tests with a
-/// simulated clock stay deterministic.
+/// On a runtime that has one thread only, the caller's thread waits: nothing else could be answered
+/// there, and tests with a simulated clock stay deterministic.
 ///
 /// # Errors
 /// [`QueryError::Busy`] when too many others are being planned, [`QueryError::Late`] when its time is over, and what `work`
@@ -49,21 +52,26 @@ pub(super) fn is_late() -> bool {
 pub(super) async fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
-    if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread) {
+    if Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
+    {
         return blocking(work);
     }
     let slot = slot().await?;
     let (sender, receiver) = oneshot::channel();
     spawn(move || {
         let done = until_deadline(work);
-        // The slot is free when the thread is, not when the caller gives up: at most so many threads plan.
+        // The slot is free when the thread is, not when the caller gives up: at most so many
+        // threads plan.
         drop(slot);
         let _given_up = sender.send(done);
     })?;
     match tokio::time::timeout(PLANNING_TIME_MAX, receiver).await {
         Ok(Ok(done)) => done,
         Ok(Err(_)) => Err(QueryError::Plan("its planning thread ended early".into())),
-        Err(_) => Err(QueryError::Late { limit: PLANNING_TIME_MAX }),
+        Err(_) => Err(QueryError::Late {
+            limit: PLANNING_TIME_MAX,
+        }),
     }
 }
 
@@ -80,8 +88,12 @@ pub(super) fn blocking<T: Send + 'static>(
     })?;
     match receiver.recv_timeout(PLANNING_TIME_MAX) {
         Ok(done) => done,
-        Err(RecvTimeoutError::Timeout) => Err(QueryError::Late { limit: PLANNING_TIME_MAX }),
-        Err(RecvTimeoutError::Disconnected) => Err(QueryError::Plan("its planning thread ended early".into())),
+        Err(RecvTimeoutError::Timeout) => Err(QueryError::Late {
+            limit: PLANNING_TIME_MAX,
+        }),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(QueryError::Plan("its planning thread ended early".into()))
+        }
     }
 }
 
@@ -114,18 +126,27 @@ impl Drop for WaitingPlace {
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), QueryError> {
-    let thread = std::thread::Builder::new().name("planner".into()).stack_size(PLANNING_STACK_BYTES);
-    thread.spawn(work).map(drop).map_err(|error| QueryError::Plan(format!("no thread to plan it on: {error}")))
+    let thread = std::thread::Builder::new()
+        .name("planner".into())
+        .stack_size(PLANNING_STACK_BYTES);
+    thread
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| QueryError::Plan(format!("no thread to plan it on: {error}")))
 }
 
 fn until_deadline<T>(work: impl FnOnce() -> Result<T, QueryError>) -> Result<T, QueryError> {
     DEADLINE.set(Some(Instant::now() + PLANNING_TIME_MAX));
     match std::panic::catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Err(_)) if is_late() => Err(QueryError::Late { limit: PLANNING_TIME_MAX }),
+        Ok(Err(_)) if is_late() => Err(QueryError::Late {
+            limit: PLANNING_TIME_MAX,
+        }),
         Ok(done) => done,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason was given");
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no reason was given");
             Err(QueryError::Plan(format!("the planner failed: {text}")))
         }
     }
@@ -152,7 +173,11 @@ mod tests {
     async fn a_panic_and_a_deep_recursion_are_errors_of_the_query_and_end_nothing_else() {
         fn deep(levels: usize) -> usize {
             let room = std::hint::black_box([levels; 64]);
-            if levels == 0 { 0 } else { deep(levels - 1) + room[1] / levels }
+            if levels == 0 {
+                0
+            } else {
+                deep(levels - 1) + room[1] / levels
+            }
         }
         let failed = bounded::<()>(|| panic!("an invariant")).await.unwrap_err();
         assert!(failed.to_string().contains("an invariant"), "{failed}");
@@ -161,7 +186,9 @@ mod tests {
 
     #[test]
     fn no_more_queries_wait_than_there_are_places() {
-        let places: Vec<_> = (0..PLANNINGS_WAITING_MAX).map(|_| WaitingPlace::take()).collect();
+        let places: Vec<_> = (0..PLANNINGS_WAITING_MAX)
+            .map(|_| WaitingPlace::take())
+            .collect();
         let taken = places.iter().filter(|place| place.is_some()).count();
         assert!(WaitingPlace::take().is_none());
         drop(places);

@@ -12,11 +12,8 @@ use std::sync::Arc;
 pub trait QueryMemory: Send + Sync + fmt::Debug + 'static {
     /// Takes more; false, and nothing is taken, when there is none.
     fn try_grow(&self, bytes: usize) -> bool;
-    /// Takes more without asking.
     fn grow(&self, bytes: usize);
-    /// Gives back.
     fn shrink(&self, bytes: usize);
-    /// What is taken.
     fn used(&self) -> usize;
     /// The most that could ever be taken.
     fn most(&self) -> usize;
@@ -49,8 +46,11 @@ impl MemoryPool for SharedPool {
         if self.0.try_grow(additional) {
             return Ok(());
         }
-        let (consumer, held) = (reservation.consumer().name(), self.0.used());
-        Err(resources_datafusion_err!("{consumer} asked for {additional} bytes more, the query holds {held}"))
+        let consumer = reservation.consumer().name();
+        let held = self.0.used();
+        Err(resources_datafusion_err!(
+            "{consumer} asked for {additional} bytes more, the query holds {held}"
+        ))
     }
 
     fn reserved(&self) -> usize {

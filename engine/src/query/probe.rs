@@ -1,6 +1,7 @@
 //! Which side of a join is collected: never the stream, when the other side has none of it.
 //!
-//! Rule: decided by the shape of the plan, not by sizes: a window's size is not known before it is over.
+//! Rule: decided by the shape of the plan, not by sizes: a window's size is not known before it is
+//! over.
 
 use super::table::TableExec;
 use datafusion::common::Result;
@@ -8,17 +9,27 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode,
+};
 use std::sync::Arc;
 
-/// Swaps joins whose collected (left) side is the stream. A `NOT IN` over a lookup cannot be swapped: it collects the
-/// window, within the memory limit.
+/// Swaps joins whose collected (left) side is the stream. A `NOT IN` over a lookup cannot be
+/// swapped: it collects the window, within the memory limit.
 #[derive(Debug)]
 pub(super) struct ProbeWithSource;
 
 impl PhysicalOptimizerRule for ProbeWithSource {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan.transform_up(|node| Ok(swapped(&node)?.map_or(Transformed::no(node), Transformed::yes)))?.data)
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(plan
+            .transform_up(|node| {
+                Ok(swapped(&node)?.map_or(Transformed::no(node), Transformed::yes))
+            })?
+            .data)
     }
 
     fn name(&self) -> &str {
@@ -32,7 +43,9 @@ impl PhysicalOptimizerRule for ProbeWithSource {
 
 fn swapped(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let children = node.children();
-    let [left, right] = children.as_slice() else { return Ok(None) };
+    let [left, right] = children.as_slice() else {
+        return Ok(None);
+    };
     if !reads_source(left) || reads_source(right) {
         return Ok(None);
     }
@@ -43,9 +56,15 @@ fn swapped(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
         return join.swap_inputs(PartitionMode::CollectLeft).map(Some);
     }
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-        return if join.join_type().supports_swap() { join.swap_inputs().map(Some) } else { Ok(None) };
+        return if join.join_type().supports_swap() {
+            join.swap_inputs().map(Some)
+        } else {
+            Ok(None)
+        };
     }
-    node.downcast_ref::<CrossJoinExec>().map(CrossJoinExec::swap_inputs).transpose()
+    node.downcast_ref::<CrossJoinExec>()
+        .map(CrossJoinExec::swap_inputs)
+        .transpose()
 }
 
 /// Whether the stream is read below.

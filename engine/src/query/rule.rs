@@ -1,12 +1,14 @@
 //! Whether a query handles each row of the source alone.
 //!
-//! Owns: the analysis of the optimized logical plan. Rule: what is not known to be row-wise needs the whole window.
+//! Owns: the analysis of the optimized logical plan. Rule: what is not known to be row-wise needs
+//! the whole window.
 //!
-//! Row-wise are, above the one scan of the source: projection, filter, alias, unnest, and a join whose other side has
-//! no source and whose type gives each source row its result whatever other source rows there are (inner, outer that
-//! keeps the source's side, semi, anti and mark on the source's side). Everything else needs the whole window:
-//! aggregate, distinct, sort, limit, window functions, joins that keep the lookup's side, set operations (a branch
-//! without the source would be given once per task), a second scan of the source, a subquery over the source.
+//! Row-wise are, above the one scan of the source: projection, filter, alias, unnest, and a join
+//! whose other side has no source and whose type gives each source row its result whatever other
+//! source rows there are (inner, outer that keeps the source's side, semi, anti and mark on the
+//! source's side). Everything else needs the whole window: aggregate, distinct, sort, limit, window
+//! functions, joins that keep the lookup's side, set operations (a branch without the source would
+//! be given once per task), a second scan of the source, a subquery over the source.
 
 use super::SOURCE;
 use datafusion::common::JoinType;
@@ -17,7 +19,6 @@ use std::collections::BTreeSet;
 /// How a query uses the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceUse {
-    /// Once, each row alone.
     RowWise,
     /// Once (or not at all), all rows together.
     WholeWindow,
@@ -33,7 +34,8 @@ pub(super) fn source_use(plan: &LogicalPlan) -> SourceUse {
     }
 }
 
-/// Aggregates that give the same whatever the order of their rows; sums of floats up to their last digits.
+/// Aggregates that give the same whatever the order of their rows; sums of floats up to their last
+/// digits.
 const ORDER_FREE: [&str; 30] = [
     "approx_distinct",
     "avg",
@@ -67,8 +69,9 @@ const ORDER_FREE: [&str; 30] = [
     "var_pop",
 ];
 
-/// Whether the rows of a window must be kept until it is over: they are read more than once, or the result depends on
-/// their order, and shards take turns as it happens. What is not known to be free of it does.
+/// Whether the rows of a window must be kept until it is over: they are read more than once, or the
+/// result depends on their order, and shards take turns as it happens. What is not known to be free
+/// of it does.
 pub(super) fn keeps_rows(plan: &LogicalPlan) -> bool {
     match source_use(plan) {
         SourceUse::RowWise => false,
@@ -81,13 +84,19 @@ fn depends_on_order(plan: &LogicalPlan) -> bool {
     let mut depends = false;
     let visited = plan.apply_with_subqueries(|node| {
         depends |= match node {
-            LogicalPlan::Window(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(Distinct::On(_)) => true,
+            LogicalPlan::Window(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Distinct(Distinct::On(_)) => true,
             LogicalPlan::Sort(sort) => sort.fetch.is_some(),
             LogicalPlan::TableScan(scan) => is_source(scan) && scan.fetch.is_some(),
             LogicalPlan::Aggregate(aggregate) => !aggregate.aggr_expr.iter().all(is_order_free),
             _ => false,
         };
-        Ok(if depends { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if depends {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     debug_assert!(visited.is_ok(), "the visitor above returns no error");
     depends
@@ -154,7 +163,9 @@ fn row_wise(plan: &LogicalPlan) -> bool {
 }
 
 fn row_wise_join(join: &Join) -> bool {
-    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi};
+    use JoinType::{
+        Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi,
+    };
     match (has_source(&join.left), has_source(&join.right)) {
         (true, false) => match join.join_type {
             Inner | Left | LeftSemi | LeftAnti | LeftMark => row_wise(&join.left),

@@ -1,14 +1,18 @@
 //! From SQL text to an optimized plan, or to words that say what to write instead.
 //!
-//! Owns: what SQL is allowed, its settings. Does not own: the words for what the planner refuses (`words`). Rule: one SELECT over `source` and the lookups, whose result
-//! depends on their rows alone, so that a replay next week gives the same rows.
+//! Owns: what SQL is allowed, its settings. Does not own: the words for what the planner refuses
+//! (`words`). Rule: one SELECT over `source` and the lookups, whose result depends on their rows
+//! alone, so that a replay next week gives the same rows.
 
 use super::error::QueryError;
 use super::phrase::closest;
 use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
 use super::words::Written;
-use super::{BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounded, functions, limits, planning};
+use super::{
+    BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounded, functions, limits,
+    planning,
+};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -40,7 +44,9 @@ type OptimizerRuleRef = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The settings under which every query is planned and executed.
 pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionState {
-    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(batch_rows);
+    let mut config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_batch_size(batch_rows);
     let options = config.options_mut();
     // Which side of a join is collected is decided by `ProbeWithSource`, not by sizes.
     options.optimizer.join_reordering = false;
@@ -68,7 +74,10 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
 /// The rules, with a look at the clock before each.
 fn interruptible(rules: Vec<OptimizerRuleRef>) -> Vec<OptimizerRuleRef> {
     let clock: OptimizerRuleRef = Arc::new(StopWhenLate);
-    rules.into_iter().flat_map(|rule| [Arc::clone(&clock), rule]).collect()
+    rules
+        .into_iter()
+        .flat_map(|rule| [Arc::clone(&clock), rule])
+        .collect()
 }
 
 /// Ends an optimization whose time is over: nobody waits for it any more.
@@ -93,7 +102,11 @@ impl OptimizerRule for StopWhenLate {
 }
 
 /// Checks and plans a query. To be called on a thread with a large stack (`planning`).
-pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &str) -> Result<LogicalPlan, QueryError> {
+pub(super) fn plan(
+    source: &SchemaRef,
+    lookups: &[(String, SchemaRef)],
+    sql: &str,
+) -> Result<LogicalPlan, QueryError> {
     check_width("source", source)?;
     for (name, schema) in lookups {
         check_width(name, schema)?;
@@ -101,18 +114,32 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let mut tables = vec![(SOURCE, source)];
     tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));
-    let written = Written { sql, tables: &tables, functions: functions::names(&state) };
-    let widths = tables.iter().map(|(name, schema)| (*name, schema.fields().len())).collect();
+    let written = Written {
+        sql,
+        tables: &tables,
+        functions: functions::names(&state),
+    };
+    let widths = tables
+        .iter()
+        .map(|(name, schema)| (*name, schema.fields().len()))
+        .collect();
     let statement = read(&state, &written, &widths)?;
     let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
-    let forbid = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    forbid.verify_plan(&plan).map_err(|error| written.explain(&error))?;
+    let forbid = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    forbid
+        .verify_plan(&plan)
+        .map_err(|error| written.explain(&error))?;
     check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
     check_output(&plan)?;
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
     check_patterns(&plan, &written)?;
-    let plan = state.optimize(&plan).map_err(|error| written.explain(&error))?;
+    let plan = state
+        .optimize(&plan)
+        .map_err(|error| written.explain(&error))?;
     // Only now is a pattern seen that a part of the query gives to another.
     check_patterns(&plan, &written)?;
     // Some rules write calls of functions, too.
@@ -123,36 +150,65 @@ pub(super) fn plan(source: &SchemaRef, lookups: &[(String, SchemaRef)], sql: &st
     Ok(plan)
 }
 
-/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and these lookups. Gives
-/// the names of the result's columns, where the text says them all.
+/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and
+/// these lookups. Gives the names of the result's columns, where the text says them all.
 ///
 /// # Errors
 /// [`QueryError::Sql`], with a hint where one can be given.
 pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
-    let written = Written { sql, tables: &[], functions: vec![] };
+    let written = Written {
+        sql,
+        tables: &[],
+        functions: vec![],
+    };
     // How many columns a table has is not known here.
-    let tables = lookups.iter().chain(&[SOURCE]).map(|name| (*name, 1)).collect();
+    let tables = lookups
+        .iter()
+        .chain(&[SOURCE])
+        .map(|name| (*name, 1))
+        .collect();
     let statement = read(&state, &written, &tables)?;
     Ok(written_names(&statement))
 }
 
 fn written_names(statement: &Statement) -> Option<Vec<String>> {
-    let Statement::Statement(statement) = statement else { return None };
-    let ast::Statement::Query(query) = &**statement else { return None };
-    let ast::SetExpr::Select(select) = &*query.body else { return None };
+    let Statement::Statement(statement) = statement else {
+        return None;
+    };
+    let ast::Statement::Query(query) = &**statement else {
+        return None;
+    };
+    let ast::SetExpr::Select(select) = &*query.body else {
+        return None;
+    };
     let name = |item: &SelectItem| match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
         SelectItem::UnnamedExpr(ast::Expr::Identifier(name)) => Some(name.clone()),
         SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
         _ => None,
     };
-    let folded = |name: Ident| if name.quote_style.is_some() { name.value } else { name.value.to_ascii_lowercase() };
-    select.projection.iter().map(|item| name(item).map(folded)).collect()
+    let folded = |name: Ident| {
+        if name.quote_style.is_some() {
+            name.value
+        } else {
+            name.value.to_ascii_lowercase()
+        }
+    };
+    select
+        .projection
+        .iter()
+        .map(|item| name(item).map(folded))
+        .collect()
 }
 
-/// The statement, where it is one SELECT over these tables, and says nothing that would be passed over.
-fn read(state: &SessionState, written: &Written<'_>, tables: &BTreeMap<&str, usize>) -> Result<Statement, QueryError> {
+/// The statement, where it is one SELECT over these tables, and says nothing that would be passed
+/// over.
+fn read(
+    state: &SessionState,
+    written: &Written<'_>,
+    tables: &BTreeMap<&str, usize>,
+) -> Result<Statement, QueryError> {
     limits::check_tokens(written.sql)?;
     let mut statement = one_select(written)?;
     if let Statement::Statement(inner) = &mut statement {
@@ -173,7 +229,10 @@ fn check_width(table: &str, schema: &SchemaRef) -> Result<(), QueryError> {
         return Ok(());
     }
     let message = format!("table {table} has {columns} columns, the limit is {COLUMNS_MAX}");
-    Err(QueryError::sql(message, Some("leave out the columns that the query does not read".into())))
+    Err(QueryError::sql(
+        message,
+        Some("leave out the columns that the query does not read".into()),
+    ))
 }
 
 /// Refuses what would be large for every row: constants, and lists that grow with the rows before.
@@ -182,13 +241,21 @@ fn check_sizes(plan: &LogicalPlan) -> Result<(), QueryError> {
     let visited = plan.apply_with_subqueries(|node| {
         let columns = node.schema().fields().len();
         if columns > COLUMNS_MAX {
-            let message = format!("a part of the query has {columns} columns, the limit is {COLUMNS_MAX}");
-            found = Some(QueryError::sql(message, Some("name the columns that are needed in place of *".into())));
+            let message =
+                format!("a part of the query has {columns} columns, the limit is {COLUMNS_MAX}");
+            found = Some(QueryError::sql(
+                message,
+                Some("name the columns that are needed in place of *".into()),
+            ));
         }
         node.apply_expressions(|expression| {
             expression.apply(|part| {
                 found = found.take().or(too_large(part)?);
-                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                Ok(if found.is_some() {
+                    TreeNodeRecursion::Stop
+                } else {
+                    TreeNodeRecursion::Continue
+                })
             })
         })
     });
@@ -205,15 +272,24 @@ fn too_large(part: &Expr) -> Result<Option<QueryError>, DataFusionError> {
             }
             let bytes = bounded::scalar_bytes(value)?;
             (bytes > CONSTANT_BYTES_MAX).then(|| {
-                let message = format!("a constant has {bytes} bytes, the limit is {CONSTANT_BYTES_MAX}");
-                let hint = "every row of the result would hold it: put it into a lookup, and join it";
+                let message =
+                    format!("a constant has {bytes} bytes, the limit is {CONSTANT_BYTES_MAX}");
+                let hint =
+                    "every row of the result would hold it: put it into a lookup, and join it";
                 QueryError::sql(message, Some(hint.into()))
             })
         }
-        Expr::Cast(cast) => bounded::check_type(cast.field.data_type()).err().map(too_large_type),
-        Expr::TryCast(cast) => bounded::check_type(cast.field.data_type()).err().map(too_large_type),
+        Expr::Cast(cast) => bounded::check_type(cast.field.data_type())
+            .err()
+            .map(too_large_type),
+        Expr::TryCast(cast) => bounded::check_type(cast.field.data_type())
+            .err()
+            .map(too_large_type),
         Expr::WindowFunction(call) if matches!(call.fun.name(), "array_agg" | "string_agg") => {
-            let message = format!("{}() OVER (...) is not supported: each row would hold many others", call.fun.name());
+            let message = format!(
+                "{}() OVER (...) is not supported: each row would hold many others",
+                call.fun.name()
+            );
             let hint = "write it with GROUP BY in a query of its own, and join that";
             Some(QueryError::sql(message, Some(hint.into())))
         }
@@ -222,16 +298,29 @@ fn too_large(part: &Expr) -> Result<Option<QueryError>, DataFusionError> {
 }
 
 fn too_large_type(reason: String) -> QueryError {
-    QueryError::sql(format!("a cast cannot be used here: {reason}"), Some("choose another type".into()))
+    QueryError::sql(
+        format!("a cast cannot be used here: {reason}"),
+        Some("choose another type".into()),
+    )
 }
 
-/// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen, and some words inside
-/// of texts (the unit of `date_trunc`, a pattern) only when they are used: better at submit than in the first window.
+/// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen,
+/// and some words inside of texts (the unit of `date_trunc`, a pattern) only when they are used:
+/// better at submit than in the first window.
 fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), DataFusionError> {
-    let Some(chosen) = state.query_planner().create_physical_plan(plan, state).now_or_never() else { return Ok(()) };
+    let Some(chosen) = state
+        .query_planner()
+        .create_physical_plan(plan, state)
+        .now_or_never()
+    else {
+        return Ok(());
+    };
     let visit = |node: &Arc<dyn ExecutionPlan>| {
         if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
-            projection.expr().iter().try_for_each(|part| try_on_nothing(&part.expr, projection.input()))?;
+            projection
+                .expr()
+                .iter()
+                .try_for_each(|part| try_on_nothing(&part.expr, projection.input()))?;
         }
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
             try_on_nothing(filter.predicate(), filter.input())?;
@@ -242,11 +331,15 @@ fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), Data
 }
 
 /// Computes it over no rows. What a subquery gives is not known here.
-fn try_on_nothing(part: &Arc<dyn PhysicalExpr>, input: &Arc<dyn ExecutionPlan>) -> Result<(), DataFusionError> {
+fn try_on_nothing(
+    part: &Arc<dyn PhysicalExpr>,
+    input: &Arc<dyn ExecutionPlan>,
+) -> Result<(), DataFusionError> {
     if part.exists(|part| Ok(part.is::<ScalarSubqueryExpr>()))? {
         return Ok(());
     }
-    part.evaluate(&RecordBatch::new_empty(input.schema())).map(drop)
+    part.evaluate(&RecordBatch::new_empty(input.schema()))
+        .map(drop)
 }
 
 fn one_select(written: &Written<'_>) -> Result<Statement, QueryError> {
@@ -254,7 +347,10 @@ fn one_select(written: &Written<'_>) -> Result<Statement, QueryError> {
     let parsed = DFParser::parse_sql(written.sql).map_err(|error| written.explain(&error))?;
     let mut statements = parsed.into_iter();
     let (Some(statement), None) = (statements.next(), statements.next()) else {
-        return Err(QueryError::sql("the query must be exactly one statement", only()));
+        return Err(QueryError::sql(
+            "the query must be exactly one statement",
+            only(),
+        ));
     };
     match &statement {
         Statement::Statement(inner) if matches!(**inner, ast::Statement::Query(_)) => Ok(statement),
@@ -268,7 +364,9 @@ fn check_tables(
     names: &[&str],
     written: &Written<'_>,
 ) -> Result<(), QueryError> {
-    let used = state.resolve_table_references(statement).map_err(|error| written.explain(&error))?;
+    let used = state
+        .resolve_table_references(statement)
+        .map_err(|error| written.explain(&error))?;
     for table in &used {
         if table.schema().is_none() && names.contains(&table.table()) {
             continue;
@@ -278,16 +376,22 @@ fn check_tables(
             None => format!("the tables are: {}", names.join(", ")),
         };
         let line = written.line_with(table.table());
-        return Err(QueryError::sql(format!("there is no table {table}"), Some(hint)).on_line(line));
+        return Err(
+            QueryError::sql(format!("there is no table {table}"), Some(hint)).on_line(line),
+        );
     }
     if used.iter().any(|table| table.table() == SOURCE) {
         return Ok(());
     }
     let hint = "select FROM source: its rows are the stream's records".to_owned();
-    Err(QueryError::sql("the query does not read the stream", Some(hint)))
+    Err(QueryError::sql(
+        "the query does not read the stream",
+        Some(hint),
+    ))
 }
 
-/// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the first poll.
+/// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the
+/// first poll.
 fn logical(
     state: &SessionState,
     statement: Statement,
@@ -298,8 +402,16 @@ fn logical(
         let table = Table::new(name, Arc::clone(schema), Rows::Schema);
         context.register_table(TableReference::bare(*name), Arc::new(table))?;
     }
-    let late = || Err(DataFusionError::Internal("planning waited for something".into()));
-    context.state().statement_to_plan(statement).now_or_never().unwrap_or_else(late)
+    let late = || {
+        Err(DataFusionError::Internal(
+            "planning waited for something".into(),
+        ))
+    };
+    context
+        .state()
+        .statement_to_plan(statement)
+        .now_or_never()
+        .unwrap_or_else(late)
 }
 
 /// What is wrong with the first call of a function that has something wrong with it.
@@ -314,7 +426,11 @@ fn wrong_call(
                 if let Expr::ScalarFunction(call) = part {
                     found = judge(call);
                 }
-                Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                Ok(if found.is_some() {
+                    TreeNodeRecursion::Stop
+                } else {
+                    TreeNodeRecursion::Continue
+                })
             })
         })
     });
@@ -322,27 +438,42 @@ fn wrong_call(
     Ok(found)
 }
 
-/// Refuses functions that answer differently each time: an epoch that is read again must give the same rows.
+/// Refuses functions that answer differently each time: an epoch that is read again must give the
+/// same rows.
 fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
-    let is_repeatable = |call: &ScalarFunction| call.func.signature().volatility == Volatility::Immutable;
+    let is_repeatable =
+        |call: &ScalarFunction| call.func.signature().volatility == Volatility::Immutable;
     let name = |call: &ScalarFunction| (!is_repeatable(call)).then(|| call.func.name().to_owned());
-    let Some(name) = wrong_call(plan, name)? else { return Ok(()) };
-    let message =
-        format!("{name}() answers differently each time, and a window that is read again must give the same rows");
+    let Some(name) = wrong_call(plan, name)? else {
+        return Ok(());
+    };
+    let message = format!(
+        "{name}() answers differently each time, and a window that is read again must give the same rows"
+    );
     let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
     Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
 }
 
-/// Rejects time patterns written for Java, as a whole or in part: their letters would appear in every row.
+/// Rejects time patterns written for Java, as a whole or in part: their letters would appear in
+/// every row.
 fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
     let pattern = |call: &ScalarFunction| {
-        let [_, pattern] = call.args.as_slice() else { return None };
-        let pattern = if call.func.name() == "to_char" { constant_text(pattern) } else { None };
+        let [_, pattern] = call.args.as_slice() else {
+            return None;
+        };
+        let pattern = if call.func.name() == "to_char" {
+            constant_text(pattern)
+        } else {
+            None
+        };
         pattern.filter(|pattern| super::spark::is_java_pattern(pattern))
     };
-    let Some(pattern) = wrong_call(plan, pattern)? else { return Ok(()) };
-    let message =
-        format!("date_format(x, '{pattern}') writes letters of the pattern into every row: each field needs a %");
+    let Some(pattern) = wrong_call(plan, pattern)? else {
+        return Ok(());
+    };
+    let message = format!(
+        "date_format(x, '{pattern}') writes letters of the pattern into every row: each field needs a %"
+    );
     let hint = match super::spark::strftime(&pattern) {
         Some(written) if written.contains('%') => format!("write '{written}'"),
         _ => "write it as strftime does: '%Y-%m-%d %H:%M:%S'".to_owned(),
@@ -350,15 +481,23 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
     Err(QueryError::sql(message, Some(hint)).on_line(written.line_with("date_format")))
 }
 
-/// The text that an expression gives for every row, where it has no column: `concat('%Y-', 'MM')` is one as much as `'%Y-MM'`.
+/// The text that an expression gives for every row, where it has no column: `concat('%Y-', 'MM')`
+/// is one as much as `'%Y-MM'`.
 fn constant_text(expr: &Expr) -> Option<String> {
     let text = |value: &ScalarValue| value.try_as_str().flatten().map(str::to_owned);
     if let Expr::Literal(value, _) = expr {
         return text(value);
     }
     let varies = |part: &Expr| {
-        let is_other = matches!(part, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_));
-        Ok(is_other || matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)))
+        let is_other = matches!(
+            part,
+            Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_)
+        );
+        Ok(is_other
+            || matches!(
+                part,
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)
+            ))
     };
     if expr.exists(varies).unwrap_or(true) {
         return None;
@@ -380,7 +519,11 @@ fn plain_types(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
         _ => None,
     };
     let schema = Arc::clone(plan.schema());
-    if schema.fields().iter().all(|field| plain(field.data_type()).is_none()) {
+    if schema
+        .fields()
+        .iter()
+        .all(|field| plain(field.data_type()).is_none())
+    {
         return Ok(plan);
     }
     let columns = schema.iter().map(|(qualifier, field)| {
@@ -405,7 +548,10 @@ fn check_output(plan: &LogicalPlan) -> Result<(), QueryError> {
         }
         if field.data_type() == &DataType::Null {
             let hint = format!("cast it: CAST(NULL AS VARCHAR) AS {}", field.name());
-            return Err(QueryError::sql(format!("column {:?} of the result has no type", field.name()), Some(hint)));
+            return Err(QueryError::sql(
+                format!("column {:?} of the result has no type", field.name()),
+                Some(hint),
+            ));
         }
     }
     Ok(())
@@ -416,15 +562,19 @@ pub(super) fn with_rows(
     plan: &LogicalPlan,
     rows: impl Fn(&str) -> Option<Rows>,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let bound = plan.clone().transform_up_with_subqueries(|node| match node {
-        LogicalPlan::TableScan(mut scan) => {
-            let name = scan.table_name.table().to_owned();
-            let Some(rows) = rows(&name) else { return Ok(Transformed::no(LogicalPlan::TableScan(scan))) };
-            let table = Table::new(&name, scan.source.schema(), rows);
-            scan.source = provider_as_source(Arc::new(table));
-            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
+    let bound = plan
+        .clone()
+        .transform_up_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(mut scan) => {
+                let name = scan.table_name.table().to_owned();
+                let Some(rows) = rows(&name) else {
+                    return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+                };
+                let table = Table::new(&name, scan.source.schema(), rows);
+                scan.source = provider_as_source(Arc::new(table));
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
     Ok(bound.data)
 }

@@ -1,9 +1,11 @@
 //! The tables of a query: the stream's rows, and lookups.
 //!
-//! Owns: the provider that stands for a table, and the leaf of the physical plan that gives its rows.
+//! Owns: the provider that stands for a table, and the leaf of the physical plan that gives its
+//! rows.
 //! Does not own: who pushes the rows (`open`).
-//! Rule: the stream is read once; a plan that scans it more often, or whose result depends on the order of rows, reads rows
-//! that are kept, within the memory limit, and in an order that does not depend on when they came.
+//! Rule: the stream is read once; a plan that scans it more often, or whose result depends on the
+//! order of rows, reads rows that are kept, within the memory limit, and in an order that does not
+//! depend on when they came.
 
 use super::KEPT_BATCH_ROWS;
 use arrow::compute::BatchCoalescer;
@@ -17,9 +19,13 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +43,6 @@ pub(super) enum Rows {
     Stream(Arc<Feed>),
 }
 
-/// Rows of the stream.
 #[derive(Debug)]
 pub(super) struct PushedRows {
     /// Of which shard, where rows are kept.
@@ -62,21 +67,30 @@ struct Kept {
 }
 
 impl Feed {
-    pub(super) fn new(receiver: mpsc::Receiver<PushedRows>, columns: Vec<usize>, keep: bool) -> Self {
-        Self { receiver: Mutex::new(Some(receiver)), columns, kept: keep.then(OnceCell::new) }
+    pub(super) fn new(
+        receiver: mpsc::Receiver<PushedRows>,
+        columns: Vec<usize>,
+        keep: bool,
+    ) -> Self {
+        Self {
+            receiver: Mutex::new(Some(receiver)),
+            columns,
+            kept: keep.then(OnceCell::new),
+        }
     }
 
     fn take(&self) -> Result<mpsc::Receiver<PushedRows>> {
         let mut slot = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take().ok_or_else(|| internal_datafusion_err!("the stream is read a second time"))
+        slot.take()
+            .ok_or_else(|| internal_datafusion_err!("the stream is read a second time"))
     }
 
-    /// Shard after shard, in batches whose sizes follow from the rows alone: a window that is computed again gives what it
-    /// gave, however its shards took turns.
+    /// Shard after shard, in batches whose sizes follow from the rows alone: a window that is
+    /// computed again gives what it gave, however its shards took turns.
     async fn keep(&self, context: &TaskContext) -> Result<Arc<Kept>> {
         let mut receiver = self.take()?;
-        let memory =
-            MemoryConsumer::new("rows of the window, which the query needs together").register(context.memory_pool());
+        let memory = MemoryConsumer::new("rows of the window, which the query needs together")
+            .register(context.memory_pool());
         let mut shards: BTreeMap<Option<String>, Vec<RecordBatch>> = BTreeMap::new();
         while let Some(PushedRows { shard, batch }) = receiver.recv().await {
             memory.try_grow(batch.get_array_memory_size())?;
@@ -86,7 +100,8 @@ impl Feed {
         let mut batches = Vec::new();
         for batch in shards.into_values().flatten() {
             let held = batch.get_array_memory_size();
-            let coalescer = coalesced.get_or_insert_with(|| BatchCoalescer::new(batch.schema(), KEPT_BATCH_ROWS));
+            let coalescer = coalesced
+                .get_or_insert_with(|| BatchCoalescer::new(batch.schema(), KEPT_BATCH_ROWS));
             coalescer.push_batch(batch)?;
             memory.shrink(held.min(memory.size()));
             while let Some(full) = coalescer.next_completed_batch() {
@@ -101,15 +116,21 @@ impl Feed {
                 batches.push(last);
             }
         }
-        Ok(Arc::new(Kept { batches, _memory: memory }))
+        Ok(Arc::new(Kept {
+            batches,
+            _memory: memory,
+        }))
     }
 
     /// Where the columns of a scan stand in a pushed batch.
     fn places(&self, projection: &[usize]) -> Result<Vec<usize>> {
         let place = |column: &usize| {
             let place = self.columns.binary_search(column);
-            place
-                .map_err(|_| internal_datafusion_err!("column {column} of the source is not among those that are read"))
+            place.map_err(|_| {
+                internal_datafusion_err!(
+                    "column {column} of the source is not among those that are read"
+                )
+            })
         };
         projection.iter().map(place).collect()
     }
@@ -125,7 +146,11 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(name: &str, schema: SchemaRef, rows: Rows) -> Self {
-        Self { name: name.to_owned(), schema, rows }
+        Self {
+            name: name.to_owned(),
+            schema,
+            rows,
+        }
     }
 }
 
@@ -149,7 +174,12 @@ impl TableProvider for Table {
         let all = || (0..self.schema.fields().len()).collect();
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(all);
         let schema: SchemaRef = self.schema.project(&projection)?.into();
-        Ok(Arc::new(TableExec::new(self.name.clone(), schema, projection, self.rows.clone())))
+        Ok(Arc::new(TableExec::new(
+            self.name.clone(),
+            schema,
+            projection,
+            self.rows.clone(),
+        )))
     }
 }
 
@@ -164,7 +194,12 @@ pub(super) struct TableExec {
 
 impl TableExec {
     fn new(name: String, schema: SchemaRef, projection: Vec<usize>, rows: Rows) -> Self {
-        Self { name, projection, rows, properties: incremental(schema, 1) }
+        Self {
+            name,
+            projection,
+            rows,
+            properties: incremental(schema, 1),
+        }
     }
 
     /// The table's name in the query.
@@ -222,19 +257,31 @@ impl ExecutionPlan for TableExec {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
-    fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        _partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         match &self.rows {
             Rows::Schema => internal_err!("table {} has no rows", self.name),
             Rows::Held(batch) => {
                 let batch = batch.project(&self.projection)?;
-                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter([Ok(batch)]))))
+                Ok(Box::pin(RecordBatchStreamAdapter::new(
+                    schema,
+                    stream::iter([Ok(batch)]),
+                )))
             }
-            Rows::Stream(feed) if feed.kept.is_some() => kept_rows(feed, schema, &self.projection, context),
+            Rows::Stream(feed) if feed.kept.is_some() => {
+                kept_rows(feed, schema, &self.projection, context)
+            }
             Rows::Stream(feed) => {
                 let places = feed.places(&self.projection)?;
                 let pushed = stream::unfold(feed.take()?, |mut receiver| async {
@@ -257,7 +304,10 @@ fn kept_rows(
     let places = feed.places(projection)?;
     let feed = Arc::clone(feed);
     let rows = async move {
-        let cell = feed.kept.as_ref().ok_or_else(|| internal_datafusion_err!("rows are not kept"))?;
+        let cell = feed
+            .kept
+            .as_ref()
+            .ok_or_else(|| internal_datafusion_err!("rows are not kept"))?;
         let kept = Arc::clone(cell.get_or_try_init(|| feed.keep(&context)).await?);
         let batches = kept.batches.clone().into_iter().map(move |batch| {
             let _counted_while_read = &kept;
@@ -265,5 +315,8 @@ fn kept_rows(
         });
         Ok::<_, DataFusionError>(stream::iter(batches))
     };
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(rows).try_flatten())))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(
+        schema,
+        stream::once(rows).try_flatten(),
+    )))
 }

@@ -8,24 +8,39 @@ use std::sync::Arc;
 const LIMIT: usize = 64 << 20;
 
 fn schema(columns: &[&str]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns
+            .iter()
+            .map(|name| Field::new(*name, DataType::Utf8, true))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 fn batch(columns: &[(&str, &[Option<&str>])]) -> RecordBatch {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-    let arrays = columns.iter().map(|(_, values)| Arc::new(StringArray::from(values.to_vec())) as ArrayRef).collect();
+    let arrays = columns
+        .iter()
+        .map(|(_, values)| Arc::new(StringArray::from(values.to_vec())) as ArrayRef)
+        .collect();
     RecordBatch::try_new(schema(&names), arrays).unwrap()
 }
 
 pub(super) fn countries() -> RecordBatch {
     batch(&[
-        ("CountryName", &[Some("Namibia"), Some("France"), Some("France"), None]),
+        (
+            "CountryName",
+            &[Some("Namibia"), Some("France"), Some("France"), None],
+        ),
         ("Code", &[Some("NA"), Some("FR"), Some("FX"), Some("??")]),
     ])
 }
 
 fn plan(sql: &str) -> Result<QueryPlan, QueryError> {
-    QueryPlan::blocking(schema(&["uuid", "country", "region"]), vec![("c".into(), countries().schema())], sql)
+    QueryPlan::blocking(
+        schema(&["uuid", "country", "region"]),
+        vec![("c".into(), countries().schema())],
+        sql,
+    )
 }
 
 /// One row for a plan over the columns of `words::tests::typed()`.
@@ -37,14 +52,20 @@ pub(super) fn batch_of(plan: &QueryPlan, text: &str, number: i64) -> RecordBatch
 }
 
 /// The result's first column as text, in the order in which its rows come.
-pub(super) async fn rows_of(plan: &QueryPlan, batch: RecordBatch) -> Result<Vec<String>, QueryError> {
-    let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), 1 << 30).await?;
+pub(super) async fn rows_of(
+    plan: &QueryPlan,
+    batch: RecordBatch,
+) -> Result<Vec<String>, QueryError> {
+    let mut open = plan
+        .open(&BTreeMap::from([("c".to_owned(), countries())]), 1 << 30)
+        .await?;
     open.input.push("s", batch).await?;
     open.input.close();
     let mut rows = vec![];
     while let Some(batch) = open.output.next().await? {
         let options = arrow::util::display::FormatOptions::default();
-        let column = arrow::util::display::ArrayFormatter::try_new(batch.column(0), &options).unwrap();
+        let column =
+            arrow::util::display::ArrayFormatter::try_new(batch.column(0), &options).unwrap();
         rows.extend((0..batch.num_rows()).map(|row| column.value(row).to_string()));
     }
     Ok(rows)
@@ -52,7 +73,11 @@ pub(super) async fn rows_of(plan: &QueryPlan, batch: RecordBatch) -> Result<Vec<
 
 async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, UnmatchedCounter) {
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
-    let OpenQuery { input, mut output, unmatched } = plan.open(&lookups, LIMIT).await.unwrap();
+    let OpenQuery {
+        input,
+        mut output,
+        unmatched,
+    } = plan.open(&lookups, LIMIT).await.unwrap();
     for batch in batches {
         let batch = batch.project(plan.source_columns()).unwrap();
         input.push("s", batch).await.unwrap();
@@ -60,7 +85,9 @@ async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, Unmat
     input.close();
     let mut rows = Vec::new();
     while let Some(batch) = output.next().await.unwrap() {
-        let text = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
+        let text = arrow::util::pretty::pretty_format_batches(&[batch])
+            .unwrap()
+            .to_string();
         let lines = text.lines().skip(3).filter(|line| line.starts_with('|'));
         rows.extend(lines.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|")));
     }
@@ -70,9 +97,24 @@ async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, Unmat
 
 fn sales() -> RecordBatch {
     batch(&[
-        ("uuid", &[Some("1"), Some("2"), Some("3"), Some("4"), Some("5")]),
-        ("country", &[Some("Namibia"), Some("Russia"), Some("France"), None, Some("Russia")]),
-        ("region", &[Some("a"), Some("b"), Some("a"), Some("b"), Some("a")]),
+        (
+            "uuid",
+            &[Some("1"), Some("2"), Some("3"), Some("4"), Some("5")],
+        ),
+        (
+            "country",
+            &[
+                Some("Namibia"),
+                Some("Russia"),
+                Some("France"),
+                None,
+                Some("Russia"),
+            ],
+        ),
+        (
+            "region",
+            &[Some("a"), Some("b"), Some("a"), Some("b"), Some("a")],
+        ),
     ])
 }
 
@@ -85,7 +127,11 @@ async fn an_inner_join_gives_its_rows_and_counts_those_it_drops() {
     let (rows, unmatched) = run(&plan, vec![sales()]).await;
     assert_eq!(rows, ["|1|NA|", "|3|FR|", "|3|FX|"]);
     assert_eq!(unmatched.rows(), 3);
-    let top: Vec<(String, u64)> = unmatched.top().into_iter().map(|key| (key.key, key.rows)).collect();
+    let top: Vec<(String, u64)> = unmatched
+        .top()
+        .into_iter()
+        .map(|key| (key.key, key.rows))
+        .collect();
     assert_eq!(top, [("Russia".into(), 2), ("NULL".into(), 1)]);
     assert_eq!(unmatched.top()[0].lookup, "c");
 }
@@ -112,7 +158,11 @@ fn row_wise_queries_may_be_written_while_the_window_is_open() {
         r#"SELECT s.uuid, m.code FROM source s JOIN (SELECT "CountryName" AS n, max("Code") AS code FROM c GROUP BY 1) m ON m.n = s.country"#,
     ] {
         let plan = plan(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        assert!(!plan.whole_window(), "{sql}\n{}", plan.plan.display_indent());
+        assert!(
+            !plan.whole_window(),
+            "{sql}\n{}",
+            plan.plan.display_indent()
+        );
     }
 }
 
@@ -144,8 +194,16 @@ fn queries_over_rows_together_need_the_whole_window() {
 #[test]
 fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
     for (sql, message, hint) in [
-        ("SELECT contry FROM source", "there is no column \"contry\"", "did you mean country?"),
-        ("SELECT s.Cuntry FROM source s", "there is no column \"cuntry\" in s", "did you mean country?"),
+        (
+            "SELECT contry FROM source",
+            "there is no column \"contry\"",
+            "did you mean country?",
+        ),
+        (
+            "SELECT s.Cuntry FROM source s",
+            "there is no column \"cuntry\" in s",
+            "did you mean country?",
+        ),
         (
             "SELECT s.nothing FROM source s",
             "there is no column \"nothing\" in s",
@@ -156,35 +214,107 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
             "there is no column \"code\" in c",
             "did you mean \"Code\"? Names with capitals are written in double quotes",
         ),
-        ("SELECT * FROM sorce", "there is no table sorce", "did you mean source?"),
-        ("SELECT * FROM 'x.csv'", "there is no table", "the tables are: source, c"),
-        ("SELECT * FROM other.source", "there is no table other.source", "did you mean source?"),
-        ("SELECT \"Code\" FROM c", "the query does not read the stream", "select FROM source"),
-        ("SELECT 1", "the query does not read the stream", "select FROM source"),
-        ("SELECT uuid FROM source; SELECT 1 FROM source", "exactly one statement", "write one SELECT"),
+        (
+            "SELECT * FROM sorce",
+            "there is no table sorce",
+            "did you mean source?",
+        ),
+        (
+            "SELECT * FROM 'x.csv'",
+            "there is no table",
+            "the tables are: source, c",
+        ),
+        (
+            "SELECT * FROM other.source",
+            "there is no table other.source",
+            "did you mean source?",
+        ),
+        (
+            "SELECT \"Code\" FROM c",
+            "the query does not read the stream",
+            "select FROM source",
+        ),
+        (
+            "SELECT 1",
+            "the query does not read the stream",
+            "select FROM source",
+        ),
+        (
+            "SELECT uuid FROM source; SELECT 1 FROM source",
+            "exactly one statement",
+            "write one SELECT",
+        ),
         ("", "exactly one statement", "write one SELECT"),
-        ("CREATE TABLE t AS SELECT * FROM source", "must be a SELECT", "write one SELECT"),
-        ("INSERT INTO c SELECT uuid, uuid FROM source", "must be a SELECT", "write one SELECT"),
-        ("COPY source TO 'x.csv'", "must be a SELECT", "write one SELECT"),
-        ("EXPLAIN SELECT * FROM source", "must be a SELECT", "write one SELECT"),
+        (
+            "CREATE TABLE t AS SELECT * FROM source",
+            "must be a SELECT",
+            "write one SELECT",
+        ),
+        (
+            "INSERT INTO c SELECT uuid, uuid FROM source",
+            "must be a SELECT",
+            "write one SELECT",
+        ),
+        (
+            "COPY source TO 'x.csv'",
+            "must be a SELECT",
+            "write one SELECT",
+        ),
+        (
+            "EXPLAIN SELECT * FROM source",
+            "must be a SELECT",
+            "write one SELECT",
+        ),
         (
             "SELECT s.uuid, t.uuid FROM source s JOIN source t ON s.uuid = t.uuid",
             "two columns named \"uuid\"",
             "rename one",
         ),
-        ("SELECT uuid, uuid AS \"UUID\" FROM source", "two columns named \"UUID\"", "rename one"),
-        ("SELECT uuid, NULL AS x FROM source", "\"x\" of the result has no type", "CAST(NULL AS VARCHAR) AS x"),
-        ("SELECT uuid, now() AS t FROM source", "now() answers differently", "ingest_year"),
-        ("SELECT uuid FROM source WHERE random() < 0.1", "random() answers differently", "ingest_year"),
+        (
+            "SELECT uuid, uuid AS \"UUID\" FROM source",
+            "two columns named \"UUID\"",
+            "rename one",
+        ),
+        (
+            "SELECT uuid, NULL AS x FROM source",
+            "\"x\" of the result has no type",
+            "CAST(NULL AS VARCHAR) AS x",
+        ),
+        (
+            "SELECT uuid, now() AS t FROM source",
+            "now() answers differently",
+            "ingest_year",
+        ),
+        (
+            "SELECT uuid FROM source WHERE random() < 0.1",
+            "random() answers differently",
+            "ingest_year",
+        ),
         (
             "SELECT date_format(CAST(uuid AS TIMESTAMP), 'yyyy-MM-dd HH:mm') AS day FROM source",
             "date_format(x, 'yyyy-MM-dd HH:mm') writes letters of the pattern into every row",
             "write '%Y-%m-%d %H:%M'",
         ),
-        ("SELECT uuid FROM source WHERE uuid > ALL (SELECT uuid FROM source)", "ALL (SELECT ...)", "NOT EXISTS"),
-        ("SELECT uuid FROM source WHERE uuid = SOME (SELECT uuid FROM source)", "ANY (SELECT ...)", "write x IN"),
-        ("SELECT uuid FROM source EXCEPT ALL SELECT region FROM source", "EXCEPT ALL", "row_number()"),
-        ("SELECT uuid FROM source INTERSECT ALL SELECT region FROM source", "INTERSECT ALL", "row_number()"),
+        (
+            "SELECT uuid FROM source WHERE uuid > ALL (SELECT uuid FROM source)",
+            "ALL (SELECT ...)",
+            "NOT EXISTS",
+        ),
+        (
+            "SELECT uuid FROM source WHERE uuid = SOME (SELECT uuid FROM source)",
+            "ANY (SELECT ...)",
+            "write x IN",
+        ),
+        (
+            "SELECT uuid FROM source EXCEPT ALL SELECT region FROM source",
+            "EXCEPT ALL",
+            "row_number()",
+        ),
+        (
+            "SELECT uuid FROM source INTERSECT ALL SELECT region FROM source",
+            "INTERSECT ALL",
+            "row_number()",
+        ),
         (
             "SELECT to_char(CAST(uuid AS DATE), 'ww') AS week FROM source",
             "writes letters of the pattern",
@@ -200,7 +330,11 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
             "date_format(x, 'yyyy-mm') writes letters",
             "write '%Y-%M'",
         ),
-        ("SELECT uuid, date_format(DATE '2020-01-02', 'yy' || 'yy') AS year FROM source", "'yyyy'", "write '%Y'"),
+        (
+            "SELECT uuid, date_format(DATE '2020-01-02', 'yy' || 'yy') AS year FROM source",
+            "'yyyy'",
+            "write '%Y'",
+        ),
         (
             "SELECT to_char(CAST(uuid AS DATE), p) AS r FROM (SELECT uuid, concat('MM', '-dd') AS p FROM source)",
             "date_format(x, 'MM-dd') writes letters",
@@ -210,21 +344,46 @@ fn what_is_not_one_select_over_the_tables_is_refused_with_a_hint() {
         let problem = plan(sql).expect_err(sql).problem();
         assert_eq!(problem.field, "transform.sql");
         assert!(problem.message.contains(message), "{sql}: {problem}");
-        assert!(problem.hint.as_deref().unwrap_or_default().contains(hint), "{sql}: {problem}");
+        assert!(
+            problem.hint.as_deref().unwrap_or_default().contains(hint),
+            "{sql}: {problem}"
+        );
     }
-    assert!(matches!(plan("SELECT uuid + INTERVAL '1 day' FROM source"), Err(QueryError::Sql { .. })));
+    assert!(matches!(
+        plan("SELECT uuid + INTERVAL '1 day' FROM source"),
+        Err(QueryError::Sql { .. })
+    ));
     assert!(plan("SELECT * FROM generate_series(1, 3), source").is_err());
 }
 
 #[test]
 fn only_the_columns_that_are_needed_are_read() {
     let columns = |sql: &str| plan(sql).unwrap().source_columns().to_vec();
-    assert_eq!(columns("SELECT region FROM source WHERE uuid = '1'"), [0, 2]);
-    assert_eq!(columns("SELECT Region FROM source UNION ALL SELECT country FROM source"), [1, 2]);
+    assert_eq!(
+        columns("SELECT region FROM source WHERE uuid = '1'"),
+        [0, 2]
+    );
+    assert_eq!(
+        columns("SELECT Region FROM source UNION ALL SELECT country FROM source"),
+        [1, 2]
+    );
     assert_eq!(columns("SELECT count(*) AS n FROM source"), [0usize; 0]);
-    assert_eq!(plan("SELECT count(*) AS n FROM source").unwrap().input_schema().fields().len(), 0);
+    assert_eq!(
+        plan("SELECT count(*) AS n FROM source")
+            .unwrap()
+            .input_schema()
+            .fields()
+            .len(),
+        0
+    );
     let output = plan("SELECT uuid, substr(region, 1, 1) AS r FROM source").unwrap();
-    assert!(output.output_schema().fields().iter().all(|field| field.data_type() == &DataType::Utf8));
+    assert!(
+        output
+            .output_schema()
+            .fields()
+            .iter()
+            .all(|field| field.data_type() == &DataType::Utf8)
+    );
 }
 
 /// `spark.rs` tells users so. The row has `ts` 1970-01-01, a Thursday.
@@ -235,14 +394,26 @@ async fn what_the_notes_on_spark_state_of_this_engine_is_so() {
         ("round(ln(100.0), 3)", "4.605"),
         ("extract(dow FROM ts)", "4"),
         ("date_part('dow', ts) + 1", "5"),
-        ("extract(second FROM ts + INTERVAL '1500 milliseconds')", "1"),
-        ("date_part('microsecond', ts + INTERVAL '1500 milliseconds') / 1000000.0", "1.5"),
+        (
+            "extract(second FROM ts + INTERVAL '1500 milliseconds')",
+            "1",
+        ),
+        (
+            "date_part('microsecond', ts + INTERVAL '1500 milliseconds') / 1000000.0",
+            "1.5",
+        ),
         ("initcap('o''neil-smith and SONS')", "O'Neil-Smith And Sons"),
         ("CAST(ts + INTERVAL '5 seconds' AS BIGINT)", "5000"),
         ("to_unixtime(ts + INTERVAL '5 seconds')", "5"),
-        ("date_part('epoch', ts + INTERVAL '1500 milliseconds')", "1.5"),
+        (
+            "date_part('epoch', ts + INTERVAL '1500 milliseconds')",
+            "1.5",
+        ),
         // As in Spark, so it is not noted.
-        ("CAST(CAST(5 + n AS TIMESTAMP) AS VARCHAR)", "1970-01-01T00:00:05"),
+        (
+            "CAST(CAST(5 + n AS TIMESTAMP) AS VARCHAR)",
+            "1970-01-01T00:00:05",
+        ),
     ] {
         let plan = super::words::tests::typed(&format!("SELECT {expression} AS r FROM source"));
         let plan = plan.unwrap_or_else(|error| panic!("{expression}: {error}"));
@@ -254,7 +425,11 @@ async fn what_the_notes_on_spark_state_of_this_engine_is_so() {
 fn many(rows: usize, seed: usize) -> RecordBatch {
     let text = |value: usize| Some(value.to_string());
     let arrays = vec![
-        Arc::new((0..rows).map(|row| text(seed * rows + row)).collect::<StringArray>()) as ArrayRef,
+        Arc::new(
+            (0..rows)
+                .map(|row| text(seed * rows + row))
+                .collect::<StringArray>(),
+        ) as ArrayRef,
         Arc::new((0..rows).map(|_| Some("France")).collect::<StringArray>()) as ArrayRef,
         Arc::new((0..rows).map(|row| text(row % 7)).collect::<StringArray>()) as ArrayRef,
     ];
@@ -271,9 +446,17 @@ async fn rows_come_out_while_the_window_is_open() {
         let lookups = BTreeMap::from([("c".to_owned(), countries())]);
         let mut open = plan(&sql).unwrap().open(&lookups, LIMIT).await.unwrap();
         for seed in 0..2 {
-            assert_eq!(open.input.push("s", many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+            assert_eq!(
+                open.input.push("s", many(BATCH_ROWS, seed)).await.unwrap(),
+                Pushed::Taken
+            );
         }
-        let first = open.output.next().await.unwrap().expect("the input is still open");
+        let first = open
+            .output
+            .next()
+            .await
+            .unwrap()
+            .expect("the input is still open");
         assert!(first.num_rows() > 0, "{sql}");
         open.input.close();
         while open.output.next().await.unwrap().is_some() {}
@@ -285,10 +468,15 @@ async fn the_stream_is_never_collected_by_a_join() {
     let sql = format!("SELECT s.uuid, s.region, c.\"Code\" FROM source s {TWO}");
     let plan = plan(&sql).unwrap();
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
-    let OpenQuery { input, mut output, .. } = plan.open(&lookups, 1 << 20).await.unwrap();
+    let OpenQuery {
+        input, mut output, ..
+    } = plan.open(&lookups, 1 << 20).await.unwrap();
     let pusher = tokio::spawn(async move {
         for seed in 0..50 {
-            assert_eq!(input.push("s", many(BATCH_ROWS, seed)).await.unwrap(), Pushed::Taken);
+            assert_eq!(
+                input.push("s", many(BATCH_ROWS, seed)).await.unwrap(),
+                Pushed::Taken
+            );
         }
     });
     let mut rows = 0;
@@ -306,12 +494,19 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
         "SELECT uuid FROM source UNION ALL SELECT region FROM source",
     ] {
         let plan = plan(sql).unwrap();
-        let OpenQuery { input, mut output, .. } =
-            plan.open(&BTreeMap::from([("c".to_owned(), countries())]), 300_000).await.unwrap();
+        let OpenQuery {
+            input, mut output, ..
+        } = plan
+            .open(&BTreeMap::from([("c".to_owned(), countries())]), 300_000)
+            .await
+            .unwrap();
         let columns = plan.source_columns().to_vec();
         let pusher = tokio::spawn(async move {
             for seed in 0..50 {
-                input.push("s", many(BATCH_ROWS, seed).project(&columns).unwrap()).await.unwrap();
+                input
+                    .push("s", many(BATCH_ROWS, seed).project(&columns).unwrap())
+                    .await
+                    .unwrap();
             }
         });
         let error = loop {
@@ -321,7 +516,16 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, QueryError::Memory { limit_bytes: 300_000, .. }), "{sql}: {error}");
+        assert!(
+            matches!(
+                error,
+                QueryError::Memory {
+                    limit_bytes: 300_000,
+                    ..
+                }
+            ),
+            "{sql}: {error}"
+        );
         assert!(error.to_string().contains("300000"), "{error}");
         pusher.await.unwrap();
     }
@@ -329,14 +533,21 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_cast_fails_the_epoch() {
-    let plan = plan("SELECT CAST(uuid AS BIGINT) / (CAST(region AS BIGINT) - 3) AS n FROM source").unwrap();
+    let plan = plan("SELECT CAST(uuid AS BIGINT) / (CAST(region AS BIGINT) - 3) AS n FROM source")
+        .unwrap();
     for (region, word) in [("three", "three"), ("3", "zero")] {
-        let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+        let mut open = plan
+            .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
+            .await
+            .unwrap();
         let rows = batch(&[("uuid", &[Some("1")]), ("region", &[Some(region)])]);
         open.input.push("s", rows).await.unwrap();
         open.input.close();
         let error = open.output.next().await.unwrap_err();
-        assert!(matches!(error, QueryError::Rows(_)) && error.to_string().contains(word), "{error}");
+        assert!(
+            matches!(error, QueryError::Rows(_)) && error.to_string().contains(word),
+            "{error}"
+        );
         assert!(!error.to_string().contains("rror: "), "{error}");
     }
 }
@@ -344,8 +555,12 @@ async fn a_row_that_cannot_be_cast_fails_the_epoch() {
 #[tokio::test]
 async fn a_query_that_has_failed_needs_no_more_rows() {
     let plan = plan("SELECT CAST(uuid AS BIGINT) AS n FROM source").unwrap();
-    let OpenQuery { input, mut output, .. } =
-        plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+    let OpenQuery {
+        input, mut output, ..
+    } = plan
+        .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
+        .await
+        .unwrap();
     let rows = batch(&[("uuid", &[Some("none")])]);
     assert_eq!(input.push("s", rows.clone()).await.unwrap(), Pushed::Taken);
     assert!(output.next().await.is_err());
@@ -355,12 +570,20 @@ async fn a_query_that_has_failed_needs_no_more_rows() {
 /// The rows of three shards, whose turns and sizes of chunks follow from the seed.
 async fn in_turns(plan: &QueryPlan, seed: u64) -> Vec<String> {
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
-    let OpenQuery { input, mut output, .. } = plan.open(&lookups, LIMIT).await.unwrap();
+    let OpenQuery {
+        input, mut output, ..
+    } = plan.open(&lookups, LIMIT).await.unwrap();
     let columns = plan.source_columns().to_vec();
     let pusher = tokio::spawn(async move {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut left: Vec<(String, RecordBatch)> =
-            (0..3).map(|shard| (format!("shard-{shard}"), many(1_500, shard).project(&columns).unwrap())).collect();
+        let mut left: Vec<(String, RecordBatch)> = (0..3)
+            .map(|shard| {
+                (
+                    format!("shard-{shard}"),
+                    many(1_500, shard).project(&columns).unwrap(),
+                )
+            })
+            .collect();
         while !left.is_empty() {
             let turn = rng.usize(0..left.len());
             let (shard, rows) = &mut left[turn];
@@ -378,7 +601,13 @@ async fn in_turns(plan: &QueryPlan, seed: u64) -> Vec<String> {
             .iter()
             .map(|column| arrow::util::display::ArrayFormatter::try_new(column, &options).unwrap())
             .collect();
-        let row = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+        let row = |row| {
+            columns
+                .iter()
+                .map(|column| column.value(row).to_string())
+                .collect::<Vec<_>>()
+                .join("|")
+        };
         rows.extend((0..batch.num_rows()).map(row));
     }
     pusher.await.unwrap();
@@ -433,7 +662,10 @@ async fn a_second_scan_of_the_source_reads_the_same_rows() {
     let union =
         plan("SELECT uuid FROM source WHERE region = 'a' UNION ALL SELECT country FROM source WHERE uuid = '3'")
             .unwrap();
-    assert_eq!(run(&union, vec![sales()]).await.0, ["|1|", "|3|", "|5|", "|France|"]);
+    assert_eq!(
+        run(&union, vec![sales()]).await.0,
+        ["|1|", "|3|", "|5|", "|France|"]
+    );
     let count = plan("SELECT count(*) AS n FROM source").unwrap();
     assert_eq!(run(&count, vec![sales(), sales()]).await.0, ["|10|"]);
     assert_eq!(run(&count, vec![]).await.0, ["|0|"]);
@@ -459,21 +691,33 @@ async fn a_condition_on_both_sides_decides_who_is_a_partner() {
     assert_eq!(rows, ["|1|FR|"]);
     assert_eq!(
         unmatched.top(),
-        [streamctl_proto::report::UnmatchedKey { lookup: "c".into(), key: "France".into(), rows: 1 }]
+        [streamctl_proto::report::UnmatchedKey {
+            lookup: "c".into(),
+            key: "France".into(),
+            rows: 1
+        }]
     );
 }
 
 #[tokio::test]
 async fn only_so_many_keys_are_told_apart() {
     let rows = KEYS_TRACKED_MAX + 5;
-    let keys: StringArray = (0..rows).map(|row| Some(format!("{row}{}", "é".repeat(300)))).collect();
+    let keys: StringArray = (0..rows)
+        .map(|row| Some(format!("{row}{}", "é".repeat(300))))
+        .collect();
     let batch = RecordBatch::try_new(schema(&["country"]), vec![Arc::new(keys)]).unwrap();
     let plan = plan(&format!("SELECT s.country FROM source s {TWO}")).unwrap();
-    let mut open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
+    let mut open = plan
+        .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
+        .await
+        .unwrap();
     open.input.push("s", batch).await.unwrap();
     open.input.close();
     assert!(open.output.next().await.unwrap().is_none());
-    assert_eq!((open.unmatched.rows(), open.unmatched.rows_untracked()), (rows as u64, 5));
+    assert_eq!(
+        (open.unmatched.rows(), open.unmatched.rows_untracked()),
+        (rows as u64, 5)
+    );
     let top = open.unmatched.top();
     assert_eq!(top.len(), streamctl_proto::report::UNMATCHED_KEYS_MAX);
     assert_eq!(top[0].key.chars().count(), KEY_CHARS_MAX);
@@ -483,13 +727,28 @@ async fn only_so_many_keys_are_told_apart() {
 async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not() {
     let sql = format!("SELECT s.uuid, c.\"Code\" FROM source s {TWO}");
     let plan = plan(&sql).unwrap();
-    let opened = async |rows: RecordBatch| plan.open(&BTreeMap::from([("c".to_owned(), rows)]), LIMIT).await;
-    let lost = opened(batch(&[("CountryName", &[None]), ("Kode", &[None])])).await.unwrap_err();
+    let opened = async |rows: RecordBatch| {
+        plan.open(&BTreeMap::from([("c".to_owned(), rows)]), LIMIT)
+            .await
+    };
+    let lost = opened(batch(&[("CountryName", &[None]), ("Kode", &[None])]))
+        .await
+        .unwrap_err();
     assert_eq!(lost.to_string(), "lookup c: its column \"Code\" is gone");
-    assert!(matches!(plan.open(&BTreeMap::new(), LIMIT).await, Err(QueryError::Lookup { .. })));
-    let gained = batch(&[("Code", &[Some("RU")]), ("New", &[None]), ("CountryName", &[Some("Russia")])]);
+    assert!(matches!(
+        plan.open(&BTreeMap::new(), LIMIT).await,
+        Err(QueryError::Lookup { .. })
+    ));
+    let gained = batch(&[
+        ("Code", &[Some("RU")]),
+        ("New", &[None]),
+        ("CountryName", &[Some("Russia")]),
+    ]);
     let mut open = opened(gained).await.unwrap();
-    open.input.push("s", sales().project(&[0, 1]).unwrap()).await.unwrap();
+    open.input
+        .push("s", sales().project(&[0, 1]).unwrap())
+        .await
+        .unwrap();
     open.input.close();
     assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 2);
 }
@@ -497,23 +756,36 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
 #[tokio::test]
 async fn a_batch_of_other_columns_is_refused() {
     let plan = plan("SELECT uuid FROM source").unwrap();
-    let open = plan.open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT).await.unwrap();
-    assert!(matches!(open.input.push("s", many(1, 0)).await, Err(QueryError::Input(_))));
+    let open = plan
+        .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
+        .await
+        .unwrap();
+    assert!(matches!(
+        open.input.push("s", many(1, 0)).await,
+        Err(QueryError::Input(_))
+    ));
 }
 
 /// Any text of a small alphabet, or null.
 fn random_batch(names: &[&str], rows: usize, random: &mut fastrand::Rng) -> RecordBatch {
     let arrays = names.iter().map(|_| {
-        let value = |_| (random.u8(0..6) > 0).then(|| char::from(b'a' + random.u8(0..6)).to_string());
+        let value =
+            |_| (random.u8(0..6) > 0).then(|| char::from(b'a' + random.u8(0..6)).to_string());
         Arc::new((0..rows).map(value).collect::<StringArray>()) as ArrayRef
     });
     RecordBatch::try_new(schema(names), arrays.collect()).unwrap()
 }
 
 /// What plain DataFusion says, and how many source rows it drops (`None`: not asked).
-async fn oracle(sql: &str, source: &[RecordBatch], lookups: &BTreeMap<String, RecordBatch>) -> Vec<String> {
+async fn oracle(
+    sql: &str,
+    source: &[RecordBatch],
+    lookups: &BTreeMap<String, RecordBatch>,
+) -> Vec<String> {
     let context = datafusion::prelude::SessionContext::new();
-    let table = datafusion::datasource::MemTable::try_new(source[0].schema(), vec![source.to_vec()]).unwrap();
+    let table =
+        datafusion::datasource::MemTable::try_new(source[0].schema(), vec![source.to_vec()])
+            .unwrap();
     context.register_table("source", Arc::new(table)).unwrap();
     for (name, rows) in lookups {
         context.register_batch(name, rows.clone()).unwrap();
@@ -522,9 +794,13 @@ async fn oracle(sql: &str, source: &[RecordBatch], lookups: &BTreeMap<String, Re
 }
 
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
-    let text = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
+    let text = arrow::util::pretty::pretty_format_batches(batches)
+        .unwrap()
+        .to_string();
     let rows = text.lines().skip(3).filter(|line| line.starts_with('|'));
-    let mut rows: Vec<String> = rows.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect();
+    let mut rows: Vec<String> = rows
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join("|"))
+        .collect();
     rows.sort();
     rows
 }
@@ -550,17 +826,31 @@ async fn counting_changes_no_result_on_random_rows() {
     ];
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..12 {
-        let source: Vec<RecordBatch> =
-            (0..3).map(|_| random_batch(&["a", "b"], random.usize(1..60), &mut random)).collect();
+        let source: Vec<RecordBatch> = (0..3)
+            .map(|_| random_batch(&["a", "b"], random.usize(1..60), &mut random))
+            .collect();
         let lookups: BTreeMap<String, RecordBatch> = ["l", "m"]
-            .map(|name| (name.to_owned(), random_batch(&["k", "v"], random.usize(0..12), &mut random)))
+            .map(|name| {
+                (
+                    name.to_owned(),
+                    random_batch(&["k", "v"], random.usize(0..12), &mut random),
+                )
+            })
             .into();
         for sql in queries {
-            let schemas = lookups.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+            let schemas = lookups
+                .iter()
+                .map(|(name, rows)| (name.clone(), rows.schema()))
+                .collect();
             let plan = QueryPlan::blocking(schema(&["a", "b"]), schemas, sql).unwrap();
-            let OpenQuery { input, mut output, .. } = plan.open(&lookups, LIMIT).await.unwrap();
+            let OpenQuery {
+                input, mut output, ..
+            } = plan.open(&lookups, LIMIT).await.unwrap();
             for batch in &source {
-                input.push("s", batch.project(plan.source_columns()).unwrap()).await.unwrap();
+                input
+                    .push("s", batch.project(plan.source_columns()).unwrap())
+                    .await
+                    .unwrap();
             }
             input.close();
             let mut batches = Vec::new();
@@ -568,7 +858,11 @@ async fn counting_changes_no_result_on_random_rows() {
                 assert_eq!(&batch.schema(), plan.output_schema());
                 batches.push(batch);
             }
-            assert_eq!(lines(&batches), oracle(sql, &source, &lookups).await, "round {round}: {sql}");
+            assert_eq!(
+                lines(&batches),
+                oracle(sql, &source, &lookups).await,
+                "round {round}: {sql}"
+            );
         }
     }
 }
@@ -580,15 +874,21 @@ async fn dropped_rows_are_those_that_a_semi_join_would_not_find() {
         let source = [random_batch(&["a", "b"], 50, &mut random)];
         let lookups = BTreeMap::from([("l".to_owned(), random_batch(&["k", "v"], 4, &mut random))]);
         let schemas = vec![("l".to_owned(), schema(&["k", "v"]))];
-        let plan =
-            QueryPlan::blocking(schema(&["a", "b"]), schemas, "SELECT s.a, s.b FROM source s JOIN l ON s.a = l.k")
-                .unwrap();
+        let plan = QueryPlan::blocking(
+            schema(&["a", "b"]),
+            schemas,
+            "SELECT s.a, s.b FROM source s JOIN l ON s.a = l.k",
+        )
+        .unwrap();
         let mut open = plan.open(&lookups, LIMIT).await.unwrap();
         open.input.push("s", source[0].clone()).await.unwrap();
         open.input.close();
         while open.output.next().await.unwrap().is_some() {}
         let missing = "SELECT a FROM source s WHERE NOT EXISTS (SELECT 1 FROM l WHERE l.k = s.a)";
-        assert_eq!(open.unmatched.rows(), oracle(missing, &source, &lookups).await.len() as u64);
+        assert_eq!(
+            open.unmatched.rows(),
+            oracle(missing, &source, &lookups).await.len() as u64
+        );
     }
 }
 
@@ -596,29 +896,43 @@ async fn dropped_rows_are_those_that_a_semi_join_would_not_find() {
 async fn every_lookup_of_a_chain_has_its_own_keys() {
     let lookups = BTreeMap::from([
         ("c".to_owned(), countries()),
-        ("r".to_owned(), batch(&[("name", &[Some("a")]), ("head", &[Some("Ann")])])),
+        (
+            "r".to_owned(),
+            batch(&[("name", &[Some("a")]), ("head", &[Some("Ann")])]),
+        ),
     ]);
-    let schemas = lookups.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+    let schemas = lookups
+        .iter()
+        .map(|(name, rows)| (name.clone(), rows.schema()))
+        .collect();
     let sql = format!("SELECT s.uuid, r.head FROM source s {TWO} JOIN r ON r.name = s.region");
     let plan = QueryPlan::blocking(schema(&["uuid", "country", "region"]), schemas, &sql).unwrap();
     let mut open = plan.open(&lookups, LIMIT).await.unwrap();
     let rows = batch(&[
         ("uuid", &[Some("1"), Some("2"), Some("3")]),
-        ("country", &[Some("Namibia"), Some("Russia"), Some("Namibia")]),
+        (
+            "country",
+            &[Some("Namibia"), Some("Russia"), Some("Namibia")],
+        ),
         ("region", &[Some("a"), Some("b"), Some("b")]),
     ]);
     open.input.push("s", rows).await.unwrap();
     open.input.close();
     assert_eq!(open.output.next().await.unwrap().unwrap().num_rows(), 1);
     assert!(open.output.next().await.unwrap().is_none());
-    let top: Vec<String> =
-        open.unmatched.top().into_iter().map(|key| format!("{} {} {}", key.lookup, key.key, key.rows)).collect();
+    let top: Vec<String> = open
+        .unmatched
+        .top()
+        .into_iter()
+        .map(|key| format!("{} {} {}", key.lookup, key.key, key.rows))
+        .collect();
     assert_eq!(top, ["c Russia 1", "r b 1"]);
 }
 
 #[tokio::test]
 async fn what_is_inside_of_text_that_is_json_can_be_read() {
-    let json = r#"{"a":"d\u00e9\"","b":{"c":"x","e":null},"n":7,"f":1.5,"t":true,"l":[1,"two",{"z":1}]}"#;
+    let json =
+        r#"{"a":"d\u00e9\"","b":{"c":"x","e":null},"n":7,"f":1.5,"t":true,"l":[1,"two",{"z":1}]}"#;
     for (expression, text) in [
         ("json_get_str(uuid, 'a')", "dé\""),
         ("json_get_str(uuid, 'b', 'c')", "x"),
@@ -634,29 +948,45 @@ async fn what_is_inside_of_text_that_is_json_can_be_read() {
         ("json_length(uuid, 'l')", "3"),
         ("json_contains(uuid, 'b', 'c')", "true"),
         ("array_to_string(json_object_keys(uuid, 'b'), ' ')", "c e"),
-        ("array_to_string(json_get_array(uuid, 'l'), ' ')", r#"1 "two" {"z":1}"#),
+        (
+            "array_to_string(json_get_array(uuid, 'l'), ' ')",
+            r#"1 "two" {"z":1}"#,
+        ),
     ] {
         let plan = plan(&format!("SELECT {expression} AS r, region FROM source")).unwrap();
         assert!(!plan.whole_window(), "{expression}");
         let rows = batch(&[
             ("uuid", &[Some(json), Some("{\"a\":"), None]),
             ("country", &[None, None, None]),
-            ("region", &[Some("1 json"), Some("2 broken"), Some("3 null")]),
+            (
+                "region",
+                &[Some("1 json"), Some("2 broken"), Some("3 null")],
+            ),
         ]);
         let (mut rows, _) = run(&plan, vec![rows]).await;
         rows.sort_by_key(|row| row.find("1 json").is_none());
         assert_eq!(rows[0], format!("|{text}|1 json|"), "{expression}");
         assert_eq!(rows.len(), 3, "{expression}: what is no JSON is no error");
     }
-    let nested = plan("SELECT country FROM source WHERE json_get_str(uuid, 'b', 'c') = 'x' AND region = '1'").unwrap();
-    let rows = batch(&[("uuid", &[Some(json)]), ("country", &[Some("Peru")]), ("region", &[Some("1")])]);
+    let nested = plan(
+        "SELECT country FROM source WHERE json_get_str(uuid, 'b', 'c') = 'x' AND region = '1'",
+    )
+    .unwrap();
+    let rows = batch(&[
+        ("uuid", &[Some(json)]),
+        ("country", &[Some("Peru")]),
+        ("region", &[Some("1")]),
+    ]);
     assert_eq!(run(&nested, vec![rows]).await.0, ["|Peru|"]);
     let unnested = plan("SELECT unnest(json_get_array(uuid, 'l')) AS r FROM source").unwrap();
-    let rows = batch(&[("uuid", &[Some(json)]), ("country", &[None]), ("region", &[None])]);
+    let rows = batch(&[
+        ("uuid", &[Some(json)]),
+        ("country", &[None]),
+        ("region", &[None]),
+    ]);
     assert_eq!(run(&unnested, vec![rows]).await.0.len(), 3);
 }
 
-/// Memory without a limit.
 #[derive(Debug)]
 struct Plenty;
 
@@ -685,7 +1015,10 @@ fn numbers(rows: usize) -> RecordBatch {
 async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
     let time = std::time::Duration::from_millis(2);
     for (sql, rows) in [
-        ("SELECT s.uuid FROM source s CROSS JOIN c a CROSS JOIN c b CROSS JOIN c d", 400),
+        (
+            "SELECT s.uuid FROM source s CROSS JOIN c a CROSS JOIN c b CROSS JOIN c d",
+            400,
+        ),
         // The join collects its other side without a batch that comes out.
         (
             r#"SELECT s.uuid FROM source s JOIN (SELECT a."Code" || b."Code" AS k FROM c a CROSS JOIN c b) t ON t.k = s.uuid"#,
@@ -695,13 +1028,25 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
         let pace: Arc<Pace> = Arc::default();
         let lookups = BTreeMap::from([("c".to_owned(), numbers(rows))]);
         let plan = plan(sql).unwrap();
-        let open = plan.open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace).await.unwrap();
-        let OpenQuery { input, mut output, .. } = open;
-        input.push("s", sales().project(plan.source_columns()).unwrap()).await.unwrap();
-        let (mut yields, began) = (0, std::time::Instant::now());
+        let open = plan
+            .open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace)
+            .await
+            .unwrap();
+        let OpenQuery {
+            input, mut output, ..
+        } = open;
+        input
+            .push("s", sales().project(plan.source_columns()).unwrap())
+            .await
+            .unwrap();
+        let mut yields = 0;
+        let began = std::time::Instant::now();
         pace.limit(time);
         while yields < 3 {
-            assert!(began.elapsed() < std::time::Duration::from_secs(30), "{sql} computed on and on");
+            assert!(
+                began.elapsed() < std::time::Duration::from_secs(30),
+                "{sql} computed on and on"
+            );
             match futures::poll!(std::pin::pin!(output.next())) {
                 std::task::Poll::Ready(Ok(Some(_))) => {}
                 std::task::Poll::Ready(ended) => panic!("{sql} ended: {ended:?}"),
@@ -715,7 +1060,10 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
         pace.cancel();
         pace.limit(time);
         let stopped = output.next().await;
-        assert!(matches!(&stopped, Err(error) if error.to_string().contains("cancelled")), "{sql}: {stopped:?}");
+        assert!(
+            matches!(&stopped, Err(error) if error.to_string().contains("cancelled")),
+            "{sql}: {stopped:?}"
+        );
     }
 }
 
@@ -725,18 +1073,30 @@ async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
     let codes: Vec<String> = (0..ROWS).map(|n| format!("n{n}")).collect();
     let codes: Vec<Option<&str>> = codes.iter().map(|code| Some(code.as_str())).collect();
     let same = vec![Some("x"); ROWS];
-    let lookups = BTreeMap::from([("c".to_owned(), batch(&[("CountryName", &same), ("Code", &codes)]))]);
+    let lookups = BTreeMap::from([(
+        "c".to_owned(),
+        batch(&[("CountryName", &same), ("Code", &codes)]),
+    )]);
     let source = vec![Some("x"); BATCH_ROWS];
     let source = batch(&[("uuid", &source), ("country", &source), ("region", &source)]);
-    for on in
-        [r#"c."Code" || 'z' = s.uuid || c."Code""#, r#"c."CountryName" = s.country AND c."Code" > s.uuid || c."Code""#]
-    {
+    for on in [
+        r#"c."Code" || 'z' = s.uuid || c."Code""#,
+        r#"c."CountryName" = s.country AND c."Code" > s.uuid || c."Code""#,
+    ] {
         let sql = format!("SELECT s.uuid FROM source s JOIN c ON {on}");
         let pace: Arc<Pace> = Arc::default();
         let plan = plan(&sql).unwrap();
-        let open = plan.open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace).await.unwrap();
-        let OpenQuery { input, mut output, .. } = open;
-        input.push("s", source.project(plan.source_columns()).unwrap()).await.unwrap();
+        let open = plan
+            .open_within(&lookups, Arc::new(Plenty), BATCH_ROWS, &pace)
+            .await
+            .unwrap();
+        let OpenQuery {
+            input, mut output, ..
+        } = open;
+        input
+            .push("s", source.project(plan.source_columns()).unwrap())
+            .await
+            .unwrap();
         let began = std::time::Instant::now();
         let cancel = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(300));
@@ -745,8 +1105,15 @@ async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
         // One poll: it has no time limit.
         let stopped = output.next().await;
         cancel.join().unwrap();
-        assert!(matches!(&stopped, Err(error) if error.to_string().contains("cancelled")), "{sql}: {stopped:?}");
+        assert!(
+            matches!(&stopped, Err(error) if error.to_string().contains("cancelled")),
+            "{sql}: {stopped:?}"
+        );
         // All pairs take far longer.
-        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{sql} took {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(5),
+            "{sql} took {:?}",
+            began.elapsed()
+        );
     }
 }

@@ -1,14 +1,17 @@
 //! Rows that find no partner in a lookup: how many, and which keys.
 //!
-//! Owns: the rewrite of joins so that such rows are seen, the operator that counts them, the bounded tally.
+//! Owns: the rewrite of joins so that such rows are seen, the operator that counts them, the
+//! bounded tally.
 //! Rule: the result of a query is the same with and without the counting.
 //!
-//! An inner join drops such rows where nobody sees them. It is turned into the outer join that keeps the stream's rows,
-//! with a marker column on the lookup's side: null there means no partner, whatever else is null. An operator
-//! ([`Counting`]) above it counts these rows, drops them, and gives what the inner join would have given. A join that keeps them anyway
-//! (`LEFT JOIN`) is counted only. A condition in WHERE on a lookup's column may be applied to the lookup before the join:
-//! rows that only it removes are then counted, too, as the lookup had no such row. Not counted: joins without an equality
-//! between the two sides, semi and anti joins, and joins under a limit.
+//! An inner join drops such rows where nobody sees them. It is turned into the outer join that
+//! keeps the stream's rows, with a marker column on the lookup's side: null there means no partner,
+//! whatever else is null. An operator ([`Counting`]) above it counts these rows, drops them, and
+//! gives what the inner join would have given. A join that keeps them anyway (`LEFT JOIN`) is
+//! counted only. A condition in WHERE on a lookup's column may be applied to the lookup before the
+//! join: rows that only it removes are then counted, too, as the lookup had no such row. Not
+//! counted: joins without an equality between the two sides, semi and anti joins, and joins under a
+//! limit.
 
 use super::operators::{Operator, OperatorExec};
 use super::probe::{reads_source, tables_below};
@@ -33,7 +36,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::report::{UNMATCHED_KEYS_MAX, UnmatchedKey};
 
-/// Different keys that are counted one by one per window; rows with further keys are only counted together.
+/// Different keys that are counted one by one per window; rows with further keys are only counted
+/// together.
 pub const KEYS_TRACKED_MAX: usize = 10_000;
 
 /// Longer keys are cut after this many characters.
@@ -41,7 +45,8 @@ pub const KEY_CHARS_MAX: usize = 200;
 
 const MARKER: &str = "__streamctl_matched";
 
-/// Counts the rows of one window that found no partner. Clones count together; read it when the output has ended.
+/// Counts the rows of one window that found no partner. Clones count together; read it when the
+/// output has ended.
 #[derive(Clone, Debug, Default)]
 pub struct UnmatchedCounter {
     tally: Arc<Mutex<Tally>>,
@@ -61,12 +66,14 @@ impl UnmatchedCounter {
         self.lock().rows
     }
 
-    /// Rows among these whose key came after [`KEYS_TRACKED_MAX`] others: they are in no [`UnmatchedKey`].
+    /// Rows among these whose key came after [`KEYS_TRACKED_MAX`] others: they are in no
+    /// [`UnmatchedKey`].
     pub fn rows_untracked(&self) -> u64 {
         self.lock().rows_untracked
     }
 
-    /// The most frequent keys, most frequent first, at most [`UNMATCHED_KEYS_MAX`]; equal counts by lookup and key.
+    /// The most frequent keys, most frequent first, at most [`UNMATCHED_KEYS_MAX`]; equal counts by
+    /// lookup and key.
     pub fn top(&self) -> Vec<UnmatchedKey> {
         let tally = self.lock();
         let each = |(lookup, keys): (&String, &HashMap<String, u64>)| {
@@ -78,7 +85,9 @@ impl UnmatchedCounter {
         drop(tally);
         all.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (&a.1, &a.2).cmp(&(&b.1, &b.2))));
         all.truncate(UNMATCHED_KEYS_MAX);
-        all.into_iter().map(|(rows, lookup, key)| UnmatchedKey { lookup, key, rows }).collect()
+        all.into_iter()
+            .map(|(rows, lookup, key)| UnmatchedKey { lookup, key, rows })
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
@@ -92,7 +101,9 @@ impl Tally {
         if !self.keys.contains_key(lookup) {
             self.keys.insert(lookup.to_owned(), HashMap::new());
         }
-        let Some(keys) = self.keys.get_mut(lookup) else { return };
+        let Some(keys) = self.keys.get_mut(lookup) else {
+            return;
+        };
         if let Some(rows) = keys.get_mut(&key) {
             *rows += 1;
         } else if self.keys_tracked < KEYS_TRACKED_MAX {
@@ -116,8 +127,13 @@ pub(super) fn count_unmatched(
     Ok(plan.transform_up(rewrite)?.data)
 }
 
-fn counted(node: &Arc<dyn ExecutionPlan>, counter: &UnmatchedCounter) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(None) };
+fn counted(
+    node: &Arc<dyn ExecutionPlan>,
+    counter: &UnmatchedCounter,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(join) = node.downcast_ref::<HashJoinExec>() else {
+        return Ok(None);
+    };
     let drops = match join.join_type() {
         JoinType::Inner => true,
         JoinType::Right => false,
@@ -131,17 +147,27 @@ fn counted(node: &Arc<dyn ExecutionPlan>, counter: &UnmatchedCounter) -> Result<
     if lookups.is_empty() {
         return Ok(None);
     }
-    let outer =
-        HashJoinExecBuilder::new(marked(join.left())?, Arc::clone(join.right()), join.on().to_vec(), JoinType::Right)
-            .with_filter(join.filter().cloned())
-            .with_partition_mode(*join.partition_mode())
-            .with_null_equality(join.null_equality())
-            .build_exec()?;
+    let outer = HashJoinExecBuilder::new(
+        marked(join.left())?,
+        Arc::clone(join.right()),
+        join.on().to_vec(),
+        JoinType::Right,
+    )
+    .with_filter(join.filter().cloned())
+    .with_partition_mode(*join.partition_mode())
+    .with_null_equality(join.null_equality())
+    .build_exec()?;
     let left_width = join.left().schema().fields().len();
     let all = left_width + join.right().schema().fields().len();
-    let columns: Vec<usize> = join.projection.as_ref().map_or_else(|| (0..all).collect(), |columns| columns.to_vec());
+    let columns: Vec<usize> = join
+        .projection
+        .as_ref()
+        .map_or_else(|| (0..all).collect(), |columns| columns.to_vec());
     // The marker stands between the two sides.
-    let columns = columns.into_iter().map(|at| if at < left_width { at } else { at + 1 }).collect();
+    let columns = columns
+        .into_iter()
+        .map(|at| if at < left_width { at } else { at + 1 })
+        .collect();
     let counting = Counting {
         lookup: lookups.join(","),
         drops,
@@ -164,8 +190,14 @@ fn marked(side: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     };
     let mut columns: Vec<ProjectionExpr> = schema.fields().iter().enumerate().map(column).collect();
     let marker = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
-    columns.push(ProjectionExpr { expr: marker, alias: MARKER.to_owned() });
-    Ok(Arc::new(ProjectionExec::try_new(columns, Arc::clone(side))?))
+    columns.push(ProjectionExpr {
+        expr: marker,
+        alias: MARKER.to_owned(),
+    });
+    Ok(Arc::new(ProjectionExec::try_new(
+        columns,
+        Arc::clone(side),
+    )?))
 }
 
 /// Counts rows without a partner above an outer join, and drops them where the query does.
@@ -178,7 +210,6 @@ struct Counting {
     /// The stream's side of the join's equalities, over its own columns.
     keys: Vec<Arc<dyn PhysicalExpr>>,
     right_schema: SchemaRef,
-    /// Which columns go on.
     columns: Vec<usize>,
     schema: SchemaRef,
     counter: UnmatchedCounter,
@@ -192,29 +223,56 @@ impl Counting {
         }
         let matched = is_not_null(marker)?;
         self.tally(batch, &matched)?;
-        if self.drops { self.narrowed(&filter_record_batch(batch, &matched)?) } else { self.narrowed(batch) }
+        if self.drops {
+            self.narrowed(&filter_record_batch(batch, &matched)?)
+        } else {
+            self.narrowed(batch)
+        }
     }
 
     fn narrowed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self.columns.iter().map(|&at| Arc::clone(batch.column(at))).collect();
+        let columns = self
+            .columns
+            .iter()
+            .map(|&at| Arc::clone(batch.column(at)))
+            .collect();
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &rows,
+        )?)
     }
 
     fn tally(&self, batch: &RecordBatch, matched: &BooleanArray) -> Result<()> {
-        let at: UInt32Array = (0u32..).zip(matched.values()).filter(|(_, found)| !found).map(|(row, _)| row).collect();
-        let columns = batch.columns()[self.marker + 1..].iter().map(|column| take(column, &at, None));
+        let at: UInt32Array = (0u32..)
+            .zip(matched.values())
+            .filter(|(_, found)| !found)
+            .map(|(row, _)| row)
+            .collect();
+        let columns = batch.columns()[self.marker + 1..]
+            .iter()
+            .map(|column| take(column, &at, None));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let rows = RecordBatchOptions::new().with_row_count(Some(at.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.right_schema), columns, &rows)?;
-        let keys = self.keys.iter().map(|key| key.evaluate(&rows)?.into_array(rows.num_rows()));
+        let rows =
+            RecordBatch::try_new_with_options(Arc::clone(&self.right_schema), columns, &rows)?;
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| key.evaluate(&rows)?.into_array(rows.num_rows()));
         let keys = keys.collect::<Result<Vec<_>>>()?;
         let options = FormatOptions::default().with_null("NULL");
-        let texts = keys.iter().map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
+        let texts = keys
+            .iter()
+            .map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         let mut tally = self.counter.lock();
         for row in 0..rows.num_rows() {
-            let text: Vec<String> = texts.iter().map(|text| text.value(row).to_string()).collect();
+            let text: Vec<String> = texts
+                .iter()
+                .map(|text| text.value(row).to_string())
+                .collect();
             tally.add(&self.lookup, cut(text.join(",")));
         }
         Ok(())
@@ -237,14 +295,21 @@ impl Operator for Counting {
     }
 
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
-        incremental(Arc::clone(&self.schema), input.output_partitioning().partition_count())
+        incremental(
+            Arc::clone(&self.schema),
+            input.output_partitioning().partition_count(),
+        )
     }
 
     fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.keys
     }
 
-    fn run(self: Arc<Self>, rows: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+    fn run(
+        self: Arc<Self>,
+        rows: SendableRecordBatchStream,
+        schema: SchemaRef,
+    ) -> SendableRecordBatchStream {
         let kept = rows.map(move |batch| self.apply(&batch?));
         Box::pin(RecordBatchStreamAdapter::new(schema, kept))
     }

@@ -1,7 +1,9 @@
 //! The planner's errors in the words of somebody who writes a job file.
 //!
-//! Owns: what is said, what to do, on which line of the query. Does not own: what is refused (`sql`).
-//! Rule: nothing of the planner's inside comes through: no prefixes, no dumps of its trees, no reports of its bugs.
+//! Owns: what is said, what to do, on which line of the query. Does not own: what is refused
+//! (`sql`).
+//! Rule: nothing of the planner's inside comes through: no prefixes, no dumps of its trees, no
+//! reports of its bugs.
 
 use super::error::QueryError;
 use super::phrase::{closest, plain};
@@ -11,12 +13,10 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 
-const TYPES: &str =
-    "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
+const TYPES: &str = "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
 
 /// What the query was written with.
 pub(super) struct Written<'a> {
-    /// The text.
     pub sql: &'a str,
     /// Name and columns of each table.
     pub tables: &'a [(&'a str, &'a SchemaRef)],
@@ -34,21 +34,35 @@ impl Written<'_> {
         }
         let told = match error.find_root() {
             DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
-                SchemaError::FieldNotFound { field, valid_fields } => self.unknown_column(field, valid_fields),
+                SchemaError::FieldNotFound {
+                    field,
+                    valid_fields,
+                } => self.unknown_column(field, valid_fields),
                 SchemaError::AmbiguousReference { field } => ambiguous(field),
                 other => QueryError::sql(other.to_string(), None),
             },
-            DataFusionError::SQL(parser, _) if **parser == ParserError::RecursionLimitExceeded => limits::too_nested(),
+            DataFusionError::SQL(parser, _) if **parser == ParserError::RecursionLimitExceeded => {
+                limits::too_nested()
+            }
             DataFusionError::SQL(parser, _) => self.unreadable(&parser.to_string()),
-            root => self.translated(root.message().split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default()),
+            root => self.translated(
+                root.message()
+                    .split(DataFusionError::BACK_TRACE_SEP)
+                    .next()
+                    .unwrap_or_default(),
+            ),
         };
         told.on_line(spot(error))
     }
 
     /// The error with the line on which what it names first stands, where one can be told.
     pub(super) fn located(&self, error: QueryError) -> QueryError {
-        let QueryError::Sql { message, .. } = &error else { return error };
-        let line = message.split_once(' ').and_then(|(word, _)| self.line_with(word));
+        let QueryError::Sql { message, .. } = &error else {
+            return error;
+        };
+        let line = message
+            .split_once(' ')
+            .and_then(|(word, _)| self.line_with(word));
         error.on_line(line)
     }
 
@@ -63,7 +77,12 @@ impl Written<'_> {
                 !line[..at].ends_with(part_of_word) && !after.is_some_and(part_of_word)
             })
         };
-        let mut lines = self.sql.lines().enumerate().filter(|(_, line)| has(line)).map(|(index, _)| index + 1);
+        let mut lines = self
+            .sql
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| has(line))
+            .map(|(index, _)| index + 1);
         let line = lines.next()?;
         lines.next().is_none().then_some(line)
     }
@@ -75,7 +94,8 @@ impl Written<'_> {
         let line = place.split(',').next().and_then(|line| line.parse().ok());
         if let Some(before) = said.strip_suffix(", found: EOF") {
             let message = format!("{before}, but the query ends");
-            return QueryError::sql(message, None).on_line(Some(self.sql.trim_end().lines().count().max(1)));
+            return QueryError::sql(message, None)
+                .on_line(Some(self.sql.trim_end().lines().count().max(1)));
         }
         QueryError::sql(said, None).on_line(line)
     }
@@ -88,67 +108,107 @@ impl Written<'_> {
         let text = &*plain(text);
         if let Some(name) = between(text, "Invalid function '", "'") {
             let hint = functions::instead(name, &self.functions);
-            return QueryError::sql(format!("there is no function {name}()"), Some(hint)).on_line(self.line_with(name));
-        }
-        if let Some(name) = text.strip_prefix("Unsupported SQL type ") {
-            return QueryError::sql(format!("there is no type {name}"), Some(format!("the types are: {TYPES}")))
+            return QueryError::sql(format!("there is no function {name}()"), Some(hint))
                 .on_line(self.line_with(name));
         }
+        if let Some(name) = text.strip_prefix("Unsupported SQL type ") {
+            return QueryError::sql(
+                format!("there is no type {name}"),
+                Some(format!("the types are: {TYPES}")),
+            )
+            .on_line(self.line_with(name));
+        }
         if let Some(column) = between(text, "expanding wildcard, column \"", "\"") {
-            let message = format!("{column} is neither in GROUP BY nor inside an aggregate function");
-            return QueryError::sql(message, Some(format!("add it to GROUP BY, or write max({column})")));
+            let message =
+                format!("{column} is neither in GROUP BY nor inside an aggregate function");
+            return QueryError::sql(
+                message,
+                Some(format!("add it to GROUP BY, or write max({column})")),
+            );
         }
         if let Some((condition, kind)) = text
             .strip_prefix("Cannot create filter with non-boolean predicate '")
             .and_then(|rest| rest.split_once("' returning "))
         {
-            let message = format!("{condition} is no condition: it is {kind}, and not true or false");
-            return QueryError::sql(message, Some("compare it with something, as in country = 'Peru'".into()));
+            let message =
+                format!("{condition} is no condition: it is {kind}, and not true or false");
+            return QueryError::sql(
+                message,
+                Some("compare it with something, as in country = 'Peru'".into()),
+            );
         }
-        let said = if text.starts_with("Dot access") { "fields of a struct are not reached by a dot" } else { text };
+        let said = if text.starts_with("Dot access") {
+            "fields of a struct are not reached by a dot"
+        } else {
+            text
+        };
         QueryError::sql(said, hint(text).map(Into::into))
     }
 
     /// The function is there, and does not take what it is given.
     fn no_such_call(&self, call: &str, text: &str) -> QueryError {
         let (name, given) = call.split_once('(').unwrap_or((call, ")"));
-        let takes: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| line.contains('(')).collect();
-        let cast =
-            "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)";
+        let takes: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix('\t'))
+            .filter(|line| line.contains('('))
+            .collect();
+        let cast = "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)";
         let hint = match takes.is_empty() {
             true => cast.to_owned(),
             false => format!("it takes {}; {cast}", takes.join(" or ")),
         };
-        QueryError::sql(format!("{name}() does not take ({given}"), Some(hint)).on_line(self.line_with(name))
+        QueryError::sql(format!("{name}() does not take ({given}"), Some(hint))
+            .on_line(self.line_with(name))
     }
 
     fn unknown_column(&self, field: &Column, valid: &[Column]) -> QueryError {
-        let line = field.spans().first().and_then(|span| usize::try_from(span.start.line).ok());
-        self.unknown(field, valid).on_line(line).on_line(self.line_with(&field.name))
+        let line = field
+            .spans()
+            .first()
+            .and_then(|span| usize::try_from(span.start.line).ok());
+        self.unknown(field, valid)
+            .on_line(line)
+            .on_line(self.line_with(&field.name))
     }
 
     fn unknown(&self, field: &Column, valid: &[Column]) -> QueryError {
         if let Some(table) = &field.relation
             && !valid.is_empty()
-            && !valid.iter().any(|column| column.relation.as_ref() == Some(table))
+            && !valid
+                .iter()
+                .any(|column| column.relation.as_ref() == Some(table))
         {
-            let mut names: Vec<String> =
-                valid.iter().filter_map(|column| Some(column.relation.as_ref()?.to_string())).collect();
+            let mut names: Vec<String> = valid
+                .iter()
+                .filter_map(|column| Some(column.relation.as_ref()?.to_string()))
+                .collect();
             names.dedup();
             let hint = format!(
                 "the tables there are: {}; one that was given another name has only that one",
                 names.join(", ")
             );
             return QueryError::sql(
-                format!("there is no table {table} where {table}.{} is written", field.name),
+                format!(
+                    "there is no table {table} where {table}.{} is written",
+                    field.name
+                ),
                 Some(hint),
             );
         }
-        let of = field.relation.as_ref().map(|table| format!(" in {table}")).unwrap_or_default();
+        let of = field
+            .relation
+            .as_ref()
+            .map(|table| format!(" in {table}"))
+            .unwrap_or_default();
         let message = format!("there is no column {:?}{of}", field.name);
-        let of_table = |column: &&Column| field.relation.is_none() || column.relation == field.relation;
-        let mut names: Vec<&str> = valid.iter().filter(of_table).map(|column| column.name.as_str()).collect();
+        let of_table =
+            |column: &&Column| field.relation.is_none() || column.relation == field.relation;
+        let mut names: Vec<&str> = valid
+            .iter()
+            .filter(of_table)
+            .map(|column| column.name.as_str())
+            .collect();
         if names.is_empty() {
             let all = self.tables.iter().flat_map(|(_, schema)| schema.fields());
             names = all.map(|field| field.name().as_str()).collect();
@@ -165,8 +225,14 @@ impl Written<'_> {
 }
 
 fn ambiguous(field: &Column) -> QueryError {
-    let hint = format!("write the table's name before it, as in {SOURCE}.{}", field.name);
-    QueryError::sql(format!("several tables have a column {:?}", field.name), Some(hint))
+    let hint = format!(
+        "write the table's name before it, as in {SOURCE}.{}",
+        field.name
+    );
+    QueryError::sql(
+        format!("several tables have a column {:?}", field.name),
+        Some(hint),
+    )
 }
 
 /// The line that the planner points to.
@@ -180,7 +246,9 @@ fn spot(error: &DataFusionError) -> Option<usize> {
             }
         }
         here = match error {
-            DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => Some(inner),
+            DataFusionError::Diagnostic(_, inner) | DataFusionError::Context(_, inner) => {
+                Some(inner)
+            }
             DataFusionError::Shared(inner) => Some(inner),
             DataFusionError::Collection(errors) => errors.first(),
             _ => None,
@@ -192,26 +260,74 @@ fn spot(error: &DataFusionError) -> Option<usize> {
 /// What to do about some that are told as they are.
 fn hint(text: &str) -> Option<&'static str> {
     let hints = [
-        ("logical expression ScalarSubquery", "this kind of subquery cannot be executed; write it as a join"),
-        ("coerce arithmetic expression", "make numbers of texts first: TRY_CAST(column AS DOUBLE)"),
-        ("common type to coerce", "cast one of them: CAST(column AS VARCHAR)"),
-        ("common argument type for comparison", "cast one of them: CAST(column AS VARCHAR)"),
-        ("compatible types to compare", "cast some of them: CAST(column AS VARCHAR)"),
-        ("HAVING clause references", "conditions on single rows are written after WHERE; HAVING is for groups"),
-        ("Dot access", "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')"),
-        ("Cannot access field", "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')"),
-        ("LATERAL VIEW", "write unnest(list) AS element in the SELECT"),
-        ("unnest() can only", "a list is text with its JSON: unnest(json_get_array(column))"),
-        ("unique expression names", "give one of them another name: ... AS other_name"),
-        ("Unexpected argument type to 'json", "they read text: CAST(column AS VARCHAR)"),
-        ("Operator ->", "read JSON by functions: json_get_str(column, 'key', 'inner key')"),
-        ("was not provided a value", "write the value itself into the query"),
+        (
+            "logical expression ScalarSubquery",
+            "this kind of subquery cannot be executed; write it as a join",
+        ),
+        (
+            "coerce arithmetic expression",
+            "make numbers of texts first: TRY_CAST(column AS DOUBLE)",
+        ),
+        (
+            "common type to coerce",
+            "cast one of them: CAST(column AS VARCHAR)",
+        ),
+        (
+            "common argument type for comparison",
+            "cast one of them: CAST(column AS VARCHAR)",
+        ),
+        (
+            "compatible types to compare",
+            "cast some of them: CAST(column AS VARCHAR)",
+        ),
+        (
+            "HAVING clause references",
+            "conditions on single rows are written after WHERE; HAVING is for groups",
+        ),
+        (
+            "Dot access",
+            "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')",
+        ),
+        (
+            "Cannot access field",
+            "a struct is text with its JSON: json_get_str(column, 'key', 'inner key')",
+        ),
+        (
+            "LATERAL VIEW",
+            "write unnest(list) AS element in the SELECT",
+        ),
+        (
+            "unnest() can only",
+            "a list is text with its JSON: unnest(json_get_array(column))",
+        ),
+        (
+            "unique expression names",
+            "give one of them another name: ... AS other_name",
+        ),
+        (
+            "Unexpected argument type to 'json",
+            "they read text: CAST(column AS VARCHAR)",
+        ),
+        (
+            "Operator ->",
+            "read JSON by functions: json_get_str(column, 'key', 'inner key')",
+        ),
+        (
+            "was not provided a value",
+            "write the value itself into the query",
+        ),
     ];
-    hints.into_iter().find(|(part, _)| text.contains(part)).map(|(_, hint)| hint)
+    hints
+        .into_iter()
+        .find(|(part, _)| text.contains(part))
+        .map(|(_, hint)| hint)
 }
 
 fn between<'t>(text: &'t str, begin: &str, end: &str) -> Option<&'t str> {
-    text.split_once(begin)?.1.split_once(end).map(|(inner, _)| inner)
+    text.split_once(begin)?
+        .1
+        .split_once(end)
+        .map(|(inner, _)| inner)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The stream's address: the job file over the catalog's table.
 //!
-//! Rule: which stream it is (name and ARN) comes from one of the two as a whole, the rest field by field.
+//! Rule: which stream it is (name and ARN) comes from one of the two as a whole, the rest field by
+//! field.
 
 use crate::catalog::{region_of_endpoint, stream_of_arn};
 use streamctl_proto::resolved::StreamAddress;
@@ -8,35 +9,68 @@ use streamctl_proto::spec::SourceKind;
 
 /// `None` when neither names a stream, or the source is another.
 pub(super) fn merged(kind: &SourceKind, table: Option<&StreamAddress>) -> Option<StreamAddress> {
-    let SourceKind::Kinesis { stream, arn, endpoint, region, role_arn, session_name, .. } = kind else { return None };
+    let SourceKind::Kinesis {
+        stream,
+        arn,
+        endpoint,
+        region,
+        role_arn,
+        session_name,
+        ..
+    } = kind
+    else {
+        return None;
+    };
     let from_arn = arn.as_deref().and_then(stream_of_arn);
-    let own_name = stream.clone().or_else(|| from_arn.map(|(name, _)| name.to_owned()));
+    let own_name = stream
+        .clone()
+        .or_else(|| from_arn.map(|(name, _)| name.to_owned()));
     let (name, arn) = match own_name {
         // The table's ARN is that of the table's stream only.
         Some(name) => {
-            let same = table.filter(|table| table.name == name).and_then(|table| table.arn.clone());
+            let same = table
+                .filter(|table| table.name == name)
+                .and_then(|table| table.arn.clone());
             (name, arn.clone().or(same))
         }
         None => (table?.name.clone(), table?.arn.clone()),
     };
-    let arn_region = arn.as_deref().and_then(stream_of_arn).map(|(_, region)| region.to_owned());
-    let own_region = region.clone().or_else(|| from_arn.map(|(_, region)| region.to_owned()));
+    let arn_region = arn
+        .as_deref()
+        .and_then(stream_of_arn)
+        .map(|(_, region)| region.to_owned());
+    let own_region = region
+        .clone()
+        .or_else(|| from_arn.map(|(_, region)| region.to_owned()));
     // A region in the job file speaks of another place than the table's address.
-    let table_endpoint = table.and_then(|table| table.endpoint.clone()).filter(|endpoint| {
-        own_region.as_deref().is_none_or(|own| region_of_endpoint(endpoint).is_none_or(|theirs| theirs == own))
-    });
+    let table_endpoint = table
+        .and_then(|table| table.endpoint.clone())
+        .filter(|endpoint| {
+            own_region
+                .as_deref()
+                .is_none_or(|own| region_of_endpoint(endpoint).is_none_or(|theirs| theirs == own))
+        });
     let endpoint = endpoint.clone().or(table_endpoint);
     let region = own_region
         .or(arn_region)
-        .or_else(|| endpoint.as_deref().and_then(region_of_endpoint).map(str::to_owned))
+        .or_else(|| {
+            endpoint
+                .as_deref()
+                .and_then(region_of_endpoint)
+                .map(str::to_owned)
+        })
         .or_else(|| table.and_then(|table| table.region.clone()));
     Some(StreamAddress {
         name,
         arn,
         endpoint,
         region,
-        role_arn: role_arn.clone().or_else(|| table.and_then(|table| table.role_arn.clone())),
-        session_name: session_name.clone().or_else(|| table.and_then(|table| table.session_name.clone())),
+        role_arn: role_arn
+            .clone()
+            .or_else(|| table.and_then(|table| table.role_arn.clone())),
+        session_name: session_name
+            .clone()
+            .or_else(|| table.and_then(|table| table.session_name.clone())),
     })
 }
 
@@ -74,7 +108,10 @@ mod tests {
 
     #[test]
     fn a_job_that_says_nothing_takes_the_table_s_address() {
-        assert_eq!(merged(&kinesis(None, None, None), Some(&table())), Some(table()));
+        assert_eq!(
+            merged(&kinesis(None, None, None), Some(&table())),
+            Some(table())
+        );
         assert_eq!(merged(&kinesis(None, None, None), None), None);
     }
 
@@ -89,9 +126,18 @@ mod tests {
     fn the_job_s_arn_and_region_go_before_the_table_s_endpoint() {
         let arn = "arn:aws:kinesis:eu-west-1:1:stream/orders";
         let address = merged(&kinesis(None, Some(arn), None), Some(&table())).unwrap();
-        assert_eq!((address.region.as_deref(), address.endpoint), (Some("eu-west-1"), None));
-        let local = StreamAddress { endpoint: Some("http://127.0.0.1:4567".into()), ..table() };
+        assert_eq!(
+            (address.region.as_deref(), address.endpoint),
+            (Some("eu-west-1"), None)
+        );
+        let local = StreamAddress {
+            endpoint: Some("http://127.0.0.1:4567".into()),
+            ..table()
+        };
         let address = merged(&kinesis(None, None, Some("eu-west-1")), Some(&local)).unwrap();
-        assert_eq!((address.region.as_deref(), address.endpoint), (Some("eu-west-1"), local.endpoint));
+        assert_eq!(
+            (address.region.as_deref(), address.endpoint),
+            (Some("eu-west-1"), local.endpoint)
+        );
     }
 }

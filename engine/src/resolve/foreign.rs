@@ -1,8 +1,9 @@
 //! Which addresses and roles a job may make the programs use.
 //!
-//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog. Does not own: who the caller is, S3
-//! places. Rule: a signed request goes to the service's own address, to one that the operator of the cluster allowed, or to
-//! one that somebody with the role `admin` named; and in plain text only to this machine.
+//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog. Does not own:
+//! who the caller is, S3 places. Rule: a signed request goes to the service's own address, to one
+//! that the operator of the cluster allowed, or to one that somebody with the role `admin` named;
+//! and in plain text only to this machine.
 
 use crate::security::dial::is_loopback;
 use std::sync::Arc;
@@ -25,18 +26,33 @@ pub struct ForeignRule {
 impl ForeignRule {
     /// Endpoints and roles that every caller may name.
     pub fn allowing(values: impl IntoIterator<Item = String>) -> Self {
-        Self { allowed: values.into_iter().map(|value| normal(&value).to_owned()).collect(), only_allowed: false }
+        Self {
+            allowed: values
+                .into_iter()
+                .map(|value| normal(&value).to_owned())
+                .collect(),
+            only_allowed: false,
+        }
     }
 
     /// The same for a caller who may name nothing else.
     pub fn without_admin(&self) -> Self {
-        Self { only_allowed: true, ..self.clone() }
+        Self {
+            only_allowed: true,
+            ..self.clone()
+        }
     }
 
     /// What is wrong with the address of a stream.
     pub fn check(&self, stream: &StreamAddress) -> Vec<Problem> {
-        let endpoint = stream.endpoint.as_deref().and_then(|endpoint| self.check_endpoint(endpoint));
-        let role = stream.role_arn.as_deref().and_then(|role| self.check_role(role));
+        let endpoint = stream
+            .endpoint
+            .as_deref()
+            .and_then(|endpoint| self.check_endpoint(endpoint));
+        let role = stream
+            .role_arn
+            .as_deref()
+            .and_then(|role| self.check_role(role));
         endpoint.into_iter().chain(role).collect()
     }
 
@@ -47,8 +63,14 @@ impl ForeignRule {
         let plain = endpoint.strip_prefix("http://").map(host_of);
         if plain.is_some_and(|host| !is_loopback(host)) {
             let hint = "write https://, or have the controllers started with --allow-endpoint and this address";
-            let message = format!("{endpoint}: requests to it are signed, and would go over the network unencrypted");
-            return Some(Problem::new("source.endpoint", message, Some(hint.to_owned())));
+            let message = format!(
+                "{endpoint}: requests to it are signed, and would go over the network unencrypted"
+            );
+            return Some(Problem::new(
+                "source.endpoint",
+                message,
+                Some(hint.to_owned()),
+            ));
         }
         self.only_allowed.then(|| {
             let message = format!("{endpoint} is not an address of Kinesis: a job with it needs the role admin");
@@ -85,14 +107,23 @@ fn host_of(rest: &str) -> &str {
     }
 }
 
-/// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. Not those of VPC endpoints:
-/// anybody can have one made that leads to a service of theirs.
+/// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. Not
+/// those of VPC endpoints: anybody can have one made that leads to a service of theirs.
 pub(crate) fn is_of_the_service(endpoint: &str) -> bool {
-    let Some(host) = endpoint.strip_prefix("https://").map(host_of) else { return false };
+    let Some(host) = endpoint.strip_prefix("https://").map(host_of) else {
+        return false;
+    };
     let host = host.to_ascii_lowercase();
     let mut labels = host.splitn(3, '.');
-    let (name, region, domain) = (labels.next(), labels.next(), labels.next());
-    let plain = |label: &str| !label.is_empty() && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    let name = labels.next();
+    let region = labels.next();
+    let domain = labels.next();
+    let plain = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
     name.is_some_and(|name| SERVICE_NAMES.contains(&name))
         && region.is_some_and(plain)
         && domain.is_some_and(|domain| SERVICE_DOMAINS.contains(&domain))
@@ -115,12 +146,18 @@ mod tests {
     }
 
     fn fields(rule: &ForeignRule, endpoint: &str, role: &str) -> Vec<String> {
-        rule.check(&stream(endpoint, role)).into_iter().map(|problem| problem.field).collect()
+        rule.check(&stream(endpoint, role))
+            .into_iter()
+            .map(|problem| problem.field)
+            .collect()
     }
 
     #[test]
     fn without_admin_a_job_names_the_service_or_what_is_allowed() {
-        let rule = ForeignRule::allowing(["https://vpce.example/".to_owned(), "arn:aws:iam::1:role/reader".to_owned()]);
+        let rule = ForeignRule::allowing([
+            "https://vpce.example/".to_owned(),
+            "arn:aws:iam::1:role/reader".to_owned(),
+        ]);
         let operate = rule.without_admin();
         for good in [
             "",
@@ -128,7 +165,10 @@ mod tests {
             "https://kinesis-fips.us-east-1.api.aws:443/",
             "https://vpce.example",
         ] {
-            assert!(fields(&operate, good, "arn:aws:iam::1:role/reader").is_empty(), "{good}");
+            assert!(
+                fields(&operate, good, "arn:aws:iam::1:role/reader").is_empty(),
+                "{good}"
+            );
         }
         for bad in [
             "https://internal.example",
@@ -142,7 +182,10 @@ mod tests {
         ] {
             assert_eq!(fields(&operate, bad, ""), ["source.endpoint"], "{bad}");
         }
-        assert_eq!(fields(&operate, "", "arn:aws:iam::1:role/owner"), ["source.role_arn"]);
+        assert_eq!(
+            fields(&operate, "", "arn:aws:iam::1:role/owner"),
+            ["source.role_arn"]
+        );
     }
 
     #[test]
@@ -155,9 +198,18 @@ mod tests {
             "https://any.example",
             "http://emulator:4567/",
         ] {
-            assert!(fields(&rule, good, "arn:aws:iam::1:role/any").is_empty(), "{good}");
+            assert!(
+                fields(&rule, good, "arn:aws:iam::1:role/any").is_empty(),
+                "{good}"
+            );
         }
-        assert_eq!(fields(&rule, "http://kinesis.internal", ""), ["source.endpoint"]);
-        assert_eq!(fields(&rule, "http://127.0.0.1.evil.example", ""), ["source.endpoint"]);
+        assert_eq!(
+            fields(&rule, "http://kinesis.internal", ""),
+            ["source.endpoint"]
+        );
+        assert_eq!(
+            fields(&rule, "http://127.0.0.1.evil.example", ""),
+            ["source.endpoint"]
+        );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: columns, stream address, starting position, the check of the query against real columns.
 //! Does not own: the job file's own rules (`proto::spec`), which lookup version a window takes.
-//! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to try again.
+//! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to
+//! try again.
 
 mod address;
 pub mod explore;
@@ -22,7 +23,8 @@ use explore::explore;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
-    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, SourceKind, StartingPosition,
+    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, SourceKind,
+    StartingPosition,
 };
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
@@ -47,12 +49,9 @@ pub const GENERATOR_COLUMNS: [&str; 14] = [
     "totalprofit",
 ];
 
-/// What is asked.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// The Data Catalog.
     pub aws: Aws,
-    /// Lookups and schema files.
     pub storages: Storages,
     /// Which addresses a job may name.
     pub foreign: foreign::ForeignRule,
@@ -69,7 +68,6 @@ pub enum ResolveError {
     Unavailable {
         /// The key it was asked for: `source.catalog`.
         field: String,
-        /// What happened.
         reason: String,
     },
 }
@@ -84,12 +82,18 @@ pub async fn resolve(
     spec_digest: String,
     now_ms: i64,
 ) -> Result<ResolvedJob, ResolveError> {
-    explore(world, &spec, true).await.job(spec, spec_digest, now_ms)
+    explore(world, &spec, true)
+        .await
+        .job(spec, spec_digest, now_ms)
 }
 
 /// What is wrong with a job as far as its file alone says: nothing is asked.
 pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
-    let lookups: Vec<&str> = spec.lookups.iter().map(|lookup| lookup.name.as_str()).collect();
+    let lookups: Vec<&str> = spec
+        .lookups
+        .iter()
+        .map(|lookup| lookup.name.as_str())
+        .collect();
     let names = match query::check(&spec.sql, &lookups) {
         Ok(Some(names)) => names,
         Ok(None) => return vec![],
@@ -97,8 +101,14 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
     };
     let mut log = Log::default();
     // Of partitions only the names are looked at: text names a folder whatever it says.
-    let text = names.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
-    check_partitions(spec, &SchemaRef::new(Schema::new(text.collect::<Vec<_>>())), &mut log);
+    let text = names
+        .into_iter()
+        .map(|name| Field::new(name, DataType::Utf8, true));
+    check_partitions(
+        spec,
+        &SchemaRef::new(Schema::new(text.collect::<Vec<_>>())),
+        &mut log,
+    );
     log.apart().0
 }
 
@@ -140,10 +150,20 @@ fn pinned(
 
 /// Whether the places that the job writes to are there.
 async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
-    let dead = spec.dead_letter.as_ref().map(|folder| ("dead_letter.path", folder));
-    let places = [("sink.path", &spec.sink.path), ("checkpoint.location", &spec.checkpoint)];
+    let dead = spec
+        .dead_letter
+        .as_ref()
+        .map(|folder| ("dead_letter.path", folder));
+    let places = [
+        ("sink.path", &spec.sink.path),
+        ("checkpoint.location", &spec.checkpoint),
+    ];
     for (field, folder) in places.into_iter().chain(dead) {
-        let checked = world.storages.for_location(folder.as_str()).check(folder).await;
+        let checked = world
+            .storages
+            .for_location(folder.as_str())
+            .check(folder)
+            .await;
         log.ok(checked, |error| Failure::of_storage(field, &error));
     }
 }
@@ -160,26 +180,38 @@ fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
 /// # Errors
 /// When the stored text is not a schema.
 pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
-    let bytes = BASE64.decode(&job.output_schema).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+    let bytes = BASE64
+        .decode(&job.output_schema)
+        .map_err(|error| ArrowError::ParseError(error.to_string()))?;
     Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
 }
 
 /// Name and Arrow type of each column of a job's result.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
     let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
-    schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().clone(), field.data_type().to_string()))
+        .collect()
 }
 
-/// The plan of a resolved job's query, as workers make it. `lookups`: name and schema of each lookup's rows.
+/// The plan of a resolved job's query, as workers make it. `lookups`: name and schema of each
+/// lookup's rows.
 ///
 /// # Errors
 /// [`QueryError::Sql`] when the lookups' columns changed since submit so that the query no longer fits them.
-pub async fn plan_of(job: &ResolvedJob, lookups: Vec<(String, SchemaRef)>) -> Result<QueryPlan, QueryError> {
-    let schema = catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
+pub async fn plan_of(
+    job: &ResolvedJob,
+    lookups: Vec<(String, SchemaRef)>,
+) -> Result<QueryPlan, QueryError> {
+    let schema =
+        catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
     QueryPlan::new(schema, lookups, &job.spec.sql).await
 }
 
-/// The plan of a job's query on its lookups as they are now, for people; none where it cannot be made.
+/// The plan of a job's query on its lookups as they are now, for people; none where it cannot be
+/// made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
     let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
     plan_of(job, lookups).await.ok()?.describe().await.ok()
@@ -198,7 +230,9 @@ enum Failure {
 
 impl Log {
     fn ok<T, E>(&mut self, result: Result<T, E>, failure: impl FnOnce(E) -> Failure) -> Option<T> {
-        result.map_err(|error| self.failures.push(failure(error))).ok()
+        result
+            .map_err(|error| self.failures.push(failure(error)))
+            .ok()
     }
 
     fn problem(&mut self, field: &str, message: String, hint: Option<String>) {
@@ -207,7 +241,8 @@ impl Log {
 
     /// What the user must mend, and what did not answer: the key it was asked for, and why.
     fn apart(self) -> (Vec<Problem>, Vec<(String, String)>) {
-        let (mut problems, mut unavailable) = (vec![], vec![]);
+        let mut problems = vec![];
+        let mut unavailable = vec![];
         for failure in self.failures {
             match failure {
                 Failure::Problem(problem) => problems.push(problem),
@@ -234,7 +269,10 @@ impl Failure {
 
     fn of_catalog(field: &str, error: &CatalogError) -> Self {
         if error.retryable() {
-            return Self::Unavailable { field: field.to_owned(), reason: error.to_string() };
+            return Self::Unavailable {
+                field: field.to_owned(),
+                reason: error.to_string(),
+            };
         }
         Self::problem(field, error.to_string(), error.hint())
     }
@@ -242,7 +280,10 @@ impl Failure {
     fn of_storage(field: &str, error: &StorageError) -> Self {
         let hint = match error {
             StorageError::Unavailable { .. } => {
-                return Self::Unavailable { field: field.to_owned(), reason: error.to_string() };
+                return Self::Unavailable {
+                    field: field.to_owned(),
+                    reason: error.to_string(),
+                };
             }
             StorageError::Refused { hint, .. } => Some(hint.clone()),
             StorageError::NotFound { .. } => Some("check bucket, path and region".to_owned()),
@@ -253,7 +294,10 @@ impl Failure {
 
     fn of_query(error: &QueryError) -> Self {
         match error {
-            QueryError::Busy => Self::Unavailable { field: "transform.sql".into(), reason: error.to_string() },
+            QueryError::Busy => Self::Unavailable {
+                field: "transform.sql".into(),
+                reason: error.to_string(),
+            },
             _ => Self::Problem(error.problem()),
         }
     }
@@ -261,7 +305,10 @@ impl Failure {
     fn of_lookup(error: &LookupError) -> Self {
         match error {
             LookupError::Storage { source, .. } => Self::of_storage("lookup.path", source),
-            _ if error.may_pass() => Self::Unavailable { field: "lookup.path".into(), reason: error.to_string() },
+            _ if error.may_pass() => Self::Unavailable {
+                field: "lookup.path".into(),
+                reason: error.to_string(),
+            },
             LookupError::TooLarge { .. } => {
                 let hint = "raise size_max if the workers have the memory, or give the lookup fewer columns";
                 Self::problem("lookup.size_max", error.to_string(), Some(hint.into()))
@@ -287,36 +334,76 @@ fn schema_field(schema: &SchemaFrom) -> &'static str {
 async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<CatalogTable> {
     let from = &spec.source.schema;
     let field = schema_field(from);
-    let bare = |columns| Some(CatalogTable { columns, stream: None, classification: None });
+    let bare = |columns| {
+        Some(CatalogTable {
+            columns,
+            stream: None,
+            classification: None,
+        })
+    };
     match from {
-        SchemaFrom::Catalog { catalog_id, database, table, region } => {
-            let found = catalog::get_table(&world.aws, catalog_id.as_deref(), database, table, region.as_deref()).await;
+        SchemaFrom::Catalog {
+            catalog_id,
+            database,
+            table,
+            region,
+        } => {
+            let found = catalog::get_table(
+                &world.aws,
+                catalog_id.as_deref(),
+                database,
+                table,
+                region.as_deref(),
+            )
+            .await;
             log.ok(found, |error| Failure::of_catalog(field, &error))
         }
         SchemaFrom::File(path) => {
-            let bytes = world.storages.for_location(path).get(path, SCHEMA_FILE_BYTES_MAX).await;
+            let bytes = world
+                .storages
+                .for_location(path)
+                .get(path, SCHEMA_FILE_BYTES_MAX)
+                .await;
             let bytes = log.ok(bytes, |error| Failure::of_storage(field, &error))?;
             let parsed = catalog::parse_get_table(&String::from_utf8_lossy(&bytes));
-            log.ok(parsed, |error| Failure::problem(field, format!("{path}: {error}"), error.hint()))
+            log.ok(parsed, |error| {
+                Failure::problem(field, format!("{path}: {error}"), error.hint())
+            })
         }
         SchemaFrom::Inline(columns) => bare(columns.clone()),
         SchemaFrom::BuiltIn => {
-            let text = |name: &str| ColumnType { name: name.into(), type_name: "string".into() };
+            let text = |name: &str| ColumnType {
+                name: name.into(),
+                type_name: "string".into(),
+            };
             bare(GENERATOR_COLUMNS.map(text).to_vec())
         }
     }
 }
 
-fn stream_address(spec: &JobSpec, table: Option<&CatalogTable>, log: &mut Log) -> Option<StreamAddress> {
-    let SourceKind::Kinesis { arn, .. } = &spec.source.kind else { return None };
+fn stream_address(
+    spec: &JobSpec,
+    table: Option<&CatalogTable>,
+    log: &mut Log,
+) -> Option<StreamAddress> {
+    let SourceKind::Kinesis { arn, .. } = &spec.source.kind else {
+        return None;
+    };
     if let Some(arn) = arn
         && catalog::stream_of_arn(arn).is_none()
     {
         let hint = "write arn:aws:kinesis:<region>:<account>:stream/<name>".to_owned();
-        log.problem("source.arn", format!("{arn:?} is not the ARN of a stream"), Some(hint));
+        log.problem(
+            "source.arn",
+            format!("{arn:?} is not the ARN of a stream"),
+            Some(hint),
+        );
         return None;
     }
-    let address = address::merged(&spec.source.kind, table.and_then(|table| table.stream.as_ref()));
+    let address = address::merged(
+        &spec.source.kind,
+        table.and_then(|table| table.stream.as_ref()),
+    );
     // Without a table nothing is known about the stream, and that is in the log already.
     if address.is_none() && table.is_some() {
         let hint = "add stream = \"name\" or arn = \"...\" to [source]".to_owned();
@@ -327,7 +414,11 @@ fn stream_address(spec: &JobSpec, table: Option<&CatalogTable>, log: &mut Log) -
 }
 
 /// Name and columns of every lookup; `None` when one of them is not to be had.
-async fn lookup_schemas(world: &World, specs: &[LookupSpec], log: &mut Log) -> Option<Vec<(String, SchemaRef)>> {
+async fn lookup_schemas(
+    world: &World,
+    specs: &[LookupSpec],
+    log: &mut Log,
+) -> Option<Vec<(String, SchemaRef)>> {
     let mut schemas = Vec::with_capacity(specs.len());
     for spec in specs {
         let rows = lookup_rows(&world.storages, spec, log).await;
@@ -336,28 +427,52 @@ async fn lookup_schemas(world: &World, specs: &[LookupSpec], log: &mut Log) -> O
     (schemas.len() == specs.len()).then_some(schemas)
 }
 
-async fn lookup_rows(storages: &Storages, spec: &LookupSpec, log: &mut Log) -> Option<(Listed, RecordBatch)> {
+async fn lookup_rows(
+    storages: &Storages,
+    spec: &LookupSpec,
+    log: &mut Log,
+) -> Option<(Listed, RecordBatch)> {
     let listed = lookup::current_version(storages, spec).await;
     let listed = log.ok(listed, |error| Failure::of_lookup(&error))?;
     let mut files = Vec::with_capacity(listed.objects.len());
     for object in &listed.objects {
-        let bytes = storages.for_location(&object.location).get(&object.location, object.size).await;
-        files.push((object.location.clone(), log.ok(bytes, |error| Failure::of_storage("lookup.path", &error))?));
+        let bytes = storages
+            .for_location(&object.location)
+            .get(&object.location, object.size)
+            .await;
+        files.push((
+            object.location.clone(),
+            log.ok(bytes, |error| Failure::of_storage("lookup.path", &error))?,
+        ));
     }
-    let rows =
-        log.ok(rows::read(spec, files).await, |error| Failure::problem("lookup.path", error.to_string(), None))?;
+    let rows = log.ok(rows::read(spec, files).await, |error| {
+        Failure::problem("lookup.path", error.to_string(), None)
+    })?;
     Some((listed, rows))
 }
 
 /// The column of arrival times must be one, or every record would be of the time of reading.
 fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
-    let SourceKind::Files { arrival_time: Some(name), .. } = &spec.source.kind else { return };
-    if columns.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
+    let SourceKind::Files {
+        arrival_time: Some(name),
+        ..
+    } = &spec.source.kind
+    else {
+        return;
+    };
+    if columns
+        .iter()
+        .any(|column| column.name.eq_ignore_ascii_case(name))
+    {
         return;
     }
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let hint = format!("the columns are: {}", names.join(", "));
-    log.problem("source.arrival_time", format!("the source has no column {name:?}"), Some(hint));
+    log.problem(
+        "source.arrival_time",
+        format!("the source has no column {name:?}"),
+        Some(hint),
+    );
 }
 
 /// Whether the sink's files can hold the result.
@@ -372,9 +487,14 @@ fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
                 SinkFormat::Parquet => "parquet",
                 SinkFormat::Json => "json",
             };
-            let message =
-                format!("column {:?} of the result is {kind}, which {format} files cannot hold", field.name());
-            let hint = format!("cast it: CAST({} AS VARCHAR), or leave it out", field.name());
+            let message = format!(
+                "column {:?} of the result is {kind}, which {format} files cannot hold",
+                field.name()
+            );
+            let hint = format!(
+                "cast it: CAST({} AS VARCHAR), or leave it out",
+                field.name()
+            );
             log.problem("sink.format", message, Some(hint));
         }
     }
@@ -382,27 +502,51 @@ fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
 
 fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
     let field = "sink.partition_by";
-    let names: Vec<&str> = output.fields().iter().map(|field| field.name().as_str()).collect();
+    let names: Vec<&str> = output
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
     let mut used = 0;
     for column in &spec.sink.partition_by {
-        let PartitionColumn::Column(name) = column else { continue };
+        let PartitionColumn::Column(name) = column else {
+            continue;
+        };
         let Some(found) = output.fields().iter().find(|field| field.name() == name) else {
             let hint = match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
                 Some(known) => format!("did you mean {known:?}?"),
                 None => format!("the result's columns are: {}", names.join(", ")),
             };
-            log.problem(field, format!("the result has no column {name:?}"), Some(hint));
+            log.problem(
+                field,
+                format!("the result has no column {name:?}"),
+                Some(hint),
+            );
             continue;
         };
         used += 1;
-        if matches!(found.data_type(), DataType::Binary | DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
-            let message = format!("column {name:?} has the type {}, which names no folder", found.data_type());
-            log.problem(field, message, Some("partition by text, numbers or dates".into()));
+        if matches!(
+            found.data_type(),
+            DataType::Binary | DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
+        ) {
+            let message = format!(
+                "column {name:?} has the type {}, which names no folder",
+                found.data_type()
+            );
+            log.problem(
+                field,
+                message,
+                Some("partition by text, numbers or dates".into()),
+            );
         }
     }
     if used > 0 && used == names.len() {
         let hint = "add a column to the query that is not in partition_by".to_owned();
-        log.problem(field, "every column of the result names a folder: none is left to write".into(), Some(hint));
+        log.problem(
+            field,
+            "every column of the result names a folder: none is left to write".into(),
+            Some(hint),
+        );
     }
     for name in names {
         let taken = |column: &PartitionColumn| match column {
@@ -413,11 +557,14 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
             PartitionColumn::Column(_) => false,
         };
         if spec.sink.partition_by.iter().any(taken) {
-            let message = format!("{name} is a column of the result and the window's start at once");
+            let message =
+                format!("{name} is a column of the result and the window's start at once");
             log.problem(
                 field,
                 message,
-                Some(format!("rename the result's column, or leave {name} out of partition_by")),
+                Some(format!(
+                    "rename the result's column, or leave {name} out of partition_by"
+                )),
             );
         }
     }

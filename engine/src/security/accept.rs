@@ -1,8 +1,10 @@
 //! Taking connections: how many, from whom, with TLS where there is a certificate.
 //!
-//! Owns: the limits on strangers before their first call, who the other side is. Does not own: what is served.
-//! Rule: a handshake holds up nobody else, and a connection that does not finish it, or makes no call, in time is closed. A
-//! connection with a call under way is never closed to make room for another.
+//! Owns: the limits on strangers before their first call, who the other side is. Does not own: what
+//! is served.
+//! Rule: a handshake holds up nobody else, and a connection that does not finish it, or makes no
+//! call, in time is closed. A connection with a call under way is never closed to make room for
+//! another.
 
 use super::same_user::{PeerUser, peer_user};
 use super::tls::{self, ServerConfigs};
@@ -26,7 +28,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-/// Connections of a gRPC listener at once; for a further one the one that was without a call for longest is closed.
+/// Connections of a gRPC listener at once; for a further one the one that was without a call for
+/// longest is closed.
 pub const GRPC_CONNECTIONS_MAX: usize = 4_096;
 /// Connections of one address at once, loopback excepted; further ones are closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
@@ -38,7 +41,8 @@ pub const CALL_HEAD_BYTES_MAX: u32 = 16 << 10;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which whoever was not let in can take in why.
 pub const PARTING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time from the handshake to the first call of a gRPC connection; then it is closed, and a client opens another.
+/// Time from the handshake to the first call of a gRPC connection; then it is closed, and a client
+/// opens another.
 pub const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this time without a word a gRPC client is asked for an answer (a ping).
 pub const FLIGHT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,12 +58,10 @@ const READY_MAX: usize = 16;
 /// Gives the TLS settings of this moment; none: connections are plain.
 pub type ConfigNow = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
 
-/// Settings for gRPC.
 pub fn for_grpc(tls: Option<tls::ServerTls>) -> ConfigNow {
     pick(tls, |configs| Arc::clone(&configs.grpc))
 }
 
-/// Settings for HTTP.
 pub fn for_http(tls: Option<tls::ServerTls>) -> ConfigNow {
     pick(tls, |configs| Arc::clone(&configs.http))
 }
@@ -68,25 +70,27 @@ fn pick(tls: Option<tls::ServerTls>, one: fn(&ServerConfigs) -> Arc<ServerConfig
     Arc::new(move || tls.as_ref().map(|tls| one(&tls.current())))
 }
 
-/// What a listener bears.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. When there are as many, the one that has been without a call for longest makes room for a
-    /// further one; while all of them have calls, it waits.
+    /// Connections at once. When there are as many, the one that has been without a call for
+    /// longest makes room for a further one; while all of them have calls, it waits.
     pub connections: usize,
-    /// Time from the handshake to the first HTTP/2 call; none: whoever serves the connection limits it.
+    /// Time from the handshake to the first HTTP/2 call; none: whoever serves the connection limits
+    /// it.
     pub first_call: Option<Duration>,
 }
 
 impl Limits {
     /// Those of a gRPC listener.
-    pub const GRPC: Self = Self { connections: GRPC_CONNECTIONS_MAX, first_call: Some(FIRST_CALL_TIMEOUT) };
+    pub const GRPC: Self = Self {
+        connections: GRPC_CONNECTIONS_MAX,
+        first_call: Some(FIRST_CALL_TIMEOUT),
+    };
 }
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address.
     pub address: SocketAddr,
     /// The DNS names of the certificate that it proved to have.
     pub names: Arc<[String]>,
@@ -99,7 +103,13 @@ pub struct Peer {
 impl Peer {
     /// Somebody at this address without a certificate.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, names: Arc::new([]), local: None, user: Arc::default(), activity: Arc::default() }
+        Self {
+            address,
+            names: Arc::new([]),
+            local: None,
+            user: Arc::default(),
+            activity: Arc::default(),
+        }
     }
 
     /// Nothing more is read from this connection.
@@ -107,7 +117,8 @@ impl Peer {
         self.activity.close();
     }
 
-    /// A call that was let in; the connection is not closed to make room for others while this is held.
+    /// A call that was let in; the connection is not closed to make room for others while this is
+    /// held.
     pub fn begin_call(&self) -> CallGuard {
         self.activity.calls.fetch_add(1, Ordering::Relaxed);
         CallGuard(Arc::clone(&self.activity))
@@ -118,12 +129,14 @@ impl Peer {
         if !self.address.ip().to_canonical().is_loopback() {
             return None;
         }
-        let look = || self.local.map_or(PeerUser::Unknown, |local| peer_user(self.address, local));
+        let look = || {
+            self.local
+                .map_or(PeerUser::Unknown, |local| peer_user(self.address, local))
+        };
         Some(*self.user.get_or_init(look))
     }
 }
 
-/// A call under way.
 #[derive(Debug)]
 pub struct CallGuard(Arc<Activity>);
 
@@ -177,11 +190,16 @@ impl Activity {
     /// Whether it is closing; if not, the task is woken when it is.
     fn poll_closing(&self, context: &mut Context<'_>) -> Poll<()> {
         self.reader.register(context.waker());
-        if self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_closing() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
-/// The connections of a listener that hold one of its seats, whether their handshake is done or not.
+/// The connections of a listener that hold one of its seats, whether their handshake is done or
+/// not.
 #[derive(Clone, Default)]
 struct Seated(Arc<Mutex<BTreeMap<u64, Arc<Activity>>>>);
 
@@ -195,14 +213,23 @@ struct Seat {
 impl Seated {
     fn sit(&self, activity: &Arc<Activity>, room: OwnedSemaphorePermit) -> Seat {
         let id = next_turn();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(activity));
-        Seat { id, all: self.clone(), _room: room }
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Arc::clone(activity));
+        Seat {
+            id,
+            all: self.clone(),
+            _room: room,
+        }
     }
 
     /// Closes the connection that has been without a call for longest.
     fn close_longest_idle(&self) {
         let seated = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = seated.values().filter(|one| !one.is_closing() && one.calls.load(Ordering::Relaxed) == 0);
+        let idle = seated
+            .values()
+            .filter(|one| !one.is_closing() && one.calls.load(Ordering::Relaxed) == 0);
         if let Some(longest) = idle.min_by_key(|one| one.idle_since.load(Ordering::Relaxed)) {
             longest.close();
         }
@@ -211,14 +238,17 @@ impl Seated {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.all
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
 /// A connection that was let in.
 pub struct Connection {
     stream: Stream,
-    /// Who is there.
     pub peer: Peer,
     /// Until its first call begins.
     opening: Option<Opening>,
@@ -255,12 +285,17 @@ struct Frames {
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE_BYTES, head: [0; FRAME_HEAD_BYTES], known: 0 }
+        Self {
+            skip: PREFACE_BYTES,
+            head: [0; FRAME_HEAD_BYTES],
+            known: 0,
+        }
     }
 }
 
 impl Frames {
-    /// Whether a call begins in these bytes. What is not HTTP/2 is refused by whoever serves the connection.
+    /// Whether a call begins in these bytes. What is not HTTP/2 is refused by whoever serves the
+    /// connection.
     fn begin_a_call(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -285,7 +320,6 @@ impl Frames {
     }
 }
 
-/// Connections per address.
 type Counts = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
 
 /// One of them; ends the count when dropped.
@@ -309,7 +343,9 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let Some((address, counts)) = &self.0 else { return };
+        let Some((address, counts)) = &self.0 else {
+            return;
+        };
         let mut table = counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = table.get_mut(address) {
             *count -= 1;
@@ -321,7 +357,11 @@ impl Drop for Counted {
 }
 
 /// The connections of a listener, within `limits`. Ends when it is dropped.
-pub fn incoming(listener: TcpListener, config: ConfigNow, limits: Limits) -> ReceiverStream<io::Result<Connection>> {
+pub fn incoming(
+    listener: TcpListener,
+    config: ConfigNow,
+    limits: Limits,
+) -> ReceiverStream<io::Result<Connection>> {
     let (ready, receiver) = mpsc::channel(READY_MAX);
     tokio::spawn(async move {
         let room = Arc::new(Semaphore::new(limits.connections));
@@ -349,7 +389,10 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, limits: Limits) -> Rec
             let _slower = stream.set_nodelay(true);
             // A listener on all addresses does not say at which one it was reached.
             let local = stream.local_addr().ok().or(local);
-            let peer = Peer { local, ..Peer::at(address) };
+            let peer = Peer {
+                local,
+                ..Peer::at(address)
+            };
             let seat = seated.sit(&peer.activity, permit);
             let ready = ready.clone();
             let config = config();
@@ -360,15 +403,26 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, limits: Limits) -> Rec
                 };
                 match handshake {
                     Ok((stream, names)) => {
-                        let peer = Peer { names: names.into(), ..peer };
+                        let peer = Peer {
+                            names: names.into(),
+                            ..peer
+                        };
                         let opening = limits.first_call.map(|time| Opening {
                             ends: Box::pin(tokio::time::sleep(time)),
                             frames: Frames::default(),
                         });
-                        let connection = Connection { stream, peer, opening, _seat: seat, _counted: counted };
+                        let connection = Connection {
+                            stream,
+                            peer,
+                            opening,
+                            _seat: seat,
+                            _counted: counted,
+                        };
                         let _ended = ready.send(Ok(connection)).await;
                     }
-                    Err(error) => tracing::debug!(%address, %error, "a connection without a good handshake was closed"),
+                    Err(error) => {
+                        tracing::debug!(%address, %error, "a connection without a good handshake was closed")
+                    }
                 }
             });
         }
@@ -376,7 +430,8 @@ pub fn incoming(listener: TcpListener, config: ConfigNow, limits: Limits) -> Rec
     ReceiverStream::new(receiver)
 }
 
-/// Waits for a free seat, and asks idle connections for theirs meanwhile. None: the listener has ended.
+/// Waits for a free seat, and asks idle connections for theirs meanwhile. None: the listener has
+/// ended.
 async fn take_seat(room: &Arc<Semaphore>, seated: &Seated) -> Option<OwnedSemaphorePermit> {
     loop {
         if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
@@ -390,24 +445,36 @@ async fn take_seat(room: &Arc<Semaphore>, seated: &Seated) -> Option<OwnedSemaph
     }
 }
 
-async fn shake_hands(stream: TcpStream, config: Option<Arc<ServerConfig>>) -> io::Result<(Stream, Vec<String>)> {
-    let Some(config) = config else { return Ok((Stream::Plain(stream), vec![])) };
+async fn shake_hands(
+    stream: TcpStream,
+    config: Option<Arc<ServerConfig>>,
+) -> io::Result<(Stream, Vec<String>)> {
+    let Some(config) = config else {
+        return Ok((Stream::Plain(stream), vec![]));
+    };
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
     let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(late)? {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(late)?
+    {
         Ok(stream) => stream,
         Err((error, stream)) => {
             part(stream).await;
             return Err(error);
         }
     };
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
     let names = shown.map(tls::dns_names).unwrap_or_default();
     Ok((Stream::Tls(Box::new(stream)), names))
 }
 
-/// Closes a connection whose handshake failed so that the other side learns why: with words of theirs unread the kernel resets
-/// it, and takes back the alert that is on its way.
+/// Closes a connection whose handshake failed so that the other side learns why: with words of
+/// theirs unread the kernel resets it, and takes back the alert that is on its way.
 async fn part(mut stream: TcpStream) {
     let _said = stream.shutdown().await;
     let mut words = [0; 1 << 10];
@@ -424,7 +491,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.peer.activity.poll_closing(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -433,21 +504,31 @@ impl AsyncRead for Connection {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        let Some(opening) = &mut self.opening else { return read };
+        let Some(opening) = &mut self.opening else {
+            return read;
+        };
         if opening.frames.begin_a_call(&buf.filled()[before..]) {
             self.opening = None;
         } else if opening.ends.as_mut().poll(cx).is_ready() {
             tracing::debug!(address = %self.peer.address, "a connection without a call was closed");
             self.peer.hang_up();
             // What was read is passed on; the next read ends the connection.
-            return if read.is_pending() { Poll::Ready(Ok(())) } else { read };
+            return if read.is_pending() {
+                Poll::Ready(Ok(()))
+            } else {
+                read
+            };
         }
         read
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -494,15 +575,20 @@ mod tests {
     #[test]
     fn one_address_has_so_many_connections_and_others_are_not_touched() {
         let counts = Counts::default();
-        let [stranger, other]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
-        let mut held: Vec<_> =
-            (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| Counted::one_more(&counts, stranger).unwrap()).collect();
+        let [stranger, other]: [IpAddr; 2] =
+            ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        let mut held: Vec<_> = (0..CONNECTIONS_PER_ADDRESS_MAX)
+            .map(|_| Counted::one_more(&counts, stranger).unwrap())
+            .collect();
         assert!(Counted::one_more(&counts, stranger).is_none());
         assert!(Counted::one_more(&counts, other).is_some());
         held.pop();
         assert!(Counted::one_more(&counts, stranger).is_some());
         held.clear();
-        assert!(counts.lock().unwrap().is_empty(), "nothing is kept of who has gone");
+        assert!(
+            counts.lock().unwrap().is_empty(),
+            "nothing is kept of who has gone"
+        );
     }
 
     use crate::security::Dialer;
@@ -518,8 +604,8 @@ mod tests {
     /// The preface of HTTP/2 and empty settings.
     const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-    /// A service whose `ListJobs` never answers, and whose other methods are not there; the other end hears of each call
-    /// that never ends.
+    /// A service whose `ListJobs` never answers, and whose other methods are not there; the other
+    /// end hears of each call that never ends.
     async fn serving(limits: Limits) -> (SocketAddr, mpsc::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -529,14 +615,17 @@ mod tests {
             std::future::pending::<()>().await;
         });
         let routes = Routes::from(Router::new().route("/streamctl.v1.Jobs/ListJobs", never));
-        let server = tonic::transport::Server::builder().add_routes(Gate::default().before_services(routes));
+        let server =
+            tonic::transport::Server::builder().add_routes(Gate::default().before_services(routes));
         tokio::spawn(server.serve_with_incoming(incoming(listener, for_grpc(None), limits)));
         (address, begun)
     }
 
     /// A call that is answered at once: there is no such method.
     async fn a_call_is_answered(address: SocketAddr) {
-        let line = Dialer::default().line(&format!("http://{address}"), |endpoint| endpoint).unwrap();
+        let line = Dialer::default()
+            .line(&format!("http://{address}"), |endpoint| endpoint)
+            .unwrap();
         let mut client = JobsClient::new(line);
         let call = client.get_job(GetJobRequest::default());
         let answer = tokio::time::timeout(SOON, call).await.expect("in time");
@@ -546,12 +635,17 @@ mod tests {
     async fn is_closed(mut stream: TcpStream) {
         let mut rest = Vec::new();
         // A reset is an end too.
-        let _reset = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it is closed in time");
+        let _reset = tokio::time::timeout(SOON, stream.read_to_end(&mut rest))
+            .await
+            .expect("it is closed in time");
     }
 
     #[tokio::test]
     async fn connections_that_make_no_call_are_closed_and_others_are_served_meanwhile() {
-        let limits = Limits { connections: 100, first_call: Some(Duration::from_millis(500)) };
+        let limits = Limits {
+            connections: 100,
+            first_call: Some(Duration::from_millis(500)),
+        };
         let (address, _) = serving(limits).await;
         let mut silent = vec![];
         let openings = [&b""[..], b"PRI * HT", GREETING];
@@ -569,16 +663,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_listener_closes_who_was_idle_for_longest_and_never_who_has_a_call() {
-        let (address, mut begun) = serving(Limits { connections: 4, first_call: None }).await;
-        let line = Dialer::default().connect(&format!("http://{address}"), |endpoint| endpoint).await.unwrap();
-        let mut watch = tokio::spawn(async move { JobsClient::new(line).list_jobs(ListJobsRequest {}).await });
+        let (address, mut begun) = serving(Limits {
+            connections: 4,
+            first_call: None,
+        })
+        .await;
+        let line = Dialer::default()
+            .connect(&format!("http://{address}"), |endpoint| endpoint)
+            .await
+            .unwrap();
+        let mut watch =
+            tokio::spawn(async move { JobsClient::new(line).list_jobs(ListJobsRequest {}).await });
         begun.recv().await.expect("its call is under way");
         let mut idle = vec![];
         for _ in 0..12 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(GREETING).await.unwrap();
             // The server's settings: it has the connection.
-            tokio::time::timeout(SOON, stream.readable()).await.expect("it is served in time").unwrap();
+            tokio::time::timeout(SOON, stream.readable())
+                .await
+                .expect("it is served in time")
+                .unwrap();
             idle.push(stream);
         }
         a_call_is_answered(address).await;
@@ -597,9 +702,15 @@ mod tests {
         let call = [&silent[..], &[0, 0, 1, HEADERS, 4, 0, 0, 0, 1, 0x82]].concat();
         for step in [1, 2, 7, 24, 100] {
             let mut frames = Frames::default();
-            assert!(!silent.chunks(step).any(|bytes| frames.begin_a_call(bytes)), "{step}");
+            assert!(
+                !silent.chunks(step).any(|bytes| frames.begin_a_call(bytes)),
+                "{step}"
+            );
             let mut frames = Frames::default();
-            assert!(call.chunks(step).any(|bytes| frames.begin_a_call(bytes)), "{step}");
+            assert!(
+                call.chunks(step).any(|bytes| frames.begin_a_call(bytes)),
+                "{step}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who may do what: a file of names, roles, and digests of tokens.
 //!
-//! Owns: roles, the table, who a caller is. Does not own: which role a method needs (`methods`), refusing (`gate`).
+//! Owns: roles, the table, who a caller is. Does not own: which role a method needs (`methods`),
+//! refusing (`gate`).
 //! Rule: the table holds nothing that lets anybody in who reads it.
 
 use super::SecurityError;
@@ -12,12 +13,10 @@ use std::fmt;
 use std::str::FromStr;
 use streamctl_proto::v1;
 
-/// Entries of a table.
 pub const ACCESS_ENTRIES_MAX: usize = 1_000;
 /// Longest name of an entry.
 pub const ACCESS_NAME_CHARS_MAX: usize = 63;
 
-/// What somebody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Be a worker: open a session, and nothing that people do.
@@ -31,10 +30,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Worker, Self::View, Self::Operate, Self::Admin];
 
-    /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
@@ -71,11 +68,15 @@ pub struct Caller {
 
 impl Caller {
     /// Where no table says who may come.
-    pub const ANYBODY: Self = Self { name: None, role: None };
+    pub const ANYBODY: Self = Self {
+        name: None,
+        role: None,
+    };
 
     /// Whether it may do what needs this role of people.
     pub fn may(&self, least: Role) -> bool {
-        self.role.is_none_or(|role| role >= least && role != Role::Worker)
+        self.role
+            .is_none_or(|role| role >= least && role != Role::Worker)
     }
 
     /// Whether it may be a worker.
@@ -96,15 +97,11 @@ pub enum Proof {
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Who.
     pub name: String,
-    /// What they may do.
     pub role: Role,
-    /// How they are known.
     pub proof: Proof,
 }
 
-/// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessTable {
     entries: Vec<Entry>,
@@ -119,7 +116,6 @@ pub enum Policy {
     Open,
     /// Nobody is let in yet, and why.
     Closed(&'static str),
-    /// As the table says.
     Table(AccessTable),
 }
 
@@ -149,7 +145,10 @@ struct RawCertificate {
 }
 
 fn bad(problem: String) -> SecurityError {
-    SecurityError::new(problem, "make a line with: streamctl token new --name NAME --role view|operate|admin|worker")
+    SecurityError::new(
+        problem,
+        "make a line with: streamctl token new --name NAME --role view|operate|admin|worker",
+    )
 }
 
 impl AccessTable {
@@ -159,24 +158,45 @@ impl AccessTable {
     /// What is wrong, without what the file says: somebody may have written a token into it.
     pub fn parse(text: &str) -> Result<Self, SecurityError> {
         let raw: RawFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            bad(format!("line {} is not one of a file of access: {}", line.unwrap_or(1), error.message()))
+            let line = error
+                .span()
+                .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            bad(format!(
+                "line {} is not one of a file of access: {}",
+                line.unwrap_or(1),
+                error.message()
+            ))
         })?;
-        let tokens = raw.token.into_iter().map(|RawToken { name, role, sha256 }| {
-            let digest = TokenDigest::from_hex(&sha256);
-            let digest = digest.ok_or_else(|| bad(format!("the sha256 of {name:?} has not 64 hexadecimal digits")))?;
-            if digest.same(&TokenDigest::of(b"")) {
-                return Err(bad(format!("the sha256 of {name:?} is that of nothing: everybody has it")));
-            }
-            entry(name, &role, Proof::Token(digest))
-        });
-        let certificates = raw.certificate.into_iter().map(|RawCertificate { name, role, dns }| {
-            let good = !dns.is_empty() && dns.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-            if !good {
-                return Err(bad(format!("the dns of {name:?} is not a DNS name")));
-            }
-            entry(name, &role, Proof::Certificate(dns.to_ascii_lowercase()))
-        });
+        let tokens = raw
+            .token
+            .into_iter()
+            .map(|RawToken { name, role, sha256 }| {
+                let digest = TokenDigest::from_hex(&sha256);
+                let digest = digest.ok_or_else(|| {
+                    bad(format!(
+                        "the sha256 of {name:?} has not 64 hexadecimal digits"
+                    ))
+                })?;
+                if digest.same(&TokenDigest::of(b"")) {
+                    return Err(bad(format!(
+                        "the sha256 of {name:?} is that of nothing: everybody has it"
+                    )));
+                }
+                entry(name, &role, Proof::Token(digest))
+            });
+        let certificates = raw
+            .certificate
+            .into_iter()
+            .map(|RawCertificate { name, role, dns }| {
+                let good = !dns.is_empty()
+                    && dns
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+                if !good {
+                    return Err(bad(format!("the dns of {name:?} is not a DNS name")));
+                }
+                entry(name, &role, Proof::Certificate(dns.to_ascii_lowercase()))
+            });
         Self::of(tokens.chain(certificates).collect::<Result<_, _>>()?)
     }
 
@@ -186,7 +206,10 @@ impl AccessTable {
     /// When there are too many, or two are known by the same.
     pub fn of(entries: Vec<Entry>) -> Result<Self, SecurityError> {
         if entries.len() > ACCESS_ENTRIES_MAX {
-            return Err(bad(format!("there are {} entries, the limit is {ACCESS_ENTRIES_MAX}", entries.len())));
+            return Err(bad(format!(
+                "there are {} entries, the limit is {ACCESS_ENTRIES_MAX}",
+                entries.len()
+            )));
         }
         let mut seen = BTreeSet::new();
         for Entry { name, proof, .. } in &entries {
@@ -198,7 +221,10 @@ impl AccessTable {
                 return Err(bad(format!("what {name:?} is known by stands there twice")));
             }
         }
-        Ok(Self { entries, grant_key: None })
+        Ok(Self {
+            entries,
+            grant_key: None,
+        })
     }
 
     /// Checks grants, where any are taken.
@@ -242,20 +268,36 @@ impl AccessTable {
             Proof::Certificate(dns) => names.iter().any(|name| name.eq_ignore_ascii_case(dns)),
             Proof::Token(_) => false,
         };
-        self.entries.iter().filter(named).max_by_key(|entry| entry.role)
+        self.entries
+            .iter()
+            .filter(named)
+            .max_by_key(|entry| entry.role)
     }
 
-    /// What a worker must know to check who asks it for rows: nothing of other workers, and how to check grants.
+    /// What a worker must know to check who asks it for rows: nothing of other workers, and how to
+    /// check grants.
     pub fn to_wire(&self, grant_key: &GrantKey) -> v1::Access {
-        let people = self.entries.iter().filter(|entry| entry.role != Role::Worker);
+        let people = self
+            .entries
+            .iter()
+            .filter(|entry| entry.role != Role::Worker);
         let entry = |entry: &Entry| {
             let (token_sha256, certificate_dns) = match &entry.proof {
                 Proof::Token(digest) => (digest.as_bytes().to_vec(), String::new()),
                 Proof::Certificate(dns) => (vec![], dns.clone()),
             };
-            v1::AccessEntry { name: entry.name.clone(), role: entry.role.to_string(), token_sha256, certificate_dns }
+            v1::AccessEntry {
+                name: entry.name.clone(),
+                role: entry.role.to_string(),
+                token_sha256,
+                certificate_dns,
+            }
         };
-        v1::Access { required: true, entries: people.map(entry).collect(), grant_key: grant_key.as_bytes().to_vec() }
+        v1::Access {
+            required: true,
+            entries: people.map(entry).collect(),
+            grant_key: grant_key.as_bytes().to_vec(),
+        }
     }
 }
 
@@ -275,10 +317,18 @@ impl Policy {
                 None if !raw.certificate_dns.is_empty() => Proof::Certificate(raw.certificate_dns),
                 None => return Err(format!("{:?} is known by nothing", raw.name)),
             };
-            Ok(Entry { name: raw.name, role, proof })
+            Ok(Entry {
+                name: raw.name,
+                role,
+                proof,
+            })
         };
         let grant_key = GrantKey::from_bytes(&access.grant_key);
-        let entries = access.entries.into_iter().map(entry).collect::<Result<_, String>>()?;
+        let entries = access
+            .entries
+            .into_iter()
+            .map(entry)
+            .collect::<Result<_, String>>()?;
         let table = AccessTable::of(entries).map_err(|error| error.problem)?;
         Ok(Self::Table(AccessTable { grant_key, ..table }))
     }
@@ -287,14 +337,19 @@ impl Policy {
 fn entry(name: String, role: &str, proof: Proof) -> Result<Entry, SecurityError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     if name.is_empty() || name.len() > ACCESS_NAME_CHARS_MAX || !name.chars().all(fits) {
-        return Err(bad(format!("a name has 1 to {ACCESS_NAME_CHARS_MAX} letters, digits, `-`, `_`, `.` and `@`")));
+        return Err(bad(format!(
+            "a name has 1 to {ACCESS_NAME_CHARS_MAX} letters, digits, `-`, `_`, `.` and `@`"
+        )));
     }
     let role = role.parse().map_err(bad)?;
     Ok(Entry { name, role, proof })
 }
 
 fn caller(entry: &Entry) -> Caller {
-    Caller { name: Some(entry.name.clone()), role: Some(entry.role) }
+    Caller {
+        name: Some(entry.name.clone()),
+        role: Some(entry.role),
+    }
 }
 
 /// The line of a new token, as it stands in the file.
@@ -303,7 +358,10 @@ fn caller(entry: &Entry) -> Caller {
 /// When the name cannot be one.
 pub fn line_for(name: &str, role: Role, digest: TokenDigest) -> Result<String, SecurityError> {
     entry(name.to_owned(), role.as_str(), Proof::Token(digest))?;
-    Ok(format!("[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{}\"\n", digest.to_hex()))
+    Ok(format!(
+        "[[token]]\nname = \"{name}\"\nrole = \"{role}\"\nsha256 = \"{}\"\n",
+        digest.to_hex()
+    ))
 }
 
 #[cfg(test)]
@@ -314,21 +372,35 @@ mod tests {
 
     #[test]
     fn a_line_that_was_made_lets_its_token_in_and_no_other() {
-        let (token, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        let token = Token::generate().unwrap();
+        let other = Token::generate().unwrap();
         let text = line_for("ci", Role::Operate, token.digest()).unwrap();
         let table = AccessTable::parse(&text).unwrap();
         let caller = table.by_token(&token.digest()).unwrap();
-        assert_eq!(caller, Caller { name: Some("ci".into()), role: Some(Role::Operate) });
+        assert_eq!(
+            caller,
+            Caller {
+                name: Some("ci".into()),
+                role: Some(Role::Operate)
+            }
+        );
         assert_eq!(table.by_token(&other.digest()), None);
         assert!(!text.contains(token.reveal()));
     }
 
     #[test]
     fn roles_of_people_rise_and_a_workers_is_apart() {
-        let of = |role| Caller { name: None, role: Some(role) };
+        let of = |role| Caller {
+            name: None,
+            role: Some(role),
+        };
         assert!(of(Role::Admin).may(Role::View) && of(Role::Operate).may(Role::Operate));
         assert!(!of(Role::View).may(Role::Operate) && !of(Role::Operate).may(Role::Admin));
-        assert!(of(Role::Worker).may_work() && !of(Role::Worker).may(Role::View) && !of(Role::Admin).may_work());
+        assert!(
+            of(Role::Worker).may_work()
+                && !of(Role::Worker).may(Role::View)
+                && !of(Role::Admin).may_work()
+        );
         assert!(Caller::ANYBODY.may(Role::Admin) && Caller::ANYBODY.may_work());
     }
 
@@ -336,7 +408,12 @@ mod tests {
     fn a_certificate_is_known_by_a_name_in_it() {
         let text = "[[certificate]]\nname = \"w\"\nrole = \"worker\"\ndns = \"Worker.internal\"\n";
         let table = AccessTable::parse(text).unwrap();
-        assert!(table.by_certificate(&["x".into(), "worker.INTERNAL".into()]).unwrap().may_work());
+        assert!(
+            table
+                .by_certificate(&["x".into(), "worker.INTERNAL".into()])
+                .unwrap()
+                .may_work()
+        );
         assert_eq!(table.by_certificate(&["worker.internal.evil".into()]), None);
     }
 
@@ -345,17 +422,28 @@ mod tests {
         let secret = Token::generate().unwrap();
         let digest = "a".repeat(64);
         let texts = [
-            format!("[[token]]\nname = \"a\"\nrole = \"view\"\nsha256 = \"{}\"", secret.reveal()),
+            format!(
+                "[[token]]\nname = \"a\"\nrole = \"view\"\nsha256 = \"{}\"",
+                secret.reveal()
+            ),
             format!("[[token]]\nname = \"a\"\nrole = \"root\"\nsha256 = \"{digest}\""),
-            format!("[[token]]\nname = \"a\"\nrole = \"view\"\ntoken = \"{}\"", secret.reveal()),
+            format!(
+                "[[token]]\nname = \"a\"\nrole = \"view\"\ntoken = \"{}\"",
+                secret.reveal()
+            ),
             format!("[[token]]\nname = \"a b\"\nrole = \"view\"\nsha256 = \"{digest}\""),
-            ["view", "admin"].map(|role| line_for("a", role.parse().unwrap(), secret.digest()).unwrap()).concat(),
+            ["view", "admin"]
+                .map(|role| line_for("a", role.parse().unwrap(), secret.digest()).unwrap())
+                .concat(),
             "token = 1".into(),
             line_for("a", Role::View, TokenDigest::of(b"")).unwrap(),
         ];
         for text in texts {
             let told = AccessTable::parse(&text).unwrap_err().to_string();
-            assert!(told.contains("hint: ") && !told.contains(secret.reveal()), "{told}");
+            assert!(
+                told.contains("hint: ") && !told.contains(secret.reveal()),
+                "{told}"
+            );
         }
     }
 
@@ -366,14 +454,31 @@ mod tests {
             + &line_for("w", Role::Worker, joins.digest()).unwrap()
             + "[[certificate]]\nname = \"c\"\nrole = \"view\"\ndns = \"people\"\n";
         let granter = Granter::new().unwrap();
-        let wire = AccessTable::parse(&text).unwrap().to_wire(granter.public_key());
-        let Policy::Table(table) = Policy::from_wire(wire).unwrap() else { panic!("a table was sent") };
+        let wire = AccessTable::parse(&text)
+            .unwrap()
+            .to_wire(granter.public_key());
+        let Policy::Table(table) = Policy::from_wire(wire).unwrap() else {
+            panic!("a table was sent")
+        };
         assert!(table.by_token(&person.digest()).unwrap().may(Role::View));
         assert_eq!(table.grant_key(), Some(granter.public_key()));
         assert_eq!(table.by_token(&joins.digest()), None);
         assert!(table.by_certificate(&["people".into()]).is_some());
-        assert!(matches!(Policy::from_wire(v1::Access::default()), Ok(Policy::Open)));
-        let nothing = v1::AccessEntry { role: "view".into(), ..Default::default() };
-        assert!(Policy::from_wire(v1::Access { required: true, entries: vec![nothing], grant_key: vec![] }).is_err());
+        assert!(matches!(
+            Policy::from_wire(v1::Access::default()),
+            Ok(Policy::Open)
+        ));
+        let nothing = v1::AccessEntry {
+            role: "view".into(),
+            ..Default::default()
+        };
+        assert!(
+            Policy::from_wire(v1::Access {
+                required: true,
+                entries: vec![nothing],
+                grant_key: vec![]
+            })
+            .is_err()
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Dialling: TLS where the address says https, and the token of who asks.
 //!
-//! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling. Does not own: time-outs
-//! and windows (who dials). Rule: a token goes to nobody over a line that others can read.
+//! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling.
+//! Does not own: time-outs and windows (who dials). Rule: a token goes to nobody over a line that
+//! others can read.
 
-use super::fate::{Fate, SPEAKS_TLS, Watched};
+use super::disconnect_reason::{DisconnectReason, SPEAKS_TLS, Watched};
 use super::files::Reloading;
 use super::gate::Asked;
 use super::tls::{self, ClientTls};
@@ -33,7 +34,7 @@ struct Prepared {
     /// Connects with TLS; none: plain.
     secured: Option<Secured>,
     token: Option<HeaderValue>,
-    fate: Fate,
+    disconnect_reason: DisconnectReason,
 }
 
 /// What is shown to whoever is dialled, and whom to trust.
@@ -58,10 +59,10 @@ enum TokenSource {
 
 /// A line to somebody, with the token on every call.
 #[derive(Clone)]
-pub struct Line {
+pub struct ClientConnection {
     channel: Channel,
     token: Option<HeaderValue>,
-    fate: Fate,
+    disconnect_reason: DisconnectReason,
 }
 
 /// What a dialler is made of.
@@ -69,9 +70,7 @@ pub struct Line {
 pub struct DialerFiles {
     /// Whom to trust; the system's authorities when left out.
     pub ca: Option<PathBuf>,
-    /// What to show.
     pub pair: Option<tls::Pair>,
-    /// Who asks.
     pub token: Option<PathBuf>,
     /// The name in the other side's certificate, where it is not its address.
     pub peer_name: Option<String>,
@@ -83,7 +82,12 @@ impl Dialer {
     /// # Errors
     /// When one of them is not what it should be.
     pub fn new(files: DialerFiles) -> Result<Self, SecurityError> {
-        let DialerFiles { ca, pair, token, peer_name } = files;
+        let DialerFiles {
+            ca,
+            pair,
+            token,
+            peer_name,
+        } = files;
         let tls = match (&ca, &pair) {
             (None, None) => None,
             _ => Some(tls::client(ca.as_ref(), pair.as_ref())?),
@@ -92,56 +96,96 @@ impl Dialer {
             Some(path) => TokenSource::File(token_file(&path)?),
             None => TokenSource::None,
         };
-        Ok(Self(Arc::new(Parts { tls, token, peer_name })))
+        Ok(Self(Arc::new(Parts {
+            tls,
+            token,
+            peer_name,
+        })))
     }
 
     /// The same, with a token that lies in no file.
     pub fn with_token(&self, token: Token) -> Self {
         let tls = self.0.tls.clone();
         let peer_name = self.0.peer_name.clone();
-        Self(Arc::new(Parts { tls, token: TokenSource::Fixed(token), peer_name }))
+        Self(Arc::new(Parts {
+            tls,
+            token: TokenSource::Fixed(token),
+            peer_name,
+        }))
     }
 
     /// The same, showing no token.
     pub fn without_token(&self) -> Self {
-        let (tls, peer_name) = (self.0.tls.clone(), self.0.peer_name.clone());
-        Self(Arc::new(Parts { tls, token: TokenSource::None, peer_name }))
+        let tls = self.0.tls.clone();
+        let peer_name = self.0.peer_name.clone();
+        Self(Arc::new(Parts {
+            tls,
+            token: TokenSource::None,
+            peer_name,
+        }))
     }
 
-    /// A line that connects when it is used, and again after it broke. `tune` sets time-outs and windows.
+    /// A line that connects when it is used, and again after it broke. `tune` sets time-outs and
+    /// windows.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` when there is no such address, or it must not be given the token.
-    pub fn line(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
-        let Prepared { endpoint, secured, token, fate } = self.prepare(url)?;
+    pub fn line(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<ClientConnection, Status> {
+        let Prepared {
+            endpoint,
+            secured,
+            token,
+            disconnect_reason,
+        } = self.prepare(url)?;
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector_lazy(secured),
-            None => endpoint.connect_with_connector_lazy(Plain(fate.clone())),
+            None => endpoint.connect_with_connector_lazy(Plain(disconnect_reason.clone())),
         };
-        Ok(Line { channel, token, fate })
+        Ok(ClientConnection {
+            channel,
+            token,
+            disconnect_reason,
+        })
     }
 
     /// A line that is connected.
     ///
     /// # Errors
     /// As [`Self::line`]; `UNAVAILABLE` when nobody answers there, or somebody who is not trusted.
-    pub async fn connect(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Line, Status> {
-        let Prepared { endpoint, secured, token, fate } = self.prepare(url)?;
+    pub async fn connect(
+        &self,
+        url: &str,
+        tune: impl FnOnce(Endpoint) -> Endpoint,
+    ) -> Result<ClientConnection, Status> {
+        let Prepared {
+            endpoint,
+            secured,
+            token,
+            disconnect_reason,
+        } = self.prepare(url)?;
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector(secured).await,
-            None => endpoint.connect_with_connector(Plain(fate.clone())).await,
+            None => endpoint.connect_with_connector(Plain(disconnect_reason.clone())).await,
         };
         let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
-        Ok(Line { channel, token, fate })
+        Ok(ClientConnection {
+            channel,
+            token,
+            disconnect_reason,
+        })
     }
 
     /// The channel alone, for clients that bring their own way to say who they are.
     ///
     /// # Errors
     /// As [`Self::line`].
-    pub fn channel(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Channel, Status> {
+    pub fn channel(
+        &self,
+        url: &str,
+        tune: impl FnOnce(Endpoint) -> Endpoint,
+    ) -> Result<Channel, Status> {
         self.line(url, tune).map(|line| line.channel)
     }
 
@@ -150,34 +194,57 @@ impl Dialer {
         let (https, rest) = match url.split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
-            _ => return Err(wrong(format!("{url:?} is not an address: it begins with http:// or https://"))),
+            _ => {
+                return Err(wrong(format!(
+                    "{url:?} is not an address: it begins with http:// or https://"
+                )));
+            }
         };
-        let endpoint = Endpoint::from_shared(format!("http://{rest}")).map_err(|error| wrong(error.to_string()))?;
+        let endpoint = Endpoint::from_shared(format!("http://{rest}"))
+            .map_err(|error| wrong(error.to_string()))?;
         let token = self.token();
         let host = endpoint.uri().host().unwrap_or_default().to_owned();
         if !https && token.is_some() && !is_loopback(&host) {
             let hint = "write https://, or ask without a token";
-            return Err(wrong(format!("a token is not sent to {host} without TLS\n  hint: {hint}")));
+            return Err(wrong(format!(
+                "a token is not sent to {host} without TLS\n  hint: {hint}"
+            )));
         }
         let header = |token: Token| {
             let mut value = HeaderValue::try_from(token.header()).ok()?;
             value.set_sensitive(true);
             Some(value)
         };
-        let fate = Fate::default();
-        let secured = if https { Some(self.secured(&host, fate.clone())?) } else { None };
-        Ok(Prepared { endpoint, secured, token: token.and_then(header), fate })
+        let disconnect_reason = DisconnectReason::default();
+        let secured = if https {
+            Some(self.secured(&host, disconnect_reason.clone())?)
+        } else {
+            None
+        };
+        Ok(Prepared {
+            endpoint,
+            secured,
+            token: token.and_then(header),
+            disconnect_reason,
+        })
     }
 
-    fn secured(&self, host: &str, fate: Fate) -> Result<Secured, Status> {
-        let name = self.0.peer_name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
+    fn secured(&self, host: &str, disconnect_reason: DisconnectReason) -> Result<Secured, Status> {
+        let name = self
+            .0
+            .peer_name
+            .as_deref()
+            .unwrap_or(host.trim_matches(['[', ']']));
         let bad = |_| Status::invalid_argument(format!("{name:?} cannot stand in a certificate"));
         let name = ServerName::try_from(name.to_owned()).map_err(bad)?;
         let trust = match &self.0.tls {
             Some(files) => Trust::Files(Arc::clone(files)),
-            None => Trust::System(tls::system_client().map_err(|error| Status::invalid_argument(error.to_string()))?),
+            None => Trust::System(
+                tls::system_client()
+                    .map_err(|error| Status::invalid_argument(error.to_string()))?,
+            ),
         };
-        Ok(Secured { trust, name, fate })
+        Ok(Secured { trust, name, disconnect_reason })
     }
 
     fn token(&self) -> Option<Token> {
@@ -197,18 +264,33 @@ impl Dialer {
 /// # Errors
 /// When it holds none.
 pub fn token_file(path: &Path) -> Result<Arc<Reloading<Token>>, SecurityError> {
-    Reloading::load("token", vec![path.to_owned()], |contents| Token::parse(&String::from_utf8_lossy(&contents[0])))
+    Reloading::load("token", vec![path.to_owned()], |contents| {
+        Token::parse(&String::from_utf8_lossy(&contents[0]))
+    })
 }
 
-/// The address of a leader that is named as host:port, spoken to as the one who named it: never less well protected.
+/// The address of a leader that is named as host:port, spoken to as the one who named it: never
+/// less well protected.
 pub fn like(asked: &str, address: &str) -> String {
-    let scheme = if asked.starts_with("https://") { "https" } else { "http" };
-    format!("{scheme}://{}", address.split_once("://").map_or(address, |(_, rest)| rest))
+    let scheme = if asked.starts_with("https://") {
+        "https"
+    } else {
+        "http"
+    };
+    format!(
+        "{scheme}://{}",
+        address.split_once("://").map_or(address, |(_, rest)| rest)
+    )
 }
 
-/// Where a Flight service answers, as clients of Flight write it: `grpc+tls://host:port`; without a scheme it is plain.
+/// Where a Flight service answers, as clients of Flight write it: `grpc+tls://host:port`; without a
+/// scheme it is plain.
 pub fn flight_location(address: &str) -> String {
-    if address.contains("://") { address.to_owned() } else { format!("grpc://{address}") }
+    if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("grpc://{address}")
+    }
 }
 
 /// The same as an address to dial.
@@ -216,14 +298,22 @@ pub fn flight_url(location: &str) -> String {
     if let Some(rest) = location.strip_prefix("grpc+tls://") {
         return format!("https://{rest}");
     }
-    let rest = location.strip_prefix("grpc+tcp://").or_else(|| location.strip_prefix("grpc://")).unwrap_or(location);
-    if rest.contains("://") { rest.to_owned() } else { format!("http://{rest}") }
+    let rest = location
+        .strip_prefix("grpc+tcp://")
+        .or_else(|| location.strip_prefix("grpc://"))
+        .unwrap_or(location);
+    if rest.contains("://") {
+        rest.to_owned()
+    } else {
+        format!("http://{rest}")
+    }
 }
 
 /// Whether a host is this machine by itself.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_matches(['[', ']']);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The last cause of an error, and what to do where it is about trust.
@@ -243,8 +333,8 @@ fn hinted(text: String) -> String {
     }
 }
 
-/// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler hears only then that it
-/// was not let in. What the other side said is left as it is.
+/// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler
+/// hears only then that it was not let in. What the other side said is left as it is.
 pub fn cause_of(status: Status) -> Status {
     match Error::source(&status) {
         Some(source) => Status::unavailable(told(source)),
@@ -255,9 +345,15 @@ pub fn cause_of(status: Status) -> Status {
 /// What to do about an error of TLS.
 pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
     let hints = [
-        ("UnknownIssuer", "name the certificate of who signed it (--ca, or --tls-ca)"),
+        (
+            "UnknownIssuer",
+            "name the certificate of who signed it (--ca, or --tls-ca)",
+        ),
         // An authority of the same name, with another key.
-        ("BadSignature", "name the certificate of who signed it (--ca, or --tls-ca)"),
+        (
+            "BadSignature",
+            "name the certificate of who signed it (--ca, or --tls-ca)",
+        ),
         (
             "NotValidForName",
             "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
@@ -272,10 +368,16 @@ pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
         ),
         ("UnknownCA", "it does not know who signed this certificate"),
         ("Expired", "a certificate is past its time: replace it"),
-        ("InvalidContentType", "it does not speak TLS there: write http:// if it is meant to be so"),
+        (
+            "InvalidContentType",
+            "it does not speak TLS there: write http:// if it is meant to be so",
+        ),
         (SPEAKS_TLS, "write https:// instead of http://"),
     ];
-    hints.into_iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| hint)
+    hints
+        .into_iter()
+        .find(|(words, _)| text.contains(words))
+        .map(|(_, hint)| hint)
 }
 
 enum Trust {
@@ -299,7 +401,7 @@ impl Trust {
 pub struct Secured {
     trust: Trust,
     name: ServerName<'static>,
-    fate: Fate,
+    disconnect_reason: DisconnectReason,
 }
 
 impl Service<Uri> for Secured {
@@ -312,16 +414,20 @@ impl Service<Uri> for Secured {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (config, name, fate) = (self.trust.now(), self.name.clone(), self.fate.clone());
+        let config = self.trust.now();
+        let name = self.name.clone();
+        let disconnect_reason = self.disconnect_reason.clone();
         Box::pin(async move {
             let stream = connected(&uri, 443).await?;
-            Ok(TokioIo::new(fate.watch(TlsConnector::from(config).connect(name, stream).await?)))
+            Ok(TokioIo::new(disconnect_reason.watch(
+                TlsConnector::from(config).connect(name, stream).await?,
+            )))
         })
     }
 }
 
 /// Connects without TLS, and hears when the other side speaks it.
-struct Plain(Fate);
+struct Plain(DisconnectReason);
 
 impl Service<Uri> for Plain {
     type Response = TokioIo<Watched<TcpStream>>;
@@ -333,19 +439,23 @@ impl Service<Uri> for Plain {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let fate = self.0.clone();
-        Box::pin(async move { Ok(TokioIo::new(fate.watch_plain(connected(&uri, 80).await?))) })
+        let disconnect_reason = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(disconnect_reason.watch_plain(connected(&uri, 80).await?))) })
     }
 }
 
 async fn connected(uri: &Uri, port: u16) -> std::io::Result<TcpStream> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let host = uri
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(port))).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-impl Line {
+impl ClientConnection {
     /// The same line in the name of somebody else.
     pub fn asking_as(mut self, by: &Asked) -> Self {
         self.token = by.header().cloned();
@@ -353,27 +463,31 @@ impl Line {
     }
 }
 
-impl Service<Request<Body>> for Line {
+impl Service<Request<Body>> for ClientConnection {
     type Response = Response<Body>;
     type Error = Box<dyn Error + Send + Sync>;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.channel.poll_ready(context).map_err(|error| failed(error, &self.fate))
+        self.channel
+            .poll_ready(context)
+            .map_err(|error| failed(error, &self.disconnect_reason))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        let (answer, fate) = (self.channel.call(request), self.fate.clone());
-        Box::pin(async move { answer.await.map_err(|error| failed(error, &fate)) })
+        let answer = self.channel.call(request);
+        let disconnect_reason = self.disconnect_reason.clone();
+        Box::pin(async move { answer.await.map_err(|error| failed(error, &disconnect_reason)) })
     }
 }
 
-/// Why a call was not answered: what the connection was told by the other side says more than that there is none.
-fn failed(error: tonic::transport::Error, fate: &Fate) -> Box<dyn Error + Send + Sync> {
-    match fate.words() {
+/// Why a call was not answered: what the connection was told by the other side says more than that
+/// there is none.
+fn failed(error: tonic::transport::Error, disconnect_reason: &DisconnectReason) -> Box<dyn Error + Send + Sync> {
+    match disconnect_reason.words() {
         Some(words) => Box::new(Status::unavailable(hinted(words))),
         None => Box::new(error),
     }

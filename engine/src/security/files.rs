@@ -43,7 +43,13 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         let first = make(&contents).map_err(|error| named(&files, error))?;
         let (current, _) = watch::channel(Arc::new(first));
         let seen = Mutex::new(digest(&contents));
-        Ok(Arc::new(Self { what, files, make: Box::new(make), seen, current }))
+        Ok(Arc::new(Self {
+            what,
+            files,
+            make: Box::new(make),
+            seen,
+            current,
+        }))
     }
 
     /// What they said when they were good last.
@@ -51,7 +57,6 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         Arc::clone(&self.current.borrow())
     }
 
-    /// Hears of every change.
     pub fn subscribe(&self) -> watch::Receiver<Arc<T>> {
         self.current.subscribe()
     }
@@ -67,13 +72,20 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         if std::mem::replace(&mut *seen, now) == now {
             return;
         }
-        match read.and_then(|contents| (self.make)(&contents).map_err(|error| named(&self.files, error))) {
+        match read
+            .and_then(|contents| (self.make)(&contents).map_err(|error| named(&self.files, error)))
+        {
             Ok(value) => {
                 self.current.send_replace(Arc::new(value));
                 tracing::info!(what = self.what, "files were read again and are in use");
             }
             Err(SecurityError { problem, hint }) => {
-                tracing::error!(what = self.what, problem, hint, "changed files are not used, the old ones stay");
+                tracing::error!(
+                    what = self.what,
+                    problem,
+                    hint,
+                    "changed files are not used, the old ones stay"
+                );
             }
         }
     }
@@ -103,9 +115,14 @@ pub fn read_small(path: &Path) -> Result<Vec<u8>, SecurityError> {
     };
     let mut content = vec![];
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(SECURITY_FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(failed)?;
+    file.take(SECURITY_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     if content.len() as u64 > SECURITY_FILE_BYTES_MAX {
-        let problem = format!("{}: has more than {SECURITY_FILE_BYTES_MAX} bytes", path.display());
+        let problem = format!(
+            "{}: has more than {SECURITY_FILE_BYTES_MAX} bytes",
+            path.display()
+        );
         return Err(SecurityError::new(problem, "is it the right file?"));
     }
     Ok(content)
@@ -116,8 +133,14 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, SecurityError> {
 }
 
 fn named(files: &[PathBuf], error: SecurityError) -> SecurityError {
-    let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    SecurityError::new(format!("{}: {}", names.join(", "), error.problem), error.hint)
+    let names: Vec<_> = files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    SecurityError::new(
+        format!("{}: {}", names.join(", "), error.problem),
+        error.hint,
+    )
 }
 
 fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
@@ -135,7 +158,9 @@ mod tests {
 
     fn number(contents: &[Vec<u8>]) -> Result<u32, SecurityError> {
         let text = String::from_utf8_lossy(&contents[0]);
-        text.trim().parse().map_err(|_| SecurityError::new("is no number", "write one"))
+        text.trim()
+            .parse()
+            .map_err(|_| SecurityError::new("is no number", "write one"))
     }
 
     #[test]
@@ -164,7 +189,9 @@ mod tests {
         files.look();
         assert_eq!(*files.current(), 3);
         std::fs::write(&path, "x").unwrap();
-        let error = Reloading::load("a number", vec![path.clone()], number).map(drop).unwrap_err();
+        let error = Reloading::load("a number", vec![path.clone()], number)
+            .map(drop)
+            .unwrap_err();
         assert!(error.to_string().contains("n: is no number"), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -1,6 +1,8 @@
-//! The flags of controller and worker about protection, and what they must say before one of them listens for others.
+//! The flags of controller and worker about protection, and what they must say before one of them
+//! listens for others.
 //!
-//! Owns: flags, the rule for addresses beyond loopback, putting the parts together. Does not own: the parts.
+//! Owns: flags, the rule for addresses beyond loopback, putting the parts together. Does not own:
+//! the parts.
 //! Rule: what others can reach is protected, or somebody has said `--insecure`.
 
 use super::SecurityError;
@@ -22,35 +24,56 @@ use tokio::sync::watch;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Protection")]
 pub struct SecurityFlags {
-    /// File with this program's certificate, and those that lead to who signed it (PEM): it then speaks TLS
-    #[arg(long, env = "STREAMCTL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    /// File with this program's certificate, and those that lead to who signed it (PEM): it then
+    /// speaks TLS
+    #[arg(
+        long,
+        env = "STREAMCTL_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// File with its key (PEM)
-    #[arg(long, env = "STREAMCTL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "STREAMCTL_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_key: Option<PathBuf>,
-    /// File with the certificates of those whom it trusts when it dials others; the system's authorities by default
+    /// File with the certificates of those whom it trusts when it dials others; the system's
+    /// authorities by default
     #[arg(long, env = "STREAMCTL_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// File with the certificates of those whose clients are let in: everybody who connects must then show one
-    #[arg(long, env = "STREAMCTL_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    /// File with the certificates of those whose clients are let in: everybody who connects must
+    /// then show one
+    #[arg(
+        long,
+        env = "STREAMCTL_TLS_CLIENT_CA",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_client_ca: Option<PathBuf>,
-    /// The name that certificates of other controllers and workers carry, where it is not their address
+    /// The name that certificates of other controllers and workers carry, where it is not their
+    /// address
     #[arg(long, env = "STREAMCTL_TLS_NAME", value_name = "NAME")]
     pub tls_name: Option<String>,
-    /// Allow what is not protected: listening beyond this machine without TLS or without asking who comes, and dialling
-    /// others without TLS
+    /// Allow what is not protected: listening beyond this machine without TLS or without asking who
+    /// comes, and dialling others without TLS
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
 
-/// How a program protects its lines, ready for use. By default: not at all, for programs that speak on loopback.
+/// How a program protects its lines, ready for use. By default: not at all, for programs that speak
+/// on loopback.
 #[derive(Clone, Default)]
 pub struct Security {
     tls: Option<ServerTls>,
     access: Access,
     /// For dialling others.
     pub dialer: Dialer,
-    /// Whoever comes must be asked who they are, by a certificate or by a table; without either, only this user is served.
+    /// Whoever comes must be asked who they are, by a certificate or by a table; without either,
+    /// only this user is served.
     pub must_ask: bool,
 }
 
@@ -67,46 +90,82 @@ enum Access {
 }
 
 impl SecurityFlags {
-    /// Reads all files, and keeps reading them. `access` says who may do what, `token` who this program is.
+    /// Reads all files, and keeps reading them. `access` says who may do what, `token` who this
+    /// program is.
     ///
     /// # Errors
     /// When one of them is not what it should be.
-    pub fn open(&self, access: Option<&PathBuf>, token: Option<&PathBuf>) -> Result<Security, SecurityError> {
-        let pair = self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| Pair { cert, key });
-        let tls = pair.as_ref().map(|pair| tls::server(pair, self.tls_client_ca.as_ref(), access.is_some()));
-        let (tls, access) = (tls.transpose()?, access.map(|path| access_file(path)).transpose()?);
+    pub fn open(
+        &self,
+        access: Option<&PathBuf>,
+        token: Option<&PathBuf>,
+    ) -> Result<Security, SecurityError> {
+        let pair = self
+            .tls_cert
+            .clone()
+            .zip(self.tls_key.clone())
+            .map(|(cert, key)| Pair { cert, key });
+        let tls = pair
+            .as_ref()
+            .map(|pair| tls::server(pair, self.tls_client_ca.as_ref(), access.is_some()));
+        let tls = tls.transpose()?;
+        let access = access.map(|path| access_file(path)).transpose()?;
         if let Some(tls) = &tls {
             tls.keep_fresh();
         }
         if let Some(access) = &access {
             access.keep_fresh();
         }
-        let files =
-            DialerFiles { ca: self.tls_ca.clone(), pair, token: token.cloned(), peer_name: self.tls_name.clone() };
+        let files = DialerFiles {
+            ca: self.tls_ca.clone(),
+            pair,
+            token: token.cloned(),
+            peer_name: self.tls_name.clone(),
+        };
         let must_ask = !self.insecure && self.tls_client_ca.is_none();
         let access = access.map_or(Access::Open, Access::File);
-        let security = Security { tls, access, dialer: Dialer::new(files)?, must_ask };
+        let security = Security {
+            tls,
+            access,
+            dialer: Dialer::new(files)?,
+            must_ask,
+        };
         security.report_shared_machine();
         Ok(security)
     }
 
-    /// Whether what listens there is protected as it must be. `asks`: its callers are known by a table.
+    /// Whether what listens there is protected as it must be. `asks`: its callers are known by a
+    /// table.
     ///
     /// # Errors
     /// What is missing.
-    pub fn check_listeners(&self, listeners: &[(&str, SocketAddr)], asks: bool) -> Result<(), SecurityError> {
-        let exposed = listeners.iter().find(|(_, address)| !address.ip().is_loopback());
-        let Some((flag, address)) = exposed.filter(|_| !self.insecure) else { return Ok(()) };
+    pub fn check_listeners(
+        &self,
+        listeners: &[(&str, SocketAddr)],
+        asks: bool,
+    ) -> Result<(), SecurityError> {
+        let exposed = listeners
+            .iter()
+            .find(|(_, address)| !address.ip().is_loopback());
+        let Some((flag, address)) = exposed.filter(|_| !self.insecure) else {
+            return Ok(());
+        };
         let reached = format!("{flag} {address} can be reached from other machines");
         if self.tls_cert.is_none() {
             let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or say --insecure in a \
                         network that you trust; docs/security.md says how to make one";
-            return Err(SecurityError::new(format!("{reached}, and what is said there is not encrypted"), hint));
+            return Err(SecurityError::new(
+                format!("{reached}, and what is said there is not encrypted"),
+                hint,
+            ));
         }
         if self.tls_client_ca.is_none() && !asks {
             let hint = "say who may come: --access FILE (a line is made by `streamctl token new`), --tls-client-ca FILE for \
                         certificates, or --insecure in a network that you trust";
-            return Err(SecurityError::new(format!("{reached}, and nobody there is asked who they are"), hint));
+            return Err(SecurityError::new(
+                format!("{reached}, and nobody there is asked who they are"),
+                hint,
+            ));
         }
         Ok(())
     }
@@ -116,10 +175,19 @@ impl SecurityFlags {
     /// # Errors
     /// The first that is not.
     pub fn check_dialled(&self, flag: &str, urls: &[String]) -> Result<(), SecurityError> {
-        let plain = |url: &&String| url.strip_prefix("http://").is_some_and(|rest| !is_loopback(host_of(rest)));
-        let Some(url) = urls.iter().find(plain).filter(|_| !self.insecure) else { return Ok(()) };
-        let hint = "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
-        Err(SecurityError::new(format!("{flag}: what is said to {url} is not encrypted"), hint))
+        let plain = |url: &&String| {
+            url.strip_prefix("http://")
+                .is_some_and(|rest| !is_loopback(host_of(rest)))
+        };
+        let Some(url) = urls.iter().find(plain).filter(|_| !self.insecure) else {
+            return Ok(());
+        };
+        let hint =
+            "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
+        Err(SecurityError::new(
+            format!("{flag}: what is said to {url} is not encrypted"),
+            hint,
+        ))
     }
 }
 
@@ -134,7 +202,9 @@ fn host_of(rest: &str) -> &str {
 fn access_file(path: &Path) -> Result<Arc<Reloading<Policy>>, SecurityError> {
     Reloading::load("access", vec![path.to_owned()], |contents| {
         let text = std::str::from_utf8(&contents[0]);
-        let text = text.map_err(|_| SecurityError::new("is not text", "it is a TOML file; see docs/security.md"))?;
+        let text = text.map_err(|_| {
+            SecurityError::new("is not text", "it is a TOML file; see docs/security.md")
+        })?;
         AccessTable::parse(text).map(Policy::Table)
     })
 }
@@ -155,14 +225,21 @@ impl Security {
         for_http(self.tls.clone())
     }
 
-    /// For the programs of one process on loopback: calls need a token of `table`. What is shown over HTTP needs none; it
-    /// is shown to the user who runs the process, or, where `shown_to_all`, to everybody who reaches it.
+    /// For the programs of one process on loopback: calls need a token of `table`. What is shown
+    /// over HTTP needs none; it is shown to the user who runs the process, or, where
+    /// `shown_to_all`, to everybody who reaches it.
     pub fn of_one_process(table: AccessTable, dialer: Dialer, shown_to_all: bool) -> Self {
-        Self { tls: None, access: Access::Fixed(table), dialer, must_ask: !shown_to_all }
+        Self {
+            tls: None,
+            access: Access::Fixed(table),
+            dialer,
+            must_ask: !shown_to_all,
+        }
     }
 
-    /// Where nobody is asked for a token or certificate, loopback connections are served for the user of this process
-    /// alone. On systems that do not report the user of a connection this is not possible.
+    /// Where nobody is asked for a token or certificate, loopback connections are served for the
+    /// user of this process alone. On systems that do not report the user of a connection this is
+    /// not possible.
     pub fn own_user_only(&self) -> bool {
         self.must_ask && same_user::is_supported()
     }
@@ -188,7 +265,11 @@ impl Security {
     /// Checks callers by the file.
     pub fn gate(&self) -> Gate {
         let gate = Gate::new(self.policy());
-        if self.own_user_only() { gate.for_own_user() } else { gate }
+        if self.own_user_only() {
+            gate.for_own_user()
+        } else {
+            gate
+        }
     }
 
     /// Checks who looks at what is shown over HTTP.
@@ -219,28 +300,58 @@ mod tests {
 
     #[test]
     fn beyond_loopback_there_is_tls_and_a_question_or_somebody_said_insecure() {
-        let [here, there]: [SocketAddr; 2] = ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
-        let check = |flags: SecurityFlags, asks| flags.check_listeners(&[("--a", here), ("--listen", there)], asks);
-        let plain = check(flags(false, false, false), true).unwrap_err().to_string();
-        assert!(plain.contains("--listen 0.0.0.0:1") && plain.contains("--insecure"), "{plain}");
-        let unasked = check(flags(true, false, false), false).unwrap_err().to_string();
-        assert!(unasked.contains("nobody there is asked") && unasked.contains("--access"), "{unasked}");
-        for (flags, asks) in
-            [(flags(true, true, false), false), (flags(true, false, false), true), (flags(false, false, true), false)]
-        {
+        let [here, there]: [SocketAddr; 2] =
+            ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
+        let check = |flags: SecurityFlags, asks| {
+            flags.check_listeners(&[("--a", here), ("--listen", there)], asks)
+        };
+        let plain = check(flags(false, false, false), true)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            plain.contains("--listen 0.0.0.0:1") && plain.contains("--insecure"),
+            "{plain}"
+        );
+        let unasked = check(flags(true, false, false), false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            unasked.contains("nobody there is asked") && unasked.contains("--access"),
+            "{unasked}"
+        );
+        for (flags, asks) in [
+            (flags(true, true, false), false),
+            (flags(true, false, false), true),
+            (flags(false, false, true), false),
+        ] {
             assert!(check(flags, asks).is_ok());
         }
-        assert!(flags(false, false, false).check_listeners(&[("--listen", here)], false).is_ok());
+        assert!(
+            flags(false, false, false)
+                .check_listeners(&[("--listen", here)], false)
+                .is_ok()
+        );
     }
 
     #[test]
     fn others_are_not_dialled_in_the_clear() {
-        let check =
-            |url: &str, insecure| flags(false, false, insecure).check_dialled("--controller", &[url.to_owned()]);
-        for good in ["http://127.0.0.1:7070", "http://localhost:1", "https://host:1", "http://[::1]:1"] {
+        let check = |url: &str, insecure| {
+            flags(false, false, insecure).check_dialled("--controller", &[url.to_owned()])
+        };
+        for good in [
+            "http://127.0.0.1:7070",
+            "http://localhost:1",
+            "https://host:1",
+            "http://[::1]:1",
+        ] {
             assert!(check(good, false).is_ok(), "{good}");
         }
-        assert!(check("http://host:1", false).unwrap_err().to_string().contains("hint: write https://"));
+        assert!(
+            check("http://host:1", false)
+                .unwrap_err()
+                .to_string()
+                .contains("hint: write https://")
+        );
         assert!(check("http://host:1", true).is_ok());
     }
 }

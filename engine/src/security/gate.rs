@@ -1,7 +1,8 @@
 //! The check before every call: who asks, and whether they may.
 //!
-//! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may (`access`), what a method
-//! needs (`methods`). Rule: nothing of a call is looked at before its caller is known, and a refusal says what to do.
+//! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may
+//! (`access`), what a method needs (`methods`). Rule: nothing of a call is looked at before its
+//! caller is known, and a refusal says what to do.
 
 use super::accept::{CallGuard, Peer};
 use super::access::{AccessTable, Caller, Policy, Proof, Role};
@@ -34,12 +35,15 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 
 /// What a browser is asked: a name, which does not matter, and the token as its password.
-const CHALLENGE: &str = r#"Basic realm="streamctl: any name, and a token as password", charset="UTF-8""#;
+const CHALLENGE: &str =
+    r#"Basic realm="streamctl: any name, and a token as password", charset="UTF-8""#;
 
-/// Calls of one caller that are worked on at once; those of workers are not counted, nor what is sent afterwards.
+/// Calls of one caller that are worked on at once; those of workers are not counted, nor what is
+/// sent afterwards.
 pub const QUESTIONS_PER_CALLER_MAX: usize = 32;
 
-/// Who asks for a page, for asking others in their name: the token that came with the request, if one did.
+/// Who asks for a page, for asking others in their name: the token that came with the request, if
+/// one did.
 #[derive(Clone, Debug, Default)]
 pub struct Asked(Option<HeaderValue>);
 
@@ -60,7 +64,6 @@ impl Asked {
 }
 
 impl From<&MetadataMap> for Asked {
-    /// Who asks over gRPC.
     fn from(metadata: &MetadataMap) -> Self {
         Self::of(metadata.as_ref())
     }
@@ -74,13 +77,13 @@ impl<S: Sync> FromRequestParts<S> for Asked {
     }
 }
 
-/// Checks callers.
 #[derive(Clone)]
 pub struct Gate {
     policy: watch::Receiver<Arc<Policy>>,
     refusals: Arc<Refusals>,
     questions: Turns,
-    /// Where nobody is asked for a token, loopback connections of other users of this machine are refused.
+    /// Where nobody is asked for a token, loopback connections of other users of this machine are
+    /// refused.
     own_user_only: bool,
 }
 
@@ -95,17 +98,29 @@ impl Gate {
     /// By this policy, as it changes.
     pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
         let questions = Turns::new(QUESTIONS_PER_CALLER_MAX);
-        Self { policy, refusals: Arc::default(), questions, own_user_only: false }
+        Self {
+            policy,
+            refusals: Arc::default(),
+            questions,
+            own_user_only: false,
+        }
     }
 
-    /// The same; where nobody is asked for a token, only this program's user (and root) is let in over loopback.
+    /// The same; where nobody is asked for a token, only this program's user (and root) is let in
+    /// over loopback.
     pub fn for_own_user(self) -> Self {
-        Self { own_user_only: true, ..self }
+        Self {
+            own_user_only: true,
+            ..self
+        }
     }
 
     /// The services behind the gate.
     pub fn before_services(&self, routes: Routes) -> Routes {
-        routes.into_axum_router().layer(from_fn_with_state(self.clone(), check_call)).into()
+        routes
+            .into_axum_router()
+            .layer(from_fn_with_state(self.clone(), check_call))
+            .into()
     }
 
     /// What is shown over HTTP, behind the gate: to look at it needs the role `view`.
@@ -114,7 +129,13 @@ impl Gate {
     }
 
     /// Who asks, if they may.
-    fn check(&self, headers: &HeaderMap, peer: Option<&Peer>, need: Need, basic: bool) -> Result<Judged, Status> {
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        need: Need,
+        basic: bool,
+    ) -> Result<Judged, Status> {
         let policy = Arc::clone(&self.policy.borrow());
         let table = match &*policy {
             Policy::Open => return self.check_user(peer).map(Judged::of),
@@ -124,25 +145,39 @@ impl Gate {
         if let Some(text) = presented(headers, basic) {
             let shown = Shown::of(&text, table)?;
             let caller = judge(table, &shown, need)?;
-            return Ok(Judged { caller, shown: Some(shown), certificate: None });
+            return Ok(Judged {
+                caller,
+                shown: Some(shown),
+                certificate: None,
+            });
         }
         let certificate = peer.and_then(|peer| table.certificate_proof(&peer.names));
-        let caller = certificate.as_ref().and_then(|proof| table.by_proof(proof)).ok_or_else(|| {
-            unauthenticated(
-                "who asks is not known",
-                "ask with a token (--token-file), or with a certificate that has a role here",
-            )
-        })?;
-        Ok(Judged { caller: permitted(caller, need)?, shown: None, certificate })
+        let caller = certificate
+            .as_ref()
+            .and_then(|proof| table.by_proof(proof))
+            .ok_or_else(|| {
+                unauthenticated(
+                    "who asks is not known",
+                    "ask with a token (--token-file), or with a certificate that has a role here",
+                )
+            })?;
+        Ok(Judged {
+            caller: permitted(caller, need)?,
+            shown: None,
+            certificate,
+        })
     }
 
-    /// Where nobody is asked for a token: whether the connection is of the user whose rights this program has.
+    /// Where nobody is asked for a token: whether the connection is of the user whose rights this
+    /// program has.
     fn check_user(&self, peer: Option<&Peer>) -> Result<Caller, Status> {
         let user = peer.filter(|_| self.own_user_only).and_then(Peer::user);
         let who = match user {
             None | Some(PeerUser::Same) => return Ok(Caller::ANYBODY),
             Some(PeerUser::Other(user)) => format!("this connection is of user {user}"),
-            Some(PeerUser::Unknown) => "this system does not report the user of this connection".to_owned(),
+            Some(PeerUser::Unknown) => {
+                "this system does not report the user of this connection".to_owned()
+            }
         };
         Err(Status::permission_denied(format!(
             "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
@@ -150,8 +185,14 @@ impl Gate {
         )))
     }
 
-    /// Counts a call of this caller until its answer begins; none: calls of workers are not counted.
-    fn begin_question(&self, caller: &Caller, peer: Option<&Peer>, need: Need) -> Result<Option<Turn>, Status> {
+    /// Counts a call of this caller until its answer begins; none: calls of workers are not
+    /// counted.
+    fn begin_question(
+        &self,
+        caller: &Caller,
+        peer: Option<&Peer>,
+        need: Need,
+    ) -> Result<Option<Turn>, Status> {
         let of_a_worker = match need {
             Need::Worker => true,
             Need::WorkerOr(_) => caller.may_work(),
@@ -178,7 +219,8 @@ impl Gate {
                 true
             }
             Refused::Answer { first } => {
-                let (address, reason) = (peer.address, status.message().lines().next().unwrap_or_default());
+                let address = peer.address;
+                let reason = status.message().lines().next().unwrap_or_default();
                 if first {
                     tracing::warn!(%address, path, reason, "a call is refused");
                 } else {
@@ -190,7 +232,6 @@ impl Gate {
     }
 }
 
-/// What a caller showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     /// A token of this digest.
@@ -208,7 +249,9 @@ impl Shown {
         let text = std::str::from_utf8(text).unwrap_or_default();
         let hint = "ask the controllers anew where the rows are (GetFlightInfo)";
         let grant = table.grant_key().and_then(|key| key.verify(text));
-        let grant = grant.ok_or_else(|| unauthenticated("this grant is not of a controller that leads here", hint))?;
+        let grant = grant.ok_or_else(|| {
+            unauthenticated("this grant is not of a controller that leads here", hint)
+        })?;
         if grant.until_ms <= now_ms() {
             return Err(unauthenticated("this grant has expired", hint));
         }
@@ -216,7 +259,6 @@ impl Shown {
     }
 }
 
-/// A caller who may.
 #[derive(Debug)]
 struct Judged {
     caller: Caller,
@@ -228,15 +270,22 @@ struct Judged {
 
 impl Judged {
     fn of(caller: Caller) -> Self {
-        Self { caller, shown: None, certificate: None }
+        Self {
+            caller,
+            shown: None,
+            certificate: None,
+        }
     }
 
-    /// Puts into a request what services may want to know of its caller: the caller, for whom it counts, by what they are
-    /// known here, and the grant that they showed.
+    /// Puts into a request what services may want to know of its caller: the caller, for whom it
+    /// counts, by what they are known here, and the grant that they showed.
     fn tell(&self, request: &mut Request, peer: Option<&Peer>) {
         let extensions = request.extensions_mut();
         extensions.insert(self.caller.clone());
-        extensions.insert(CountedFor::of(&self.caller, peer.map(|peer| peer.address.ip())));
+        extensions.insert(CountedFor::of(
+            &self.caller,
+            peer.map(|peer| peer.address.ip()),
+        ));
         match &self.shown {
             Some(Shown::Token(digest)) => drop(extensions.insert(Proof::Token(*digest))),
             Some(Shown::Grant(grant)) => drop(extensions.insert(Grant::clone(grant))),
@@ -250,23 +299,45 @@ impl Judged {
     /// What keeps an eye on the call, where a token or grant opened it.
     fn pass(&self, gate: &Gate, need: Need) -> Option<Pass> {
         let shown = self.shown.clone()?;
-        Some(Pass { policy: gate.policy.clone(), shown, need })
+        Some(Pass {
+            policy: gate.policy.clone(),
+            shown,
+            need,
+        })
     }
 }
 
 /// Who showed this, if they may. Of a grant it is looked at whether its caller still may.
 pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Caller, Status> {
-    let unknown = || unauthenticated("this token is not known here", "ask for a new one; it may have been replaced");
+    let unknown = || {
+        unauthenticated(
+            "this token is not known here",
+            "ask for a new one; it may have been replaced",
+        )
+    };
     match shown {
         Shown::Token(digest) => permitted(table.by_token(digest).ok_or_else(unknown)?, need),
         Shown::Grant(grant) => {
             let caller = match grant.proof() {
-                Some(proof) => permitted(table.by_proof(&proof).ok_or_else(unknown)?, Need::Least(grant.r#use.role()))?,
-                None if grant.is_a_controllers() => Caller { name: Some("controller".to_owned()), role: None },
+                Some(proof) => permitted(
+                    table.by_proof(&proof).ok_or_else(unknown)?,
+                    Need::Least(grant.r#use.role()),
+                )?,
+                None if grant.is_a_controllers() => Caller {
+                    name: Some("controller".to_owned()),
+                    role: None,
+                },
                 None => return Err(unknown()),
             };
-            let caller = Caller { role: Some(grant.r#use.role()), ..caller };
-            if need == Need::Granted(grant.r#use.role()) { Ok(caller) } else { Err(forbidden_to_grants()) }
+            let caller = Caller {
+                role: Some(grant.r#use.role()),
+                ..caller
+            };
+            if need == Need::Granted(grant.r#use.role()) {
+                Ok(caller)
+            } else {
+                Err(forbidden_to_grants())
+            }
         }
     }
 }
@@ -278,7 +349,11 @@ fn forbidden_to_grants() -> Status {
 }
 
 fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
-    if need.met_by(&caller) { Ok(caller) } else { Err(forbidden(&caller, need)) }
+    if need.met_by(&caller) {
+        Ok(caller)
+    } else {
+        Err(forbidden(&caller, need))
+    }
 }
 
 fn unauthenticated(what: &str, hint: &str) -> Status {
@@ -290,9 +365,12 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
         Need::Least(role) | Need::WorkerOr(role) | Need::Granted(role) => role,
         Need::Worker => Role::Worker,
     };
-    let (name, role) = (caller.name.as_deref().unwrap_or_default(), caller.role.map_or("", Role::as_str));
+    let name = caller.name.as_deref().unwrap_or_default();
+    let role = caller.role.map_or("", Role::as_str);
     let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
-    Status::permission_denied(format!("this needs the role {needed}, and {name} has {role}\n  hint: {hint}"))
+    Status::permission_denied(format!(
+        "this needs the role {needed}, and {name} has {role}\n  hint: {hint}"
+    ))
 }
 
 /// The token or grant that came with the call. What is no token at all is one that nobody has.
@@ -322,7 +400,9 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     let peer = request.extensions().get::<Peer>().cloned();
     let path = request.uri().path();
     let checked = match methods::need(path) {
-        Some(need) => gate.check(request.headers(), peer.as_ref(), need, false).map(|judged| (judged, need)),
+        Some(need) => gate
+            .check(request.headers(), peer.as_ref(), need, false)
+            .map(|judged| (judged, need)),
         None => Err(Status::unimplemented("there is no such method")),
     };
     match checked {
@@ -334,13 +414,21 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
             };
             let pass = judged.pass(&gate, need);
             judged.tell(&mut request, peer.as_ref());
-            let Some(pass) = pass else { return next.run(request).await.map(|answer| during(call, answer)) };
+            let Some(pass) = pass else {
+                return next.run(request).await.map(|answer| during(call, answer));
+            };
             let request = request.map(|says| pass.watched(says, End::Error));
-            next.run(request).await.map(|answer| during(call, pass.watched(answer, End::Trailers)))
+            next.run(request)
+                .await
+                .map(|answer| during(call, pass.watched(answer, End::Trailers)))
         }
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
-            let status = if over { Status::resource_exhausted("refused too often: wait a while") } else { status };
+            let status = if over {
+                Status::resource_exhausted("refused too often: wait a while")
+            } else {
+                status
+            };
             status.into_http::<Body>()
         }
     }
@@ -395,7 +483,12 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     let peer = request.extensions().get::<Peer>().cloned();
     let need = Need::Least(Role::View);
     let checked = gate.check(request.headers(), peer.as_ref(), need, true);
-    let checked = checked.and_then(|judged| Ok((gate.begin_question(&judged.caller, peer.as_ref(), need)?, judged)));
+    let checked = checked.and_then(|judged| {
+        Ok((
+            gate.begin_question(&judged.caller, peer.as_ref(), need)?,
+            judged,
+        ))
+    });
     let status = match checked {
         Ok((_question, judged)) => {
             let pass = judged.pass(&gate, need);
@@ -409,7 +502,11 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     };
     let path = request.uri().path().to_owned();
     if status.code() != Code::ResourceExhausted && gate.note(peer.as_ref(), &path, &status) {
-        return (StatusCode::TOO_MANY_REQUESTS, "refused too often: wait a while\n").into_response();
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "refused too often: wait a while\n",
+        )
+            .into_response();
     }
     let code = match status.code() {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -419,14 +516,19 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     };
     let mut response = match path.starts_with("/api/") {
         true => {
-            let (error, hint) = status.message().split_once("\n  hint: ").unwrap_or((status.message(), ""));
+            let (error, hint) = status
+                .message()
+                .split_once("\n  hint: ")
+                .unwrap_or((status.message(), ""));
             let json = serde_json::json!({ "error": error, "hint": hint }).to_string();
             (code, [(CONTENT_TYPE, "application/json")], json).into_response()
         }
         false => (code, format!("{}\n", status.message())).into_response(),
     };
     if code == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     response
 }
@@ -459,61 +561,111 @@ mod tests {
     #[test]
     fn a_token_lets_in_by_its_role_and_its_text_is_in_no_answer() {
         let (gate, token) = guarded(Role::View);
-        let (view, operate) = (Need::Least(Role::View), Need::Least(Role::Operate));
+        let view = Need::Least(Role::View);
+        let operate = Need::Least(Role::Operate);
         assert_eq!(
-            gate.check(&with(&token.header()), None, view, false).unwrap().caller.name.as_deref(),
+            gate.check(&with(&token.header()), None, view, false)
+                .unwrap()
+                .caller
+                .name
+                .as_deref(),
             Some("somebody")
         );
-        let refused = gate.check(&with(&token.header()), None, operate, false).unwrap_err();
+        let refused = gate
+            .check(&with(&token.header()), None, operate, false)
+            .unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
-        assert!(refused.message().contains("needs the role operate, and somebody has view\n  hint: "), "{refused}");
+        assert!(
+            refused
+                .message()
+                .contains("needs the role operate, and somebody has view\n  hint: "),
+            "{refused}"
+        );
         let wrong = Token::generate().unwrap();
-        let refused = gate.check(&with(&wrong.header()), None, view, false).unwrap_err();
-        assert!(refused.code() == Code::Unauthenticated && !refused.message().contains(wrong.reveal()));
-        for header in
-            [&token.header().replace("Bearer", "Basic"), "Bearer", "x", &format!("Bearer {}", "a".repeat(9_000))]
-        {
+        let refused = gate
+            .check(&with(&wrong.header()), None, view, false)
+            .unwrap_err();
+        assert!(
+            refused.code() == Code::Unauthenticated && !refused.message().contains(wrong.reveal())
+        );
+        for header in [
+            &token.header().replace("Bearer", "Basic"),
+            "Bearer",
+            "x",
+            &format!("Bearer {}", "a".repeat(9_000)),
+        ] {
             assert_eq!(
-                gate.check(&with(header), None, view, true).unwrap_err().code(),
+                gate.check(&with(header), None, view, true)
+                    .unwrap_err()
+                    .code(),
                 Code::Unauthenticated,
                 "{header}"
             );
         }
-        assert_eq!(gate.check(&HeaderMap::new(), None, view, true).unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(
+            gate.check(&HeaderMap::new(), None, view, true)
+                .unwrap_err()
+                .code(),
+            Code::Unauthenticated
+        );
     }
 
     #[test]
     fn a_browser_gives_the_token_as_a_password_and_no_program_does() {
         let (gate, token) = guarded(Role::View);
-        let header = with(&format!("Basic {}", STANDARD.encode(format!("me:{}", token.reveal()))));
-        assert!(gate.check(&header, None, Need::Least(Role::View), true).is_ok());
-        assert!(gate.check(&header, None, Need::Least(Role::View), false).is_err());
+        let header = with(&format!(
+            "Basic {}",
+            STANDARD.encode(format!("me:{}", token.reveal()))
+        ));
+        assert!(
+            gate.check(&header, None, Need::Least(Role::View), true)
+                .is_ok()
+        );
+        assert!(
+            gate.check(&header, None, Need::Least(Role::View), false)
+                .is_err()
+        );
     }
 
     #[test]
     fn a_certificate_has_the_role_of_its_name_and_a_bad_token_spoils_it() {
         let (gate, _) = guarded(Role::View);
-        let (viewer, other) = (peer(&["x", "viewer"]), peer(&["x"]));
+        let viewer = peer(&["x", "viewer"]);
+        let other = peer(&["x"]);
         let view = Need::Least(Role::View);
-        assert!(gate.check(&HeaderMap::new(), Some(&viewer), view, false).is_ok());
-        assert!(gate.check(&HeaderMap::new(), Some(&other), view, false).is_err());
-        assert!(gate.check(&with("Bearer wrong"), Some(&viewer), view, false).is_err());
+        assert!(
+            gate.check(&HeaderMap::new(), Some(&viewer), view, false)
+                .is_ok()
+        );
+        assert!(
+            gate.check(&HeaderMap::new(), Some(&other), view, false)
+                .is_err()
+        );
+        assert!(
+            gate.check(&with("Bearer wrong"), Some(&viewer), view, false)
+                .is_err()
+        );
     }
 
     #[test]
     fn only_what_a_token_opened_is_watched() {
         let (gate, token) = guarded(Role::View);
         let view = Need::Least(Role::View);
-        let judged = gate.check(&with(&token.header()), None, view, false).unwrap();
+        let judged = gate
+            .check(&with(&token.header()), None, view, false)
+            .unwrap();
         assert!(judged.pass(&gate, view).is_some());
-        let judged = gate.check(&HeaderMap::new(), Some(&peer(&["viewer"])), view, false).unwrap();
+        let judged = gate
+            .check(&HeaderMap::new(), Some(&peer(&["viewer"])), view, false)
+            .unwrap();
         assert!(judged.pass(&gate, view).is_none(), "a certificate stays");
     }
 
     #[test]
     fn a_closed_gate_lets_nobody_in_and_an_open_one_everybody() {
         let closed = Gate::new(watch::channel(Arc::new(Policy::Closed("not yet"))).1);
-        let check = |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
+        let check =
+            |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
         assert_eq!(check(&closed).unwrap_err().code(), Code::Unavailable);
         assert_eq!(check(&Gate::default()).unwrap().caller, Caller::ANYBODY);
     }
@@ -521,32 +673,54 @@ mod tests {
     #[test]
     fn where_nobody_is_asked_another_user_of_this_machine_is_refused() {
         let gate = Gate::default().for_own_user();
-        let check =
-            |gate: &Gate, peer: &Peer| gate.check(&HeaderMap::new(), Some(peer), Need::Least(Role::View), false);
+        let check = |gate: &Gate, peer: &Peer| {
+            gate.check(
+                &HeaderMap::new(),
+                Some(peer),
+                Need::Least(Role::View),
+                false,
+            )
+        };
         let unknown = Peer::at("127.0.0.1:5".parse().unwrap());
         let refused = check(&gate, &unknown).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
-        assert!(refused.message().contains("--access") && refused.message().contains("hint: "), "{refused}");
+        assert!(
+            refused.message().contains("--access") && refused.message().contains("hint: "),
+            "{refused}"
+        );
         let elsewhere = Peer::at("192.0.2.1:5".parse().unwrap());
         assert_eq!(check(&gate, &elsewhere).unwrap().caller, Caller::ANYBODY);
-        assert_eq!(check(&Gate::default(), &unknown).unwrap().caller, Caller::ANYBODY);
+        assert_eq!(
+            check(&Gate::default(), &unknown).unwrap().caller,
+            Caller::ANYBODY
+        );
     }
 
     #[test]
     fn a_caller_has_so_many_questions_at_once_and_workers_as_many_as_they_have() {
         let gate = Gate::default();
-        let caller = |name: &str, role| Caller { name: Some(name.to_owned()), role: Some(role) };
-        let (person, worker) = (caller("p", Role::Admin), caller("w", Role::Worker));
+        let caller = |name: &str, role| Caller {
+            name: Some(name.to_owned()),
+            role: Some(role),
+        };
+        let person = caller("p", Role::Admin);
+        let worker = caller("w", Role::Worker);
         let view = Need::Least(Role::View);
         let begin = |caller: &Caller, need| gate.begin_question(caller, None, need);
-        let held: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX).map(|_| begin(&person, view).unwrap()).collect();
+        let held: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX)
+            .map(|_| begin(&person, view).unwrap())
+            .collect();
         let refused = begin(&person, view).unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().contains("hint: "), "{refused}");
         assert!(begin(&person, Need::WorkerOr(Role::View)).is_err());
         assert!(begin(&caller("q", Role::View), view).is_ok());
         for _ in 0..2 * QUESTIONS_PER_CALLER_MAX {
-            assert!(begin(&worker, Need::WorkerOr(Role::View)).unwrap().is_none());
+            assert!(
+                begin(&worker, Need::WorkerOr(Role::View))
+                    .unwrap()
+                    .is_none()
+            );
             assert!(begin(&worker, Need::Worker).unwrap().is_none());
         }
         drop(held);
@@ -560,31 +734,71 @@ mod tests {
         let job = || "sales".parse().unwrap();
         let token = Token::generate().unwrap();
         let worker = |text: &str| {
-            let wire = AccessTable::parse(text).unwrap().to_wire(granter.public_key());
+            let wire = AccessTable::parse(text)
+                .unwrap()
+                .to_wire(granter.public_key());
             Gate::new(watch::channel(Arc::new(Policy::from_wire(wire).unwrap())).1)
         };
         let table = line_for("somebody", Role::View, token.digest()).unwrap();
         let gate = worker(&table);
         let proof = Proof::Token(token.digest());
-        let grant = granter.grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
+        let grant = granter
+            .grant(job(), Use::Read, Some(&proof), now_ms())
+            .unwrap();
         let [read, act] = [Role::View, Role::Operate].map(Need::Granted);
-        let check = |gate: &Gate, grant: &Token, need| gate.check(&with(&grant.header()), None, need, false);
+        let check = |gate: &Gate, grant: &Token, need| {
+            gate.check(&with(&grant.header()), None, need, false)
+        };
         let judged = check(&gate, &grant, read).unwrap();
-        assert_eq!(judged.caller, Caller { name: Some("somebody".into()), role: Some(Role::View) });
-        for need in [Need::Least(Role::View), act, Need::Worker, Need::WorkerOr(Role::View)] {
-            assert_eq!(check(&gate, &grant, need).unwrap_err().code(), Code::PermissionDenied, "{need:?}");
+        assert_eq!(
+            judged.caller,
+            Caller {
+                name: Some("somebody".into()),
+                role: Some(Role::View)
+            }
+        );
+        for need in [
+            Need::Least(Role::View),
+            act,
+            Need::Worker,
+            Need::WorkerOr(Role::View),
+        ] {
+            assert_eq!(
+                check(&gate, &grant, need).unwrap_err().code(),
+                Code::PermissionDenied,
+                "{need:?}"
+            );
         }
         let [gone, lowered] = ["".to_owned(), table.replace("view", "worker")];
         for left in [gone, lowered] {
-            assert_eq!(check(&worker(&left), &grant, read).unwrap_err().code(), Code::Unauthenticated, "{left}");
+            assert_eq!(
+                check(&worker(&left), &grant, read).unwrap_err().code(),
+                Code::Unauthenticated,
+                "{left}"
+            );
         }
         let old = now_ms() - i64::try_from(GRANT_LIFETIME.as_millis()).unwrap();
         let expired = granter.grant(job(), Use::Read, Some(&proof), old).unwrap();
-        assert!(check(&gate, &expired, read).unwrap_err().message().contains("has expired"));
-        let foreign = Granter::new().unwrap().grant(job(), Use::Read, Some(&proof), now_ms()).unwrap();
-        assert_eq!(check(&gate, &foreign, read).unwrap_err().code(), Code::Unauthenticated);
+        assert!(
+            check(&gate, &expired, read)
+                .unwrap_err()
+                .message()
+                .contains("has expired")
+        );
+        let foreign = Granter::new()
+            .unwrap()
+            .grant(job(), Use::Read, Some(&proof), now_ms())
+            .unwrap();
+        assert_eq!(
+            check(&gate, &foreign, read).unwrap_err().code(),
+            Code::Unauthenticated
+        );
         let (controllers, _) = guarded(Role::View);
-        assert_eq!(check(&controllers, &grant, read).unwrap_err().code(), Code::Unauthenticated, "for workers only");
+        assert_eq!(
+            check(&controllers, &grant, read).unwrap_err().code(),
+            Code::Unauthenticated,
+            "for workers only"
+        );
         let verify = granter.grant(job(), Use::Verify, None, now_ms()).unwrap();
         assert!(check(&gate, &verify, act).is_ok(), "a controller's own");
         assert!(check(&gate, &verify, read).is_err());
@@ -595,14 +809,17 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         use tokio::net::{TcpListener, TcpStream};
         use tokio::sync::Semaphore;
-        let (began, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let (begins, released) = (Arc::clone(&began), Arc::clone(&release));
+        let began = Arc::new(Semaphore::new(0));
+        let release = Arc::new(Semaphore::new(0));
+        let begins = Arc::clone(&began);
+        let released = Arc::clone(&release);
         let slow = move || async move {
             begins.add_permits(1);
             released.acquire().await.unwrap().forget();
             "done"
         };
-        let app = Gate::default().before_pages(Router::new().route("/slow", axum::routing::get(slow)));
+        let app =
+            Gate::default().before_pages(Router::new().route("/slow", axum::routing::get(slow)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::http::serve(listener, app, std::future::pending()));
@@ -614,11 +831,16 @@ mod tests {
             stream.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let asked: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX).map(|_| tokio::spawn(ask())).collect();
+        let asked: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX)
+            .map(|_| tokio::spawn(ask()))
+            .collect();
         let all = u32::try_from(QUESTIONS_PER_CALLER_MAX).unwrap();
         began.acquire_many(all).await.unwrap().forget();
         let refused = ask().await;
-        assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("hint: "), "{refused}");
+        assert!(
+            refused.starts_with("HTTP/1.1 429") && refused.contains("hint: "),
+            "{refused}"
+        );
         release.add_permits(QUESTIONS_PER_CALLER_MAX + 1);
         for answer in asked {
             assert!(answer.await.unwrap().starts_with("HTTP/1.1 200"));
@@ -629,8 +851,11 @@ mod tests {
     #[tokio::test]
     async fn who_is_refused_too_often_loses_the_connection() {
         let (gate, _) = guarded(Role::View);
-        let (peer, status) = (peer(&[]), unauthenticated("no", "x"));
-        let over = (0..=REFUSALS_BURST).filter(|_| gate.note(Some(&peer), "/x", &status)).count();
+        let peer = peer(&[]);
+        let status = unauthenticated("no", "x");
+        let over = (0..=REFUSALS_BURST)
+            .filter(|_| gate.note(Some(&peer), "/x", &status))
+            .count();
         assert_eq!(over, 1);
     }
 }

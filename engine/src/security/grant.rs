@@ -1,7 +1,10 @@
-//! Grants: what a controller gives to a caller for asking workers, in place of the caller's own token.
+//! Grants: what a controller gives to a caller for asking workers, in place of the caller's own
+//! token.
 //!
-//! Owns: what a grant says, signing it, checking it. Does not own: who gets one (the controllers), how it travels.
-//! Rule: a grant is for one job, one use and a short time. Workers hold the public key only: none of them can make one.
+//! Owns: what a grant says, signing it, checking it. Does not own: who gets one (the controllers),
+//! how it travels.
+//! Rule: a grant is for one job, one use and a short time. Workers hold the public key only: none
+//! of them can make one.
 
 use super::access::Proof;
 use super::token::{Token, TokenDigest};
@@ -18,15 +21,15 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::sign::SigningKey;
 
-/// Begins every grant.
 pub const GRANT_PREFIX: &str = "streamctl_grant_";
 /// Time for which a grant opens calls; a call that it opened goes on.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
 /// Longest grant that is read.
 pub const GRANT_CHARS_MAX: usize = 1_024;
 /// A private key of Ed25519 in PKCS #8: this, and then its bytes.
-const PKCS8_ED25519: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8_ED25519: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 const KEY_BYTES: usize = 32;
 
 /// What a grant is for.
@@ -35,7 +38,6 @@ const KEY_BYTES: usize = 32;
 pub enum Use {
     /// Reading the job's rows and dead letters.
     Read,
-    /// Having its epochs verified.
     Verify,
     /// Having lost objects of its epochs computed and staged again.
     Rebuild,
@@ -51,13 +53,10 @@ impl Use {
     }
 }
 
-/// What a grant says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Of which job.
     pub job: JobName,
-    /// For what.
     pub r#use: Use,
     /// It opens calls until then, in milliseconds since the Unix epoch.
     pub until_ms: i64,
@@ -72,7 +71,11 @@ pub struct Grant {
 impl Grant {
     /// By what its caller is known; none: it is a controller's own.
     pub fn proof(&self) -> Option<Proof> {
-        let token = self.token_sha256.as_deref().and_then(TokenDigest::from_hex).map(Proof::Token);
+        let token = self
+            .token_sha256
+            .as_deref()
+            .and_then(TokenDigest::from_hex)
+            .map(Proof::Token);
         token.or_else(|| self.certificate_dns.clone().map(Proof::Certificate))
     }
 
@@ -89,7 +92,6 @@ pub struct Granter {
     public: GrantKey,
 }
 
-/// Checks grants.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GrantKey([u8; KEY_BYTES]);
 
@@ -107,22 +109,37 @@ impl Granter {
     pub fn new() -> Result<Self, SecurityError> {
         let failed = || SecurityError::new("this system makes no keys", "try again");
         let mut secret = [0; KEY_BYTES];
-        aws_lc_rs::default_provider().secure_random.fill(&mut secret).map_err(|_| failed())?;
+        aws_lc_rs::default_provider()
+            .secure_random
+            .fill(&mut secret)
+            .map_err(|_| failed())?;
         let der = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &secret].concat());
         let key = aws_lc_rs::sign::any_eddsa_type(&der).map_err(|_| failed())?;
         // The public key ends its usual form.
         let form = key.public_key().ok_or_else(failed)?;
-        let public = form.as_ref().last_chunk::<KEY_BYTES>().copied().ok_or_else(failed)?;
-        Ok(Self { key, public: GrantKey(public) })
+        let public = form
+            .as_ref()
+            .last_chunk::<KEY_BYTES>()
+            .copied()
+            .ok_or_else(failed)?;
+        Ok(Self {
+            key,
+            public: GrantKey(public),
+        })
     }
 
-    /// For checking.
     pub fn public_key(&self) -> &GrantKey {
         &self.public
     }
 
     /// A grant for a caller who is known by `proof`; none: for this controller itself.
-    pub fn grant(&self, job: JobName, r#use: Use, proof: Option<&Proof>, now_ms: i64) -> Option<Token> {
+    pub fn grant(
+        &self,
+        job: JobName,
+        r#use: Use,
+        proof: Option<&Proof>,
+        now_ms: i64,
+    ) -> Option<Token> {
         let lifetime_ms = i64::try_from(GRANT_LIFETIME.as_millis()).ok()?;
         let (token_sha256, certificate_dns) = match proof {
             None => (None, None),
@@ -130,21 +147,30 @@ impl Granter {
             Some(Proof::Certificate(dns)) => (None, Some(dns.clone())),
         };
         let until_ms = now_ms.saturating_add(lifetime_ms);
-        let claims = serde_json::to_vec(&Grant { job, r#use, until_ms, token_sha256, certificate_dns }).ok()?;
+        let claims = serde_json::to_vec(&Grant {
+            job,
+            r#use,
+            until_ms,
+            token_sha256,
+            certificate_dns,
+        })
+        .ok()?;
         let claims = URL_SAFE_NO_PAD.encode(claims);
         let signer = self.key.choose_scheme(&[SignatureScheme::ED25519])?;
         let signature = signer.sign(claims.as_bytes()).ok()?;
-        Token::of_grant(&format!("{GRANT_PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature))).ok()
+        Token::of_grant(&format!(
+            "{GRANT_PREFIX}{claims}.{}",
+            URL_SAFE_NO_PAD.encode(signature)
+        ))
+        .ok()
     }
 }
 
 impl GrantKey {
-    /// As it travels.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// From what travelled.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -156,9 +182,16 @@ impl GrantKey {
         }
         let (claims, signature) = text.strip_prefix(GRANT_PREFIX)?.split_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let known = aws_lc_rs::default_provider().signature_verification_algorithms.mapping;
-        let (_, algorithms) = known.iter().find(|(scheme, _)| *scheme == SignatureScheme::ED25519)?;
-        algorithms.first()?.verify_signature(&self.0, claims.as_bytes(), &signature).ok()?;
+        let known = aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .mapping;
+        let (_, algorithms) = known
+            .iter()
+            .find(|(scheme, _)| *scheme == SignatureScheme::ED25519)?;
+        algorithms
+            .first()?
+            .verify_signature(&self.0, claims.as_bytes(), &signature)
+            .ok()?;
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
 }
@@ -173,15 +206,27 @@ mod tests {
 
     #[test]
     fn a_grant_says_what_it_was_made_for_and_only_to_its_own_key() {
-        let (granter, other) = (Granter::new().unwrap(), Granter::new().unwrap());
+        let granter = Granter::new().unwrap();
+        let other = Granter::new().unwrap();
         let proof = Proof::Token(Token::generate().unwrap().digest());
-        let token = granter.grant(job(), Use::Read, Some(&proof), 1_000).unwrap();
+        let token = granter
+            .grant(job(), Use::Read, Some(&proof), 1_000)
+            .unwrap();
         let grant = granter.public_key().verify(token.reveal()).unwrap();
-        assert_eq!((grant.job.clone(), grant.r#use, grant.until_ms), (job(), Use::Read, 601_000));
+        assert_eq!(
+            (grant.job.clone(), grant.r#use, grant.until_ms),
+            (job(), Use::Read, 601_000)
+        );
         assert_eq!(grant.proof(), Some(proof));
         assert_eq!(other.public_key().verify(token.reveal()), None);
         let own = granter.grant(job(), Use::Verify, None, 0).unwrap();
-        assert!(granter.public_key().verify(own.reveal()).unwrap().is_a_controllers());
+        assert!(
+            granter
+                .public_key()
+                .verify(own.reveal())
+                .unwrap()
+                .is_a_controllers()
+        );
         assert!(token.reveal().len() <= GRANT_CHARS_MAX);
     }
 
@@ -190,12 +235,26 @@ mod tests {
         let granter = Granter::new().unwrap();
         let token = granter.grant(job(), Use::Read, None, 0).unwrap();
         let text = token.reveal();
-        let (claims, signature) = text.strip_prefix(GRANT_PREFIX).unwrap().split_once('.').unwrap();
-        let forged = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap().replace("read", "verify");
-        let forged = format!("{GRANT_PREFIX}{}.{signature}", URL_SAFE_NO_PAD.encode(forged));
-        for text in
-            [&forged, &text[1..], &text[..text.len() - 4], GRANT_PREFIX, "", &format!("{text}{}", "A".repeat(2_000))]
-        {
+        let (claims, signature) = text
+            .strip_prefix(GRANT_PREFIX)
+            .unwrap()
+            .split_once('.')
+            .unwrap();
+        let forged = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).unwrap())
+            .unwrap()
+            .replace("read", "verify");
+        let forged = format!(
+            "{GRANT_PREFIX}{}.{signature}",
+            URL_SAFE_NO_PAD.encode(forged)
+        );
+        for text in [
+            &forged,
+            &text[1..],
+            &text[..text.len() - 4],
+            GRANT_PREFIX,
+            "",
+            &format!("{text}{}", "A".repeat(2_000)),
+        ] {
             assert_eq!(granter.public_key().verify(text), None, "{text}");
         }
     }

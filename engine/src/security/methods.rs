@@ -1,25 +1,25 @@
 //! Which role each method needs.
 //!
-//! Owns: the table, which is the only place that says so. Does not own: who has the role (`access`).
-//! Rule: a method that is not here is refused, whoever asks; a test compares it with the services' descriptors.
+//! Owns: the table, which is the only place that says so. Does not own: who has the role
+//! (`access`).
+//! Rule: a method that is not here is refused, whoever asks; a test compares it with the services'
+//! descriptors.
 
 use super::access::{Caller, Role};
 
-/// What a method needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// This role of people, or a higher one.
     Least(Role),
-    /// To be a worker.
     Worker,
     /// Either: a worker reads manifests for those who ask it for rows.
     WorkerOr(Role),
-    /// At least this role, or a grant for a use that needs it. The service compares use and job with what is asked.
+    /// At least this role, or a grant for a use that needs it. The service compares use and job
+    /// with what is asked.
     Granted(Role),
 }
 
 impl Need {
-    /// Whether this caller may.
     pub fn met_by(self, caller: &Caller) -> bool {
         match self {
             Self::Least(role) | Self::Granted(role) => caller.may(role),
@@ -35,7 +35,8 @@ const ADMIN: Need = Need::Least(Role::Admin);
 
 /// Every method that our programs serve over gRPC.
 pub const METHODS: &[(&str, Need)] = &[
-    // A job whose data lies in folders of the machines needs `admin`: `Submit` itself looks (`service::submit`).
+    // A job whose data lies in folders of the machines needs `admin`: `Submit` itself looks
+    // (`service::submit`).
     ("/streamctl.v1.Jobs/Submit", OPERATE),
     // As a dry run of `Submit`, it looks at places that the caller names.
     ("/streamctl.v1.Jobs/Diff", OPERATE),
@@ -64,22 +65,37 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/arrow.flight.protocol.FlightService/GetFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/PollFlightInfo", VIEW),
     ("/arrow.flight.protocol.FlightService/GetSchema", VIEW),
-    ("/arrow.flight.protocol.FlightService/DoGet", Need::Granted(Role::View)),
+    (
+        "/arrow.flight.protocol.FlightService/DoGet",
+        Need::Granted(Role::View),
+    ),
     ("/arrow.flight.protocol.FlightService/DoPut", OPERATE),
     ("/arrow.flight.protocol.FlightService/DoExchange", OPERATE),
     // A verification or a repair: the controller asks for it.
-    ("/arrow.flight.protocol.FlightService/DoAction", Need::Granted(Role::Operate)),
+    (
+        "/arrow.flight.protocol.FlightService/DoAction",
+        Need::Granted(Role::Operate),
+    ),
     ("/arrow.flight.protocol.FlightService/ListActions", VIEW),
     ("/grpc.health.v1.Health/Check", VIEW),
     ("/grpc.health.v1.Health/List", VIEW),
     ("/grpc.health.v1.Health/Watch", VIEW),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", VIEW),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", VIEW),
+    (
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        VIEW,
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        VIEW,
+    ),
 ];
 
 /// What a path needs; none: there is no such method.
 pub fn need(path: &str) -> Option<Need> {
-    METHODS.iter().find(|(known, _)| *known == path).map(|(_, need)| *need)
+    METHODS
+        .iter()
+        .find(|(known, _)| *known == path)
+        .map(|(_, need)| *need)
 }
 
 #[cfg(test)]
@@ -90,7 +106,10 @@ mod tests {
 
     fn paths(descriptors: &[u8]) -> BTreeSet<String> {
         let set = prost_types::FileDescriptorSet::decode(descriptors).unwrap();
-        let services = set.file.iter().flat_map(|file| file.service.iter().map(move |service| (file, service)));
+        let services = set
+            .file
+            .iter()
+            .flat_map(|file| file.service.iter().map(move |service| (file, service)));
         let methods = services.flat_map(|(file, service)| {
             let path = move |method: &prost_types::MethodDescriptorProto| {
                 format!("/{}.{}/{}", file.package(), service.name(), method.name())
@@ -105,7 +124,11 @@ mod tests {
         let served = paths(streamctl_proto::v1::FILE_DESCRIPTOR_SET);
         assert!(served.len() >= 11, "{served:?}");
         let known = METHODS.iter().map(|(path, _)| (*path).to_owned());
-        let ours = |path: &String| ["/streamctl.", "/externalscaler."].iter().any(|package| path.starts_with(package));
+        let ours = |path: &String| {
+            ["/streamctl.", "/externalscaler."]
+                .iter()
+                .any(|package| path.starts_with(package))
+        };
         let known: BTreeSet<_> = known.filter(ours).collect();
         assert_eq!(known, served);
     }
@@ -114,7 +137,13 @@ mod tests {
     fn nothing_is_there_twice_and_nothing_unknown_is_needed() {
         let unique: BTreeSet<_> = METHODS.iter().map(|(path, _)| path).collect();
         assert_eq!(unique.len(), METHODS.len());
-        for path in ["/streamctl.v1.Jobs/Delete", "/streamctl.v1.Jobs/getjob", "", "/", "/streamctl.v1.Jobs/GetJob/"] {
+        for path in [
+            "/streamctl.v1.Jobs/Delete",
+            "/streamctl.v1.Jobs/getjob",
+            "",
+            "/",
+            "/streamctl.v1.Jobs/GetJob/",
+        ] {
             assert_eq!(need(path), None, "{path}");
         }
     }
@@ -136,10 +165,22 @@ mod tests {
 
     #[test]
     fn roles_do_what_they_are_for_and_not_more() {
-        let may = |role, path: &str| need(path).unwrap().met_by(&Caller { name: None, role: Some(role) });
-        let [submit, get, session, epoch] = ["Jobs/Submit", "Jobs/GetJob", "Workers/Session", "Jobs/GetEpoch"]
-            .map(|method| format!("/streamctl.v1.{method}"));
-        assert!(may(Role::Operate, &submit) && !may(Role::View, &submit) && !may(Role::Worker, &submit));
+        let may = |role, path: &str| {
+            need(path).unwrap().met_by(&Caller {
+                name: None,
+                role: Some(role),
+            })
+        };
+        let [submit, get, session, epoch] = [
+            "Jobs/Submit",
+            "Jobs/GetJob",
+            "Workers/Session",
+            "Jobs/GetEpoch",
+        ]
+        .map(|method| format!("/streamctl.v1.{method}"));
+        assert!(
+            may(Role::Operate, &submit) && !may(Role::View, &submit) && !may(Role::Worker, &submit)
+        );
         assert!(may(Role::View, &get) && !may(Role::Worker, &get));
         assert!(may(Role::Worker, &session) && !may(Role::Admin, &session));
         assert!(may(Role::Worker, &epoch) && may(Role::View, &epoch));

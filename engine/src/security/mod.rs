@@ -1,13 +1,16 @@
 //! Who may come in, how lines are protected, and how both change without a restart.
 //!
-//! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening ([`accept`]), dialling
-//! ([`dial`]), what callers get for asking workers ([`grant`]), the check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`], [`turns`]), the flags of the programs ([`flags`]).
-//! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is not known is refused.
+//! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening
+//! ([`accept`]), dialling ([`dial`]), what callers get for asking workers ([`grant`]), the check of
+//! every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`], [`turns`]), the
+//! flags of the programs ([`flags`]).
+//! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is
+//! not known is refused.
 
 pub mod accept;
 pub mod access;
 pub mod dial;
-mod fate;
+mod disconnect_reason;
 pub mod files;
 pub mod flags;
 pub mod gate;
@@ -22,25 +25,27 @@ pub mod turns;
 
 pub use accept::{Connection, Peer};
 pub use access::{AccessTable, Caller, Policy, Role};
-pub use dial::{Dialer, Line};
+pub use dial::{ClientConnection, Dialer};
 pub use flags::{Security, SecurityFlags};
 pub use gate::Gate;
 pub use token::Token;
 pub use turns::{CountedFor, Turn, Turns};
 
-/// Why a file with certificates, a token or roles cannot be used, or a program does not start with them.
+/// Why a file with certificates, a token or roles cannot be used, or a program does not start with
+/// them.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}\n  hint: {hint}")]
 pub struct SecurityError {
     /// What is wrong; never what a secret says.
     pub problem: String,
-    /// What to do.
     pub hint: String,
 }
 
 impl SecurityError {
-    /// From its words.
     pub fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { problem: problem.into(), hint: hint.into() }
+        Self {
+            problem: problem.into(),
+            hint: hint.into(),
+        }
     }
 }

@@ -19,7 +19,6 @@ pub const REFUSED_ADDRESSES_MAX: usize = 4_096;
 /// What becomes of a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is answered.
     Answer {
         /// The first of its address: worth a line in the log.
         first: bool,
@@ -28,7 +27,6 @@ pub enum Refused {
     HangUp,
 }
 
-/// The table.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<BTreeMap<IpAddr, Allowance>>);
 
@@ -39,27 +37,36 @@ struct Allowance {
 }
 
 impl Refusals {
-    /// Notes a refusal.
     pub fn note(&self, address: IpAddr) -> Refused {
         let now = Instant::now();
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !table.contains_key(&address) && table.len() >= REFUSED_ADDRESSES_MAX {
-            let oldest = table.iter().min_by_key(|(_, allowance)| allowance.since).map(|(address, _)| *address);
+            let oldest = table
+                .iter()
+                .min_by_key(|(_, allowance)| allowance.since)
+                .map(|(address, _)| *address);
             oldest.and_then(|oldest| table.remove(&oldest));
         }
-        let full = Allowance { left: REFUSALS_BURST, since: now };
+        let full = Allowance {
+            left: REFUSALS_BURST,
+            since: now,
+        };
         let allowance = table.entry(address).or_insert(full);
         let earned = now.duration_since(allowance.since).as_secs() / REFUSAL_REFILL.as_secs();
         if earned > 0 {
-            allowance.left =
-                allowance.left.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(REFUSALS_BURST);
+            allowance.left = allowance
+                .left
+                .saturating_add(u32::try_from(earned).unwrap_or(u32::MAX))
+                .min(REFUSALS_BURST);
             allowance.since = now;
         }
         match allowance.left {
             0 => Refused::HangUp,
             left => {
                 allowance.left = left - 1;
-                Refused::Answer { first: left == REFUSALS_BURST }
+                Refused::Answer {
+                    first: left == REFUSALS_BURST,
+                }
             }
         }
     }
@@ -77,11 +84,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_address_is_cut_off_and_comes_back_and_others_are_not_touched() {
         let table = Refusals::default();
-        let answered = (0..100).filter(|_| table.note(address(1)) != Refused::HangUp).count();
+        let answered = (0..100)
+            .filter(|_| table.note(address(1)) != Refused::HangUp)
+            .count();
         assert_eq!(answered, REFUSALS_BURST as usize);
         assert_eq!(table.note(address(2)), Refused::Answer { first: true });
         tokio::time::advance(REFUSAL_REFILL * 3).await;
-        let answered = (0..100).filter(|_| table.note(address(1)) != Refused::HangUp).count();
+        let answered = (0..100)
+            .filter(|_| table.note(address(1)) != Refused::HangUp)
+            .count();
         assert_eq!(answered, 3);
     }
 
@@ -93,6 +104,9 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(table.0.lock().unwrap().len(), REFUSED_ADDRESSES_MAX);
-        assert!(!table.0.lock().unwrap().contains_key(&address(0)), "the oldest is forgotten");
+        assert!(
+            !table.0.lock().unwrap().contains_key(&address(0)),
+            "the oldest is forgotten"
+        );
     }
 }

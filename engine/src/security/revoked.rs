@@ -1,9 +1,10 @@
 //! What a token opened ends when the token is taken back.
 //!
-//! Owns: judging a call that goes on again when the table changes, ending it in both directions. Does not own: the first
-//! judgement (`gate`), when the table changes (`files`, the worker's session).
-//! Rule: who is not let in any more by what they showed is told so, as at the door; nothing more is said to them or taken
-//! from them. What a certificate opened stays until it ends.
+//! Owns: judging a call that goes on again when the table changes, ending it in both directions.
+//! Does not own: the first judgement (`gate`), when the table changes (`files`, the worker's
+//! session).
+//! Rule: who is not let in any more by what they showed is told so, as at the door; nothing more is
+//! said to them or taken from them. What a certificate opened stays until it ends.
 
 use super::access::Policy;
 use super::files::RELOAD_INTERVAL;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-/// A file that takes a token or its role back has ended what the token opened after this time, on controllers and workers:
-/// files are looked at every [`RELOAD_INTERVAL`], the rest is for telling workers.
+/// A file that takes a token or its role back has ended what the token opened after this time, on
+/// controllers and workers: files are looked at every [`RELOAD_INTERVAL`], the rest is for telling
+/// workers.
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(RELOAD_INTERVAL.as_millis() < REVOKED_WITHIN.as_millis());
 
@@ -47,7 +49,12 @@ pub(super) enum End {
 impl Pass {
     /// What is said on this call, until the token does not open it any more.
     pub(super) fn watched(&self, body: Body, end: End) -> Body {
-        Body::new(Watched { body, revoked: Box::pin(self.clone().revoked()), end, over: false })
+        Body::new(Watched {
+            body,
+            revoked: Box::pin(self.clone().revoked()),
+            end,
+            over: false,
+        })
     }
 
     /// Waits until it does not, and says why.
@@ -59,7 +66,10 @@ impl Pass {
                 // Anything else says that nobody knows, and not that this token is none.
                 && matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
             {
-                tracing::info!(reason = status.message().lines().next(), "what a token opened ends");
+                tracing::info!(
+                    reason = status.message().lines().next(),
+                    "what a token opened ends"
+                );
                 return status;
             }
             if self.policy.changed().await.is_err() {
@@ -90,7 +100,9 @@ impl HttpBody for Watched {
         }
         // First: what is ready to be said is not said any more.
         let Poll::Ready(status) = self.revoked.as_mut().poll(context) else {
-            return Pin::new(&mut self.body).poll_frame(context).map_err(Into::into);
+            return Pin::new(&mut self.body)
+                .poll_frame(context)
+                .map_err(Into::into);
         };
         self.over = true;
         // Whoever made it hears that nobody listens.
@@ -98,7 +110,12 @@ impl HttpBody for Watched {
         Poll::Ready(match self.end {
             End::Trailers => {
                 let mut trailers = HeaderMap::new();
-                Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)).map_err(Into::into))
+                Some(
+                    status
+                        .add_header(&mut trailers)
+                        .map(|()| Frame::trailers(trailers))
+                        .map_err(Into::into),
+                )
             }
             End::Silence => None,
             End::Error => Some(Err(status.into())),
@@ -145,23 +162,43 @@ mod tests {
 
     /// What a call is told, or `None` while it goes on.
     async fn end(body: &mut Body) -> Option<Code> {
-        let frame = tokio::time::timeout(Duration::from_millis(1), next(body)).await.ok()??;
-        let trailers = frame.unwrap().into_trailers().expect("the end is in the trailers");
-        assert!(trailers["grpc-message"].to_str().unwrap().contains("hint"), "{trailers:?}");
+        let frame = tokio::time::timeout(Duration::from_millis(1), next(body))
+            .await
+            .ok()??;
+        let trailers = frame
+            .unwrap()
+            .into_trailers()
+            .expect("the end is in the trailers");
+        assert!(
+            trailers["grpc-message"].to_str().unwrap().contains("hint"),
+            "{trailers:?}"
+        );
         Status::from_header_map(&trailers).map(|status| status.code())
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_token_opened_ends_when_it_is_gone_or_has_another_role() {
-        for (after, code) in [("", Code::Unauthenticated), ("worker", Code::PermissionDenied)] {
-            let (token, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        for (after, code) in [
+            ("", Code::Unauthenticated),
+            ("worker", Code::PermissionDenied),
+        ] {
+            let token = Token::generate().unwrap();
+            let other = Token::generate().unwrap();
             let others = line("b", Role::View, &other);
-            let (policy, watched) = watch::channel(table(&(line("a", Role::View, &token) + &others)));
-            let pass =
-                |token: &Token| Pass { policy: watched.clone(), shown: Shown::Token(token.digest()), need: VIEW };
-            let mut bodies = [&token, &other].map(|token| pass(token).watched(endless(), End::Trailers));
+            let (policy, watched) =
+                watch::channel(table(&(line("a", Role::View, &token) + &others)));
+            let pass = |token: &Token| Pass {
+                policy: watched.clone(),
+                shown: Shown::Token(token.digest()),
+                need: VIEW,
+            };
+            let mut bodies =
+                [&token, &other].map(|token| pass(token).watched(endless(), End::Trailers));
             for body in &mut bodies {
-                assert_eq!(next(body).await.unwrap().unwrap().into_data().unwrap(), "first");
+                assert_eq!(
+                    next(body).await.unwrap().unwrap().into_data().unwrap(),
+                    "first"
+                );
                 assert_eq!(end(body).await, None, "it goes on");
             }
             // A change that leaves the role, and one that leaves nobody to ask, end nothing.
@@ -169,10 +206,17 @@ mod tests {
             assert_eq!(end(&mut bodies[0]).await, None);
             policy.send_replace(Arc::new(Policy::Closed("not yet")));
             assert_eq!(end(&mut bodies[0]).await, None);
-            let left = if after.is_empty() { String::new() } else { line("a", after.parse().unwrap(), &token) };
+            let left = if after.is_empty() {
+                String::new()
+            } else {
+                line("a", after.parse().unwrap(), &token)
+            };
             policy.send_replace(table(&(left + &others)));
             assert_eq!(end(&mut bodies[0]).await, Some(code));
-            assert!(next(&mut bodies[0]).await.is_none() && bodies[0].is_end_stream(), "and nothing follows");
+            assert!(
+                next(&mut bodies[0]).await.is_none() && bodies[0].is_end_stream(),
+                "and nothing follows"
+            );
             assert_eq!(end(&mut bodies[1]).await, None, "others go on");
         }
     }
@@ -181,11 +225,19 @@ mod tests {
     async fn what_was_ready_to_be_said_is_not_said_any_more_and_nothing_more_is_taken() {
         let token = Token::generate().unwrap();
         let (policy, watched) = watch::channel(table(&line("w", Role::Worker, &token)));
-        let pass = Pass { policy: watched, shown: Shown::Token(token.digest()), need: Need::Worker };
-        let [mut says, mut page] = [End::Error, End::Silence].map(|end| pass.watched(endless(), end));
+        let pass = Pass {
+            policy: watched,
+            shown: Shown::Token(token.digest()),
+            need: Need::Worker,
+        };
+        let [mut says, mut page] =
+            [End::Error, End::Silence].map(|end| pass.watched(endless(), end));
         policy.send_replace(table(""));
         let error = next(&mut says).await.unwrap().unwrap_err();
-        assert_eq!(Status::from_error(error.into()).code(), Code::Unauthenticated);
+        assert_eq!(
+            Status::from_error(error.into()).code(),
+            Code::Unauthenticated
+        );
         assert!(next(&mut says).await.is_none());
         assert!(next(&mut page).await.is_none());
     }
@@ -193,7 +245,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_without_the_token_ends_it_in_time() {
         let folder = tempfile::tempdir().unwrap();
-        let (file, token) = (folder.path().join("access.toml"), Token::generate().unwrap());
+        let file = folder.path().join("access.toml");
+        let token = Token::generate().unwrap();
         std::fs::write(&file, line("a", Role::View, &token)).unwrap();
         let read = |contents: &[Vec<u8>]| {
             let text = String::from_utf8_lossy(&contents[0]).into_owned();
@@ -201,13 +254,19 @@ mod tests {
         };
         let access = Reloading::load("roles", vec![file.clone()], read).unwrap();
         access.keep_fresh();
-        let pass = Pass { policy: access.subscribe(), shown: Shown::Token(token.digest()), need: VIEW };
+        let pass = Pass {
+            policy: access.subscribe(),
+            shown: Shown::Token(token.digest()),
+            need: VIEW,
+        };
         let mut body = pass.watched(endless(), End::Trailers);
         next(&mut body).await.unwrap().unwrap();
         tokio::time::sleep(REVOKED_WITHIN).await;
         assert_eq!(end(&mut body).await, None);
         std::fs::write(&file, "").unwrap();
-        let ended = tokio::time::timeout(REVOKED_WITHIN, next(&mut body)).await.expect("in time");
+        let ended = tokio::time::timeout(REVOKED_WITHIN, next(&mut body))
+            .await
+            .expect("in time");
         assert!(ended.unwrap().unwrap().is_trailers());
     }
 }

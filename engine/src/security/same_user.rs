@@ -26,8 +26,8 @@ pub enum PeerUser {
     Unknown,
 }
 
-/// Looks up who holds `peer`, the other end of a connection accepted at `local`. Reads procfs, which does not wait for a
-/// disk.
+/// Looks up who holds `peer`, the other end of a connection accepted at `local`. Reads procfs,
+/// which does not wait for a disk.
 pub fn peer_user(peer: SocketAddr, local: SocketAddr) -> PeerUser {
     match (socket_user(peer, local), own_user()) {
         (Some(user), Some(own)) if user == own || user == ROOT => PeerUser::Same,
@@ -36,7 +36,8 @@ pub fn peer_user(peer: SocketAddr, local: SocketAddr) -> PeerUser {
     }
 }
 
-/// Whether this system reports the users of loopback connections. Tried once, on a connection to itself.
+/// Whether this system reports the users of loopback connections. Tried once, on a connection to
+/// itself.
 pub fn is_supported() -> bool {
     static SUPPORTED: OnceLock<bool> = OnceLock::new();
     *SUPPORTED.get_or_init(|| try_on_itself().unwrap_or(false))
@@ -60,7 +61,10 @@ fn own_user() -> Option<u32> {
 fn socket_user(socket: SocketAddr, connected_to: SocketAddr) -> Option<u32> {
     SOCKET_TABLES.iter().find_map(|path| {
         let table = std::fs::read_to_string(path).ok()?;
-        table.lines().skip(1).find_map(|line| user_of(line, socket, connected_to))
+        table
+            .lines()
+            .skip(1)
+            .find_map(|line| user_of(line, socket, connected_to))
     })
 }
 
@@ -71,7 +75,8 @@ fn user_of(line: &str, socket: SocketAddr, connected_to: SocketAddr) -> Option<u
     let remote = fields.next()?;
     let state = fields.next()?;
     let same = |text: &str, address: SocketAddr| {
-        address_of(text).is_some_and(|(ip, port)| ip == address.ip().to_canonical() && port == address.port())
+        address_of(text)
+            .is_some_and(|(ip, port)| ip == address.ip().to_canonical() && port == address.port())
     };
     if state != ESTABLISHED || !same(local, socket) || !same(remote, connected_to) {
         return None;
@@ -86,7 +91,13 @@ fn user_of(line: &str, socket: SocketAddr, connected_to: SocketAddr) -> Option<u
 fn address_of(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let word = |at: usize| {
+        Some(
+            u32::from_str_radix(address.get(at..at + 8)?, 16)
+                .ok()?
+                .to_ne_bytes(),
+        )
+    };
     let ip = match address.len() {
         8 => IpAddr::from(Ipv4Addr::from(word(0)?)),
         32 => {
@@ -109,31 +120,49 @@ mod tests {
     fn a_connection_of_this_process_is_of_the_same_user_until_it_is_closed() {
         assert!(is_supported(), "the tests run on Linux");
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let Ok(listener) = TcpListener::bind(address) else {
+                continue;
+            };
             let local = listener.local_addr().unwrap();
             let client = TcpStream::connect(local).unwrap();
             let peer = client.local_addr().unwrap();
             let accepted = listener.accept().unwrap();
             assert_eq!(peer_user(peer, local), PeerUser::Same, "{address}");
             drop(client);
-            assert_eq!(peer_user(peer, local), PeerUser::Unknown, "a closed socket has no user: {address}");
+            assert_eq!(
+                peer_user(peer, local),
+                PeerUser::Unknown,
+                "a closed socket has no user: {address}"
+            );
             drop(accepted);
         }
     }
 
     #[test]
     fn a_line_gives_the_user_of_an_open_socket_with_both_ends_right() {
-        let (socket, service) = ("127.0.0.1:40000".parse().unwrap(), "127.0.0.1:7070".parse().unwrap());
+        let socket = "127.0.0.1:40000".parse().unwrap();
+        let service = "127.0.0.1:7070".parse().unwrap();
         let line = |state: &str, inode: &str| {
             format!(
                 "  12: 0100007F:9C40 0100007F:1B9E {state} 00000000:00000000 00:00000000 00000000 65534 0 {inode} 1 0"
             )
         };
         assert_eq!(user_of(&line("01", "4711"), socket, service), Some(65_534));
-        assert_eq!(user_of(&line("06", "4711"), socket, service), None, "TIME_WAIT is shown as of root");
-        assert_eq!(user_of(&line("01", "0"), socket, service), None, "a socket without an owner is shown as of root");
+        assert_eq!(
+            user_of(&line("06", "4711"), socket, service),
+            None,
+            "TIME_WAIT is shown as of root"
+        );
+        assert_eq!(
+            user_of(&line("01", "0"), socket, service),
+            None,
+            "a socket without an owner is shown as of root"
+        );
         assert_eq!(user_of(&line("01", "4711"), service, socket), None);
         let mapped = "0000000000000000FFFF00000100007F:9C40";
-        assert_eq!(address_of(mapped), Some(("127.0.0.1".parse().unwrap(), 40_000)));
+        assert_eq!(
+            address_of(mapped),
+            Some(("127.0.0.1".parse().unwrap(), 40_000))
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! Certificates and keys, from PEM to what rustls takes.
 //!
-//! Owns: one TLS provider for all, which versions and protocols are spoken, who must show a certificate.
-//! Does not own: reading files (`files`), connections (`accept`, `dial`). Rule: a key's text is in no error.
+//! Owns: one TLS provider for all, which versions and protocols are spoken, who must show a
+//! certificate.
+//! Does not own: reading files (`files`), connections (`accept`, `dial`). Rule: a key's text is in
+//! no error.
 
 use super::SecurityError;
 use super::files::Reloading;
@@ -17,14 +19,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 /// Certificates in one file, at most.
 pub const CERTIFICATES_MAX: usize = 1_000;
 
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 /// A certificate and its key, each in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The certificate, and those that lead to who signed it.
     pub cert: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 
@@ -45,37 +47,61 @@ pub type ClientTls = Arc<Reloading<Arc<ClientConfig>>>;
 ///
 /// # Errors
 /// When a file is not what it should be, or key and certificate are none of each other.
-pub fn server(pair: &Pair, clients: Option<&PathBuf>, http_may_go_without: bool) -> Result<ServerTls, SecurityError> {
-    let files = [&pair.cert, &pair.key].into_iter().chain(clients).cloned().collect();
+pub fn server(
+    pair: &Pair,
+    clients: Option<&PathBuf>,
+    http_may_go_without: bool,
+) -> Result<ServerTls, SecurityError> {
+    let files = [&pair.cert, &pair.key]
+        .into_iter()
+        .chain(clients)
+        .cloned()
+        .collect();
     Reloading::load("certificate of this program", files, move |contents| {
         let clients = contents.get(2).map(|pem| roots(pem)).transpose()?;
         let config = |optional, protocol: &[u8]| -> Result<_, SecurityError> {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER));
-            let builder = builder.with_safe_default_protocol_versions().map_err(refused)?;
+            let builder = builder
+                .with_safe_default_protocol_versions()
+                .map_err(refused)?;
             let builder = match &clients {
                 None => builder.with_no_client_auth(),
                 Some(roots) => {
                     let provider = Arc::clone(&PROVIDER);
-                    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
-                    let verifier = if optional { verifier.allow_unauthenticated() } else { verifier };
+                    let verifier =
+                        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
+                    let verifier = if optional {
+                        verifier.allow_unauthenticated()
+                    } else {
+                        verifier
+                    };
                     builder.with_client_cert_verifier(verifier.build().map_err(refused)?)
                 }
             };
-            let mut config = builder.with_single_cert(chain(&contents[0])?, key(&contents[1])?).map_err(refused)?;
+            let mut config = builder
+                .with_single_cert(chain(&contents[0])?, key(&contents[1])?)
+                .map_err(refused)?;
             config.alpn_protocols = vec![protocol.to_vec()];
             Ok(Arc::new(config))
         };
-        Ok(ServerConfigs { grpc: config(false, b"h2")?, http: config(http_may_go_without, b"http/1.1")? })
+        Ok(ServerConfigs {
+            grpc: config(false, b"h2")?,
+            http: config(http_may_go_without, b"http/1.1")?,
+        })
     })
 }
 
-/// A dialler that trusts whom `ca` signed (the system's authorities where it is left out) and shows `pair`.
+/// A dialler that trusts whom `ca` signed (the system's authorities where it is left out) and shows
+/// `pair`.
 ///
 /// # Errors
 /// As for [`server`].
 pub fn client(ca: Option<&PathBuf>, pair: Option<&Pair>) -> Result<ClientTls, SecurityError> {
     let has_ca = ca.is_some();
-    let pair_files = pair.map(|pair| [&pair.cert, &pair.key]).into_iter().flatten();
+    let pair_files = pair
+        .map(|pair| [&pair.cert, &pair.key])
+        .into_iter()
+        .flatten();
     let files = ca.into_iter().chain(pair_files).cloned().collect();
     Reloading::load("certificates for dialling", files, move |contents| {
         let (own, roots) = match has_ca {
@@ -94,14 +120,22 @@ pub fn system_client() -> Result<Arc<ClientConfig>, SecurityError> {
     client_config(system_roots()?, &[]).map(Arc::new)
 }
 
-fn client_config(roots: Arc<RootCertStore>, own: &[Vec<u8>]) -> Result<ClientConfig, SecurityError> {
+fn client_config(
+    roots: Arc<RootCertStore>,
+    own: &[Vec<u8>],
+) -> Result<ClientConfig, SecurityError> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER));
-    let builder = builder.with_safe_default_protocol_versions().map_err(refused)?;
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER)).build().map_err(refused)?;
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(refused)?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER))
+        .build()
+        .map_err(refused)?;
     let builder = builder.with_webpki_verifier(verifier);
     let mut config = match own {
-        [cert, pem] => builder.with_client_auth_cert(chain(cert)?, key(pem)?).map_err(refused)?,
+        [cert, pem] => builder
+            .with_client_auth_cert(chain(cert)?, key(pem)?)
+            .map_err(refused)?,
         _ => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -109,8 +143,15 @@ fn client_config(roots: Arc<RootCertStore>, own: &[Vec<u8>]) -> Result<ClientCon
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
-    let none = |_| SecurityError::new("holds something that is no certificate", "certificates are in PEM format");
-    let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(none)?;
+    let none = |_| {
+        SecurityError::new(
+            "holds something that is no certificate",
+            "certificates are in PEM format",
+        )
+    };
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(none)?;
     match all.len() {
         0 => Err(SecurityError::new(
             "holds no certificate",
@@ -126,7 +167,12 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
 
 fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, SecurityError> {
     // The parser's own words could hold part of the key.
-    let none = |_| SecurityError::new("holds no private key", "keys are in PEM format, without a password");
+    let none = |_| {
+        SecurityError::new(
+            "holds no private key",
+            "keys are in PEM format, without a password",
+        )
+    };
     PrivateKeyDer::from_pem_slice(pem).map_err(none)
 }
 
@@ -143,19 +189,25 @@ fn system_roots() -> Result<Arc<RootCertStore>, SecurityError> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         let hint = "install the package ca-certificates, or name the authority's certificate (--ca, or --tls-ca)";
-        return Err(SecurityError::new("this system knows no authority that signs certificates", hint));
+        return Err(SecurityError::new(
+            "this system knows no authority that signs certificates",
+            hint,
+        ));
     }
     Ok(Arc::new(roots))
 }
 
 fn refused(error: impl std::fmt::Display) -> SecurityError {
-    let hint = "is it the key of this certificate, and is the certificate whole and within its time?";
+    let hint =
+        "is it the key of this certificate, and is the certificate whole and within its time?";
     SecurityError::new(format!("cannot be used: {error}"), hint)
 }
 
 /// The DNS names that a certificate carries; none when it cannot be read.
 pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return vec![] };
+    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else {
+        return vec![];
+    };
     parsed.valid_dns_names().map(str::to_owned).collect()
 }
 
@@ -164,9 +216,18 @@ pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
 /// # Errors
 /// When it is something else; without what it says.
 pub fn login(content: &[u8]) -> Result<(String, String), SecurityError> {
-    let wrong = || SecurityError::new("is not a user's name and password", "the file holds one line: name:password");
+    let wrong = || {
+        SecurityError::new(
+            "is not a user's name and password",
+            "the file holds one line: name:password",
+        )
+    };
     let text = std::str::from_utf8(content).map_err(|_| wrong())?;
-    let (name, password) = text.trim_end_matches(['\r', '\n']).split_once(':').ok_or_else(wrong)?;
+    let (name, password) = text
+        .trim_end_matches(['\r', '\n'])
+        .split_once(':')
+        .ok_or_else(wrong)?;
     let good = !name.is_empty() && !password.is_empty() && !text.trim_end().contains('\n');
-    good.then(|| (name.to_owned(), password.to_owned())).ok_or_else(wrong)
+    good.then(|| (name.to_owned(), password.to_owned()))
+        .ok_or_else(wrong)
 }

@@ -39,8 +39,12 @@ impl Token {
     pub fn generate() -> Result<Self, SecurityError> {
         let mut bytes = [0; TOKEN_RANDOM_BYTES];
         let filled = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
-        filled.map_err(|_| SecurityError::new("this system gives no random numbers", "try again"))?;
-        Ok(Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+        filled
+            .map_err(|_| SecurityError::new("this system gives no random numbers", "try again"))?;
+        Ok(Self(format!(
+            "{TOKEN_PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(bytes)
+        )))
     }
 
     /// The content of a file, without the white space around it.
@@ -57,7 +61,10 @@ impl Token {
             "this is no token: it has {} characters, or other ones than visible ASCII; {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} are taken",
             text.len()
         );
-        Err(SecurityError::new(problem, "make one: streamctl token new --name NAME --role view"))
+        Err(SecurityError::new(
+            problem,
+            "make one: streamctl token new --name NAME --role view",
+        ))
     }
 
     /// A grant, which is sent as a token is.
@@ -71,7 +78,10 @@ impl Token {
         if good {
             return Ok(Self(text.to_owned()));
         }
-        Err(SecurityError::new("this is no grant", "it comes with the answer of GetFlightInfo"))
+        Err(SecurityError::new(
+            "this is no grant",
+            "it comes with the answer of GetFlightInfo",
+        ))
     }
 
     /// What is sent: `Bearer ...`.
@@ -95,7 +105,6 @@ impl Token {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// Of a token's text.
     pub fn of(text: &[u8]) -> Self {
         Self(Sha256::digest(text).into())
     }
@@ -117,12 +126,10 @@ impl TokenDigest {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// As it travels.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// As it came.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self(bytes.try_into().ok()?))
     }
@@ -145,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_token_is_never_the_same_twice_and_never_printed() {
-        let (one, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        let one = Token::generate().unwrap();
+        let other = Token::generate().unwrap();
         assert_ne!(one, other);
         assert!(one.reveal().starts_with(TOKEN_PREFIX) && one.reveal().len() >= 50);
         assert!(!format!("{one:?}{:#?}", Some(&one)).contains(&one.reveal()[TOKEN_PREFIX.len()..]));
@@ -169,9 +177,17 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused_without_being_shown() {
-        for text in ["", "short-secret", &"x".repeat(600), &format!("{}\u{e9}{}", "a".repeat(20), "a".repeat(20))] {
+        for text in [
+            "",
+            "short-secret",
+            &"x".repeat(600),
+            &format!("{}\u{e9}{}", "a".repeat(20), "a".repeat(20)),
+        ] {
             let told = Token::parse(text).unwrap_err().to_string();
-            assert!(told.contains("hint: make one") && (text.is_empty() || !told.contains(text)), "{told}");
+            assert!(
+                told.contains("hint: make one") && (text.is_empty() || !told.contains(text)),
+                "{told}"
+            );
         }
     }
 }

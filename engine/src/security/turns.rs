@@ -1,7 +1,8 @@
 //! How many calls of each caller are under way.
 //!
-//! Owns: the count, per caller and kind of call. Does not own: who a caller is (`access`), which calls count (`gate`, the
-//! services). Rule: a caller who has as many as it may have is refused at once; it never waits, and never holds up others.
+//! Owns: the count, per caller and kind of call. Does not own: who a caller is (`access`), which
+//! calls count (`gate`, the services). Rule: a caller who has as many as it may have is refused at
+//! once; it never waits, and never holds up others.
 
 use super::access::Caller;
 use std::collections::BTreeMap;
@@ -45,26 +46,39 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// So many at once for each caller. How many callers there can be is limited by calls that are under way at all.
+    /// So many at once for each caller. How many callers there can be is limited by calls that are
+    /// under way at all.
     pub fn new(each_max: usize) -> Self {
-        Self { each_max, under_way: Arc::default() }
+        Self {
+            each_max,
+            under_way: Arc::default(),
+        }
     }
 
     /// One more call of this caller; none: it has as many as it may have.
     pub fn take(&self, caller: &CountedFor) -> Option<Turn> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let calls = under_way.get(caller).copied().unwrap_or_default();
         if calls >= self.each_max {
             return None;
         }
         under_way.insert(caller.clone(), calls + 1);
-        Some(Turn { caller: caller.clone(), under_way: Arc::clone(&self.under_way) })
+        Some(Turn {
+            caller: caller.clone(),
+            under_way: Arc::clone(&self.under_way),
+        })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match under_way.get_mut(&self.caller) {
             Some(calls) if *calls > 1 => *calls -= 1,
             _ => _ = under_way.remove(&self.caller),
@@ -77,20 +91,32 @@ mod tests {
     use super::*;
 
     fn name(name: &str) -> CountedFor {
-        CountedFor::of(&Caller { name: Some(name.to_owned()), role: None }, None)
+        CountedFor::of(
+            &Caller {
+                name: Some(name.to_owned()),
+                role: None,
+            },
+            None,
+        )
     }
 
     #[test]
     fn a_caller_has_so_many_at_once_and_others_do_not_notice() {
         let turns = Turns::new(2);
-        let mut held = vec![turns.take(&name("a")).unwrap(), turns.take(&name("a")).unwrap()];
+        let mut held = vec![
+            turns.take(&name("a")).unwrap(),
+            turns.take(&name("a")).unwrap(),
+        ];
         assert!(turns.take(&name("a")).is_none());
         assert!(turns.take(&name("b")).is_some());
         held.pop();
         held.push(turns.take(&name("a")).unwrap());
         assert!(turns.take(&name("a")).is_none());
         drop(held);
-        assert!(turns.under_way.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(
+            turns.under_way.lock().unwrap().is_empty(),
+            "nobody is remembered"
+        );
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Folders of the local disk.
 //!
-//! Owns: names of staged files, what is flushed when. Does not own: who may write where (the file system does).
-//! Rule: what an answer promises survives a power cut: a file is flushed before it is named, a folder after.
-//! A staged file lies in its object's own folder (a rename never crosses file systems) as `.<name>.<random>.staged`:
-//! no reader takes names that begin with a dot, nor that extension.
+//! Owns: names of staged files, what is flushed when. Does not own: who may write where (the file
+//! system does).
+//! Rule: what an answer promises survives a power cut: a file is flushed before it is named, a
+//! folder after. A staged file lies in its object's own folder (a rename never crosses file
+//! systems) as `.<name>.<random>.staged`: no reader takes names that begin with a dot, nor that
+//! extension.
 
 mod writer;
 
 use super::{
-    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, RefusalCause, StagedWriter, Storage, StorageError,
+    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, PutOutcome, RefusalCause, StagedWriter,
+    Storage, StorageError,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,14 +31,16 @@ const READ_BYTES: usize = 1024 * 1024;
 /// Folders below a folder deeper than this are refused: a loop of mounts, no data.
 const DEPTH_MAX: usize = 64;
 
-/// Absolute paths.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalStorage;
 
 #[async_trait]
 impl Storage for LocalStorage {
     async fn check(&self, folder: &Location) -> Result<(), StorageError> {
-        blocking(folder.as_str(), |path| fs::create_dir_all(path).map_err(|error| failed(path, &error))).await
+        blocking(folder.as_str(), |path| {
+            fs::create_dir_all(path).map_err(|error| failed(path, &error))
+        })
+        .await
     }
 
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
@@ -45,13 +50,20 @@ impl Storage for LocalStorage {
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
         blocking(location, |path| {
             let metadata = fs::metadata(path).map_err(|error| failed(path, &error))?;
-            if metadata.is_file() { info(path, &metadata) } else { Err(not_found(path)) }
+            if metadata.is_file() {
+                info(path, &metadata)
+            } else {
+                Err(not_found(path))
+            }
         })
         .await
     }
 
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
-        blocking(location, move |path| put_new(path, &bytes).map_err(|error| failed(path, &error))).await
+        blocking(location, move |path| {
+            put_new(path, &bytes).map_err(|error| failed(path, &error))
+        })
+        .await
     }
 
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
@@ -76,10 +88,18 @@ impl Storage for LocalStorage {
                 return Err(not_found(path));
             }
             if look == Look::Cheaply && metadata.len() > INSPECT_READ_BYTES_MAX {
-                return Ok(Inspected { size: metadata.len(), crc32c: None, read: false });
+                return Ok(Inspected {
+                    size: metadata.len(),
+                    crc32c: None,
+                    read: false,
+                });
             }
             let (size, crc32c) = content_of(path).map_err(|error| failed(path, &error))?;
-            Ok(Inspected { size, crc32c: Some(crc32c), read: true })
+            Ok(Inspected {
+                size,
+                crc32c: Some(crc32c),
+                read: true,
+            })
         })
         .await
     }
@@ -93,19 +113,29 @@ impl Storage for LocalStorage {
             Ok((Unfinished::new(staged), file))
         })
         .await?;
-        Ok(Box::new(LocalWriter::new(location.to_owned(), staged, tokio::fs::File::from_std(file))))
+        Ok(Box::new(LocalWriter::new(
+            location.to_owned(),
+            staged,
+            tokio::fs::File::from_std(file),
+        )))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
-        let (staged, object) = (staged_of(object)?, object.clone());
-        blocking(&object.location.clone(), move |path| publish(path, &staged, &object)).await
+        let staged = staged_of(object)?;
+        let object = object.clone();
+        blocking(&object.location.clone(), move |path| {
+            publish(path, &staged, &object)
+        })
+        .await
     }
 
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
         let staged = staged_of(object)?;
-        blocking(&object.location, move |path| match fs::remove_file(&staged) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
-            _ => Ok(()),
+        blocking(&object.location, move |path| {
+            match fs::remove_file(&staged) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -115,8 +145,13 @@ impl Storage for LocalStorage {
         blocking(folder.as_str(), move |path| {
             let mut swept = 0;
             walk(path, &mut |path, _metadata| {
-                let Some(object) = object_of_staged(path) else { return Ok(()) };
-                if object.to_str().is_some_and(|location| orphans.include(location)) {
+                let Some(object) = object_of_staged(path) else {
+                    return Ok(());
+                };
+                if object
+                    .to_str()
+                    .is_some_and(|location| orphans.include(location))
+                {
                     fs::remove_file(path).map_err(|error| failed(path, &error))?;
                     swept += 1;
                 }
@@ -134,7 +169,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Path) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, StorageError> {
     let path = PathBuf::from(location);
-    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+    if !path.is_absolute()
+        || path
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
+    {
         return Err(StorageError::Refused {
             cause: RefusalCause::Request,
             location: location.to_owned(),
@@ -144,7 +183,10 @@ async fn blocking<T: Send + 'static>(
     }
     let done = tokio::task::spawn_blocking(move || work(&path)).await;
     done.unwrap_or_else(|stopped| {
-        Err(StorageError::Unavailable { location: location.to_owned(), reason: stopped.to_string() })
+        Err(StorageError::Unavailable {
+            location: location.to_owned(),
+            reason: stopped.to_string(),
+        })
     })
 }
 
@@ -159,7 +201,11 @@ fn read_up_to(path: &Path, limit: u64) -> Result<Bytes, StorageError> {
     };
     let (size, bytes) = read().map_err(|error| failed(path, &error))?;
     if size > limit {
-        return Err(StorageError::TooLarge { location: path.display().to_string(), size, limit });
+        return Err(StorageError::TooLarge {
+            location: path.display().to_string(),
+            size,
+            limit,
+        });
     }
     Ok(bytes.into())
 }
@@ -182,13 +228,16 @@ fn put_new(path: &Path, bytes: &[u8]) -> io::Result<PutOutcome> {
     let removed = fs::remove_file(&temporary);
     let outcome = outcome?;
     removed?;
-    // Also when it exists: the other writer may not have come this far, and the caller will rely on it.
+    // Also when it exists: the other writer may not have come this far, and the caller will rely on
+    // it.
     sync_folder_of(path)?;
     Ok(outcome)
 }
 
 fn publish(path: &Path, staged: &Path, object: &StagedObject) -> Result<(), StorageError> {
-    let lost = || StorageError::StagedLost { location: object.location.clone() };
+    let lost = || StorageError::StagedLost {
+        location: object.location.clone(),
+    };
     let failed = |error: &io::Error| failed(path, error);
     match fs::metadata(staged) {
         Ok(metadata) if metadata.len() != object.size => return Err(lost()),
@@ -208,7 +257,8 @@ fn publish(path: &Path, staged: &Path, object: &StagedObject) -> Result<(), Stor
 fn content_of(path: &Path) -> io::Result<(u64, u32)> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; READ_BYTES];
-    let (mut size, mut crc32c) = (0, 0);
+    let mut size = 0;
+    let mut crc32c = 0;
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
@@ -228,12 +278,16 @@ fn staged_path(path: &Path) -> PathBuf {
 /// The object that a staged file will become; `None` when it is no staged file.
 fn object_of_staged(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
-    let (object, random) = name.strip_prefix('.')?.strip_suffix(STAGED_SUFFIX)?.rsplit_once('.')?;
+    let (object, random) = name
+        .strip_prefix('.')?
+        .strip_suffix(STAGED_SUFFIX)?
+        .rsplit_once('.')?;
     let known = random.len() == 16 && random.chars().all(|c| c.is_ascii_hexdigit());
     (known && !object.is_empty()).then(|| path.with_file_name(object))
 }
 
-/// The staged file; refused unless it is one of this object, so that no manifest can move or delete other files.
+/// The staged file; refused unless it is one of this object, so that no manifest can move or delete
+/// other files.
 fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
     if let Staging::File { staged_path } = &object.staging {
         let path = PathBuf::from(staged_path);
@@ -252,8 +306,9 @@ fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
 /// What is done with each file below a folder.
 type Visit<'a> = &'a mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>;
 
-/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts when it leads to a
-/// file inside the folder, as those of a mounted ConfigMap do. A folder that is not there has none.
+/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts
+/// when it leads to a file inside the folder, as those of a mounted ConfigMap do. A folder that is
+/// not there has none.
 fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
     match fs::canonicalize(folder) {
         Ok(root) => walk_below(&root, folder, 0, visit),
@@ -262,23 +317,39 @@ fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
     }
 }
 
-fn walk_below(root: &Path, folder: &Path, depth: usize, visit: Visit<'_>) -> Result<(), StorageError> {
+fn walk_below(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    visit: Visit<'_>,
+) -> Result<(), StorageError> {
     if depth > DEPTH_MAX {
-        return Err(failed(folder, &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep")));
+        return Err(failed(
+            folder,
+            &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep"),
+        ));
     }
     // What goes away meanwhile is as if it had never been there.
-    let Some(entries) = if_there(fs::read_dir(folder), folder)? else { return Ok(()) };
+    let Some(entries) = if_there(fs::read_dir(folder), folder)? else {
+        return Ok(());
+    };
     for entry in entries {
         let entry = entry.map_err(|error| failed(folder, &error))?;
         let path = entry.path();
-        let Some(metadata) = if_there(entry.metadata(), &path)? else { continue };
+        let Some(metadata) = if_there(entry.metadata(), &path)? else {
+            continue;
+        };
         if metadata.is_dir() && !file_name(&path).starts_with('.') {
             walk_below(root, &path, depth + 1, visit)?;
         } else if metadata.is_file() {
             visit(&path, &metadata)?;
         } else if metadata.is_symlink() {
-            let Some(target) = if_there(fs::canonicalize(&path), &path)? else { continue };
-            let Some(metadata) = if_there(fs::metadata(&target), &path)? else { continue };
+            let Some(target) = if_there(fs::canonicalize(&path), &path)? else {
+                continue;
+            };
+            let Some(metadata) = if_there(fs::metadata(&target), &path)? else {
+                continue;
+            };
             if target.starts_with(root) && metadata.is_file() {
                 visit(&path, &metadata)?;
             }
@@ -295,40 +366,71 @@ fn if_there<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, StorageE
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn info(path: &Path, metadata: &Metadata) -> Result<ObjectInfo, StorageError> {
     let Some(location) = path.to_str() else {
-        return Err(failed(path, &io::Error::new(ErrorKind::InvalidFilename, "its name is not UTF-8")));
+        return Err(failed(
+            path,
+            &io::Error::new(ErrorKind::InvalidFilename, "its name is not UTF-8"),
+        ));
     };
-    let etag = format!("{:x}-{:x}.{:09}-{:x}", metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
-    Ok(ObjectInfo { location: location.to_owned(), size: metadata.len(), etag })
+    let etag = format!(
+        "{:x}-{:x}.{:09}-{:x}",
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ino()
+    );
+    Ok(ObjectInfo {
+        location: location.to_owned(),
+        size: metadata.len(),
+        etag,
+    })
 }
 
 /// Creates the folders of `path`; each new one is named durably in its parent.
 fn create_folder_of(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    let made: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    let made: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|folder| !folder.exists())
+        .collect();
     fs::create_dir_all(folder)?;
     made.iter().try_for_each(|folder| sync_folder_of(folder))
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn not_found(path: &Path) -> StorageError {
-    StorageError::NotFound { location: path.display().to_string() }
+    StorageError::NotFound {
+        location: path.display().to_string(),
+    }
 }
 
 /// What an error of the file system means to the caller.
 fn failed(path: &Path, error: &io::Error) -> StorageError {
-    let (location, reason) = (path.display().to_string(), error.to_string());
+    let location = path.display().to_string();
+    let reason = error.to_string();
     let (cause, hint) = match error.kind() {
         ErrorKind::NotFound => return StorageError::NotFound { location },
-        ErrorKind::PermissionDenied => (RefusalCause::Environment, "give this user the right to read and write there"),
-        ErrorKind::ReadOnlyFilesystem => (RefusalCause::Environment, "name a folder that can be written to"),
+        ErrorKind::PermissionDenied => (
+            RefusalCause::Environment,
+            "give this user the right to read and write there",
+        ),
+        ErrorKind::ReadOnlyFilesystem => (
+            RefusalCause::Environment,
+            "name a folder that can be written to",
+        ),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => (
             RefusalCause::Environment,
             "a file stands where a folder is wanted, or the other way round; name another folder",
@@ -339,7 +441,12 @@ fn failed(path: &Path, error: &io::Error) -> StorageError {
         // A full disk may be cleared: worth another try.
         _ => return StorageError::Unavailable { location, reason },
     };
-    StorageError::Refused { cause, location, reason, hint: hint.to_owned() }
+    StorageError::Refused {
+        cause,
+        location,
+        reason,
+        hint: hint.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Objects in memory: the fake of the other two, for tests.
 //!
-//! Owns: objects, staged objects, and failing on demand. Rule: it passes the same contract as S3 and the local disk.
+//! Owns: objects, staged objects, and failing on demand. Rule: it passes the same contract as S3
+//! and the local disk.
 
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
 use async_trait::async_trait;
@@ -69,9 +70,14 @@ struct Failure {
 }
 
 impl MemoryStorage {
-    /// The next `op` fails with `error`; with `after_success` it is done first: the answer was lost. Several queue up.
+    /// The next `op` fails with `error`; with `after_success` it is done first: the answer was
+    /// lost. Several queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
-        self.lock().failures.push(Failure { op, error, after_success });
+        self.lock().failures.push(Failure {
+            op,
+            error,
+            after_success,
+        });
     }
 
     /// From now on staging does not answer (`true`), or answers again what it was asked meanwhile.
@@ -92,7 +98,9 @@ impl MemoryStorage {
 
     /// Throws away what is staged for a location, as somebody else would.
     pub fn delete_staged(&self, location: &str) {
-        self.lock().staged.retain(|_, staged| staged.location != location);
+        self.lock()
+            .staged
+            .retain(|_, staged| staged.location != location);
     }
 
     /// Deletes an object, as somebody else would.
@@ -102,14 +110,24 @@ impl MemoryStorage {
 
     /// What is staged and neither published nor thrown away.
     pub fn staged_locations(&self) -> Vec<String> {
-        self.lock().staged.values().map(|staged| staged.location.clone()).collect()
+        self.lock()
+            .staged
+            .values()
+            .map(|staged| staged.location.clone())
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no operation panics while it holds the lock")
+        self.state
+            .lock()
+            .expect("no operation panics while it holds the lock")
     }
 
-    fn run<T>(&self, op: Op, work: impl FnOnce(&mut State) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn run<T>(
+        &self,
+        op: Op,
+        work: impl FnOnce(&mut State) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         let mut state = self.lock();
         let failure = state.failures.iter().position(|failure| failure.op == op);
         match failure.map(|at| state.failures.remove(at)) {
@@ -124,29 +142,50 @@ impl State {
     fn put(&mut self, location: &str, bytes: Bytes) {
         self.counter += 1;
         let etag = format!("v{}", self.counter);
-        self.objects.insert(location.to_owned(), Object { bytes, etag });
+        self.objects
+            .insert(location.to_owned(), Object { bytes, etag });
     }
 
     fn object(&self, location: &str) -> Result<&Object, StorageError> {
-        self.objects.get(location).ok_or_else(|| StorageError::NotFound { location: location.to_owned() })
+        self.objects
+            .get(location)
+            .ok_or_else(|| StorageError::NotFound {
+                location: location.to_owned(),
+            })
     }
 
     fn publish(&mut self, object: &StagedObject, id: &str) -> Result<(), StorageError> {
-        let matches = |bytes: &Bytes| bytes.len() as u64 == object.size && crc32c::crc32c(bytes) == object.crc32c;
-        if self.staged.get(id).is_some_and(|staged| matches(&staged.bytes)) {
+        let matches = |bytes: &Bytes| {
+            bytes.len() as u64 == object.size && crc32c::crc32c(bytes) == object.crc32c
+        };
+        if self
+            .staged
+            .get(id)
+            .is_some_and(|staged| matches(&staged.bytes))
+        {
             let staged = self.staged.remove(id).expect("it was there a line ago");
             self.put(&staged.location, staged.bytes);
             return Ok(());
         }
-        if self.objects.get(&object.location).is_some_and(|there| matches(&there.bytes)) {
+        if self
+            .objects
+            .get(&object.location)
+            .is_some_and(|there| matches(&there.bytes))
+        {
             return Ok(());
         }
-        Err(StorageError::StagedLost { location: object.location.clone() })
+        Err(StorageError::StagedLost {
+            location: object.location.clone(),
+        })
     }
 }
 
 fn info(location: &str, object: &Object) -> ObjectInfo {
-    ObjectInfo { location: location.to_owned(), size: object.bytes.len() as u64, etag: object.etag.clone() }
+    ObjectInfo {
+        location: location.to_owned(),
+        size: object.bytes.len() as u64,
+        etag: object.etag.clone(),
+    }
 }
 
 fn staged_id(object: &StagedObject) -> &str {
@@ -159,8 +198,13 @@ fn staged_id(object: &StagedObject) -> &str {
 /// As the storage stages that the location is meant for.
 fn staging(location: &str, id: &str) -> Staging {
     match location.starts_with("s3://") {
-        true => Staging::Multipart { upload_id: id.to_owned(), etags: vec!["1".to_owned()] },
-        false => Staging::File { staged_path: id.to_owned() },
+        true => Staging::Multipart {
+            upload_id: id.to_owned(),
+            etags: vec!["1".to_owned()],
+        },
+        false => Staging::File {
+            staged_path: id.to_owned(),
+        },
     }
 }
 
@@ -171,14 +215,20 @@ impl Storage for MemoryStorage {
             let bytes = state.object(location)?.bytes.clone();
             let size = bytes.len() as u64;
             if size > limit {
-                return Err(StorageError::TooLarge { location: location.to_owned(), size, limit });
+                return Err(StorageError::TooLarge {
+                    location: location.to_owned(),
+                    size,
+                    limit,
+                });
             }
             Ok(bytes)
         })
     }
 
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
-        self.run(Op::Head, |state| Ok(info(location, state.object(location)?)))
+        self.run(Op::Head, |state| {
+            Ok(info(location, state.object(location)?))
+        })
     }
 
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
@@ -193,8 +243,13 @@ impl Storage for MemoryStorage {
 
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
         self.run(Op::List, |state| {
-            let below = state.objects.iter().filter(|(location, _)| location.starts_with(folder.as_str()));
-            Ok(below.map(|(location, object)| info(location, object)).collect())
+            let below = state
+                .objects
+                .iter()
+                .filter(|(location, _)| location.starts_with(folder.as_str()));
+            Ok(below
+                .map(|(location, object)| info(location, object))
+                .collect())
         })
     }
 
@@ -203,11 +258,20 @@ impl Storage for MemoryStorage {
         self.run(Op::Stage, |state| {
             state.counter += 1;
             let id = format!("memory-staged-{}", state.counter);
-            let staged = StagedBytes { location: location.to_owned(), bytes: Bytes::new() };
+            let staged = StagedBytes {
+                location: location.to_owned(),
+                bytes: Bytes::new(),
+            };
             state.staged.insert(id.clone(), staged);
             Ok(id)
         })
-        .map(|id| Box::new(MemoryWriter { storage: self.clone(), id, bytes: BytesMut::new() }) as Box<dyn StagedWriter>)
+        .map(|id| {
+            Box::new(MemoryWriter {
+                storage: self.clone(),
+                id,
+                bytes: BytesMut::new(),
+            }) as Box<dyn StagedWriter>
+        })
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
@@ -252,17 +316,31 @@ impl StagedWriter for MemoryWriter {
         })
     }
 
-    async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
+    async fn finish(
+        self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError> {
         let Self { storage, id, bytes } = *self;
         storage.answers().await;
         storage.run(Op::Finish, |state| {
             let bytes = bytes.freeze();
             let staged = state.staged.get_mut(&id);
-            let staged = staged.ok_or_else(|| StorageError::NotFound { location: id.clone() })?;
+            let staged = staged.ok_or_else(|| StorageError::NotFound {
+                location: id.clone(),
+            })?;
             staged.bytes = bytes.clone();
-            let (size, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
+            let size = bytes.len() as u64;
+            let crc32c = crc32c::crc32c(&bytes);
             let staging = staging(&staged.location, &id);
-            Ok(StagedObject { kind, location: staged.location.clone(), size, crc32c, rows, staging })
+            Ok(StagedObject {
+                kind,
+                location: staged.location.clone(),
+                size,
+                crc32c,
+                rows,
+                staging,
+            })
         })
     }
 
@@ -278,7 +356,11 @@ mod tests {
 
     #[tokio::test]
     async fn memory_keeps_the_contract() {
-        contract::contract(&MemoryStorage::default(), &Location::folder("memory://root/")).await;
+        contract::contract(
+            &MemoryStorage::default(),
+            &Location::folder("memory://root/"),
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -287,9 +369,15 @@ mod tests {
         let mut writer = storage.stage("memory://root/a").await.unwrap();
         writer.write(Bytes::from_static(b"rows")).await.unwrap();
         let object = writer.finish(ObjectKind::Data, 1).await.unwrap();
-        let lost = StorageError::Unavailable { location: "memory://root/a".into(), reason: "timed out".into() };
+        let lost = StorageError::Unavailable {
+            location: "memory://root/a".into(),
+            reason: "timed out".into(),
+        };
         storage.fail_next(Op::Publish, lost, true);
-        assert!(matches!(storage.publish(&object).await, Err(StorageError::Unavailable { .. })));
+        assert!(matches!(
+            storage.publish(&object).await,
+            Err(StorageError::Unavailable { .. })
+        ));
         storage.publish(&object).await.unwrap();
         assert_eq!(storage.get("memory://root/a", 10).await.unwrap(), "rows");
     }

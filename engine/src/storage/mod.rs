@@ -1,7 +1,10 @@
-//! Folders of objects, in S3 or on a local disk, with the one thing the commit needs: written but invisible.
+//! Folders of objects, in S3 or on a local disk, with the one thing the commit needs: written but
+//! invisible.
 //!
-//! Owns: the trait, which implementation serves which location. Does not own: when to publish (`controller::publish`).
-//! Rule: publishing is idempotent; what an answer said is never believed when the object itself can be looked at.
+//! Owns: the trait, which implementation serves which location. Does not own: when to publish
+//! (`controller::publish`).
+//! Rule: publishing is idempotent; what an answer said is never believed when the object itself can
+//! be looked at.
 
 pub mod contract;
 mod local;
@@ -23,10 +26,8 @@ use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 
-/// Something below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its full location.
     pub location: String,
     /// In bytes.
     pub size: u64,
@@ -65,53 +66,38 @@ pub type Pages<'a> = BoxStream<'a, Result<Vec<ObjectInfo>, StorageError>>;
 pub enum StorageError {
     /// There is no such object, bucket or folder: the caller's names are wrong, or it was deleted.
     #[error("{location} does not exist")]
-    NotFound {
-        /// What was asked for.
-        location: String,
-    },
+    NotFound { location: String },
     /// The same request from this process, at this moment, is refused again.
     #[error("{location}: {reason}")]
     Refused {
         /// What decides that it is refused.
         cause: RefusalCause,
-        /// What was asked for.
         location: String,
-        /// The service's words.
         reason: String,
-        /// What to do.
         hint: String,
     },
     /// Larger than its reader takes.
     #[error("{location} has {size} bytes, the limit is {limit}")]
     TooLarge {
-        /// What was asked for.
         location: String,
-        /// What it has.
         size: u64,
-        /// What is taken.
         limit: u64,
     },
     /// It may work if tried again; whether it was done is not known.
     #[error("{location}: {reason}")]
-    Unavailable {
-        /// What was asked for.
-        location: String,
-        /// What happened.
-        reason: String,
-    },
+    Unavailable { location: String, reason: String },
     /// A staged object is gone, and the published one is not there either.
-    #[error("staged object of {location} is gone, and {location} is not there with its recorded size and checksum")]
-    StagedLost {
-        /// The object.
-        location: String,
-    },
+    #[error(
+        "staged object of {location} is gone, and {location} is not there with its recorded size and checksum"
+    )]
+    StagedLost { location: String },
 }
 
 /// What decides that a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalCause {
-    /// Where and when it was sent: credentials, rights, the clock, the region, the disk of this machine. Another machine
-    /// may be served, and this one later.
+    /// Where and when it was sent: credentials, rights, the clock, the region, the disk of this
+    /// machine. Another machine may be served, and this one later.
     Environment,
     /// What it says: whoever sends it is refused.
     Request,
@@ -120,17 +106,17 @@ pub enum RefusalCause {
 /// Whether an object was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// It was not there.
     Created,
     /// One by that name was there and stays.
     Exists,
 }
 
-/// Folders of objects. Transient failures are retried inside, with a limit; what comes out is for the caller to act on.
+/// Folders of objects. Transient failures are retried inside, with a limit; what comes out is for
+/// the caller to act on.
 #[async_trait]
 pub trait Storage: Send + Sync + std::fmt::Debug {
-    /// Whether objects can be made below this folder: its bucket is there, or the folder itself can be made.
-    /// Implementations without such a thing have nothing to say.
+    /// Whether objects can be made below this folder: its bucket is there, or the folder itself can
+    /// be made. Implementations without such a thing have nothing to say.
     async fn check(&self, _folder: &Location) -> Result<(), StorageError> {
         Ok(())
     }
@@ -140,26 +126,44 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError>;
     /// Creates an object durably, unless one by that name is there.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError>;
-    /// Every visible object below a folder, by name. A folder that does not exist is empty; a bucket that does not is an error.
+    /// Every visible object below a folder, by name. A folder that does not exist is empty; a
+    /// bucket that does not is an error.
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError>;
-    /// The same without the objects up to the name `after`: of a folder with very many objects the last few.
-    async fn list_after(&self, folder: &Location, after: &str) -> Result<Vec<ObjectInfo>, StorageError> {
+    /// The same without the objects up to the name `after`: of a folder with very many objects the
+    /// last few.
+    async fn list_after(
+        &self,
+        folder: &Location,
+        after: &str,
+    ) -> Result<Vec<ObjectInfo>, StorageError> {
         let mut found = self.list(folder).await?;
         found.retain(|object| object.location.as_str() > after);
         Ok(found)
     }
-    /// The same page by page, in no order, so that memory is bounded by a page. Implementations that have no pages
-    /// give one.
+    /// The same page by page, in no order, so that memory is bounded by a page. Implementations
+    /// that have no pages give one.
     fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
         stream::once(self.list(folder)).boxed()
     }
-    /// Size and checksum of a visible object, without holding it in memory. What the storage says of it is believed
-    /// only as far as `look` allows.
+    /// Size and checksum of a visible object, without holding it in memory. What the storage says
+    /// of it is believed only as far as `look` allows.
     async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
-        let limit = if look == Look::AtContent { u64::MAX } else { INSPECT_READ_BYTES_MAX };
+        let limit = if look == Look::AtContent {
+            u64::MAX
+        } else {
+            INSPECT_READ_BYTES_MAX
+        };
         match self.get(location, limit).await {
-            Ok(bytes) => Ok(Inspected { size: bytes.len() as u64, crc32c: Some(crc32c::crc32c(&bytes)), read: true }),
-            Err(StorageError::TooLarge { size, .. }) => Ok(Inspected { size, crc32c: None, read: false }),
+            Ok(bytes) => Ok(Inspected {
+                size: bytes.len() as u64,
+                crc32c: Some(crc32c::crc32c(&bytes)),
+                read: true,
+            }),
+            Err(StorageError::TooLarge { size, .. }) => Ok(Inspected {
+                size,
+                crc32c: None,
+                read: false,
+            }),
             Err(error) => Err(error),
         }
     }
@@ -169,8 +173,8 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError>;
     /// Throws a staged object away. One that is gone already is no error.
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError>;
-    /// Throws away what is staged below `folder` and is one of these orphans. Returns how many. No clock takes part: what
-    /// is an orphan is decided by its name alone.
+    /// Throws away what is staged below `folder` and is one of these orphans. Returns how many. No
+    /// clock takes part: what is an orphan is decided by its name alone.
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError>;
 }
 
@@ -184,7 +188,10 @@ pub trait StagedWriter: Send {
         0
     }
     /// Makes what was written durable; it stays invisible.
-    async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError>;
-    /// Throws it away.
+    async fn finish(
+        self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError>;
     async fn abort(self: Box<Self>);
 }

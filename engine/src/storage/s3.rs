@@ -1,21 +1,23 @@
 //! Folders of S3 buckets, and of servers that speak S3.
 //!
-//! Owns: requests, what their answers and errors mean. Does not own: clients (`aws`), uploading parts (`s3_writer`).
-//! Rule: an upload that is not completed is the staged object. After a completion that was not answered, or was
-//! done before, the object itself is looked at.
+//! Owns: requests, what their answers and errors mean. Does not own: clients (`aws`), uploading
+//! parts (`s3_writer`).
+//! Rule: an upload that is not completed is the staged object. After a completion that was not
+//! answered, or was done before, the object itself is looked at.
 
 use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_writer::{S3Writer, UploadRoom};
 use super::{
-    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, RefusalCause, StagedWriter, Storage,
-    StorageError,
+    INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, RefusalCause,
+    StagedWriter, Storage, StorageError,
 };
 use crate::aws::Aws;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MultipartUpload, Object,
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+    MultipartUpload, Object,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -43,14 +45,19 @@ pub struct S3Storage {
 }
 
 impl S3Storage {
-    /// Through these clients.
     pub fn new(aws: Aws) -> Self {
-        Self { aws, uploads: UploadRoom::default() }
+        Self {
+            aws,
+            uploads: UploadRoom::default(),
+        }
     }
 
     /// The same; parts on their way take at most so many bytes together.
     pub(super) fn with_upload_bytes(&self, bytes: usize) -> Self {
-        Self { aws: self.aws.clone(), uploads: UploadRoom::new(bytes) }
+        Self {
+            aws: self.aws.clone(),
+            uploads: UploadRoom::new(bytes),
+        }
     }
 
     /// Objects below a folder; those up to the location `after` may be left out. Empty: none is.
@@ -58,10 +65,18 @@ impl S3Storage {
         let begin = async move {
             let place = Place::parse(folder.as_str())?;
             let start_after = Place::parse(after).ok().map(|after| after.key.to_owned());
-            let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key);
+            let request = self
+                .aws
+                .s3()
+                .await
+                .list_objects_v2()
+                .bucket(place.bucket)
+                .prefix(place.key);
             let pages = request.set_start_after(start_after).into_paginator().send();
             Ok::<_, StorageError>(stream::try_unfold(pages, move |mut pages| async move {
-                let Some(page) = pages.next().await else { return Ok(None) };
+                let Some(page) = pages.next().await else {
+                    return Ok(None);
+                };
                 let page = page.map_err(|error| meaning(folder.as_str(), &error))?;
                 let info = |object: &Object| ObjectInfo {
                     location: format!("s3://{}/{}", place.bucket, object.key().unwrap_or_default()),
@@ -75,7 +90,6 @@ impl S3Storage {
     }
 }
 
-/// A location, taken apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     pub location: &'a str,
@@ -86,9 +100,21 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// Of an object or, with an empty key or one that ends in a slash, of a folder.
     pub(super) fn parse(location: &'a str) -> Result<Self, StorageError> {
-        match location.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
-            Some((bucket, key)) if !bucket.is_empty() => Ok(Self { location, bucket, key }),
-            _ => Err(refused(RefusalCause::Request, location, "not a name in S3", "write it as `s3://bucket/name`")),
+        match location
+            .strip_prefix("s3://")
+            .and_then(|rest| rest.split_once('/'))
+        {
+            Some((bucket, key)) if !bucket.is_empty() => Ok(Self {
+                location,
+                bucket,
+                key,
+            }),
+            _ => Err(refused(
+                RefusalCause::Request,
+                location,
+                "not a name in S3",
+                "write it as `s3://bucket/name`",
+            )),
         }
     }
 }
@@ -98,8 +124,19 @@ impl Storage for S3Storage {
     async fn check(&self, folder: &Location) -> Result<(), StorageError> {
         let place = Place::parse(folder.as_str())?;
         // Not HeadBucket: that needs another permission than the job itself does.
-        let request = self.aws.s3().await.list_objects_v2().bucket(place.bucket).prefix(place.key).max_keys(1);
-        request.send().await.map(drop).map_err(|error| meaning(folder.as_str(), &error))
+        let request = self
+            .aws
+            .s3()
+            .await
+            .list_objects_v2()
+            .bucket(place.bucket)
+            .prefix(place.key)
+            .max_keys(1);
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| meaning(folder.as_str(), &error))
     }
 
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
@@ -109,7 +146,8 @@ impl Storage for S3Storage {
         loop {
             tries += 1;
             match read(&client, place, limit).await {
-                // The SDK tries again until an answer begins; one that breaks off is begun anew here.
+                // The SDK tries again until an answer begins; one that breaks off is begun anew
+                // here.
                 Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
                 Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
                 Ok(bytes) => return Ok(bytes),
@@ -119,27 +157,51 @@ impl Storage for S3Storage {
 
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
         let place = Place::parse(location)?;
-        let request = self.aws.s3().await.head_object().bucket(place.bucket).key(place.key);
-        let answer = request.send().await.map_err(|error| meaning(location, &error))?;
+        let request = self
+            .aws
+            .s3()
+            .await
+            .head_object()
+            .bucket(place.bucket)
+            .key(place.key);
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| meaning(location, &error))?;
         let etag = answer.e_tag().unwrap_or_default().to_owned();
-        Ok(ObjectInfo { location: location.to_owned(), size: unsigned(answer.content_length()), etag })
+        Ok(ObjectInfo {
+            location: location.to_owned(),
+            size: unsigned(answer.content_length()),
+            etag,
+        })
     }
 
-    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be our own.
+    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be
+    /// our own.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
         let mut tries = 0;
         loop {
             let body = ByteStream::from(bytes.clone());
-            let request = client.put_object().bucket(place.bucket).key(place.key).if_none_match("*");
-            let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).body(body);
-            let Err(error) = request.send().await else { return Ok(PutOutcome::Created) };
+            let request = client
+                .put_object()
+                .bucket(place.bucket)
+                .key(place.key)
+                .if_none_match("*");
+            let request = request
+                .checksum_algorithm(ChecksumAlgorithm::Crc32C)
+                .body(body);
+            let Err(error) = request.send().await else {
+                return Ok(PutOutcome::Created);
+            };
             tries += 1;
             match status(&error) {
                 Some(412) => return Ok(PutOutcome::Exists),
                 // Another put of the name is under way; which of them wins shows at the next try.
-                Some(409) if tries < CONFLICT_TRIES_MAX => tokio::time::sleep(CONFLICT_WAIT * tries).await,
+                Some(409) if tries < CONFLICT_TRIES_MAX => {
+                    tokio::time::sleep(CONFLICT_WAIT * tries).await
+                }
                 _ => return Err(meaning(location, &error)),
             }
         }
@@ -152,7 +214,11 @@ impl Storage for S3Storage {
         Ok(found)
     }
 
-    async fn list_after(&self, folder: &Location, after: &str) -> Result<Vec<ObjectInfo>, StorageError> {
+    async fn list_after(
+        &self,
+        folder: &Location,
+        after: &str,
+    ) -> Result<Vec<ObjectInfo>, StorageError> {
         let mut found: Vec<ObjectInfo> = self.pages_after(folder, after).try_concat().await?;
         // Some servers pass over what they do not know.
         found.retain(|object| object.location.as_str() > after);
@@ -167,37 +233,80 @@ impl Storage for S3Storage {
     async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
-        let head = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
-        let head = head.send().await.map_err(|error| meaning(location, &error))?;
+        let head = client
+            .head_object()
+            .bucket(place.bucket)
+            .key(place.key)
+            .checksum_mode(ChecksumMode::Enabled);
+        let head = head
+            .send()
+            .await
+            .map_err(|error| meaning(location, &error))?;
         let size = unsigned(head.content_length());
         let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
-        let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+        let kept = head
+            .checksum_crc32_c()
+            .filter(|_| whole)
+            .and_then(whole_crc32c);
         match (look, kept) {
-            (Look::Cheaply, Some(kept)) => Ok(Inspected { size, crc32c: Some(kept), read: false }),
-            (Look::Cheaply, None) if size > INSPECT_READ_BYTES_MAX => Ok(Inspected { size, crc32c: None, read: false }),
-            _ => Ok(Inspected { size, crc32c: Some(read_crc32c(&client, place).await?), read: true }),
+            (Look::Cheaply, Some(kept)) => Ok(Inspected {
+                size,
+                crc32c: Some(kept),
+                read: false,
+            }),
+            (Look::Cheaply, None) if size > INSPECT_READ_BYTES_MAX => Ok(Inspected {
+                size,
+                crc32c: None,
+                read: false,
+            }),
+            _ => Ok(Inspected {
+                size,
+                crc32c: Some(read_crc32c(&client, place).await?),
+                read: true,
+            }),
         }
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
-        let request = client.create_multipart_upload().bucket(place.bucket).key(place.key);
-        // A checksum of the whole object, not of its parts' checksums: completion needs no more than the ETags then.
-        let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32C).checksum_type(ChecksumType::FullObject);
-        let answer = request.send().await.map_err(|error| meaning(location, &error))?;
+        let request = client
+            .create_multipart_upload()
+            .bucket(place.bucket)
+            .key(place.key);
+        // A checksum of the whole object, not of its parts' checksums: completion needs no more
+        // than the ETags then.
+        let request = request
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
+            .checksum_type(ChecksumType::FullObject);
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| meaning(location, &error))?;
         let Some(upload_id) = answer.upload_id() else {
             let reason = "the service began an upload without a name".to_owned();
-            return Err(StorageError::Unavailable { location: location.to_owned(), reason });
+            return Err(StorageError::Unavailable {
+                location: location.to_owned(),
+                reason,
+            });
         };
-        Ok(Box::new(S3Writer::new(client, place, upload_id.to_owned(), self.uploads.clone())))
+        Ok(Box::new(S3Writer::new(
+            client,
+            place,
+            upload_id.to_owned(),
+            self.uploads.clone(),
+        )))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
         let place = Place::parse(&object.location)?;
         let (upload_id, etags) = upload_of(object)?;
         let client = self.aws.s3().await;
-        let request = client.complete_multipart_upload().bucket(place.bucket).key(place.key).upload_id(upload_id);
+        let request = client
+            .complete_multipart_upload()
+            .bucket(place.bucket)
+            .key(place.key)
+            .upload_id(upload_id);
         let request = request
             .multipart_upload(completed(etags))
             .checksum_type(ChecksumType::FullObject)
@@ -206,11 +315,19 @@ impl Storage for S3Storage {
             Ok(_) => None,
             Err(error) => Some((code(&error), meaning(place.location, &error))),
         };
-        let lost = || StorageError::StagedLost { location: object.location.clone() };
-        match (look(&client, place, object, refusal.is_some()).await?, refusal) {
+        let lost = || StorageError::StagedLost {
+            location: object.location.clone(),
+        };
+        match (
+            look(&client, place, object, refusal.is_some()).await?,
+            refusal,
+        ) {
             (Stands::Same, _) => Ok(()),
-            // The upload is gone, or its content is not the recorded one: nothing will bring the object back.
-            (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => Err(lost()),
+            // The upload is gone, or its content is not the recorded one: nothing will bring the
+            // object back.
+            (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => {
+                Err(lost())
+            }
             (_, Some((_, error))) => Err(error),
             (_, None) => Err(lost()),
         }
@@ -227,10 +344,21 @@ impl Storage for S3Storage {
         let client = self.aws.s3().await;
         let mut swept = 0;
         for upload in uploads(&client, place).await? {
-            let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else { continue };
+            let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else {
+                continue;
+            };
             let location = format!("s3://{}/{key}", place.bucket);
             if key.starts_with(place.key) && orphans.include(&location) {
-                abort(&client, Place { location: &location, bucket: place.bucket, key }, upload_id).await?;
+                abort(
+                    &client,
+                    Place {
+                        location: &location,
+                        bucket: place.bucket,
+                        key,
+                    },
+                    upload_id,
+                )
+                .await?;
                 swept += 1;
             }
         }
@@ -247,8 +375,17 @@ enum Read {
 
 async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Read> {
     let request = client.get_object().bucket(place.bucket).key(place.key);
-    let answer = request.send().await.map_err(|error| Read::Failed(meaning(place.location, &error)))?;
-    let too_large = |size| Read::Failed(StorageError::TooLarge { location: place.location.to_owned(), size, limit });
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| Read::Failed(meaning(place.location, &error)))?;
+    let too_large = |size| {
+        Read::Failed(StorageError::TooLarge {
+            location: place.location.to_owned(),
+            size,
+            limit,
+        })
+    };
     let size = unsigned(answer.content_length());
     if size > limit {
         return Err(too_large(size));
@@ -256,7 +393,9 @@ async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Re
     let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
     let mut body = answer.body;
     while let Some(chunk) = body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| Read::BrokenOff(broken_off(place.location, &error)))?);
+        bytes.extend_from_slice(
+            &chunk.map_err(|error| Read::BrokenOff(broken_off(place.location, &error)))?,
+        );
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
         }
@@ -267,11 +406,20 @@ async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Re
 /// Every upload below a folder that is neither completed nor aborted.
 async fn uploads(client: &Client, place: Place<'_>) -> Result<Vec<MultipartUpload>, StorageError> {
     let mut found = Vec::new();
-    let (mut key_marker, mut id_marker) = (None, None);
+    let mut key_marker = None;
+    let mut id_marker = None;
     loop {
-        let request = client.list_multipart_uploads().bucket(place.bucket).prefix(place.key);
-        let request = request.set_key_marker(key_marker).set_upload_id_marker(id_marker);
-        let page = request.send().await.map_err(|error| meaning(place.location, &error))?;
+        let request = client
+            .list_multipart_uploads()
+            .bucket(place.bucket)
+            .prefix(place.key);
+        let request = request
+            .set_key_marker(key_marker)
+            .set_upload_id_marker(id_marker);
+        let page = request
+            .send()
+            .await
+            .map_err(|error| meaning(place.location, &error))?;
         found.extend_from_slice(page.uploads());
         if page.is_truncated() != Some(true) || page.next_key_marker().is_none() {
             return Ok(found);
@@ -282,10 +430,20 @@ async fn uploads(client: &Client, place: Place<'_>) -> Result<Vec<MultipartUploa
 }
 
 /// Ends an upload; one that has ended is no error.
-pub(super) async fn abort(client: &Client, place: Place<'_>, upload_id: &str) -> Result<(), StorageError> {
-    let request = client.abort_multipart_upload().bucket(place.bucket).key(place.key).upload_id(upload_id);
+pub(super) async fn abort(
+    client: &Client,
+    place: Place<'_>,
+    upload_id: &str,
+) -> Result<(), StorageError> {
+    let request = client
+        .abort_multipart_upload()
+        .bucket(place.bucket)
+        .key(place.key)
+        .upload_id(upload_id);
     match request.send().await {
-        Err(error) if code(&error).as_deref() != Some("NoSuchUpload") => Err(meaning(place.location, &error)),
+        Err(error) if code(&error).as_deref() != Some("NoSuchUpload") => {
+            Err(meaning(place.location, &error))
+        }
         _ => Ok(()),
     }
 }
@@ -298,15 +456,20 @@ enum Stands {
     Nothing,
 }
 
-/// Compares what is there with what was staged: by size, then by the service's checksum of the whole. Where it keeps
-/// none, the object is read back if its completion is `in_doubt`: the controller cannot read all output.
+/// Compares what is there with what was staged: by size, then by the service's checksum of the
+/// whole. Where it keeps none, the object is read back if its completion is `in_doubt`: the
+/// controller cannot read all output.
 async fn look(
     client: &Client,
     place: Place<'_>,
     object: &StagedObject,
     in_doubt: bool,
 ) -> Result<Stands, StorageError> {
-    let request = client.head_object().bucket(place.bucket).key(place.key).checksum_mode(ChecksumMode::Enabled);
+    let request = client
+        .head_object()
+        .bucket(place.bucket)
+        .key(place.key)
+        .checksum_mode(ChecksumMode::Enabled);
     let head = match request.send().await {
         Ok(head) => head,
         Err(error) => match meaning(place.location, &error) {
@@ -318,17 +481,27 @@ async fn look(
         return Ok(Stands::Other);
     }
     let whole = head.checksum_type() == Some(&ChecksumType::FullObject);
-    let kept = head.checksum_crc32_c().filter(|_| whole).and_then(whole_crc32c);
+    let kept = head
+        .checksum_crc32_c()
+        .filter(|_| whole)
+        .and_then(whole_crc32c);
     let crc32c = match kept {
         Some(kept) if kept == object.crc32c => kept,
-        // Some servers keep another checksum under that name: before anything is called lost, its bytes are looked at.
+        // Some servers keep another checksum under that name: before anything is called lost, its
+        // bytes are looked at.
         Some(_) if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
         Some(kept) => kept,
-        None if in_doubt && object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
+        None if in_doubt && object.size <= READ_BACK_BYTES_MAX => {
+            read_crc32c(client, place).await?
+        }
         // Names are never used twice, so the size has to do.
         None => object.crc32c,
     };
-    Ok(if crc32c == object.crc32c { Stands::Same } else { Stands::Other })
+    Ok(if crc32c == object.crc32c {
+        Stands::Same
+    } else {
+        Stands::Other
+    })
 }
 
 /// A checksum of a whole object; `None` for one of its parts' checksums (`...-2`).
@@ -339,10 +512,17 @@ fn whole_crc32c(text: &str) -> Option<u32> {
 
 async fn read_crc32c(client: &Client, place: Place<'_>) -> Result<u32, StorageError> {
     let request = client.get_object().bucket(place.bucket).key(place.key);
-    let mut body = request.send().await.map_err(|error| meaning(place.location, &error))?.body;
+    let mut body = request
+        .send()
+        .await
+        .map_err(|error| meaning(place.location, &error))?
+        .body;
     let mut crc32c = 0;
     while let Some(chunk) = body.next().await {
-        crc32c = crc32c::crc32c_append(crc32c, &chunk.map_err(|error| broken_off(place.location, &error))?);
+        crc32c = crc32c::crc32c_append(
+            crc32c,
+            &chunk.map_err(|error| broken_off(place.location, &error))?,
+        );
     }
     Ok(crc32c)
 }
@@ -352,24 +532,40 @@ fn upload_of(object: &StagedObject) -> Result<(&str, &[String]), StorageError> {
         Staging::Multipart { upload_id, etags } => Ok((upload_id, etags)),
         Staging::File { .. } => {
             let reason = "it was staged as a file, not in S3";
-            Err(refused(RefusalCause::Request, &object.location, reason, "publish it where it was staged"))
+            Err(refused(
+                RefusalCause::Request,
+                &object.location,
+                reason,
+                "publish it where it was staged",
+            ))
         }
     }
 }
 
 fn completed(etags: &[String]) -> CompletedMultipartUpload {
-    let part = |(number, etag): (i32, &String)| CompletedPart::builder().part_number(number).e_tag(etag).build();
+    let part = |(number, etag): (i32, &String)| {
+        CompletedPart::builder()
+            .part_number(number)
+            .e_tag(etag)
+            .build()
+    };
     let parts = (1..).zip(etags).map(part).collect();
-    CompletedMultipartUpload::builder().set_parts(Some(parts)).build()
+    CompletedMultipartUpload::builder()
+        .set_parts(Some(parts))
+        .build()
 }
 
 fn broken_off(location: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
     let reason = format!("reading broke off: {}", chain(error));
-    StorageError::Unavailable { location: location.to_owned(), reason }
+    StorageError::Unavailable {
+        location: location.to_owned(),
+        reason,
+    }
 }
 
 fn unsigned(size: Option<i64>) -> u64 {
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
+    size.and_then(|size| u64::try_from(size).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What an answer of S3 means to the caller.
 //!
-//! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints. Rule: what may pass is `Unavailable`;
-//! what only a person can mend is `Refused` and says how.
+//! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints. Rule: what may pass
+//! is `Unavailable`; what only a person can mend is `Refused` and says how.
 
 use super::{RefusalCause, StorageError};
 use crate::foreign_answer::not_of;
@@ -28,7 +28,9 @@ where
     let mut cause = RefusalCause::Environment;
     let hint = match (code.as_str(), status(error)) {
         ("NoSuchKey" | "NoSuchBucket" | "NotFound", _) => {
-            return StorageError::NotFound { location: location.to_owned() };
+            return StorageError::NotFound {
+                location: location.to_owned(),
+            };
         }
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => {
             "the access key is wrong: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
@@ -41,8 +43,16 @@ where
         ("RequestTimeout" | "SlowDown" | "OperationAborted" | "ConditionalRequestConflict", _) => {
             return unavailable(location, reason);
         }
-        ("NoSuchUpload", _) => return StorageError::StagedLost { location: location.to_owned() },
-        (_, Some(404)) => return StorageError::NotFound { location: location.to_owned() },
+        ("NoSuchUpload", _) => {
+            return StorageError::StagedLost {
+                location: location.to_owned(),
+            };
+        }
+        (_, Some(404)) => {
+            return StorageError::NotFound {
+                location: location.to_owned(),
+            };
+        }
         // By its code too: an error inside an answer of 200 counts as status 500.
         ("AccessDenied", _) | (_, Some(401 | 403)) => {
             "allow s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and \
@@ -71,9 +81,12 @@ where
 
 /// How codes about the key that encrypts a bucket begin.
 const KMS_CODES: &str = "KMS.";
-/// How the SDK says that nobody gave it credentials; a provider that does not answer may answer later.
-const NO_CREDENTIALS: [&str; 2] =
-    ["credential provider was not enabled", "credentials provider was not properly configured"];
+/// How the SDK says that nobody gave it credentials; a provider that does not answer may answer
+/// later.
+const NO_CREDENTIALS: [&str; 2] = [
+    "credential provider was not enabled",
+    "credentials provider was not properly configured",
+];
 /// How the SDK says that nobody named a region.
 const NO_REGION: &str = "A region must be set";
 
@@ -93,13 +106,18 @@ where
         ("", Some(status)) => format!("the service answered {status}"),
         _ => format!("{code}: {}", service.message().unwrap_or("no message")),
     };
-    let request = error.raw_response().and_then(|answer| answer.headers().get("x-amz-request-id"));
-    request.map(|id| format!("{said} (request {id})")).unwrap_or(said)
+    let request = error
+        .raw_response()
+        .and_then(|answer| answer.headers().get("x-amz-request-id"));
+    request
+        .map(|id| format!("{said} (request {id})"))
+        .unwrap_or(said)
 }
 
 /// An error and what it came from, in one line.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut source) = (error.to_string(), error.source());
+    let mut text = error.to_string();
+    let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
@@ -107,10 +125,23 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text.replace('\n', ";")
 }
 
-pub(super) fn refused(cause: RefusalCause, location: &str, reason: &str, hint: &str) -> StorageError {
-    StorageError::Refused { cause, location: location.to_owned(), reason: reason.to_owned(), hint: hint.to_owned() }
+pub(super) fn refused(
+    cause: RefusalCause,
+    location: &str,
+    reason: &str,
+    hint: &str,
+) -> StorageError {
+    StorageError::Refused {
+        cause,
+        location: location.to_owned(),
+        reason: reason.to_owned(),
+        hint: hint.to_owned(),
+    }
 }
 
 fn unavailable(location: &str, reason: String) -> StorageError {
-    StorageError::Unavailable { location: location.to_owned(), reason }
+    StorageError::Unavailable {
+        location: location.to_owned(),
+        reason,
+    }
 }

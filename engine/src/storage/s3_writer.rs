@@ -1,8 +1,9 @@
 //! An object on its way to S3, part by part.
 //!
 //! Owns: cutting parts, uploading them while the writer goes on, the checksum of the whole.
-//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way, and those of all
-//! objects together by an [`UploadRoom`]; a faster writer waits. What is on its way needs nothing more to arrive.
+//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way,
+//! and those of all objects together by an [`UploadRoom`]; a faster writer waits. What is on its
+//! way needs nothing more to arrive.
 
 use super::s3::{Place, abort};
 use super::s3_error::{meaning, refused};
@@ -48,13 +49,19 @@ impl Default for UploadRoom {
 impl UploadRoom {
     pub(super) fn new(bytes: usize) -> Self {
         let units_max = (bytes / UNIT_BYTES).max(1);
-        Self { units: Arc::new(Semaphore::new(units_max)), units_max }
+        Self {
+            units: Arc::new(Semaphore::new(units_max)),
+            units_max,
+        }
     }
 
     /// Waits for room. `None` is never given: nobody closes this.
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max);
-        Arc::clone(&self.units).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+        Arc::clone(&self.units)
+            .acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX))
+            .await
+            .ok()
     }
 }
 
@@ -76,7 +83,12 @@ pub(super) struct S3Writer {
 }
 
 impl S3Writer {
-    pub(super) fn new(client: Client, place: Place<'_>, upload_id: String, uploads: UploadRoom) -> Self {
+    pub(super) fn new(
+        client: Client,
+        place: Place<'_>,
+        upload_id: String,
+        uploads: UploadRoom,
+    ) -> Self {
         Self {
             client,
             uploads,
@@ -95,7 +107,12 @@ impl S3Writer {
     async fn send(&mut self, length: usize) -> Result<(), StorageError> {
         if self.parts == PARTS_MAX {
             let hint = "set a smaller target_size";
-            return Err(refused(RefusalCause::Request, &self.location, "it is larger than 78 GiB", hint));
+            return Err(refused(
+                RefusalCause::Request,
+                &self.location,
+                "it is larger than 78 GiB",
+                hint,
+            ));
         }
         while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
             self.collect().await?;
@@ -107,7 +124,9 @@ impl S3Writer {
         self.crc32c = crc32c::crc32c_combine(self.crc32c, crc32c, bytes.len());
         self.size += bytes.len() as u64;
         self.parts += 1;
-        let (client, location, upload_id) = (self.client.clone(), self.location.clone(), self.upload_id.clone());
+        let client = self.client.clone();
+        let location = self.location.clone();
+        let upload_id = self.upload_id.clone();
         let sent = upload(client, location, upload_id, self.parts, bytes, crc32c);
         self.in_flight.spawn(async move {
             let part = sent.await;
@@ -119,20 +138,42 @@ impl S3Writer {
 
     /// Waits for one part to arrive.
     async fn collect(&mut self) -> Result<(), StorageError> {
-        let Some(part) = self.in_flight.join_next().await else { return Ok(()) };
+        let Some(part) = self.in_flight.join_next().await else {
+            return Ok(());
+        };
         let (number, etag) = part.unwrap_or_else(|stopped| {
-            Err(StorageError::Unavailable { location: self.location.clone(), reason: stopped.to_string() })
+            Err(StorageError::Unavailable {
+                location: self.location.clone(),
+                reason: stopped.to_string(),
+            })
         })?;
         self.etags.insert(number, etag);
         Ok(())
     }
 }
 
-async fn upload(client: Client, location: String, upload_id: String, number: i32, bytes: Bytes, crc32c: u32) -> Part {
+async fn upload(
+    client: Client,
+    location: String,
+    upload_id: String,
+    number: i32,
+    bytes: Bytes,
+    crc32c: u32,
+) -> Part {
     let place = Place::parse(&location)?;
-    let request = client.upload_part().bucket(place.bucket).key(place.key).upload_id(upload_id).part_number(number);
-    let request = request.checksum_crc32_c(BASE64.encode(crc32c.to_be_bytes())).body(ByteStream::from(bytes));
-    let answer = request.send().await.map_err(|error| meaning(&location, &error))?;
+    let request = client
+        .upload_part()
+        .bucket(place.bucket)
+        .key(place.key)
+        .upload_id(upload_id)
+        .part_number(number);
+    let request = request
+        .checksum_crc32_c(BASE64.encode(crc32c.to_be_bytes()))
+        .body(ByteStream::from(bytes));
+    let answer = request
+        .send()
+        .await
+        .map_err(|error| meaning(&location, &error))?;
     match answer.e_tag() {
         Some(etag) => Ok((number, etag.to_owned())),
         None => {
@@ -147,7 +188,8 @@ impl StagedWriter for S3Writer {
     async fn write(&mut self, mut bytes: Bytes) -> Result<(), StorageError> {
         while !bytes.is_empty() {
             let room = PART_BYTES - self.buffer.len();
-            self.buffer.extend_from_slice(&bytes.split_to(bytes.len().min(room)));
+            self.buffer
+                .extend_from_slice(&bytes.split_to(bytes.len().min(room)));
             if self.buffer.len() == PART_BYTES {
                 self.send(PART_BYTES).await?;
             }
@@ -159,7 +201,11 @@ impl StagedWriter for S3Writer {
         self.buffer.capacity()
     }
 
-    async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
+    async fn finish(
+        mut self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError> {
         // An upload has at least one part; it may be empty.
         if !self.buffer.is_empty() || self.parts == 0 {
             self.send(self.buffer.len()).await?;
@@ -167,9 +213,26 @@ impl StagedWriter for S3Writer {
         while !self.in_flight.is_empty() {
             self.collect().await?;
         }
-        let Self { location, upload_id, size, crc32c, etags, .. } = *self;
-        let staging = Staging::Multipart { upload_id, etags: etags.into_values().collect() };
-        Ok(StagedObject { kind, location, size, crc32c, rows, staging })
+        let Self {
+            location,
+            upload_id,
+            size,
+            crc32c,
+            etags,
+            ..
+        } = *self;
+        let staging = Staging::Multipart {
+            upload_id,
+            etags: etags.into_values().collect(),
+        };
+        Ok(StagedObject {
+            kind,
+            location,
+            size,
+            crc32c,
+            rows,
+            staging,
+        })
     }
 
     async fn abort(mut self: Box<Self>) {

@@ -38,7 +38,8 @@ impl Storages {
         Self::with(Aws::new(AwsSettings::default()), memory)
     }
 
-    /// The same; parts on their way to S3 take at most so many bytes together, all objects of the process.
+    /// The same; parts on their way to S3 take at most so many bytes together, all objects of the
+    /// process.
     pub fn with_upload_bytes(self, bytes: usize) -> Self {
         let s3 = match self.s3 {
             ForS3::Service(service) => ForS3::Service(Arc::new(service.with_upload_bytes(bytes))),
@@ -49,12 +50,20 @@ impl Storages {
 
     /// One storage for every location, whatever its text says. For tests.
     pub fn only(storage: Arc<dyn Storage>) -> Self {
-        Self { s3: ForS3::Given(Arc::clone(&storage)), local: Arc::clone(&storage), memory: storage }
+        Self {
+            s3: ForS3::Given(Arc::clone(&storage)),
+            local: Arc::clone(&storage),
+            memory: storage,
+        }
     }
 
     fn with(aws: Aws, memory: MemoryStorage) -> Self {
         let s3 = ForS3::Service(Arc::new(S3Storage::new(aws)));
-        Self { s3, local: Arc::new(LocalStorage), memory: Arc::new(memory) }
+        Self {
+            s3,
+            local: Arc::new(LocalStorage),
+            memory: Arc::new(memory),
+        }
     }
 
     /// The one that serves this object or folder.
@@ -79,9 +88,11 @@ mod tests {
     #[test]
     fn the_location_s_text_decides() {
         let storages = Storages::local();
-        for (location, storage) in
-            [("s3://b/k", "S3Storage"), ("memory://a", "MemoryStorage"), ("/data/out/", "LocalStorage")]
-        {
+        for (location, storage) in [
+            ("s3://b/k", "S3Storage"),
+            ("memory://a", "MemoryStorage"),
+            ("/data/out/", "LocalStorage"),
+        ] {
             let chosen = format!("{:?}", storages.for_location(location));
             assert!(chosen.starts_with(storage), "{location}: {chosen}");
         }

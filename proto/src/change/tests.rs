@@ -33,17 +33,38 @@ location = "s3://bkt/checkpoint/"
 fn job(text: &str) -> ResolvedJob {
     let spec = JobSpec::parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     let stream = match &spec.source.kind {
-        crate::spec::SourceKind::Kinesis { stream, arn, endpoint, region, role_arn, session_name, .. } => {
-            let (arn, endpoint, region) = (arn.clone(), endpoint.clone(), region.clone());
-            let (role_arn, session_name, name) =
-                (role_arn.clone(), session_name.clone(), stream.clone().unwrap_or_default());
-            Some(StreamAddress { name, arn, endpoint, region, role_arn, session_name })
+        crate::spec::SourceKind::Kinesis {
+            stream,
+            arn,
+            endpoint,
+            region,
+            role_arn,
+            session_name,
+            ..
+        } => {
+            let arn = arn.clone();
+            let endpoint = endpoint.clone();
+            let region = region.clone();
+            let role_arn = role_arn.clone();
+            let session_name = session_name.clone();
+            let name = stream.clone().unwrap_or_default();
+            Some(StreamAddress {
+                name,
+                arn,
+                endpoint,
+                region,
+                role_arn,
+                session_name,
+            })
         }
         _ => None,
     };
     let columns = match &spec.source.schema {
         crate::spec::SchemaFrom::Inline(columns) => columns.clone(),
-        _ => vec![ColumnType { name: "uuid".into(), type_name: "string".into() }],
+        _ => vec![ColumnType {
+            name: "uuid".into(),
+            type_name: "string".into(),
+        }],
     };
     ResolvedJob {
         version: RESOLVED_VERSION,
@@ -71,7 +92,11 @@ fn changed(from: &str, to: &str) -> Vec<FieldChange> {
 
 #[test]
 fn a_job_file_that_says_the_same_in_other_words_changes_nothing() {
-    for (from, to) in [("1m", "60s"), ("name =", "# a comment\nname ="), ("[sink]", "[retry]\nmax = 3\n[sink]")] {
+    for (from, to) in [
+        ("1m", "60s"),
+        ("name =", "# a comment\nname ="),
+        ("[sink]", "[retry]\nmax = 3\n[sink]"),
+    ] {
         assert_eq!(changed(from, to), [], "{to}");
     }
 }
@@ -79,9 +104,21 @@ fn a_job_file_that_says_the_same_in_other_words_changes_nothing() {
 #[test]
 fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
     for (from, to, fields) in [
-        ("SELECT id FROM", "SELECT id AS i FROM", vec!["transform.sql"]),
-        ("id = \"string\"", "id = \"bigint\"\nk = \"string\"", vec!["columns.id", "columns.k"]),
-        ("s3://bkt/country/", "s3://bkt/countries/", vec!["lookup.country.path"]),
+        (
+            "SELECT id FROM",
+            "SELECT id AS i FROM",
+            vec!["transform.sql"],
+        ),
+        (
+            "id = \"string\"",
+            "id = \"bigint\"\nk = \"string\"",
+            vec!["columns.id", "columns.k"],
+        ),
+        (
+            "s3://bkt/country/",
+            "s3://bkt/countries/",
+            vec!["lookup.country.path"],
+        ),
         (
             "name = \"country\"",
             "name = \"land\"",
@@ -123,8 +160,17 @@ fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
         ("1m", "3m", vec!["window.size"]),
     ] {
         let found = changed(from, to);
-        assert_eq!(found.iter().map(|change| change.field.as_str()).collect::<Vec<_>>(), fields);
-        assert!(found.iter().all(|change| change.refused.is_none()), "{found:?}");
+        assert_eq!(
+            found
+                .iter()
+                .map(|change| change.field.as_str())
+                .collect::<Vec<_>>(),
+            fields
+        );
+        assert!(
+            found.iter().all(|change| change.refused.is_none()),
+            "{found:?}"
+        );
     }
 }
 
@@ -133,35 +179,82 @@ fn another_source_another_checkpoint_and_another_start_are_refused_with_what_to_
     for (from, to, field) in [
         ("\"orders\"", "\"returns\"", "source.stream"),
         ("eu-west-1", "eu-west-2", "source.region"),
-        ("\"orders\"", "\"orders\"\nendpoint = \"http://127.0.0.1:1\"", "source.endpoint"),
-        ("\"orders\"", "\"orders\"\nrole_arn = \"arn:aws:iam::123456789012:role/x\"", "source.role_arn"),
+        (
+            "\"orders\"",
+            "\"orders\"\nendpoint = \"http://127.0.0.1:1\"",
+            "source.endpoint",
+        ),
+        (
+            "\"orders\"",
+            "\"orders\"\nrole_arn = \"arn:aws:iam::123456789012:role/x\"",
+            "source.role_arn",
+        ),
         ("trim_horizon", "latest", "source.starting_position"),
-        ("s3://bkt/checkpoint/", "s3://bkt/other/", "checkpoint.location"),
+        (
+            "s3://bkt/checkpoint/",
+            "s3://bkt/other/",
+            "checkpoint.location",
+        ),
         ("\"1m\"", "\"2m\"", "window.size"),
     ] {
         let found = changed(from, to);
-        let refused: Vec<_> = found.iter().filter(|change| change.refused.is_some()).collect();
-        assert_eq!(refused.iter().map(|change| change.field.as_str()).collect::<Vec<_>>(), [field]);
-        assert!(refused.iter().all(|change| !change.refused.as_ref().unwrap().hint.is_empty()));
+        let refused: Vec<_> = found
+            .iter()
+            .filter(|change| change.refused.is_some())
+            .collect();
+        assert_eq!(
+            refused
+                .iter()
+                .map(|change| change.field.as_str())
+                .collect::<Vec<_>>(),
+            [field]
+        );
+        assert!(
+            refused
+                .iter()
+                .all(|change| !change.refused.as_ref().unwrap().hint.is_empty())
+        );
     }
     let files = JOB.replace(
         "type = \"kinesis\"\nstream = \"orders\"\nregion = \"eu-west-1\"\nstarting_position = \"trim_horizon\"",
         "type = \"files\"\npath = \"s3://bkt/in/\"\nformat = \"json\"",
     );
     let found = compare(&job(JOB), &job(&files), None);
-    assert!(found.iter().any(|change| change.field == "source.type" && change.refused.is_some()), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|change| change.field == "source.type" && change.refused.is_some()),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn windows_grow_where_the_last_one_ends_at_a_boundary_of_both() {
-    let (old, two) = (job(JOB), job(&JOB.replace("1m", "2m")));
-    for (boundary_ms, taken_over) in [(None, true), (Some(0), true), (Some(60_000), false), (Some(120_000), true)] {
+    let old = job(JOB);
+    let two = job(&JOB.replace("1m", "2m"));
+    for (boundary_ms, taken_over) in [
+        (None, true),
+        (Some(0), true),
+        (Some(60_000), false),
+        (Some(120_000), true),
+    ] {
         let found = compare(&old, &two, boundary_ms);
         assert_eq!(found[0].refused.is_none(), taken_over, "{boundary_ms:?}");
     }
-    let refused = compare(&old, &two, Some(180_000)).remove(0).refused.unwrap();
-    assert!(refused.reason.contains("ends at 1970-01-01T00:03:00Z"), "{refused:?}");
-    assert!(refused.reason.ends_with("the next one is 1970-01-01T00:04:00Z"), "{refused:?}");
+    let refused = compare(&old, &two, Some(180_000))
+        .remove(0)
+        .refused
+        .unwrap();
+    assert!(
+        refused.reason.contains("ends at 1970-01-01T00:03:00Z"),
+        "{refused:?}"
+    );
+    assert!(
+        refused
+            .reason
+            .ends_with("the next one is 1970-01-01T00:04:00Z"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -171,42 +264,77 @@ fn a_role_of_the_same_account_or_for_a_stream_by_arn_is_taken_over() {
     let role = |account: &str| format!("role_arn = \"arn:aws:iam::{account}:role/reader\"");
     let by_arn = |account: &str| with(&format!("arn = \"{arn}\"\n{}", role(account)));
     let by_name = |account: &str| with(&format!("stream = \"orders\"\n{}", role(account)));
-    assert!(compare(&by_arn("111111111111"), &by_arn("222222222222"), None)[0].refused.is_none());
-    assert!(compare(&by_name("111111111111"), &by_name("222222222222"), None)[0].refused.is_some());
+    assert!(
+        compare(&by_arn("111111111111"), &by_arn("222222222222"), None)[0]
+            .refused
+            .is_none()
+    );
+    assert!(
+        compare(&by_name("111111111111"), &by_name("222222222222"), None)[0]
+            .refused
+            .is_some()
+    );
     let renamed = with("stream = \"orders\"\nrole_arn = \"arn:aws:iam::111111111111:role/other\"");
-    assert!(compare(&by_name("111111111111"), &renamed, None)[0].refused.is_none());
+    assert!(
+        compare(&by_name("111111111111"), &renamed, None)[0]
+            .refused
+            .is_none()
+    );
 }
 
 #[test]
 fn rows_do_not_come_to_lie_among_dead_letters() {
-    let dead =
-        |path: &str| job(&JOB.replace("[checkpoint]", &format!("[dead_letter]\npath = \"{path}\"\n[checkpoint]")));
+    let dead = |path: &str| {
+        job(&JOB.replace(
+            "[checkpoint]",
+            &format!("[dead_letter]\npath = \"{path}\"\n[checkpoint]"),
+        ))
+    };
     let old = dead("s3://bkt/dead/");
     let moved = job(&JOB.replace("s3://bkt/out/", "s3://bkt/dead/rows/"));
     let found = compare(&old, &moved, None);
-    assert!(found.iter().any(|change| change.field == "sink.path" && change.refused.is_some()), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|change| change.field == "sink.path" && change.refused.is_some()),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_change_is_told_on_one_line() {
-    let long = format!("SELECT id,\n  {} FROM", "id, ".repeat(40).trim_end_matches(", "));
+    let long = format!(
+        "SELECT id,\n  {} FROM",
+        "id, ".repeat(40).trim_end_matches(", ")
+    );
     let found = changed("SELECT id FROM", &long.replace('\n', "\\n"));
     let text = found[0].to_string();
-    assert!(text.starts_with("transform.sql: SELECT id FROM source becomes SELECT id,"), "{text}");
+    assert!(
+        text.starts_with("transform.sql: SELECT id FROM source becomes SELECT id,"),
+        "{text}"
+    );
     assert!(text.ends_with("...") && !text.contains('\n'), "{text}");
     let gone = changed("partition_by = [\"ingest_year\"]\n", "");
-    assert_eq!(gone[0].to_string(), "sink.partition_by: ingest_year becomes nothing");
+    assert_eq!(
+        gone[0].to_string(),
+        "sink.partition_by: ingest_year becomes nothing"
+    );
 }
 
 #[test]
 fn every_key_of_every_source_has_a_rule() {
-    let files = "type = \"files\"\npath = \"s3://bkt/in/\"\nformat = \"json\"\narrival_time = \"at\"";
+    let files =
+        "type = \"files\"\npath = \"s3://bkt/in/\"\nformat = \"json\"\narrival_time = \"at\"";
     let generator = "type = \"generator\"\nrecords_per_shard = 5";
     for source in [files, generator] {
         let text = format!(
             "name = \"x\"\n[source]\n{source}\n{}[window]\nsize = \"1m\"\n[transform]\nsql = \"SELECT 1 FROM source\"\n[sink]\npath = \"s3://bkt/o/\"\n\
              [checkpoint]\nlocation = \"s3://bkt/c/\"\n",
-            if source == files { "[source.schema]\nat = \"string\"\n" } else { "" }
+            if source == files {
+                "[source.schema]\nat = \"string\"\n"
+            } else {
+                ""
+            }
         );
         for (field, _) in fields::fields(&job(&text)) {
             let unknown = refused(&field, &job(&text), &job(&text), None);

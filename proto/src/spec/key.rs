@@ -1,9 +1,9 @@
 //! A key of a job file: its name, how its value is read, what holds without it, and what it is for.
 //!
-//! Owns: reading a value as its key is declared, and saying the same in words. Does not own: which keys there are
-//! (`keys`).
-//! Rule: a limit or a default is said once, where the key is declared; the parser and the reference of the job file
-//! take it from there.
+//! Owns: reading a value as its key is declared, and saying the same in words. Does not own: which
+//! keys there are (`keys`).
+//! Rule: a limit or a default is said once, where the key is declared; the parser and the reference
+//! of the job file take it from there.
 
 use super::raw::{Entry, Table};
 use super::text::{bytes_text, duration_text, parse_bytes, parse_duration};
@@ -75,7 +75,6 @@ pub(super) struct Whole {
     pub most: u64,
 }
 
-/// A number above zero.
 pub(super) struct Rate {
     pub most: f64,
 }
@@ -83,7 +82,8 @@ pub(super) struct Rate {
 /// One of a few words, each with what it stands for.
 pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
 
-/// More than this is no limit that anybody meets; [`Whole`] allows no more, so that a number fits TOML's.
+/// More than this is no limit that anybody meets; [`Whole`] allows no more, so that a number fits
+/// TOML's.
 pub(super) const WHOLE_MAX: u64 = i64::MAX as u64 - 1;
 
 impl Kind for Special {
@@ -115,7 +115,11 @@ impl Read for Text {
 impl Kind for Span {
     type Value = Duration;
     fn words(&self) -> String {
-        format!("a duration, `{}` to `{}`", duration_text(self.least), duration_text(self.most))
+        format!(
+            "a duration, `{}` to `{}`",
+            duration_text(self.least),
+            duration_text(self.most)
+        )
     }
     fn shown(&self, value: &Duration) -> String {
         duration_text(*value)
@@ -133,8 +137,12 @@ impl Read for Span {
             return None;
         };
         if !(self.least..=self.most).contains(&duration) {
-            let (least, most) = (duration_text(self.least), duration_text(self.most));
-            entry.refuse(format_args!("{text} is out of range: {least} to {most}"), "");
+            let least = duration_text(self.least);
+            let most = duration_text(self.most);
+            entry.refuse(
+                format_args!("{text} is out of range: {least} to {most}"),
+                "",
+            );
             return None;
         }
         Some(duration)
@@ -158,7 +166,10 @@ impl Read for Size {
     fn read(&self, entry: &Entry<'_>) -> Option<u64> {
         let text = entry.text("for example \"256MiB\"")?;
         let Some(size) = parse_bytes(text) else {
-            entry.refuse(format_args!("{text:?} is not a size"), "a whole number and a unit: \"64MiB\", \"1GB\"");
+            entry.refuse(
+                format_args!("{text:?} is not a size"),
+                "a whole number and a unit: \"64MiB\", \"1GB\"",
+            );
             return None;
         };
         if size < self.least {
@@ -204,7 +215,10 @@ impl Read for Rate {
         let good = rate > 0.0 && rate <= self.most;
         if !good {
             let most = self.most;
-            entry.refuse(format_args!("{rate} is out of range: above 0, up to {most} records a second"), "");
+            entry.refuse(
+                format_args!("{rate} is out of range: above 0, up to {most} records a second"),
+                "",
+            );
         }
         good.then_some(rate)
     }
@@ -215,12 +229,17 @@ impl<T: Copy + PartialEq> Kind for Word<T> {
     fn words(&self) -> String {
         let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
         match words.split_last() {
-            Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            Some((last, others)) if !others.is_empty() => {
+                format!("{} or {last}", others.join(", "))
+            }
             _ => words.concat(),
         }
     }
     fn shown(&self, value: &T) -> String {
-        self.0.iter().find(|(_, meant)| meant == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
+        self.0
+            .iter()
+            .find(|(_, meant)| meant == value)
+            .map_or_else(String::new, |(word, _)| (*word).to_owned())
     }
 }
 

@@ -7,13 +7,18 @@ use super::raw::Log;
 use std::ops::Range;
 use toml::de::DeValue;
 
-/// The line of a key in a job file, from 1; `field` is in dots. Of several tables of one name the first counts, unless
-/// `part` names another.
+/// The line of a key in a job file, from 1; `field` is in dots. Of several tables of one name the
+/// first counts, unless `part` names another.
 pub fn line_of(text: &str, field: &str, part: Option<Part>) -> Option<usize> {
     let document = toml::de::DeTable::parse(text).ok()?;
     let log = Log::new(text);
-    let element = if let Some(Part::Element(index)) = part { index } else { 0 };
-    let (mut table, mut found) = (document.get_ref(), None);
+    let element = if let Some(Part::Element(index)) = part {
+        index
+    } else {
+        0
+    };
+    let mut table = document.get_ref();
+    let mut found = None;
     for name in field.split('.') {
         let (key, value) = table.get_key_value(name)?;
         found = Some(log.line(&key.span()));
@@ -32,11 +37,13 @@ pub fn line_of(text: &str, field: &str, part: Option<Part>) -> Option<usize> {
     found
 }
 
-/// The line of the file on which a line of a text of several lines stands; none where that cannot be said: in a text
-/// of one line, and where a backslash makes or takes away a line.
+/// The line of the file on which a line of a text of several lines stands; none where that cannot
+/// be said: in a text of one line, and where a backslash makes or takes away a line.
 fn line_of_text(text: &str, value: &Range<usize>, line: usize, log: &Log<'_>) -> Option<usize> {
     let raw = text.get(value.clone())?;
-    let quotes = raw.get(..3).filter(|quotes| matches!(*quotes, r#"""""# | "'''"))?;
+    let quotes = raw
+        .get(..3)
+        .filter(|quotes| matches!(*quotes, r#"""""# | "'''"))?;
     if quotes == r#"""""# && raw.contains('\\') {
         return None;
     }

@@ -1,7 +1,9 @@
 //! Places in S3 and in the local file system, as written in a job file.
 //!
-//! Owns: what is a place, and that places which must be apart are. Does not own: whether it is there (`engine`).
-//! Rule: behind this file a place is `s3://` or absolute; nothing depends on the folder a process runs in.
+//! Owns: what is a place, and that places which must be apart are. Does not own: whether it is
+//! there (`engine`).
+//! Rule: behind this file a place is `s3://` or absolute; nothing depends on the folder a process
+//! runs in.
 
 use super::Location;
 use super::raw::Entry;
@@ -28,7 +30,9 @@ pub(super) fn folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Locat
 /// Reads a folder that holds a lookup's or a source's files.
 pub(super) fn input_folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Location> {
     let text = entry.text("")?;
-    let names_file = [".csv", ".json", ".jsonl", ".parquet", ".gz"].iter().any(|end| text.ends_with(end));
+    let names_file = [".csv", ".json", ".jsonl", ".parquet", ".gz"]
+        .iter()
+        .any(|end| text.ends_with(end));
     if names_file {
         let folder = text.rsplit_once('/').map_or("./", |(folder, _)| folder);
         entry.refuse(
@@ -43,36 +47,57 @@ pub(super) fn input_folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option
 /// Reads the path of a file.
 pub(super) fn file(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<String> {
     let text = entry.text("")?;
-    place(text, base_dir).map_err(|(message, hint)| entry.refuse(message, hint)).ok()
+    place(text, base_dir)
+        .map_err(|(message, hint)| entry.refuse(message, hint))
+        .ok()
 }
 
 type Refused = (String, String);
 
 fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
     match check_name(text, LOCATION_BYTES_MAX) {
-        Err(BadName::Character(_)) => return Err(("holds a control character".into(), String::new())),
-        Err(error @ BadName::TooLong { .. }) => return Err((error.to_string(), "name a shorter path".into())),
+        Err(BadName::Character(_)) => {
+            return Err(("holds a control character".into(), String::new()));
+        }
+        Err(error @ BadName::TooLong { .. }) => {
+            return Err((error.to_string(), "name a shorter path".into()));
+        }
         // What an empty path means is said below.
         Ok(()) | Err(BadName::Empty) => {}
     }
     if text.contains(['*', '?']) {
-        return Err(("patterns are not supported".into(), "name the folder; every file below it is read".into()));
+        return Err((
+            "patterns are not supported".into(),
+            "name the folder; every file below it is read".into(),
+        ));
     }
-    if text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+    if text.split_once("://").is_some_and(|(_, rest)| {
+        rest.split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+    }) {
         // Not shown: it would be logged.
         let hint = "take it out; credentials are those of the programs";
         return Err((
-            "holds a name or a password: a job file is stored and shown, and holds no secret".into(),
+            "holds a name or a password: a job file is stored and shown, and holds no secret"
+                .into(),
             hint.into(),
         ));
     }
     match text.split_once("://") {
         Some(("s3", rest)) => s3(rest),
-        Some(("s3a" | "s3n", rest)) => Err((format!("unknown scheme in {text:?}"), format!("write \"s3://{rest}\""))),
-        Some(("file", rest)) => Err(("local paths are written without file://".into(), format!("write {rest:?}"))),
-        Some((scheme, _)) => {
-            Err((format!("unknown scheme {scheme:?}"), "s3://bucket/prefix/ and local paths are supported".into()))
-        }
+        Some(("s3a" | "s3n", rest)) => Err((
+            format!("unknown scheme in {text:?}"),
+            format!("write \"s3://{rest}\""),
+        )),
+        Some(("file", rest)) => Err((
+            "local paths are written without file://".into(),
+            format!("write {rest:?}"),
+        )),
+        Some((scheme, _)) => Err((
+            format!("unknown scheme {scheme:?}"),
+            "s3://bucket/prefix/ and local paths are supported".into(),
+        )),
         None => local(text, base_dir),
     }
 }
@@ -87,8 +112,12 @@ fn s3(rest: &str) -> Result<String, Refused> {
         && edge(bucket.chars().last())
         && !bucket.contains("..");
     if !good {
-        let hint = "3 to 63 lower-case letters, digits, dots and dashes: \"s3://my-bucket/some/prefix/\"";
-        return Err((format!("{bucket:?} is not the name of a bucket"), hint.into()));
+        let hint =
+            "3 to 63 lower-case letters, digits, dots and dashes: \"s3://my-bucket/some/prefix/\"";
+        return Err((
+            format!("{bucket:?} is not the name of a bucket"),
+            hint.into(),
+        ));
     }
     let bare = prefix.strip_suffix('/').unwrap_or(prefix);
     if !bare.is_empty() && bare.split('/').any(|part| matches!(part, "" | "." | "..")) {
@@ -102,19 +131,27 @@ fn s3(rest: &str) -> Result<String, Refused> {
 
 fn local(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
     if text.starts_with('~') {
-        return Err(("`~` is not expanded".into(), "write the path in full".into()));
+        return Err((
+            "`~` is not expanded".into(),
+            "write the path in full".into(),
+        ));
     }
     if text.starts_with('/') {
         return absolute(text);
     }
     let Some(base) = base_dir else {
-        let hint =
-            "write it from the root, or s3://bucket/prefix/; `streamctl run` takes it from the folder of the job file";
-        return Err((format!("{text:?} is a relative path, and a cluster has no folder to take it from"), hint.into()));
+        let hint = "write it from the root, or s3://bucket/prefix/; `streamctl run` takes it from the folder of the job file";
+        return Err((
+            format!("{text:?} is a relative path, and a cluster has no folder to take it from"),
+            hint.into(),
+        ));
     };
     match base.join(text).to_str() {
         Some(joined) if base.is_absolute() => absolute(joined),
-        _ => Err((format!("{} is not an absolute path in UTF-8", base.display()), String::new())),
+        _ => Err((
+            format!("{} is not an absolute path in UTF-8", base.display()),
+            String::new(),
+        )),
     }
 }
 
@@ -129,7 +166,10 @@ fn absolute(text: &str) -> Result<String, Refused> {
         }
     }
     if parts.is_empty() {
-        return Err(("is the root of the file system".into(), "name a folder below it".into()));
+        return Err((
+            "is the root of the file system".into(),
+            "name a folder below it".into(),
+        ));
     }
     let last = if text.ends_with('/') { "/" } else { "" };
     Ok(format!("/{}{last}", parts.join("/")))
@@ -145,7 +185,12 @@ pub(super) struct Named<'a> {
 
 /// Refuses places so long that no object could be named in them.
 pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
-    for Named { entry, place, written } in places {
+    for Named {
+        entry,
+        place,
+        written,
+    } in places
+    {
         // Below the checkpoint location there is a folder per job.
         let below = job.filter(|_| entry.field.starts_with("checkpoint"));
         let below = below.map_or_else(String::new, |job| CheckpointNames::new(job).dead_letters());
@@ -158,14 +203,19 @@ pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
     }
 }
 
-/// Refuses every pair of which one lies inside the other, unless the job only reads both as lookups.
+/// Refuses every pair of which one lies inside the other, unless the job only reads both as
+/// lookups.
 pub(super) fn refuse_overlaps(places: &[Named<'_>]) {
     for (index, second) in places.iter().enumerate() {
         for first in &places[..index] {
             if !(first.written || second.written) || !first.place.overlaps(&second.place) {
                 continue;
             }
-            let relation = if first.place == second.place { "is the same place as" } else { "lies inside, or around," };
+            let relation = if first.place == second.place {
+                "is the same place as"
+            } else {
+                "lies inside, or around,"
+            };
             second.entry.refuse(
                 format_args!("{} {relation} {} ({})", second.place, first.entry.field, first.place),
                 "give each a folder of its own: who lists one of them must not find the files of the other",

@@ -1,13 +1,16 @@
 //! From the text of a job file to a checked [`JobSpec`].
 //!
-//! Owns: the tables of a job file except `[source]`. Does not own: keys, limits and defaults (`keys`), how a value is
-//! read (`key`, `raw`), the source (`source`).
+//! Owns: the tables of a job file except `[source]`. Does not own: keys, limits and defaults
+//! (`keys`), how a value is read (`key`, `raw`), the source (`source`).
 //! Rule: every problem is found in one go; a [`JobSpec`] is made only when there is none.
 
 use super::key::{Key, Read, Special};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
-use super::{Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat, SinkSpec};
+use super::{
+    Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat,
+    SinkSpec,
+};
 use super::{keys, source};
 use crate::{JobName, WindowSize};
 use std::path::Path;
@@ -16,12 +19,11 @@ use std::path::Path;
 pub const JOB_FILE_BYTES_MAX: usize = 1 << 20;
 /// Most lookups of one job.
 pub const LOOKUPS_MAX: usize = 64;
-/// Most partition columns.
 pub const PARTITION_COLUMNS_MAX: usize = 16;
 
 impl JobSpec {
-    /// Reads and checks a job file; says everything that is wrong with it, not just the first thing.
-    /// Relative paths are refused: a cluster has no folder to take them from.
+    /// Reads and checks a job file; says everything that is wrong with it, not just the first
+    /// thing. Relative paths are refused: a cluster has no folder to take them from.
     pub fn parse(text: &str) -> Result<JobSpec, Problems> {
         parse(text, None)
     }
@@ -38,16 +40,28 @@ fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
         log.add(
             None,
             "",
-            format_args!("the job file has {} bytes, at most {JOB_FILE_BYTES_MAX} are read", text.len()),
+            format_args!(
+                "the job file has {} bytes, at most {JOB_FILE_BYTES_MAX} are read",
+                text.len()
+            ),
             None,
         );
         return Err(Problems(log.into_problems()));
     }
     let (document, errors) = toml::de::DeTable::parse_recoverable(text);
     for error in &errors {
-        log.add(error.span().map(|span| log.line(&span)), "", format_args!("not TOML: {}", error.message()), None);
+        log.add(
+            error.span().map(|span| log.line(&span)),
+            "",
+            format_args!("not TOML: {}", error.message()),
+            None,
+        );
     }
-    let spec = if errors.is_empty() { job(Table::root(&log, document.get_ref()), base_dir) } else { None };
+    let spec = if errors.is_empty() {
+        job(Table::root(&log, document.get_ref()), base_dir)
+    } else {
+        None
+    };
     let problems = log.into_problems();
     match spec {
         Some(spec) if problems.is_empty() => Ok(spec),
@@ -62,20 +76,28 @@ fn parse(text: &str, base_dir: Option<&Path>) -> Result<JobSpec, Problems> {
 fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     let mut places = Vec::new();
     let name = root.entry(&keys::NAME).and_then(|entry| name(&entry));
-    let source = table(&mut root, &keys::SOURCE_TABLE).and_then(|table| source::source(table, base_dir, &mut places));
+    let source = table(&mut root, &keys::SOURCE_TABLE)
+        .and_then(|table| source::source(table, base_dir, &mut places));
     let window = table(&mut root, &keys::WINDOW_TABLE).and_then(window);
     let lookups = match root.entry(&keys::LOOKUPS) {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
     let sql = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
-    let sink = table(&mut root, &keys::SINK_TABLE).and_then(|table| sink_table(table, base_dir, &mut places));
-    let dead_letter = match root.entry(&keys::DEAD_LETTER_TABLE).map(|entry| entry.table()) {
-        Some(table) => written_folder(table?, &keys::DEAD_LETTER_PATH, base_dir, &mut places).map(Some),
+    let sink = table(&mut root, &keys::SINK_TABLE)
+        .and_then(|table| sink_table(table, base_dir, &mut places));
+    let dead_letter = match root
+        .entry(&keys::DEAD_LETTER_TABLE)
+        .map(|entry| entry.table())
+    {
+        Some(table) => {
+            written_folder(table?, &keys::DEAD_LETTER_PATH, base_dir, &mut places).map(Some)
+        }
         None => Some(None),
     };
     let checkpoint = table(&mut root, &keys::CHECKPOINT_TABLE);
-    let checkpoint = checkpoint.and_then(|table| written_folder(table, &keys::LOCATION, base_dir, &mut places));
+    let checkpoint =
+        checkpoint.and_then(|table| written_folder(table, &keys::LOCATION, base_dir, &mut places));
     let retries_max = match root.entry(&keys::RETRY_TABLE).map(|entry| entry.table()) {
         Some(table) => retry(table?),
         None => keys::RETRIES.default(),
@@ -102,7 +124,9 @@ fn table<'a>(root: &mut Table<'a>, key: &'static Key<Special>) -> Option<Table<'
 
 fn name(entry: &Entry<'_>) -> Option<JobName> {
     let text = entry.text("for example \"sales-by-country\"")?;
-    text.parse().map_err(|error| entry.refuse(error, "for example \"sales-by-country\"")).ok()
+    text.parse()
+        .map_err(|error| entry.refuse(error, "for example \"sales-by-country\""))
+        .ok()
 }
 
 fn window(mut table: Table<'_>) -> Option<WindowSize> {
@@ -133,19 +157,35 @@ fn written_folder<'a>(
     table.finish(|_| None);
     let entry = entry?;
     let place = location::folder(&entry, base_dir)?;
-    places.push(Named { entry, place: place.clone(), written: true });
+    places.push(Named {
+        entry,
+        place: place.clone(),
+        written: true,
+    });
     Some(place)
 }
 
-fn lookups<'a>(entry: &Entry<'a>, base_dir: Option<&Path>, places: &mut Vec<Named<'a>>) -> Option<Vec<LookupSpec>> {
+fn lookups<'a>(
+    entry: &Entry<'a>,
+    base_dir: Option<&Path>,
+    places: &mut Vec<Named<'a>>,
+) -> Option<Vec<LookupSpec>> {
     let elements = entry.elements("begin each lookup with [[lookup]], in double brackets")?;
     if elements.len() > LOOKUPS_MAX {
-        entry.refuse(format_args!("there are {} lookups, at most {LOOKUPS_MAX} are possible", elements.len()), "");
+        entry.refuse(
+            format_args!(
+                "there are {} lookups, at most {LOOKUPS_MAX} are possible",
+                elements.len()
+            ),
+            "",
+        );
         return None;
     }
     let mut names: Vec<String> = vec!["source".to_owned()];
-    let read =
-        elements.iter().map(|element| lookup(element.table()?, base_dir, places, &mut names)).collect::<Vec<_>>();
+    let read = elements
+        .iter()
+        .map(|element| lookup(element.table()?, base_dir, places, &mut names))
+        .collect::<Vec<_>>();
     read.into_iter().collect()
 }
 
@@ -155,23 +195,37 @@ fn lookup<'a>(
     places: &mut Vec<Named<'a>>,
     names: &mut Vec<String>,
 ) -> Option<LookupSpec> {
-    let name = table.entry(&keys::LOOKUP_NAME).and_then(|entry| lookup_name(&entry, names));
+    let name = table
+        .entry(&keys::LOOKUP_NAME)
+        .and_then(|entry| lookup_name(&entry, names));
     let path = table.entry(&keys::LOOKUP_PATH).and_then(|entry| {
         let place = location::input_folder(&entry, base_dir)?;
-        places.push(Named { entry, place: place.clone(), written: false });
+        places.push(Named {
+            entry,
+            place: place.clone(),
+            written: false,
+        });
         Some(place)
     });
     let format = table.value(&keys::LOOKUP_FORMAT);
     let refresh = table.value(&keys::REFRESH);
     let size_max = table.value(&keys::SIZE_MAX);
     table.finish(|_| None);
-    Some(LookupSpec { name: name?, path: path?, format: format?, refresh: refresh?, size_max: size_max? })
+    Some(LookupSpec {
+        name: name?,
+        path: path?,
+        format: format?,
+        refresh: refresh?,
+        size_max: size_max?,
+    })
 }
 
 fn lookup_name(entry: &Entry<'_>, names: &mut Vec<String>) -> Option<String> {
     let text = entry.text("")?;
     let mut chars = text.chars();
-    let begins = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    let begins = chars
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !begins || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
         entry.refuse(
             format_args!("{text:?} is not a name that SQL knows without quotes"),
@@ -180,18 +234,33 @@ fn lookup_name(entry: &Entry<'_>, names: &mut Vec<String>) -> Option<String> {
         return None;
     }
     if names.iter().any(|name| name.eq_ignore_ascii_case(text)) {
-        let holder = if text.eq_ignore_ascii_case("source") { "the stream's records" } else { "another lookup" };
-        entry.refuse(format_args!("{text:?} is already the name of {holder}"), "give it another name");
+        let holder = if text.eq_ignore_ascii_case("source") {
+            "the stream's records"
+        } else {
+            "another lookup"
+        };
+        entry.refuse(
+            format_args!("{text:?} is already the name of {holder}"),
+            "give it another name",
+        );
         return None;
     }
     names.push(text.to_owned());
     Some(text.to_owned())
 }
 
-fn sink_table<'a>(mut table: Table<'a>, base_dir: Option<&Path>, places: &mut Vec<Named<'a>>) -> Option<SinkSpec> {
+fn sink_table<'a>(
+    mut table: Table<'a>,
+    base_dir: Option<&Path>,
+    places: &mut Vec<Named<'a>>,
+) -> Option<SinkSpec> {
     let path = table.entry(&keys::SINK_PATH).and_then(|entry| {
         let place = location::folder(&entry, base_dir)?;
-        places.push(Named { entry, place: place.clone(), written: true });
+        places.push(Named {
+            entry,
+            place: place.clone(),
+            written: true,
+        });
         Some(place)
     });
     let format = table.value(&keys::SINK_FORMAT);
@@ -213,11 +282,20 @@ fn sink_table<'a>(mut table: Table<'a>, base_dir: Option<&Path>, places: &mut Ve
 
 fn compression(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<Compression> {
     let Some(entry) = table.entry(&keys::SINK_COMPRESSION) else {
-        return Some(if format == Some(SinkFormat::Parquet) { Compression::Snappy } else { Compression::None });
+        return Some(if format == Some(SinkFormat::Parquet) {
+            Compression::Snappy
+        } else {
+            Compression::None
+        });
     };
     let compression = keys::SINK_COMPRESSION.kind.read(&entry)?;
-    if compression == Compression::Snappy && format.is_some_and(|format| format != SinkFormat::Parquet) {
-        entry.refuse("snappy is for format = \"parquet\" only", "use \"gzip\" or \"zstd\"");
+    if compression == Compression::Snappy
+        && format.is_some_and(|format| format != SinkFormat::Parquet)
+    {
+        entry.refuse(
+            "snappy is for format = \"parquet\" only",
+            "use \"gzip\" or \"zstd\"",
+        );
     }
     Some(compression)
 }
@@ -225,19 +303,31 @@ fn compression(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<Comp
 fn partition_by(entry: &Entry<'_>) -> Option<Vec<PartitionColumn>> {
     let elements = entry.elements("for example [\"ingest_year\", \"ingest_month\"]")?;
     if elements.len() > PARTITION_COLUMNS_MAX {
-        entry.refuse(format_args!("has {} columns, at most {PARTITION_COLUMNS_MAX} are possible", elements.len()), "");
+        entry.refuse(
+            format_args!(
+                "has {} columns, at most {PARTITION_COLUMNS_MAX} are possible",
+                elements.len()
+            ),
+            "",
+        );
     }
     let mut columns = Vec::new();
     for element in elements {
-        let example = "a column of the result, or ingest_year, ingest_month, ingest_day, ingest_hour";
-        let Some(text) = element.text(example) else { continue };
+        let example =
+            "a column of the result, or ingest_year, ingest_month, ingest_day, ingest_hour";
+        let Some(text) = element.text(example) else {
+            continue;
+        };
         let column = match text {
             "ingest_year" => PartitionColumn::IngestYear,
             "ingest_month" => PartitionColumn::IngestMonth,
             "ingest_day" => PartitionColumn::IngestDay,
             "ingest_hour" => PartitionColumn::IngestHour,
             name if name.contains(['/', '=']) || name.chars().any(char::is_control) => {
-                element.refuse(format_args!("{name:?} cannot name a folder"), "rename the column in the query with AS");
+                element.refuse(
+                    format_args!("{name:?} cannot name a folder"),
+                    "rename the column in the query with AS",
+                );
                 continue;
             }
             name => PartitionColumn::Column(name.to_owned()),

@@ -12,9 +12,7 @@ pub struct Problem {
     pub field: String,
     /// Where in the value of the key; none when it is about all of it.
     pub part: Option<Part>,
-    /// What is wrong.
     pub message: String,
-    /// What to do.
     pub hint: Option<String>,
 }
 
@@ -30,7 +28,13 @@ pub enum Part {
 impl Problem {
     /// One that was found without looking at the file: [`Problems::located`] finds its line.
     pub fn new(field: impl Into<String>, message: impl Into<String>, hint: Option<String>) -> Self {
-        Self { line: None, field: field.into(), part: None, message: message.into(), hint }
+        Self {
+            line: None,
+            field: field.into(),
+            part: None,
+            message: message.into(),
+            hint,
+        }
     }
 }
 
@@ -55,13 +59,16 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// The same in the order of the file, with their lines: what is found out by asking the world is told as what the
-    /// file alone says. Those about keys that are not there come last.
+    /// The same in the order of the file, with their lines: what is found out by asking the world
+    /// is told as what the file alone says. Those about keys that are not there come last.
     pub fn located(mut self, text: &str) -> Self {
         for problem in &mut self.0 {
-            problem.line = problem.line.or_else(|| line_of(text, &problem.field, problem.part));
+            problem.line = problem
+                .line
+                .or_else(|| line_of(text, &problem.field, problem.part));
         }
-        self.0.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        self.0
+            .sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         self
     }
 }

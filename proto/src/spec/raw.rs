@@ -1,8 +1,9 @@
 //! Tables and keys as written, with their lines.
 //!
-//! Owns: reading a key as text, number, choice or list; unknown and missing keys. Does not own: which keys there are.
-//! Rule: whatever is wrong goes to the [`Log`] and reading goes on, so that all problems are found in one go; `None`
-//! means "not there" or "already in the log".
+//! Owns: reading a key as text, number, choice or list; unknown and missing keys. Does not own:
+//! which keys there are.
+//! Rule: whatever is wrong goes to the [`Log`] and reading goes on, so that all problems are found
+//! in one go; `None` means "not there" or "already in the log".
 
 use super::Problem;
 use std::cell::RefCell;
@@ -23,16 +24,34 @@ pub(super) struct Log<'t> {
 
 impl<'t> Log<'t> {
     pub fn new(text: &'t str) -> Self {
-        let lines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1).collect();
-        Self { text, lines, problems: RefCell::default() }
+        let lines = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(at, _)| at + 1)
+            .collect();
+        Self {
+            text,
+            lines,
+            problems: RefCell::default(),
+        }
     }
     /// The line of a place in the text, from 1.
     pub fn line(&self, span: &Range<usize>) -> usize {
         let at = span.start.min(self.text.len());
         1 + self.lines.partition_point(|begin| *begin <= at)
     }
-    pub fn add(&self, line: Option<usize>, field: &str, message: impl Display, hint: Option<String>) {
-        self.problems.borrow_mut().push(Problem { line, ..Problem::new(field, message.to_string(), hint) });
+    pub fn add(
+        &self,
+        line: Option<usize>,
+        field: &str,
+        message: impl Display,
+        hint: Option<String>,
+    ) {
+        self.problems.borrow_mut().push(Problem {
+            line,
+            ..Problem::new(field, message.to_string(), hint)
+        });
     }
     /// All of them in the order of the file; those without a line last.
     pub fn into_problems(self) -> Vec<Problem> {
@@ -56,11 +75,19 @@ impl<'a> Entry<'a> {
     /// Notes that this value is wrong.
     pub fn refuse(&self, message: impl Display, hint: impl Into<String>) {
         let hint = hint.into();
-        self.log.add(Some(self.line), &self.field, message, (!hint.is_empty()).then_some(hint));
+        self.log.add(
+            Some(self.line),
+            &self.field,
+            message,
+            (!hint.is_empty()).then_some(hint),
+        );
     }
 
     fn wrong_type<T>(&self, expected: &str, hint: &str) -> Option<T> {
-        self.refuse(format_args!("expected {expected}, found {}", describe(self.value)), hint);
+        self.refuse(
+            format_args!("expected {expected}, found {}", describe(self.value)),
+            hint,
+        );
         None
     }
 
@@ -84,14 +111,20 @@ impl<'a> Entry<'a> {
     }
 
     pub fn integer(&self, range: Range<u64>) -> Option<u64> {
-        let (least, most) = (range.start, range.end - 1);
+        let least = range.start;
+        let most = range.end - 1;
         let DeValue::Integer(number) = self.value else {
             return self.wrong_type(&format!("a whole number from {least} to {most}"), "");
         };
         let value = i128::from_str_radix(number.as_str(), number.radix()).ok();
-        let good = value.and_then(|value| u64::try_from(value).ok()).filter(|value| range.contains(value));
+        let good = value
+            .and_then(|value| u64::try_from(value).ok())
+            .filter(|value| range.contains(value));
         if good.is_none() {
-            self.refuse(format_args!("{number} is out of range: {least} to {most}"), "");
+            self.refuse(
+                format_args!("{number} is out of range: {least} to {most}"),
+                "",
+            );
         }
         good
     }
@@ -108,10 +141,18 @@ impl<'a> Entry<'a> {
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let all = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let text = self.text(&format!("one of {}", all.join(", ")))?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         if found.is_none() {
-            let hint = nearest(text, &all).map(|word| format!("did you mean {word:?}?")).unwrap_or_default();
-            self.refuse(format_args!("{text:?} is not one of {}", all.join(", ")), hint);
+            let hint = nearest(text, &all)
+                .map(|word| format!("did you mean {word:?}?"))
+                .unwrap_or_default();
+            self.refuse(
+                format_args!("{text:?} is not one of {}", all.join(", ")),
+                hint,
+            );
         }
         found
     }
@@ -131,7 +172,9 @@ impl<'a> Entry<'a> {
 
     /// The elements of an array, each as an entry of its own; `lookup[1]` is the first.
     pub fn elements(&self, hint: &str) -> Option<Vec<Entry<'a>>> {
-        let DeValue::Array(elements) = self.value else { return self.wrong_type("a list", hint) };
+        let DeValue::Array(elements) = self.value else {
+            return self.wrong_type("a list", hint);
+        };
         let entry = |(index, element): (usize, &'a toml::Spanned<DeValue<'a>>)| Entry {
             log: self.log,
             field: format!("{}[{}]", self.field, index + 1),
@@ -153,24 +196,42 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub fn root(log: &'a Log<'a>, entries: &'a DeTable<'a>) -> Self {
-        Self { log, path: String::new(), line: None, entries, asked: Vec::new() }
+        Self {
+            log,
+            path: String::new(),
+            line: None,
+            entries,
+            asked: Vec::new(),
+        }
     }
 
     fn field(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// The key, if it is there.
     pub fn get(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.asked.push(key);
-        self.all().into_iter().find(|(name, _)| *name == key).map(|(_, entry)| entry)
+        self.all()
+            .into_iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, entry)| entry)
     }
 
     /// The key; notes its absence.
     pub fn require(&mut self, key: &'static str, example: &str) -> Option<Entry<'a>> {
         let entry = self.get(key);
         if entry.is_none() {
-            self.log.add(self.line, &self.field(key), "is missing", Some(example.to_owned()));
+            self.log.add(
+                self.line,
+                &self.field(key),
+                "is missing",
+                Some(example.to_owned()),
+            );
         }
         entry
     }
@@ -181,17 +242,29 @@ impl<'a> Table<'a> {
 
     /// Notes something about the table as a whole.
     pub fn refuse(&self, message: impl Display, hint: &str) {
-        self.log.add(self.line, &self.path, message, Some(hint.to_owned()));
+        self.log
+            .add(self.line, &self.path, message, Some(hint.to_owned()));
     }
 
     /// Every key in the order of the file.
     pub fn all(&self) -> Vec<(&'a str, Entry<'a>)> {
         let mut entries = self.entries.iter().collect::<Vec<_>>();
         entries.sort_by_key(|(key, _)| key.span().start);
-        let entry = |(key, value): (&'a toml::Spanned<toml::de::DeString<'a>>, &'a toml::Spanned<DeValue<'a>>)| {
+        let entry = |(key, value): (
+            &'a toml::Spanned<toml::de::DeString<'a>>,
+            &'a toml::Spanned<DeValue<'a>>,
+        )| {
             let name: &'a str = key.get_ref();
             let line = self.log.line(&key.span());
-            (name, Entry { log: self.log, field: self.field(name), line, value: value.get_ref() })
+            (
+                name,
+                Entry {
+                    log: self.log,
+                    field: self.field(name),
+                    line,
+                    value: value.get_ref(),
+                },
+            )
         };
         entries.into_iter().map(entry).collect()
     }
@@ -206,8 +279,12 @@ impl<'a> Table<'a> {
                 Some(place) => entry.refuse("does not belong here", place),
                 None => {
                     let known = self.asked.join(", ");
-                    let likely = nearest(key, &self.asked).map(|name| format!("did you mean `{name}`?"));
-                    entry.refuse("unknown key", likely.unwrap_or_else(|| format!("known keys: {known}")));
+                    let likely =
+                        nearest(key, &self.asked).map(|name| format!("did you mean `{name}`?"));
+                    entry.refuse(
+                        "unknown key",
+                        likely.unwrap_or_else(|| format!("known keys: {known}")),
+                    );
                 }
             }
         }
@@ -216,14 +293,18 @@ impl<'a> Table<'a> {
 
 fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     let lower = word.to_lowercase();
-    let likeness = known.iter().map(|name| (strsim::jaro_winkler(&lower, name), *name));
+    let likeness = known
+        .iter()
+        .map(|name| (strsim::jaro_winkler(&lower, name), *name));
     let (best, name) = likeness.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best >= SUGGESTION_LIKENESS_MIN).then_some(name)
 }
 
 /// The nearest of these words as a hint; the empty text when none is near.
 pub(super) fn nearest_hint(word: &str, known: &[&str]) -> String {
-    nearest(word, known).map(|name| format!("did you mean {name:?}?")).unwrap_or_default()
+    nearest(word, known)
+        .map(|name| format!("did you mean {name:?}?"))
+        .unwrap_or_default()
 }
 
 fn describe(value: &DeValue<'_>) -> String {

@@ -1,6 +1,7 @@
 //! The job file in words: what `docs/job-file.md` is made of.
 //!
-//! Owns: a description of every key, taken from its declaration. Does not own: the declarations (`keys`), the page.
+//! Owns: a description of every key, taken from its declaration. Does not own: the declarations
+//! (`keys`), the page.
 //! Rule: nothing is said here that the parser does not do.
 
 use super::key::{Absent, Key, Kind};
@@ -20,7 +21,6 @@ pub struct TableReference {
 /// A key of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyReference {
-    /// As it is written.
     pub name: &'static str,
     /// What its value looks like, with its limits; Markdown.
     pub value: String,
@@ -37,7 +37,6 @@ pub enum Without {
     Refused,
     /// It is as if this value had been written.
     Default(String),
-    /// Something else, in Markdown.
     Means(&'static str),
 }
 
@@ -68,7 +67,12 @@ impl<K: Kind> Described for Key<K> {
             Absent::Is(value) => Without::Default(self.kind.shown(value)),
             Absent::Means(words) => Without::Means(words),
         };
-        KeyReference { name: self.name, value: self.kind.words(), without, about: self.about }
+        KeyReference {
+            name: self.name,
+            value: self.kind.words(),
+            without,
+            about: self.about,
+        }
     }
 }
 
@@ -86,10 +90,17 @@ mod tests {
     /// The keys that the parser asked for in each table, as it tells them.
     fn known(kind: &str) -> Vec<(String, Vec<String>)> {
         let problems = JobSpec::parse(&STRANGE.replace("KIND", kind)).unwrap_err();
-        let strange = problems.0.into_iter().filter(|problem| problem.message == "unknown key");
+        let strange = problems
+            .0
+            .into_iter()
+            .filter(|problem| problem.message == "unknown key");
         let keys = |problem: super::super::Problem| {
             let hint = problem.hint.unwrap();
-            let keys = hint.strip_prefix("known keys: ").unwrap().split(", ").map(str::to_owned);
+            let keys = hint
+                .strip_prefix("known keys: ")
+                .unwrap()
+                .split(", ")
+                .map(str::to_owned);
             let mut keys: Vec<_> = keys.collect();
             keys.sort();
             keys.dedup();
@@ -100,8 +111,13 @@ mod tests {
     }
 
     fn described(titles: &[&str]) -> Vec<String> {
-        let tables = reference().into_iter().filter(|table| titles.contains(&table.title));
-        let mut names: Vec<_> = tables.flat_map(|table| table.keys).map(|key| key.name.to_owned()).collect();
+        let tables = reference()
+            .into_iter()
+            .filter(|table| titles.contains(&table.title));
+        let mut names: Vec<_> = tables
+            .flat_map(|table| table.keys)
+            .map(|key| key.name.to_owned())
+            .collect();
         names.sort();
         names
     }
@@ -117,7 +133,13 @@ mod tests {
                     "" => vec!["The job"],
                     "source" => vec!["[source]", &own],
                     "lookup[1]" => vec!["[[lookup]]"],
-                    _ => vec![reference().into_iter().find(|part| part.title == format!("[{table}]")).unwrap().title],
+                    _ => vec![
+                        reference()
+                            .into_iter()
+                            .find(|part| part.title == format!("[{table}]"))
+                            .unwrap()
+                            .title,
+                    ],
                 };
                 assert_eq!(described(&titles), keys, "{table} of {kind}");
             }
@@ -129,8 +151,17 @@ mod tests {
         for table in reference() {
             assert!(!table.keys.is_empty(), "{}", table.title);
             for key in table.keys {
-                assert!(!key.value.is_empty() && !key.about.is_empty(), "{}: {key:?}", table.title);
-                assert_ne!(key.without, Without::Default(String::new()), "{}: {key:?}", table.title);
+                assert!(
+                    !key.value.is_empty() && !key.about.is_empty(),
+                    "{}: {key:?}",
+                    table.title
+                );
+                assert_ne!(
+                    key.without,
+                    Without::Default(String::new()),
+                    "{}: {key:?}",
+                    table.title
+                );
             }
         }
     }

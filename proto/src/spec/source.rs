@@ -1,7 +1,7 @@
 //! The `[source]` table of a job file.
 //!
-//! Owns: what one key of it means for another, and where the columns come from. Does not own: keys, limits and defaults
-//! (`keys`).
+//! Owns: what one key of it means for another, and where the columns come from. Does not own: keys,
+//! limits and defaults (`keys`).
 //! Rule: a key of another type is refused with its place, not ignored.
 
 use super::key::{Kind, Read};
@@ -52,7 +52,6 @@ pub(super) enum Type {
 
 /// The ARN of a stream.
 pub(super) struct Arn;
-/// Where a service answers.
 pub(super) struct Address;
 /// A place in time to begin at.
 pub(super) struct Start;
@@ -85,27 +84,45 @@ pub(super) fn source<'a>(
 }
 
 fn belongs_elsewhere(key: &str) -> Option<String> {
-    if ["secret", "access_key", "password", "token"].iter().any(|word| key.contains(word)) {
-        return Some("credentials come from the environment of controller and workers, or from role_arn".to_owned());
+    if ["secret", "access_key", "password", "token"]
+        .iter()
+        .any(|word| key.contains(word))
+    {
+        return Some(
+            "credentials come from the environment of controller and workers, or from role_arn"
+                .to_owned(),
+        );
     }
-    let types = [("kinesis", &keys::KINESIS), ("files", &keys::FILES), ("generator", &keys::GENERATOR)];
+    let types = [
+        ("kinesis", &keys::KINESIS),
+        ("files", &keys::FILES),
+        ("generator", &keys::GENERATOR),
+    ];
     let (name, _) = types.iter().find(|(_, part)| part.has(key))?;
     Some(format!("it is a key of type = {name:?}"))
 }
 
 fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
-    let tables = [keys::CATALOG_KEY.name, keys::SCHEMA_FILE.name].map(|key| table.has(key)).contains(&true);
-    let named = [keys::STREAM.name, keys::ARN.name].map(|key| table.has(key)).contains(&true);
+    let tables = [keys::CATALOG_KEY.name, keys::SCHEMA_FILE.name]
+        .map(|key| table.has(key))
+        .contains(&true);
+    let named = [keys::STREAM.name, keys::ARN.name]
+        .map(|key| table.has(key))
+        .contains(&true);
     if !tables && !named {
-        table
-            .refuse("says neither which stream to read nor which catalog table names it", "add stream = \"my-stream\"");
+        table.refuse(
+            "says neither which stream to read nor which catalog table names it",
+            "add stream = \"my-stream\"",
+        );
     }
-    let (stream, arn, endpoint) =
-        (table.optional(&keys::STREAM), table.optional(&keys::ARN), table.optional(&keys::ENDPOINT));
-    let (region, role_arn, session_name) =
-        (table.optional(&keys::REGION), table.optional(&keys::ROLE_ARN), table.optional(&keys::SESSION_NAME));
-    let (poll_interval, max_records_per_read) =
-        (table.value(&keys::POLL_INTERVAL), table.value(&keys::MAX_RECORDS_PER_READ));
+    let stream = table.optional(&keys::STREAM);
+    let arn = table.optional(&keys::ARN);
+    let endpoint = table.optional(&keys::ENDPOINT);
+    let region = table.optional(&keys::REGION);
+    let role_arn = table.optional(&keys::ROLE_ARN);
+    let session_name = table.optional(&keys::SESSION_NAME);
+    let poll_interval = table.value(&keys::POLL_INTERVAL);
+    let max_records_per_read = table.value(&keys::MAX_RECORDS_PER_READ);
     let compression = table.value(&keys::PAYLOAD_COMPRESSION);
     let grace = table.value(&keys::GRACE);
     Some(SourceKind::Kinesis {
@@ -122,21 +139,36 @@ fn kinesis(table: &mut Table<'_>) -> Option<SourceKind> {
     })
 }
 
-fn files<'a>(table: &mut Table<'a>, base_dir: Option<&Path>, places: &mut Vec<Named<'a>>) -> Option<SourceKind> {
+fn files<'a>(
+    table: &mut Table<'a>,
+    base_dir: Option<&Path>,
+    places: &mut Vec<Named<'a>>,
+) -> Option<SourceKind> {
     let path = table.entry(&keys::FILES_PATH).and_then(|entry| {
         let place = location::input_folder(&entry, base_dir)?;
-        places.push(Named { entry, place: place.clone(), written: false });
+        places.push(Named {
+            entry,
+            place: place.clone(),
+            written: false,
+        });
         Some(place)
     });
     let format = table.value(&keys::FILES_FORMAT);
     let arrival_time = table.optional(&keys::ARRIVAL_TIME);
-    Some(SourceKind::Files { path: path?, format: format?, arrival_time: arrival_time? })
+    Some(SourceKind::Files {
+        path: path?,
+        format: format?,
+        arrival_time: arrival_time?,
+    })
 }
 
 fn generator(table: &mut Table<'_>) -> Option<SourceKind> {
-    let (seed, shards, rate) = (table.value(&keys::SEED), table.value(&keys::SHARDS), table.value(&keys::RATE));
+    let seed = table.value(&keys::SEED);
+    let shards = table.value(&keys::SHARDS);
+    let rate = table.value(&keys::RATE);
     let records_per_shard = table.optional(&keys::RECORDS_PER_SHARD);
-    let (bad_every, unmatched_every) = (table.value(&keys::BAD_EVERY), table.value(&keys::UNMATCHED_EVERY));
+    let bad_every = table.value(&keys::BAD_EVERY);
+    let unmatched_every = table.value(&keys::UNMATCHED_EVERY);
     Some(SourceKind::Generator {
         seed: seed?,
         shards: u32::try_from(shards?).ok()?,
@@ -184,11 +216,17 @@ impl Read for Address {
         let url = entry.text("")?;
         if url.contains('@') {
             // Not shown: it would be logged with the job.
-            let hint = "take it out; credentials are those of the programs, or of a role (role_arn)";
-            entry.refuse("holds a name or a password: a job file is stored and shown, and holds no secret", hint);
+            let hint =
+                "take it out; credentials are those of the programs, or of a role (role_arn)";
+            entry.refuse(
+                "holds a name or a password: a job file is stored and shown, and holds no secret",
+                hint,
+            );
             return None;
         }
-        let good = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+        let good = ["http://", "https://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
         if !good {
             let example = "for example \"https://kinesis.eu-central-1.amazonaws.com\"";
             entry.refuse(format_args!("{url:?} is not an address"), example);
@@ -200,22 +238,23 @@ impl Read for Address {
 impl Kind for Start {
     type Value = StartingPosition;
     fn words(&self) -> String {
-        "`latest`, `trim_horizon`, or a time with its zone such as `2026-11-24T00:00:00Z`".to_owned()
+        "`latest`, `trim_horizon`, or a time with its zone such as `2026-11-24T00:00:00Z`"
+            .to_owned()
     }
     fn shown(&self, value: &StartingPosition) -> String {
         match value {
             StartingPosition::Latest => "latest".to_owned(),
             StartingPosition::TrimHorizon => "trim_horizon".to_owned(),
-            StartingPosition::Timestamp(ms) => {
-                chrono::DateTime::from_timestamp_millis(*ms).map_or_else(String::new, |time| time.to_rfc3339())
-            }
+            StartingPosition::Timestamp(ms) => chrono::DateTime::from_timestamp_millis(*ms)
+                .map_or_else(String::new, |time| time.to_rfc3339()),
         }
     }
 }
 
 impl Read for Start {
     fn read(&self, entry: &Entry<'_>) -> Option<StartingPosition> {
-        let example = "one of \"latest\", \"trim_horizon\", or a time such as \"2026-11-24T00:00:00Z\"";
+        let example =
+            "one of \"latest\", \"trim_horizon\", or a time such as \"2026-11-24T00:00:00Z\"";
         let text = entry.text_or_time(example)?;
         match text.as_str() {
             "latest" => return Some(StartingPosition::Latest),
@@ -226,8 +265,15 @@ impl Read for Start {
             Ok(time) => Some(StartingPosition::Timestamp(time.timestamp_millis())),
             Err(_) => {
                 let likely = nearest_hint(&text, &["latest", "trim_horizon"]);
-                let hint = if likely.is_empty() { example.to_owned() } else { likely };
-                entry.refuse(format_args!("{text:?} is neither a known position nor a time with its zone"), hint);
+                let hint = if likely.is_empty() {
+                    example.to_owned()
+                } else {
+                    likely
+                };
+                entry.refuse(
+                    format_args!("{text:?} is neither a known position nor a time with its zone"),
+                    hint,
+                );
                 None
             }
         }
@@ -235,7 +281,8 @@ impl Read for Start {
 }
 
 fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: Type) -> Option<SchemaFrom> {
-    let entries = [&keys::CATALOG_KEY, &keys::SCHEMA_FILE, &keys::SCHEMA_KEY].map(|key| table.entry(key));
+    let entries =
+        [&keys::CATALOG_KEY, &keys::SCHEMA_FILE, &keys::SCHEMA_KEY].map(|key| table.entry(key));
     if let Some(second) = entries.iter().flatten().nth(1) {
         second.refuse(
             "the columns are already described by another key",
@@ -259,21 +306,40 @@ fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: Type) -> Option<
 }
 
 fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
-    let (database, name) = (table.value(&keys::DATABASE), table.value(&keys::CATALOG_TABLE));
-    let (catalog_id, region) = (table.optional(&keys::CATALOG_ID), table.optional(&keys::CATALOG_REGION));
+    let database = table.value(&keys::DATABASE);
+    let name = table.value(&keys::CATALOG_TABLE);
+    let catalog_id = table.optional(&keys::CATALOG_ID);
+    let region = table.optional(&keys::CATALOG_REGION);
     table.finish(|_| None);
-    Some(SchemaFrom::Catalog { catalog_id: catalog_id?, database: database?, table: name?, region: region? })
+    Some(SchemaFrom::Catalog {
+        catalog_id: catalog_id?,
+        database: database?,
+        table: name?,
+        region: region?,
+    })
 }
 
 fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
     let mut columns: Vec<ColumnType> = Vec::new();
     let mut good = true;
     for (name, entry) in table.all() {
-        if let Some(first) = columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)) {
-            entry.refuse(format_args!("is there already, as {:?}; case makes no difference", first.name), "remove one");
+        if let Some(first) = columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name))
+        {
+            entry.refuse(
+                format_args!(
+                    "is there already, as {:?}; case makes no difference",
+                    first.name
+                ),
+                "remove one",
+            );
         }
         match column_type(&entry) {
-            Some(type_name) => columns.push(ColumnType { name: name.to_owned(), type_name }),
+            Some(type_name) => columns.push(ColumnType {
+                name: name.to_owned(),
+                type_name,
+            }),
             None => good = false,
         }
     }
@@ -284,14 +350,19 @@ fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
 }
 
 fn column_type(entry: &Entry<'_>) -> Option<String> {
-    let text = entry.text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
+    let text = entry
+        .text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
     let lower = text.trim().to_lowercase();
     let base = lower.split(['(', '<']).next().unwrap_or_default().trim();
     if HIVE_TYPES.contains(&base) {
         return Some(lower);
     }
     let likely = nearest_hint(base, &HIVE_TYPES);
-    let hint = if likely.is_empty() { format!("known types: {}", HIVE_TYPES.join(", ")) } else { likely };
+    let hint = if likely.is_empty() {
+        format!("known types: {}", HIVE_TYPES.join(", "))
+    } else {
+        likely
+    };
     entry.refuse(format_args!("{text:?} is not a Hive type"), hint);
     None
 }

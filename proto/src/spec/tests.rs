@@ -25,10 +25,27 @@ fn the_smallest_job_gets_the_defaults() {
     let spec = JobSpec::parse(&job("")).unwrap();
     assert_eq!(spec.source.starting_position, StartingPosition::Latest);
     assert_eq!(spec.source.on_data_loss, OnDataLoss::Fail);
-    let SourceKind::Kinesis { poll_interval, max_records_per_read, stream, .. } = spec.source.kind else { panic!() };
-    assert_eq!((poll_interval.as_millis(), max_records_per_read, stream), (250, 10_000, None));
-    assert_eq!((spec.sink.format, spec.sink.compression), (SinkFormat::Parquet, Compression::Snappy));
-    assert_eq!((spec.sink.target_size, spec.retries_max, spec.dead_letter), (128 << 20, 3, None));
+    let SourceKind::Kinesis {
+        poll_interval,
+        max_records_per_read,
+        stream,
+        ..
+    } = spec.source.kind
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (poll_interval.as_millis(), max_records_per_read, stream),
+        (250, 10_000, None)
+    );
+    assert_eq!(
+        (spec.sink.format, spec.sink.compression),
+        (SinkFormat::Parquet, Compression::Snappy)
+    );
+    assert_eq!(
+        (spec.sink.target_size, spec.retries_max, spec.dead_letter),
+        (128 << 20, 3, None)
+    );
 }
 
 #[test]
@@ -37,18 +54,37 @@ fn the_model_job_is_read_as_written() {
     assert_eq!(spec.name.as_str(), "sales-by-country");
     assert_eq!(spec.window.ms(), 60_000);
     assert_eq!(spec.source.starting_position, StartingPosition::TrimHorizon);
-    let SchemaFrom::Catalog { database, table, .. } = &spec.source.schema else { panic!() };
-    assert_eq!((database.as_str(), table.as_str()), ("glueworkshop_cloudformation", "json-streaming-table"));
-    assert_eq!(spec.lookups[0].path.as_str(), "s3://my-bucket/input/lab4/country_lookup/");
-    assert_eq!(spec.sink.partition_by.last(), Some(&PartitionColumn::IngestHour));
-    assert_eq!(spec.dead_letter.unwrap().as_str(), "s3://my-bucket/output/lab4/dead/");
+    let SchemaFrom::Catalog {
+        database, table, ..
+    } = &spec.source.schema
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (database.as_str(), table.as_str()),
+        ("glueworkshop_cloudformation", "json-streaming-table")
+    );
+    assert_eq!(
+        spec.lookups[0].path.as_str(),
+        "s3://my-bucket/input/lab4/country_lookup/"
+    );
+    assert_eq!(
+        spec.sink.partition_by.last(),
+        Some(&PartitionColumn::IngestHour)
+    );
+    assert_eq!(
+        spec.dead_letter.unwrap().as_str(),
+        "s3://my-bucket/output/lab4/dead/"
+    );
 }
 
 #[test]
 fn the_example_jobs_are_right() {
     let folder = Path::new("/jobs");
     let files = JobSpec::parse_in(FILES, folder).unwrap();
-    let SourceKind::Files { path, .. } = &files.source.kind else { panic!() };
+    let SourceKind::Files { path, .. } = &files.source.kind else {
+        panic!()
+    };
     assert_eq!(path.as_str(), "/jobs/data/orders/");
     assert_eq!(files.sink.extension(ObjectKind::Data), "csv.gz");
     let generator = JobSpec::parse_in(GENERATOR, folder).unwrap();
@@ -58,8 +94,13 @@ fn the_example_jobs_are_right() {
 #[test]
 fn columns_keep_the_order_of_the_file() {
     let spec = JobSpec::parse_in(FILES, Path::new("/jobs")).unwrap();
-    let SchemaFrom::Inline(columns) = spec.source.schema else { panic!() };
-    let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+    let SchemaFrom::Inline(columns) = spec.source.schema else {
+        panic!()
+    };
+    let names = columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect::<Vec<_>>();
     assert_eq!(names, ["ordered_at", "order_id", "country", "amount"]);
 }
 
@@ -126,7 +167,10 @@ fn places_that_must_be_apart_are_refused_together() {
     assert!(refused.contains(&format!(
         "line 10: dead_letter.path: s3://bucket/out/dead/ lies inside, or around, sink.path (s3://bucket/out/)\n  {hint}"
     )), "{refused}");
-    assert!(refused.contains("is the same place as lookup[1].path (s3://bucket/checkpoint/)"), "{refused}");
+    assert!(
+        refused.contains("is the same place as lookup[1].path (s3://bucket/checkpoint/)"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -154,7 +198,12 @@ fn places_too_long_for_the_names_of_objects_are_refused() {
         let parsed = JobSpec::parse(&text);
         assert_eq!(parsed.is_ok(), fits, "{bytes}");
         if let Err(refused) = parsed {
-            assert!(refused.to_string().contains("is too long for the objects in it"), "{refused}");
+            assert!(
+                refused
+                    .to_string()
+                    .contains("is too long for the objects in it"),
+                "{refused}"
+            );
         }
     }
 }
@@ -162,13 +211,20 @@ fn places_too_long_for_the_names_of_objects_are_refused() {
 #[test]
 fn bad_places_are_refused_with_a_better_one() {
     let place = |text: &str| {
-        refusal(&job(&format!("[dead_letter]\npath = {text:?}\n"))).replace("line 10: dead_letter.path: ", "")
+        refusal(&job(&format!("[dead_letter]\npath = {text:?}\n")))
+            .replace("line 10: dead_letter.path: ", "")
     };
-    assert_eq!(place("s3a://bucket/x"), "unknown scheme in \"s3a://bucket/x\"\n  hint: write \"s3://bucket/x\"");
+    assert_eq!(
+        place("s3a://bucket/x"),
+        "unknown scheme in \"s3a://bucket/x\"\n  hint: write \"s3://bucket/x\""
+    );
     assert!(place("s3://My_Bucket/x").starts_with("\"My_Bucket\" is not the name of a bucket\n"));
     assert!(place("s3://ab/x").starts_with("\"ab\" is not the name of a bucket\n"));
     assert!(place("s3://bucket//x").contains("has an empty, `.` or `..` part"));
-    assert_eq!(place("file:///x/"), "local paths are written without file://\n  hint: write \"/x/\"");
+    assert_eq!(
+        place("file:///x/"),
+        "local paths are written without file://\n  hint: write \"/x/\""
+    );
     assert!(place("gs://bucket/x").starts_with("unknown scheme \"gs\""));
     assert!(place("/").starts_with("is the root of the file system"));
     assert!(place("").starts_with("must not be empty"));
@@ -176,12 +232,18 @@ fn bad_places_are_refused_with_a_better_one() {
 
 #[test]
 fn a_lookup_is_a_folder_with_a_name_of_its_own() {
-    let lookup = |name: &str, path: &str| refusal(&job(&format!("[[lookup]]\nname = {name:?}\npath = {path:?}\n")));
+    let lookup = |name: &str, path: &str| {
+        refusal(&job(&format!(
+            "[[lookup]]\nname = {name:?}\npath = {path:?}\n"
+        )))
+    };
     assert_eq!(
         lookup("source", "s3://bucket/l/"),
         "line 10: lookup[1].name: \"source\" is already the name of the stream's records\n  hint: give it another name"
     );
-    assert!(lookup("a-b", "s3://bucket/l/").contains("is not a name that SQL knows without quotes"));
+    assert!(
+        lookup("a-b", "s3://bucket/l/").contains("is not a name that SQL knows without quotes")
+    );
     assert_eq!(
         lookup("c", "s3://bucket/l/c.csv"),
         "line 11: lookup[1].path: names a file; it must be a folder, every file below it is read\n  \
@@ -192,35 +254,49 @@ fn a_lookup_is_a_folder_with_a_name_of_its_own() {
 #[test]
 fn a_source_says_where_its_columns_come_from_once() {
     let two = job("schema_file = \"/t.json\"\n");
+    assert!(refusal(&two).starts_with(
+        "line 9: source.schema_file: the columns are already described by another key\n"
+    ));
+    let none =
+        job("stream = \"s\"\n").replace("catalog = { database = \"d\", table = \"t\" }\n", "");
     assert!(
-        refusal(&two).starts_with("line 9: source.schema_file: the columns are already described by another key\n")
+        refusal(&none).starts_with("line 6: source: does not say which columns the records have\n")
     );
-    let none = job("stream = \"s\"\n").replace("catalog = { database = \"d\", table = \"t\" }\n", "");
-    assert!(refusal(&none).starts_with("line 6: source: does not say which columns the records have\n"));
     let typo = format!("{none}[source.schema]\nuuid = \"strng\"\nUUID = \"int\"\n");
     assert_eq!(
         refusal(&typo),
         "line 10: source.schema.uuid: \"strng\" is not a Hive type\n  hint: did you mean \"string\"?"
     );
     let unnamed = none.replace("stream = \"s\"\n", "[source.schema]\nuuid = \"string\"\n");
-    assert!(refusal(&unnamed).contains("says neither which stream to read nor which catalog table names it"));
+    assert!(
+        refusal(&unnamed)
+            .contains("says neither which stream to read nor which catalog table names it")
+    );
 }
 
 #[test]
 fn columns_differ_by_more_than_case() {
     let text = job("stream = \"s\"\n[source.schema]\nCountry = \"string\"\ncountry = \"string\"\n")
         .replace("catalog = { database = \"d\", table = \"t\" }\n", "");
-    assert!(
-        refusal(&text).contains("source.schema.country: is there already, as \"Country\"; case makes no difference")
-    );
+    assert!(refusal(&text).contains(
+        "source.schema.country: is there already, as \"Country\"; case makes no difference"
+    ));
 }
 
 #[test]
 fn a_start_is_a_word_or_a_time_with_its_zone() {
     let start = |value: &str| JobSpec::parse(&job(&format!("starting_position = {value}\n")));
     let timestamp = StartingPosition::Timestamp(1_795_481_100_000);
-    for good in ["\"2026-11-24T00:45:00Z\"", "\"2026-11-24T01:45:00+01:00\"", "2026-11-24T00:45:00Z"] {
-        assert_eq!(start(good).unwrap().source.starting_position, timestamp, "{good}");
+    for good in [
+        "\"2026-11-24T00:45:00Z\"",
+        "\"2026-11-24T01:45:00+01:00\"",
+        "2026-11-24T00:45:00Z",
+    ] {
+        assert_eq!(
+            start(good).unwrap().source.starting_position,
+            timestamp,
+            "{good}"
+        );
     }
     assert_eq!(
         start("\"trim_horizn\"").unwrap_err().to_string(),
@@ -232,11 +308,9 @@ fn a_start_is_a_word_or_a_time_with_its_zone() {
 
 #[test]
 fn snappy_is_for_parquet() {
-    let text = job("[sink]\npath = \"s3://bucket/out/\"\nformat = \"json\"\ncompression = \"snappy\"\n").replacen(
-        "sink.path = \"s3://bucket/out/\"\n",
-        "",
-        1,
-    );
+    let text =
+        job("[sink]\npath = \"s3://bucket/out/\"\nformat = \"json\"\ncompression = \"snappy\"\n")
+            .replacen("sink.path = \"s3://bucket/out/\"\n", "", 1);
     assert_eq!(
         refusal(&text),
         "line 11: sink.compression: snappy is for format = \"parquet\" only\n  hint: use \"gzip\" or \"zstd\""
@@ -245,7 +319,13 @@ fn snappy_is_for_parquet() {
 
 #[test]
 fn windows_have_bounds() {
-    for (size, good) in [("100ms", true), ("24h", true), ("99ms", false), ("25h", false), ("60", false)] {
+    for (size, good) in [
+        ("100ms", true),
+        ("24h", true),
+        ("99ms", false),
+        ("25h", false),
+        ("60", false),
+    ] {
         let text = job("").replace("60s", size);
         assert_eq!(JobSpec::parse(&text).is_ok(), good, "{size}");
     }
@@ -259,13 +339,18 @@ fn a_job_file_has_a_largest_size() {
 
 #[test]
 fn a_key_is_found_again_by_its_name() {
-    let text =
-        "name = \"a\"\n\n[sink]\npath = \"/x\"\n\n[[lookup]]\nname = \"c\"\npath = \"/l\"\n[[lookup]]\npath = \"/m\"\n";
+    let text = "name = \"a\"\n\n[sink]\npath = \"/x\"\n\n[[lookup]]\nname = \"c\"\npath = \"/l\"\n[[lookup]]\npath = \"/m\"\n";
     let line = |field, part| super::line_of(text, field, part);
     assert_eq!(line("sink.path", None), Some(4));
     assert_eq!(line("lookup.path", None), Some(8));
     assert_eq!(line("lookup.path", Some(Part::Element(1))), Some(10));
-    assert_eq!((line("sink.format", None), line("lookup.path", Some(Part::Element(2)))), (None, None));
+    assert_eq!(
+        (
+            line("sink.format", None),
+            line("lookup.path", Some(Part::Element(2)))
+        ),
+        (None, None)
+    );
 }
 
 #[test]
@@ -282,7 +367,11 @@ fn a_line_of_a_text_is_found_where_it_stands_in_the_file() {
         ("7", 2, 2),
     ] {
         let text = format!("[transform]\nsql = {value}\n");
-        assert_eq!(super::line_of(&text, "transform.sql", Some(Part::Line(line))), Some(found), "{value}");
+        assert_eq!(
+            super::line_of(&text, "transform.sql", Some(Part::Line(line))),
+            Some(found),
+            "{value}"
+        );
     }
 }
 
@@ -290,8 +379,14 @@ fn a_line_of_a_text_is_found_where_it_stands_in_the_file() {
 fn problems_are_told_in_the_order_of_the_file() {
     let text = "name = \"a\"\n[source]\ntype = \"files\"\n[sink]\npath = \"/x\"\n";
     let problem = |field| Problem::new(field, "is wrong", None);
-    let found = Problems(vec![problem("checkpoint.location"), problem("sink.path"), problem("source")]).located(text);
-    let lines = "line 2: source: is wrong\nline 5: sink.path: is wrong\ncheckpoint.location: is wrong";
+    let found = Problems(vec![
+        problem("checkpoint.location"),
+        problem("sink.path"),
+        problem("source"),
+    ])
+    .located(text);
+    let lines =
+        "line 2: source: is wrong\nline 5: sink.path: is wrong\ncheckpoint.location: is wrong";
     assert_eq!(found.to_string(), lines);
 }
 
@@ -300,27 +395,59 @@ fn a_name_or_password_in_an_address_is_refused_and_not_shown() {
     let secret = "hunter2-password";
     let places = [
         job("").replace("s3://bucket/out/", &format!("s3://me:{secret}@bucket/out/")),
-        job("").replace("s3://bucket/out/", &format!("s3a://me:{secret}@bucket/out/")),
-        job(&format!("endpoint = \"https://me:{secret}@kinesis.example\"")),
+        job("").replace(
+            "s3://bucket/out/",
+            &format!("s3a://me:{secret}@bucket/out/"),
+        ),
+        job(&format!(
+            "endpoint = \"https://me:{secret}@kinesis.example\""
+        )),
     ];
     for text in places {
         let told = refusal(&text);
-        assert!(told.contains("holds a name or a password") && !told.contains(secret), "{told}");
+        assert!(
+            told.contains("holds a name or a password") && !told.contains(secret),
+            "{told}"
+        );
     }
 }
 
 #[test]
 fn a_place_on_the_machines_is_found_wherever_it_stands() {
     assert_eq!(JobSpec::parse(&job("")).unwrap().local_place(), None);
-    for (from, to) in [("s3://bucket/out/", "/out/"), ("s3://bucket/checkpoint/", "/checkpoint/")] {
-        assert_eq!(JobSpec::parse(&job("").replace(from, to)).unwrap().local_place(), Some(to));
+    for (from, to) in [
+        ("s3://bucket/out/", "/out/"),
+        ("s3://bucket/checkpoint/", "/checkpoint/"),
+    ] {
+        assert_eq!(
+            JobSpec::parse(&job("").replace(from, to))
+                .unwrap()
+                .local_place(),
+            Some(to)
+        );
     }
     let lookup = "[[lookup]]\nname = \"l\"\npath = \"/lookup/\"\n";
     let dead = "[dead_letter]\npath = \"/dead/\"\n";
-    assert_eq!(JobSpec::parse(&job(lookup)).unwrap().local_place(), Some("/lookup/"));
-    assert_eq!(JobSpec::parse(&job(dead)).unwrap().local_place(), Some("/dead/"));
-    let schema = job("schema_file = \"/schema.json\"")
-        .replace("catalog = { database = \"d\", table = \"t\" }", "stream = \"s\"");
-    assert_eq!(JobSpec::parse(&schema).unwrap().local_place(), Some("/schema.json"));
-    assert_eq!(JobSpec::parse_in(FILES, Path::new("/jobs")).unwrap().local_place(), Some("/jobs/data/orders/"));
+    assert_eq!(
+        JobSpec::parse(&job(lookup)).unwrap().local_place(),
+        Some("/lookup/")
+    );
+    assert_eq!(
+        JobSpec::parse(&job(dead)).unwrap().local_place(),
+        Some("/dead/")
+    );
+    let schema = job("schema_file = \"/schema.json\"").replace(
+        "catalog = { database = \"d\", table = \"t\" }",
+        "stream = \"s\"",
+    );
+    assert_eq!(
+        JobSpec::parse(&schema).unwrap().local_place(),
+        Some("/schema.json")
+    );
+    assert_eq!(
+        JobSpec::parse_in(FILES, Path::new("/jobs"))
+            .unwrap()
+            .local_place(),
+        Some("/jobs/data/orders/")
+    );
 }

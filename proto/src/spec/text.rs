@@ -5,7 +5,13 @@
 
 use std::time::Duration;
 
-const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 const BYTE_UNITS: [(&str, u64); 10] = [
     ("", 1),
@@ -30,23 +36,33 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// `256MiB`, `1GB`, `4096`; units without regard to case. `None` for anything else.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
-    let (_, factor) = BYTE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    let (_, factor) = BYTE_UNITS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
     number.checked_mul(*factor)
 }
 
-/// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut off.
+/// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut
+/// off.
 pub fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let (unit, factor) =
-        DURATION_UNITS.iter().rev().find(|(_, f)| ms >= *f && ms % f == 0).unwrap_or(&DURATION_UNITS[0]);
+    let (unit, factor) = DURATION_UNITS
+        .iter()
+        .rev()
+        .find(|(_, f)| ms >= *f && ms % f == 0)
+        .unwrap_or(&DURATION_UNITS[0]);
     format!("{}{unit}", ms / factor)
 }
 
 /// The shortest text with a binary unit that [`parse_bytes`] reads back as this.
 pub fn bytes_text(bytes: u64) -> String {
-    let binary = BYTE_UNITS.iter().filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
-    let (unit, factor) =
-        binary.rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
+    let binary = BYTE_UNITS
+        .iter()
+        .filter(|(unit, _)| *unit == "B" || unit.ends_with("iB"));
+    let (unit, factor) = binary
+        .rev()
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
+        .unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
@@ -63,19 +79,45 @@ mod tests {
 
     #[test]
     fn durations_are_a_number_and_a_unit() {
-        let good =
-            [("250ms", 250), ("60s", 60_000), ("1m", 60_000), ("2h", 7_200_000), ("1d", 86_400_000), ("5 s", 5_000)];
+        let good = [
+            ("250ms", 250),
+            ("60s", 60_000),
+            ("1m", 60_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("5 s", 5_000),
+        ];
         for (text, ms) in good {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
-        for bad in ["", "60", "s", "-1s", "1.5s", "1h30m", "1w", "99999999999999999999d", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "60",
+            "s",
+            "-1s",
+            "1.5s",
+            "1h30m",
+            "1w",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn sizes_may_go_without_a_unit() {
-        let good = [("4096", 4096), ("1B", 1), ("256MiB", 256 << 20), ("1gb", 1_000_000_000), ("2 KiB", 2048)];
+        let good = [
+            ("4096", 4096),
+            ("1B", 1),
+            ("256MiB", 256 << 20),
+            ("1gb", 1_000_000_000),
+            ("2 KiB", 2048),
+        ];
         for (text, bytes) in good {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
@@ -96,7 +138,11 @@ mod tests {
     fn a_duration_is_written_as_it_is_read() {
         for text in ["250ms", "90s", "1m", "24h", "2d"] {
             let duration = parse_duration(text).unwrap();
-            assert_eq!(parse_duration(&duration_text(duration)), Some(duration), "{text}");
+            assert_eq!(
+                parse_duration(&duration_text(duration)),
+                Some(duration),
+                "{text}"
+            );
         }
         assert_eq!(duration_text(Duration::from_secs(60)), "1m");
     }

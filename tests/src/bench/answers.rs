@@ -1,12 +1,16 @@
 //! GetRecords answers in memory, given to the SDK's client in the place of a connection.
 //!
-//! Owns: their JSON, in the form that the service writes; who hands them out. Does not own: what reads them.
-//! Rule: everything above the connection is the product's and the SDK's: requests are made, signed and sent.
+//! Owns: their JSON, in the form that the service writes; who hands them out. Does not own: what
+//! reads them.
+//! Rule: everything above the connection is the product's and the SDK's: requests are made, signed
+//! and sent.
 
 use super::data::Sales;
 use anyhow::Context as _;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
@@ -28,7 +32,9 @@ pub struct Answers {
 impl Answers {
     /// One for each chunk of these records.
     pub fn of(sales: &Sales) -> Self {
-        Self { bodies: Arc::new(sales.chunks().map(body).collect()) }
+        Self {
+            bodies: Arc::new(sales.chunks().map(body).collect()),
+        }
     }
 
     /// Bytes of JSON.
@@ -41,7 +47,6 @@ impl Answers {
         self.bodies.first().map(|body| &body[..])
     }
 
-    /// How many.
     pub fn count(&self) -> usize {
         self.bodies.len()
     }
@@ -58,7 +63,10 @@ impl Answers {
     }
 
     fn http_client(&self) -> SharedHttpClient {
-        let connector = SharedHttpConnector::new(Connection { answers: self.clone(), given: Arc::default() });
+        let connector = SharedHttpConnector::new(Connection {
+            answers: self.clone(),
+            given: Arc::default(),
+        });
         http_client_fn(move |_, _| connector.clone())
     }
 
@@ -66,7 +74,10 @@ impl Answers {
     pub fn api(&self) -> Api {
         Api {
             service: Service::Sdk(self.client()),
-            stream: StreamAddress { name: "sales".into(), ..StreamAddress::default() },
+            stream: StreamAddress {
+                name: "sales".into(),
+                ..StreamAddress::default()
+            },
             shard: "shardId-000000000000".into(),
             records_max: 10_000,
             timeout: Duration::from_secs(30),
@@ -75,7 +86,6 @@ impl Answers {
     }
 }
 
-/// Hands out the answers.
 #[derive(Debug)]
 struct Connection {
     answers: Answers,
@@ -88,20 +98,31 @@ impl HttpConnector for Connection {
         let body = self.answers.bodies.get(index).cloned().unwrap_or_default();
         let status = 200.try_into().expect("200 is a status");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
-        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
+        response
+            .headers_mut()
+            .insert("content-type", "application/x-amz-json-1.1");
         HttpConnectorFuture::ready(Ok(response))
     }
 }
 
 fn body(records: &[Record]) -> Bytes {
-    let mut out = String::from(r#"{"MillisBehindLatest":0,"NextShardIterator":"AAAAAAAAAAE","Records":["#);
+    let mut out =
+        String::from(r#"{"MillisBehindLatest":0,"NextShardIterator":"AAAAAAAAAAE","Records":["#);
     for (index, record) in records.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let (arrival, sequence) = (record.arrival_ms as f64 / 1e12, record.sequence.as_str());
-        write!(out, r#"{comma}{{"ApproximateArrivalTimestamp":{arrival:.12}E9,"Data":""#).expect("a string takes text");
+        let arrival = record.arrival_ms as f64 / 1e12;
+        let sequence = record.sequence.as_str();
+        write!(
+            out,
+            r#"{comma}{{"ApproximateArrivalTimestamp":{arrival:.12}E9,"Data":""#
+        )
+        .expect("a string takes text");
         base64_simd::STANDARD.encode_append(&record.data, &mut out);
-        write!(out, r#"","PartitionKey":"{index}","SequenceNumber":"49623{sequence:0>51}"}}"#)
-            .expect("a string takes text");
+        write!(
+            out,
+            r#"","PartitionKey":"{index}","SequenceNumber":"49623{sequence:0>51}"}}"#
+        )
+        .expect("a string takes text");
     }
     out += "]}";
     out.into()
@@ -109,9 +130,14 @@ fn body(records: &[Record]) -> Bytes {
 
 /// All answers by the SDK's own decoder, as others use it; how many records there were.
 pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
-    let (client, mut records) = (answers.client(), 0);
+    let client = answers.client();
+    let mut records = 0;
     for _ in 0..answers.count() {
-        let answer = client.get_records().shard_iterator("AAAAAAAAAAE").send().await?;
+        let answer = client
+            .get_records()
+            .shard_iterator("AAAAAAAAAAE")
+            .send()
+            .await?;
         records += answer.records.len();
     }
     Ok(records)
@@ -119,16 +145,18 @@ pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
 
 /// All answers by the product's; how many records there were.
 pub async fn by_the_product(answers: &Answers) -> anyhow::Result<usize> {
-    let (api, mut records) = (answers.api(), 0);
+    let api = answers.api();
+    let mut records = 0;
     for _ in 0..answers.count() {
         records += read(&api).await?.len();
     }
     Ok(records)
 }
 
-/// The next one's records.
 pub async fn read(api: &Api) -> anyhow::Result<Vec<Record>> {
     let answer = api.clone().records("AAAAAAAAAAE".into(), 0).await;
-    let answer = answer.map_err(|failure| anyhow::anyhow!("{}", failure.message)).context("GetRecords")?;
+    let answer = answer
+        .map_err(|failure| anyhow::anyhow!("{}", failure.message))
+        .context("GetRecords")?;
     Ok(answer.records)
 }

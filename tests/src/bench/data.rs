@@ -22,16 +22,12 @@ pub struct Sales {
 
 /// Where the others find them.
 pub struct Files {
-    /// One record a line.
     pub sales: PathBuf,
-    /// The lookup.
     pub lookup: PathBuf,
-    /// For results.
     pub folder: PathBuf,
 }
 
 impl Sales {
-    /// So many.
     pub fn made(count: u64) -> Self {
         let one = |index: u64| Record {
             sequence: index.into(),
@@ -45,12 +41,10 @@ impl Sales {
         Self { records, bytes }
     }
 
-    /// Of payload.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// In chunks.
     pub fn chunks(&self) -> impl Iterator<Item = &[Record]> {
         self.records.chunks(CHUNK_RECORDS)
     }
@@ -69,6 +63,10 @@ impl Sales {
             out.write_all(b"\n")?;
         }
         out.flush()?;
-        Ok(Files { sales, lookup: country_lookup(), folder: folder.to_owned() })
+        Ok(Files {
+            sales,
+            lookup: country_lookup(),
+            folder: folder.to_owned(),
+        })
     }
 }

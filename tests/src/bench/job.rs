@@ -1,6 +1,7 @@
 //! The jobs that are measured: the model job's query, on made-up records or on a stream, anywhere.
 //!
-//! Owns: their text, their folders. Does not own: who runs them. Rule: they differ in source, window and place alone.
+//! Owns: their text, their folders. Does not own: who runs them. Rule: they differ in source,
+//! window and place alone.
 
 use super::pipeline::COLUMNS;
 use crate::places::country_lookup;
@@ -14,8 +15,13 @@ pub(super) const STREAM: &str = "bench";
 
 /// Where a job's records come from.
 pub(super) enum Source<'a> {
-    /// Made up: so many shards, records a second of all together, records of each (without end by default).
-    Generator { shards: u32, rate: u64, records: Option<u64> },
+    /// Made up: so many shards, records a second of all together, records of each (without end by
+    /// default).
+    Generator {
+        shards: u32,
+        rate: u64,
+        records: Option<u64>,
+    },
     /// Read from this service's [`STREAM`], from its oldest record on.
     Kinesis { endpoint: &'a str },
 }
@@ -23,14 +29,26 @@ pub(super) enum Source<'a> {
 impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Generator { shards, rate, records } => {
+            Source::Generator {
+                shards,
+                rate,
+                records,
+            } => {
                 write!(f, "type = \"generator\"\nshards = {shards}\nrate = {rate}")?;
                 records.map_or(Ok(()), |count| write!(f, "\nrecords_per_shard = {count}"))
             }
             Source::Kinesis { endpoint } => {
-                write!(f, "type = \"kinesis\"\nstream = \"{STREAM}\"\nendpoint = \"{endpoint}\"")?;
-                write!(f, "\npoll_interval = \"200ms\"\nstarting_position = \"trim_horizon\"\n[source.schema]")?;
-                COLUMNS.iter().try_for_each(|column| write!(f, "\n{column} = \"string\""))
+                write!(
+                    f,
+                    "type = \"kinesis\"\nstream = \"{STREAM}\"\nendpoint = \"{endpoint}\""
+                )?;
+                write!(
+                    f,
+                    "\npoll_interval = \"200ms\"\nstarting_position = \"trim_horizon\"\n[source.schema]"
+                )?;
+                COLUMNS
+                    .iter()
+                    .try_for_each(|column| write!(f, "\n{column} = \"string\""))
             }
         }
     }
@@ -47,7 +65,13 @@ pub(super) struct JobText<'a> {
 
 impl JobText<'_> {
     pub(super) fn written(&self, folder: &Path) -> String {
-        let Self { name, place, lookup, window, source } = self;
+        let Self {
+            name,
+            place,
+            lookup,
+            window,
+            source,
+        } = self;
         let text = format!(
             r#"
 name = "{name}"
@@ -96,7 +120,8 @@ pub(super) fn folder_with_lookup(root: &Path, name: &str) -> (PathBuf, String) {
     let folder = root.join(name);
     let lookup = folder.join("lookup");
     std::fs::create_dir_all(&lookup).expect("the folder takes files");
-    std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).expect("the folder takes files");
+    std::fs::copy(country_lookup(), lookup.join("country_lookup.csv"))
+        .expect("the folder takes files");
     let lookup = format!("{}/", lookup.display());
     (folder, lookup)
 }

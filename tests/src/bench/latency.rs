@@ -1,6 +1,7 @@
 //! How long a window waits from being closed to being visible, and for what.
 //!
-//! Owns: the load, the epochs that count. Does not own: the times: they are the job's own, from its epochs.
+//! Owns: the load, the epochs that count. Does not own: the times: they are the job's own, from its
+//! epochs.
 //! Rule: the wait for the last read is the source's (polling, pacing) and is told apart.
 
 use super::job::{JOB, JobText, STREAM, Source, folder_with_lookup, text_of};
@@ -26,36 +27,84 @@ const RATE: u64 = 50_000;
 /// Epochs that are not counted: connections and tables are made in them.
 const WARM_UP_EPOCHS: usize = 5;
 
-/// From a window being closed to its objects being visible: in local folders and with the embedded store.
+/// From a window being closed to its objects being visible: in local folders and with the embedded
+/// store.
 pub fn latency(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new("latency, local folders: 64 shards, 2 workers, 50,000 records/s, 1 s windows");
+    let mut sheet =
+        Sheet::new("latency, local folders: 64 shards, 2 workers, 50,000 records/s, 1 s windows");
     let (folder, lookup) = folder_with_lookup(root, "latency");
     let cluster = local_cluster(&folder, 2, &[]);
-    submit(&cluster, &folder, text_of(&folder), &lookup, made_up(seconds));
-    tell(&mut sheet, &windows(&cluster, seconds), Mark::AtMost(20.0), Mark::AtMost(100.0));
+    submit(
+        &cluster,
+        &folder,
+        text_of(&folder),
+        &lookup,
+        made_up(seconds),
+    );
+    tell(
+        &mut sheet,
+        &windows(&cluster, seconds),
+        Mark::AtMost(20.0),
+        Mark::AtMost(100.0),
+    );
     sheet
 }
 
-/// The same from a Kinesis service of our own, which answers from memory within this process and enforces the limits.
+/// The same from a Kinesis service of our own, which answers from memory within this process and
+/// enforces the limits.
 pub fn latency_kinesis(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new("latency, Kinesis: 64 shards, 2 workers, 50,000 records/s, 1 s windows, local folders");
+    let mut sheet = Sheet::new(
+        "latency, Kinesis: 64 shards, 2 workers, 50,000 records/s, 1 s windows, local folders",
+    );
     let (folder, lookup) = folder_with_lookup(root, "latency-kinesis");
     let cluster = local_cluster(&folder, 2, &[]);
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
     let fake = runtime.block_on(FakeKinesis::start());
     let stream = fake.create(STREAM, SHARDS as usize);
-    submit(&cluster, &folder, text_of(&folder), &lookup, Source::Kinesis { endpoint: fake.address() });
-    let order = Order { seed: 7, rate: RATE as f64, records_max: records(seconds), options: Options::default() };
-    runtime.spawn(produce(Arc::clone(&stream), order, Arc::new(AtomicU64::new(0))));
-    tell(&mut sheet, &windows(&cluster, seconds), Mark::AtMost(20.0), Mark::AtMost(100.0));
+    submit(
+        &cluster,
+        &folder,
+        text_of(&folder),
+        &lookup,
+        Source::Kinesis {
+            endpoint: fake.address(),
+        },
+    );
+    let order = Order {
+        seed: 7,
+        rate: RATE as f64,
+        records_max: records(seconds),
+        options: Options::default(),
+    };
+    runtime.spawn(produce(
+        Arc::clone(&stream),
+        order,
+        Arc::new(AtomicU64::new(0)),
+    ));
+    tell(
+        &mut sheet,
+        &windows(&cluster, seconds),
+        Mark::AtMost(20.0),
+        Mark::AtMost(100.0),
+    );
     let refused: u64 = fake.violations().values().sum();
-    sheet.add("calls that the service's limits refused", refused as f64, "", Mark::AtMost(0.0));
+    sheet.add(
+        "calls that the service's limits refused",
+        refused as f64,
+        "",
+        Mark::AtMost(0.0),
+    );
     sheet
 }
 
 /// The same with etcd and an S3 server.
 pub fn latency_s3(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new("latency, etcd and S3: 64 shards, 2 workers, 50,000 records/s, 1 s windows");
+    let mut sheet =
+        Sheet::new("latency, etcd and S3: 64 shards, 2 workers, 50,000 records/s, 1 s windows");
     let (folder, _) = folder_with_lookup(root, "latency-s3");
     let mut etcd = Etcd::cluster(&folder, 1).remove(0);
     let mut s3 = Server::s3(&folder);
@@ -68,21 +117,52 @@ pub fn latency_s3(root: &Path, seconds: u64) -> Sheet {
     cluster.add_worker("worker-1");
     cluster.add_worker("worker-2");
     all_there(&cluster, 2);
-    submit(&cluster, &folder, &format!("s3://{BUCKET}/bench"), &lookup, made_up(seconds));
-    tell(&mut sheet, &windows(&cluster, seconds), Mark::None, Mark::AtMost(250.0));
+    submit(
+        &cluster,
+        &folder,
+        &format!("s3://{BUCKET}/bench"),
+        &lookup,
+        made_up(seconds),
+    );
+    tell(
+        &mut sheet,
+        &windows(&cluster, seconds),
+        Mark::None,
+        Mark::AtMost(250.0),
+    );
     sheet
 }
 
 /// The lookup's folder in a new bucket.
 fn bucket_with_lookup(env: &[(String, String)]) -> String {
-    let prepare = ["prepare", "--stream", "x", "--shards", "1", "--table", "x", "--no-table", "--no-stream"];
-    let prepared = Python::new(env.to_vec()).ask("seed.py", &[&prepare[..], &["--bucket", BUCKET]].concat());
-    let file = prepared["lookup"].as_str().expect("it says where the lookup is");
-    format!("{}/", file.rsplit_once('/').map_or(file, |(folder, _)| folder))
+    let prepare = [
+        "prepare",
+        "--stream",
+        "x",
+        "--shards",
+        "1",
+        "--table",
+        "x",
+        "--no-table",
+        "--no-stream",
+    ];
+    let prepared =
+        Python::new(env.to_vec()).ask("seed.py", &[&prepare[..], &["--bucket", BUCKET]].concat());
+    let file = prepared["lookup"]
+        .as_str()
+        .expect("it says where the lookup is");
+    format!(
+        "{}/",
+        file.rsplit_once('/').map_or(file, |(folder, _)| folder)
+    )
 }
 
 fn made_up(seconds: u64) -> Source<'static> {
-    Source::Generator { shards: SHARDS, rate: RATE, records: Some(records(seconds) / u64::from(SHARDS)) }
+    Source::Generator {
+        shards: SHARDS,
+        rate: RATE,
+        records: Some(records(seconds) / u64::from(SHARDS)),
+    }
 }
 
 /// As many of each shard as of all others.
@@ -91,16 +171,25 @@ fn records(seconds: u64) -> u64 {
 }
 
 fn submit(cluster: &Cluster, folder: &Path, place: &str, lookup: &str, source: Source<'_>) {
-    let job = JobText { name: JOB, place, lookup, window: "1s", source };
+    let job = JobText {
+        name: JOB,
+        place,
+        lookup,
+        window: "1s",
+        source,
+    };
     cluster.cli_ok(&["submit", &job.written(folder)]);
 }
 
 /// The epochs of so many seconds under load.
 fn windows(cluster: &Cluster, seconds: u64) -> Vec<EpochSummary> {
     let rows_in = |status: &JobStatus| status.totals.as_ref().map_or(0, |totals| totals.rows_in);
-    cluster.until_status(JOB, "all windows published", Duration::from_secs(seconds) + STARTS_WITHIN, |status| {
-        rows_in(status) >= records(seconds) && status.published == status.epoch
-    });
+    cluster.until_status(
+        JOB,
+        "all windows published",
+        Duration::from_secs(seconds) + STARTS_WITHIN,
+        |status| rows_in(status) >= records(seconds) && status.published == status.epoch,
+    );
     let epochs = cluster.epochs(JOB).expect("a controller answers");
     // The last window may hold less than a second.
     epochs[WARM_UP_EPOCHS..epochs.len() - 1].to_vec()
@@ -110,16 +199,35 @@ fn windows(cluster: &Cluster, seconds: u64) -> Vec<EpochSummary> {
 type Figure = fn(&StageTimes) -> u64;
 
 fn tell(sheet: &mut Sheet, epochs: &[EpochSummary], p50: Mark, p99: Mark) {
-    let times: Vec<StageTimes> = epochs.iter().filter_map(|epoch| epoch.stages).map(StageTimes::from).collect();
+    let times: Vec<StageTimes> = epochs
+        .iter()
+        .filter_map(|epoch| epoch.stages)
+        .map(StageTimes::from)
+        .collect();
     let of = |figure: Figure, percent: f64| {
-        let mut figures: Vec<f64> = times.iter().map(|times| figure(times) as f64 / 1e3).collect();
+        let mut figures: Vec<f64> = times
+            .iter()
+            .map(|times| figure(times) as f64 / 1e3)
+            .collect();
         percentile(&mut figures, percent)
     };
     sheet.add("windows", times.len() as f64, "", Mark::None);
-    sheet.add("closed to published: p50", of(StageTimes::closed_to_published_us, 50.0), "ms", p50);
-    sheet.add("closed to published: p99", of(StageTimes::closed_to_published_us, 99.0), "ms", p99);
+    sheet.add(
+        "closed to published: p50",
+        of(StageTimes::closed_to_published_us, 50.0),
+        "ms",
+        p50,
+    );
+    sheet.add(
+        "closed to published: p99",
+        of(StageTimes::closed_to_published_us, 99.0),
+        "ms",
+        p99,
+    );
     let stages: [(&str, Figure); 7] = [
-        ("before that, waiting for the last read", |times| times.last_read_us),
+        ("before that, waiting for the last read", |times| {
+            times.last_read_us
+        }),
         ("decode", |times| times.last_decode_us),
         ("transform", |times| times.last_transform_us),
         ("stage", |times| times.last_stage_us),

@@ -1,9 +1,10 @@
 //! Workers that say what workers say and read nothing: as many as a machine can keep lines for.
 //!
-//! Owns: sessions over gRPC, and the tasks' part in them. Does not own: what is remembered of what was said (the
-//! product's `worker::registry`), what is expected of the controller.
-//! Rule: they speak as often as real ones: a heartbeat twice a second, the progress of each task once a second, and for
-//! each window of each task a question and a report. Their reports have records and no objects.
+//! Owns: sessions over gRPC, and the tasks' part in them. Does not own: what is remembered of what
+//! was said (the product's `worker::registry`), what is expected of the controller.
+//! Rule: they speak as often as real ones: a heartbeat twice a second, the progress of each task
+//! once a second, and for each window of each task a question and a report. Their reports have
+//! records and no objects.
 
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -15,8 +16,10 @@ use streamctl_proto::report::{Counts, ShardRange, StageTimes};
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::v1::{self, worker_message};
-use streamctl_proto::{JobName, LookupVersion, Position, Report, ShardId, TaskId, Window, WindowSize};
-use streamctl_worker::line::{Dial, Grpc, Incoming};
+use streamctl_proto::{
+    JobName, LookupVersion, Position, Report, ShardId, TaskId, Window, WindowSize,
+};
+use streamctl_worker::connection::{Dial, Grpc, Incoming};
 use streamctl_worker::registry::{JobIdentity, Registry};
 use streamctl_worker::session::read_start;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -26,13 +29,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const DIAL_WAIT: Duration = Duration::from_millis(500);
-/// Nobody subscribes to it.
 const FLIGHT_ADDRESS: &str = "127.0.0.1:9";
 const RECORD_BYTES: u64 = 324;
 /// Of each shard in each window.
 const RECORDS_PER_WINDOW: u64 = 1_000;
 
-/// A worker without work.
 struct Light {
     registry: Arc<Registry>,
     tasks: BTreeMap<TaskId, Task>,
@@ -51,20 +52,27 @@ struct Task {
 
 struct Open {
     window: Window,
-    /// Once they are told.
     lookups: Option<BTreeMap<String, LookupVersion>>,
 }
 
 /// A worker of this name, until it is dropped.
 pub async fn run(name: String, controller: String) {
     let dial = Grpc::default();
-    let mut light = Light { registry: Arc::default(), tasks: BTreeMap::new() };
+    let mut light = Light {
+        registry: Arc::default(),
+        tasks: BTreeMap::new(),
+    };
     loop {
-        let (registry, name) = (Arc::clone(&light.registry), name.clone());
+        let registry = Arc::clone(&light.registry);
+        let name = name.clone();
         let begin = Box::new(move || {
             let (hello, said) = registry.connect(&name, FLIGHT_ADDRESS);
-            let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
-            futures::stream::once(async { hello }).chain(ReceiverStream::new(said)).boxed()
+            let hello = v1::WorkerMessage {
+                message: Some(worker_message::Message::Hello(hello)),
+            };
+            futures::stream::once(async { hello })
+                .chain(ReceiverStream::new(said))
+                .boxed()
         });
         if let Ok(incoming) = dial.dial(&controller, begin).await {
             light.talk(incoming).await;
@@ -76,7 +84,8 @@ pub async fn run(name: String, controller: String) {
 
 impl Light {
     async fn talk(&mut self, mut incoming: Incoming) {
-        let [mut look, mut heartbeat, mut progress] = [LOOK_INTERVAL, HEARTBEAT_INTERVAL, PROGRESS_INTERVAL].map(every);
+        let [mut look, mut heartbeat, mut progress] =
+            [LOOK_INTERVAL, HEARTBEAT_INTERVAL, PROGRESS_INTERVAL].map(every);
         loop {
             tokio::select! {
                 biased;
@@ -101,20 +110,38 @@ impl Light {
         match message {
             Message::StartTask(start) => {
                 let (id, job, shards) = read_start(start).expect(SOUND);
-                let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
+                let base = shards
+                    .iter()
+                    .map(|shard| (shard.id.clone(), shard.at.clone()))
+                    .collect();
                 if self.registry.begin(id, JobIdentity::from(&job), base, None) {
-                    let shards = shards.into_iter().map(|shard| (shard.id, records_at(&shard.at))).collect();
+                    let shards = shards
+                        .into_iter()
+                        .map(|shard| (shard.id, records_at(&shard.at)))
+                        .collect();
                     let (job, size) = (job.spec.name, job.spec.window);
-                    let task = Task { job, size, shards, window: None, done_ms: i64::MIN, until_ms: i64::MAX };
+                    let task = Task {
+                        job,
+                        size,
+                        shards,
+                        window: None,
+                        done_ms: i64::MIN,
+                        until_ms: i64::MAX,
+                    };
                     self.tasks.insert(id, task);
                 }
             }
             Message::WindowOpened(opened) => {
-                let (id, window) = (convert::task_id(opened.task), convert::window(opened.window));
-                let (id, window) = (id.expect(SOUND), window.expect(SOUND));
+                let id = convert::task_id(opened.task);
+                let window = convert::window(opened.window);
+                let id = id.expect(SOUND);
+                let window = window.expect(SOUND);
                 let lookups = convert::lookups_from_wire(opened.lookups);
                 let asked = self.registry.window_opened(id, window, &lookups);
-                let open = self.tasks.get_mut(&id).and_then(|task| task.window.as_mut());
+                let open = self
+                    .tasks
+                    .get_mut(&id)
+                    .and_then(|task| task.window.as_mut());
                 if let Some(open) = open.filter(|open| asked && open.window == window) {
                     open.lookups = Some(lookups);
                 }
@@ -137,7 +164,8 @@ impl Light {
             }
             Message::EpochCommitted(committed) => {
                 let job = JobName::try_from(committed.job).expect(SOUND);
-                self.registry.committed(&job, convert::window(committed.window).expect(SOUND));
+                self.registry
+                    .committed(&job, convert::window(committed.window).expect(SOUND));
             }
             Message::Welcome(_) | Message::Access(_) | Message::Part(_) => {}
         }
@@ -146,48 +174,87 @@ impl Light {
     /// Asks for windows that have begun, reports those that are over, ends what is drained.
     fn go_on(&mut self, now: i64) {
         for id in self.tasks.keys().copied().collect::<Vec<_>>() {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some(task) = self.tasks.get_mut(&id) else {
+                continue;
+            };
             match &task.window {
-                Some(open) if open.lookups.is_some() && now >= open.window.end_ms => self.report(id),
+                Some(open) if open.lookups.is_some() && now >= open.window.end_ms => {
+                    self.report(id)
+                }
                 Some(_) => continue,
                 None => {}
             }
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some(task) = self.tasks.get_mut(&id) else {
+                continue;
+            };
             let window = task.size.window_of(now.max(task.done_ms));
             if window.end_ms > task.until_ms {
                 self.end(id, Why::Released);
                 continue;
             }
-            task.window = Some(Open { window, lookups: None });
+            task.window = Some(Open {
+                window,
+                lookups: None,
+            });
             self.registry.ask_window(id, window);
         }
     }
 
     /// Reports the open window as it is, if there is one.
     fn report(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(Open { window, lookups: Some(lookups) }) = task.window.take() else { return };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        let Some(Open {
+            window,
+            lookups: Some(lookups),
+        }) = task.window.take()
+        else {
+            return;
+        };
         let rows_in = RECORDS_PER_WINDOW * task.shards.len() as u64;
         let ranges = task.shards.iter_mut().map(|(shard, at)| {
             let from = position(*at);
             *at += RECORDS_PER_WINDOW;
-            let (records, bytes) = (RECORDS_PER_WINDOW, RECORDS_PER_WINDOW * RECORD_BYTES);
-            (shard.clone(), ShardRange { from, to: position(*at), records, bytes })
+            let records = RECORDS_PER_WINDOW;
+            let bytes = RECORDS_PER_WINDOW * RECORD_BYTES;
+            (
+                shard.clone(),
+                ShardRange {
+                    from,
+                    to: position(*at),
+                    records,
+                    bytes,
+                },
+            )
         });
         let report = Report {
             task: id,
             job: task.job.clone(),
             window,
             ranges: ranges.collect(),
-            counts: Counts { rows_in, bytes_in: rows_in * RECORD_BYTES, rows_decoded: rows_in, ..Counts::default() },
+            counts: Counts {
+                rows_in,
+                bytes_in: rows_in * RECORD_BYTES,
+                rows_decoded: rows_in,
+                ..Counts::default()
+            },
             lookups,
             objects: vec![],
             unmatched: vec![],
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;
-        self.registry.report(report).expect("a report without objects is small");
-        self.registry.progress(id, v1::Progress { watermark_ms: window.end_ms, ..v1::Progress::default() });
+        self.registry
+            .report(report)
+            .expect("a report without objects is small");
+        self.registry.progress(
+            id,
+            v1::Progress {
+                watermark_ms: window.end_ms,
+                ..v1::Progress::default()
+            },
+        );
     }
 
     fn end(&mut self, id: TaskId, why: Why) {
@@ -206,7 +273,11 @@ impl Light {
                 ..Default::default()
             };
             let shards = task.shards.iter().map(shard).collect();
-            let progress = v1::Progress { watermark_ms: task.done_ms, shards, ..v1::Progress::default() };
+            let progress = v1::Progress {
+                watermark_ms: task.done_ms,
+                shards,
+                ..v1::Progress::default()
+            };
             self.registry.progress(*id, progress);
         }
     }
@@ -221,12 +292,18 @@ fn every(period: Duration) -> Interval {
 }
 
 fn position(records: u64) -> Position {
-    if records == 0 { Position::Start } else { Position::after(records.into()) }
+    if records == 0 {
+        Position::Start
+    } else {
+        Position::after(records.into())
+    }
 }
 
 fn records_at(position: &Position) -> u64 {
     match position {
-        Position::After { sequence, .. } => sequence.to_string().parse().expect("it is one of ours"),
+        Position::After { sequence, .. } => {
+            sequence.to_string().parse().expect("it is one of ours")
+        }
         Position::Start | Position::Timestamp(_) | Position::End => 0,
     }
 }

@@ -1,6 +1,7 @@
 //! The programs as they run: how fast they begin, what they take, what a second worker brings.
 //!
-//! Owns: what is measured of them. Does not own: the jobs (`job`), the programs and servers ([`Cluster`]).
+//! Owns: what is measured of them. Does not own: the jobs (`job`), the programs and servers
+//! ([`Cluster`]).
 //! Rule: figures come from where users see them: the status, the files, `/proc`.
 
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
@@ -41,13 +42,29 @@ pub(super) fn all_there(cluster: &Cluster, workers: usize) {
 /// `streamctl run` to the first visible object, and `submit` to the first read.
 pub fn start(root: &Path) -> Sheet {
     let mut sheet = Sheet::new("start");
-    let mut seconds: Vec<f64> = (0..STARTS).map(|number| run_to_first_object(root, number)).collect();
-    let (median, worst) = (percentile(&mut seconds, 50.0), percentile(&mut seconds, 100.0));
-    sheet.add("run to the first committed epoch, windows of 1 s: median", median, "s", Mark::AtMost(1.5));
+    let mut seconds: Vec<f64> = (0..STARTS)
+        .map(|number| run_to_first_object(root, number))
+        .collect();
+    let median = percentile(&mut seconds, 50.0);
+    let worst = percentile(&mut seconds, 100.0);
+    sheet.add(
+        "run to the first committed epoch, windows of 1 s: median",
+        median,
+        "s",
+        Mark::AtMost(1.5),
+    );
     sheet.add("the slowest", worst, "s", Mark::AtMost(1.5));
-    let mut seconds: Vec<f64> = (0..STARTS).map(|number| submit_to_first_read(root, number)).collect();
-    let (median, worst) = (percentile(&mut seconds, 50.0), percentile(&mut seconds, 100.0));
-    sheet.add("submit to the first records read: median", median, "s", Mark::AtMost(1.0));
+    let mut seconds: Vec<f64> = (0..STARTS)
+        .map(|number| submit_to_first_read(root, number))
+        .collect();
+    let median = percentile(&mut seconds, 50.0);
+    let worst = percentile(&mut seconds, 100.0);
+    sheet.add(
+        "submit to the first records read: median",
+        median,
+        "s",
+        Mark::AtMost(1.0),
+    );
     sheet.add("the slowest", worst, "s", Mark::AtMost(1.0));
     sheet
 }
@@ -59,24 +76,43 @@ fn run_to_first_object(root: &Path, number: usize) -> f64 {
         place: text_of(&folder),
         lookup: &lookup,
         window: "1s",
-        source: Source::Generator { shards: 2, rate: 1_000, records: None },
+        source: Source::Generator {
+            shards: 2,
+            rate: 1_000,
+            records: None,
+        },
     };
-    let (file, state) = (job.written(&folder), folder.join("state"));
-    let launch = Launch::new("run", binary("streamctl"), &["run", &file, "--state", text_of(&state)], &folder);
+    let file = job.written(&folder);
+    let state = folder.join("state");
+    let launch = Launch::new(
+        "run",
+        binary("streamctl"),
+        &["run", &file, "--state", text_of(&state)],
+        &folder,
+    );
     let begin = Instant::now();
     let _process = launch.start();
-    until("an object", STARTS_WITHIN, || first_object(&folder.join("out")));
+    until("an object", STARTS_WITHIN, || {
+        first_object(&folder.join("out"))
+    });
     begin.elapsed().as_secs_f64()
 }
 
-/// A visible file below this folder: what is staged has a name that begins with a dot or lies below one.
+/// A visible file below this folder: what is staged has a name that begins with a dot or lies below
+/// one.
 fn first_object(folder: &Path) -> Option<()> {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(['.', '_']);
     std::fs::read_dir(folder)
         .ok()?
         .flatten()
         .filter(|entry| !hidden(&entry.file_name()))
-        .find_map(|entry| if entry.path().is_dir() { first_object(&entry.path()) } else { Some(()) })
+        .find_map(|entry| {
+            if entry.path().is_dir() {
+                first_object(&entry.path())
+            } else {
+                Some(())
+            }
+        })
 }
 
 fn submit_to_first_read(root: &Path, number: usize) -> f64 {
@@ -87,13 +123,25 @@ fn submit_to_first_read(root: &Path, number: usize) -> f64 {
         place: text_of(&folder),
         lookup: &lookup,
         window: "60s",
-        source: Source::Generator { shards: 2, rate: 1_000, records: None },
+        source: Source::Generator {
+            shards: 2,
+            rate: 1_000,
+            records: None,
+        },
     };
     let file = job.written(&folder);
     let begin = Instant::now();
     cluster.cli_ok(&["submit", &file]);
-    let read = |status: &JobStatus| status.shards.iter().any(|shard| shard.records > 0).then_some(());
-    until("records read", STARTS_WITHIN, || read(&cluster.status(JOB)?));
+    let read = |status: &JobStatus| {
+        status
+            .shards
+            .iter()
+            .any(|shard| shard.records > 0)
+            .then_some(())
+    };
+    until("records read", STARTS_WITHIN, || {
+        read(&cluster.status(JOB)?)
+    });
     begin.elapsed().as_secs_f64()
 }
 
@@ -108,25 +156,53 @@ pub fn memory(root: &Path, seconds: u64) -> Sheet {
         place: text_of(&folder),
         lookup: &lookup,
         window: "60s",
-        source: Source::Generator { shards: SHARDS, rate, records: None },
+        source: Source::Generator {
+            shards: SHARDS,
+            rate,
+            records: None,
+        },
     };
     cluster.cli_ok(&["submit", &job.written(&folder)]);
-    let (begin, mut most) = (Instant::now(), 0);
+    let begin = Instant::now();
+    let mut most = 0;
     while begin.elapsed() < Duration::from_secs(seconds) {
         most = most.max(cluster.worker_rss("worker-1"));
         std::thread::sleep(Duration::from_millis(250));
     }
     let status = cluster.status(JOB).expect("a controller answers");
-    let lag = status.shards.iter().map(|shard| shard.lag_ms).max().unwrap_or(0);
-    let read = status.shards.iter().map(|shard| shard.bytes).sum::<u64>() as f64 / 1e6 / begin.elapsed().as_secs_f64();
+    let lag = status
+        .shards
+        .iter()
+        .map(|shard| shard.lag_ms)
+        .max()
+        .unwrap_or(0);
+    let read = status.shards.iter().map(|shard| shard.bytes).sum::<u64>() as f64
+        / 1e6
+        / begin.elapsed().as_secs_f64();
     sheet.add("payload read", read, "MB/s", Mark::AtLeast(45.0));
-    sheet.add("largest lag at the end", lag as f64, "ms", Mark::AtMost(2_000.0));
-    sheet.add("windows published", status.published as f64, "", Mark::AtLeast(1.0));
-    sheet.add("largest resident memory", most as f64 / 1e6, "MB", Mark::AtMost(150.0));
+    sheet.add(
+        "largest lag at the end",
+        lag as f64,
+        "ms",
+        Mark::AtMost(2_000.0),
+    );
+    sheet.add(
+        "windows published",
+        status.published as f64,
+        "",
+        Mark::AtLeast(1.0),
+    );
+    sheet.add(
+        "largest resident memory",
+        most as f64 / 1e6,
+        "MB",
+        Mark::AtMost(150.0),
+    );
     sheet
 }
 
-/// Records a second of one worker process on a core of its own, and of two, far behind the same source.
+/// Records a second of one worker process on a core of its own, and of two, far behind the same
+/// source.
 pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
     let mut sheet = Sheet::new("scale-out: workers on one core each, behind their source");
     let one = backlog_rate(root, 1, seconds);
@@ -137,11 +213,19 @@ pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// All threads of a process, and those that it begins, stay on this core: one worker alone must not use the second's.
+/// All threads of a process, and those that it begins, stay on this core: one worker alone must not
+/// use the second's.
 fn on_core(core: usize, pid: u32) {
     let args = ["-a", "-p", "-c", &core.to_string(), &pid.to_string()].map(str::to_owned);
-    let done = Command::new("taskset").args(args).output().expect("util-linux is installed");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("taskset")
+        .args(args)
+        .output()
+        .expect("util-linux is installed");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 fn backlog_rate(root: &Path, workers: usize, seconds: u64) -> f64 {
@@ -157,13 +241,26 @@ fn backlog_rate(root: &Path, workers: usize, seconds: u64) -> f64 {
         place: text_of(&folder),
         lookup: &lookup,
         window: "1s",
-        source: Source::Generator { shards: 16, rate, records: None },
+        source: Source::Generator {
+            shards: 16,
+            rate,
+            records: None,
+        },
     };
     cluster.cli_ok(&["submit", &job.written(&folder)]);
     let read = |status: &JobStatus| status.shards.iter().map(|shard| shard.records).sum::<u64>();
-    let now = || cluster.status(JOB).as_ref().map(read).expect("a controller answers");
-    cluster.until_status(JOB, "its first windows", STARTS_WITHIN, |status| status.published >= 1);
-    let (before, begin) = (now(), Instant::now());
+    let now = || {
+        cluster
+            .status(JOB)
+            .as_ref()
+            .map(read)
+            .expect("a controller answers")
+    };
+    cluster.until_status(JOB, "its first windows", STARTS_WITHIN, |status| {
+        status.published >= 1
+    });
+    let before = now();
+    let begin = Instant::now();
     std::thread::sleep(Duration::from_secs(seconds));
     (now() - before) as f64 / begin.elapsed().as_secs_f64()
 }

@@ -1,7 +1,9 @@
 //! How fast it is, beside others on the same data in the same run: `make bench`.
 //!
-//! Owns: what is measured, and how it is told. Does not own: the code that is measured: it is the product's.
-//! Rule: a figure is a ratio to a peer that ran in the same minutes; runs take turns, and the best of each counts.
+//! Owns: what is measured, and how it is told. Does not own: the code that is measured: it is the
+//! product's.
+//! Rule: a figure is a ratio to a peer that ran in the same minutes; runs take turns, and the best
+//! of each counts.
 
 pub mod answers;
 pub mod control;
@@ -22,12 +24,9 @@ use pipeline::{Pipeline, Ran};
 use std::path::PathBuf;
 use table::{Figure, Table};
 
-/// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sales records.
     pub records: u64,
-    /// Turns of each contestant.
     pub rounds: usize,
     /// Where data and results lie.
     pub folder: PathBuf,
@@ -35,7 +34,8 @@ pub struct Options {
     pub peers: Vec<String>,
 }
 
-/// Records in memory to Parquet on disk, on one thread, and the peers that do the whole job as one query.
+/// Records in memory to Parquet on disk, on one thread, and the peers that do the whole job as one
+/// query.
 pub fn pipeline(options: &Options) -> anyhow::Result<Table> {
     let sales = Sales::made(options.records);
     let files = sales.written(&options.folder)?;
@@ -43,21 +43,50 @@ pub fn pipeline(options: &Options) -> anyhow::Result<Table> {
     let pipeline = Pipeline::of_the_model_job(&options.folder)?;
     let mut table = Table::new("pipeline", sales.bytes());
     let checked = |ran: Ran| {
-        anyhow::ensure!(ran.rows_out == sales.rows_expected(), "{} rows, not {}", ran.rows_out, sales.rows_expected());
-        Ok(Figure { seconds: ran.seconds, stages: ran.stages() })
+        anyhow::ensure!(
+            ran.rows_out == sales.rows_expected(),
+            "{} rows, not {}",
+            ran.rows_out,
+            sales.rows_expected()
+        );
+        Ok(Figure {
+            seconds: ran.seconds,
+            stages: ran.stages(),
+        })
     };
     for round in 0..options.rounds {
         table.add("streamctl", checked(pipeline.run(&sales, 2 * round)?)?);
-        table.add("from GetRecords", checked(pipeline.run_from(&answers, 2 * round + 1)?)?);
+        table.add(
+            "from GetRecords",
+            checked(pipeline.run_from(&answers, 2 * round + 1)?)?,
+        );
         let (seconds, records) = pipeline.time(answers::by_the_product(&answers))?;
         anyhow::ensure!(records as u64 == options.records, "{records} records");
-        table.add("its answers", Figure { seconds, stages: vec![] });
+        table.add(
+            "its answers",
+            Figure {
+                seconds,
+                stages: vec![],
+            },
+        );
         let (seconds, records) = pipeline.time(answers::by_the_sdk(&answers))?;
         anyhow::ensure!(records as u64 == options.records, "{records} records");
-        table.add("the SDK's", Figure { seconds, stages: vec![] });
+        table.add(
+            "the SDK's",
+            Figure {
+                seconds,
+                stages: vec![],
+            },
+        );
         for peer in &options.peers {
             let seconds = peers::run(peer, &files, sales.rows_expected())?;
-            table.add(peer, Figure { seconds, stages: vec![] });
+            table.add(
+                peer,
+                Figure {
+                    seconds,
+                    stages: vec![],
+                },
+            );
         }
     }
     Ok(table)

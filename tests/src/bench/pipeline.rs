@@ -1,7 +1,10 @@
-//! The way of a record through a worker on one thread: from memory or the service's answers, decode, query, sink.
+//! The way of a record through a worker on one thread: from memory or the service's answers,
+//! decode, query, sink.
 //!
-//! Owns: the order of the steps, which is that of `worker/src/task/window.rs`. Does not own: the steps.
-//! Rule: from the first record to the object being visible; nothing is prepared that a worker would do per window.
+//! Owns: the order of the steps, which is that of `worker/src/task/window.rs`. Does not own: the
+//! steps.
+//! Rule: from the first record to the object being visible; nothing is prepared that a worker would
+//! do per window.
 
 use super::answers::{self, Answers};
 use super::data::Sales;
@@ -25,7 +28,10 @@ use streamctl_worker::source::Record;
 use streamctl_worker::task::window::DECODE_RECORDS_MAX;
 
 /// The one window that all records belong to: 2026-11-24T00:45:00Z.
-pub const WINDOW: Window = Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 };
+pub const WINDOW: Window = Window {
+    start_ms: 1_795_481_100_000,
+    end_ms: 1_795_481_160_000,
+};
 /// The columns of the stream, all of them strings.
 pub(super) const COLUMNS: [&str; 14] = [
     "uuid",
@@ -44,7 +50,6 @@ pub(super) const COLUMNS: [&str; 14] = [
     "totalprofit",
 ];
 
-/// The model job, planned.
 pub struct Pipeline {
     spec: JobSpec,
     schema: arrow::datatypes::SchemaRef,
@@ -53,12 +58,10 @@ pub struct Pipeline {
     runtime: tokio::runtime::Runtime,
 }
 
-/// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
     /// From the first record to the visible object.
     pub seconds: f64,
-    /// Rows in it.
     pub rows_out: u64,
     read: Duration,
     decode: Duration,
@@ -67,7 +70,6 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Where the time went.
     pub fn stages(&self) -> Vec<(&'static str, f64)> {
         vec![
             ("read", self.read.as_secs_f64()),
@@ -84,21 +86,36 @@ impl Pipeline {
         let text = include_str!("../../../deploy/jobs/sales-by-country.toml");
         let text = text.replace("s3://my-bucket/", &format!("{}/", folder.display()));
         let spec = JobSpec::parse_in(&text, folder)?;
-        let field = |name: &&str| arrow::datatypes::Field::new(*name, arrow::datatypes::DataType::Utf8, true);
-        let schema = Arc::new(arrow::datatypes::Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()));
+        let field = |name: &&str| {
+            arrow::datatypes::Field::new(*name, arrow::datatypes::DataType::Utf8, true)
+        };
+        let schema = Arc::new(arrow::datatypes::Schema::new(
+            COLUMNS.iter().map(field).collect::<Vec<_>>(),
+        ));
         let lookup = spec.lookups.first().context("the model job has a lookup")?;
         let content = Bytes::from(std::fs::read(country_lookup())?);
         let rows = rows::parse(lookup, &[("country_lookup.csv".to_owned(), content)])?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let schemas = vec![(lookup.name.clone(), rows.schema())];
         let plan = runtime.block_on(QueryPlan::new(Arc::clone(&schema), schemas, &spec.sql))?;
         let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
-        Ok(Self { spec, schema, plan, lookups, runtime })
+        Ok(Self {
+            spec,
+            schema,
+            plan,
+            lookups,
+            runtime,
+        })
     }
 
     /// A decoder of the columns that its query reads.
     pub fn decoder(&self) -> anyhow::Result<Decoder> {
-        Ok(Decoder::new(Arc::clone(&self.schema), self.plan.source_columns())?)
+        Ok(Decoder::new(
+            Arc::clone(&self.schema),
+            self.plan.source_columns(),
+        )?)
     }
 
     /// All of it, once, from records in memory; `round` is part of the object's name.
@@ -110,19 +127,25 @@ impl Pipeline {
 
     /// All of it, once, from the service's answers.
     pub fn run_from(&self, answers: &Answers, round: usize) -> anyhow::Result<Ran> {
-        let (api, mut left) = (answers.api(), answers.count());
+        let api = answers.api();
+        let mut left = answers.count();
         let next = async || {
             if left == 0 {
                 return Ok(None);
             }
             left -= 1;
-            answers::read(&api).await.map(|records| Some(Cow::Owned(records)))
+            answers::read(&api)
+                .await
+                .map(|records| Some(Cow::Owned(records)))
         };
         self.runtime.block_on(self.window(next, task(round)))
     }
 
     /// Seconds that something takes on the thread that runs everything.
-    pub fn time<T>(&self, what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(f64, T)> {
+    pub fn time<T>(
+        &self,
+        what: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<(f64, T)> {
         let began = Instant::now();
         let result = self.runtime.block_on(what)?;
         Ok((began.elapsed().as_secs_f64(), result))
@@ -134,7 +157,9 @@ impl Pipeline {
         task: TaskId,
     ) -> anyhow::Result<Ran> {
         let budget = MemoryBudget::default();
-        let memory = budget.window(false, false).context("a budget has a window")?;
+        let memory = budget
+            .window(false, false)
+            .context("a budget has a window")?;
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
         let context = SinkContext {
             spec: Arc::new(self.spec.sink.clone()),
@@ -148,12 +173,21 @@ impl Pipeline {
         };
         let began = Instant::now();
         let mut decoder = self.decoder()?;
-        let mut open =
-            self.plan.open_within(&self.lookups, Arc::clone(&memory.query) as _, BATCH_ROWS, &Arc::default()).await?;
+        let mut open = self
+            .plan
+            .open_within(
+                &self.lookups,
+                Arc::clone(&memory.query) as _,
+                BATCH_ROWS,
+                &Arc::default(),
+            )
+            .await?;
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
-        let (input, decode_bytes) = (open.input, budget.decode_bytes());
+        let input = open.input;
+        let decode_bytes = budget.decode_bytes();
         let feed = async {
-            let (mut read, mut decode) = (Duration::ZERO, Duration::ZERO);
+            let mut read = Duration::ZERO;
+            let mut decode = Duration::ZERO;
             loop {
                 let begin = Instant::now();
                 let Some(chunk) = next().await? else { break };
@@ -161,7 +195,8 @@ impl Pipeline {
                 let mut rest = &chunk[..];
                 while !rest.is_empty() {
                     let begin = Instant::now();
-                    let (count, decoded) = decoder.decode_first(rest, DECODE_RECORDS_MAX, decode_bytes);
+                    let (count, decoded) =
+                        decoder.decode_first(rest, DECODE_RECORDS_MAX, decode_bytes);
                     decode += begin.elapsed();
                     rest = &rest[count..];
                     input.push("", decoded.batch).await?;
@@ -182,15 +217,28 @@ impl Pipeline {
             for object in &objects {
                 storage.publish(object).await?;
             }
-            anyhow::Ok((objects.iter().map(|object| object.rows).sum(), spent + begin.elapsed()))
+            anyhow::Ok((
+                objects.iter().map(|object| object.rows).sum(),
+                spent + begin.elapsed(),
+            ))
         };
         let ((read, decode), (rows_out, sink)) = tokio::try_join!(feed, drain)?;
         let all = began.elapsed();
         let query = all.saturating_sub(read + decode + sink);
-        Ok(Ran { seconds: all.as_secs_f64(), rows_out, read, decode, query, sink })
+        Ok(Ran {
+            seconds: all.as_secs_f64(),
+            rows_out,
+            read,
+            decode,
+            query,
+            sink,
+        })
     }
 }
 
 fn task(round: usize) -> TaskId {
-    TaskId { term: Term(1), counter: round as u64 + 1 }
+    TaskId {
+        term: Term(1),
+        counter: round as u64 + 1,
+    }
 }

@@ -1,6 +1,7 @@
 //! Figures that have no peer: what was measured, and what it should be.
 //!
-//! Rule: a figure that misses its mark says so; nobody is stopped by it, because machines are noisy.
+//! Rule: a figure that misses its mark says so; nobody is stopped by it, because machines are
+//! noisy.
 
 use serde_json::{Value, json};
 use std::fmt;
@@ -8,11 +9,8 @@ use std::fmt;
 /// What a figure should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mark {
-    /// No more than this.
     AtMost(f64),
-    /// No less.
     AtLeast(f64),
-    /// It is only told.
     None,
 }
 
@@ -43,24 +41,28 @@ struct Line {
     mark: Mark,
 }
 
-/// Figures of one bench.
 pub struct Sheet {
     name: &'static str,
     lines: Vec<Line>,
 }
 
 impl Sheet {
-    /// An empty one.
     pub fn new(name: &'static str) -> Self {
-        Self { name, lines: vec![] }
+        Self {
+            name,
+            lines: vec![],
+        }
     }
 
-    /// One more figure.
     pub fn add(&mut self, what: impl Into<String>, value: f64, unit: &'static str, mark: Mark) {
-        self.lines.push(Line { what: what.into(), value, unit, mark });
+        self.lines.push(Line {
+            what: what.into(),
+            value,
+            unit,
+            mark,
+        });
     }
 
-    /// The same for programs.
     pub fn json(&self) -> Value {
         let one = |line: &Line| {
             let mut figure = json!({"what": line.what, "value": line.value, "unit": line.unit});
@@ -79,7 +81,13 @@ impl Sheet {
 impl fmt::Display for Sheet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.name)?;
-        for Line { what, value, unit, mark } in &self.lines {
+        for Line {
+            what,
+            value,
+            unit,
+            mark,
+        } in &self.lines
+        {
             let missed = if mark.is_met(*value) { "" } else { "  MISSED" };
             writeln!(f, "  {what:<58} {value:>10.2} {unit:<16} {mark}{missed}")?;
         }
@@ -91,5 +99,8 @@ impl fmt::Display for Sheet {
 pub fn percentile(figures: &mut [f64], percent: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let rank = (percent / 100.0 * figures.len() as f64).ceil() as usize;
-    figures.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    figures
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or(f64::NAN)
 }

@@ -1,6 +1,7 @@
 //! A controller's program and its etcd with a thousand workers on the line.
 //!
-//! Owns: what is measured of the controller. Does not own: its program ([`Cluster`]), the workers ([`light`]).
+//! Owns: what is measured of the controller. Does not own: its program ([`Cluster`]), the workers
+//! ([`light`]).
 //! Rule: CPU time, not wall time: the workers are in this process, and it does not count.
 
 use super::control::{SHARDS_PER_JOB, SHARDS_PER_WORKER};
@@ -36,9 +37,18 @@ impl Lines {
     fn to(controller: &str, count: usize) -> Self {
         let runtime = Runtime::new().expect("a runtime starts");
         let mut running = JoinSet::new();
-        let mut run = |n| running.spawn_on(light::run(worker(n).to_string(), controller.to_owned()), runtime.handle());
+        let mut run = |n| {
+            running.spawn_on(
+                light::run(worker(n).to_string(), controller.to_owned()),
+                runtime.handle(),
+            )
+        };
         let each = (0..count).map(&mut run).collect();
-        Self { runtime, running, each }
+        Self {
+            runtime,
+            running,
+            each,
+        }
     }
 
     /// Ends a part of them without a word; gives their names.
@@ -56,10 +66,11 @@ impl Lines {
     }
 }
 
-/// A controller's program with workers on the line: CPU time for each epoch and shard, writes of etcd for each epoch, and
-/// what becomes of the shards of workers that are lost.
+/// A controller's program with workers on the line: CPU time for each epoch and shard, writes of
+/// etcd for each epoch, and what becomes of the shards of workers that are lost.
 pub fn swarm(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new("control plane: a controller with workers over gRPC, windows of 10 s");
+    let mut sheet =
+        Sheet::new("control plane: a controller with workers over gRPC, windows of 10 s");
     for shards in CURVE {
         one_swarm(&mut sheet, root, shards, seconds);
     }
@@ -80,9 +91,12 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
     etcd.ready();
     let mut cluster = Cluster::empty(vec![], &folder, &format!("etcd://{}", etcd.address()), None);
     cluster.add_controller("controller-1");
-    let (jobs, count) = (shards / SHARDS_PER_JOB, shards / SHARDS_PER_WORKER);
+    let jobs = shards / SHARDS_PER_JOB;
+    let count = shards / SHARDS_PER_WORKER;
     let lines = Lines::to(&cluster.controller_urls(), count);
-    until("all workers on the line", SETTLES_WITHIN, || cluster.worker_list().filter(|list| list.len() == count));
+    until("all workers on the line", SETTLES_WITHIN, || {
+        cluster.worker_list().filter(|list| list.len() == count)
+    });
     let names: Vec<String> = (0..jobs).map(|n| format!("{JOB}-{n:03}")).collect();
     for name in &names {
         let place = folder.join(name);
@@ -93,33 +107,69 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
             place: text_of(&place),
             lookup: &lookup,
             window: "10s",
-            source: Source::Generator { shards: of_100, rate: 100, records: None },
+            source: Source::Generator {
+                shards: of_100,
+                rate: 100,
+                records: None,
+            },
         };
         cluster.cli_ok(&["submit", &text.written(&place)]);
     }
     for name in &names {
-        cluster.until_status(name, "two published windows", SETTLES_WITHIN, |status| status.published >= 2);
+        cluster.until_status(name, "two published windows", SETTLES_WITHIN, |status| {
+            status.published >= 2
+        });
     }
     let look = |cluster: &Cluster| Moment {
         at: Instant::now(),
         cpu_s: cluster.cpu_seconds("controller-1"),
         revision: revision(etcd.port()),
-        epochs: names.iter().filter_map(|name| cluster.status(name)).map(|status| status.epoch).sum(),
+        epochs: names
+            .iter()
+            .filter_map(|name| cluster.status(name))
+            .map(|status| status.epoch)
+            .sum(),
     };
     let before = look(&cluster);
     std::thread::sleep(Duration::from_secs(seconds));
     let after = look(&cluster);
-    let (epochs, cpu) = ((after.epochs - before.epochs) as f64, after.cpu_s - before.cpu_s);
+    let epochs = (after.epochs - before.epochs) as f64;
+    let cpu = after.cpu_s - before.cpu_s;
     let wall = (after.at - before.at).as_secs_f64();
-    let mut commits: Vec<f64> = names.iter().filter_map(|name| cluster.epochs(name)).flat_map(commit_ms).collect();
+    let mut commits: Vec<f64> = names
+        .iter()
+        .filter_map(|name| cluster.epochs(name))
+        .flat_map(commit_ms)
+        .collect();
     let who = format!("{shards} shards, {count} workers, {jobs} jobs");
     sheet.add(format!("{who}: epochs"), epochs, "", Mark::AtLeast(1.0));
-    sheet.add(format!("{who}: controller's CPU"), cpu / wall * 100.0, "% of a core", Mark::None);
-    sheet.add(format!("{who}: for each epoch and shard"), cpu * 1e6 / epochs / SHARDS_PER_JOB as f64, "us", Mark::None);
+    sheet.add(
+        format!("{who}: controller's CPU"),
+        cpu / wall * 100.0,
+        "% of a core",
+        Mark::None,
+    );
+    sheet.add(
+        format!("{who}: for each epoch and shard"),
+        cpu * 1e6 / epochs / SHARDS_PER_JOB as f64,
+        "us",
+        Mark::None,
+    );
     let writes = (after.revision - before.revision) as f64 / epochs;
-    // The commit, and the word that its objects are visible; the leader's lease is kept alive without a write.
-    sheet.add(format!("{who}: writes of etcd for each epoch"), writes, "", Mark::AtMost(2.05));
-    sheet.add(format!("{who}: commit p99"), percentile(&mut commits, 99.0), "ms", Mark::None);
+    // The commit, and the word that its objects are visible; the leader's lease is kept alive
+    // without a write.
+    sheet.add(
+        format!("{who}: writes of etcd for each epoch"),
+        writes,
+        "",
+        Mark::AtMost(2.05),
+    );
+    sheet.add(
+        format!("{who}: commit p99"),
+        percentile(&mut commits, 99.0),
+        "ms",
+        Mark::None,
+    );
     if count > LOST_OF {
         a_part_is_lost(sheet, &who, &cluster, &names, &lines);
         the_leader_is_lost(sheet, &who, &mut cluster, &names);
@@ -128,60 +178,142 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
 }
 
 /// The shards of lost workers are read again by others, and those of others stay where they are.
-fn a_part_is_lost(sheet: &mut Sheet, who: &str, cluster: &Cluster, names: &[String], lines: &Lines) {
-    let before = until("the controller tells who reads what", SETTLES_WITHIN, || readers(cluster, names));
-    let (lost, began) = (lines.lose(), Instant::now());
-    let after = until("shards of lost workers are read again", SETTLES_WITHIN, || {
-        let now = readers(cluster, names)?;
-        now.values().all(|worker| !worker.is_empty() && !lost.contains(worker)).then_some(now)
-    });
+fn a_part_is_lost(
+    sheet: &mut Sheet,
+    who: &str,
+    cluster: &Cluster,
+    names: &[String],
+    lines: &Lines,
+) {
+    let before = until(
+        "the controller tells who reads what",
+        SETTLES_WITHIN,
+        || readers(cluster, names),
+    );
+    let lost = lines.lose();
+    let began = Instant::now();
+    let after = until(
+        "shards of lost workers are read again",
+        SETTLES_WITHIN,
+        || {
+            let now = readers(cluster, names)?;
+            now.values()
+                .all(|worker| !worker.is_empty() && !lost.contains(worker))
+                .then_some(now)
+        },
+    );
     let seconds = began.elapsed().as_secs_f64();
-    let moved = || after.iter().filter(|(shard, worker)| before.get(*shard) != Some(*worker));
-    let theirs = moved().filter(|(shard, _)| before.get(*shard).is_some_and(|worker| lost.contains(worker))).count();
+    let moved = || {
+        after
+            .iter()
+            .filter(|(shard, worker)| before.get(*shard) != Some(*worker))
+    };
+    let theirs = moved()
+        .filter(|(shard, _)| {
+            before
+                .get(*shard)
+                .is_some_and(|worker| lost.contains(worker))
+        })
+        .count();
     let others = (moved().count() - theirs) as f64;
-    sheet.add(format!("{who}: a tenth is lost: read again after"), seconds, "s", Mark::AtMost(10.0));
-    sheet.add(format!("{who}: a tenth is lost: shards of theirs that moved"), theirs as f64, "", Mark::AtLeast(1.0));
-    sheet.add(format!("{who}: a tenth is lost: shards of others that moved"), others, "", Mark::AtMost(0.0));
+    sheet.add(
+        format!("{who}: a tenth is lost: read again after"),
+        seconds,
+        "s",
+        Mark::AtMost(10.0),
+    );
+    sheet.add(
+        format!("{who}: a tenth is lost: shards of theirs that moved"),
+        theirs as f64,
+        "",
+        Mark::AtLeast(1.0),
+    );
+    sheet.add(
+        format!("{who}: a tenth is lost: shards of others that moved"),
+        others,
+        "",
+        Mark::AtMost(0.0),
+    );
 }
 
 /// A new leader adopts what runs: nobody reads anything else than before.
 fn the_leader_is_lost(sheet: &mut Sheet, who: &str, cluster: &mut Cluster, names: &[String]) {
-    let before = until("the controller tells who reads what", SETTLES_WITHIN, || readers(cluster, names));
+    let before = until(
+        "the controller tells who reads what",
+        SETTLES_WITHIN,
+        || readers(cluster, names),
+    );
     let began = Instant::now();
     cluster.kill("controller-1");
     cluster.start_again("controller-1");
-    let after = until("a new leader has given out all shards", SETTLES_WITHIN, || {
-        readers(cluster, names).filter(|now| now.len() == before.len() && now.values().all(|worker| !worker.is_empty()))
-    });
+    let after = until(
+        "a new leader has given out all shards",
+        SETTLES_WITHIN,
+        || {
+            readers(cluster, names).filter(|now| {
+                now.len() == before.len() && now.values().all(|worker| !worker.is_empty())
+            })
+        },
+    );
     let seconds = began.elapsed().as_secs_f64();
-    let moved = after.iter().filter(|(shard, worker)| before.get(*shard) != Some(*worker)).count() as f64;
-    sheet.add(format!("{who}: the leader is lost: all read under a new one after"), seconds, "s", Mark::AtMost(30.0));
-    sheet.add(format!("{who}: the leader is lost: shards that moved"), moved, "", Mark::AtMost(0.0));
-    let epochs = |cluster: &Cluster| names.iter().filter_map(|name| cluster.status(name)).map(|s| s.epoch).sum::<u64>();
+    let moved = after
+        .iter()
+        .filter(|(shard, worker)| before.get(*shard) != Some(*worker))
+        .count() as f64;
+    sheet.add(
+        format!("{who}: the leader is lost: all read under a new one after"),
+        seconds,
+        "s",
+        Mark::AtMost(30.0),
+    );
+    sheet.add(
+        format!("{who}: the leader is lost: shards that moved"),
+        moved,
+        "",
+        Mark::AtMost(0.0),
+    );
+    let epochs = |cluster: &Cluster| {
+        names
+            .iter()
+            .filter_map(|name| cluster.status(name))
+            .map(|s| s.epoch)
+            .sum::<u64>()
+    };
     let stood_at = epochs(cluster);
     until("all jobs to commit again", SETTLES_WITHIN, || {
         (epochs(cluster) >= stood_at + names.len() as u64).then_some(())
     });
 }
 
-/// Who reads each shard of each job, nobody being an empty name; none while the controller does not answer.
+/// Who reads each shard of each job, nobody being an empty name; none while the controller does not
+/// answer.
 fn readers(cluster: &Cluster, names: &[String]) -> Option<BTreeMap<(String, String), String>> {
     let mut readers = BTreeMap::new();
     for name in names {
         let shards = cluster.status(name)?.shards;
-        readers.extend(shards.into_iter().map(|shard| ((name.clone(), shard.shard), shard.worker)));
+        readers.extend(
+            shards
+                .into_iter()
+                .map(|shard| ((name.clone(), shard.shard), shard.worker)),
+        );
     }
     Some(readers)
 }
 
 fn commit_ms(epochs: Vec<EpochSummary>) -> Vec<f64> {
-    epochs.iter().filter_map(|epoch| epoch.stages).map(|stages| stages.commit_us as f64 / 1e3).collect()
+    epochs
+        .iter()
+        .filter_map(|epoch| epoch.stages)
+        .map(|stages| stages.commit_us as f64 / 1e3)
+        .collect()
 }
 
 /// How many transactions that write something an etcd has seen.
 fn revision(port: u16) -> u64 {
     let name = "etcd_debugging_mvcc_current_revision ";
     let text = http_get(port, "/metrics").expect("etcd tells its figures");
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
     value.expect("etcd tells its revision") as u64
 }

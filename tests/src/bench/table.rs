@@ -5,10 +5,8 @@
 use serde_json::{Value, json};
 use std::fmt;
 
-/// One run.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Of wall time.
     pub seconds: f64,
     /// Parts of it, where they are known.
     pub stages: Vec<(&'static str, f64)>,
@@ -25,10 +23,13 @@ pub struct Table {
 impl Table {
     /// Of so many bytes of payload.
     pub fn new(name: &'static str, bytes: u64) -> Self {
-        Self { name, bytes, runs: vec![] }
+        Self {
+            name,
+            bytes,
+            runs: vec![],
+        }
     }
 
-    /// One more run.
     pub fn add(&mut self, who: &str, figure: Figure) {
         match self.runs.iter_mut().find(|(name, _)| name == who) {
             Some((_, figures)) => figures.push(figure),
@@ -37,7 +38,9 @@ impl Table {
     }
 
     fn best(figures: &[Figure]) -> Option<&Figure> {
-        figures.iter().min_by(|one, other| one.seconds.total_cmp(&other.seconds))
+        figures
+            .iter()
+            .min_by(|one, other| one.seconds.total_cmp(&other.seconds))
     }
 
     fn megabytes_per_second(&self, seconds: f64) -> f64 {
@@ -46,18 +49,24 @@ impl Table {
 
     /// How much faster the first contestant is than another.
     pub fn ratio_to(&self, who: &str) -> Option<f64> {
-        let best =
-            |name: &str| self.runs.iter().find(|(it, _)| it == name).and_then(|(_, figures)| Self::best(figures));
+        let best = |name: &str| {
+            self.runs
+                .iter()
+                .find(|(it, _)| it == name)
+                .and_then(|(_, figures)| Self::best(figures))
+        };
         let first = self.runs.first()?;
         Some(best(who)?.seconds / Self::best(&first.1)?.seconds)
     }
 
-    /// The same for programs.
     pub fn json(&self) -> Value {
         let one = |(who, figures): &(String, Vec<Figure>)| {
             let best = Self::best(figures)?;
-            let stages: serde_json::Map<String, Value> =
-                best.stages.iter().map(|(name, seconds)| ((*name).to_owned(), json!(seconds))).collect();
+            let stages: serde_json::Map<String, Value> = best
+                .stages
+                .iter()
+                .map(|(name, seconds)| ((*name).to_owned(), json!(seconds)))
+                .collect();
             Some(json!({
                 "who": who, "seconds": best.seconds, "mb_per_second": self.megabytes_per_second(best.seconds),
                 "runs": figures.iter().map(|figure| figure.seconds).collect::<Vec<_>>(), "stages": stages,
@@ -70,9 +79,16 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {:.0} MB of payload", self.name, self.bytes as f64 / 1e6)?;
+        writeln!(
+            f,
+            "{}: {:.0} MB of payload",
+            self.name,
+            self.bytes as f64 / 1e6
+        )?;
         for (who, figures) in &self.runs {
-            let Some(best) = Self::best(figures) else { continue };
+            let Some(best) = Self::best(figures) else {
+                continue;
+            };
             let speed = self.megabytes_per_second(best.seconds);
             write!(f, "  {who:<12} {:>7.2} s  {speed:>6.0} MB/s", best.seconds)?;
             match self.ratio_to(who) {

@@ -1,11 +1,12 @@
 //! The Kinesis fake as a program: streams come through its API, load from its own producer.
 //!
-//! `kinesis-fake [--port N] [--stream NAME --shards N] [--produce RECORDS_PER_S] [--records MAX] [--seed N]
+//! `kinesis-fake [--port N] [--stream NAME --shards N] [--produce RECORDS_PER_S] [--records MAX]
+//! [--seed N]
 //! [--bad-every N] [--unmatched-every N] [--retain-s N]`
 //!
-//! Rule: it prints its address once it answers, and as its last line how many records it produced; it ends at SIGTERM,
-//! SIGINT. `GET /` says what was asked of it so far, as JSON. Produced record `n` is
-//! `generator::record(seed, 0, n, options)`.
+//! Rule: it prints its address once it answers, and as its last line how many records it produced;
+//! it ends at SIGTERM, SIGINT. `GET /` says what was asked of it so far, as JSON. Produced record
+//! `n` is `generator::record(seed, 0, n, options)`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,8 +18,17 @@ use streamctl_tests::kinesis::FakeKinesis;
 use streamctl_tests::kinesis::produce::{Order, produce};
 use streamctl_worker::source::generator::Options;
 
-const FLAGS: [&str; 9] =
-    ["port", "stream", "shards", "produce", "records", "seed", "bad-every", "unmatched-every", "retain-s"];
+const FLAGS: [&str; 9] = [
+    "port",
+    "stream",
+    "shards",
+    "produce",
+    "records",
+    "seed",
+    "bad-every",
+    "unmatched-every",
+    "retain-s",
+];
 
 struct Flags(BTreeMap<String, String>);
 
@@ -28,16 +38,23 @@ impl Flags {
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let name = arg.strip_prefix("--").filter(|name| FLAGS.contains(name));
-            let name = name.ok_or_else(|| anyhow::anyhow!("{arg} is no flag; flags: --{}", FLAGS.join(", --")))?;
-            let value = args.next().ok_or_else(|| anyhow::anyhow!("{arg} needs a value"))?;
+            let name = name.ok_or_else(|| {
+                anyhow::anyhow!("{arg} is no flag; flags: --{}", FLAGS.join(", --"))
+            })?;
+            let value = args
+                .next()
+                .ok_or_else(|| anyhow::anyhow!("{arg} needs a value"))?;
             flags.insert(name.to_owned(), value);
         }
         Ok(Self(flags))
     }
 
     fn number(&self, name: &str, default: u64) -> anyhow::Result<u64> {
-        let Some(text) = self.0.get(name) else { return Ok(default) };
-        text.parse().map_err(|_| anyhow::anyhow!("--{name} is a number, not {text:?}"))
+        let Some(text) = self.0.get(name) else {
+            return Ok(default);
+        };
+        text.parse()
+            .map_err(|_| anyhow::anyhow!("--{name} is a number, not {text:?}"))
     }
 }
 
@@ -59,12 +76,27 @@ async fn main() -> anyhow::Result<()> {
         if retain_s > 0 {
             stream.retain_for(Duration::from_secs(retain_s));
         }
-        let rate: f64 = flags.0.get("produce").map_or(Ok(0.0), |text| text.parse())?;
-        let options =
-            Options { bad_every: flags.number("bad-every", 0)?, unmatched_every: flags.number("unmatched-every", 0)? };
-        let (seed, records_max) = (flags.number("seed", 1)?, flags.number("records", 0)?);
+        let rate: f64 = flags
+            .0
+            .get("produce")
+            .map_or(Ok(0.0), |text| text.parse())?;
+        let options = Options {
+            bad_every: flags.number("bad-every", 0)?,
+            unmatched_every: flags.number("unmatched-every", 0)?,
+        };
+        let seed = flags.number("seed", 1)?;
+        let records_max = flags.number("records", 0)?;
         if rate > 0.0 {
-            tokio::spawn(produce(stream, Order { seed, rate, records_max, options }, Arc::clone(&put)));
+            tokio::spawn(produce(
+                stream,
+                Order {
+                    seed,
+                    rate,
+                    records_max,
+                    options,
+                },
+                Arc::clone(&put),
+            ));
         }
     }
     say(fake.address())?;

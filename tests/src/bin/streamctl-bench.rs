@@ -1,11 +1,15 @@
-//! Measures, prints tables, writes the same as JSON to the file that `BENCH_JSON` names: `make bench`.
+//! Measures, prints tables, writes the same as JSON to the file that `BENCH_JSON` names: `make
+//! bench`.
 //!
 //!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm] [--seconds N]
 //!                     [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
 //!
 //! Owns: its settings. Does not own: what is measured (`streamctl_tests::bench`).
 
-#![expect(clippy::print_stdout, reason = "the tables are what this program is for")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the tables are what this program is for"
+)]
 
 use serde_json::Value;
 use streamctl_tests::bench::{self, Options, control, latency, live, swarm};
@@ -17,8 +21,17 @@ const ROUNDS_DEFAULT: usize = 3;
 const SECONDS_DEFAULT: u64 = 60;
 /// In which at least one window of 60 s is read from its begin to its end.
 const MEMORY_SECONDS_MIN: u64 = 150;
-const BENCHES: [&str; 9] =
-    ["pipeline", "latency", "latency-s3", "latency-kinesis", "start", "memory", "scale", "planning", "swarm"];
+const BENCHES: [&str; 9] = [
+    "pipeline",
+    "latency",
+    "latency-s3",
+    "latency-kinesis",
+    "start",
+    "memory",
+    "scale",
+    "planning",
+    "swarm",
+];
 
 /// What is to be measured, and how.
 struct Wanted {
@@ -28,15 +41,35 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(args: impl IntoIterator<Item = String>, folder: std::path::PathBuf) -> anyhow::Result<Self> {
+    fn read(
+        args: impl IntoIterator<Item = String>,
+        folder: std::path::PathBuf,
+    ) -> anyhow::Result<Self> {
         let peers = vec!["duckdb".to_owned()];
-        let pipeline = Options { records: RECORDS_DEFAULT, rounds: ROUNDS_DEFAULT, folder, peers };
+        let pipeline = Options {
+            records: RECORDS_DEFAULT,
+            rounds: ROUNDS_DEFAULT,
+            folder,
+            peers,
+        };
         let benches = BENCHES.map(str::to_owned).to_vec();
-        let mut wanted = Self { benches, seconds: SECONDS_DEFAULT, pipeline };
+        let mut wanted = Self {
+            benches,
+            seconds: SECONDS_DEFAULT,
+            pipeline,
+        };
         let mut args = args.into_iter();
         while let Some(flag) = args.next() {
-            let value = args.next().ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
-            let list = || value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            let value = args
+                .next()
+                .ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
+            let list = || {
+                value
+                    .split(',')
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            };
             match flag.as_str() {
                 "--only" => wanted.benches = list(),
                 "--seconds" => wanted.seconds = value.parse()?,
@@ -45,7 +78,9 @@ impl Wanted {
                 "--peers" => wanted.pipeline.peers = list(),
                 "--folder" => wanted.pipeline.folder = value.into(),
                 _ => {
-                    anyhow::bail!("there is no flag {flag}: --only, --seconds, --records, --rounds, --peers, --folder")
+                    anyhow::bail!(
+                        "there is no flag {flag}: --only, --seconds, --records, --rounds, --peers, --folder"
+                    )
                 }
             }
         }
@@ -54,7 +89,8 @@ impl Wanted {
 
     /// Prints what was measured; the same for programs.
     fn measure(&self, bench: &str) -> anyhow::Result<Value> {
-        let (root, seconds) = (self.pipeline.folder.as_path(), self.seconds);
+        let root = self.pipeline.folder.as_path();
+        let seconds = self.seconds;
         let sheet = match bench {
             "pipeline" => {
                 let table = bench::pipeline(&self.pipeline)?;
@@ -76,12 +112,21 @@ impl Wanted {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "read once, here, and passed down")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "read once, here, and passed down"
+)]
 fn main() -> anyhow::Result<()> {
-    let temporary = tempfile::Builder::new().prefix("streamctl-bench-").tempdir()?;
+    let temporary = tempfile::Builder::new()
+        .prefix("streamctl-bench-")
+        .tempdir()?;
     let wanted = Wanted::read(std::env::args().skip(1), temporary.path().to_owned())?;
     std::fs::create_dir_all(&wanted.pipeline.folder)?;
-    let all = wanted.benches.iter().map(|bench| wanted.measure(bench)).collect::<anyhow::Result<Vec<_>>>()?;
+    let all = wanted
+        .benches
+        .iter()
+        .map(|bench| wanted.measure(bench))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(path) = std::env::var_os("BENCH_JSON") {
         std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
     }

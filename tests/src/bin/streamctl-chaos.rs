@@ -2,8 +2,10 @@
 //!
 //!     streamctl-chaos [--only NAME[,NAME...]] [--json FILE] [--folder FOLDER] [--seed N]
 //!
-//! Owns: which faults, and where the results go. Does not own: any fault (`streamctl_tests::chaos`).
-//! Rule: a fault whose run breaks off is a line of the table, and the next one finds a system that was started anew.
+//! Owns: which faults, and where the results go. Does not own: any fault
+//! (`streamctl_tests::chaos`).
+//! Rule: a fault whose run breaks off is a line of the table, and the next one finds a system that
+//! was started anew.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -25,8 +27,13 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     let options = options()?;
-    let temporary = tempfile::Builder::new().prefix("streamctl-chaos-").tempdir()?;
-    let root = options.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let temporary = tempfile::Builder::new()
+        .prefix("streamctl-chaos-")
+        .tempdir()?;
+    let root = options
+        .folder
+        .clone()
+        .unwrap_or_else(|| temporary.path().to_owned());
     println!("{}", report::head());
     let mut rows = vec![];
     let mut system = None;
@@ -57,15 +64,24 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(path) = options.json {
         std::fs::write(path, serde_json::to_string_pretty(&value)?)?;
     }
-    Ok(if value["ok"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if value["ok"] == true {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn options() -> anyhow::Result<Options> {
-    let mut options = Options { faults: fault::LIST.to_vec(), ..Options::default() };
+    let mut options = Options {
+        faults: fault::LIST.to_vec(),
+        ..Options::default()
+    };
     let mut seed = None;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
-        let value = args.next().ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
+        let value = args
+            .next()
+            .ok_or_else(|| anyhow::anyhow!("{flag} needs a value"))?;
         match flag.as_str() {
             "--only" => {
                 let found: Result<_, _> = value.split(',').map(Fault::named).collect();
@@ -78,14 +94,20 @@ fn options() -> anyhow::Result<Options> {
         }
     }
     if let Some(seed) = seed {
-        let storms = options.faults.iter_mut().filter(|fault| matches!(fault.strike, Strike::Storm(_)));
+        let storms = options
+            .faults
+            .iter_mut()
+            .filter(|fault| matches!(fault.strike, Strike::Storm(_)));
         storms.for_each(|fault| fault.strike = Strike::Storm(seed));
     }
     Ok(options)
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or(panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("a panic without words").replace('\n', " ");
     text.chars().take(400).collect()
 }

@@ -3,7 +3,10 @@
 //! Owns: seeds, threads, the report. Does not own: stories (`streamctl_tests::sim`).
 //! Rule: a seed that fails is named with the command that tells it alone, with its trace.
 
-#![allow(clippy::print_stdout, reason = "it is a tool: what it prints is what it is for")]
+#![allow(
+    clippy::print_stdout,
+    reason = "it is a tool: what it prints is what it is for"
+)]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -27,14 +30,20 @@ struct Report {
     failed: Vec<(u64, String)>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "read once, here, and passed down")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "read once, here, and passed down"
+)]
 fn main() -> ExitCode {
-    let (json, whole_trace) = (std::env::var("SIM_JSON").ok(), std::env::var("SIM_TRACE").is_ok());
+    let json = std::env::var("SIM_JSON").ok();
+    let whole_trace = std::env::var("SIM_TRACE").is_ok();
     let asked = std::env::args().nth(1).unwrap_or_else(|| "0..200".into());
     if let Ok(seed) = asked.parse::<u64>() {
         return alone(seed, whole_trace);
     }
-    let bounds = asked.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let bounds = asked
+        .split_once("..")
+        .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     let Some((from, to)) = bounds else {
         println!("usage: streamctl-sim FROM..TO | SEED");
         return ExitCode::from(2);
@@ -43,7 +52,9 @@ fn main() -> ExitCode {
 }
 
 fn many(from: u64, to: u64, json_path: Option<&str>) -> ExitCode {
-    let (began, next, report) = (Instant::now(), AtomicU64::new(from), Mutex::new(Report::default()));
+    let began = Instant::now();
+    let next = AtomicU64::new(from);
+    let report = Mutex::new(Report::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -64,7 +75,14 @@ fn many(from: u64, to: u64, json_path: Option<&str>) -> ExitCode {
     });
     let report = report.into_inner().unwrap_or_default();
     let seconds = began.elapsed().as_secs_f64();
-    let Report { stories, records, epochs, simulated_ms, faults, failed } = &report;
+    let Report {
+        stories,
+        records,
+        epochs,
+        simulated_ms,
+        faults,
+        failed,
+    } = &report;
     println!(
         "{stories} stories in {seconds:.1} s: {records} records, {epochs} epochs, {} simulated s",
         simulated_ms / 1_000
@@ -84,11 +102,17 @@ fn many(from: u64, to: u64, json_path: Option<&str>) -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn locked(report: &Mutex<Report>) -> std::sync::MutexGuard<'_, Report> {
-    report.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    report
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn add(report: &mut Report, story: Story) {
@@ -99,16 +123,25 @@ fn add(report: &mut Report, story: Story) {
     for (fault, count) in story.faults {
         *report.faults.entry(fault).or_default() += count;
     }
-    report.failed.extend(story.broken.map(|broken| (story.seed, broken)));
+    report
+        .failed
+        .extend(story.broken.map(|broken| (story.seed, broken)));
 }
 
 fn alone(seed: u64, whole_trace: bool) -> ExitCode {
     let story = tell(seed, true);
-    let skipped = if whole_trace { 0 } else { story.trace.len().saturating_sub(TRACE_LINES) };
+    let skipped = if whole_trace {
+        0
+    } else {
+        story.trace.len().saturating_sub(TRACE_LINES)
+    };
     for line in &story.trace[skipped..] {
         println!("{line}");
     }
-    println!("seed {seed}: {} records, {} epochs, {} ms", story.records, story.epochs, story.length_ms);
+    println!(
+        "seed {seed}: {} records, {} epochs, {} ms",
+        story.records, story.epochs, story.length_ms
+    );
     match story.broken {
         Some(broken) => {
             println!("FAILED: {broken}\n(SIM_TRACE=1 shows the trace from the beginning)");

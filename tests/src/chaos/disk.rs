@@ -1,6 +1,7 @@
 //! A disk that is full for a while, under a local run.
 //!
-//! Owns: the disk (a tmpfs of its own), filling it, the run on it. Does not own: how a local run looks (`local_run`).
+//! Owns: the disk (a tmpfs of its own), filling it, the run on it. Does not own: how a local run
+//! looks (`local_run`).
 //! Rule: without the right to mount there is no such fault, and that is said.
 
 use super::fault::Fault;
@@ -32,11 +33,14 @@ struct Disk(PathBuf);
 impl Disk {
     fn mount(folder: &Path) -> Option<Self> {
         std::fs::create_dir_all(folder).expect("the folder takes folders");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(folder).output().ok()?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", DISK, "tmpfs"])
+            .arg(folder)
+            .output()
+            .ok()?;
         mounted.status.success().then(|| Self(folder.to_owned()))
     }
 
-    /// Until nothing more fits.
     fn fill(&self) {
         let mut file = std::fs::File::create(self.0.join("filler")).expect("the disk takes files");
         for size in [FILL_BYTES, 1_024, 1] {
@@ -55,14 +59,17 @@ impl Drop for Disk {
     }
 }
 
-/// Fills the disk under a run, empties it, and reads what came out. State, checkpoint and output are all on it.
+/// Fills the disk under a run, empties it, and reads what came out. State, checkpoint and output
+/// are all on it.
 pub fn run(folder: &Path, fault: &Fault) -> Row {
     let Some(disk) = Disk::mount(&folder.join("disk")) else {
         return Row::skipped(fault.name, "a disk of its own needs the right to mount");
     };
     let local = Run::new(&disk.0, "disk-full", RATE).logging_to(folder);
     let mut process = local.start();
-    until("objects of a local run", STEP, || (objects(&local) >= 3).then_some(()));
+    until("objects of a local run", STEP, || {
+        (objects(&local) >= 3).then_some(())
+    });
     disk.fill();
     let begin = Instant::now();
     std::thread::sleep(fault.lasts);
@@ -79,23 +86,53 @@ pub fn run(folder: &Path, fault: &Fault) -> Row {
     let oracle = folder.join("disk-full.jsonl");
     let lines = oracle_lines();
     std::fs::write(&oracle, &lines).expect("the folder takes files");
-    let (sink, dead) = (local.place("out"), local.place("dead"));
-    let flags = ["--sink", &sink, "--dead", &dead, "--oracle", oracle.to_str().expect("the path is text")];
+    let sink = local.place("out");
+    let dead = local.place("dead");
+    let flags = [
+        "--sink",
+        &sink,
+        "--dead",
+        &dead,
+        "--oracle",
+        oracle.to_str().expect("the path is text"),
+    ];
     let mut words = Python::new(vec![]).ask("check_output.py", &flags);
     // No reader takes a staged file, and what a failed task had finished is swept at its age.
     let staged = |name: &Value| name.as_str().is_some_and(|name| name.ends_with(".staged"));
-    if words["foreign"].as_array().is_some_and(|names| !names.is_empty() && names.iter().all(staged)) {
+    if words["foreign"]
+        .as_array()
+        .is_some_and(|names| !names.is_empty() && names.iter().all(staged))
+    {
         words["ok"] = Value::Bool(true);
     }
-    let times = Times { noticed: None, again, healed: again, resumed: again, still };
-    Row::of(fault, &times, &verdict(lines.lines().count() as u64, words), (0, 0))
+    let times = Times {
+        noticed: None,
+        again,
+        healed: again,
+        resumed: again,
+        still,
+    };
+    Row::of(
+        fault,
+        &times,
+        &verdict(lines.lines().count() as u64, words),
+        (0, 0),
+    )
 }
 
 /// Objects that a reader of the sink sees.
 fn objects(run: &Run) -> usize {
     fn count(folder: &Path) -> usize {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { visible(&entry) }).sum()
+        entries
+            .map(|entry| {
+                if entry.path().is_dir() {
+                    count(&entry.path())
+                } else {
+                    visible(&entry)
+                }
+            })
+            .sum()
     }
     fn visible(entry: &std::fs::DirEntry) -> usize {
         usize::from(!entry.file_name().to_string_lossy().starts_with('.'))

@@ -1,26 +1,22 @@
 //! The faults, as data.
 //!
-//! Owns: what is struck, for how long, what must be noticed, and the times that count as good. Does not own: how it is
-//! done (`strike`), how it is measured (`run`).
-//! Rule: a new fault is a new line here; names are stable, people ask for them (`make chaos ONLY=name`).
+//! Owns: what is struck, for how long, what must be noticed, and the times that count as good. Does
+//! not own: how it is done (`strike`), how it is measured (`run`).
+//! Rule: a new fault is a new line here; names are stable, people ask for them (`make chaos
+//! ONLY=name`).
 
 use crate::proxy::Mode;
 use std::time::Duration;
 
-/// A process, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// The worker with the most tasks.
     Worker,
-    /// All workers.
     Workers,
-    /// The controller that leads.
     Leader,
     /// The one that does not.
     Standby,
-    /// Both controllers.
     Controllers,
-    /// All our programs.
     Programs,
     /// All our programs, and all members of etcd.
     ProgramsAndEtcd,
@@ -28,26 +24,19 @@ pub enum Who {
     EtcdLeader,
     /// Two of its three members.
     EtcdMost,
-    /// The S3 server.
     S3,
 }
 
 /// A server, or several, that links lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// Every controller.
     Controllers,
-    /// Every member of etcd.
     Etcd,
-    /// The S3 server.
     S3,
-    /// The stream's service.
     Kinesis,
-    /// All of these.
     Everything,
 }
 
-/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
     /// `kill -9`; started again after the fault's time.
@@ -56,16 +45,18 @@ pub enum Strike {
     Pause(Who),
     /// The links of these (or of all our programs) to these servers, healed after the fault's time.
     Cut(Who, To, Mode),
-    /// Every program stopped with SIGTERM and started from another path, one after the other: workers, the standby, the
-    /// leader.
+    /// Every program stopped with SIGTERM and started from another path, one after the other:
+    /// workers, the standby, the leader.
     Upgrade,
     /// A shard is split and two are merged while a worker is killed.
     ReshardAndKill,
-    /// Kills, pauses and cuts of whatever comes, one after the other, for the fault's time; the seed says which.
+    /// Kills, pauses and cuts of whatever comes, one after the other, for the fault's time; the
+    /// seed says which.
     Storm(u64),
     /// A disk of its own is filled under a local run, and emptied after the fault's time.
     FillDisk,
-    /// SIGSTOP of the S3 server, with a load from the fake Kinesis that would fill the workers' memory.
+    /// SIGSTOP of the S3 server, with a load from the fake Kinesis that would fill the workers'
+    /// memory.
     StopSink,
 }
 
@@ -96,13 +87,9 @@ pub enum From {
 /// One line of the list.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// Its name.
     pub name: &'static str,
-    /// What is done.
     pub strike: Strike,
-    /// Until it is mended.
     pub lasts: Duration,
-    /// What must be noticed.
     pub notice: Notice,
     /// Within this time; `None`: no target is set.
     pub noticed_max: Option<Duration>,
@@ -126,8 +113,9 @@ const MINUTE: Duration = s(60);
 /// The sink stands still for so long while records come.
 const FIVE_MINUTES: Duration = s(300);
 
-// The targets of the design; what it does not name has ours: a lease, an adoption and two windows after a new leader
-// was needed; the longest wait before a try (5 s), the try and two windows after an outage.
+// The targets of the design; what it does not name has ours: a lease, an adoption and two windows
+// after a new leader was needed; the longest wait before a try (5 s), the try and two windows after
+// an outage.
 const NOTICED: Option<Duration> = Some(s(3));
 const MOVED: Option<Duration> = Some(s(5));
 const LEADS: Option<Duration> = Some(s(6));
@@ -149,22 +137,50 @@ const fn kill(name: &'static str, who: Who) -> Fault {
 
 const fn outage(name: &'static str, strike: Strike, lasts: Duration) -> Fault {
     let fault = kill(name, Who::Worker);
-    Fault { strike, lasts, notice: Notice::Waits, noticed_max: None, from: From::Heal, again_max: BACK, ..fault }
+    Fault {
+        strike,
+        lasts,
+        notice: Notice::Waits,
+        noticed_max: None,
+        from: From::Heal,
+        again_max: BACK,
+        ..fault
+    }
 }
 
 const fn leader(name: &'static str, strike: Strike, lasts: Duration) -> Fault {
     let fault = kill(name, Who::Leader);
-    let (notice, noticed_max) = (Notice::NewLeader, LEADS);
-    Fault { strike, lasts, notice, noticed_max, again_max: LED, keeps_tasks: true, ..fault }
+    let notice = Notice::NewLeader;
+    let noticed_max = LEADS;
+    Fault {
+        strike,
+        lasts,
+        notice,
+        noticed_max,
+        again_max: LED,
+        keeps_tasks: true,
+        ..fault
+    }
 }
 
 const fn worker(name: &'static str, strike: Strike, lasts: Duration) -> Fault {
-    Fault { strike, lasts, ..kill(name, Who::Worker) }
+    Fault {
+        strike,
+        lasts,
+        ..kill(name, Who::Worker)
+    }
 }
 
 const fn harmless(name: &'static str, strike: Strike, lasts: Duration) -> Fault {
     let fault = kill(name, Who::Standby);
-    Fault { strike, lasts, notice: Notice::Nothing, noticed_max: None, keeps_tasks: true, ..fault }
+    Fault {
+        strike,
+        lasts,
+        notice: Notice::Nothing,
+        noticed_max: None,
+        keeps_tasks: true,
+        ..fault
+    }
 }
 
 /// Every fault, in the order in which they are run.
@@ -172,7 +188,11 @@ pub const LIST: &[Fault] = &[
     kill("worker-killed", Who::Worker),
     leader("leader-killed", Strike::Kill(Who::Leader), SOON),
     harmless("standby-killed", Strike::Kill(Who::Standby), SOON),
-    Fault { from: From::Heal, again_max: MOVED, ..kill("workers-killed", Who::Workers) },
+    Fault {
+        from: From::Heal,
+        again_max: MOVED,
+        ..kill("workers-killed", Who::Workers)
+    },
     Fault {
         notice: Notice::NoLeader,
         from: From::Heal,
@@ -197,48 +217,164 @@ pub const LIST: &[Fault] = &[
         ..kill("controllers-paused", Who::Worker)
     }
     .with(Strike::Pause(Who::Controllers), SOON),
-    worker("worker-controller-cut", Strike::Cut(Who::Worker, To::Controllers, Mode::Hole), SOON),
-    worker("worker-controller-reset", Strike::Cut(Who::Worker, To::Controllers, Mode::Reset), SOON),
-    worker("worker-alone", Strike::Cut(Who::Worker, To::Everything, Mode::Hole), LONG),
-    outage("workers-controller-cut", Strike::Cut(Who::Workers, To::Controllers, Mode::Hole), SOON),
-    outage("worker-s3-cut", Strike::Cut(Who::Worker, To::S3, Mode::Hole), SOON),
-    outage("worker-s3-reset", Strike::Cut(Who::Worker, To::S3, Mode::Reset), SOON),
-    outage("worker-kinesis-cut", Strike::Cut(Who::Worker, To::Kinesis, Mode::Hole), SOON),
-    outage("worker-kinesis-reset", Strike::Cut(Who::Worker, To::Kinesis, Mode::Reset), SOON),
-    leader("leader-etcd-cut", Strike::Cut(Who::Leader, To::Etcd, Mode::Hole), SOON),
-    leader("leader-etcd-reset", Strike::Cut(Who::Leader, To::Etcd, Mode::Reset), SOON),
-    outage("leader-s3-cut", Strike::Cut(Who::Leader, To::S3, Mode::Hole), SOON),
-    outage("leader-s3-reset", Strike::Cut(Who::Leader, To::S3, Mode::Reset), SOON),
-    harmless("leader-kinesis-cut", Strike::Cut(Who::Leader, To::Kinesis, Mode::Hole), SOON),
-    leader("leader-alone", Strike::Cut(Who::Leader, To::Everything, Mode::Hole), SOON),
-    harmless("links-slow", Strike::Cut(Who::Programs, To::Everything, Mode::Delay(Duration::from_millis(100))), SOON),
+    worker(
+        "worker-controller-cut",
+        Strike::Cut(Who::Worker, To::Controllers, Mode::Hole),
+        SOON,
+    ),
+    worker(
+        "worker-controller-reset",
+        Strike::Cut(Who::Worker, To::Controllers, Mode::Reset),
+        SOON,
+    ),
+    worker(
+        "worker-alone",
+        Strike::Cut(Who::Worker, To::Everything, Mode::Hole),
+        LONG,
+    ),
+    outage(
+        "workers-controller-cut",
+        Strike::Cut(Who::Workers, To::Controllers, Mode::Hole),
+        SOON,
+    ),
+    outage(
+        "worker-s3-cut",
+        Strike::Cut(Who::Worker, To::S3, Mode::Hole),
+        SOON,
+    ),
+    outage(
+        "worker-s3-reset",
+        Strike::Cut(Who::Worker, To::S3, Mode::Reset),
+        SOON,
+    ),
+    outage(
+        "worker-kinesis-cut",
+        Strike::Cut(Who::Worker, To::Kinesis, Mode::Hole),
+        SOON,
+    ),
+    outage(
+        "worker-kinesis-reset",
+        Strike::Cut(Who::Worker, To::Kinesis, Mode::Reset),
+        SOON,
+    ),
+    leader(
+        "leader-etcd-cut",
+        Strike::Cut(Who::Leader, To::Etcd, Mode::Hole),
+        SOON,
+    ),
+    leader(
+        "leader-etcd-reset",
+        Strike::Cut(Who::Leader, To::Etcd, Mode::Reset),
+        SOON,
+    ),
+    outage(
+        "leader-s3-cut",
+        Strike::Cut(Who::Leader, To::S3, Mode::Hole),
+        SOON,
+    ),
+    outage(
+        "leader-s3-reset",
+        Strike::Cut(Who::Leader, To::S3, Mode::Reset),
+        SOON,
+    ),
+    harmless(
+        "leader-kinesis-cut",
+        Strike::Cut(Who::Leader, To::Kinesis, Mode::Hole),
+        SOON,
+    ),
+    leader(
+        "leader-alone",
+        Strike::Cut(Who::Leader, To::Everything, Mode::Hole),
+        SOON,
+    ),
+    harmless(
+        "links-slow",
+        Strike::Cut(
+            Who::Programs,
+            To::Everything,
+            Mode::Delay(Duration::from_millis(100)),
+        ),
+        SOON,
+    ),
     harmless("etcd-member-lost", Strike::Kill(Who::EtcdLeader), SOON),
-    Fault { notice: Notice::NoLeader, ..outage("etcd-without-quorum", Strike::Kill(Who::EtcdMost), MINUTE) },
-    outage("s3-refuses", Strike::Cut(Who::Programs, To::S3, Mode::Refuse), MINUTE),
-    outage("s3-answers-500", Strike::Cut(Who::Programs, To::S3, Mode::Error(500)), SOON),
+    Fault {
+        notice: Notice::NoLeader,
+        ..outage("etcd-without-quorum", Strike::Kill(Who::EtcdMost), MINUTE)
+    },
+    outage(
+        "s3-refuses",
+        Strike::Cut(Who::Programs, To::S3, Mode::Refuse),
+        MINUTE,
+    ),
+    outage(
+        "s3-answers-500",
+        Strike::Cut(Who::Programs, To::S3, Mode::Error(500)),
+        SOON,
+    ),
     outage("s3-killed", Strike::Kill(Who::S3), SOON),
     // What one process may not do, another may.
-    worker("worker-refused-by-s3", Strike::Cut(Who::Worker, To::S3, Mode::Error(403)), SOON),
-    worker("worker-refused-by-kinesis", Strike::Cut(Who::Worker, To::Kinesis, Mode::Error(403)), SOON),
-    outage("leader-refused-by-s3", Strike::Cut(Who::Leader, To::S3, Mode::Error(403)), SOON),
-    outage("kinesis-refuses", Strike::Cut(Who::Programs, To::Kinesis, Mode::Refuse), MINUTE),
-    outage("kinesis-answers-500", Strike::Cut(Who::Programs, To::Kinesis, Mode::Error(500)), MINUTE),
-    Fault { notice: Notice::Nothing, noticed_max: None, ..kill("reshard-and-worker-killed", Who::Worker) }
-        .with(Strike::ReshardAndKill, SOON),
-    Fault { again_max: MOVED, ..harmless("upgrade", Strike::Upgrade, s(0)) }.without_tasks_kept(),
-    Fault { notice: Notice::Nothing, ..outage("storm", Strike::Storm(1), MINUTE) },
+    worker(
+        "worker-refused-by-s3",
+        Strike::Cut(Who::Worker, To::S3, Mode::Error(403)),
+        SOON,
+    ),
+    worker(
+        "worker-refused-by-kinesis",
+        Strike::Cut(Who::Worker, To::Kinesis, Mode::Error(403)),
+        SOON,
+    ),
+    outage(
+        "leader-refused-by-s3",
+        Strike::Cut(Who::Leader, To::S3, Mode::Error(403)),
+        SOON,
+    ),
+    outage(
+        "kinesis-refuses",
+        Strike::Cut(Who::Programs, To::Kinesis, Mode::Refuse),
+        MINUTE,
+    ),
+    outage(
+        "kinesis-answers-500",
+        Strike::Cut(Who::Programs, To::Kinesis, Mode::Error(500)),
+        MINUTE,
+    ),
+    Fault {
+        notice: Notice::Nothing,
+        noticed_max: None,
+        ..kill("reshard-and-worker-killed", Who::Worker)
+    }
+    .with(Strike::ReshardAndKill, SOON),
+    Fault {
+        again_max: MOVED,
+        ..harmless("upgrade", Strike::Upgrade, s(0))
+    }
+    .without_tasks_kept(),
+    Fault {
+        notice: Notice::Nothing,
+        ..outage("storm", Strike::Storm(1), MINUTE)
+    },
     // A local run has no status that others could ask.
-    Fault { notice: Notice::Nothing, ..outage("disk-full", Strike::FillDisk, SOON) },
+    Fault {
+        notice: Notice::Nothing,
+        ..outage("disk-full", Strike::FillDisk, SOON)
+    },
     outage("sink-stands-still", Strike::StopSink, FIVE_MINUTES),
 ];
 
 impl Fault {
     const fn with(self, strike: Strike, lasts: Duration) -> Self {
-        Self { strike, lasts, ..self }
+        Self {
+            strike,
+            lasts,
+            ..self
+        }
     }
 
     const fn without_tasks_kept(self) -> Self {
-        Self { keeps_tasks: false, ..self }
+        Self {
+            keeps_tasks: false,
+            ..self
+        }
     }
 
     /// What was not done meanwhile is worked off at least twice as fast as it came.
@@ -248,7 +384,12 @@ impl Fault {
 
     /// The fault of this name, or the names that there are.
     pub fn named(name: &str) -> Result<Self, String> {
-        let names = || LIST.iter().map(|fault| fault.name).collect::<Vec<_>>().join(", ");
+        let names = || {
+            LIST.iter()
+                .map(|fault| fault.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let found = LIST.iter().find(|fault| fault.name == name).copied();
         found.ok_or_else(|| format!("there is no fault {name:?}; there are: {}", names()))
     }

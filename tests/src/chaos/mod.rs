@@ -1,9 +1,11 @@
-//! Faults on real processes under load: what is broken, how soon it is noticed, how soon it runs again, what it cost.
+//! Faults on real processes under load: what is broken, how soon it is noticed, how soon it runs
+//! again, what it cost.
 //!
-//! Owns: the list of faults ([`fault::LIST`]), the system they strike, the measurement, the table. Does not own: how
-//! servers and programs start (`servers`, `cluster`), how a link is cut (`proxy`), the verdict on the output
-//! (`support/py/check_output.py`, a reader that is not ours).
-//! Rule: a fault is data; whoever runs it asks only what a user could ask over gRPC, and reads what a user could read.
+//! Owns: the list of faults ([`fault::LIST`]), the system they strike, the measurement, the table.
+//! Does not own: how servers and programs start (`servers`, `cluster`), how a link is cut
+//! (`proxy`), the verdict on the output (`support/py/check_output.py`, a reader that is not ours).
+//! Rule: a fault is data; whoever runs it asks only what a user could ask over gRPC, and reads what
+//! a user could read.
 
 pub mod disk;
 pub mod fault;

@@ -9,25 +9,24 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How exactly times are known: a question every 50 ms, its answer, and a tick of the core (100 ms).
+/// How exactly times are known: a question every 50 ms, its answer, and a tick of the core (100
+/// ms).
 const EXACT_TO: Duration = Duration::from_millis(250);
-/// After mending, whatever the fault was, windows are published again within this time and what the backlog takes.
+/// After mending, whatever the fault was, windows are published again within this time and what the
+/// backlog takes.
 const HEALED_MAX: Duration = Duration::from_secs(15);
 
-/// One fault's line.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
-    /// Its name.
     pub fault: String,
     /// From the fault until the status showed it, in milliseconds.
     pub noticed_ms: Option<u64>,
-    /// The target.
     pub noticed_target_ms: Option<u64>,
-    /// Until a window that ended after the fault (`again_from`: or after its mending) was published, in milliseconds.
+    /// Until a window that ended after the fault (`again_from`: or after its mending) was
+    /// published, in milliseconds.
     pub again_ms: Option<u64>,
     /// `fault` or `heal`.
     pub again_from: String,
-    /// The target.
     pub again_target_ms: Option<u64>,
     /// From its mending until any window was newly published: the first of the backlog.
     pub resumed_ms: Option<u64>,
@@ -39,7 +38,6 @@ pub struct Row {
     pub lost: u64,
     /// How many are seen once too often.
     pub twice: u64,
-    /// Every target was met.
     pub ok: bool,
     /// What was not met, or is worth knowing.
     pub notes: Vec<String>,
@@ -55,18 +53,41 @@ impl Row {
             (Some(_), None) => false,
         };
         if fault.notice != Notice::Nothing && late(times.noticed, fault.noticed_max) {
-            misses.push(if times.noticed.is_none() { "never noticed" } else { "noticed late" }.to_owned());
+            misses.push(
+                if times.noticed.is_none() {
+                    "never noticed"
+                } else {
+                    "noticed late"
+                }
+                .to_owned(),
+            );
         }
-        let again_max = fault.again_max.map(|max| if fault.from == From::Heal { max + fault.backlog() } else { max });
+        let again_max = fault.again_max.map(|max| {
+            if fault.from == From::Heal {
+                max + fault.backlog()
+            } else {
+                max
+            }
+        });
         if late(times.again, again_max) {
-            misses.push(if times.again.is_none() { "never running again" } else { "running again late" }.to_owned());
+            misses.push(
+                if times.again.is_none() {
+                    "never running again"
+                } else {
+                    "running again late"
+                }
+                .to_owned(),
+            );
         }
         if late(times.healed, Some(HEALED_MAX + fault.backlog())) {
             misses.push(format!("after mending {:?}", times.healed));
         }
         let (before, kept) = tasks;
         if fault.keeps_tasks && kept < before {
-            misses.push(format!("{} of {before} tasks were started anew", before - kept));
+            misses.push(format!(
+                "{} of {before} tasks were started anew",
+                before - kept
+            ));
         }
         if verdict.lost + verdict.twice > 0 {
             misses.push(format!("the output is wrong: {}", verdict.words));
@@ -95,12 +116,21 @@ impl Row {
 
     /// A fault whose run broke off.
     pub fn broken(fault: &str, words: String) -> Self {
-        Self { fault: fault.to_owned(), notes: vec![words], ..Self::default() }
+        Self {
+            fault: fault.to_owned(),
+            notes: vec![words],
+            ..Self::default()
+        }
     }
 
     /// A fault that this machine cannot have.
     pub fn skipped(fault: &str, words: &str) -> Self {
-        Self { fault: fault.to_owned(), notes: vec![format!("skipped: {words}")], ok: true, ..Self::default() }
+        Self {
+            fault: fault.to_owned(),
+            notes: vec![format!("skipped: {words}")],
+            ok: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -120,7 +150,18 @@ fn seconds(time: Option<u64>, target: Option<u64>) -> String {
 
 /// The head of the table.
 pub fn head() -> String {
-    let names = ["fault", "noticed", "running again", "from", "gap", "records", "lost", "twice", "", ""];
+    let names = [
+        "fault",
+        "noticed",
+        "running again",
+        "from",
+        "gap",
+        "records",
+        "lost",
+        "twice",
+        "",
+        "",
+    ];
     line(names.map(str::to_owned))
 }
 
@@ -149,7 +190,8 @@ fn line(cells: [String; 10]) -> String {
     text.trim_end().to_owned()
 }
 
-/// All rows as one JSON value: `{"ok": bool, "cores": n, "load": text of /proc/loadavg, "faults": [...]}`.
+/// All rows as one JSON value: `{"ok": bool, "cores": n, "load": text of /proc/loadavg, "faults":
+/// [...]}`.
 pub fn json(rows: &[Row]) -> serde_json::Value {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

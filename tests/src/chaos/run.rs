@@ -1,8 +1,9 @@
 //! One fault from the load's begin to the verdict.
 //!
-//! Owns: the times, and what they are measured from. Does not own: how it is struck (`strike`), what is asked (`watch`).
-//! Rule: "noticed" and "running again" are read from what the public service says, never from logs; times are as exact
-//! as [`LOOK_EVERY`](super::watch::LOOK_EVERY).
+//! Owns: the times, and what they are measured from. Does not own: how it is struck (`strike`),
+//! what is asked (`watch`).
+//! Rule: "noticed" and "running again" are read from what the public service says, never from logs;
+//! times are as exact as [`LOOK_EVERY`](super::watch::LOOK_EVERY).
 
 use super::fault::{Fault, From, Notice, Strike};
 use super::report::Row;
@@ -17,7 +18,6 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
 /// Between two looks at what is known.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What was measured.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
     /// From the fault until it was noticed.
@@ -28,7 +28,8 @@ pub struct Times {
     pub healed: Option<Duration>,
     /// From its mending until any window was newly published.
     pub resumed: Option<Duration>,
-    /// The longest time without a newly published window, from the fault to the end of the measurement.
+    /// The longest time without a newly published window, from the fault to the end of the
+    /// measurement.
     pub still: Duration,
 }
 
@@ -61,7 +62,10 @@ struct Moment {
 
 impl Moment {
     fn now() -> Self {
-        Self { instant: Instant::now(), ms: now_ms() }
+        Self {
+            instant: Instant::now(),
+            ms: now_ms(),
+        }
     }
 
     /// Since then, if a window that ended later is published.
@@ -70,9 +74,16 @@ impl Moment {
     }
 }
 
-fn measure(system: &mut System, fault: &Fault, before: &View, struck: &Struck, begin: Moment) -> Times {
+fn measure(
+    system: &mut System,
+    fault: &Fault,
+    before: &View,
+    struck: &Struck,
+    begin: Moment,
+) -> Times {
     let mut times = Times::default();
-    let (mut mended, mut published) = (None::<Moment>, 0);
+    let mut mended = None::<Moment>;
+    let mut published = 0;
     loop {
         let view = system.watch.view();
         if mended.is_none() && begin.instant.elapsed() >= fault.lasts {
@@ -83,12 +94,21 @@ fn measure(system: &mut System, fault: &Fault, before: &View, struck: &Struck, b
         if times.noticed.is_none() && is_noticed(fault.notice, before, &view, struck) {
             times.noticed = Some(begin.instant.elapsed());
         }
-        let from = if fault.from == From::Fault { Some(begin) } else { mended };
+        let from = if fault.from == From::Fault {
+            Some(begin)
+        } else {
+            mended
+        };
         times.again = times.again.or(from.and_then(|from| from.passed(&view)));
-        times.healed = times.healed.or(mended.and_then(|mended| mended.passed(&view)));
-        let newly = mended.filter(|_| view.published_end_ms > published).map(|mended| mended.instant.elapsed());
+        times.healed = times
+            .healed
+            .or(mended.and_then(|mended| mended.passed(&view)));
+        let newly = mended
+            .filter(|_| view.published_end_ms > published)
+            .map(|mended| mended.instant.elapsed());
         times.resumed = times.resumed.or(newly);
-        let noticed = times.noticed.is_some() || fault.notice == Notice::Nothing || times.healed.is_some();
+        let noticed =
+            times.noticed.is_some() || fault.notice == Notice::Nothing || times.healed.is_some();
         let all = noticed && times.again.is_some() && times.healed.is_some();
         if all || begin.instant.elapsed() > fault.lasts + GIVE_UP_AFTER {
             times.still = system.watch.longest_stillness();
@@ -104,9 +124,14 @@ fn is_noticed(notice: Notice, before: &View, now: &View, struck: &Struck) -> boo
             let busy = now.busy();
             now.job.is_some() && struck.parts.iter().all(|part| !busy.contains(part))
         }
-        Notice::NewLeader => now.leader.is_some() && now.leader != before.leader && now.job.is_some(),
+        Notice::NewLeader => {
+            now.leader.is_some() && now.leader != before.leader && now.job.is_some()
+        }
         Notice::NoLeader => now.leader.is_none(),
-        Notice::Waits => now.job.as_ref().is_some_and(|job| !job.waiting_on.is_empty()),
+        Notice::Waits => now
+            .job
+            .as_ref()
+            .is_some_and(|job| !job.waiting_on.is_empty()),
         Notice::Nothing => false,
     }
 }

@@ -1,7 +1,9 @@
-//! One job under constant load, from its own stream into its own folders, and the verdict on what came out.
+//! One job under constant load, from its own stream into its own folders, and the verdict on what
+//! came out.
 //!
 //! Owns: stream, writer, job file, oracle. Does not own: what is struck meanwhile.
-//! Rule: the writer and the reader of the output are not ours, and reach the servers past all links.
+//! Rule: the writer and the reader of the output are not ours, and reach the servers past all
+//! links.
 
 use super::system::{BUCKET, System};
 use crate::process::Process;
@@ -15,12 +17,14 @@ use streamctl_proto::v1::JobState;
 const RATE: &str = "30";
 const SHARDS: &str = "4";
 const WINDOW: &str = "1s";
-const COLUMNS: &str = "uuid country itemtype saleschannel orderpriority orderdate region shipdate unitssold";
+const COLUMNS: &str =
+    "uuid country itemtype saleschannel orderpriority orderdate region shipdate unitssold";
 /// Where `seed.py` puts the lookup.
 const LOOKUP: &str = "input/lab4/country_lookup/";
 /// From the submit to windows that are published one after the other.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// From the end of the load to all of it published: after a long outage the backlog is worked off first.
+/// From the end of the load to all of it published: after a long outage the backlog is worked off
+/// first.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
 /// A window of a running job is published so soon after its end at the latest, before the fault.
 const FRESH_MS: i64 = 4_000;
@@ -32,7 +36,6 @@ pub struct Scene {
     writer: Process,
 }
 
-/// What came out.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Records that the stream acknowledged.
@@ -41,32 +44,77 @@ pub struct Verdict {
     pub lost: u64,
     /// Records, or rows of them, that are there once too often.
     pub twice: u64,
-    /// The judge's own words.
     pub words: Value,
 }
 
 impl Scene {
-    /// Makes the stream, begins the load, submits the job, and waits until all workers work and windows are published.
+    /// Makes the stream, begins the load, submits the job, and waits until all workers work and
+    /// windows are published.
     pub fn begin(system: &System, name: &str) -> Self {
         let python = &system.python;
-        python.ask("seed.py", &["prepare", "--stream", name, "--shards", SHARDS, "--bucket", BUCKET, "--no-table"]);
+        python.ask(
+            "seed.py",
+            &[
+                "prepare",
+                "--stream",
+                name,
+                "--shards",
+                SHARDS,
+                "--bucket",
+                BUCKET,
+                "--no-table",
+            ],
+        );
         let oracle = system.folder().join(format!("{name}.jsonl"));
         let path = oracle.to_str().expect("a temporary folder's path is text");
-        let what = ["write", "--stream", name, "--records", "0", "--rate", RATE, "--oracle", path];
+        let what = [
+            "write",
+            "--stream",
+            name,
+            "--records",
+            "0",
+            "--rate",
+            RATE,
+            "--oracle",
+            path,
+        ];
         let odd = ["--bad-every", "20", "--unmatched-every", "15"];
-        let writer = python.start(&format!("{name}-writer"), "seed.py", &[&what[..], &odd].concat(), system.folder());
+        let writer = python.start(
+            &format!("{name}-writer"),
+            "seed.py",
+            &[&what[..], &odd].concat(),
+            system.folder(),
+        );
         let file = system.folder().join(format!("{name}.toml"));
-        let (lookup, place) = (format!("s3://{BUCKET}/{LOOKUP}"), format!("s3://{BUCKET}/{name}"));
-        let text = JobText { name, stream: name, window: WINDOW, lookup: &lookup, place: &place };
+        let lookup = format!("s3://{BUCKET}/{LOOKUP}");
+        let place = format!("s3://{BUCKET}/{name}");
+        let text = JobText {
+            name,
+            stream: name,
+            window: WINDOW,
+            lookup: &lookup,
+            place: &place,
+        };
         std::fs::write(&file, text.toml()).expect("the folder takes files");
         system.watch.follow(name);
-        system.cluster.cli_ok(&["submit", file.to_str().expect("a temporary folder's path is text")]);
-        until("a job that publishes its windows, read by all workers", STARTS_WITHIN, || {
-            let view = system.watch.view();
-            let fresh = now_ms() - view.published_end_ms < FRESH_MS;
-            (fresh && view.all_read() && view.busy() == view.workers).then_some(())
-        });
-        Self { job: name.to_owned(), oracle, writer }
+        system.cluster.cli_ok(&[
+            "submit",
+            file.to_str().expect("a temporary folder's path is text"),
+        ]);
+        until(
+            "a job that publishes its windows, read by all workers",
+            STARTS_WITHIN,
+            || {
+                let view = system.watch.view();
+                let fresh = now_ms() - view.published_end_ms < FRESH_MS;
+                (fresh && view.all_read() && view.busy() == view.workers).then_some(())
+            },
+        );
+        Self {
+            job: name.to_owned(),
+            oracle,
+            writer,
+        }
     }
 
     /// Ends the load, waits until all of it is published, has it judged, and stops the job.
@@ -77,40 +125,64 @@ impl Scene {
         let sent = lines.lines().count() as u64;
         let limit = DONE_WITHIN;
         let done = format!("all {sent} records published");
-        system.cluster.until_status(&self.job, &done, limit, |status| {
-            let rows_in = status.totals.as_ref().map_or(0, |totals| totals.rows_in);
-            assert_ne!(status.state(), JobState::Stopped);
-            rows_in >= sent && status.published == status.epoch
-        });
+        system
+            .cluster
+            .until_status(&self.job, &done, limit, |status| {
+                let rows_in = status.totals.as_ref().map_or(0, |totals| totals.rows_in);
+                assert_ne!(status.state(), JobState::Stopped);
+                rows_in >= sent && status.published == status.epoch
+            });
         let verdict = self.judge(system, sent);
         system.cluster.cli_ok(&["stop", &self.job]);
-        system.python.ask("seed.py", &["drop", "--stream", &self.job]);
+        system
+            .python
+            .ask("seed.py", &["drop", "--stream", &self.job]);
         verdict
     }
 
     fn judge(&self, system: &System, sent: u64) -> Verdict {
-        let [sink, dead] = ["out", "dead"].map(|place| format!("s3://{BUCKET}/{}/{place}/", self.job));
-        let oracle = self.oracle.to_str().expect("a temporary folder's path is text");
-        let words = system.python.ask("check_output.py", &["--sink", &sink, "--dead", &dead, "--oracle", oracle]);
+        let [sink, dead] =
+            ["out", "dead"].map(|place| format!("s3://{BUCKET}/{}/{place}/", self.job));
+        let oracle = self
+            .oracle
+            .to_str()
+            .expect("a temporary folder's path is text");
+        let words = system.python.ask(
+            "check_output.py",
+            &["--sink", &sink, "--dead", &dead, "--oracle", oracle],
+        );
         verdict(sent, words)
     }
 }
 
-/// From the words of `check_output.py`, which counts per folder, or of `check_made.py`, which counts both together.
+/// From the words of `check_output.py`, which counts per folder, or of `check_made.py`, which
+/// counts both together.
 pub fn verdict(sent: u64, words: Value) -> Verdict {
-    let of = |what: &str| ["sink", "dead"].iter().filter_map(|part| words[part][what].as_u64()).sum::<u64>();
+    let of = |what: &str| {
+        ["sink", "dead"]
+            .iter()
+            .filter_map(|part| words[part][what].as_u64())
+            .sum::<u64>()
+    };
     let both = |what: &str| words[what].as_u64().unwrap_or(0);
-    let (lost, twice) = (of("missing") + both("lost"), of("extra") + both("twice"));
-    assert!(words["ok"] == true || lost + twice > 0, "the output is wrong in another way: {words:#}");
-    Verdict { sent, lost, twice, words }
+    let lost = of("missing") + both("lost");
+    let twice = of("extra") + both("twice");
+    assert!(
+        words["ok"] == true || lost + twice > 0,
+        "the output is wrong in another way: {words:#}"
+    );
+    Verdict {
+        sent,
+        lost,
+        twice,
+        words,
+    }
 }
 
 /// What a job file says of its places.
 #[derive(Clone, Copy, Debug)]
 pub struct JobText<'a> {
-    /// The job.
     pub name: &'a str,
-    /// Its stream.
     pub stream: &'a str,
     /// The length of its windows.
     pub window: &'a str,
@@ -123,8 +195,17 @@ pub struct JobText<'a> {
 impl JobText<'_> {
     /// The job file: the workshop's, with the columns in it.
     pub fn toml(&self) -> String {
-        let columns: String = COLUMNS.split(' ').map(|column| format!("{column} = \"string\"\n")).collect();
-        let Self { name, stream, window, lookup, place } = self;
+        let columns: String = COLUMNS
+            .split(' ')
+            .map(|column| format!("{column} = \"string\"\n"))
+            .collect();
+        let Self {
+            name,
+            stream,
+            window,
+            lookup,
+            place,
+        } = self;
         format!(
             r#"
 name = "{name}"

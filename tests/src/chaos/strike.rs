@@ -1,7 +1,7 @@
 //! How a fault is done to the system, and mended.
 //!
-//! Owns: who is meant by [`Who`] and [`To`] at this moment, signals, cuts, the order of an upgrade. Does not own: when,
-//! and what is measured (`run`).
+//! Owns: who is meant by [`Who`] and [`To`] at this moment, signals, cuts, the order of an upgrade.
+//! Does not own: when, and what is measured (`run`).
 //! Rule: what was struck is remembered, and mending touches nothing else.
 
 use super::fault::{Strike, To, Who};
@@ -18,15 +18,14 @@ const STORM_MS: std::ops::Range<u64> = 200..5_000;
 /// One step of an upgrade: stop, start, join, take over.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
 
-/// What was struck.
 #[derive(Clone, Debug, Default)]
 pub struct Struck {
-    /// Names of processes.
     pub parts: Vec<String>,
 }
 
 impl System {
-    /// Does it; `view` is what was known just before. A storm and an upgrade are over when this returns.
+    /// Does it; `view` is what was known just before. A storm and an upgrade are over when this
+    /// returns.
     pub fn strike(&mut self, strike: Strike, lasts: Duration, view: &View) -> Struck {
         match strike {
             Strike::Kill(who) => self.each(who, view, |system, part| system.kill(part)),
@@ -35,11 +34,12 @@ impl System {
             Strike::Upgrade => self.upgrade(view),
             Strike::ReshardAndKill => self.reshard_and_kill(view),
             Strike::Storm(seed) => self.storm(seed, lasts),
-            Strike::FillDisk | Strike::StopSink => unreachable!("these have systems of their own (`disk`, `stall`)"),
+            Strike::FillDisk | Strike::StopSink => {
+                unreachable!("these have systems of their own (`disk`, `stall`)")
+            }
         }
     }
 
-    /// Undoes it.
     pub fn mend(&mut self, strike: Strike, struck: &Struck) {
         match strike {
             Strike::Kill(_) | Strike::ReshardAndKill => self.start_parts(&struck.parts),
@@ -57,8 +57,13 @@ impl System {
 
     /// Who is meant, by name.
     fn parts(&self, who: Who, view: &View) -> Vec<String> {
-        let leader = || view.leader.clone().expect("a controller led before the fault");
-        let (workers, controllers) = (self.cluster.worker_ids(), self.cluster.controller_ids());
+        let leader = || {
+            view.leader
+                .clone()
+                .expect("a controller led before the fault")
+        };
+        let workers = self.cluster.worker_ids();
+        let controllers = self.cluster.controller_ids();
         let members = || (0..self.etcd.len()).map(etcd_name).collect::<Vec<_>>();
         match who {
             Who::Worker => vec![busiest(view)],
@@ -75,9 +80,15 @@ impl System {
     }
 
     fn etcd_leader(&self) -> String {
-        let leads = |port| http_get(port, "/metrics").is_some_and(|text| text.contains("\netcd_server_is_leader 1\n"));
+        let leads = |port| {
+            http_get(port, "/metrics")
+                .is_some_and(|text| text.contains("\netcd_server_is_leader 1\n"))
+        };
         until("a member that leads etcd", STEP_WITHIN, || {
-            self.etcd.iter().position(|member| leads(member.port())).map(etcd_name)
+            self.etcd
+                .iter()
+                .position(|member| leads(member.port()))
+                .map(etcd_name)
         })
     }
 
@@ -93,7 +104,11 @@ impl System {
         match self.server_of(part) {
             Some(Part::Etcd(place)) => self.etcd[place].pause(),
             Some(Part::S3) => self.s3.process().pause(),
-            None => self.cluster.process(part).expect("it ran before the fault").pause(),
+            None => self
+                .cluster
+                .process(part)
+                .expect("it ran before the fault")
+                .pause(),
         }
     }
 
@@ -101,13 +116,20 @@ impl System {
         match self.server_of(part) {
             Some(Part::Etcd(place)) => self.etcd[place].resume(),
             Some(Part::S3) => self.s3.process().resume(),
-            None => self.cluster.process(part).expect("it was paused, not killed").resume(),
+            None => self
+                .cluster
+                .process(part)
+                .expect("it was paused, not killed")
+                .resume(),
         }
     }
 
     /// Servers first: without them ours would only log that they are missing.
     fn start_parts(&mut self, parts: &[String]) {
-        let servers: Vec<_> = parts.iter().filter_map(|part| self.server_of(part)).collect();
+        let servers: Vec<_> = parts
+            .iter()
+            .filter_map(|part| self.server_of(part))
+            .collect();
         for server in &servers {
             match server {
                 Part::Etcd(place) => self.etcd[*place].launch_again(),
@@ -125,7 +147,13 @@ impl System {
     fn start_s3_again(&mut self) {
         self.s3.start_again();
         until("an S3 that takes objects", STEP_WITHIN, || {
-            let probe = ["prepare", "--no-stream", "--no-table", "--bucket", super::system::BUCKET];
+            let probe = [
+                "prepare",
+                "--no-stream",
+                "--no-table",
+                "--bucket",
+                super::system::BUCKET,
+            ];
             self.python.try_ask("seed.py", &probe).ok()
         });
     }
@@ -142,12 +170,18 @@ impl System {
             if who == Who::Programs {
                 self.links.set(None, server, mode);
             }
-            for part in parts.iter().filter(|part| who != Who::Programs && *part != server) {
+            for part in parts
+                .iter()
+                .filter(|part| who != Who::Programs && *part != server)
+            {
                 self.links.set(Some(part), server, mode);
             }
         }
         // Alone is who is not reached either.
-        for part in parts.iter().filter(|part| to == To::Everything && servers.contains(part)) {
+        for part in parts
+            .iter()
+            .filter(|part| to == To::Everything && servers.contains(part))
+        {
             self.links.set(None, part, mode);
         }
         Struck { parts }
@@ -165,21 +199,32 @@ impl System {
         }
     }
 
-    /// Workers, the standby, the leader: each is stopped, started from another path, and waited for.
+    /// Workers, the standby, the leader: each is stopped, started from another path, and waited
+    /// for.
     fn upgrade(&mut self, view: &View) -> Struck {
-        let leader = view.leader.clone().expect("a controller led before the upgrade");
+        let leader = view
+            .leader
+            .clone()
+            .expect("a controller led before the upgrade");
         let standby = self.standby(&leader);
         for id in self.cluster.worker_ids() {
             self.replace(&id, "streamctl-worker");
-            until("the upgraded worker at work", STEP_WITHIN, || self.watch.view().busy().contains(&id).then_some(()));
+            until("the upgraded worker at work", STEP_WITHIN, || {
+                self.watch.view().busy().contains(&id).then_some(())
+            });
         }
         self.replace(&standby, "streamctl-controller");
         self.replace(&leader, "streamctl-controller");
-        Struck { parts: vec![leader] }
+        Struck {
+            parts: vec![leader],
+        }
     }
 
     fn replace(&mut self, id: &str, program: &str) {
-        assert!(self.cluster.terminate(id), "{id} did not end well when it was asked to");
+        assert!(
+            self.cluster.terminate(id),
+            "{id} did not end well when it was asked to"
+        );
         let path = self.new_program(program);
         self.cluster.replace_program(id, &path);
         self.cluster.start_again(id);
@@ -196,7 +241,8 @@ impl System {
         path
     }
 
-    /// One thing at a time is broken for up to [`STORM_MS`], then mended, and the next one follows soon.
+    /// One thing at a time is broken for up to [`STORM_MS`], then mended, and the next one follows
+    /// soon.
     fn storm(&mut self, seed: u64, lasts: Duration) -> Struck {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut parts = self.parts(Who::ProgramsAndEtcd, &View::default());
@@ -219,7 +265,11 @@ impl System {
                     self.resume(&part);
                 }
                 _ => {
-                    let mode = if random.bool() { Mode::Hole } else { Mode::Reset };
+                    let mode = if random.bool() {
+                        Mode::Hole
+                    } else {
+                        Mode::Reset
+                    };
                     let server = &servers[random.usize(..servers.len())];
                     self.links.set(Some(&part), server, mode);
                     std::thread::sleep(length);
@@ -250,5 +300,8 @@ fn busiest(view: &View) -> String {
         let shards = view.job.iter().flat_map(|job| &job.shards);
         shards.filter(|shard| shard.worker == *worker).count()
     };
-    view.busy().into_iter().max_by_key(tasks).expect("some worker has a task")
+    view.busy()
+        .into_iter()
+        .max_by_key(tasks)
+        .expect("some worker has a task")
 }

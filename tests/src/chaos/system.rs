@@ -1,8 +1,10 @@
-//! The system that faults strike: three members of etcd, S3, Kinesis, two controllers, three workers, and the network
-//! between them.
+//! The system that faults strike: three members of etcd, S3, Kinesis, two controllers, three
+//! workers, and the network between them.
 //!
-//! Owns: its parts and their names, bringing it back to whole. Does not own: what is struck, and when.
-//! Rule: our programs reach everything through the links; tests and foreign clients reach it directly.
+//! Owns: its parts and their names, bringing it back to whole. Does not own: what is struck, and
+//! when.
+//! Rule: our programs reach everything through the links; tests and foreign clients reach it
+//! directly.
 
 use super::watch::Watch;
 use crate::cluster::Cluster;
@@ -18,15 +20,14 @@ pub const BUCKET: &str = "chaos";
 const CONTROLLERS: [&str; 2] = ["controller-1", "controller-2"];
 const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 const ETCD_MEMBERS: usize = 3;
-/// From broken in whatever way to whole: programs start in a second, lines are dialled every second.
+/// From broken in whatever way to whole: programs start in a second, lines are dialled every
+/// second.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// All of it; ended with `kill -9` when dropped.
 #[derive(Debug)]
 pub struct System {
-    /// Ours.
     pub cluster: Cluster,
-    /// What the controllers say.
     pub watch: Watch,
     /// Between our programs, and from them to the servers.
     pub links: Links,
@@ -50,23 +51,42 @@ impl System {
     /// Starts everything, with data and logs in `folder`, and waits until it is whole.
     pub fn start(folder: &Path) -> Self {
         let etcd = Etcd::cluster(folder, ETCD_MEMBERS);
-        let (mut s3, mut kinesis) = (Server::s3(folder), Server::kinesis(folder));
+        let mut s3 = Server::s3(folder);
+        let mut kinesis = Server::kinesis(folder);
         s3.ready();
         kinesis.ready();
         let links = Links::default();
         let store: Vec<_> = etcd
             .iter()
             .enumerate()
-            .map(|(place, member)| format!("127.0.0.1:{}", links.open(&etcd_name(place), member.port())))
+            .map(|(place, member)| {
+                format!("127.0.0.1:{}", links.open(&etcd_name(place), member.port()))
+            })
             .collect();
-        let fronts = [("S3", links.open("s3", s3.port())), ("KINESIS", links.open("kinesis", kinesis.port()))];
+        let fronts = [
+            ("S3", links.open("s3", s3.port())),
+            ("KINESIS", links.open("kinesis", kinesis.port())),
+        ];
         let store = format!("etcd://{}", store.join(","));
-        let mut cluster = Cluster::empty(servers::env(&fronts), folder, &store, Some(links.clone()));
+        let mut cluster =
+            Cluster::empty(servers::env(&fronts), folder, &store, Some(links.clone()));
         CONTROLLERS.iter().for_each(|id| cluster.add_controller(id));
         WORKERS.iter().for_each(|id| cluster.add_worker(id));
-        let python = Python::new(servers::env(&[("S3", s3.port()), ("KINESIS", kinesis.port())]));
+        let python = Python::new(servers::env(&[
+            ("S3", s3.port()),
+            ("KINESIS", kinesis.port()),
+        ]));
         let watch = Watch::start(&cluster.controller_addresses());
-        let mut system = Self { cluster, watch, links, etcd, s3, kinesis, python, folder: folder.to_owned() };
+        let mut system = Self {
+            cluster,
+            watch,
+            links,
+            etcd,
+            s3,
+            kinesis,
+            python,
+            folder: folder.to_owned(),
+        };
         system.make_whole();
         system
     }
@@ -80,11 +100,19 @@ impl System {
     pub fn make_whole(&mut self) {
         self.links.heal();
         for member in &mut self.etcd {
-            if member.is_running() { member.resume() } else { member.launch_again() }
+            if member.is_running() {
+                member.resume()
+            } else {
+                member.launch_again()
+            }
         }
         self.etcd.iter_mut().for_each(Etcd::ready);
         for server in [&mut self.s3, &mut self.kinesis] {
-            if server.is_running() { server.process().resume() } else { server.start_again() }
+            if server.is_running() {
+                server.process().resume()
+            } else {
+                server.start_again()
+            }
         }
         for id in [self.cluster.controller_ids(), self.cluster.worker_ids()].concat() {
             match self.cluster.process(&id) {
@@ -94,13 +122,18 @@ impl System {
         }
         until("a leader with all workers", WHOLE_WITHIN, || {
             let view = self.watch.view();
-            (view.leader.is_some() && WORKERS.iter().all(|id| view.workers.contains(*id))).then_some(())
+            (view.leader.is_some() && WORKERS.iter().all(|id| view.workers.contains(*id)))
+                .then_some(())
         });
     }
 
     /// The controller that does not lead.
     pub fn standby(&self, leader: &str) -> String {
-        CONTROLLERS.iter().find(|id| **id != leader).expect("there are two").to_string()
+        CONTROLLERS
+            .iter()
+            .find(|id| **id != leader)
+            .expect("there are two")
+            .to_string()
     }
 
     /// Sets the mode of the links from one process, or from all, to these servers.

@@ -1,8 +1,8 @@
 //! What the controllers say of themselves, asked all the time.
 //!
 //! Owns: one loop per controller, and the newest answers. Does not own: what is made of them.
-//! Rule: controllers are asked apart from each other and each for itself, so that one that hangs delays nothing; who
-//! does not answer is not seen.
+//! Rule: controllers are asked apart from each other and each for itself, so that one that hangs
+//! delays nothing; who does not answer is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,7 +31,8 @@ struct Board {
     /// End of the window of each committed epoch that was seen.
     ends_ms: BTreeMap<u64, i64>,
     published: u64,
-    /// When the last newly published window was seen, and the longest time between two since it is measured.
+    /// When the last newly published window was seen, and the longest time between two since it is
+    /// measured.
     moved: Option<Instant>,
     still: Duration,
 }
@@ -44,12 +45,10 @@ struct Seen {
     since: u64,
 }
 
-/// The newest answers, together.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// The controller that answers as the leader; of two the one that began later.
     pub leader: Option<String>,
-    /// Workers with a session.
     pub workers: BTreeSet<String>,
     /// The job that is watched.
     pub job: Option<JobStatus>,
@@ -60,19 +59,30 @@ pub struct View {
 impl View {
     /// The workers that have tasks of the job.
     pub fn busy(&self) -> BTreeSet<String> {
-        self.job.iter().flat_map(|job| &job.tasks).map(|task| task.worker.clone()).collect()
+        self.job
+            .iter()
+            .flat_map(|job| &job.tasks)
+            .map(|task| task.worker.clone())
+            .collect()
     }
 
     /// Term and counter of every task of the job.
     pub fn tasks(&self) -> BTreeSet<(u64, u64)> {
         let tasks = self.job.iter().flat_map(|job| &job.tasks);
-        tasks.filter_map(|task| task.task).map(|task| (task.term, task.counter)).collect()
+        tasks
+            .filter_map(|task| task.task)
+            .map(|task| (task.term, task.counter))
+            .collect()
     }
 
     /// Every shard that can be read has a task.
     pub fn all_read(&self) -> bool {
         self.job.as_ref().is_some_and(|job| {
-            !job.tasks.is_empty() && job.shards.iter().all(|shard| shard.ended || !shard.worker.is_empty())
+            !job.tasks.is_empty()
+                && job
+                    .shards
+                    .iter()
+                    .all(|shard| shard.ended || !shard.worker.is_empty())
         })
     }
 }
@@ -81,10 +91,17 @@ impl Watch {
     /// Of the controllers of these names and addresses (`host:port`).
     pub fn start(controllers: &[(String, String)]) -> Self {
         let board = Arc::<Mutex<Board>>::default();
-        let asks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let asks = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
         let asks = asks.expect("a runtime starts");
         for (id, address) in controllers {
-            asks.spawn(ask_again_and_again(id.clone(), address.clone(), Arc::clone(&board)));
+            asks.spawn(ask_again_and_again(
+                id.clone(),
+                address.clone(),
+                Arc::clone(&board),
+            ));
         }
         Self { board, _asks: asks }
     }
@@ -92,7 +109,11 @@ impl Watch {
     /// From now on about this job.
     pub fn follow(&self, job: &str) {
         let mut board = lock(&self.board);
-        *board = Board { job: job.to_owned(), answers: board.answers, ..Board::default() };
+        *board = Board {
+            job: job.to_owned(),
+            answers: board.answers,
+            ..Board::default()
+        };
     }
 
     /// The longest time without a newly published window is measured from now on.
@@ -105,16 +126,20 @@ impl Watch {
     /// The longest time without a newly published window.
     pub fn longest_stillness(&self) -> Duration {
         let board = lock(&self.board);
-        board.still.max(board.moved.map_or(Duration::ZERO, |moved| moved.elapsed()))
+        board
+            .still
+            .max(board.moved.map_or(Duration::ZERO, |moved| moved.elapsed()))
     }
 
-    /// What is known now.
     pub fn view(&self) -> View {
         let board = lock(&self.board);
         let published = board.ends_ms.range(..=board.published).next_back();
         let published_end_ms = published.map_or(0, |(_, end_ms)| *end_ms);
         match board.seen.iter().max_by_key(|(_, seen)| seen.since) {
-            None => View { published_end_ms, ..View::default() },
+            None => View {
+                published_end_ms,
+                ..View::default()
+            },
             Some((id, seen)) => View {
                 leader: Some(id.clone()),
                 workers: seen.workers.clone(),
@@ -126,7 +151,8 @@ impl Watch {
 }
 
 async fn ask_again_and_again(id: String, address: String, board: Arc<Mutex<Board>>) {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
+    let endpoint =
+        Endpoint::from_shared(format!("http://{address}")).expect("an address makes a URL");
     let client = JobsClient::new(endpoint.connect_timeout(ANSWER_WITHIN).connect_lazy());
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -139,9 +165,22 @@ async fn ask_again_and_again(id: String, address: String, board: Arc<Mutex<Board
 }
 
 /// The workers and the job, from a controller that leads.
-async fn ask(mut client: JobsClient<Channel>, job: &str) -> Option<(BTreeSet<String>, Option<JobStatus>)> {
-    let workers = client.list_workers(ListWorkersRequest {}).await.ok()?.into_inner().workers;
-    let status = client.get_job(GetJobRequest { job: job.to_owned(), brief: false }).await;
+async fn ask(
+    mut client: JobsClient<Channel>,
+    job: &str,
+) -> Option<(BTreeSet<String>, Option<JobStatus>)> {
+    let workers = client
+        .list_workers(ListWorkersRequest {})
+        .await
+        .ok()?
+        .into_inner()
+        .workers;
+    let status = client
+        .get_job(GetJobRequest {
+            job: job.to_owned(),
+            brief: false,
+        })
+        .await;
     let workers = workers.into_iter().map(|worker| worker.worker).collect();
     Some((workers, status.ok().map(|status| status.into_inner())))
 }
@@ -157,16 +196,28 @@ impl Board {
         if let Some(status) = status.as_ref().filter(|_| job == self.job) {
             if status.published > self.published {
                 let now = Instant::now();
-                self.still = self.still.max(self.moved.map_or(Duration::ZERO, |moved| now - moved));
+                self.still = self
+                    .still
+                    .max(self.moved.map_or(Duration::ZERO, |moved| now - moved));
                 (self.moved, self.published) = (Some(now), status.published);
             }
-            if let Some((epoch, window)) = status.last_epoch.as_ref().and_then(|last| Some((last.epoch, last.window?)))
+            if let Some((epoch, window)) = status
+                .last_epoch
+                .as_ref()
+                .and_then(|last| Some((last.epoch, last.window?)))
             {
                 self.ends_ms.insert(epoch, window.end_ms);
             }
         }
         let job = status.filter(|_| job == self.job);
-        self.seen.insert(id.to_owned(), Seen { workers, job, since });
+        self.seen.insert(
+            id.to_owned(),
+            Seen {
+                workers,
+                job,
+                since,
+            },
+        );
     }
 }
 

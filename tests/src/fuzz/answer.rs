@@ -1,7 +1,7 @@
 //! Answers of GetRecords, against `serde_json` and the `base64` crate.
 //!
-//! Input: the bytes of an answer. Rule: where another parser reads an answer, ours reads the same records or names what
-//! is wrong with it; where the other finds no JSON, there is no answer.
+//! Input: the bytes of an answer. Rule: where another parser reads an answer, ours reads the same
+//! records or names what is wrong with it; where the other finds no JSON, there is no answer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,28 +13,47 @@ use streamctl_worker::source::kinesis::answer::{Malformed, decode};
 /// Arrival of records without one.
 const NOW_MS: i64 = 77;
 
-/// The target.
 pub fn answer(data: &[u8]) {
     let theirs: Result<Value, _> = serde_json::from_slice(data);
     match (decode(data, NOW_MS), theirs) {
         (Ok(ours), Ok(theirs)) => {
-            let records = theirs["Records"].as_array().map(Vec::as_slice).unwrap_or_default();
-            assert_eq!(ours.records.len(), records.len(), "records of {}", text(data));
+            let records = theirs["Records"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            assert_eq!(
+                ours.records.len(),
+                records.len(),
+                "records of {}",
+                text(data)
+            );
             for (ours, theirs) in ours.records.iter().zip(records) {
                 compare(ours, theirs);
             }
-            assert_eq!(ours.next_iterator.as_deref(), theirs["NextShardIterator"].as_str());
+            assert_eq!(
+                ours.next_iterator.as_deref(),
+                theirs["NextShardIterator"].as_str()
+            );
         }
-        // Numbers that are JSON and larger than the other holds, and what is nested deeper than it looks.
+        // Numbers that are JSON and larger than the other holds, and what is nested deeper than it
+        // looks.
         (Ok(_), Err(error)) => {
             let message = error.to_string();
-            let its_limits = message.starts_with("number out of range") || message.starts_with("recursion limit");
-            assert!(its_limits, "{} was read, and is no JSON: {message}", text(data));
+            let its_limits = message.starts_with("number out of range")
+                || message.starts_with("recursion limit");
+            assert!(
+                its_limits,
+                "{} was read, and is no JSON: {message}",
+                text(data)
+            );
         }
         (Err(Malformed::Json(syntax)), Ok(theirs)) => {
-            // An answer is an object with an array of objects; everything else is refused as not readable.
+            // An answer is an object with an array of objects; everything else is refused as not
+            // readable.
             let deeper = syntax.to_string().starts_with("more than");
-            let objects = theirs["Records"].as_array().is_some_and(|records| records.iter().all(Value::is_object));
+            let objects = theirs["Records"]
+                .as_array()
+                .is_some_and(|records| records.iter().all(Value::is_object));
             assert!(deeper || !objects, "{} was refused: {syntax}", text(data));
         }
         (Err(_), _) => {}
@@ -42,8 +61,13 @@ pub fn answer(data: &[u8]) {
 }
 
 fn compare(ours: &Record, theirs: &Value) {
-    assert_eq!(Some(ours.sequence.as_str()), theirs["SequenceNumber"].as_str());
-    let data = theirs["Data"].as_str().map(|data| STANDARD.decode(data).expect("ours has decoded it"));
+    assert_eq!(
+        Some(ours.sequence.as_str()),
+        theirs["SequenceNumber"].as_str()
+    );
+    let data = theirs["Data"]
+        .as_str()
+        .map(|data| STANDARD.decode(data).expect("ours has decoded it"));
     assert_eq!(Some(&ours.data[..]), data.as_deref());
     if theirs["ApproximateArrivalTimestamp"].is_null() {
         assert_eq!(ours.arrival_ms, NOW_MS);

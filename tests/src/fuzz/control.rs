@@ -1,7 +1,10 @@
-//! What a controller says to a worker: a worker must bear one that is broken, or of another version.
+//! What a controller says to a worker: a worker must bear one that is broken, or of another
+//! version.
 //!
-//! Input: messages as prost writes them, each behind its length; then they are said to a worker's memory of its tasks.
-//! Rule: what is refused changes nothing; what is taken is remembered as it was said, and told again in the next Hello.
+//! Input: messages as prost writes them, each behind its length; then they are said to a worker's
+//! memory of its tasks.
+//! Rule: what is refused changes nothing; what is taken is remembered as it was said, and told
+//! again in the next Hello.
 
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -15,14 +18,20 @@ use streamctl_worker::session::read_start;
 /// Messages of one input, at most.
 const MESSAGES_MAX: usize = 64;
 
-/// The target.
 pub fn control(mut data: &[u8]) {
     let registry = Registry::default();
     let mut tasks = BTreeMap::new();
     for _ in 0..MESSAGES_MAX {
-        let Ok(message) = v1::ControllerMessage::decode_length_delimited(&mut data) else { break };
-        let Some(message) = message.message else { continue };
-        let again = v1::ControllerMessage { message: Some(message.clone()) }.encode_to_vec();
+        let Ok(message) = v1::ControllerMessage::decode_length_delimited(&mut data) else {
+            break;
+        };
+        let Some(message) = message.message else {
+            continue;
+        };
+        let again = v1::ControllerMessage {
+            message: Some(message.clone()),
+        }
+        .encode_to_vec();
         let again = v1::ControllerMessage::decode(&again[..]).expect("what was written is read");
         assert_eq!(again.message.as_ref(), Some(&message));
         obey(&registry, &mut tasks, message);
@@ -30,7 +39,10 @@ pub fn control(mut data: &[u8]) {
     let (hello, _said) = registry.connect("w", "127.0.0.1:1");
     assert_eq!(hello.tasks.len(), tasks.len());
     let told = read_hello(hello).expect("a worker has a name");
-    assert!(told.refused.is_empty() && told.unknown.is_empty(), "a worker says nothing that cannot be read: {told:?}");
+    assert!(
+        told.refused.is_empty() && told.unknown.is_empty(),
+        "a worker says nothing that cannot be read: {told:?}"
+    );
     for running in &told.tasks {
         assert!(tasks.contains_key(&running.task));
     }
@@ -39,42 +51,62 @@ pub fn control(mut data: &[u8]) {
 fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message: Message) {
     match message {
         Message::StartTask(start) => {
-            let Ok((id, job, shards)) = read_start(start) else { return };
+            let Ok((id, job, shards)) = read_start(start) else {
+                return;
+            };
             for shard in &shards {
                 assert!(shard.next_window().is_none() && shard.ended().is_none());
                 for arrival_ms in [i64::MIN, -1, 0, 1_795_481_100_000, i64::MAX] {
                     let mut clamp = Clamp::new(job.spec.window, shard.floor_ms());
-                    let (first, second) = (clamp.place(arrival_ms), clamp.place(0));
+                    let first = clamp.place(arrival_ms);
+                    let second = clamp.place(0);
                     assert!(first <= second, "windows do not go back");
                 }
             }
-            let base = shards.iter().map(|shard| (shard.id.clone(), shard.at.clone())).collect();
+            let base = shards
+                .iter()
+                .map(|shard| (shard.id.clone(), shard.at.clone()))
+                .collect();
             if registry.begin(id, JobIdentity::from(&job), base, None) {
                 tasks.insert(id, job);
             }
         }
         Message::WindowOpened(opened) => {
-            let (Ok(task), Ok(window)) = (convert::task_id(opened.task), convert::window(opened.window)) else {
+            let (Ok(task), Ok(window)) = (
+                convert::task_id(opened.task),
+                convert::window(opened.window),
+            ) else {
                 return;
             };
             let lookups = convert::lookups_from_wire(opened.lookups);
             let unasked = registry.window_opened(task, window, &lookups);
             assert!(!unasked, "a window that nobody asked for was opened");
             registry.ask_window(task, window);
-            assert_eq!(registry.window_opened(task, window, &lookups), tasks.contains_key(&task));
+            assert_eq!(
+                registry.window_opened(task, window, &lookups),
+                tasks.contains_key(&task)
+            );
         }
         Message::CancelTask(cancel) => {
-            let Ok(task) = convert::task_id(cancel.task) else { return };
+            let Ok(task) = convert::task_id(cancel.task) else {
+                return;
+            };
             registry.forget(task);
             tasks.remove(&task);
         }
         Message::EpochCommitted(committed) => {
-            let (Ok(job), Ok(window)) = (JobName::try_from(committed.job), convert::window(committed.window)) else {
+            let (Ok(job), Ok(window)) = (
+                JobName::try_from(committed.job),
+                convert::window(committed.window),
+            ) else {
                 return;
             };
             registry.committed(&job, window);
         }
         Message::Access(access) => drop(Policy::from_wire(access)),
-        Message::Welcome(_) | Message::ReleaseTask(_) | Message::DrainTask(_) | Message::Part(_) => {}
+        Message::Welcome(_)
+        | Message::ReleaseTask(_)
+        | Message::DrainTask(_)
+        | Message::Part(_) => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Records into rows, against `serde_json` and the calendar of `chrono`.
 //!
-//! Input: payloads, one per line. Rule: what is a row, and every value of it, is what another parser says; a record is
-//! the same row whatever its neighbours are.
+//! Input: payloads, one per line. Rule: what is a row, and every value of it, is what another
+//! parser says; a record is the same row whatever its neighbours are.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{self as types, DataType, Field, Schema, TimeUnit};
@@ -34,7 +34,10 @@ fn columns() -> Vec<(&'static str, DataType)> {
 }
 
 fn decoder() -> Decoder {
-    let fields: Vec<Field> = columns().into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect();
+    let fields: Vec<Field> = columns()
+        .into_iter()
+        .map(|(name, kind)| Field::new(name, kind, true))
+        .collect();
     let wanted: Vec<usize> = (0..fields.len()).collect();
     Decoder::new(Arc::new(Schema::new(fields)), &wanted).expect("all of these types are decoded")
 }
@@ -59,25 +62,47 @@ enum Opinion {
     None,
 }
 
-/// The target.
 pub fn json(data: &[u8]) {
-    let payloads: Vec<&[u8]> = data.split(|byte| *byte == b'\n').take(PAYLOADS_MAX).collect();
+    let payloads: Vec<&[u8]> = data
+        .split(|byte| *byte == b'\n')
+        .take(PAYLOADS_MAX)
+        .collect();
     let mut remembering = decoder();
     let together = remembering.decode_payloads(payloads.iter().copied());
-    assert_eq!(together.batch.num_rows() + together.bad.len(), payloads.len(), "each is a row or bad");
+    assert_eq!(
+        together.batch.num_rows() + together.bad.len(),
+        payloads.len(),
+        "each is a row or bad"
+    );
     let mut row = 0;
     for (index, payload) in payloads.iter().enumerate() {
         let alone = decoder().decode_payloads([*payload]);
         let bad = together.bad.iter().find(|bad| bad.index == index);
-        assert_eq!(bad.map(|bad| &bad.reason), alone.bad.first().map(|bad| &bad.reason), "record {index}");
+        assert_eq!(
+            bad.map(|bad| &bad.reason),
+            alone.bad.first().map(|bad| &bad.reason),
+            "record {index}"
+        );
         if bad.is_none() {
-            assert_eq!(together.batch.slice(row, 1), alone.batch, "record {index} has other neighbours");
+            assert_eq!(
+                together.batch.slice(row, 1),
+                alone.batch,
+                "record {index} has other neighbours"
+            );
             row += 1;
         }
-        compare(payload, &alone.batch, alone.bad.first().map(|bad| bad.reason.as_str()));
+        compare(
+            payload,
+            &alone.batch,
+            alone.bad.first().map(|bad| bad.reason.as_str()),
+        );
     }
     let again = remembering.decode_payloads(payloads.iter().copied());
-    assert_eq!((again.batch, again.bad), (together.batch, together.bad), "what is remembered changes nothing");
+    assert_eq!(
+        (again.batch, again.bad),
+        (together.batch, together.bad),
+        "what is remembered changes nothing"
+    );
 }
 
 fn compare(payload: &[u8], batch: &RecordBatch, bad: Option<&str>) {
@@ -85,11 +110,16 @@ fn compare(payload: &[u8], batch: &RecordBatch, bad: Option<&str>) {
     match (opinion(payload), bad) {
         (Opinion::None, _) | (Opinion::Bad, Some(_)) => {}
         (Opinion::Bad, None) => panic!("{text:?} is no row, and was made one"),
-        (Opinion::Row(row), Some(reason)) => panic!("{text:?} is the row {row:?}, and was refused: {reason}"),
+        (Opinion::Row(row), Some(reason)) => {
+            panic!("{text:?} is the row {row:?}, and was refused: {reason}")
+        }
         (Opinion::Row(row), None) => {
             for ((expected, (name, _)), column) in row.iter().zip(columns()).zip(batch.columns()) {
                 let found = value(column.as_ref());
-                assert!(same(expected, &found), "{text:?}: {name} is {found:?}, should be {expected:?}");
+                assert!(
+                    same(expected, &found),
+                    "{text:?}: {name} is {found:?}, should be {expected:?}"
+                );
             }
         }
     }
@@ -111,16 +141,29 @@ fn value(column: &dyn Array) -> Expected {
         DataType::Utf8 => Expected::Text(column.as_string::<i32>().value(0).to_owned()),
         DataType::Boolean => Expected::Flag(column.as_boolean().value(0)),
         DataType::Int8 => Expected::Exact(column.as_primitive::<types::Int8Type>().value(0).into()),
-        DataType::Int16 => Expected::Exact(column.as_primitive::<types::Int16Type>().value(0).into()),
-        DataType::Int32 => Expected::Exact(column.as_primitive::<types::Int32Type>().value(0).into()),
-        DataType::Int64 => Expected::Exact(column.as_primitive::<types::Int64Type>().value(0).into()),
+        DataType::Int16 => {
+            Expected::Exact(column.as_primitive::<types::Int16Type>().value(0).into())
+        }
+        DataType::Int32 => {
+            Expected::Exact(column.as_primitive::<types::Int32Type>().value(0).into())
+        }
+        DataType::Int64 => {
+            Expected::Exact(column.as_primitive::<types::Int64Type>().value(0).into())
+        }
         DataType::Float32 => Expected::Single(column.as_primitive::<types::Float32Type>().value(0)),
         DataType::Float64 => Expected::Double(column.as_primitive::<types::Float64Type>().value(0)),
-        DataType::Decimal128(..) => Expected::Exact(column.as_primitive::<types::Decimal128Type>().value(0)),
-        DataType::Date32 => Expected::Exact(column.as_primitive::<types::Date32Type>().value(0).into()),
-        DataType::Timestamp(..) => {
-            Expected::Exact(column.as_primitive::<types::TimestampMicrosecondType>().value(0).into())
+        DataType::Decimal128(..) => {
+            Expected::Exact(column.as_primitive::<types::Decimal128Type>().value(0))
         }
+        DataType::Date32 => {
+            Expected::Exact(column.as_primitive::<types::Date32Type>().value(0).into())
+        }
+        DataType::Timestamp(..) => Expected::Exact(
+            column
+                .as_primitive::<types::TimestampMicrosecondType>()
+                .value(0)
+                .into(),
+        ),
         DataType::Binary => Expected::Bytes(column.as_binary::<i32>().value(0).to_vec()),
         other => panic!("no column has type {other}"),
     }
@@ -150,8 +193,12 @@ impl<'de> serde::Deserialize<'de> for Pairs {
 }
 
 fn opinion(payload: &[u8]) -> Opinion {
-    let Ok(text) = std::str::from_utf8(payload) else { return Opinion::Bad };
-    let Ok(Pairs(pairs)) = serde_json::from_str(text) else { return Opinion::Bad };
+    let Ok(text) = std::str::from_utf8(payload) else {
+        return Opinion::Bad;
+    };
+    let Ok(Pairs(pairs)) = serde_json::from_str(text) else {
+        return Opinion::Bad;
+    };
     if depth(text) > JSON_DEPTH_MAX {
         return Opinion::Bad;
     }
@@ -164,7 +211,11 @@ fn opinion(payload: &[u8]) -> Opinion {
     }
     let mut row = vec![];
     for (name, kind) in columns() {
-        let raw = pairs.iter().rev().find(|(key, _)| key.to_lowercase() == name).map(|(_, raw)| raw.get());
+        let raw = pairs
+            .iter()
+            .rev()
+            .find(|(key, _)| key.to_lowercase() == name)
+            .map(|(_, raw)| raw.get());
         match raw.map_or(Some(Expected::Null), |raw| convert(raw, &kind)) {
             Some(expected) => row.push(expected),
             None => return Opinion::Bad,
@@ -175,7 +226,10 @@ fn opinion(payload: &[u8]) -> Opinion {
 
 /// Objects and arrays inside each other, in text that is JSON.
 fn depth(text: &str) -> usize {
-    let (mut now, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    let mut now = 0_usize;
+    let mut most = 0;
+    let mut quoted = false;
+    let mut escaped = false;
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,
@@ -193,10 +247,13 @@ fn depth(text: &str) -> usize {
 /// The value of a column, when there is one.
 fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
     let first = raw.as_bytes()[0];
-    let string = (first == b'"').then(|| serde_json::from_str::<String>(raw).expect("it was read before"));
+    let string =
+        (first == b'"').then(|| serde_json::from_str::<String>(raw).expect("it was read before"));
     match (first, kind) {
         (b'n', _) => return Some(Expected::Null),
-        (_, DataType::Utf8) => return Some(Expected::Text(string.unwrap_or_else(|| raw.to_owned()))),
+        (_, DataType::Utf8) => {
+            return Some(Expected::Text(string.unwrap_or_else(|| raw.to_owned())));
+        }
         (b'{' | b'[', _) => return None,
         (b't', DataType::Boolean) => return Some(Expected::Flag(true)),
         (b'f', DataType::Boolean) => return Some(Expected::Flag(false)),
@@ -208,7 +265,9 @@ fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
     let text = owned.trim_matches([' ', '\t', '\n', '\r', '\x0C']);
     let within = |least: i64, most: i64| {
         let number = exact(text, 0)?;
-        (i128::from(least)..=i128::from(most)).contains(&number).then_some(Expected::Exact(number))
+        (i128::from(least)..=i128::from(most))
+            .contains(&number)
+            .then_some(Expected::Exact(number))
     };
     match kind {
         DataType::Boolean => match text.to_ascii_lowercase().as_str() {
@@ -222,15 +281,18 @@ fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
         DataType::Int64 => within(i64::MIN, i64::MAX),
         DataType::Float32 => {
             let number: f32 = text.parse().ok()?;
-            (number.is_finite() || !text.contains(|c: char| c.is_ascii_digit())).then_some(Expected::Single(number))
+            (number.is_finite() || !text.contains(|c: char| c.is_ascii_digit()))
+                .then_some(Expected::Single(number))
         }
         DataType::Float64 => {
             let number: f64 = text.parse().ok()?;
-            (number.is_finite() || !text.contains(|c: char| c.is_ascii_digit())).then_some(Expected::Double(number))
+            (number.is_finite() || !text.contains(|c: char| c.is_ascii_digit()))
+                .then_some(Expected::Double(number))
         }
         DataType::Decimal128(precision, scale) => {
             let unscaled = exact(text, (*scale).into())?;
-            (unscaled.unsigned_abs() < 10_u128.pow((*precision).into())).then_some(Expected::Exact(unscaled))
+            (unscaled.unsigned_abs() < 10_u128.pow((*precision).into()))
+                .then_some(Expected::Exact(unscaled))
         }
         DataType::Date32 if is_number => None,
         DataType::Date32 => date(text.as_bytes()).map(|days| Expected::Exact(days.into())),
@@ -240,12 +302,16 @@ fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
         }
         DataType::Timestamp(..) => timestamp_us(text).map(|us| Expected::Exact(us.into())),
         DataType::Binary if is_number => None,
-        DataType::Binary => base64::engine::general_purpose::STANDARD.decode(text).ok().map(Expected::Bytes),
+        DataType::Binary => base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .ok()
+            .map(Expected::Bytes),
         _ => None,
     }
 }
 
-/// A decimal number times `10^scale`, if that is a whole number of at most 38 digits: by moving the point in the text.
+/// A decimal number times `10^scale`, if that is a whole number of at most 38 digits: by moving the
+/// point in the text.
 fn exact(text: &str, scale: i64) -> Option<i128> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
@@ -283,31 +349,50 @@ fn exact(text: &str, scale: i64) -> Option<i128> {
     }
     significant.extend(std::iter::repeat_n('0', usize::try_from(point).ok()?));
     let number: i128 = significant.parse().ok()?;
-    Some(if text.starts_with('-') { -number } else { number })
+    Some(if text.starts_with('-') {
+        -number
+    } else {
+        number
+    })
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
     let all = digits.iter().all(u8::is_ascii_digit);
-    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    all.then(|| std::str::from_utf8(digits).ok()?.parse().ok())
+        .flatten()
 }
 
 fn date(text: &[u8]) -> Option<i32> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text else { return None };
-    let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[m1, m2])?, number(&[d1, d2])?);
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text else {
+        return None;
+    };
+    let year = number(&[y1, y2, y3, y4])?;
+    let month = number(&[m1, m2])?;
+    let day = number(&[d1, d2])?;
     let date = chrono::NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
-    i32::try_from(date.signed_duration_since(chrono::NaiveDate::default()).num_days()).ok()
+    i32::try_from(
+        date.signed_duration_since(chrono::NaiveDate::default())
+            .num_days(),
+    )
+    .ok()
 }
 
 fn timestamp_us(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let days = date(bytes.get(..10)?)?;
-    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *bytes.get(10..19)? else { return None };
-    let (hours, minutes, seconds) = (number(&[h1, h2])?, number(&[m1, m2])?, number(&[s1, s2])?);
+    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *bytes.get(10..19)? else {
+        return None;
+    };
+    let hours = number(&[h1, h2])?;
+    let minutes = number(&[m1, m2])?;
+    let seconds = number(&[s1, s2])?;
     let clock = chrono::NaiveTime::from_hms_opt(hours, minutes, seconds)?;
     let mut rest = &text[19..];
     let mut nanoseconds = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
-        let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+        let end = fraction
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(fraction.len());
         if !(1..=9).contains(&end) {
             return None;
         }
@@ -317,7 +402,8 @@ fn timestamp_us(text: &str) -> Option<i64> {
     let offset_s = match *rest.as_bytes() {
         [] | [b'Z' | b'z'] => 0,
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let (hours, minutes) = (number(&[h1, h2])?, number(&[m1, m2])?);
+            let hours = number(&[h1, h2])?;
+            let minutes = number(&[m1, m2])?;
             if hours > 23 || minutes > 59 {
                 return None;
             }

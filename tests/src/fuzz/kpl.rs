@@ -1,9 +1,11 @@
-//! Aggregates of the Kinesis Producer Library, against an encoder that shares nothing with their decoder.
+//! Aggregates of the Kinesis Producer Library, against an encoder that shares nothing with their
+//! decoder.
 //!
-//! Input: a byte for the kind, a byte for the shard's range, then either the bytes of a record (as they are, or with magic
-//! and digest put around them), or a choice of user records of which an aggregate is made.
-//! Rule: what is made of user records comes out as they went in; whatever else comes, a record is kept or taken apart,
-//! and places only go forward.
+//! Input: a byte for the kind, a byte for the shard's range, then either the bytes of a record (as
+//! they are, or with magic and digest put around them), or a choice of user records of which an
+//! aggregate is made.
+//! Rule: what is made of user records comes out as they went in; whatever else comes, a record is
+//! kept or taken apart, and places only go forward.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -15,9 +17,10 @@ const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 /// User records of a made aggregate.
 const USERS_MAX: usize = 64;
 
-/// The target.
 pub fn kpl(data: &[u8]) {
-    let [kind, range, rest @ ..] = data else { return };
+    let [kind, range, rest @ ..] = data else {
+        return;
+    };
     let range = match range {
         0 => None,
         part => {
@@ -33,7 +36,13 @@ pub fn kpl(data: &[u8]) {
 }
 
 fn record(data: &[u8]) -> Record {
-    Record { sequence: 7.into(), sub_sequence: 0, arrival_ms: 1_000, data: Bytes::copy_from_slice(data), origin: None }
+    Record {
+        sequence: 7.into(),
+        sub_sequence: 0,
+        arrival_ms: 1_000,
+        data: Bytes::copy_from_slice(data),
+        origin: None,
+    }
 }
 
 fn whatever(data: &[u8], range: Option<HashRange>) {
@@ -42,8 +51,14 @@ fn whatever(data: &[u8], range: Option<HashRange>) {
     if out == [record(data)] && dropped == 0 {
         return;
     }
-    assert!(data.starts_with(&MAGIC), "an ordinary record was taken apart");
-    assert!(range.is_some() || dropped == 0, "nobody knows that a user record belongs elsewhere");
+    assert!(
+        data.starts_with(&MAGIC),
+        "an ordinary record was taken apart"
+    );
+    assert!(
+        range.is_some() || dropped == 0,
+        "nobody knows that a user record belongs elsewhere"
+    );
     go_forward(&out);
 }
 
@@ -52,9 +67,15 @@ fn go_forward(out: &[Record]) {
     let places: Vec<u64> = out.iter().map(|user| user.sub_sequence).collect();
     if let Some((last, before)) = places.split_last() {
         assert_eq!(*last, 0, "{places:?}");
-        assert!(before.is_sorted_by(|a, b| a < b) && !before.contains(&0), "{places:?}");
+        assert!(
+            before.is_sorted_by(|a, b| a < b) && !before.contains(&0),
+            "{places:?}"
+        );
     }
-    assert!(out.iter().all(|user| user.sequence == 7.into() && user.arrival_ms == 1_000));
+    assert!(
+        out.iter()
+            .all(|user| user.sequence == 7.into() && user.arrival_ms == 1_000)
+    );
 }
 
 /// A user record: partition key, explicit hash key, payload.
@@ -66,7 +87,11 @@ fn made(choices: &[u8], range: Option<HashRange>) {
         let hashed = u128::from_be_bytes(Md5::digest(key.as_bytes()).into());
         range.is_none_or(|range| range.contains(explicit.unwrap_or(hashed)))
     };
-    let expected: Vec<&[u8]> = users.iter().filter(belongs).map(|(.., data)| data.as_slice()).collect();
+    let expected: Vec<&[u8]> = users
+        .iter()
+        .filter(belongs)
+        .map(|(.., data)| data.as_slice())
+        .collect();
     let mut out = vec![];
     let dropped = take_apart(record(&sealed(&encoded(&users))), range, &mut out);
     let found: Vec<&[u8]> = out.iter().map(|user| user.data.as_ref()).collect();
@@ -78,7 +103,11 @@ fn made(choices: &[u8], range: Option<HashRange>) {
 fn user(choice: &[u8]) -> User {
     let byte = |index: usize| choice.get(index).copied().unwrap_or_default();
     let explicit = (byte(1) % 2 == 1).then(|| u128::from(byte(1)) << 120 | u128::from(byte(2)));
-    (format!("key-{}", byte(0)), explicit, vec![byte(2); usize::from(byte(3))])
+    (
+        format!("key-{}", byte(0)),
+        explicit,
+        vec![byte(2); usize::from(byte(3))],
+    )
 }
 
 fn sealed(body: &[u8]) -> Vec<u8> {
@@ -88,7 +117,9 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 /// The protobuf by hand: tables of keys (1, 2), then the user records (3).
 fn encoded(users: &[User]) -> Vec<u8> {
-    let (mut tables, mut records, mut explicit_keys) = (vec![], vec![], 0);
+    let mut tables = vec![];
+    let mut records = vec![];
+    let mut explicit_keys = 0;
     for (index, (key, explicit, data)) in users.iter().enumerate() {
         field(&mut tables, 1, key.as_bytes());
         let mut record = vec![0x08];

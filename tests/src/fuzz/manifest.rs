@@ -1,22 +1,33 @@
 //! Manifests, as they lie in a checkpoint location.
 //!
-//! Input: the stored bytes. Rule: what is read is written again as it was, and a leader that loads it stays alive.
+//! Input: the stored bytes. Rule: what is read is written again as it was, and a leader that loads
+//! it stays alive.
 
 use streamctl_controller::core::job::EpochFigures;
 use streamctl_controller::core::status::summary_of;
-use streamctl_controller::core::{Core, CoreSettings, Event, Wanted};
+use streamctl_controller::core::{Core, CoreSettings, Event, DesiredState};
 use streamctl_controller::store::contract;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, Manifest, ManifestRef, Term};
 
-/// The target.
 pub fn manifest(data: &[u8]) {
-    let reference = ManifestRef { epoch: Epoch(1), name: "m".into(), digest: sha256_hex(data) };
-    let Ok(manifest) = Manifest::decode(data, &reference) else { return };
+    let reference = ManifestRef {
+        epoch: Epoch(1),
+        name: "m".into(),
+        digest: sha256_hex(data),
+    };
+    let Ok(manifest) = Manifest::decode(data, &reference) else {
+        return;
+    };
     let (bytes, own) = manifest.encode();
-    assert_eq!(Manifest::decode(&bytes, &own).expect("what was written is read"), manifest);
+    assert_eq!(
+        Manifest::decode(&bytes, &own).expect("what was written is read"),
+        manifest
+    );
     assert_eq!(own.digest, sha256_hex(&bytes));
-    assert!(own.name.starts_with(&format!("{}/epochs/", manifest.job)) && own.name.ends_with(".json"));
+    assert!(
+        own.name.starts_with(&format!("{}/epochs/", manifest.job)) && own.name.ends_with(".json")
+    );
     assert!(Manifest::decode(&bytes, &reference).is_ok() == (own.digest == reference.digest));
     let figures = EpochFigures::of(&manifest, "");
     assert_eq!(figures.objects, manifest.objects.len());
@@ -30,13 +41,14 @@ fn load(manifest: Manifest) {
     job.spec.name = manifest.job.clone();
     let name = job.spec.name.clone();
     let mut core = Core::new(Term(u64::MAX), 0, CoreSettings::default());
-    let (published, unpublished) = (Epoch(0), vec![manifest.clone()]);
+    let published = Epoch(0);
+    let unpublished = vec![manifest.clone()];
     let head = Some(Box::new(manifest));
     core.step(
         0,
         Event::JobLoaded {
             job: Box::new(job),
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             head,
             unpublished,
             published,

@@ -1,6 +1,7 @@
 //! Changes to kept inputs, so that a test run without a fuzzer still sees inputs that nobody wrote.
 //!
-//! Owns: the changes. Rule: the same seed makes the same changes; a run is as long as it is told, whatever it finds.
+//! Owns: the changes. Rule: the same seed makes the same changes; a run is as long as it is told,
+//! whatever it finds.
 
 use fastrand::Rng;
 
@@ -8,7 +9,6 @@ use fastrand::Rng;
 const BYTES_MAX: usize = 16 << 10;
 /// Most changes to one input.
 const CHANGES_MAX: usize = 8;
-/// What parsers like least.
 const WORDS: [&[u8]; 24] = [
     b"\0",
     b"\xff",

@@ -1,9 +1,10 @@
 //! What workers say to the controller, true and false, into the real core with a running job.
 //!
-//! Input: a story. Each byte chooses what happens next, the bytes after it how. Most workers do what they should, and
-//! then a field of what they say is replaced, or the message is any bytes at all.
-//! Rule: whatever they say, the core keeps its invariants and stays small; what it commits goes on where the epoch before
-//! ended, adds up, and names objects of its tasks only.
+//! Input: a story. Each byte chooses what happens next, the bytes after it how. Most workers do
+//! what they should, and then a field of what they say is replaced, or the message is any bytes at
+//! all.
+//! Rule: whatever they say, the core keeps its invariants and stays small; what it commits goes on
+//! where the epoch before ended, adds up, and names objects of its tasks only.
 
 mod oracle;
 mod said;
@@ -12,20 +13,20 @@ use oracle::Oracle;
 use prost::Message as _;
 use said::Said;
 use std::time::Duration;
-use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, RefusedTask, Wanted, invariants};
+use streamctl_controller::core::{
+    Core, CoreSettings, Effect, Event, KnownShard, RefusedTask, DesiredState, invariants,
+};
 use streamctl_controller::service::workers::{Greeting, Unreadable, read, read_hello};
 use streamctl_controller::store::contract;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
 
-/// Length of a window.
 const WINDOW_MS: i64 = 1_000;
 /// Steps of one story, at most.
 const STEPS_MAX: usize = 300;
 /// Shards that the source has; the last one is a child of the first.
 const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
-/// Who has sessions.
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 
 /// Takes choices from the input; when it is over, the first of all.
@@ -33,7 +34,9 @@ pub struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
     fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         *first
     }
@@ -82,7 +85,6 @@ struct World<'a> {
     log: Vec<String>,
 }
 
-/// The target.
 pub fn workers(data: &[u8]) {
     let mut world = World::new(Choices(data));
     for _ in 0..STEPS_MAX {
@@ -102,12 +104,23 @@ fn job(kind: u8) -> ResolvedJob {
         job = contract::reading_kinesis(job);
     }
     if kind & 4 == 4 {
-        let (path, refresh) = (Location::folder("/countries"), Duration::from_secs(60));
-        let (name, format) = ("country".into(), LookupFormat::Csv);
-        job.spec.lookups = vec![LookupSpec { name, path, format, refresh, size_max: 1 << 20 }];
+        let path = Location::folder("/countries");
+        let refresh = Duration::from_secs(60);
+        let name = "country".into();
+        let format = LookupFormat::Csv;
+        job.spec.lookups = vec![LookupSpec {
+            name,
+            path,
+            format,
+            refresh,
+            size_max: 1 << 20,
+        }];
     }
     if kind & 8 == 8 {
-        job.spec.sink.partition_by = vec![PartitionColumn::IngestYear, PartitionColumn::Column("country".into())];
+        job.spec.sink.partition_by = vec![
+            PartitionColumn::IngestYear,
+            PartitionColumn::Column("country".into()),
+        ];
     }
     if kind & 16 == 16 {
         job.spec.sink.path = Location::folder("s3://bucket/out");
@@ -121,10 +134,21 @@ impl<'a> World<'a> {
         let core = Core::new(Term(1), said::BEGIN_MS, CoreSettings::default());
         let oracle = Oracle::new(job.clone());
         let (session, todo, log) = Default::default();
-        let mut world = Self { choices, now: said::BEGIN_MS, core, oracle, session, todo, log };
+        let mut world = Self {
+            choices,
+            now: said::BEGIN_MS,
+            core,
+            oracle,
+            session,
+            todo,
+            log,
+        };
         world.tell(Event::JobCreated { job: Box::new(job) });
         for worker in &WORKERS[..2] {
-            let hello = v1::Hello { worker: (*worker).into(), ..v1::Hello::default() };
+            let hello = v1::Hello {
+                worker: (*worker).into(),
+                ..v1::Hello::default()
+            };
             world.joins(hello);
         }
         world.work();
@@ -132,13 +156,20 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self) {
-        let said = Said { choices: &mut self.choices, core: &self.core };
+        let said = Said {
+            choices: &mut self.choices,
+            core: &self.core,
+        };
         match said.choices.byte() % 16 {
             0 => self.passes(),
             1..=2 => self.work(),
             3 => {
                 let worker = WORKERS[self.choices.below(WORKERS.len())];
-                let hello = Said { choices: &mut self.choices, core: &self.core }.hello(worker);
+                let hello = Said {
+                    choices: &mut self.choices,
+                    core: &self.core,
+                }
+                .hello(worker);
                 self.joins(hello);
             }
             4 => self.breaks(),
@@ -146,7 +177,10 @@ impl<'a> World<'a> {
             6 => self.next_leader(),
             7 => {
                 let bytes = self.choices.bytes();
-                if let Ok(v1::WorkerMessage { message: Some(message) }) = v1::WorkerMessage::decode(&bytes[..]) {
+                if let Ok(v1::WorkerMessage {
+                    message: Some(message),
+                }) = v1::WorkerMessage::decode(&bytes[..])
+                {
                     let worker = WORKERS[self.choices.below(WORKERS.len())];
                     self.says(worker, message);
                 }
@@ -161,15 +195,37 @@ impl<'a> World<'a> {
 
     /// A worker says something on its newest connection.
     fn says(&mut self, worker: &str, message: Message) {
-        let message = v1::WorkerMessage { message: Some(message) };
+        let message = v1::WorkerMessage {
+            message: Some(message),
+        };
         let bytes = message.encode_to_vec();
-        let Ok(v1::WorkerMessage { message }) = v1::WorkerMessage::decode(&bytes[..]) else { return };
+        let Ok(v1::WorkerMessage { message }) = v1::WorkerMessage::decode(&bytes[..]) else {
+            return;
+        };
         let worker = WorkerId::new(worker);
-        let Some(session) = self.core.workers.get(&worker).filter(|w| w.connected).map(|w| w.session) else { return };
+        let Some(session) = self
+            .core
+            .workers
+            .get(&worker)
+            .filter(|w| w.connected)
+            .map(|w| w.session)
+        else {
+            return;
+        };
         match read(&worker, session, message) {
             Ok(event) => self.tell_admitted(event),
-            Err(Unreadable { task: Some(task), problem }) => {
-                self.refused(&worker, RefusedTask { task, job: None, problem });
+            Err(Unreadable {
+                task: Some(task),
+                problem,
+            }) => {
+                self.refused(
+                    &worker,
+                    RefusedTask {
+                        task,
+                        job: None,
+                        problem,
+                    },
+                );
             }
             Err(Unreadable { task: None, .. }) => {}
         }
@@ -178,13 +234,28 @@ impl<'a> World<'a> {
     fn joins(&mut self, hello: v1::Hello) {
         let bytes = hello.encode_to_vec();
         let hello = v1::Hello::decode(&bytes[..]).expect("what was written is read");
-        let Ok(Greeting { worker, flight_address, tasks, refused, .. }) = read_hello(hello) else { return };
+        let Ok(Greeting {
+            worker,
+            flight_address,
+            tasks,
+            refused,
+            ..
+        }) = read_hello(hello)
+        else {
+            return;
+        };
         self.session += 1;
         for refused in refused {
             self.refused(&worker, refused);
         }
         let session = self.session;
-        self.tell_admitted(Event::WorkerJoined { worker, session, process: 0, flight_address, tasks });
+        self.tell_admitted(Event::WorkerJoined {
+            worker,
+            session,
+            process: 0,
+            flight_address,
+            tasks,
+        });
     }
 
     fn tell_admitted(&mut self, event: Event) {
@@ -199,13 +270,28 @@ impl<'a> World<'a> {
     /// The task ends, and nothing else does.
     fn refused(&mut self, worker: &WorkerId, refused: RefusedTask) {
         let told = refused.problem.to_string();
-        assert!(told.len() < 16 << 10, "a refusal of {} bytes is not a line of a log", told.len());
+        assert!(
+            told.len() < 16 << 10,
+            "a refusal of {} bytes is not a line of a log",
+            told.len()
+        );
         let task = refused.task;
         let connected = self.core.workers.get(worker).map(|worker| worker.connected);
-        self.tell(Event::TaskRefused { worker: worker.clone(), refused: Box::new(refused) });
-        let live =
-            |id| self.core.jobs.values().any(|job| job.tasks.get(&id).is_some_and(|task| task.worker == *worker));
-        assert!(!live(task), "{task} of {worker} was refused and is still there");
+        self.tell(Event::TaskRefused {
+            worker: worker.clone(),
+            refused: Box::new(refused),
+        });
+        let live = |id| {
+            self.core.jobs.values().any(|job| {
+                job.tasks
+                    .get(&id)
+                    .is_some_and(|task| task.worker == *worker)
+            })
+        };
+        assert!(
+            !live(task),
+            "{task} of {worker} was refused and is still there"
+        );
         assert_eq!(
             self.core.workers.get(worker).map(|worker| worker.connected),
             connected,
@@ -218,7 +304,9 @@ impl<'a> World<'a> {
         let before = self.core.clone();
         let effects = self.core.step(self.now, event);
         let kept = invariants::check(&self.core).and(invariants::check_step(&before, &self.core));
-        let kept = kept.map_err(|violation| violation.to_string()).and_then(|()| oracle::small(&self.core));
+        let kept = kept
+            .map_err(|violation| violation.to_string())
+            .and_then(|()| oracle::small(&self.core));
         self.judge(kept);
         for effect in effects {
             if let Effect::WriteManifest { manifest } = &effect {
@@ -253,7 +341,12 @@ impl<'a> World<'a> {
     /// Time passes, workers that are connected live on.
     fn passes(&mut self) {
         self.now += i64::from(self.choices.byte()) * 20;
-        let lives: Vec<_> = self.core.workers.iter().map(|(id, worker)| (id.clone(), worker.session)).collect();
+        let lives: Vec<_> = self
+            .core
+            .workers
+            .iter()
+            .map(|(id, worker)| (id.clone(), worker.session))
+            .collect();
         for (worker, session) in lives {
             if self.choices.below(4) != 3 {
                 self.tell(Event::WorkerHeard {
@@ -296,25 +389,50 @@ impl<'a> World<'a> {
 
     fn perform(&mut self, effect: Effect) {
         let event = match effect {
-            Effect::ListShards { job, generation } => {
-                Event::ShardsListed { job, generation, shards: listed(), stream: None }
-            }
-            Effect::CheckLookup { job, job_version, lookup, .. } => {
-                Event::LookupSeen { job, job_version, lookup, version: LookupVersion::new("v1"), rows: Some(1) }
-            }
+            Effect::ListShards { job, generation } => Event::ShardsListed {
+                job,
+                generation,
+                shards: listed(),
+                stream: None,
+            },
+            Effect::CheckLookup {
+                job,
+                job_version,
+                lookup,
+                ..
+            } => Event::LookupSeen {
+                job,
+                job_version,
+                lookup,
+                version: LookupVersion::new("v1"),
+                rows: Some(1),
+            },
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();
-                self.oracle.written.insert(reference.digest.clone(), (*manifest).clone());
-                Event::ManifestWritten { job: manifest.job.clone(), reference }
+                self.oracle
+                    .written
+                    .insert(reference.digest.clone(), (*manifest).clone());
+                Event::ManifestWritten {
+                    job: manifest.job.clone(),
+                    reference,
+                }
             }
-            Effect::MoveHead { job, previous, head } => {
+            Effect::MoveHead {
+                job,
+                previous,
+                head,
+            } => {
                 let judged = self.oracle.move_head(previous.as_ref(), &head);
                 self.judge(judged);
-                Event::HeadMoved { job, epoch: head.epoch }
+                Event::HeadMoved {
+                    job,
+                    epoch: head.epoch,
+                }
             }
-            Effect::Publish { manifest, .. } => {
-                Event::EpochPublished { job: manifest.job.clone(), epoch: manifest.epoch }
-            }
+            Effect::Publish { manifest, .. } => Event::EpochPublished {
+                job: manifest.job.clone(),
+                epoch: manifest.epoch,
+            },
             Effect::RecordPublished { job, epoch, .. } => {
                 self.oracle.published = epoch;
                 Event::PublishedRecorded { job, epoch }
@@ -332,10 +450,15 @@ impl<'a> World<'a> {
     fn next_leader(&mut self) {
         self.log.push("another leader".into());
         self.todo.clear();
-        self.core = Core::new(Term(self.core.term.0 + 1), self.now, CoreSettings::default());
+        self.core = Core::new(
+            Term(self.core.term.0 + 1),
+            self.now,
+            CoreSettings::default(),
+        );
         let (head, unpublished) = self.oracle.load();
         let job = Box::new(self.oracle.job.clone());
-        let (wanted, published) = (self.oracle.wanted.clone(), self.oracle.published);
+        let wanted = self.oracle.wanted.clone();
+        let published = self.oracle.published;
         self.tell(Event::JobLoaded {
             job,
             wanted,
@@ -362,14 +485,33 @@ impl<'a> World<'a> {
             self.work();
         }
         let tasks: usize = self.core.jobs.values().map(|job| job.tasks.len()).sum();
-        assert_eq!(tasks, 0, "workers that are gone have no tasks\n{}", self.log.join("\n"));
-        let restarted = self.core.jobs.values().all(|job| job.wanted != Wanted::Running || job.waiting.is_empty());
+        assert_eq!(
+            tasks,
+            0,
+            "workers that are gone have no tasks\n{}",
+            self.log.join("\n")
+        );
+        let restarted = self
+            .core
+            .jobs
+            .values()
+            .all(|job| job.wanted != DesiredState::Running || job.waiting.is_empty());
         assert!(restarted, "nobody waits for a window");
     }
 }
 
 fn listed() -> Vec<KnownShard> {
-    let parents = |name: &str| if name == "d" { vec![ShardId::new("a")] } else { vec![] };
-    let known = |name: &&str| KnownShard { shard: ShardId::new(*name), parents: parents(name), detail: String::new() };
+    let parents = |name: &str| {
+        if name == "d" {
+            vec![ShardId::new("a")]
+        } else {
+            vec![]
+        }
+    };
+    let known = |name: &&str| KnownShard {
+        shard: ShardId::new(*name),
+        parents: parents(name),
+        detail: String::new(),
+    };
     SHARDS.iter().map(known).collect()
 }

@@ -1,6 +1,7 @@
 //! The fake's time: the machine's, plus what a test adds to it.
 //!
-//! Rule: it is what `Date` and arrival times say; a test that sets it back does so before anything is put.
+//! Rule: it is what `Date` and arrival times say; a test that sets it back does so before anything
+//! is put.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,7 +18,11 @@ pub struct FakeClock {
 
 impl Default for FakeClock {
     fn default() -> Self {
-        Self { began: Instant::now(), began_us: now_ms() * 1_000, added_us: Arc::default() }
+        Self {
+            began: Instant::now(),
+            began_us: now_ms() * 1_000,
+            added_us: Arc::default(),
+        }
     }
 }
 
@@ -31,7 +36,6 @@ impl FakeClock {
     pub fn now_ms(&self) -> i64 {
         self.now_us() / 1_000
     }
-    /// Goes back.
     pub fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
         self.added_us.fetch_sub(by, Ordering::Relaxed);
@@ -41,7 +45,6 @@ impl FakeClock {
         let time = chrono::DateTime::from_timestamp_micros(self.now_us()).unwrap_or_default();
         time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
-    /// Jumps.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
         self.added_us.fetch_add(by, Ordering::Relaxed);

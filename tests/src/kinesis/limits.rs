@@ -1,6 +1,7 @@
 //! What one shard gives in a second.
 //!
-//! Rule: as strict as the service's documentation can be read: a reader that is never refused here keeps the limits.
+//! Rule: as strict as the service's documentation can be read: a reader that is never refused here
+//! keeps the limits.
 
 /// GetRecords calls a second, and GetShardIterator calls a second, per shard.
 pub const CALLS_PER_SECOND: f64 = 5.0;
@@ -32,9 +33,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Full.
     pub fn new(per_second: f64) -> Self {
-        Self { per_second, left: per_second, at_us: 0 }
+        Self {
+            per_second,
+            left: per_second,
+            at_us: 0,
+        }
     }
     /// Takes one call at this time; false: there is none left.
     pub fn take(&mut self, now_us: i64) -> bool {
@@ -59,16 +63,18 @@ pub struct ShardLimits {
 
 impl Default for ShardLimits {
     fn default() -> Self {
-        Self { calls: Bucket::new(CALLS_PER_SECOND), iterators: Bucket::new(CALLS_PER_SECOND), paid_us: 0 }
+        Self {
+            calls: Bucket::new(CALLS_PER_SECOND),
+            iterators: Bucket::new(CALLS_PER_SECOND),
+            paid_us: 0,
+        }
     }
 }
 
 impl ShardLimits {
-    /// GetShardIterator may answer.
     pub fn iterator(&mut self, now_us: i64) -> bool {
         self.iterators.take(now_us)
     }
-    /// GetRecords may answer.
     pub fn records(&mut self, now_us: i64) -> bool {
         let paid = now_us >= self.paid_us;
         self.calls.take(now_us) && paid

@@ -1,9 +1,10 @@
 //! A Kinesis service in memory that speaks the real one's HTTP API and enforces its limits.
 //!
-//! Owns: streams and shards ([`stream`]), the answers ([`operations`]), the limits ([`limits`]), a script of faults and
-//! a record of all calls ([`script`]), HTTP ([`server`]), a producer ([`produce`]). Does not own: what a reader should
-//! do; no test's expectation is here.
-//! Rule: it answers as the service is documented to, by its own clock; what its limits refuse, it counts.
+//! Owns: streams and shards ([`stream`]), the answers ([`operations`]), the limits ([`limits`]), a
+//! script of faults and a record of all calls ([`script`]), HTTP ([`server`]), a producer
+//! ([`produce`]). Does not own: what a reader should do; no test's expectation is here.
+//! Rule: it answers as the service is documented to, by its own clock; what its limits refuse, it
+//! counts.
 
 pub mod clock;
 mod error;
@@ -31,7 +32,6 @@ pub const ACCOUNT: &str = "123456789012";
 /// The region of everything here.
 pub const REGION: &str = "us-east-1";
 
-/// What all connections share.
 struct Service {
     clock: FakeClock,
     streams: RwLock<BTreeMap<String, Arc<Stream>>>,
@@ -55,7 +55,11 @@ impl FakeKinesis {
     pub async fn start_on(port: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = format!("http://{}", listener.local_addr()?);
-        let service = Service { clock: FakeClock::default(), streams: RwLock::default(), script: Script::default() };
+        let service = Service {
+            clock: FakeClock::default(),
+            streams: RwLock::default(),
+            script: Script::default(),
+        };
         let service = Arc::new(service);
         tokio::spawn(server::serve(listener, Arc::clone(&service)));
         Ok(Self { service, address })
@@ -76,7 +80,8 @@ impl FakeKinesis {
         self.service.clock.advance(by);
     }
 
-    /// Sets its clock back, before anything is created: what is put then is old for clients whose clocks are right.
+    /// Sets its clock back, before anything is created: what is put then is old for clients whose
+    /// clocks are right.
     pub fn set_back(&self, by: Duration) {
         self.service.clock.set_back(by);
     }
@@ -91,12 +96,12 @@ impl FakeKinesis {
         self.service.streams().get(name).cloned()
     }
 
-    /// The stream is gone.
     pub fn delete(&self, name: &str) {
         self.service.delete(name);
     }
 
-    /// The next `times` calls of this operation get this instead; those of one shard only, where one is named.
+    /// The next `times` calls of this operation get this instead; those of one shard only, where
+    /// one is named.
     pub fn fault(&self, operation: &str, shard: Option<&str>, fault: Fault, times: usize) {
         self.service.script.fault(operation, shard, fault, times);
     }
@@ -113,7 +118,10 @@ impl FakeKinesis {
 
     /// The calls of one operation.
     pub fn calls_of(&self, operation: &str) -> Vec<Call> {
-        self.calls().into_iter().filter(|call| call.operation == operation).collect()
+        self.calls()
+            .into_iter()
+            .filter(|call| call.operation == operation)
+            .collect()
     }
 
     /// Calls since the start, by operation.
@@ -139,15 +147,24 @@ impl Service {
 
     fn create(&self, name: &str, shards: usize) -> Arc<Stream> {
         let stream = Arc::new(Stream::new(name, shards, self.clock.clone()));
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::clone(&stream));
+        self.streams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), Arc::clone(&stream));
         stream
     }
 
     fn delete(&self, name: &str) {
-        self.streams.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.streams
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
     }
 
     fn find(&self, name: &str) -> Result<Arc<Stream>, Refusal> {
-        self.streams().get(name).cloned().ok_or_else(|| Refusal::no_stream(name))
+        self.streams()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Refusal::no_stream(name))
     }
 }

@@ -1,6 +1,7 @@
 //! A producer inside the fake: the workshop's sales records at a steady rate.
 //!
-//! Rule: record `n` is what the generator's seed says of shard 0 and index `n`, so that an oracle needs only the count.
+//! Rule: record `n` is what the generator's seed says of shard 0 and index `n`, so that an oracle
+//! needs only the count.
 
 use super::stream::Stream;
 use std::sync::Arc;
@@ -13,16 +14,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Random characters of a partition key, as the workshop's producer makes them.
 const KEY_CHARS: usize = 20;
 
-/// What to produce.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
-    /// Of the generator.
     pub seed: u64,
     /// Records per second.
     pub rate: f64,
     /// Records after which it ends; 0: never.
     pub records_max: u64,
-    /// Which records are odd.
     pub options: Options,
 }
 

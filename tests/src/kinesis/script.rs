@@ -8,19 +8,15 @@ use std::time::Duration;
 /// Calls that are remembered one by one; counts go on.
 pub const CALLS_KEPT_MAX: usize = 200_000;
 
-/// What a call gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// An error instead of an answer.
     Error {
-        /// Of HTTP.
         status: u16,
         /// The service's code; empty: none.
         code: String,
-        /// The service's words.
         message: String,
     },
-    /// The answer, later.
     Delay(Duration),
     /// The connection is closed without an answer.
     Close,
@@ -31,7 +27,11 @@ pub enum Fault {
 impl Fault {
     /// An error by its code, with status 400.
     pub fn code(code: &str) -> Self {
-        Self::Error { status: 400, code: code.to_owned(), message: "as told".to_owned() }
+        Self::Error {
+            status: 400,
+            code: code.to_owned(),
+            message: "as told".to_owned(),
+        }
     }
     /// `ProvisionedThroughputExceededException`.
     pub fn throttle() -> Self {
@@ -43,7 +43,11 @@ impl Fault {
     }
     /// `InternalFailure` with status 500.
     pub fn internal() -> Self {
-        Self::Error { status: 500, code: "InternalFailure".to_owned(), message: "as told".to_owned() }
+        Self::Error {
+            status: 500,
+            code: "InternalFailure".to_owned(),
+            message: "as told".to_owned(),
+        }
     }
 }
 
@@ -60,11 +64,9 @@ pub struct Call {
     pub at_us: i64,
     /// The access key id that signed it.
     pub key: String,
-    /// What was asked.
     pub body: Value,
     /// The error's code, when it got one; `Close` and `Cut` for those faults.
     pub error: Option<String>,
-    /// Records in the answer.
     pub records: usize,
     /// It was a shard's last answer.
     pub last: bool,
@@ -94,7 +96,12 @@ impl Script {
     }
 
     pub fn fault(&self, operation: &str, shard: Option<&str>, fault: Fault, times: usize) {
-        let planned = Planned { operation: operation.to_owned(), shard: shard.map(str::to_owned), fault, times };
+        let planned = Planned {
+            operation: operation.to_owned(),
+            shard: shard.map(str::to_owned),
+            fault,
+            times,
+        };
         self.lock().planned.push(planned);
     }
 
@@ -102,7 +109,11 @@ impl Script {
     pub fn take(&self, operation: &str, shard: &str) -> Option<Fault> {
         let mut state = self.lock();
         let fits = |planned: &Planned| {
-            planned.operation == operation && planned.shard.as_deref().is_none_or(|wanted| wanted == shard)
+            planned.operation == operation
+                && planned
+                    .shard
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == shard)
         };
         let at = state.planned.iter().position(fits)?;
         let planned = &mut state.planned[at];
@@ -115,14 +126,21 @@ impl Script {
     }
 
     pub fn faults_left(&self) -> usize {
-        self.lock().planned.iter().map(|planned| planned.times).sum()
+        self.lock()
+            .planned
+            .iter()
+            .map(|planned| planned.times)
+            .sum()
     }
 
     pub fn note(&self, call: Call, by_limit: bool) {
         let mut state = self.lock();
         *state.counts.entry(call.operation.clone()).or_default() += 1;
         if by_limit {
-            *state.violations.entry(format!("{} {}", call.operation, call.shard)).or_default() += 1;
+            *state
+                .violations
+                .entry(format!("{} {}", call.operation, call.shard))
+                .or_default() += 1;
         }
         if state.calls.len() >= CALLS_KEPT_MAX {
             state.calls.pop_front();

@@ -1,6 +1,7 @@
 //! HTTP: one request, one answer, or what the script says instead.
 //!
-//! Rule: signatures are not checked; who signed is noted. Kinesis is JSON 1.1 by `x-amz-target`, STS a form.
+//! Rule: signatures are not checked; who signed is noted. Kinesis is JSON 1.1 by `x-amz-target`,
+//! STS a form.
 
 use super::error::Refusal;
 use super::operations::{Answer, about};
@@ -32,27 +33,70 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
 
 async fn connection(stream: TcpStream, service: Arc<Service>) {
     let answer = service_fn(move |request| respond(Arc::clone(&service), request));
-    // A client that goes away, or a fault of the script: the connection is over, and nobody needs to hear of it.
-    let _over = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    // A client that goes away, or a fault of the script: the connection is over, and nobody needs
+    // to hear of it.
+    let _over = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
 }
 
-async fn respond(service: Arc<Service>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
+async fn respond(
+    service: Arc<Service>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, io::Error> {
     if request.method() == Method::GET {
-        return Ok(response(200, "application/json", stats(&service).to_string().into()));
+        return Ok(response(
+            200,
+            "application/json",
+            stats(&service).to_string().into(),
+        ));
     }
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let operation = header("x-amz-target").rsplit('.').next().unwrap_or_default().to_owned();
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let operation = header("x-amz-target")
+        .rsplit('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let key = access_key(header("authorization"));
-    let bytes = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+    let bytes = request
+        .into_body()
+        .collect()
+        .await
+        .map_err(io::Error::other)?
+        .to_bytes();
     if operation.is_empty() {
-        return Ok(assume_role(&service, &key, &String::from_utf8_lossy(&bytes)));
+        return Ok(assume_role(
+            &service,
+            &key,
+            &String::from_utf8_lossy(&bytes),
+        ));
     }
     let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let ((stream, shard), at_us) = (operations::about(&body), service.clock.now_us());
-    let mut call = Call { operation, stream, shard, at_us, key, body, error: None, records: 0, last: false };
+    let mut call = Call {
+        operation,
+        stream,
+        shard,
+        at_us,
+        key,
+        body,
+        error: None,
+        records: 0,
+        last: false,
+    };
     let fault = service.script.take(&call.operation, &call.shard);
     let answered = match &fault {
-        Some(Fault::Error { status, code, message }) => Err(Refusal::new(*status, code, message)),
+        Some(Fault::Error {
+            status,
+            code,
+            message,
+        }) => Err(Refusal::new(*status, code, message)),
         Some(Fault::Close) => {
             call.error = Some("Close".to_owned());
             service.script.note(call, false);
@@ -68,7 +112,12 @@ async fn respond(service: Arc<Service>, request: Request<Incoming>) -> Result<Re
 }
 
 /// An answer with the service's time: its clients compare their own with it.
-fn send(service: &Service, call: Call, answered: Result<Answer, Refusal>, cut: bool) -> Response<Body> {
+fn send(
+    service: &Service,
+    call: Call,
+    answered: Result<Answer, Refusal>,
+    cut: bool,
+) -> Response<Body> {
     let mut response = respond_to(service, call, answered, cut);
     if let Ok(date) = HeaderValue::from_str(&service.clock.http_date()) {
         response.headers_mut().insert(DATE, date);
@@ -76,7 +125,12 @@ fn send(service: &Service, call: Call, answered: Result<Answer, Refusal>, cut: b
     response
 }
 
-fn respond_to(service: &Service, mut call: Call, answered: Result<Answer, Refusal>, cut: bool) -> Response<Body> {
+fn respond_to(
+    service: &Service,
+    mut call: Call,
+    answered: Result<Answer, Refusal>,
+    cut: bool,
+) -> Response<Body> {
     const JSON: &str = "application/x-amz-json-1.1";
     match answered {
         Ok(answer) if cut => {
@@ -99,42 +153,73 @@ fn respond_to(service: &Service, mut call: Call, answered: Result<Answer, Refusa
 
 fn response(status: u16, kind: &str, body: Bytes) -> Response<Body> {
     let body = Full::new(body).map_err(|never| match never {}).boxed();
-    let made = Response::builder().status(status).header(CONTENT_TYPE, kind).body(body);
+    let made = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, kind)
+        .body(body);
     made.expect("status and header are valid")
 }
 
 /// Promises the whole body, sends half, and breaks off.
 fn cut_response(kind: &str, body: Vec<u8>) -> Response<Body> {
     let half = Bytes::copy_from_slice(&body[..body.len() / 2]);
-    let parts = [Ok(Frame::data(half)), Err(io::Error::other("cut by the script"))];
+    let parts = [
+        Ok(Frame::data(half)),
+        Err(io::Error::other("cut by the script")),
+    ];
     let stream = StreamBody::new(futures::stream::iter(parts).then(|part| async {
         // The first half must leave before the connection breaks.
         tokio::task::yield_now().await;
         part
     }));
-    let made = Response::builder().header(CONTENT_TYPE, kind).header(CONTENT_LENGTH, body.len());
-    made.body(BodyExt::boxed(stream)).expect("status and headers are valid")
+    let made = Response::builder()
+        .header(CONTENT_TYPE, kind)
+        .header(CONTENT_LENGTH, body.len());
+    made.body(BodyExt::boxed(stream))
+        .expect("status and headers are valid")
 }
 
 /// `AWS4-HMAC-SHA256 Credential=KEY/date/...`.
 fn access_key(authorization: &str) -> String {
-    let credential = authorization.split("Credential=").nth(1).unwrap_or_default();
+    let credential = authorization
+        .split("Credential=")
+        .nth(1)
+        .unwrap_or_default();
     credential.split('/').next().unwrap_or_default().to_owned()
 }
 
 /// `sts:AssumeRole`: the role's key is `ROLE-` and the session's name.
 fn assume_role(service: &Service, key: &str, form: &str) -> Response<Body> {
     let field = |name: &str| {
-        let pair = form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-        pair.unwrap_or_default().replace("%3A", ":").replace("%2F", "/")
+        let pair = form
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        pair.unwrap_or_default()
+            .replace("%3A", ":")
+            .replace("%2F", "/")
     };
-    let (role, session, action) = (field("RoleArn"), field("RoleSessionName"), field("Action"));
-    let (operation, at_us, key) = (action, service.clock.now_us(), key.to_owned());
+    let role = field("RoleArn");
+    let session = field("RoleSessionName");
+    let action = field("Action");
+    let operation = action;
+    let at_us = service.clock.now_us();
+    let key = key.to_owned();
     let body = json!({ "RoleArn": role, "RoleSessionName": session });
     let (stream, shard) = about(&body);
-    service
-        .script
-        .note(Call { operation, stream, shard, at_us, key, body, error: None, records: 0, last: false }, false);
+    service.script.note(
+        Call {
+            operation,
+            stream,
+            shard,
+            at_us,
+            key,
+            body,
+            error: None,
+            records: 0,
+            last: false,
+        },
+        false,
+    );
     let xml = format!(
         "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
          <AssumedRoleUser><Arn>{role}</Arn><AssumedRoleId>id:{session}</AssumedRoleId></AssumedRoleUser>\
@@ -147,9 +232,11 @@ fn assume_role(service: &Service, key: &str, form: &str) -> Response<Body> {
 
 /// For `GET /`: what happened so far.
 fn stats(service: &Service) -> Value {
-    let stream =
-        |stream: &Arc<super::Stream>| json!({ "open_shards": stream.open_shards(), "records": stream.put_count() });
-    let streams: serde_json::Map<String, Value> =
-        service.streams().iter().map(|(name, each)| (name.clone(), stream(each))).collect();
+    let stream = |stream: &Arc<super::Stream>| json!({ "open_shards": stream.open_shards(), "records": stream.put_count() });
+    let streams: serde_json::Map<String, Value> = service
+        .streams()
+        .iter()
+        .map(|(name, each)| (name.clone(), stream(each)))
+        .collect();
     json!({ "streams": streams, "calls": service.script.counts(), "violations": service.script.violations() })
 }

@@ -1,6 +1,7 @@
 //! One stream: its shards, their records, splits and merges.
 //!
-//! Owns: hash ranges, sequence numbers, what is kept and what is trimmed. Does not own: HTTP, JSON requests, faults.
+//! Owns: hash ranges, sequence numbers, what is kept and what is trimmed. Does not own: HTTP, JSON
+//! requests, faults.
 //! Rule: a record is encoded once, when it is put; giving it again is a copy.
 
 use super::clock::FakeClock;
@@ -25,18 +26,16 @@ pub enum Trimmed {
     Refused(&'static str),
     /// The oldest record that is left, without an error.
     Silent,
-    /// No error either: for ever answers without records, as far behind the tip as records are kept.
+    /// No error either: for ever answers without records, as far behind the tip as records are
+    /// kept.
     Stuck,
 }
 
-/// A stream.
 pub struct Stream {
-    /// Its name.
     pub name: String,
     /// When it was created; another one of this name has another time.
     pub created_ms: i64,
     clock: FakeClock,
-    /// Of the last record.
     sequence: AtomicU64,
     put: AtomicU64,
     retention_ms: AtomicI64,
@@ -54,13 +53,11 @@ struct Shards {
     open: Vec<(u128, usize)>,
 }
 
-/// A shard.
 pub struct Shard {
     /// Its place among the stream's shards; in its name.
     pub index: usize,
     /// `shardId-000000000000` ...
     pub name: String,
-    /// Those it comes from.
     pub parents: Vec<usize>,
     /// First and last hash key.
     pub hash: (u128, u128),
@@ -95,16 +92,13 @@ pub(super) struct Stored {
     pub put_ms: i64,
     /// As the service counts: payload and partition key.
     pub size: usize,
-    /// Its JSON object.
     pub json: Box<[u8]>,
 }
 
 /// A record that was put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
-    /// The shard's name.
     pub shard: String,
-    /// Its number.
     pub sequence: String,
 }
 
@@ -115,7 +109,10 @@ pub fn sequence_text(number: u64) -> String {
 
 /// The number in it; `None`: not one of ours.
 pub fn sequence_number(text: &str) -> Option<u64> {
-    text.strip_prefix(SEQUENCE_PREFIX).filter(|rest| rest.len() == 52)?.parse().ok()
+    text.strip_prefix(SEQUENCE_PREFIX)
+        .filter(|rest| rest.len() == 52)?
+        .parse()
+        .ok()
 }
 
 /// The name of a shard by its place.
@@ -156,13 +153,16 @@ impl Stream {
         let step = u128::MAX / shards.max(1) as u128;
         for index in 0..shards {
             let start = step * index as u128;
-            let end = if index + 1 == shards { u128::MAX } else { start + step - 1 };
+            let end = if index + 1 == shards {
+                u128::MAX
+            } else {
+                start + step - 1
+            };
             stream.add((start, end), vec![]);
         }
         stream
     }
 
-    /// Its ARN.
     pub fn arn(&self) -> String {
         format!("arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{}", self.name)
     }
@@ -199,7 +199,13 @@ impl Stream {
     /// All shards that it still has, closed ones too, in order.
     pub fn shards(&self) -> Vec<Arc<Shard>> {
         let before_ms = self.clock.now_ms() - self.retention_ms.load(Ordering::Relaxed);
-        let there = |shard: &&Arc<Shard>| shard.state().closed.as_ref().is_none_or(|closed| closed.at_ms >= before_ms);
+        let there = |shard: &&Arc<Shard>| {
+            shard
+                .state()
+                .closed
+                .as_ref()
+                .is_none_or(|closed| closed.at_ms >= before_ms)
+        };
         self.lock().all.iter().filter(there).cloned().collect()
     }
 
@@ -222,7 +228,12 @@ impl Stream {
 
     /// Puts a record where its partition key belongs.
     pub fn put(&self, partition_key: &str, data: &[u8]) -> Put {
-        self.put_as(partition_key, hash_key(partition_key), data, self.clock.now_ms())
+        self.put_as(
+            partition_key,
+            hash_key(partition_key),
+            data,
+            self.clock.now_ms(),
+        )
     }
 
     /// Puts a record into the open shard that holds this hash key, with this arrival time.
@@ -247,7 +258,10 @@ impl Stream {
             json: json.into_bytes().into(),
         });
         self.put.fetch_add(1, Ordering::Relaxed);
-        Put { shard: shard.name.clone(), sequence }
+        Put {
+            shard: shard.name.clone(),
+            sequence,
+        }
     }
 
     /// Records put since the stream was made.
@@ -257,7 +271,11 @@ impl Stream {
 
     /// Puts a record into this open shard, with this arrival time.
     pub fn put_in(&self, shard: &str, data: &[u8], arrival_ms: i64) -> Put {
-        let hash = self.shard(shard).expect("the test names a shard that is there").hash.0;
+        let hash = self
+            .shard(shard)
+            .expect("the test names a shard that is there")
+            .hash
+            .0;
         let put = self.put_as("key", hash, data, arrival_ms);
         assert_eq!(put.shard, shard, "the test puts into an open shard");
         put
@@ -269,7 +287,9 @@ impl Stream {
         let parent = open_shard(&shards, shard)?;
         let (start, end) = parent.hash;
         if at <= start || at > end {
-            return Err(format!("NewStartingHashKey {at} is not within {start} and {end}"));
+            return Err(format!(
+                "NewStartingHashKey {at} is not within {start} and {end}"
+            ));
         }
         shards.open.retain(|(_, index)| *index != parent.index);
         let low = self.add_to(&mut shards, (start, at - 1), vec![parent.index]);
@@ -280,20 +300,35 @@ impl Stream {
 
     /// Splits an open shard in the middle; its children.
     pub fn split(&self, shard: &str) -> [String; 2] {
-        let (start, end) = self.shard(shard).expect("the test names a shard that is there").hash;
-        self.split_at(shard, start + (end - start) / 2 + 1).expect("the test splits an open shard")
+        let (start, end) = self
+            .shard(shard)
+            .expect("the test names a shard that is there")
+            .hash;
+        self.split_at(shard, start + (end - start) / 2 + 1)
+            .expect("the test splits an open shard")
     }
 
     /// Merges two open neighbours; their child.
     pub fn merge(&self, shard: &str, other: &str) -> Result<String, String> {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
-        let (a, b) = (open_shard(&shards, shard)?, open_shard(&shards, other)?);
-        let (low, high) = if a.hash.0 < b.hash.0 { (&a, &b) } else { (&b, &a) };
+        let a = open_shard(&shards, shard)?;
+        let b = open_shard(&shards, other)?;
+        let (low, high) = if a.hash.0 < b.hash.0 {
+            (&a, &b)
+        } else {
+            (&b, &a)
+        };
         if low.hash.1.wrapping_add(1) != high.hash.0 {
             return Err(format!("{shard} and {other} are not adjacent"));
         }
-        shards.open.retain(|(_, index)| ![a.index, b.index].contains(index));
-        let child = self.add_to(&mut shards, (low.hash.0, high.hash.1), vec![a.index, b.index]);
+        shards
+            .open
+            .retain(|(_, index)| ![a.index, b.index].contains(index));
+        let child = self.add_to(
+            &mut shards,
+            (low.hash.0, high.hash.1),
+            vec![a.index, b.index],
+        );
         self.close(&a, vec![child]);
         self.close(&b, vec![child]);
         Ok(shard_name(child))
@@ -301,22 +336,39 @@ impl Stream {
 
     fn close(&self, shard: &Shard, children: Vec<usize>) {
         let mut state = shard.state();
-        state.closed = Some(Closed { last: self.next_number(), at_ms: self.clock.now_ms(), children });
+        state.closed = Some(Closed {
+            last: self.next_number(),
+            at_ms: self.clock.now_ms(),
+            children,
+        });
     }
 
     /// Records of a shard up to this one are gone, as if their time had come.
     pub fn trim(&self, shard: &str, up_to: &str) {
-        let (shard, up_to) = (self.shard(shard), sequence_number(up_to));
-        let (shard, up_to) = shard.zip(up_to).expect("the test names a record that is there");
+        let shard = self.shard(shard);
+        let up_to = sequence_number(up_to);
+        let (shard, up_to) = shard
+            .zip(up_to)
+            .expect("the test names a record that is there");
         let mut state = shard.state();
-        while state.records.front().is_some_and(|record| record.number <= up_to) {
-            state.trimmed_to = state.records.pop_front().map_or(state.trimmed_to, |record| record.number);
+        while state
+            .records
+            .front()
+            .is_some_and(|record| record.number <= up_to)
+        {
+            state.trimmed_to = state
+                .records
+                .pop_front()
+                .map_or(state.trimmed_to, |record| record.number);
         }
     }
 
     /// How long records are kept.
     pub fn retain_for(&self, time: std::time::Duration) {
-        self.retention_ms.store(i64::try_from(time.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.retention_ms.store(
+            i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// How long records are kept, in milliseconds.
@@ -358,17 +410,30 @@ impl Stream {
     /// Lets go of what is older than the retention.
     pub(super) fn expire(&self, state: &mut ShardState) {
         let before_ms = self.clock.now_ms() - self.retention_ms();
-        while state.records.front().is_some_and(|record| record.put_ms < before_ms) {
-            state.trimmed_to = state.records.pop_front().map_or(state.trimmed_to, |record| record.number);
+        while state
+            .records
+            .front()
+            .is_some_and(|record| record.put_ms < before_ms)
+        {
+            state.trimmed_to = state
+                .records
+                .pop_front()
+                .map_or(state.trimmed_to, |record| record.number);
         }
     }
 }
 
 impl ShardState {
-    /// The records after this number, as far as one answer goes: their JSON, how many, their bytes, the last number.
+    /// The records after this number, as far as one answer goes: their JSON, how many, their bytes,
+    /// the last number.
     pub(super) fn after(&self, after: u64, limit: usize) -> (Vec<u8>, usize, usize, u64) {
-        let from = self.records.partition_point(|record| record.number <= after);
-        let (mut json, mut count, mut bytes, mut last) = (Vec::new(), 0, 0, after);
+        let from = self
+            .records
+            .partition_point(|record| record.number <= after);
+        let mut json = Vec::new();
+        let mut count = 0;
+        let mut bytes = 0;
+        let mut last = after;
         for record in self.records.range(from..).take(limit.min(RECORDS_MAX)) {
             if count > 0 && bytes + record.size > ANSWER_BYTES_MAX {
                 break;
@@ -384,11 +449,19 @@ impl ShardState {
 
     /// The first record after this number.
     pub(super) fn next(&self, after: u64) -> Option<&Stored> {
-        self.records.get(self.records.partition_point(|record| record.number <= after))
+        self.records.get(
+            self.records
+                .partition_point(|record| record.number <= after),
+        )
     }
 }
 
 fn open_shard(shards: &Shards, name: &str) -> Result<Arc<Shard>, String> {
-    let open = shards.open.iter().map(|(_, index)| &shards.all[*index]).find(|shard| shard.name == name);
-    open.cloned().ok_or_else(|| format!("Shard {name} is not open"))
+    let open = shards
+        .open
+        .iter()
+        .map(|(_, index)| &shards.all[*index])
+        .find(|shard| shard.name == name);
+    open.cloned()
+        .ok_or_else(|| format!("Shard {name} is not open"))
 }

@@ -3,29 +3,43 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A shard iterator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ShardIterator {
     pub stream: String,
     pub shard: usize,
     /// The last record's number; 0: none.
     pub after: u64,
-    /// Empty answers given since.
     pub gaps: u32,
     pub made_ms: i64,
 }
 
 impl ShardIterator {
     pub fn encode(&self) -> String {
-        let Self { stream, shard, after, gaps, made_ms } = self;
-        STANDARD.encode(format!("iterator:{shard}:{after}:{gaps}:{made_ms}:{stream}"))
+        let Self {
+            stream,
+            shard,
+            after,
+            gaps,
+            made_ms,
+        } = self;
+        STANDARD.encode(format!(
+            "iterator:{shard}:{after}:{gaps}:{made_ms}:{stream}"
+        ))
     }
     pub fn decode(text: &str) -> Option<Self> {
         let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
         let mut parts = text.strip_prefix("iterator:")?.splitn(5, ':');
-        let (shard, after) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let (gaps, made_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(Self { stream: parts.next()?.to_owned(), shard, after, gaps, made_ms })
+        let shard = parts.next()?.parse().ok()?;
+        let after = parts.next()?.parse().ok()?;
+        let gaps = parts.next()?.parse().ok()?;
+        let made_ms = parts.next()?.parse().ok()?;
+        Some(Self {
+            stream: parts.next()?.to_owned(),
+            shard,
+            after,
+            gaps,
+            made_ms,
+        })
     }
 }
 
@@ -39,12 +53,20 @@ pub(super) struct PageToken {
 
 impl PageToken {
     pub fn encode(&self) -> String {
-        STANDARD.encode(format!("page:{}:{}:{}", self.from, self.made_ms, self.stream))
+        STANDARD.encode(format!(
+            "page:{}:{}:{}",
+            self.from, self.made_ms, self.stream
+        ))
     }
     pub fn decode(text: &str) -> Option<Self> {
         let text = String::from_utf8(STANDARD.decode(text).ok()?).ok()?;
         let mut parts = text.strip_prefix("page:")?.splitn(3, ':');
-        let (from, made_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(Self { stream: parts.next()?.to_owned(), from, made_ms })
+        let from = parts.next()?.parse().ok()?;
+        let made_ms = parts.next()?.parse().ok()?;
+        Some(Self {
+            stream: parts.next()?.to_owned(),
+            from,
+            made_ms,
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! What goes wrong, beyond single calls and messages: processes, machines, the network, clocks, the stream, the user.
+//! What goes wrong, beyond single calls and messages: processes, machines, the network, clocks, the
+//! stream, the user.
 //!
-//! Owns: which of it happens when, by the dice, and what ends by itself. Does not own: how it is done (`world`).
+//! Owns: which of it happens when, by the dice, and what ends by itself. Does not own: how it is
+//! done (`world`).
 //! Rule: whatever begins here ends at the latest when the world calms down.
 
 use super::world::{Place, UserWish, World};
@@ -9,12 +11,13 @@ use streamctl_controller::store::StoreCopy;
 
 /// Shards that a story has at most.
 const SHARDS_MAX: usize = 14;
-/// How far the clock of Kinesis is ahead of the world's once it has jumped. Windows do not go back with it: after a jump
-/// back they wait until it is there again, which must be over before a story has to end.
+/// How far the clock of Kinesis is ahead of the world's once it has jumped. Windows do not go back
+/// with it: after a jump back they wait until it is there again, which must be over before a story
+/// has to end.
 const KINESIS_AHEAD_MS: std::ops::Range<i64> = -10_000..10_000;
-/// For how long a place is refused at most, in milliseconds: shorter than what makes a job fail that has no other.
+/// For how long a place is refused at most, in milliseconds: shorter than what makes a job fail
+/// that has no other.
 const REFUSED_MS_MAX: i64 = 8_000;
-/// With what.
 const REFUSALS: [(&str, &str); 5] = [
     ("s3", "AccessDenied"),
     ("s3", "ExpiredToken"),
@@ -22,7 +25,6 @@ const REFUSALS: [(&str, &str); 5] = [
     ("kinesis", "AccessDeniedException"),
     ("kinesis", "ExpiredTokenException"),
 ];
-/// Workers that it has.
 const WORKERS_MAX: usize = 6;
 
 /// What will end by itself.
@@ -94,13 +96,30 @@ impl Chaos {
     }
 
     fn cut(&mut self, world: &mut World) {
-        let Some(a) = pick(world, |_, _| true) else { return };
+        let Some(a) = pick(world, |_, _| true) else {
+            return;
+        };
         let others: Vec<String> = match a.starts_with('w') {
-            true => world.places.keys().filter(|name| name.starts_with('c')).cloned().collect(),
-            false => world.places.keys().filter(|name| **name != a).cloned().collect(),
+            true => world
+                .places
+                .keys()
+                .filter(|name| name.starts_with('c'))
+                .cloned()
+                .collect(),
+            false => world
+                .places
+                .keys()
+                .filter(|name| **name != a)
+                .cloned()
+                .collect(),
         };
         let services = ["store", "s3", "kinesis"];
-        let (which, all) = world.weather.roll(|rng| (rng.usize(0..others.len() + services.len()), rng.u8(0..4) == 0));
+        let (which, all) = world.weather.roll(|rng| {
+            (
+                rng.usize(0..others.len() + services.len()),
+                rng.u8(0..4) == 0,
+            )
+        });
         let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(300..9_000));
         let cuts = match others.get(which) {
             _ if all => others.clone(),
@@ -109,7 +128,9 @@ impl Chaos {
         };
         world.weather.count("network: partition");
         for b in cuts {
-            world.weather.note(|| format!("{a} and {b} are cut until {until_ms}"));
+            world
+                .weather
+                .note(|| format!("{a} and {b} are cut until {until_ms}"));
             world.weather.cut(&a, &b);
             self.heals.push((until_ms, a.clone(), b));
         }
@@ -117,9 +138,21 @@ impl Chaos {
 }
 
 fn pick(world: &World, fits: impl Fn(&str, &Place) -> bool) -> Option<String> {
-    let names: Vec<&String> =
-        world.places.iter().filter(|(name, place)| fits(name, place)).map(|(name, _)| name).collect();
-    if names.is_empty() { None } else { Some(world.weather.roll(|rng| names[rng.usize(0..names.len())].clone())) }
+    let names: Vec<&String> = world
+        .places
+        .iter()
+        .filter(|(name, place)| fits(name, place))
+        .map(|(name, _)| name)
+        .collect();
+    if names.is_empty() {
+        None
+    } else {
+        Some(
+            world
+                .weather
+                .roll(|rng| names[rng.usize(0..names.len())].clone()),
+        )
+    }
 }
 
 /// The index of some job.
@@ -141,7 +174,9 @@ fn break_line(world: &World) {
 
 /// A process is killed, with or without a word from its machine.
 fn end(world: &mut World, kind: char) {
-    let Some(name) = pick(world, running(kind)) else { return };
+    let Some(name) = pick(world, running(kind)) else {
+        return;
+    };
     let (silent, back_ms) = world.weather.roll(|rng| (rng.bool(), rng.i64(50..6_000)));
     kill(world, &name, silent, back_ms);
 }
@@ -149,8 +184,14 @@ fn end(world: &mut World, kind: char) {
 /// Kills the process of this place; another one starts there after `back_ms`.
 pub fn kill(world: &mut World, name: &str, silent: bool, back_ms: i64) {
     let now_ms = world.weather.now_ms();
-    world.weather.note(|| format!("{name} is killed, silent: {silent}"));
-    world.weather.count(if name.starts_with('c') { "controller: killed" } else { "worker: killed" });
+    world
+        .weather
+        .note(|| format!("{name} is killed, silent: {silent}"));
+    world.weather.count(if name.starts_with('c') {
+        "controller: killed"
+    } else {
+        "worker: killed"
+    });
     if silent {
         world.network.vanish(name);
     }
@@ -164,19 +205,35 @@ pub fn kill(world: &mut World, name: &str, silent: bool, back_ms: i64) {
 }
 
 fn freeze(world: &mut World, kind: char) {
-    let Some(name) = pick(world, running(kind)) else { return };
-    let ms = world.weather.roll(|rng| [rng.i64(100..2_000), rng.i64(2_000..15_000)][rng.usize(0..2)]);
+    let Some(name) = pick(world, running(kind)) else {
+        return;
+    };
+    let ms = world
+        .weather
+        .roll(|rng| [rng.i64(100..2_000), rng.i64(2_000..15_000)][rng.usize(0..2)]);
     let until_ms = world.weather.now_ms() + ms;
-    world.weather.note(|| format!("{name} is frozen until {until_ms}"));
-    world.weather.count(if kind == 'c' { "controller: paused" } else { "worker: paused" });
-    if let Some(process) = world.places.get_mut(&name).and_then(|place| place.process.as_mut()) {
+    world
+        .weather
+        .note(|| format!("{name} is frozen until {until_ms}"));
+    world.weather.count(if kind == 'c' {
+        "controller: paused"
+    } else {
+        "worker: paused"
+    });
+    if let Some(process) = world
+        .places
+        .get_mut(&name)
+        .and_then(|place| place.process.as_mut())
+    {
         process.frozen_until_ms = Some(until_ms);
     }
 }
 
 fn take_down(world: &World, service: &'static str, fault: &'static str) {
     let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(200..7_000));
-    world.weather.note(|| format!("{service} is down until {until_ms}"));
+    world
+        .weather
+        .note(|| format!("{service} is down until {until_ms}"));
     world.weather.count(fault);
     world.weather.take_down(service, until_ms);
 }
@@ -184,22 +241,30 @@ fn take_down(world: &World, service: &'static str, fault: &'static str) {
 /// Nothing runs for a day and an hour.
 fn stand_still(world: &mut World) {
     if world.weather.roll(|rng| rng.u8(0..4)) == 0 {
-        world.weather.note(|| "everything stands still for longer than records are kept");
+        world
+            .weather
+            .note(|| "everything stands still for longer than records are kept");
         world.weather.count("outage: longer than the retention");
         world.stand_still();
     }
 }
 
-/// A worker or a controller loses its permission for a service for a while: its rights, its credentials, its clock. Of
-/// workers one at a time: what all are refused is the job's fault.
+/// A worker or a controller loses its permission for a service for a while: its rights, its
+/// credentials, its clock. Of workers one at a time: what all are refused is the job's fault.
 fn refuse_place(world: &World) {
     if world.weather.denies_a_worker() {
         return;
     }
-    let Some(place) = pick(world, |_, place| place.process.is_some()) else { return };
+    let Some(place) = pick(world, |_, place| place.process.is_some()) else {
+        return;
+    };
     let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(300..REFUSED_MS_MAX));
-    let (service, code) = world.weather.roll(|rng| REFUSALS[rng.usize(0..REFUSALS.len())]);
-    world.weather.note(|| format!("{place} is refused by {service} until {until_ms}: {code}"));
+    let (service, code) = world
+        .weather
+        .roll(|rng| REFUSALS[rng.usize(0..REFUSALS.len())]);
+    world
+        .weather
+        .note(|| format!("{place} is refused by {service} until {until_ms}: {code}"));
     world.weather.count("permission: lost for a while");
     world.weather.deny(&place, service, code, until_ms);
 }
@@ -207,8 +272,12 @@ fn refuse_place(world: &World) {
 /// Another controller is elected while it may not read what it must load.
 fn elect_without_permission(world: &mut World) {
     let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(2_000..8_000));
-    world.weather.note(|| format!("controllers are refused by S3 until {until_ms}"));
-    world.weather.count("controller: elected without permission");
+    world
+        .weather
+        .note(|| format!("controllers are refused by S3 until {until_ms}"));
+    world
+        .weather
+        .count("controller: elected without permission");
     refuse_controllers(world, until_ms);
 }
 
@@ -220,30 +289,45 @@ pub fn refuse_controllers(world: &mut World, until_ms: i64) {
     world.end_term(world.weather.now_ms());
 }
 
-/// The files of a lookup cannot be read any more, and are not mended before the end: the version that a job has in use is
-/// the one that it keeps, whoever leads.
+/// The files of a lookup cannot be read any more, and are not mended before the end: the version
+/// that a job has in use is the one that it keeps, whoever leads.
 fn break_lookup(world: &World) {
     let job = &world.jobs[pick_job(world)];
     if world.has_lookup_in_use(job) {
-        world.weather.note(|| format!("the lookup of {} breaks", job.name));
+        world
+            .weather
+            .note(|| format!("the lookup of {} breaks", job.name));
         world.weather.count("lookup: broken");
         world.break_lookup(job);
     }
 }
 
-/// A clock jumps to another difference from the world's. That of Kinesis does where windows are not known beforehand.
+/// A clock jumps to another difference from the world's. That of Kinesis does where windows are not
+/// known beforehand.
 fn jump(world: &World) {
     if !world.setting.exact && world.weather.roll(|rng| rng.u8(0..4)) == 0 {
         let ahead_ms = world.weather.roll(|rng| rng.i64(KINESIS_AHEAD_MS));
-        world.weather.note(|| format!("the clock of Kinesis jumps to {ahead_ms}"));
+        world
+            .weather
+            .note(|| format!("the clock of Kinesis jumps to {ahead_ms}"));
         world.weather.count("clock: of Kinesis");
         return world.weather.set_kinesis_ahead(ahead_ms);
     }
-    let Some(name) = pick(world, |_, _| true) else { return };
+    let Some(name) = pick(world, |_, _| true) else {
+        return;
+    };
     let ahead_ms = world.roll_skew(&name);
-    world.weather.note(|| format!("the clock of {name} jumps to {ahead_ms}"));
-    let before_ms = world.places[&name].skew_ms.swap(ahead_ms, Ordering::Relaxed);
-    world.weather.count(if ahead_ms < before_ms { "clock: back" } else { "clock: forward" });
+    world
+        .weather
+        .note(|| format!("the clock of {name} jumps to {ahead_ms}"));
+    let before_ms = world.places[&name]
+        .skew_ms
+        .swap(ahead_ms, Ordering::Relaxed);
+    world.weather.count(if ahead_ms < before_ms {
+        "clock: back"
+    } else {
+        "clock: forward"
+    });
 }
 
 fn user(world: &World) {
@@ -264,10 +348,17 @@ fn user(world: &World) {
 }
 
 fn add_worker(world: &mut World) {
-    let workers = world.places.keys().filter(|name| name.starts_with('w')).count();
+    let workers = world
+        .places
+        .keys()
+        .filter(|name| name.starts_with('w'))
+        .count();
     if workers < WORKERS_MAX {
         world.weather.count("worker: added");
-        let place = Place { starts_at_ms: Some(world.weather.now_ms()), ..Place::default() };
+        let place = Place {
+            starts_at_ms: Some(world.weather.now_ms()),
+            ..Place::default()
+        };
         world.places.insert(format!("w{workers}"), place);
     }
 }
@@ -278,9 +369,15 @@ fn dismiss(world: &mut World) {
 
 /// As SIGTERM does; it comes back later.
 fn ask_to_stop(world: &mut World, kind: char) {
-    let Some(name) = pick(world, running(kind)) else { return };
+    let Some(name) = pick(world, running(kind)) else {
+        return;
+    };
     world.weather.note(|| format!("{name} is asked to stop"));
-    world.weather.count(if kind == 'c' { "controller: dismissed" } else { "worker: dismissed" });
+    world.weather.count(if kind == 'c' {
+        "controller: dismissed"
+    } else {
+        "worker: dismissed"
+    });
     let back_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(2_000..9_000));
     if let Some(place) = world.places.get_mut(&name) {
         place.starts_at_ms = Some(back_ms);
@@ -295,7 +392,9 @@ fn reshard(world: &World) {
     let mut stream = job.stream();
     if stream.shards.len() < SHARDS_MAX {
         let what = world.weather.roll(|rng| stream.reshard(rng));
-        world.weather.note(|| format!("{} {what}: {:?}", job.name, stream.shards.keys().last()));
+        world
+            .weather
+            .note(|| format!("{} {what}: {:?}", job.name, stream.shards.keys().last()));
         world.weather.count(what);
     }
 }

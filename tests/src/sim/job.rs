@@ -1,7 +1,9 @@
 //! One job of a story: its job files, its stream, its lookup, its folders.
 //!
-//! Owns: what one job has for itself, and where it is stored. Does not own: when a job is submitted or changed (`chaos`, `world`).
-//! Rule: no two jobs of a story share a folder or a stream; their shards have the same names all the same.
+//! Owns: what one job has for itself, and where it is stored. Does not own: when a job is submitted
+//! or changed (`chaos`, `world`).
+//! Rule: no two jobs of a story share a folder or a stream; their shards have the same names all
+//! the same.
 
 use super::stream::{SharedStream, Stream};
 use super::texts::{Common, Texts};
@@ -50,19 +52,14 @@ impl Illness {
     }
 }
 
-/// One job.
 pub struct SimJob {
-    /// Its name.
     pub name: JobName,
-    /// Its job files.
     pub texts: Arc<Texts>,
     /// Rows of an object are in the order of their shard; a join does not keep it.
     pub ordered: bool,
     /// What is wrong with it; `None`: it must commit everything.
     pub illness: Option<Illness>,
-    /// Records per thousand ticks.
     pub rate: u32,
-    /// What it reads.
     pub stream: SharedStream,
     /// Versions of the lookup so far.
     pub lookup_version: u32,
@@ -72,7 +69,13 @@ pub struct SimJob {
 
 impl SimJob {
     /// A job by the dice, polling at this interval; `number` makes its name.
-    pub fn new(rng: &mut Rng, number: usize, interval: &'static str, rate: u32, stream: Stream) -> Self {
+    pub fn new(
+        rng: &mut Rng,
+        number: usize,
+        interval: &'static str,
+        rate: u32,
+        stream: Stream,
+    ) -> Self {
         Self::with_illness(rng, number, interval, rate, stream, None)
     }
 
@@ -89,9 +92,20 @@ impl SimJob {
         let window_ms = [1_000, 2_000, 3_000][rng.usize(0..3)];
         let kind = rng.u8(0..6);
         let partitioned = rng.u8(0..3) == 0;
-        let retries = if illness.is_some() { ILL_RETRIES } else { RETRIES };
+        let retries = if illness.is_some() {
+            ILL_RETRIES
+        } else {
+            RETRIES
+        };
         let records = rng.u32(3..200);
-        let common = Common { job: name.clone(), joins: kind != 1, partitioned, interval, records, retries };
+        let common = Common {
+            job: name.clone(),
+            joins: kind != 1,
+            partitioned,
+            interval,
+            records,
+            retries,
+        };
         Self {
             name,
             texts: Arc::new(Texts::new(common, window_ms, kind == 0)),
@@ -104,7 +118,6 @@ impl SimJob {
         }
     }
 
-    /// Its stream.
     pub fn stream(&self) -> MutexGuard<'_, Stream> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }

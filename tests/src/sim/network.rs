@@ -1,8 +1,9 @@
 //! Lines between workers and controllers: in order, late, stalled, broken in the middle of a word.
 //!
-//! Owns: dialling, delivery, what either end learns of a break and when. Does not own: what is said.
-//! Rule: within one line what arrives arrives in order, and nothing arrives that was not said; a line that breaks loses
-//! its tail, or brings it late.
+//! Owns: dialling, delivery, what either end learns of a break and when. Does not own: what is
+//! said.
+//! Rule: within one line what arrives arrives in order, and nothing arrives that was not said; a
+//! line that breaks loses its tail, or brings it late.
 
 use super::weather::Weather;
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use streamctl_controller::service::workers::WorkersService;
 use streamctl_proto::v1;
-use streamctl_worker::line::{Begin, Dial, Incoming};
+use streamctl_worker::connection::{Begin, Dial, Incoming};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -27,7 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// A worker finds a line dead on which nothing answers for so long.
 const WORKER_PATIENCE_MS: i64 = 5_000;
-/// A controller does.
 const CONTROLLER_PATIENCE_MS: i64 = 6_000;
 /// Of a thousand reports, how many are of a task whose worker is broken from then on.
 const FALSE_REPORTS: u32 = 6;
@@ -56,19 +56,32 @@ struct Pipe<T> {
 
 impl<T> Default for Pipe<T> {
     fn default() -> Self {
-        Self { on_the_way: VecDeque::new(), ends: false }
+        Self {
+            on_the_way: VecDeque::new(),
+            ends: false,
+        }
     }
 }
 
 impl<T> Pipe<T> {
     fn send(&mut self, due_ms: i64, item: T) {
-        let last_ms = self.on_the_way.back().map_or(due_ms, |(last_ms, _)| *last_ms);
+        let last_ms = self
+            .on_the_way
+            .back()
+            .map_or(due_ms, |(last_ms, _)| *last_ms);
         self.on_the_way.push_back((due_ms.max(last_ms), item));
     }
 
     fn due(&mut self, now_ms: i64) -> Option<T> {
-        let due = self.on_the_way.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms);
-        if due { self.on_the_way.pop_front().map(|(_, item)| item) } else { None }
+        let due = self
+            .on_the_way
+            .front()
+            .is_some_and(|(due_ms, _)| *due_ms <= now_ms);
+        if due {
+            self.on_the_way.pop_front().map(|(_, item)| item)
+        } else {
+            None
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -81,7 +94,6 @@ struct Line {
     controller: String,
     up: Pipe<v1::WorkerMessage>,
     down: Pipe<Down>,
-    /// The ends; none: closed.
     to_controller: Option<UpSender>,
     to_worker: Option<DownSender>,
     /// What answers at the controller.
@@ -142,18 +154,18 @@ pub struct Network {
 /// What the network must know of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It runs.
     Here,
     /// It stands still: its machine takes what comes and answers nothing.
     Frozen,
-    /// It is not there.
     Gone,
 }
 
 impl Network {
-    /// Without a line.
     pub fn new(weather: Arc<Weather>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), weather })
+        Arc::new(Self {
+            state: Mutex::default(),
+            weather,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,7 +182,10 @@ impl Network {
     }
 
     /// Answers those who dial. `at`: whether a place is there, and who serves there.
-    pub fn accept(self: &Arc<Self>, at: impl Fn(&str) -> (Presence, Option<(Handle, WorkersService)>)) {
+    pub fn accept(
+        self: &Arc<Self>,
+        at: impl Fn(&str) -> (Presence, Option<(Handle, WorkersService)>),
+    ) {
         let now_ms = self.weather.now_ms();
         let requests = std::mem::take(&mut self.state().requests);
         for request in requests {
@@ -195,7 +210,8 @@ impl Network {
         let (to_worker, answers) = mpsc::unbounded_channel();
         let mut state = self.state();
         state.next += 1;
-        let (id, network) = (state.next, Arc::clone(self));
+        let id = state.next;
+        let network = Arc::clone(self);
         let serving = handle.spawn(async move {
             match service.talk(UnboundedReceiverStream::new(said)).await {
                 Err(status) => network.send_down(id, Down::Refused(status)),
@@ -208,8 +224,14 @@ impl Network {
             }
             network.end_down(id);
         });
-        let Request { worker, controller, answer, .. } = request;
-        self.weather.note(|| format!("line {id}: {worker} to {controller}"));
+        let Request {
+            worker,
+            controller,
+            answer,
+            ..
+        } = request;
+        self.weather
+            .note(|| format!("line {id}: {worker} to {controller}"));
         let line = Line {
             worker,
             controller,
@@ -244,13 +266,19 @@ impl Network {
         let reports: Vec<&mut v1::Report> = match &mut message.message {
             Some(Message::Report(report)) => {
                 if let Some(task) = task_key(report)
-                    && self.weather.strikes(FALSE_REPORTS, "worker: report that cannot be")
+                    && self
+                        .weather
+                        .strikes(FALSE_REPORTS, "worker: report that cannot be")
                 {
                     self.state().broken_tasks.insert(task);
                 }
                 vec![report]
             }
-            Some(Message::Hello(hello)) => hello.tasks.iter_mut().flat_map(|task| &mut task.reports).collect(),
+            Some(Message::Hello(hello)) => hello
+                .tasks
+                .iter_mut()
+                .flat_map(|task| &mut task.reports)
+                .collect(),
             _ => return,
         };
         let broken = self.state().broken_tasks.clone();
@@ -272,7 +300,8 @@ impl Network {
             && status.code() == Code::InvalidArgument
         {
             // Whatever a worker reports, it costs a task at most: a session is what all jobs share.
-            self.weather.broken(format!("a worker is banned: {}", status.message()));
+            self.weather
+                .broken(format!("a worker is banned: {}", status.message()));
         }
         let due_ms = self.due_ms();
         if let Some(line) = self.state().lines.get_mut(&id) {
@@ -302,7 +331,9 @@ impl Network {
         self.weather.roll(|rng| rng.shuffle(&mut ids));
         let mut state = self.state();
         for id in ids {
-            let Some(line) = state.lines.get_mut(&id) else { continue };
+            let Some(line) = state.lines.get_mut(&id) else {
+                continue;
+            };
             self.deliver_line(line, now_ms, &at);
             if line.is_gone() {
                 state.lines.remove(&id);
@@ -311,7 +342,8 @@ impl Network {
     }
 
     fn deliver_line(&self, line: &mut Line, now_ms: i64, at: &impl Fn(&str) -> Presence) {
-        let (worker, controller) = (at(&line.worker), at(&line.controller));
+        let worker = at(&line.worker);
+        let controller = at(&line.controller);
         let cut = self.weather.is_cut(&line.worker, &line.controller);
         let answers = |presence| presence == Presence::Here && !cut;
         if answers(worker) && answers(controller) {
@@ -329,7 +361,10 @@ impl Network {
             self.bring_up(line, now_ms);
             bring_down(line, now_ms);
         }
-        if line.controller_breaks_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        if line
+            .controller_breaks_ms
+            .is_some_and(|at_ms| at_ms <= now_ms)
+        {
             line.break_controller_end("the line broke");
         }
         if line.worker_breaks_ms.is_some_and(|at_ms| at_ms <= now_ms) {
@@ -343,7 +378,14 @@ impl Network {
             if line.recent.len() > RECENT_MAX {
                 line.recent.pop_front();
             }
-            self.weather.note(|| format!("{} -> {}: {}", line.worker, line.controller, label(&message)));
+            self.weather.note(|| {
+                format!(
+                    "{} -> {}: {}",
+                    line.worker,
+                    line.controller,
+                    label(&message)
+                )
+            });
             if let Some(sender) = &line.to_controller {
                 let _gone = sender.send(Ok(message));
             }
@@ -354,21 +396,35 @@ impl Network {
         }
     }
 
-    /// Lines that stand.
     pub fn standing(&self) -> Vec<u64> {
         let state = self.state();
         let stands = |line: &Line| line.to_worker.is_some() && line.to_controller.is_some();
-        state.lines.iter().filter(|(_, line)| stands(line)).map(|(id, _)| *id).collect()
+        state
+            .lines
+            .iter()
+            .filter(|(_, line)| stands(line))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Breaks a line: its tail is lost, or comes late to an end that has not yet noticed.
     pub fn break_line(&self, id: u64) {
         let now_ms = self.weather.now_ms();
-        let (keeps, loses_at, half_open, late_ms, doubles) =
-            self.weather.roll(|rng| (rng.bool(), rng.usize(0..4), rng.bool(), rng.i64(0..9_000), rng.u8(0..3) == 0));
+        let (keeps, loses_at, half_open, late_ms, doubles) = self.weather.roll(|rng| {
+            (
+                rng.bool(),
+                rng.usize(0..4),
+                rng.bool(),
+                rng.i64(0..9_000),
+                rng.u8(0..3) == 0,
+            )
+        });
         let mut state = self.state();
-        let Some(line) = state.lines.get_mut(&id) else { return };
-        self.weather.note(|| format!("line {id} breaks, half open: {half_open}"));
+        let Some(line) = state.lines.get_mut(&id) else {
+            return;
+        };
+        self.weather
+            .note(|| format!("line {id} breaks, half open: {half_open}"));
         line.down.on_the_way.clear();
         line.break_worker_end("the line broke");
         if !keeps && line.up.on_the_way.len() > loses_at {
@@ -385,11 +441,15 @@ impl Network {
         for (due_ms, _) in &mut line.up.on_the_way {
             *due_ms = (*due_ms).max(now_ms + late_ms / 2);
         }
-        let hello = |said: &v1::WorkerMessage| matches!(said.message, Some(v1::worker_message::Message::Hello(_)));
+        let hello = |said: &v1::WorkerMessage| {
+            matches!(said.message, Some(v1::worker_message::Message::Hello(_)))
+        };
         if doubles && !line.recent.iter().any(hello) {
             self.weather.count("line: messages doubled late");
             let again: Vec<_> = line.recent.iter().cloned().collect();
-            again.into_iter().for_each(|message| line.up.send(now_ms + late_ms / 2, message));
+            again
+                .into_iter()
+                .for_each(|message| line.up.send(now_ms + late_ms / 2, message));
         }
     }
 
@@ -399,19 +459,26 @@ impl Network {
         for line in self.state().lines.values_mut() {
             if line.worker == place {
                 line.to_worker = None;
-                line.controller_breaks_ms.get_or_insert(now_ms + CONTROLLER_PATIENCE_MS);
+                line.controller_breaks_ms
+                    .get_or_insert(now_ms + CONTROLLER_PATIENCE_MS);
             }
             if line.controller == place {
                 line.to_controller = None;
                 line.serving.abort();
-                line.worker_breaks_ms.get_or_insert(now_ms + WORKER_PATIENCE_MS);
+                line.worker_breaks_ms
+                    .get_or_insert(now_ms + WORKER_PATIENCE_MS);
             }
         }
     }
 
     /// A place is gone, and its machine says so.
     pub fn reset(&self, place: &str) {
-        for line in self.state().lines.values_mut().filter(|line| line.controller == place) {
+        for line in self
+            .state()
+            .lines
+            .values_mut()
+            .filter(|line| line.controller == place)
+        {
             line.break_controller_end("the process ended");
             line.break_worker_end("connection reset");
         }
@@ -434,7 +501,8 @@ fn task_key(report: &v1::Report) -> Option<(u64, u64)> {
     report.task.as_ref().map(|task| (task.term, task.counter))
 }
 
-/// Makes a report one that a controller must refuse: an object outside of its job's folders, or figures that do not add up.
+/// Makes a report one that a controller must refuse: an object outside of its job's folders, or
+/// figures that do not add up.
 fn spoil(report: &mut v1::Report) {
     match (report.objects.first_mut(), &mut report.counts) {
         (Some(object), _) => object.location = "s3://sim/elsewhere/object.json".to_owned(),
@@ -450,18 +518,22 @@ fn label(message: &v1::WorkerMessage) -> String {
         Some(Message::Heartbeat(_)) => "heartbeat".into(),
         Some(Message::Hello(hello)) => format!("hello, {} tasks", hello.tasks.len()),
         Some(Message::Report(report)) => {
-            format!("report {:?} {:?} {:?}", report.task, report.window, report.ranges.len())
+            format!(
+                "report {:?} {:?} {:?}",
+                report.task,
+                report.window,
+                report.ranges.len()
+            )
         }
-        Some(Message::Progress(progress)) => format!("progress {:?} {}", progress.task, progress.watermark_ms),
+        Some(Message::Progress(progress)) => {
+            format!("progress {:?} {}", progress.task, progress.watermark_ms)
+        }
         other => format!("{other:?}"),
     }
 }
 
-/// How one worker dials.
 pub struct Dialler {
-    /// All lines.
     pub network: Arc<Network>,
-    /// Who dials.
     pub worker: String,
 }
 
@@ -471,11 +543,19 @@ impl Dial for Dialler {
         let controller = address.trim_start_matches("http://").to_owned();
         let (answer, answered) = oneshot::channel();
         let due_ms = self.network.due_ms();
-        let request = Request { worker: self.worker.clone(), controller, due_ms, answer };
+        let request = Request {
+            worker: self.worker.clone(),
+            controller,
+            due_ms,
+            answer,
+        };
         self.network.state().requests.push(request);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, answered).await;
-        let Ok(Ok(Some((line, answers)))) = connected else { return Err(Status::unavailable("no connection")) };
-        let (network, mut said) = (Arc::clone(&self.network), begin());
+        let Ok(Ok(Some((line, answers)))) = connected else {
+            return Err(Status::unavailable("no connection"));
+        };
+        let network = Arc::clone(&self.network);
+        let mut said = begin();
         let saying = tokio::spawn({
             let network = Arc::clone(&network);
             async move {
@@ -485,7 +565,12 @@ impl Dial for Dialler {
                 network.end_up(line);
             }
         });
-        let mut end = WorkerEnd { network, line, answers, saying: saying.abort_handle() };
+        let mut end = WorkerEnd {
+            network,
+            line,
+            answers,
+            saying: saying.abort_handle(),
+        };
         match tokio::time::timeout(HELLO_TIMEOUT, end.answers.recv()).await {
             Ok(Some(Ok(Down::Accepted))) => Ok(end.boxed()),
             Ok(Some(Ok(Down::Refused(status)) | Err(status))) => Err(status),

@@ -1,8 +1,10 @@
-//! One process of the simulated system: a runtime of its own, with a clock of its own, which can stand still or die.
+//! One process of the simulated system: a runtime of its own, with a clock of its own, which can
+//! stand still or die.
 //!
-//! Owns: starting, moving its clock, freezing, killing, asking it to stop. Does not own: when (`chaos`).
-//! Rule: a process is polled by nobody but its own runtime: one that is frozen does nothing at all, one that is killed
-//! has no last words.
+//! Owns: starting, moving its clock, freezing, killing, asking it to stop. Does not own: when
+//! (`chaos`).
+//! Rule: a process is polled by nobody but its own runtime: one that is frozen does nothing at all,
+//! one that is killed has no last words.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,43 +16,50 @@ use tokio::task::JoinHandle;
 
 /// What runs in a process.
 pub enum Body {
-    /// A controller.
     Controller(Arc<Node>),
-    /// A worker.
     Worker,
 }
 
-/// A running process.
 pub struct Process {
     runtime: Runtime,
     main: JoinHandle<()>,
     stop: watch::Sender<bool>,
     at_ms: i64,
-    /// Stands still until then.
     pub frozen_until_ms: Option<i64>,
-    /// What runs in it.
     pub body: Body,
 }
 
 impl Process {
     /// Starts at `now_ms`; `main` is given what asks it to stop.
-    pub fn start<F>(now_ms: i64, body: Body, main: impl FnOnce(watch::Receiver<bool>, Handle) -> F) -> Self
+    pub fn start<F>(
+        now_ms: i64,
+        body: Body,
+        main: impl FnOnce(watch::Receiver<bool>, Handle) -> F,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
         let runtime = runtime.expect("a runtime without I/O needs nothing of the machine");
         let (stop, stopped) = watch::channel(false);
         let main = runtime.spawn(main(stopped, runtime.handle().clone()));
-        Self { runtime, main, stop, at_ms: now_ms, frozen_until_ms: None, body }
+        Self {
+            runtime,
+            main,
+            stop,
+            at_ms: now_ms,
+            frozen_until_ms: None,
+            body,
+        }
     }
 
-    /// Its runtime.
     pub fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
 
-    /// Asks it to stop.
     pub fn ask_to_stop(&self) {
         self.stop.send_replace(true);
     }
@@ -62,7 +71,10 @@ impl Process {
 
     /// Lets it live until `now_ms`, unless it stands still. What it slept through passes at once.
     pub fn live(&mut self, now_ms: i64, tick_ms: i64) {
-        if self.frozen_until_ms.is_some_and(|until_ms| now_ms < until_ms) {
+        if self
+            .frozen_until_ms
+            .is_some_and(|until_ms| now_ms < until_ms)
+        {
             return;
         }
         self.frozen_until_ms = None;

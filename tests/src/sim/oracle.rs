@@ -1,7 +1,8 @@
-//! The verdict at the end of a story, for each job by itself: every record exactly once, in order, in its window; nothing else visible.
+//! The verdict at the end of a story, for each job by itself: every record exactly once, in order,
+//! in its window; nothing else visible.
 //!
-//! Owns: reading back what a reader of the sink would see. Does not own: what must hold on the way (`witness`, `store`,
-//! `storage`).
+//! Owns: reading back what a reader of the sink would see. Does not own: what must hold on the way
+//! (`witness`, `store`, `storage`).
 //! Rule: it asks the stored bytes, not the system.
 
 use super::job::{self, SimJob};
@@ -14,7 +15,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use streamctl_controller::store::{Store as _, Wanted};
+use streamctl_controller::store::{Store as _, DesiredState};
 use streamctl_engine::storage::Storage;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::ObjectKind;
@@ -40,7 +41,12 @@ fn verdict(world: &World, job: &SimJob) -> Result<(), String> {
     let stream = job.stream();
     let committed = chain(world, &stream, &manifests, &texts)?;
     let mut read = Found::default();
-    let keys: Keys = stream.shards.values().flat_map(|shard| &shard.puts).filter_map(Put::named_key).collect();
+    let keys: Keys = stream
+        .shards
+        .values()
+        .flat_map(|shard| &shard.puts)
+        .filter_map(Put::named_key)
+        .collect();
     for (manifest, text) in manifests.iter().zip(&texts) {
         objects(world, job, manifest, text, &keys, &mut read)?;
     }
@@ -50,25 +56,50 @@ fn verdict(world: &World, job: &SimJob) -> Result<(), String> {
 
 fn nothing_is_left_staged(world: &World) -> Result<(), String> {
     // Orphans are swept while their job runs.
-    let doomed: Vec<String> =
-        world.jobs.iter().filter(|job| job.is_doomed()).map(|job| format!("s3://sim/{}/", job.name)).collect();
+    let doomed: Vec<String> = world
+        .jobs
+        .iter()
+        .filter(|job| job.is_doomed())
+        .map(|job| format!("s3://sim/{}/", job.name))
+        .collect();
     let of_failed = |location: &String| doomed.iter().any(|folder| location.starts_with(folder));
-    // What a task of a term staged that the store has lost is swept when the terms have passed that one.
-    let leader = world.store.leader().now_or_never().and_then(Result::ok).flatten();
+    // What a task of a term staged that the store has lost is swept when the terms have passed that
+    // one.
+    let leader = world
+        .store
+        .leader()
+        .now_or_never()
+        .and_then(Result::ok)
+        .flatten();
     let term = leader.filter(|_| world.restored).map(|(term, _)| term);
     let is_later = |location: &String| {
-        let made_by = world.jobs.iter().find_map(|job| made_by(location, &job.name));
-        term.zip(made_by).is_some_and(|(term, task)| task.term >= term)
+        let made_by = world
+            .jobs
+            .iter()
+            .find_map(|job| made_by(location, &job.name));
+        term.zip(made_by)
+            .is_some_and(|(term, task)| task.term >= term)
     };
-    match world.objects.staged_locations().iter().find(|location| !of_failed(location) && !is_later(location)) {
+    match world
+        .objects
+        .staged_locations()
+        .iter()
+        .find(|location| !of_failed(location) && !is_later(location))
+    {
         Some(orphan) => Err(format!("{orphan} is staged and nobody's, and never swept")),
         None => Ok(()),
     }
 }
 
 fn get(world: &World, location: &str) -> Result<Vec<u8>, String> {
-    let bytes = world.objects.get(location, u64::MAX).now_or_never().and_then(Result::ok);
-    bytes.map(|bytes| bytes.to_vec()).ok_or_else(|| format!("{location} is not there"))
+    let bytes = world
+        .objects
+        .get(location, u64::MAX)
+        .now_or_never()
+        .and_then(Result::ok);
+    bytes
+        .map(|bytes| bytes.to_vec())
+        .ok_or_else(|| format!("{location} is not there"))
 }
 
 /// From the first epoch to the head.
@@ -76,21 +107,38 @@ fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
     let stored = world.stored(&job.name).ok_or("the job is gone")?;
     let stream_may_fail = job.stream().may_fail();
     let ends_right = match &stored.wanted {
-        Wanted::Failed { .. } => stream_may_fail,
-        wanted => *wanted == Wanted::Running && !job.is_doomed(),
+        DesiredState::Failed { .. } => stream_may_fail,
+        wanted => *wanted == DesiredState::Running && !job.is_doomed(),
     };
     if !ends_right {
         return Err(format!("the job is wanted {:?}", stored.wanted));
     }
-    let (mut found, mut next) = (vec![], stored.head.clone());
-    if stored.head.as_ref().is_some_and(|head| head.epoch != stored.published) {
-        return Err(format!("published is {}, the head is {:?}", stored.published, stored.head));
+    let mut found = vec![];
+    let mut next = stored.head.clone();
+    if stored
+        .head
+        .as_ref()
+        .is_some_and(|head| head.epoch != stored.published)
+    {
+        return Err(format!(
+            "published is {}, the head is {:?}",
+            stored.published, stored.head
+        ));
     }
     while let Some(reference) = next {
         let bytes = get(world, &job::checkpoint(&job.name).join(&reference.name))?;
         let manifest = Manifest::decode(&bytes, &reference).map_err(|error| error.to_string())?;
-        if manifest.previous.as_ref().map_or(0, |previous| previous.epoch.0) + 1 != manifest.epoch.0 {
-            return Err(format!("epoch {} follows {:?}", manifest.epoch, manifest.previous));
+        if manifest
+            .previous
+            .as_ref()
+            .map_or(0, |previous| previous.epoch.0)
+            + 1
+            != manifest.epoch.0
+        {
+            return Err(format!(
+                "epoch {} follows {:?}",
+                manifest.epoch, manifest.previous
+            ));
         }
         next = manifest.previous.clone();
         found.push(manifest);
@@ -99,7 +147,8 @@ fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
     Ok(found)
 }
 
-/// The text of the version that made each epoch, by what the store and the versions before its own say.
+/// The text of the version that made each epoch, by what the store and the versions before its own
+/// say.
 fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
     let mut version = world.stored(&job.name).ok_or("the job is gone")?.job;
     let mut digests = BTreeMap::from([(version.job_version, version.spec_digest.clone())]);
@@ -110,10 +159,17 @@ fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text
     }
     let mut last = JobVersion::FIRST;
     let text = |manifest: &Manifest| {
-        let (epoch, version) = (manifest.epoch, manifest.job_version());
-        let said = manifest.made_by.as_ref().map(|made_by| &made_by.spec_digest);
+        let epoch = manifest.epoch;
+        let version = manifest.job_version();
+        let said = manifest
+            .made_by
+            .as_ref()
+            .map(|made_by| &made_by.spec_digest);
         if said != digests.get(&version) || said.is_none() || version < last {
-            return Err(format!("epoch {epoch} is of {:?}, after version {last}: {digests:?}", manifest.made_by));
+            return Err(format!(
+                "epoch {epoch} is of {:?}, after version {last}: {digests:?}",
+                manifest.made_by
+            ));
         }
         last = version;
         let text = said.and_then(|digest| job.texts.of(digest));
@@ -125,9 +181,14 @@ fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text
 /// How many records of each shard are committed.
 type Committed = BTreeMap<ShardId, usize>;
 
-/// Every shard's ranges join from its first record to its last, each record in its window, children after parents. What
-/// a failed job has not committed is not looked at.
-fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text]) -> Result<Committed, String> {
+/// Every shard's ranges join from its first record to its last, each record in its window, children
+/// after parents. What a failed job has not committed is not looked at.
+fn chain(
+    world: &World,
+    stream: &Stream,
+    manifests: &[Manifest],
+    texts: &[Text],
+) -> Result<Committed, String> {
     let sizes: BTreeSet<i64> = texts.iter().map(|text| text.window_ms).collect();
     // Where a change of the size cuts time is not known beforehand.
     let exact = world.setting.exact && sizes.len() < 2;
@@ -138,8 +199,13 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text])
     for (manifest, text) in manifests.iter().zip(texts) {
         let epoch = manifest.epoch;
         let size = WindowSize::from_ms(text.window_ms).ok_or("no window size")?;
-        if last.is_some_and(|last| last.end_ms > manifest.window.start_ms) || !size.has(manifest.window) {
-            return Err(format!("epoch {epoch} has window {:?} of {size:?}, after {last:?}", manifest.window));
+        if last.is_some_and(|last| last.end_ms > manifest.window.start_ms)
+            || !size.has(manifest.window)
+        {
+            return Err(format!(
+                "epoch {epoch} has window {:?} of {size:?}, after {last:?}",
+                manifest.window
+            ));
         }
         last = Some(manifest.window);
         let mut late = 0;
@@ -147,20 +213,35 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text])
             return Err(format!("epoch {epoch}: {:?}", manifest.counts));
         }
         for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
-            let shard = stream.shards.get(id).ok_or_else(|| format!("epoch {epoch} reads {id}, there is none"))?;
+            let shard = stream
+                .shards
+                .get(id)
+                .ok_or_else(|| format!("epoch {epoch} reads {id}, there is none"))?;
             let from = *at.get(id).unwrap_or(&0);
             let to = from + range.records as usize;
-            if position(&shard.puts, from) != range.from && !(from == 0 && range.from == Position::Start) {
-                return Err(format!("epoch {epoch}: {id} goes on from {}, it stood at record {from}", range.from));
+            if position(&shard.puts, from) != range.from
+                && !(from == 0 && range.from == Position::Start)
+            {
+                return Err(format!(
+                    "epoch {epoch}: {id} goes on from {}, it stood at record {from}",
+                    range.from
+                ));
             }
             if to > shard.puts.len() || position(&shard.puts, to) != range.to {
-                return Err(format!("epoch {epoch}: {id} reads {range:?}, from record {from}"));
+                return Err(format!(
+                    "epoch {epoch}: {id} reads {range:?}, from record {from}"
+                ));
             }
             for (put, expected) in shard.puts[from..to].iter().zip(&windows[id][from..to]) {
                 let own = size.window_of(put.record.arrival_ms);
                 late += u64::from(own != manifest.window);
-                // A clock that jumps ahead and back takes windows with it, so that none before its own is the most to say.
-                let right = if exact { *expected == manifest.window } else { own.start_ms <= manifest.window.start_ms };
+                // A clock that jumps ahead and back takes windows with it, so that none before its
+                // own is the most to say.
+                let right = if exact {
+                    *expected == manifest.window
+                } else {
+                    own.start_ms <= manifest.window.start_ms
+                };
                 if !right {
                     let arrival_ms = put.record.arrival_ms - BEGIN_MS;
                     let sequence = &put.record.sequence;
@@ -174,7 +255,9 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text])
         }
         if manifest.counts.rows_late != late {
             let counted = manifest.counts.rows_late;
-            return Err(format!("epoch {epoch} counts {counted} records outside of their window, there are {late}"));
+            return Err(format!(
+                "epoch {epoch} counts {counted} records outside of their window, there are {late}"
+            ));
         }
         for id in manifest.parts.iter().flat_map(|part| part.ranges.keys()) {
             for parent in &stream.shards[id].parents {
@@ -189,14 +272,27 @@ fn chain(world: &World, stream: &Stream, manifests: &[Manifest], texts: &[Text])
             let ended = frontier.position == Position::End && stands == shard.puts.len();
             let begins = stands == 0 && frontier.position == Position::Start;
             if !ended && !begins && position(&shard.puts, stands) != frontier.position {
-                return Err(format!("epoch {epoch}: frontier of {id} is {}, {stands} are read", frontier.position));
+                return Err(format!(
+                    "epoch {epoch}: frontier of {id} is {}, {stands} are read",
+                    frontier.position
+                ));
             }
         }
     }
-    let unread = stream.shards.iter().find(|(id, shard)| at.get(id).copied().unwrap_or(0) != shard.puts.len());
+    let unread = stream
+        .shards
+        .iter()
+        .find(|(id, shard)| at.get(id).copied().unwrap_or(0) != shard.puts.len());
     match unread.filter(|_| !stream.may_fail()) {
-        Some((id, shard)) => Err(format!("{:?} of {} records of {id} are in", at.get(id), shard.puts.len())),
-        None => Ok(at.into_iter().map(|(id, records)| (id.clone(), records)).collect()),
+        Some((id, shard)) => Err(format!(
+            "{:?} of {} records of {id} are in",
+            at.get(id),
+            shard.puts.len()
+        )),
+        None => Ok(at
+            .into_iter()
+            .map(|(id, records)| (id.clone(), records))
+            .collect()),
     }
 }
 
@@ -216,7 +312,6 @@ type Keys<'a> = BTreeMap<&'a str, &'static str>;
 struct Found {
     visible: BTreeSet<String>,
     rows: BTreeMap<String, u64>,
-    /// Shard and sequence number.
     dead: BTreeMap<(String, String), u64>,
 }
 
@@ -238,7 +333,9 @@ fn objects(
         let mut bytes = get(world, location)?;
         if object.staged.kind == ObjectKind::DeadLetter {
             let mut text = vec![];
-            MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text).map_err(|e| format!("{location}: {e}"))?;
+            MultiGzDecoder::new(bytes.as_slice())
+                .read_to_end(&mut text)
+                .map_err(|e| format!("{location}: {e}"))?;
             bytes = text;
         }
         let lines: Vec<Value> = serde_json::Deserializer::from_slice(&bytes)
@@ -246,33 +343,57 @@ fn objects(
             .collect::<Result<_, _>>()
             .map_err(|e| format!("{location}: {e}"))?;
         if lines.len() as u64 != object.staged.rows {
-            return Err(format!("{location} has {} rows, epoch {epoch} says {}", lines.len(), object.staged.rows));
+            return Err(format!(
+                "{location} has {} rows, epoch {epoch} says {}",
+                lines.len(),
+                object.staged.rows
+            ));
         }
         let mut last: BTreeMap<String, u64> = BTreeMap::new();
         for line in &lines {
             let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
             if object.staged.kind == ObjectKind::DeadLetter {
-                *read.dead.entry((text("shard"), text("sequence_number"))).or_default() += 1;
+                *read
+                    .dead
+                    .entry((text("shard"), text("sequence_number")))
+                    .or_default() += 1;
                 continue;
             }
             if line["made_by"].as_u64() != Some(made_by.number) {
-                return Err(format!("{location}: {line} is not of job file {}, epoch {epoch} is", made_by.number));
+                return Err(format!(
+                    "{location}: {line} is not of job file {}, epoch {epoch} is",
+                    made_by.number
+                ));
             }
             let id = text("id");
             *read.rows.entry(id.clone()).or_default() += 1;
-            let (shard, sequence) = id.rsplit_once('/').ok_or_else(|| format!("{location}: {line}"))?;
-            let sequence: u64 = sequence.parse().map_err(|_| format!("{location}: {line}"))?;
-            if last.insert(shard.to_owned(), sequence).is_some_and(|before| before >= sequence) && job.ordered {
+            let (shard, sequence) = id
+                .rsplit_once('/')
+                .ok_or_else(|| format!("{location}: {line}"))?;
+            let sequence: u64 = sequence
+                .parse()
+                .map_err(|_| format!("{location}: {line}"))?;
+            if last
+                .insert(shard.to_owned(), sequence)
+                .is_some_and(|before| before >= sequence)
+                && job.ordered
+            {
                 return Err(format!("{location}: {id} is out of order"));
             }
-            let key = keys.get(id.as_str()).copied().ok_or_else(|| format!("{location}: {line} was not put"))?;
+            let key = keys
+                .get(id.as_str())
+                .copied()
+                .ok_or_else(|| format!("{location}: {line} was not put"))?;
             let expected = tag.as_ref().filter(|_| ["a", "b", "c"].contains(&key));
-            let value = line
-                .get("v")
-                .filter(|value| !value.is_null())
-                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            let value = line.get("v").filter(|value| !value.is_null()).map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            });
             if value.as_ref() != expected {
-                return Err(format!("{location}: {line} has another lookup version than {tag:?}"));
+                return Err(format!(
+                    "{location}: {line} has another lookup version than {tag:?}"
+                ));
             }
         }
     }
@@ -281,17 +402,37 @@ fn objects(
 
 /// What is written in the lookup version that an epoch says it was joined with.
 fn lookup_tag(world: &World, job: &SimJob, manifest: &Manifest) -> Result<Option<String>, String> {
-    let Some((lookup, version)) = manifest.lookups.first_key_value() else { return Ok(None) };
-    let folder = job::checkpoint(&job.name).join(&CheckpointNames::new(&job.name).lookup(lookup, version));
-    let listed = world.objects.list(&Location::folder(&folder)).now_or_never().and_then(Result::ok).unwrap_or_default();
-    let csv = listed.iter().find(|info| !info.location.ends_with("_complete.json"));
-    let csv = csv.ok_or_else(|| format!("epoch {}: lookup version {version} is not there", manifest.epoch))?;
+    let Some((lookup, version)) = manifest.lookups.first_key_value() else {
+        return Ok(None);
+    };
+    let folder =
+        job::checkpoint(&job.name).join(&CheckpointNames::new(&job.name).lookup(lookup, version));
+    let listed = world
+        .objects
+        .list(&Location::folder(&folder))
+        .now_or_never()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    let csv = listed
+        .iter()
+        .find(|info| !info.location.ends_with("_complete.json"));
+    let csv = csv.ok_or_else(|| {
+        format!(
+            "epoch {}: lookup version {version} is not there",
+            manifest.epoch
+        )
+    })?;
     let text = String::from_utf8_lossy(&get(world, &csv.location)?).into_owned();
-    Ok(text.lines().nth(1).and_then(|line| line.split_once(',')).map(|(_, tag)| tag.to_owned()))
+    Ok(text
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_once(','))
+        .map(|(_, tag)| tag.to_owned()))
 }
 
 fn every_record_once(stream: &Stream, committed: &Committed, read: &Found) -> Result<(), String> {
-    let (mut rows, mut dead) = (read.rows.clone(), read.dead.clone());
+    let mut rows = read.rows.clone();
+    let mut dead = read.dead.clone();
     for (id, shard) in &stream.shards {
         let committed = committed.get(id).copied().unwrap_or(0);
         for put in &shard.puts[..committed] {
@@ -301,7 +442,10 @@ fn every_record_once(stream: &Stream, committed: &Committed, read: &Found) -> Re
                 None => dead.remove(&(id.to_string(), sequence.to_owned())),
             };
             if times != Some(1) {
-                return Err(format!("record {sequence} of {id} ({:?}) is there {times:?} times", put.id));
+                return Err(format!(
+                    "record {sequence} of {id} ({:?}) is there {times:?} times",
+                    put.id
+                ));
             }
         }
     }
@@ -314,10 +458,16 @@ fn every_record_once(stream: &Stream, committed: &Committed, read: &Found) -> Re
 fn nothing_else_is_visible(world: &World, job: &SimJob, read: &Found) -> Result<(), String> {
     let dead = job::checkpoint(&job.name).join(&CheckpointNames::new(&job.name).dead_letters());
     for folder in [job::sink(&job.name), dead] {
-        let listed = world.objects.list(&Location::folder(&folder)).now_or_never();
+        let listed = world
+            .objects
+            .list(&Location::folder(&folder))
+            .now_or_never();
         for info in listed.and_then(Result::ok).unwrap_or_default() {
             if !read.visible.contains(&info.location) {
-                return Err(format!("{} is visible and no manifest names it", info.location));
+                return Err(format!(
+                    "{} is visible and no manifest names it",
+                    info.location
+                ));
             }
         }
     }

@@ -1,6 +1,8 @@
-//! Object storage that fails: the memory storage behind calls that are lost, late, or answered by nobody.
+//! Object storage that fails: the memory storage behind calls that are lost, late, or answered by
+//! nobody.
 //!
-//! Owns: the faults, and the rule that nothing becomes visible before its commit. Does not own: objects.
+//! Owns: the faults, and the rule that nothing becomes visible before its commit. Does not own:
+//! objects.
 //! Rule: what a caller is told may be wrong; what is stored never is.
 
 use super::weather::{Fate, Weather};
@@ -23,13 +25,9 @@ pub type Committed = Arc<Mutex<BTreeSet<String>>>;
 /// One place's way to the storage.
 #[derive(Clone)]
 pub struct FaultyStorage {
-    /// What is really stored.
     pub inner: MemoryStorage,
-    /// Who calls.
     pub place: String,
-    /// How calls go.
     pub weather: Arc<Weather>,
-    /// What may become visible.
     pub committed: Committed,
 }
 
@@ -48,15 +46,20 @@ impl FaultyStorage {
     ) -> Result<T, StorageError> {
         let call = self.weather.call(&self.place, "s3");
         let failed = |reason: &str| {
-            self.weather.note(|| format!("{} s3 {what} {location}: {reason}", self.place));
-            Err(StorageError::Unavailable { location: location.to_owned(), reason: reason.to_owned() })
+            self.weather
+                .note(|| format!("{} s3 {what} {location}: {reason}", self.place));
+            Err(StorageError::Unavailable {
+                location: location.to_owned(),
+                reason: reason.to_owned(),
+            })
         };
         sleep(call.before).await;
         if call.fate == Fate::NotDone {
             return failed("503");
         }
         if let Some(code) = self.weather.denies(&self.place, "s3") {
-            self.weather.note(|| format!("{} s3 {what} {location}: {code}", self.place));
+            self.weather
+                .note(|| format!("{} s3 {what} {location}: {code}", self.place));
             return Err(StorageError::Refused {
                 cause: RefusalCause::Environment,
                 location: location.to_owned(),
@@ -76,7 +79,8 @@ impl FaultyStorage {
 #[async_trait]
 impl Storage for FaultyStorage {
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
-        self.call("get", location, self.inner.get(location, limit)).await
+        self.call("get", location, self.inner.get(location, limit))
+            .await
     }
 
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
@@ -84,23 +88,38 @@ impl Storage for FaultyStorage {
     }
 
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
-        self.call("put", location, self.inner.put_new(location, bytes)).await
+        self.call("put", location, self.inner.put_new(location, bytes))
+            .await
     }
 
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError> {
-        self.call("list", folder.as_str(), self.inner.list(folder)).await
+        self.call("list", folder.as_str(), self.inner.list(folder))
+            .await
     }
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
-        let staged = self.call("stage", location, self.inner.stage(location)).await?;
-        Ok(Box::new(FaultyWriter { storage: self.clone(), location: location.to_owned(), inner: staged }))
+        let staged = self
+            .call("stage", location, self.inner.stage(location))
+            .await?;
+        Ok(Box::new(FaultyWriter {
+            storage: self.clone(),
+            location: location.to_owned(),
+            inner: staged,
+        }))
     }
 
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
         let work = async {
-            let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner).contains(&object.location);
+            let committed = self
+                .committed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&object.location);
             if !committed {
-                self.weather.broken(format!("{} publishes {}, no head holds it", self.place, object.location));
+                self.weather.broken(format!(
+                    "{} publishes {}, no head holds it",
+                    self.place, object.location
+                ));
             }
             self.inner.publish(object).await
         };
@@ -108,11 +127,13 @@ impl Storage for FaultyStorage {
     }
 
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
-        self.call("abandon", &object.location, self.inner.abandon(object)).await
+        self.call("abandon", &object.location, self.inner.abandon(object))
+            .await
     }
 
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
-        self.call("sweep", folder.as_str(), self.inner.sweep(folder, orphans)).await
+        self.call("sweep", folder.as_str(), self.inner.sweep(folder, orphans))
+            .await
     }
 }
 
@@ -125,16 +146,32 @@ struct FaultyWriter {
 #[async_trait]
 impl StagedWriter for FaultyWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        self.storage.call("write", &self.location, self.inner.write(bytes)).await
+        self.storage
+            .call("write", &self.location, self.inner.write(bytes))
+            .await
     }
 
-    async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
-        let Self { storage, location, inner } = *self;
-        storage.call("finish", &location, inner.finish(kind, rows)).await
+    async fn finish(
+        self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError> {
+        let Self {
+            storage,
+            location,
+            inner,
+        } = *self;
+        storage
+            .call("finish", &location, inner.finish(kind, rows))
+            .await
     }
 
     async fn abort(self: Box<Self>) {
-        let Self { storage, location, inner } = *self;
+        let Self {
+            storage,
+            location,
+            inner,
+        } = *self;
         let work = async {
             inner.abort().await;
             Ok(())

@@ -1,6 +1,8 @@
-//! The store that fails: the memory store behind calls that are lost or late, and a lease that runs out.
+//! The store that fails: the memory store behind calls that are lost or late, and a lease that runs
+//! out.
 //!
-//! Owns: faults of calls, who holds the lease. Does not own: the rules of a write (the memory store).
+//! Owns: faults of calls, who holds the lease. Does not own: the rules of a write (the memory
+//! store).
 //! Rule: a lease that is not renewed ends; who held it may believe a while longer.
 
 use super::job;
@@ -14,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use streamctl_controller::core::Replays;
 use streamctl_controller::store::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Repair, Store, StoreError, StoredJob, Wanted,
-    WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Repair, Store, StoreError,
+    StoredJob, DesiredState, WriteOutcome,
 };
 use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
@@ -34,11 +36,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The store was put back to an earlier state. An epoch of which nothing can be seen may have been committed or not:
-    /// both are right.
+    /// The store was put back to an earlier state. An epoch of which nothing can be seen may have
+    /// been committed or not: both are right.
     pub fn forget_unseen(&mut self, job: &JobName, manifest: &Manifest, committed: &Committed) {
         let heads = self.heads.entry(job.clone()).or_default();
-        if heads.last().is_some_and(|head| head.epoch == manifest.epoch) {
+        if heads
+            .last()
+            .is_some_and(|head| head.epoch == manifest.epoch)
+        {
             heads.pop();
             let mut committed = committed.lock().unwrap_or_else(PoisonError::into_inner);
             for object in &manifest.objects {
@@ -54,15 +59,12 @@ pub struct FaultyStore {
     pub inner: MemoryStore,
     /// Who calls: a place of the network.
     pub place: String,
-    /// How calls go.
     pub weather: Arc<Weather>,
-    /// Who leads.
     pub ledger: Arc<Mutex<Ledger>>,
     /// Jobs that may fail, and their streams: once they hold a record that no query can come past.
     pub may_fail: BTreeMap<JobName, SharedStream>,
     /// What may become visible, filled here.
     pub committed: Committed,
-    /// Where manifests are.
     pub objects: MemoryStorage,
 }
 
@@ -75,35 +77,57 @@ impl FaultyStore {
         let call = self.weather.call(&self.place, "store");
         sleep(call.before).await;
         if call.fate == Fate::NotDone {
-            self.weather.note(|| format!("{} store {what}: not done", self.place));
-            return Err(StoreError::Unavailable { reason: format!("{what} was not done") });
+            self.weather
+                .note(|| format!("{} store {what}: not done", self.place));
+            return Err(StoreError::Unavailable {
+                reason: format!("{what} was not done"),
+            });
         }
         let done = work.await;
         sleep(call.after).await;
         if call.fate == Fate::AnswerLost || !self.weather.reaches(&self.place, "store") {
-            self.weather.note(|| format!("{} store {what}: outcome unknown", self.place));
-            return Err(StoreError::Unavailable { reason: format!("{what} has no answer") });
+            self.weather
+                .note(|| format!("{} store {what}: outcome unknown", self.place));
+            return Err(StoreError::Unavailable {
+                reason: format!("{what} has no answer"),
+            });
         }
         done
     }
 
     /// I6: what changed the store was decided under the term that leads.
     async fn must_lead(&self, term: Term, what: &str) {
-        let leader = self.inner.leader().await.ok().flatten().map(|(leading, _)| leading);
+        let leader = self
+            .inner
+            .leader()
+            .await
+            .ok()
+            .flatten()
+            .map(|(leading, _)| leading);
         if leader != Some(term) {
-            self.weather.broken(format!("{what} under term {term} is taken while {leader:?} leads (I6)"));
+            self.weather.broken(format!(
+                "{what} under term {term} is taken while {leader:?} leads (I6)"
+            ));
         }
     }
 
     fn may_fail(&self, job: &JobName) -> bool {
         let stream = self.may_fail.get(job);
-        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).may_fail())
+        stream.is_some_and(|stream| {
+            stream
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .may_fail()
+        })
     }
 
     /// The version of the job that is stored.
     async fn version(&self, job: &JobName) -> Option<JobVersion> {
         let stored = self.inner.load().await.ok()?;
-        stored.iter().find(|stored| stored.job.spec.name == *job).map(|stored| stored.job.job_version)
+        stored
+            .iter()
+            .find(|stored| stored.job.spec.name == *job)
+            .map(|stored| stored.job.job_version)
     }
 
     /// What the oracle learns at the moment of a commit.
@@ -114,7 +138,10 @@ impl FaultyStore {
             let known = heads.last() == Some(head);
             if !known {
                 if heads.last().map_or(Epoch(0), |last| last.epoch).next() != head.epoch {
-                    self.weather.broken(format!("head of {job} goes from {:?} to {head:?}", heads.last()));
+                    self.weather.broken(format!(
+                        "head of {job} goes from {:?} to {head:?}",
+                        heads.last()
+                    ));
                 }
                 heads.push(head.clone());
             }
@@ -123,21 +150,36 @@ impl FaultyStore {
         if known {
             return;
         }
-        self.weather.note(|| format!("{} commits {job} epoch {}", self.place, head.epoch));
-        let bytes = self.objects.get(&job::checkpoint(job).join(&head.name), u64::MAX).await;
-        let manifest = bytes.ok().and_then(|bytes| Manifest::decode(&bytes, head).ok());
+        self.weather
+            .note(|| format!("{} commits {job} epoch {}", self.place, head.epoch));
+        let bytes = self
+            .objects
+            .get(&job::checkpoint(job).join(&head.name), u64::MAX)
+            .await;
+        let manifest = bytes
+            .ok()
+            .and_then(|bytes| Manifest::decode(&bytes, head).ok());
         let Some(manifest) = manifest else {
-            return self.weather.broken(format!("head of {job} is {head:?}, and there is no such manifest"));
+            return self.weather.broken(format!(
+                "head of {job} is {head:?}, and there is no such manifest"
+            ));
         };
         let version = self.version(job).await;
         if version != Some(manifest.job_version()) {
-            let (epoch, made_by) = (manifest.epoch, manifest.job_version());
-            self.weather.broken(format!("epoch {epoch} is of version {made_by}, the store's is {version:?} (I9)"));
+            let epoch = manifest.epoch;
+            let made_by = manifest.job_version();
+            self.weather.broken(format!(
+                "epoch {epoch} is of version {made_by}, the store's is {version:?} (I9)"
+            ));
         }
-        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut committed = self
+            .committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for object in manifest.objects {
             if !committed.insert(object.staged.location.clone()) {
-                self.weather.broken(format!("{} is committed twice", object.staged.location));
+                self.weather
+                    .broken(format!("{} is committed twice", object.staged.location));
             }
         }
     }
@@ -149,16 +191,26 @@ impl Store for FaultyStore {
         loop {
             if !self.weather.reaches(&self.place, "store") {
                 sleep(LOOK * 5).await;
-                return Err(StoreError::Unavailable { reason: "unreachable".into() });
+                return Err(StoreError::Unavailable {
+                    reason: "unreachable".into(),
+                });
             }
-            let Ok(won) = timeout(LOOK, self.inner.campaign(me)).await else { continue };
+            let Ok(won) = timeout(LOOK, self.inner.campaign(me)).await else {
+                continue;
+            };
             let leadership = won?;
-            if self.weather.strikes(100, "store: campaign won, answer lost") {
-                return Err(StoreError::Unavailable { reason: "no answer".into() });
+            if self
+                .weather
+                .strikes(100, "store: campaign won, answer lost")
+            {
+                return Err(StoreError::Unavailable {
+                    reason: "no answer".into(),
+                });
             }
             let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
             ledger.held.insert(leadership.term, me.id.clone());
-            self.weather.note(|| format!("{} leads term {}", me.id, leadership.term));
+            self.weather
+                .note(|| format!("{} leads term {}", me.id, leadership.term));
             return Ok(leadership);
         }
     }
@@ -181,10 +233,13 @@ impl Store for FaultyStore {
             let outcome = self.inner.change_job(term, job).await?;
             if outcome == WriteOutcome::Written {
                 self.must_lead(term, "a version of the job").await;
-                let (version, name) = (job.job_version, &job.spec.name);
+                let version = job.job_version;
+                let name = &job.spec.name;
                 // Written again, it is the same one.
                 if before != Some(version) && before.map(JobVersion::next) != Some(version) {
-                    self.weather.broken(format!("version {version} of {name} follows {before:?} (I9)"));
+                    self.weather.broken(format!(
+                        "version {version} of {name} follows {before:?} (I9)"
+                    ));
                 }
             }
             Ok(outcome)
@@ -192,15 +247,21 @@ impl Store for FaultyStore {
         self.call("change", work).await
     }
 
-    async fn set_wanted(&self, term: Term, job: &JobName, wanted: &Wanted) -> Result<WriteOutcome, StoreError> {
+    async fn set_wanted(
+        &self,
+        term: Term,
+        job: &JobName,
+        wanted: &DesiredState,
+    ) -> Result<WriteOutcome, StoreError> {
         let work = async {
             let outcome = self.inner.set_wanted(term, job, wanted).await?;
             if outcome == WriteOutcome::Written {
                 self.must_lead(term, "what is wanted").await;
-                if let Wanted::Failed { error, .. } = wanted
+                if let DesiredState::Failed { error, .. } = wanted
                     && !self.may_fail(job)
                 {
-                    self.weather.broken(format!("job {job} is given up: {error}"));
+                    self.weather
+                        .broken(format!("job {job} is given up: {error}"));
                 }
             }
             Ok(outcome)
@@ -208,7 +269,12 @@ impl Store for FaultyStore {
         self.call("set wanted", work).await
     }
 
-    async fn set_replays(&self, term: Term, job: &JobName, replays: &Replays) -> Result<WriteOutcome, StoreError> {
+    async fn set_replays(
+        &self,
+        term: Term,
+        job: &JobName,
+        replays: &Replays,
+    ) -> Result<WriteOutcome, StoreError> {
         let work = async {
             let outcome = self.inner.set_replays(term, job, replays).await?;
             if outcome == WriteOutcome::Written {
@@ -219,12 +285,19 @@ impl Store for FaultyStore {
         self.call("set replays", work).await
     }
 
-    async fn set_repairs(&self, term: Term, job: &JobName, repairs: &[Repair]) -> Result<WriteOutcome, StoreError> {
-        self.call("set repairs", self.inner.set_repairs(term, job, repairs)).await
+    async fn set_repairs(
+        &self,
+        term: Term,
+        job: &JobName,
+        repairs: &[Repair],
+    ) -> Result<WriteOutcome, StoreError> {
+        self.call("set repairs", self.inner.set_repairs(term, job, repairs))
+            .await
     }
 
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
-        self.call("raise terms", self.inner.raise_terms(term, above)).await
+        self.call("raise terms", self.inner.raise_terms(term, above))
+            .await
     }
 
     async fn commit(
@@ -245,7 +318,12 @@ impl Store for FaultyStore {
         self.call("commit", work).await
     }
 
-    async fn set_published(&self, term: Term, job: &JobName, epoch: Epoch) -> Result<WriteOutcome, StoreError> {
+    async fn set_published(
+        &self,
+        term: Term,
+        job: &JobName,
+        epoch: Epoch,
+    ) -> Result<WriteOutcome, StoreError> {
         let work = async {
             let outcome = self.inner.set_published(term, job, epoch).await?;
             if outcome == WriteOutcome::Written {

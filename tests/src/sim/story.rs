@@ -1,7 +1,9 @@
 //! One seed from its first record to its verdict.
 //!
-//! Owns: the order of a story, panics of the system as violations. Does not own: what happens in it.
-//! Rule: a story that ends well says what went wrong in it; one that does not says what was violated, and how.
+//! Owns: the order of a story, panics of the system as violations. Does not own: what happens in
+//! it.
+//! Rule: a story that ends well says what went wrong in it; one that does not says what was
+//! violated, and how.
 
 use super::world::World;
 use std::cell::RefCell;
@@ -9,15 +11,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-/// How a story went.
 pub struct Story {
-    /// Which.
     pub seed: u64,
     /// What went wrong in it, by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Records that were put.
     pub records: u64,
-    /// Epochs that were committed.
     pub epochs: u64,
     /// Its simulated length, milliseconds.
     pub length_ms: i64,
@@ -54,7 +52,12 @@ fn listen_for_panics() {
 
 /// A panic of this thread's story.
 pub(super) fn panicked() -> Option<String> {
-    PANICS.with(|panics| panics.borrow().as_ref().and_then(|panics| panics.first().cloned()))
+    PANICS.with(|panics| {
+        panics
+            .borrow()
+            .as_ref()
+            .and_then(|panics| panics.first().cloned())
+    })
 }
 
 /// Tells the story of a seed.
@@ -62,15 +65,20 @@ pub fn tell(seed: u64, traced: bool) -> Story {
     told(seed, || World::new(seed, traced), World::live)
 }
 
-/// Tells a story of so many shards, in which little goes wrong: records in each of them, shards that split, a worker and
-/// the leader that are killed.
+/// Tells a story of so many shards, in which little goes wrong: records in each of them, shards
+/// that split, a worker and the leader that are killed.
 pub fn tell_wide(seed: u64, shards: usize) -> Story {
     told(seed, || World::wide(seed, shards), World::live_wide)
 }
 
-/// Tells a story in which nothing goes wrong but what `strike` does in its middle, to two jobs on two workers.
+/// Tells a story in which nothing goes wrong but what `strike` does in its middle, to two jobs on
+/// two workers.
 pub fn tell_of(seed: u64, strike: impl FnOnce(&mut World)) -> Story {
-    told(seed, || World::quiet(seed), |world| world.live_through(strike))
+    told(
+        seed,
+        || World::quiet(seed),
+        |world| world.live_through(strike),
+    )
 }
 
 fn told(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {

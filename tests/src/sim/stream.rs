@@ -1,7 +1,8 @@
 //! A Kinesis stream whose shards split and merge while they are read.
 //!
 //! Owns: shards, records, iterators, listings, the service's faults. Does not own: the reader.
-//! Rule: it answers as the service is documented to: in order, from where an iterator stands, the end only at the end.
+//! Rule: it answers as the service is documented to: in order, from where an iterator stands, the
+//! end only at the end.
 
 use super::weather::{BEGIN_MS, Fate, Weather};
 use async_trait::async_trait;
@@ -14,7 +15,9 @@ use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
-use streamctl_worker::source::kinesis::{Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator};
+use streamctl_worker::source::kinesis::{
+    Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator,
+};
 use streamctl_worker::source::{Child, Record};
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +25,8 @@ use tokio::time::{Instant, sleep};
 const CREATED_MS: i64 = BEGIN_MS - 30 * RETENTION_MS;
 /// How far an arrival time may step back.
 const STEP_BACK_MS: i64 = 200;
-/// How long a record may be hidden from readers after it was put, well within the time that a job waits for it.
+/// How long a record may be hidden from readers after it was put, well within the time that a job
+/// waits for it.
 const HIDDEN_MS: i64 = 80;
 /// The same of a service that has troubles: such records may come after their window was closed.
 const HIDDEN_LONG_MS: i64 = 3_000;
@@ -31,17 +35,24 @@ const EXPIRED: &str = "expired";
 /// How long records are kept.
 pub const RETENTION_MS: i64 = 86_400_000;
 /// Keys that are hard to name a folder after; none has a partner in the lookup.
-const ODD_KEYS: [&str; 9] =
-    ["a\u{85}b", "\u{1}", "\u{7f}\u{9f}", "", "..", "a/b", "%2F", "a=b", "\u{2028}\u{feff}\u{1f600}"];
+const ODD_KEYS: [&str; 9] = [
+    "a\u{85}b",
+    "\u{1}",
+    "\u{7f}\u{9f}",
+    "",
+    "..",
+    "a/b",
+    "%2F",
+    "a=b",
+    "\u{2028}\u{feff}\u{1f600}",
+];
 /// How long an iterator lives.
 const ITERATOR_MS: i64 = 300_000;
 
 /// A record, and what the oracle knows of it.
 #[derive(Clone, Debug)]
 pub struct Put {
-    /// As readers get it.
     pub record: Record,
-    /// From when on.
     pub visible_ms: i64,
     /// What is in it; `None`: it cannot be decoded.
     pub id: Option<String>,
@@ -58,34 +69,36 @@ impl Put {
     }
 }
 
-/// One shard.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
-    /// Those it comes from.
     pub parents: Vec<ShardId>,
     /// Those that come from it.
     pub children: Vec<Child>,
-    /// Takes no more records.
     pub closed: bool,
-    /// In order.
     pub puts: Vec<Put>,
 }
 
 impl Shard {
     /// How many of its records are not kept any more.
     fn expired(&self, wall_ms: i64) -> usize {
-        self.puts.partition_point(|put| put.record.arrival_ms < wall_ms - RETENTION_MS)
+        self.puts
+            .partition_point(|put| put.record.arrival_ms < wall_ms - RETENTION_MS)
     }
 
     /// The record whose position is asked for is not kept any more.
     fn has_expired(&self, kind: &IteratorKind, wall_ms: i64) -> bool {
-        let (IteratorKind::At(text) | IteratorKind::After(text)) = kind else { return false };
+        let (IteratorKind::At(text) | IteratorKind::After(text)) = kind else {
+            return false;
+        };
         let sequence: u64 = text.parse().unwrap_or(u64::MAX);
-        self.puts[..self.expired(wall_ms)].iter().any(|put| put.record.sequence == sequence.into())
+        self.puts[..self.expired(wall_ms)]
+            .iter()
+            .any(|put| put.record.sequence == sequence.into())
     }
 }
 
-/// What a job that reads the stream may do after everything stood still for longer than records are kept.
+/// What a job that reads the stream may do after everything stood still for longer than records are
+/// kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterOutage {
     /// There was no such outage, or the job began after it.
@@ -97,12 +110,10 @@ pub enum AfterOutage {
     MustFail,
 }
 
-/// The stream.
 #[derive(Default)]
 pub struct Stream {
     /// By name; children are named after their parents.
     pub shards: BTreeMap<ShardId, Shard>,
-    /// Its name.
     name: String,
     /// Some records are hidden for longer than its readers wait for them.
     pub hides: bool,
@@ -119,13 +130,16 @@ pub struct Stream {
     names_children: bool,
 }
 
-/// The stream, shared.
 pub type SharedStream = Arc<Mutex<Stream>>;
 
 impl Stream {
-    /// With some open shards.
     pub fn new(rng: &mut Rng, name: String) -> Self {
-        let mut stream = Self { name, names_children: rng.u8(0..4) > 0, next_sequence: 1_000, ..Self::default() };
+        let mut stream = Self {
+            name,
+            names_children: rng.u8(0..4) > 0,
+            next_sequence: 1_000,
+            ..Self::default()
+        };
         stream.refuses_expired = rng.bool();
         for _ in 0..rng.usize(1..4) {
             stream.add(vec![]);
@@ -135,7 +149,12 @@ impl Stream {
 
     /// With so many open shards.
     pub fn wide(name: String, shards: usize) -> Self {
-        let mut stream = Self { name, names_children: true, next_sequence: 1_000, ..Self::default() };
+        let mut stream = Self {
+            name,
+            names_children: true,
+            next_sequence: 1_000,
+            ..Self::default()
+        };
         for _ in 0..shards {
             stream.add(vec![]);
         }
@@ -145,18 +164,32 @@ impl Stream {
     fn add(&mut self, parents: Vec<ShardId>) -> ShardId {
         let id = ShardId::new(format!("shardId-{:012}", self.shards.len()));
         for parent in &parents {
-            let child = Child { shard: id.clone(), parents: parents.clone(), detail: String::new() };
+            let child = Child {
+                shard: id.clone(),
+                parents: parents.clone(),
+                detail: String::new(),
+            };
             if let Some(parent) = self.shards.get_mut(parent) {
                 parent.closed = true;
                 parent.children.push(child);
             }
         }
-        self.shards.insert(id.clone(), Shard { parents, ..Shard::default() });
+        self.shards.insert(
+            id.clone(),
+            Shard {
+                parents,
+                ..Shard::default()
+            },
+        );
         id
     }
 
     fn open(&self) -> Vec<ShardId> {
-        self.shards.iter().filter(|(_, shard)| !shard.closed).map(|(id, _)| id.clone()).collect()
+        self.shards
+            .iter()
+            .filter(|(_, shard)| !shard.closed)
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Puts a record into some open shard.
@@ -178,9 +211,15 @@ impl Stream {
         self.created_again_ms = Some(wall_ms);
     }
 
-    /// There is a record that its job cannot come past, or one that it never read expired, or it is another stream now.
+    /// There is a record that its job cannot come past, or one that it never read expired, or it is
+    /// another stream now.
     pub fn must_fail(&self) -> bool {
-        let bad = || self.shards.values().flat_map(|shard| &shard.puts).any(|put| put.bad);
+        let bad = || {
+            self.shards
+                .values()
+                .flat_map(|shard| &shard.puts)
+                .any(|put| put.bad)
+        };
         self.after_outage == AfterOutage::MustFail || self.created_again_ms.is_some() || bad()
     }
 
@@ -206,21 +245,50 @@ impl Stream {
         };
         let key_json = serde_json::Value::from(key);
         let good = bad || rng.u8(0..12) > 0;
-        let n = if bad && !self.deadly { "no number" } else { "1" };
+        let n = if bad && !self.deadly {
+            "no number"
+        } else {
+            "1"
+        };
         let data = match rng.u8(0..3) {
-            _ if good => format!("{{\"id\":\"{name}\",\"k\":{key_json},\"n\":\"{n}\",\"more\":[1,{{}}]}}"),
+            _ if good => {
+                format!("{{\"id\":\"{name}\",\"k\":{key_json},\"n\":\"{n}\",\"more\":[1,{{}}]}}")
+            }
             0 => format!("{{\"id\":\"{name}\""),
             1 => "\u{0}not json".to_owned(),
             _ => String::new(),
         };
-        let back_ms = if rng.u8(0..4) == 0 { rng.i64(0..STEP_BACK_MS) } else { 0 };
-        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let back_ms = if rng.u8(0..4) == 0 {
+            rng.i64(0..STEP_BACK_MS)
+        } else {
+            0
+        };
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
         let hidden_until = shard.puts.last().map_or(0, |put| put.visible_ms);
-        let hidden_ms = if self.hides && rng.u8(0..8) == 0 { HIDDEN_LONG_MS } else { HIDDEN_MS };
+        let hidden_ms = if self.hides && rng.u8(0..8) == 0 {
+            HIDDEN_LONG_MS
+        } else {
+            HIDDEN_MS
+        };
         let visible_ms = hidden_until.max(wall_ms + rng.i64(0..hidden_ms));
-        let (arrival_ms, data) = (wall_ms - back_ms, Bytes::from(data));
-        let record = Record { sequence: sequence.into(), sub_sequence: 0, arrival_ms, data, origin: None };
-        shard.puts.push(Put { record, visible_ms, id: good.then_some(name), key, bad });
+        let arrival_ms = wall_ms - back_ms;
+        let data = Bytes::from(data);
+        let record = Record {
+            sequence: sequence.into(),
+            sub_sequence: 0,
+            arrival_ms,
+            data,
+            origin: None,
+        };
+        shard.puts.push(Put {
+            record,
+            visible_ms,
+            id: good.then_some(name),
+            key,
+            bad,
+        });
     }
 
     /// Splits a shard in two, or merges two.
@@ -235,24 +303,39 @@ impl Stream {
         let again = !self.shards[&parent].parents.is_empty();
         self.add(vec![parent.clone()]);
         self.add(vec![parent]);
-        if again { "kinesis: split of a child" } else { "kinesis: split" }
+        if again {
+            "kinesis: split of a child"
+        } else {
+            "kinesis: split"
+        }
     }
 
-    /// All records, by shard.
     pub fn count(&self) -> u64 {
-        self.shards.values().map(|shard| shard.puts.len() as u64).sum()
+        self.shards
+            .values()
+            .map(|shard| shard.puts.len() as u64)
+            .sum()
     }
 
-    /// The window of every record: that of its arrival, never before that of the one in front of it, nor before the last
-    /// of its parents. Nothing that goes wrong may change it.
+    /// The window of every record: that of its arrival, never before that of the one in front of
+    /// it, nor before the last of its parents. Nothing that goes wrong may change it.
     pub fn windows(&self, size: WindowSize) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
         let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
         // Shards are named in the order in which they are born.
         for (id, shard) in &self.shards {
-            let floor_ms = shard.parents.iter().map(|parent| ends[parent]).max().unwrap_or(i64::MIN);
+            let floor_ms = shard
+                .parents
+                .iter()
+                .map(|parent| ends[parent])
+                .max()
+                .unwrap_or(i64::MIN);
             let mut clamp = Clamp::new(size, floor_ms);
-            let placed = shard.puts.iter().map(|put| clamp.place(put.record.arrival_ms)).collect();
+            let placed = shard
+                .puts
+                .iter()
+                .map(|put| clamp.place(put.record.arrival_ms))
+                .collect();
             windows.insert(id.clone(), placed);
             ends.insert(id, clamp.floor_ms());
         }
@@ -263,14 +346,20 @@ impl Stream {
         // As the service does it: what expired is passed over without a word.
         shard.expired(wall_ms).max(match kind {
             IteratorKind::TrimHorizon => 0,
-            IteratorKind::AtTimestamp(ms) => shard.puts.partition_point(|put| put.record.arrival_ms < *ms),
+            IteratorKind::AtTimestamp(ms) => shard
+                .puts
+                .partition_point(|put| put.record.arrival_ms < *ms),
             IteratorKind::At(text) => {
                 let at: u64 = text.parse().unwrap_or(u64::MAX);
-                shard.puts.partition_point(|put| put.record.sequence < at.into())
+                shard
+                    .puts
+                    .partition_point(|put| put.record.sequence < at.into())
             }
             IteratorKind::After(text) => {
                 let after: u64 = text.parse().unwrap_or(u64::MAX);
-                shard.puts.partition_point(|put| put.record.sequence <= after.into())
+                shard
+                    .puts
+                    .partition_point(|put| put.record.sequence <= after.into())
             }
         })
     }
@@ -279,26 +368,44 @@ impl Stream {
         let parts: Vec<&str> = token.split('|').collect();
         if parts[2] == EXPIRED {
             // It stays so for ever.
-            let (next_iterator, behind_ms) = (Some(token.to_owned()), Some(RETENTION_MS.unsigned_abs()));
-            return Ok(Answer { next_iterator, behind_ms, ..Answer::default() });
+            let next_iterator = Some(token.to_owned());
+            let behind_ms = Some(RETENTION_MS.unsigned_abs());
+            return Ok(Answer {
+                next_iterator,
+                behind_ms,
+                ..Answer::default()
+            });
         }
-        let (id, index, made_ms) = (parts[1], parts[2].parse::<usize>(), parts[3].parse::<i64>());
-        let (Ok(index), Ok(made_ms)) = (index, made_ms) else { return Err(failure("InvalidArgumentException")) };
+        let id = parts[1];
+        let index = parts[2].parse::<usize>();
+        let made_ms = parts[3].parse::<i64>();
+        let (Ok(index), Ok(made_ms)) = (index, made_ms) else {
+            return Err(failure("InvalidArgumentException"));
+        };
         if wall_ms - made_ms > ITERATOR_MS {
             return Err(failure("ExpiredIteratorException"));
         }
-        let Some(shard) = self.shards.get(&ShardId::from(id)) else { return Err(failure("ResourceNotFoundException")) };
+        let Some(shard) = self.shards.get(&ShardId::from(id)) else {
+            return Err(failure("ResourceNotFoundException"));
+        };
         let index = index.max(shard.expired(wall_ms));
         let there = shard.puts.partition_point(|put| put.visible_ms <= wall_ms);
         let end = there.min(index + records_max as usize).max(index);
-        let records: Vec<Record> = shard.puts[index..end].iter().map(|put| put.record.clone()).collect();
+        let records: Vec<Record> = shard.puts[index..end]
+            .iter()
+            .map(|put| put.record.clone())
+            .collect();
         let over = shard.closed && end == shard.puts.len();
         Ok(Answer {
             bytes: records.iter().map(|record| record.data.len() + 4).sum(),
             records,
             next_iterator: (!over).then(|| self.token(id, &end.to_string(), wall_ms)),
             behind_ms: Some(if end == there { 0 } else { 700 }),
-            children: if over && self.names_children { shard.children.clone() } else { vec![] },
+            children: if over && self.names_children {
+                shard.children.clone()
+            } else {
+                vec![]
+            },
             left: None,
             date: None,
         })
@@ -331,7 +438,12 @@ impl Stream {
 }
 
 fn failure(code: &str) -> Failure {
-    Failure { code: Some(code.to_owned()), status: Some(400), message: "simulated".into(), date: None }
+    Failure {
+        code: Some(code.to_owned()),
+        status: Some(400),
+        message: "simulated".into(),
+        date: None,
+    }
 }
 
 /// As the real lister takes it.
@@ -342,42 +454,55 @@ fn listing_error(failure: Failure) -> ListError {
             reason: failure.message,
             hint: "allow it".to_owned(),
         },
-        _ => ListError::Unavailable { reason: failure.message },
+        _ => ListError::Unavailable {
+            reason: failure.message,
+        },
     }
 }
 
 /// One place's way to the streams.
 pub struct StreamsAt {
-    /// By name.
     pub streams: BTreeMap<String, SharedStream>,
-    /// Who calls.
     pub place: String,
-    /// How calls go.
     pub weather: Arc<Weather>,
 }
 
 impl StreamsAt {
     fn lock(&self, stream: &str) -> Result<MutexGuard<'_, Stream>, Failure> {
-        let found = self.streams.get(stream).ok_or_else(|| failure("ResourceNotFoundException"))?;
+        let found = self
+            .streams
+            .get(stream)
+            .ok_or_else(|| failure("ResourceNotFoundException"))?;
         Ok(found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn call<T>(&self, stream: &str, work: impl FnOnce(&Stream, i64) -> Result<T, Failure>) -> Result<T, Failure> {
+    async fn call<T>(
+        &self,
+        stream: &str,
+        work: impl FnOnce(&Stream, i64) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let call = self.weather.call(&self.place, "kinesis");
-        let silent = || Failure { message: "timed out".into(), ..Failure::default() };
+        let silent = || Failure {
+            message: "timed out".into(),
+            ..Failure::default()
+        };
         sleep(call.before).await;
         if call.fate == Fate::NotDone {
             return Err(silent());
         }
         if let Some(code) = self.weather.denies(&self.place, "kinesis") {
-            self.weather.note(|| format!("{} kinesis: {code}", self.place));
+            self.weather
+                .note(|| format!("{} kinesis: {code}", self.place));
             return Err(failure(code));
         }
         if self.weather.strikes(30, "kinesis: throttle") {
             return Err(failure("ProvisionedThroughputExceededException"));
         }
         if self.weather.strikes(8, "kinesis: internal failure") {
-            return Err(Failure { status: Some(500), ..failure("InternalFailureException") });
+            return Err(Failure {
+                status: Some(500),
+                ..failure("InternalFailureException")
+            });
         }
         let wall_ms = self.weather.kinesis_ms();
         let done = work(&*self.lock(stream)?, wall_ms);
@@ -398,9 +523,13 @@ impl Calls for StreamsAt {
         kind: IteratorKind,
     ) -> Result<MadeIterator, Failure> {
         self.call(&stream.name, |stream, wall_ms| {
-            let found = stream.shards.get(shard).ok_or_else(|| failure("ResourceNotFoundException"))?;
+            let found = stream
+                .shards
+                .get(shard)
+                .ok_or_else(|| failure("ResourceNotFoundException"))?;
             if found.has_expired(&kind, wall_ms) {
-                // Services differ in what they do with the position of a record that they do not keep any more.
+                // Services differ in what they do with the position of a record that they do not
+                // keep any more.
                 return match stream.refuses_expired {
                     true => Err(failure("InvalidArgumentException")),
                     false => Ok(stream.token(shard.as_str(), EXPIRED, wall_ms).into()),
@@ -418,30 +547,60 @@ impl Calls for StreamsAt {
         }
         if self.weather.strikes(40, "kinesis: empty answer") {
             let next_iterator = Some(iterator);
-            return Ok(Answer { next_iterator, behind_ms: Some(900), ..Answer::default() });
+            return Ok(Answer {
+                next_iterator,
+                behind_ms: Some(900),
+                ..Answer::default()
+            });
         }
         let stream = iterator.split('|').next().unwrap_or_default();
         let sent = Instant::now();
-        let (answer, wall_ms) =
-            self.call(stream, |stream, wall_ms| Ok((stream.read(&iterator, records_max, wall_ms)?, wall_ms))).await?;
+        let (answer, wall_ms) = self
+            .call(stream, |stream, wall_ms| {
+                Ok((stream.read(&iterator, records_max, wall_ms)?, wall_ms))
+            })
+            .await?;
         let deadly = self.lock(stream)?.kills(&answer);
         if deadly {
             self.weather.abort(&self.place);
         }
         // A service tells its time in whole seconds.
         let date_ms = wall_ms.div_euclid(1_000) * 1_000;
-        Ok(Answer { date: Some(DateSample { sent, received: Instant::now(), date_ms }), ..answer })
+        Ok(Answer {
+            date: Some(DateSample {
+                sent,
+                received: Instant::now(),
+                date_ms,
+            }),
+            ..answer
+        })
     }
 }
 
 #[async_trait]
 impl ShardLister for StreamsAt {
-    async fn list(&self, _: &SourceKind, stream: Option<&StreamAddress>) -> Result<Listing, ListError> {
+    async fn list(
+        &self,
+        _: &SourceKind,
+        stream: Option<&StreamAddress>,
+    ) -> Result<Listing, ListError> {
         let name = stream.map_or("", |stream| stream.name.as_str());
-        let look = |stream: &Stream, wall_ms| Ok((stream.listing(), wall_ms, stream.created_again_ms));
-        let (shards, wall_ms, created_again_ms) = self.call(name, look).await.map_err(listing_error)?;
-        let identity = StreamIdentity { arn: None, created_ms: created_again_ms.unwrap_or(CREATED_MS) };
-        let facts = StreamFacts { identity, retention_ms: RETENTION_MS };
-        Ok(Listing { shards, stream: Ok(Some(facts)), service_ms: Some(wall_ms.div_euclid(1_000) * 1_000) })
+        let look =
+            |stream: &Stream, wall_ms| Ok((stream.listing(), wall_ms, stream.created_again_ms));
+        let (shards, wall_ms, created_again_ms) =
+            self.call(name, look).await.map_err(listing_error)?;
+        let identity = StreamIdentity {
+            arn: None,
+            created_ms: created_again_ms.unwrap_or(CREATED_MS),
+        };
+        let facts = StreamFacts {
+            identity,
+            retention_ms: RETENTION_MS,
+        };
+        Ok(Listing {
+            shards,
+            stream: Ok(Some(facts)),
+            service_ms: Some(wall_ms.div_euclid(1_000) * 1_000),
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Stories of one blow each: what the seeds find among many troubles, alone and in seconds.
 //!
-//! Rule: each is here because a fault of the system was found by it; breaking the line that keeps the promise fails it.
+//! Rule: each is here because a fault of the system was found by it; breaking the line that keeps
+//! the promise fails it.
 
 use super::chaos::{kill, refuse_controllers};
 use super::stream::AfterOutage;
@@ -39,8 +40,16 @@ fn windows_follow_the_clock_of_the_service_wherever_workers_clocks_jump() {
 fn records_that_expired_during_an_outage_end_their_jobs_and_are_never_passed_over() {
     ends_well(|world| {
         world.stand_still();
-        let must_fail = world.jobs.iter().filter(|job| job.stream().after_outage == AfterOutage::MustFail).count();
-        assert_eq!(must_fail, world.jobs.len(), "some records were not committed");
+        let must_fail = world
+            .jobs
+            .iter()
+            .filter(|job| job.stream().after_outage == AfterOutage::MustFail)
+            .count();
+        assert_eq!(
+            must_fail,
+            world.jobs.len(),
+            "some records were not committed"
+        );
     });
 }
 
@@ -77,7 +86,9 @@ fn a_worker_without_permission_ends_no_job() {
     ends_well(|world| {
         let until_ms = world.weather.now_ms() + 30_000;
         world.weather.deny("w0", "s3", "AccessDenied", until_ms);
-        world.weather.deny("w0", "kinesis", "ExpiredTokenException", until_ms);
+        world
+            .weather
+            .deny("w0", "kinesis", "ExpiredTokenException", until_ms);
     });
 }
 

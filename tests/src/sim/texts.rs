@@ -1,7 +1,9 @@
 //! The job files that a user submits for one job: the first one, and those that change it.
 //!
-//! Owns: what of a job changes in a story, and which text is which. Does not own: when (`chaos`), the verdict (`oracle`).
-//! Rule: every row says which text made it, so that the verdict can compare it with what its manifest says.
+//! Owns: what of a job changes in a story, and which text is which. Does not own: when (`chaos`),
+//! the verdict (`oracle`).
+//! Rule: every row says which text made it, so that the verdict can compare it with what its
+//! manifest says.
 
 use super::job;
 use std::collections::BTreeMap;
@@ -17,9 +19,7 @@ const WINDOWS_MS: [i64; 4] = [500, 1_000, 2_000, 3_000];
 pub struct Text {
     /// Which one, from 1: its rows have this number.
     pub number: u64,
-    /// The file.
     pub file: String,
-    /// Its windows.
     pub window_ms: i64,
 }
 
@@ -48,9 +48,11 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// With the first one.
     pub fn new(common: Common, window_ms: i64, whole_window: bool) -> Self {
-        let texts = Self { common, made: Mutex::default() };
+        let texts = Self {
+            common,
+            made: Mutex::default(),
+        };
         texts.add(window_ms, whole_window, false);
         texts
     }
@@ -59,7 +61,6 @@ impl Texts {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first one.
     pub fn first(&self) -> Text {
         let first = self.lock().values().find(|text| text.number == 1).cloned();
         first.expect("it is made with the first one")
@@ -72,12 +73,23 @@ impl Texts {
 
     /// Another one, by the dice: another query, perhaps other windows, another folder.
     pub fn change(&self, rng: &mut fastrand::Rng, last: &Text) -> Text {
-        let window_ms = if rng.u8(0..4) == 0 { WINDOWS_MS[rng.usize(0..WINDOWS_MS.len())] } else { last.window_ms };
+        let window_ms = if rng.u8(0..4) == 0 {
+            WINDOWS_MS[rng.usize(0..WINDOWS_MS.len())]
+        } else {
+            last.window_ms
+        };
         self.add(window_ms, rng.u8(0..6) == 0, rng.bool())
     }
 
     fn add(&self, window_ms: i64, whole_window: bool, moves: bool) -> Text {
-        let Common { job, joins, partitioned, interval, records, retries } = &self.common;
+        let Common {
+            job,
+            joins,
+            partitioned,
+            interval,
+            records,
+            retries,
+        } = &self.common;
         let mut made = self.lock();
         let number = made.len() as u64 + 1;
         let order = if whole_window { " ORDER BY s.id" } else { "" };
@@ -94,9 +106,17 @@ impl Texts {
             ),
             false => String::new(),
         };
-        let folders = if *partitioned { "partition_by = [\"k\"]\n" } else { "" };
+        let folders = if *partitioned {
+            "partition_by = [\"k\"]\n"
+        } else {
+            ""
+        };
         let sink = job::sink(job);
-        let sink = if moves { format!("{sink}{number}/") } else { sink };
+        let sink = if moves {
+            format!("{sink}{number}/")
+        } else {
+            sink
+        };
         let checkpoint = job::checkpoint(job).as_str().to_owned();
         let file = format!(
             "name = \"{job}\"\n[source]\ntype = \"kinesis\"\nstream = \"{job}\"\nstarting_position = \"trim_horizon\"\n\
@@ -104,7 +124,11 @@ impl Texts {
              [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
              format = \"json\"\ncompression = \"none\"\n{folders}[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
         );
-        let text = Text { number, file, window_ms };
+        let text = Text {
+            number,
+            file,
+            window_ms,
+        };
         made.insert(sha256_hex(text.file.as_bytes()), text.clone());
         text
     }

@@ -1,7 +1,10 @@
-//! What every part of the world shares: the time, the seed's dice, what is cut from what, what was counted.
+//! What every part of the world shares: the time, the seed's dice, what is cut from what, what was
+//! counted.
 //!
-//! Owns: the world's time, faults of single calls, the trace. Does not own: which part of the world has which fault.
-//! Rule: every random choice of the world comes from here; nothing is rolled while the world is calm.
+//! Owns: the world's time, faults of single calls, the trace. Does not own: which part of the world
+//! has which fault.
+//! Rule: every random choice of the world comes from here; nothing is rolled while the world is
+//! calm.
 
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +22,6 @@ const UNREACHABLE: Duration = Duration::from_millis(1_500);
 pub enum Fate {
     /// It is done, and the answer comes.
     Done,
-    /// It is not done.
     NotDone,
     /// It is done, and the answer is lost.
     AnswerLost,
@@ -28,11 +30,8 @@ pub enum Fate {
 /// One call to a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Until it is done.
     pub before: Duration,
-    /// Whether it is.
     pub fate: Fate,
-    /// Until its answer comes.
     pub after: Duration,
 }
 
@@ -66,7 +65,8 @@ impl Weather {
     /// For one seed; `traced`: every event is kept as a line.
     pub fn new(seed: u64, traced: bool) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
-        let (failing, slow) = ([rng.u32(0..40), rng.u32(40..150)][usize::from(rng.u8(0..5) == 0)], rng.u32(0..15));
+        let failing = [rng.u32(0..40), rng.u32(40..150)][usize::from(rng.u8(0..5) == 0)];
+        let slow = rng.u32(0..15);
         Arc::new(Self(Mutex::new(State {
             rng,
             now_ms: 0,
@@ -89,7 +89,6 @@ impl Weather {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rolls the dice.
     pub fn roll<T>(&self, with: impl FnOnce(&mut Rng) -> T) -> T {
         with(&mut self.state().rng)
     }
@@ -104,7 +103,6 @@ impl Weather {
         strikes
     }
 
-    /// Counts a fault.
     pub fn count(&self, fault: &'static str) {
         *self.state().counts.entry(fault).or_default() += 1;
     }
@@ -140,7 +138,6 @@ impl Weather {
         self.state().ahead_ms += ms;
     }
 
-    /// Time goes on.
     pub fn set_now(&self, now_ms: i64) {
         self.state().now_ms = now_ms;
     }
@@ -166,7 +163,6 @@ impl Weather {
         self.state().cut.insert(ordered(a, b));
     }
 
-    /// They do again.
     pub fn heal(&self, a: &str, b: &str) {
         self.state().cut.remove(&ordered(a, b));
     }
@@ -181,9 +177,12 @@ impl Weather {
         self.state().down_until_ms.insert(service, until_ms);
     }
 
-    /// A service refuses a place until this time, with this code: its rights, its credentials, its clock.
+    /// A service refuses a place until this time, with this code: its rights, its credentials, its
+    /// clock.
     pub fn deny(&self, place: &str, service: &'static str, code: &'static str, until_ms: i64) {
-        self.state().denied.insert((place.to_owned(), service), (until_ms, code));
+        self.state()
+            .denied
+            .insert((place.to_owned(), service), (until_ms, code));
     }
 
     /// The code with which a service refuses a place now.
@@ -196,7 +195,10 @@ impl Weather {
     /// Whether a service refuses any worker now.
     pub fn denies_a_worker(&self) -> bool {
         let state = self.state();
-        state.denied.iter().any(|((place, _), (until_ms, _))| place.starts_with('w') && state.now_ms < *until_ms)
+        state
+            .denied
+            .iter()
+            .any(|((place, _), (until_ms, _))| place.starts_with('w') && state.now_ms < *until_ms)
     }
 
     /// The process of a place ends at the end of this tick, by its own doing.
@@ -212,14 +214,21 @@ impl Weather {
     /// Whether a place reaches a service.
     pub fn reaches(&self, place: &str, service: &'static str) -> bool {
         let state = self.state();
-        let down = state.down_until_ms.get(service).is_some_and(|until_ms| state.now_ms < *until_ms);
+        let down = state
+            .down_until_ms
+            .get(service)
+            .is_some_and(|until_ms| state.now_ms < *until_ms);
         !down && !state.cut.contains(&ordered(place, service))
     }
 
     /// How a call from a place to a service goes.
     pub fn call(&self, place: &str, service: &'static str) -> Call {
         if !self.reaches(place, service) {
-            return Call { before: UNREACHABLE, fate: Fate::NotDone, after: Duration::ZERO };
+            return Call {
+                before: UNREACHABLE,
+                fate: Fate::NotDone,
+                after: Duration::ZERO,
+            };
         }
         let (failing, slow) = {
             let state = self.state();
@@ -234,7 +243,11 @@ impl Weather {
             true => Duration::from_millis(self.roll(|rng| rng.u64(500..4_000))),
             false => Duration::from_millis(self.roll(|rng| rng.u64(0..12))),
         };
-        Call { before: wait(slow_call(service)), fate, after: wait(slow_answer(service)) }
+        Call {
+            before: wait(slow_call(service)),
+            fate,
+            after: wait(slow_answer(service)),
+        }
     }
 
     /// Keeps a line of the trace, if there is one.
@@ -242,11 +255,13 @@ impl Weather {
         let mut state = self.state();
         let now_ms = state.now_ms;
         if let Some(trace) = &mut state.trace {
-            trace.push(format!("{now_ms:>7} {}", without_digests(&line().to_string())));
+            trace.push(format!(
+                "{now_ms:>7} {}",
+                without_digests(&line().to_string())
+            ));
         }
     }
 
-    /// What was kept.
     pub fn trace(&self) -> Vec<String> {
         self.state().trace.clone().unwrap_or_default()
     }
@@ -263,8 +278,8 @@ impl Weather {
     }
 }
 
-/// The line without digests of manifests: in their names, and as `digest` of a reference. They depend on how fast this
-/// machine is, because a manifest says how long stages took.
+/// The line without digests of manifests: in their names, and as `digest` of a reference. They
+/// depend on how fast this machine is, because a manifest says how long stages took.
 fn without_digests(line: &str) -> String {
     const EPOCH_DIGITS: usize = 12;
     const NAME_DIGITS: usize = 16;

@@ -1,6 +1,7 @@
 //! Watches every step of every core: the invariants, and that a calm core asks for nothing.
 //!
-//! Owns: I1-I9 during a story, the trace of events and effects. Does not own: the invariants themselves.
+//! Owns: I1-I9 during a story, the trace of events and effects. Does not own: the invariants
+//! themselves.
 //! Rule: the trace says nothing that depends on how fast this machine is.
 
 use super::weather::Weather;
@@ -11,9 +12,7 @@ use streamctl_controller::driver::Witness;
 
 /// Watches the core of one process.
 pub struct Watcher {
-    /// Where.
     pub place: String,
-    /// Where violations are told.
     pub weather: Arc<Weather>,
     /// All is done, nothing happens: the core must ask for nothing (I8).
     pub calm: Arc<AtomicBool>,
@@ -21,19 +20,35 @@ pub struct Watcher {
 
 impl Witness for Watcher {
     fn stepped(&self, before: &Core, event: &Event, after: &Core, effects: &[Effect]) {
-        if let Err(violation) = invariants::check(after).and(invariants::check_step(before, after)) {
-            self.weather.broken(format!("{} after {}: {violation}", self.place, event_label(event)));
-        }
-        if !matches!(event, Event::Ticked | Event::WorkerHeard { .. } | Event::Progressed { .. }) || !effects.is_empty()
+        if let Err(violation) = invariants::check(after).and(invariants::check_step(before, after))
         {
-            self.weather.note(|| format!("{} {}", self.place, event_label(event)));
+            self.weather.broken(format!(
+                "{} after {}: {violation}",
+                self.place,
+                event_label(event)
+            ));
+        }
+        if !matches!(
+            event,
+            Event::Ticked | Event::WorkerHeard { .. } | Event::Progressed { .. }
+        ) || !effects.is_empty()
+        {
+            self.weather
+                .note(|| format!("{} {}", self.place, event_label(event)));
         }
         for effect in effects {
-            self.weather.note(|| format!("{}     -> {}", self.place, effect_label(effect)));
-            let routine =
-                matches!(effect, Effect::ListShards { .. } | Effect::CheckLookup { .. } | Effect::Sweep { .. });
+            self.weather
+                .note(|| format!("{}     -> {}", self.place, effect_label(effect)));
+            let routine = matches!(
+                effect,
+                Effect::ListShards { .. } | Effect::CheckLookup { .. } | Effect::Sweep { .. }
+            );
             if self.calm.load(Ordering::Relaxed) && !routine {
-                self.weather.broken(format!("{} is not calm (I8): {}", self.place, effect_label(effect)));
+                self.weather.broken(format!(
+                    "{} is not calm (I8): {}",
+                    self.place,
+                    effect_label(effect)
+                ));
             }
         }
     }
@@ -41,37 +56,84 @@ impl Witness for Watcher {
 
 fn event_label(event: &Event) -> String {
     match event {
-        Event::JobLoaded { job, wanted, head, unpublished, published, .. } => {
-            let (job, head) = (&job.spec.name, head.as_ref().map(|manifest| manifest.epoch));
-            format!("JobLoaded {job} {wanted:?} head {head:?} unpublished {} published {published}", unpublished.len())
+        Event::JobLoaded {
+            job,
+            wanted,
+            head,
+            unpublished,
+            published,
+            ..
+        } => {
+            let job = &job.spec.name;
+            let head = head.as_ref().map(|manifest| manifest.epoch);
+            format!(
+                "JobLoaded {job} {wanted:?} head {head:?} unpublished {} published {published}",
+                unpublished.len()
+            )
         }
         Event::JobCreated { job } => format!("JobCreated {}", job.spec.name),
-        Event::ChangeRequested { next } => format!("ChangeRequested {} {}", next.spec.name, next.job_version),
-        Event::WorkerJoined { worker, session, tasks, .. } => {
+        Event::ChangeRequested { next } => {
+            format!("ChangeRequested {} {}", next.spec.name, next.job_version)
+        }
+        Event::WorkerJoined {
+            worker,
+            session,
+            tasks,
+            ..
+        } => {
             let task = |task: &streamctl_controller::core::RunningTask| {
-                let reports: Vec<String> = task.reports.iter().map(|report| report.window.to_string()).collect();
-                let (base, released) = (&task.base, task.released);
-                let (id, version) = (task.task, task.job_version);
-                format!("{id} of {version} {base:?} reports {reports:?} to {} released {released}", task.watermark_ms)
+                let reports: Vec<String> = task
+                    .reports
+                    .iter()
+                    .map(|report| report.window.to_string())
+                    .collect();
+                let base = &task.base;
+                let released = task.released;
+                let id = task.task;
+                let version = task.job_version;
+                format!(
+                    "{id} of {version} {base:?} reports {reports:?} to {} released {released}",
+                    task.watermark_ms
+                )
             };
-            format!("WorkerJoined {worker} {session} {:#?}", tasks.iter().map(task).collect::<Vec<_>>())
+            format!(
+                "WorkerJoined {worker} {session} {:#?}",
+                tasks.iter().map(task).collect::<Vec<_>>()
+            )
         }
-        Event::WorkerHeard { worker, session, .. } => format!("WorkerHeard {worker} {session}"),
+        Event::WorkerHeard {
+            worker, session, ..
+        } => format!("WorkerHeard {worker} {session}"),
         Event::Reported { worker, report } => {
-            format!("Reported {worker} {} {} {:?} {:?}", report.task, report.window, report.ranges, report.counts)
+            format!(
+                "Reported {worker} {} {} {:?} {:?}",
+                report.task, report.window, report.ranges, report.counts
+            )
         }
-        Event::Progressed { worker, task, watermark_ms, shards, .. } => {
+        Event::Progressed {
+            worker,
+            task,
+            watermark_ms,
+            shards,
+            ..
+        } => {
             format!("Progressed {worker} {task} {watermark_ms} {shards:?}")
         }
-        Event::ManifestWritten { job, reference } => format!("ManifestWritten {job} {}", reference.epoch),
+        Event::ManifestWritten { job, reference } => {
+            format!("ManifestWritten {job} {}", reference.epoch)
+        }
         other => format!("{other:?}"),
     }
 }
 
 fn effect_label(effect: &Effect) -> String {
     match effect {
-        Effect::WriteManifest { manifest } => format!("WriteManifest {} {}", manifest.epoch, manifest.window),
-        Effect::RecordVersion { job, version } => format!("RecordVersion {job} {}", version.job_version),
+        Effect::WriteManifest { manifest } => {
+            format!("WriteManifest {} {}", manifest.epoch, manifest.window)
+        }
+        Effect::RecordVersion { job, version } => {
+            format!("RecordVersion {job} {}", version.job_version)
+        }
         Effect::Publish { manifest, .. } => format!("Publish {}", manifest.epoch),
         Effect::MoveHead { head, .. } => format!("MoveHead {}", head.epoch),
         other => format!("{other:?}"),

@@ -1,8 +1,9 @@
 //! A cluster in a world: places, the processes in them, the services they use, the user.
 //!
-//! Owns: how a process is put together, the course of a story (wild, calm, at rest), time. Does not own: what goes wrong
-//! ([`super::chaos`]), the verdict ([`super::oracle`]).
-//! Rule: time moves in ticks; within one, each process lives once, in an order that the dice decide.
+//! Owns: how a process is put together, the course of a story (wild, calm, at rest), time. Does not
+//! own: what goes wrong ([`super::chaos`]), the verdict ([`super::oracle`]).
+//! Rule: time moves in ticks; within one, each process lives once, in an order that the dice
+//! decide.
 
 use super::chaos::{self, Chaos};
 use super::job::{self, Illness, SimJob};
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{Node, Parts};
-use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob, Wanted};
+use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob, DesiredState};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve;
@@ -43,15 +44,18 @@ const REST_MS_MAX: i64 = 120_000;
 const SETTLE_MS: i64 = 8_000;
 /// A calm core is watched this long.
 const CALM_MS: i64 = 3_000;
-/// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be calm.
+/// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be
+/// calm.
 const AVOID_MS: i64 = 3_000;
 /// The same for shards that were in deaths of workers.
 const PROBATION_MS: i64 = 2_000;
-/// A story of many shards: its length before it comes to rest, its parts, and how often shards split or merge.
+/// A story of many shards: its length before it comes to rest, its parts, and how often shards
+/// split or merge.
 const WIDE_MS: i64 = 12_000;
 const WIDE_PARTS: i64 = 4;
 const WIDE_RESHARDS: usize = 20;
-/// A story of one blow: how often there are records before and after it, and how long lies between them.
+/// A story of one blow: how often there are records before and after it, and how long lies between
+/// them.
 const QUIET_PARTS: usize = 3;
 const QUIET_MS: i64 = 2_500;
 /// In which another controller leads, and has adopted what runs.
@@ -67,16 +71,19 @@ const JOBS_MAX: usize = 4;
 /// How far clocks of machines are ahead of the world's.
 const CONTROLLER_AHEAD_MS: std::ops::Range<i64> = -3_600_000..3_600_000;
 const WORKER_AHEAD_MS: std::ops::Range<i64> = -5_000..300_000;
-/// How long everything stands still, where it does: longer than records are kept, by more than clocks differ.
+/// How long everything stands still, where it does: longer than records are kept, by more than
+/// clocks differ.
 const OUTAGE_MS: i64 = RETENTION_MS + 4 * 3_600_000;
 /// Of a thousand ticks, in how many an ill job gets the record that ends it, until it has one.
 const BAD_RECORDS: u32 = 3;
-/// At the end, a healthy job must have what is new committed within this time, whatever became of the others.
+/// At the end, a healthy job must have what is new committed within this time, whatever became of
+/// the others.
 const PROBE_MS_MAX: i64 = 30_000;
 
 /// What a seed decides once.
 pub struct Setting {
-    /// Records can be read soon after they arrived, by a clock that does not jump: windows are then known beforehand.
+    /// Records can be read soon after they arrived, by a clock that does not jump: windows are then
+    /// known beforehand.
     pub exact: bool,
     /// How long things go wrong.
     pub wild_ms: i64,
@@ -89,7 +96,6 @@ pub struct Setting {
 /// A place where a process can run.
 #[derive(Default)]
 pub struct Place {
-    /// What runs there.
     pub process: Option<Process>,
     /// How far its clock is ahead of the world's.
     pub skew_ms: Arc<AtomicI64>,
@@ -101,11 +107,8 @@ pub struct Place {
 
 /// The world of one story.
 pub struct World {
-    /// Time, dice, faults.
     pub weather: Arc<Weather>,
-    /// Lines.
     pub network: Arc<Network>,
-    /// What the seed decided.
     pub setting: Setting,
     /// By name: `c0`, `c1` ... are controllers, `w0` ... workers.
     pub places: BTreeMap<String, Place>,
@@ -113,9 +116,7 @@ pub struct World {
     pub store: MemoryStore,
     /// Who leads, and all heads.
     pub ledger: Arc<Mutex<Ledger>>,
-    /// Everything in S3.
     pub objects: MemoryStorage,
-    /// What may be visible.
     pub committed: Committed,
     /// Beside each other on one cluster.
     pub jobs: Vec<SimJob>,
@@ -128,7 +129,6 @@ pub struct World {
 }
 
 impl World {
-    /// Of this seed.
     pub fn new(seed: u64, traced: bool) -> Self {
         let weather = Weather::new(seed, traced);
         let setting = weather.roll(Setting::new);
@@ -140,7 +140,10 @@ impl World {
     /// A stream of so many shards, two controllers, five workers.
     pub fn wide(seed: u64, shards: usize) -> Self {
         let weather = Weather::new(seed, false);
-        let setting = Setting { wild_ms: WIDE_MS, ..weather.roll(Setting::new) };
+        let setting = Setting {
+            wild_ms: WIDE_MS,
+            ..weather.roll(Setting::new)
+        };
         let stream = Stream::wide("job-0".to_owned(), shards);
         let job = weather.roll(|rng| SimJob::new(rng, 0, "2s", setting.rate, stream));
         Self::of(weather, setting, vec![job], (2, 5))
@@ -149,21 +152,43 @@ impl World {
     /// Two jobs, two controllers, two workers.
     pub fn quiet(seed: u64) -> Self {
         let weather = Weather::new(seed, false);
-        let setting = Setting { exact: true, ..weather.roll(Setting::new) };
+        let setting = Setting {
+            exact: true,
+            ..weather.roll(Setting::new)
+        };
         let job = |number| {
             let stream = weather.roll(|rng| Stream::new(rng, format!("job-{number}")));
             // The second one may be made to fail, within few retries.
             let illness = (number == 1).then_some(Illness::DeadlyRecord);
-            weather.roll(|rng| SimJob::with_illness(rng, number, "250ms", setting.rate, stream, illness))
+            weather.roll(|rng| {
+                SimJob::with_illness(rng, number, "250ms", setting.rate, stream, illness)
+            })
         };
         let jobs = vec![job(0), job(1)];
         Self::of(weather, setting, jobs, (2, 2))
     }
 
-    fn of(weather: Arc<Weather>, setting: Setting, jobs: Vec<SimJob>, (controllers, workers): (usize, usize)) -> Self {
+    fn of(
+        weather: Arc<Weather>,
+        setting: Setting,
+        jobs: Vec<SimJob>,
+        (controllers, workers): (usize, usize),
+    ) -> Self {
         let objects = MemoryStorage::default();
-        let names = (0..controllers).map(|n| format!("c{n}")).chain((0..workers).map(|n| format!("w{n}")));
-        let places = names.map(|name| (name, Place { starts_at_ms: Some(0), ..Place::default() })).collect();
+        let names = (0..controllers)
+            .map(|n| format!("c{n}"))
+            .chain((0..workers).map(|n| format!("w{n}")));
+        let places = names
+            .map(|name| {
+                (
+                    name,
+                    Place {
+                        starts_at_ms: Some(0),
+                        ..Place::default()
+                    },
+                )
+            })
+            .collect();
         let mut world = Self {
             network: Network::new(Arc::clone(&weather)),
             weather,
@@ -183,23 +208,28 @@ impl World {
             world.change_lookup(job);
         }
         for (name, place) in &world.places {
-            place.skew_ms.store(world.roll_skew(name), Ordering::Relaxed);
+            place
+                .skew_ms
+                .store(world.roll_skew(name), Ordering::Relaxed);
         }
         world
     }
 
-    /// How far the clock of a place is ahead of the world's. A worker's that is behind delays its windows by as much.
+    /// How far the clock of a place is ahead of the world's. A worker's that is behind delays its
+    /// windows by as much.
     pub fn roll_skew(&self, place: &str) -> i64 {
-        let range = if place.starts_with('c') { CONTROLLER_AHEAD_MS } else { WORKER_AHEAD_MS };
+        let range = if place.starts_with('c') {
+            CONTROLLER_AHEAD_MS
+        } else {
+            WORKER_AHEAD_MS
+        };
         self.weather.roll(|rng| rng.i64(range))
     }
 
-    /// Records that were put.
     pub fn records(&self) -> u64 {
         self.jobs.iter().map(|job| job.stream().count()).sum()
     }
 
-    /// Epochs that were committed.
     pub fn epochs(&self) -> u64 {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.heads.values().map(|heads| heads.len() as u64).sum()
@@ -210,14 +240,24 @@ impl World {
         let job = &mut self.jobs[job];
         job.lookup_version += 1;
         let tag = job.lookup_version;
-        let rows: String = ["a", "b", "c"].iter().map(|key| format!("{key},{tag}\n")).collect();
-        self.objects.put(&format!("{}names.csv", job::lookup(&job.name)), format!("k,v\n{rows}"));
+        let rows: String = ["a", "b", "c"]
+            .iter()
+            .map(|key| format!("{key},{tag}\n"))
+            .collect();
+        self.objects.put(
+            &format!("{}names.csv", job::lookup(&job.name)),
+            format!("k,v\n{rows}"),
+        );
     }
 
     /// The last committed manifest of a job.
     fn head(&self, job: &SimJob) -> Option<Manifest> {
         let head = self.stored(&job.name)?.head?;
-        let bytes = self.objects.get(&job::checkpoint(&job.name).join(&head.name), u64::MAX).now_or_never()?.ok()?;
+        let bytes = self
+            .objects
+            .get(&job::checkpoint(&job.name).join(&head.name), u64::MAX)
+            .now_or_never()?
+            .ok()?;
         Manifest::decode(&bytes, &head).ok()
     }
 
@@ -225,7 +265,8 @@ impl World {
     pub fn live(&mut self) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         self.weather.set_wild(true);
-        let (mut chaos, end_ms) = (Chaos::default(), self.weather.now_ms() + self.setting.wild_ms);
+        let mut chaos = Chaos::default();
+        let end_ms = self.weather.now_ms() + self.setting.wild_ms;
         while self.weather.now_ms() < end_ms && !self.is_broken() {
             chaos.strike(self);
             self.put();
@@ -236,21 +277,33 @@ impl World {
 
     /// The files of a job's lookup become ones that nobody can read.
     pub fn break_lookup(&self, job: &SimJob) {
-        self.objects.put(&format!("{}names.csv", job::lookup(&job.name)), "k,v\n\"a,1\nb");
+        self.objects.put(
+            &format!("{}names.csv", job::lookup(&job.name)),
+            "k,v\n\"a,1\nb",
+        );
     }
 
     /// The head of a job says which lookup version it is joined with.
     pub fn has_lookup_in_use(&self, job: &SimJob) -> bool {
-        self.head(job).is_some_and(|manifest| !manifest.lookups.is_empty())
+        self.head(job)
+            .is_some_and(|manifest| !manifest.lookups.is_empty())
     }
 
-    /// Every job is in the copy, in the version that it has now: a later version is in no earlier copy.
+    /// Every job is in the copy, in the version that it has now: a later version is in no earlier
+    /// copy.
     pub fn can_go_back_to(&self, copy: &StoreCopy) -> bool {
         let before = MemoryStore::new();
         before.put_back(copy);
         let version = |store: &MemoryStore, job: &JobName| {
-            let stored = store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
-            stored.into_iter().find(|stored| stored.job.spec.name == *job).map(|stored| stored.job.job_version)
+            let stored = store
+                .load()
+                .now_or_never()
+                .and_then(Result::ok)
+                .unwrap_or_default();
+            stored
+                .into_iter()
+                .find(|stored| stored.job.spec.name == *job)
+                .map(|stored| stored.job.job_version)
         };
         self.jobs.iter().all(|job| {
             let now = version(&self.store, &job.name);
@@ -260,32 +313,58 @@ impl World {
 
     /// An operator stops the controllers and puts the store back to a copy.
     pub fn put_store_back(&mut self, copy: &StoreCopy) {
-        let controllers: Vec<String> = self.places.keys().filter(|name| name.starts_with('c')).cloned().collect();
+        let controllers: Vec<String> = self
+            .places
+            .keys()
+            .filter(|name| name.starts_with('c'))
+            .cloned()
+            .collect();
         for name in controllers {
             chaos::kill(self, &name, false, RESTART_MS);
         }
         let stored_before = MemoryStore::new();
         stored_before.put_back(copy);
-        let before = stored_before.load().now_or_never().and_then(Result::ok).unwrap_or_default();
+        let before = stored_before
+            .load()
+            .now_or_never()
+            .and_then(Result::ok)
+            .unwrap_or_default();
         for job in &self.jobs {
-            let Some(manifest) = self.head(job) else { continue };
-            let stored = before.iter().find(|stored| stored.job.spec.name == job.name);
+            let Some(manifest) = self.head(job) else {
+                continue;
+            };
+            let stored = before
+                .iter()
+                .find(|stored| stored.job.spec.name == job.name);
             let head_before = stored.and_then(|stored| stored.head.as_ref());
             if head_before.is_some_and(|head| head.epoch >= manifest.epoch) {
                 // The copy holds this epoch too: it stays committed.
                 continue;
             }
-            let is_there =
-                |location: &str| self.objects.head(location).now_or_never().is_some_and(|found| found.is_ok());
-            let is_seen = manifest.objects.iter().any(|object| is_there(&object.staged.location));
-            let published = self.stored(&job.name).map_or(Epoch(0), |stored| stored.published);
+            let is_there = |location: &str| {
+                self.objects
+                    .head(location)
+                    .now_or_never()
+                    .is_some_and(|found| found.is_ok())
+            };
+            let is_seen = manifest
+                .objects
+                .iter()
+                .any(|object| is_there(&object.staged.location));
+            let published = self
+                .stored(&job.name)
+                .map_or(Epoch(0), |stored| stored.published);
             if published < manifest.epoch && !is_seen {
                 let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
                 ledger.forget_unseen(&job.name, &manifest, &self.committed);
             }
         }
         self.store.put_back(copy);
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).held.clear();
+        self.ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .held
+            .clear();
         self.renewed_ms.clear();
         self.notices_ms = None;
         self.restored = true;
@@ -322,10 +401,13 @@ impl World {
     }
 
     fn put_bad(&self, job: &SimJob) {
-        let Some(illness) = job.illness.filter(|_| !job.is_doomed()) else { return };
+        let Some(illness) = job.illness.filter(|_| !job.is_doomed()) else {
+            return;
+        };
         if self.weather.roll(|rng| rng.u32(0..1_000)) < BAD_RECORDS {
             self.weather.count(illness.fault());
-            self.weather.note(|| format!("{} has a bad record: {illness:?}", job.name));
+            self.weather
+                .note(|| format!("{} has a bad record: {illness:?}", job.name));
             self.put_bad_record(job);
         }
     }
@@ -337,7 +419,8 @@ impl World {
         self.weather.roll(|rng| stream.put_bad(rng, wall_ms));
     }
 
-    /// The story of a wide stream: every shard gets records at its beginning, in its middle and at its end.
+    /// The story of a wide stream: every shard gets records at its beginning, in its middle and at
+    /// its end.
     pub fn live_wide(&mut self) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         for part in 0..WIDE_PARTS {
@@ -353,7 +436,8 @@ impl World {
         self.come_to_rest();
     }
 
-    /// The story of one blow: records before it, some of which are not committed when it falls, and after it.
+    /// The story of one blow: records before it, some of which are not committed when it falls, and
+    /// after it.
     pub fn live_through(&mut self, strike: impl FnOnce(&mut Self)) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         for _ in 0..QUIET_PARTS {
@@ -371,7 +455,12 @@ impl World {
 
     /// The place of the controller that leads.
     fn leader(&self) -> String {
-        let leader = self.store.leader().now_or_never().and_then(Result::ok).flatten();
+        let leader = self
+            .store
+            .leader()
+            .now_or_never()
+            .and_then(Result::ok)
+            .flatten();
         leader.map_or_else(String::new, |(_, leader)| leader.address)
     }
 
@@ -398,7 +487,11 @@ impl World {
         self.until(REST_MS_MAX, "done with all records", Self::is_done);
         if self.jobs.iter().any(SimJob::is_doomed) {
             self.put_in_each();
-            self.until(PROBE_MS_MAX, "done with what came after another job had failed", Self::is_done);
+            self.until(
+                PROBE_MS_MAX,
+                "done with what came after another job had failed",
+                Self::is_done,
+            );
         }
         self.pass(SETTLE_MS);
         self.calm.store(true, Ordering::Relaxed);
@@ -420,7 +513,8 @@ impl World {
 
     /// Goes on until something is so for every job; not to become so in time is a violation.
     fn until(&mut self, ms_max: i64, what: &str, is_so: impl Fn(&Self, &SimJob) -> bool) {
-        let (end_ms, mut ticks) = (self.weather.now_ms() + ms_max, 0);
+        let end_ms = self.weather.now_ms() + ms_max;
+        let mut ticks = 0;
         while !self.is_broken() {
             if ticks % 10 == 0 && self.jobs.iter().all(|job| is_so(self, job)) {
                 return;
@@ -438,14 +532,15 @@ impl World {
             if self.weather.now_ms() > end_ms {
                 let late = self.jobs.iter().find(|job| !is_so(self, job));
                 let late = late.map_or("all together", |job| job.name.as_str());
-                return self.weather.broken(format!("{late} is not {what} in {ms_max} ms"));
+                return self
+                    .weather
+                    .broken(format!("{late} is not {what} in {ms_max} ms"));
             }
             ticks += 1;
             self.tick();
         }
     }
 
-    /// Lets this time pass.
     pub fn pass(&mut self, ms: i64) {
         let end_ms = self.weather.now_ms() + ms;
         while self.weather.now_ms() < end_ms && !self.is_broken() {
@@ -474,26 +569,38 @@ impl World {
         if !job.is_submitted() {
             return false;
         }
-        let Some(stored) = self.stored(&job.name) else { return false };
-        if job.is_doomed() || (job.stream().may_fail() && matches!(stored.wanted, Wanted::Failed { .. })) {
+        let Some(stored) = self.stored(&job.name) else {
+            return false;
+        };
+        if job.is_doomed()
+            || (job.stream().may_fail() && matches!(stored.wanted, DesiredState::Failed { .. }))
+        {
             let committed = stored.head.map_or(Epoch(0), |head| head.epoch);
-            return matches!(stored.wanted, Wanted::Failed { .. }) && stored.published == committed;
+            return matches!(stored.wanted, DesiredState::Failed { .. }) && stored.published == committed;
         }
         let records = job.stream().count();
         if stored.head.is_none() {
             return records == 0;
         }
-        let Some(manifest) = self.head(job) else { return false };
+        let Some(manifest) = self.head(job) else {
+            return false;
+        };
         stored.published == manifest.epoch && manifest.totals.rows_in >= records
     }
 
     /// A job as the store holds it.
     pub fn stored(&self, job: &JobName) -> Option<StoredJob> {
-        let stored = self.store.load().now_or_never().and_then(Result::ok).unwrap_or_default();
-        stored.into_iter().find(|stored| stored.job.spec.name == *job)
+        let stored = self
+            .store
+            .load()
+            .now_or_never()
+            .and_then(Result::ok)
+            .unwrap_or_default();
+        stored
+            .into_iter()
+            .find(|stored| stored.job.spec.name == *job)
     }
 
-    /// One tick of everything.
     fn tick(&mut self) {
         let now_ms = self.weather.now_ms() + TICK_MS;
         self.weather.set_now(now_ms);
@@ -505,8 +612,12 @@ impl World {
         let mut names: Vec<String> = self.places.keys().cloned().collect();
         self.weather.roll(|rng| rng.shuffle(&mut names));
         for name in names {
-            let Some(place) = self.places.get_mut(&name) else { continue };
-            let Some(process) = &mut place.process else { continue };
+            let Some(place) = self.places.get_mut(&name) else {
+                continue;
+            };
+            let Some(process) = &mut place.process else {
+                continue;
+            };
             process.live(now_ms, TICK_MS);
             if process.is_over() {
                 self.weather.note(|| format!("{name} has ended"));
@@ -523,8 +634,18 @@ impl World {
     fn at(
         &self,
         name: &str,
-    ) -> (Presence, Option<(tokio::runtime::Handle, streamctl_controller::service::workers::WorkersService)>) {
-        let Some(process) = self.places.get(name).and_then(|place| place.process.as_ref()) else {
+    ) -> (
+        Presence,
+        Option<(
+            tokio::runtime::Handle,
+            streamctl_controller::service::workers::WorkersService,
+        )>,
+    ) {
+        let Some(process) = self
+            .places
+            .get(name)
+            .and_then(|place| place.process.as_ref())
+        else {
             return (Presence::Gone, None);
         };
         let service = match &process.body {
@@ -532,14 +653,26 @@ impl World {
             Body::Worker => None,
         };
         let frozen = process.frozen_until_ms.is_some();
-        (if frozen { Presence::Frozen } else { Presence::Here }, service)
+        (
+            if frozen {
+                Presence::Frozen
+            } else {
+                Presence::Here
+            },
+            service,
+        )
     }
 
     fn start_due(&mut self, now_ms: i64) {
         let due = |(_, place): &(&String, &Place)| {
             place.process.is_none() && place.starts_at_ms.is_some_and(|at| at <= now_ms)
         };
-        let names: Vec<String> = self.places.iter().filter(due).map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = self
+            .places
+            .iter()
+            .filter(due)
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in names {
             self.start(&name);
         }
@@ -549,13 +682,24 @@ impl World {
     fn start(&mut self, name: &str) {
         self.weather.note(|| format!("{name} starts"));
         let renamed = self.weather.roll(|rng| rng.bool());
-        let Some(place) = self.places.get_mut(name) else { return };
+        let Some(place) = self.places.get_mut(name) else {
+            return;
+        };
         place.started += 1;
         place.starts_at_ms = None;
-        let (started, skew) = (place.started, Arc::clone(&place.skew_ms));
+        let started = place.started;
+        let skew = Arc::clone(&place.skew_ms);
         let process = match name.starts_with('c') {
             true => self.controller(name, started, &skew),
-            false => self.worker(name, if renamed { format!("{name}-{started}") } else { name.to_owned() }, &skew),
+            false => self.worker(
+                name,
+                if renamed {
+                    format!("{name}-{started}")
+                } else {
+                    name.to_owned()
+                },
+                &skew,
+            ),
         };
         if let Some(place) = self.places.get_mut(name) {
             place.process = Some(process);
@@ -563,23 +707,41 @@ impl World {
     }
 
     fn clock(&self, skew_ms: &Arc<AtomicI64>) -> Clock {
-        let (weather, skew_ms) = (Arc::clone(&self.weather), Arc::clone(skew_ms));
+        let weather = Arc::clone(&self.weather);
+        let skew_ms = Arc::clone(skew_ms);
         Arc::new(move || weather.wall_ms() + skew_ms.load(Ordering::Relaxed))
     }
 
     fn storages(&self, place: &str) -> Storages {
-        let (inner, committed) = (self.objects.clone(), Arc::clone(&self.committed));
+        let inner = self.objects.clone();
+        let committed = Arc::clone(&self.committed);
         let weather = Arc::clone(&self.weather);
-        Storages::only(Arc::new(FaultyStorage { inner, place: place.to_owned(), weather, committed }))
+        Storages::only(Arc::new(FaultyStorage {
+            inner,
+            place: place.to_owned(),
+            weather,
+            committed,
+        }))
     }
 
     fn streams_at(&self, place: &str) -> Arc<StreamsAt> {
-        let streams = self.jobs.iter().map(|job| (job.name.to_string(), Arc::clone(&job.stream))).collect();
-        Arc::new(StreamsAt { streams, place: place.to_owned(), weather: Arc::clone(&self.weather) })
+        let streams = self
+            .jobs
+            .iter()
+            .map(|job| (job.name.to_string(), Arc::clone(&job.stream)))
+            .collect();
+        Arc::new(StreamsAt {
+            streams,
+            place: place.to_owned(),
+            weather: Arc::clone(&self.weather),
+        })
     }
 
     fn may_fail(&self) -> BTreeMap<JobName, SharedStream> {
-        self.jobs.iter().map(|job| (job.name.clone(), Arc::clone(&job.stream))).collect()
+        self.jobs
+            .iter()
+            .map(|job| (job.name.clone(), Arc::clone(&job.stream)))
+            .collect()
     }
 
     fn controller(&self, name: &str, started: u32, skew_ms: &Arc<AtomicI64>) -> Process {
@@ -592,7 +754,9 @@ impl World {
             committed: Arc::clone(&self.committed),
             objects: self.objects.clone(),
         };
-        let (place, weather, calm) = (name.to_owned(), Arc::clone(&self.weather), Arc::clone(&self.calm));
+        let place = name.to_owned();
+        let weather = Arc::clone(&self.weather);
+        let calm = Arc::clone(&self.calm);
         let parts = Parts {
             store: Arc::new(store),
             world: resolve::World {
@@ -610,15 +774,26 @@ impl World {
                 ..CoreSettings::default()
             },
             clock: self.clock(skew_ms),
-            witness: Some(Arc::new(Watcher { place, weather, calm })),
+            witness: Some(Arc::new(Watcher {
+                place,
+                weather,
+                calm,
+            })),
             metrics: Default::default(),
             security: Default::default(),
             replayer: None,
         };
-        let me = LeaderRecord { id: format!("{name}-{started}"), address: name.to_owned() };
+        let me = LeaderRecord {
+            id: format!("{name}-{started}"),
+            address: name.to_owned(),
+        };
         let node = Arc::new(Node::new(me, parts));
         let body = Body::Controller(Arc::clone(&node));
-        Process::start(self.weather.now_ms() - TICK_MS, body, |stopped, _| async move { node.lead(stopped).await })
+        Process::start(
+            self.weather.now_ms() - TICK_MS,
+            body,
+            |stopped, _| async move { node.lead(stopped).await },
+        )
     }
 
     fn worker(&self, place: &str, name: String, skew_ms: &Arc<AtomicI64>) -> Process {
@@ -633,17 +808,34 @@ impl World {
             controllers: controllers.map(|name| format!("http://{name}")).collect(),
             protection: Default::default(),
         };
-        let dial = Arc::new(Dialler { network: Arc::clone(&self.network), worker: place.to_owned() });
-        Process::start(self.weather.now_ms() - TICK_MS, Body::Worker, move |mut stopped, compute| async move {
-            let (results, budget) = (Arc::default(), MemoryBudget::default());
-            let (compute, meter) = (compute.into(), Default::default());
-            let network = tokio::runtime::Handle::current();
-            let world = session::World { storages, sources, results, budget, compute, network, meter };
-            let stop = async move {
-                let _gone = stopped.wait_for(|stopped| *stopped).await;
-            };
-            session::run_over(dial, settings, world, stop).await;
-        })
+        let dial = Arc::new(Dialler {
+            network: Arc::clone(&self.network),
+            worker: place.to_owned(),
+        });
+        Process::start(
+            self.weather.now_ms() - TICK_MS,
+            Body::Worker,
+            move |mut stopped, compute| async move {
+                let results = Arc::default();
+                let budget = MemoryBudget::default();
+                let compute = compute.into();
+                let meter = Default::default();
+                let network = tokio::runtime::Handle::current();
+                let world = session::World {
+                    storages,
+                    sources,
+                    results,
+                    budget,
+                    compute,
+                    network,
+                    meter,
+                };
+                let stop = async move {
+                    let _gone = stopped.wait_for(|stopped| *stopped).await;
+                };
+                session::run_over(dial, settings, world, stop).await;
+            },
+        )
     }
 
     /// A lease that nobody renews ends; its holder notices a little before or after that.
@@ -652,7 +844,9 @@ impl World {
             self.notices_ms = None;
             self.store.tell_deposed();
         }
-        let Some(Ok(Some((term, leader)))) = self.store.leader().now_or_never() else { return };
+        let Some(Ok(Some((term, leader)))) = self.store.leader().now_or_never() else {
+            return;
+        };
         let holds = {
             let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
             ledger.held.get(&term) == Some(&leader.id)
@@ -661,7 +855,10 @@ impl World {
         let renews = holds
             && place.is_some_and(|place| {
                 let same = format!("{}-{}", leader.address, place.started) == leader.id;
-                same && place.process.as_ref().is_some_and(|process| process.frozen_until_ms.is_none())
+                same && place
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| process.frozen_until_ms.is_none())
             })
             && self.weather.reaches(&leader.address, "store");
         let renewed_ms = self.renewed_ms.entry(term).or_insert(now_ms);
@@ -687,7 +884,9 @@ impl World {
 
     /// The job file that the store's version of a job was made of; before there is one, the first.
     fn text(&self, job: &SimJob) -> Text {
-        let known = self.stored(&job.name).and_then(|stored| job.texts.of(&stored.job.spec_digest));
+        let known = self
+            .stored(&job.name)
+            .and_then(|stored| job.texts.of(&stored.job.spec_digest));
         known.unwrap_or_else(|| job.texts.first())
     }
 
@@ -701,35 +900,60 @@ impl World {
             UserWish::Run | UserWish::Repair | UserWish::Stop { .. } => self.text(job),
         };
         for (name, place) in &self.places {
-            let Some(process) = &place.process else { continue };
-            let Body::Controller(node) = &process.body else { continue };
+            let Some(process) = &place.process else {
+                continue;
+            };
+            let Body::Controller(node) = &process.body else {
+                continue;
+            };
             if process.frozen_until_ms.is_some() {
                 continue;
             }
-            let (jobs, weather, place) = (node.jobs(), Arc::clone(&self.weather), name.clone());
-            let (spec_toml, submitted) = (text.file.clone(), Arc::clone(&job.submitted));
+            let jobs = node.jobs();
+            let weather = Arc::clone(&self.weather);
+            let place = name.clone();
+            let spec_toml = text.file.clone();
+            let submitted = Arc::clone(&job.submitted);
             let job = job.name.to_string();
             process.handle().spawn(async move {
                 let answer = match what {
                     UserWish::Run | UserWish::Change => {
                         let change = what == UserWish::Change;
-                        let request = v1::SubmitRequest { spec_toml, change, ..v1::SubmitRequest::default() };
+                        let request = v1::SubmitRequest {
+                            spec_toml,
+                            change,
+                            ..v1::SubmitRequest::default()
+                        };
                         jobs.submit(Request::new(request)).await.map(drop)
                     }
                     UserWish::Repair => {
-                        let request = v1::RepairJobRequest { job: job.clone(), ..v1::RepairJobRequest::default() };
+                        let request = v1::RepairJobRequest {
+                            job: job.clone(),
+                            ..v1::RepairJobRequest::default()
+                        };
                         match jobs.repair_job(Request::new(request)).await {
-                            Ok(events) => events.into_inner().try_for_each(|_| std::future::ready(Ok(()))).await,
+                            Ok(events) => {
+                                events
+                                    .into_inner()
+                                    .try_for_each(|_| std::future::ready(Ok(())))
+                                    .await
+                            }
                             Err(status) => Err(status),
                         }
                     }
                     UserWish::Stop { drain } => {
-                        let request = v1::StopJobRequest { job: job.clone(), drain };
+                        let request = v1::StopJobRequest {
+                            job: job.clone(),
+                            drain,
+                        };
                         jobs.stop_job(Request::new(request)).await.map(drop)
                     }
                 };
                 weather.note(|| {
-                    format!("user at {place}: {what:?} {job} {:?}", answer.as_ref().map_err(tonic::Status::message))
+                    format!(
+                        "user at {place}: {what:?} {job} {:?}",
+                        answer.as_ref().map_err(tonic::Status::message)
+                    )
                 });
                 if what == UserWish::Run && answer.is_ok() {
                     submitted.store(true, Ordering::Relaxed);
@@ -742,13 +966,11 @@ impl World {
 /// What a user may want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserWish {
-    /// Submit, or submit again.
     Run,
     /// Submit a changed job file.
     Change,
     /// Repair a job whose store is older than what was committed.
     Repair,
-    /// Stop.
     Stop {
         /// Finish what was read first.
         drain: bool,
@@ -766,10 +988,14 @@ impl Setting {
     }
 }
 
-/// One job in every second story, else several, which share what the dice gave as the rate. The last of several may be
-/// one that ends as failed.
+/// One job in every second story, else several, which share what the dice gave as the rate. The
+/// last of several may be one that ends as failed.
 fn several_jobs(rng: &mut fastrand::Rng, setting: &Setting) -> Vec<SimJob> {
-    let count = if rng.bool() { 1 } else { rng.usize(2..=JOBS_MAX) };
+    let count = if rng.bool() {
+        1
+    } else {
+        rng.usize(2..=JOBS_MAX)
+    };
     let share = (setting.rate / count as u32).max(1);
     let illness = match rng.u8(0..4) {
         0 => Some(Illness::FailingRecord),

@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The last quarter may take so much more than the second one, and a little on top where numbers are small.
+/// The last quarter may take so much more than the second one, and a little on top where numbers
+/// are small.
 const GROWTH_MAX: f64 = 0.10;
 const RSS_SPARE: f64 = (16 << 20) as f64;
 const FILES_SPARE: f64 = 8.0;
@@ -21,13 +22,11 @@ pub struct Samples(BTreeMap<String, Vec<(Duration, u32, Taken)>>);
 /// What came of one process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Flatness {
-    /// Its name.
     pub process: String,
     /// Means of the second and of the last quarter: resident MiB, open files, threads.
     pub second: [f64; 3],
     /// See `second`.
     pub last: [f64; 3],
-    /// Most resident MiB ever.
     pub rss_max: f64,
     /// It ran from the second quarter to the end, so that the two can be compared.
     pub whole: bool,
@@ -38,12 +37,18 @@ pub struct Flatness {
 impl Samples {
     /// One more of a process.
     pub fn add(&mut self, process: &str, at: Duration, pid: u32, taken: Taken) {
-        self.0.entry(process.to_owned()).or_default().push((at, pid, taken));
+        self.0
+            .entry(process.to_owned())
+            .or_default()
+            .push((at, pid, taken));
     }
 
     /// The verdict on each, for a run of this length.
     pub fn judge(&self, lasts: Duration) -> Vec<Flatness> {
-        self.0.iter().map(|(process, samples)| judge(process, samples, lasts)).collect()
+        self.0
+            .iter()
+            .map(|(process, samples)| judge(process, samples, lasts))
+            .collect()
     }
 }
 
@@ -57,15 +62,24 @@ fn judge(process: &str, samples: &[(Duration, u32, Taken)], lasts: Duration) -> 
         let of = |what: fn(&Taken) -> u64| {
             taken.iter().map(|taken| what(taken) as f64).sum::<f64>() / taken.len().max(1) as f64
         };
-        [of(|taken| taken.rss_bytes), of(|taken| taken.files), of(|taken| taken.threads)]
+        [
+            of(|taken| taken.rss_bytes),
+            of(|taken| taken.files),
+            of(|taken| taken.threads),
+        ]
     };
-    let (second, last) = (mean(0.25, 0.5), mean(0.75, 1.0));
+    let second = mean(0.25, 0.5);
+    let last = mean(0.75, 1.0);
     let mut pids: Vec<u32> = within(0.25, 1.0).map(|(_, pid, _)| *pid).collect();
     pids.dedup();
     let spare = [RSS_SPARE, FILES_SPARE, THREADS_SPARE];
     let flat = (0..3).all(|what| last[what] <= second[what] * (1.0 + GROWTH_MAX) + spare[what]);
     let shown = |[rss, files, threads]: [f64; 3]| [mib(rss), files, threads];
-    let rss_max = samples.iter().map(|(_, _, taken)| taken.rss_bytes).max().unwrap_or(0);
+    let rss_max = samples
+        .iter()
+        .map(|(_, _, taken)| taken.rss_bytes)
+        .max()
+        .unwrap_or(0);
     Flatness {
         process: process.to_owned(),
         second: shown(second),

@@ -15,7 +15,6 @@ pub const BAD_EVERY: u64 = 500;
 /// Every how many records one has no partner in the lookup.
 pub const UNMATCHED_EVERY: u64 = 300;
 
-/// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// How long records are written.
@@ -54,7 +53,8 @@ impl Plan {
         (self.rate / RATE_PER_SHARD + 1).max(SHARDS_MIN)
     }
 
-    /// Every step and when, in order: splits and merges all the way, the leader early, the second worker twice later.
+    /// Every step and when, in order: splits and merges all the way, the leader early, the second
+    /// worker twice later.
     pub fn steps(&self) -> Vec<(Duration, Step)> {
         let at = |part: f64| self.lasts.mul_f64(part);
         vec![

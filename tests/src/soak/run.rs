@@ -1,6 +1,7 @@
 //! One soak, from the first record to the verdict.
 //!
-//! Owns: its parts, the steps, the sampling, the end. Does not own: when steps happen (`plan`), what is flat (`flat`).
+//! Owns: its parts, the steps, the sampling, the end. Does not own: when steps happen (`plan`),
+//! what is flat (`flat`).
 //! Rule: records in = records out exactly once is judged by DuckDB over all of the output.
 
 use super::flat::{Flatness, Samples};
@@ -34,7 +35,6 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// After the last record, until all are published.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
 
-/// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// Everything that follows is as it should be.
@@ -47,21 +47,17 @@ pub struct Outcome {
     pub seconds: u64,
     /// See `seconds`.
     pub drained_seconds: f64,
-    /// Epochs committed.
     pub epochs: u64,
     /// Largest lag that the status showed, in milliseconds.
     pub lag_ms_max: u64,
-    /// Tasks at the end.
     pub tasks: usize,
     /// Whatever was done on the way: second, what.
     pub steps: Vec<(u64, String)>,
-    /// What each process took.
     pub processes: Vec<Flatness>,
     /// Records that no reader sees, and those that are there once too often.
     pub lost: u64,
     /// See `lost`.
     pub twice: u64,
-    /// The reader's words.
     pub verdict: Value,
 }
 
@@ -92,8 +88,12 @@ pub fn run(plan: &Plan) -> Outcome {
     let verdict = soak.judge();
     let processes = soak.samples.judge(plan.lasts);
     let of = |what: &str| verdict[what].as_u64().unwrap_or(u64::MAX);
-    let (lost, twice) = (of("lost"), of("twice"));
-    let flat = processes.iter().filter(|process| is_ours(process)).all(|process| process.flat || !process.whole);
+    let lost = of("lost");
+    let twice = of("twice");
+    let flat = processes
+        .iter()
+        .filter(|process| is_ours(process))
+        .all(|process| process.flat || !process.whole);
     Outcome {
         ok: flat && lost == 0 && twice == 0 && verdict["ok"] == true,
         rate: plan.rate,
@@ -113,7 +113,9 @@ pub fn run(plan: &Plan) -> Outcome {
 
 /// Whether the worker's program takes a limit of memory.
 fn takes_a_limit() -> bool {
-    let help = std::process::Command::new(binary("streamctl-worker")).arg("--help").output();
+    let help = std::process::Command::new(binary("streamctl-worker"))
+        .arg("--help")
+        .output();
     help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--memory-limit"))
 }
 
@@ -124,8 +126,11 @@ impl Soak {
         let etcd = etcd.pop().expect("one was asked for");
         let mut s3 = Server::s3(folder);
         s3.ready();
-        let (shards, records) = (plan.shards().to_string(), plan.records().to_string());
-        let (rate, bad, unmatched) = (plan.rate.to_string(), BAD_EVERY.to_string(), UNMATCHED_EVERY.to_string());
+        let shards = plan.shards().to_string();
+        let records = plan.records().to_string();
+        let rate = plan.rate.to_string();
+        let bad = BAD_EVERY.to_string();
+        let unmatched = UNMATCHED_EVERY.to_string();
         let load = [
             ["--stream", STREAM],
             ["--shards", &shards],
@@ -138,46 +143,95 @@ impl Soak {
         let mut kinesis = Server::kinesis_fake(folder, load.as_flattened());
         kinesis.ready();
         let env = servers::env(&[("S3", s3.port()), ("KINESIS", kinesis.port())]);
-        let mut cluster = Cluster::empty(env.clone(), folder, &format!("etcd://{}", etcd.address()), None);
+        let mut cluster = Cluster::empty(
+            env.clone(),
+            folder,
+            &format!("etcd://{}", etcd.address()),
+            None,
+        );
         CONTROLLERS.iter().for_each(|id| cluster.add_controller(id));
         let limited = takes_a_limit();
-        let flags: &[&str] = if limited { &["--memory-limit", MEMORY_LIMIT] } else { &[] };
-        WORKERS.iter().for_each(|id| cluster.add_worker_with(id, flags));
+        let flags: &[&str] = if limited {
+            &["--memory-limit", MEMORY_LIMIT]
+        } else {
+            &[]
+        };
+        WORKERS
+            .iter()
+            .for_each(|id| cluster.add_worker_with(id, flags));
         let watch = Watch::start(&cluster.controller_addresses());
         watch.follow(JOB);
         until("a leader with both workers", STARTS_WITHIN, || {
             (watch.view().workers.len() == WORKERS.len()).then_some(())
         });
-        let (samples, lag_ms_max, steps, plan) = (Samples::default(), 0, vec![], plan.clone());
+        let samples = Samples::default();
+        let lag_ms_max = 0;
+        let steps = vec![];
+        let plan = plan.clone();
         let python = Python::new(env);
-        Self { plan, cluster, watch, etcd, s3, limited, kinesis, python, samples, lag_ms_max, steps }
+        Self {
+            plan,
+            cluster,
+            watch,
+            etcd,
+            s3,
+            limited,
+            kinesis,
+            python,
+            samples,
+            lag_ms_max,
+            steps,
+        }
     }
 
     /// Waits until all that is written is published.
     pub(super) fn until_all_published(&self) -> JobStatus {
         let records = self.plan.records();
-        self.cluster.until_status(JOB, &format!("all {records} records published"), DONE_WITHIN, |status| {
-            status.totals.as_ref().map_or(0, |totals| totals.rows_in) >= records && status.published == status.epoch
-        })
+        self.cluster.until_status(
+            JOB,
+            &format!("all {records} records published"),
+            DONE_WITHIN,
+            |status| {
+                status.totals.as_ref().map_or(0, |totals| totals.rows_in) >= records
+                    && status.published == status.epoch
+            },
+        )
     }
 
     fn root(&self) -> String {
-        if self.plan.local { self.plan.folder.display().to_string() } else { format!("s3://{BUCKET}") }
+        if self.plan.local {
+            self.plan.folder.display().to_string()
+        } else {
+            format!("s3://{BUCKET}")
+        }
     }
 
     pub(super) fn submit(&self) {
-        self.python.ask("seed.py", &["prepare", "--no-stream", "--no-table", "--bucket", BUCKET]);
+        self.python.ask(
+            "seed.py",
+            &["prepare", "--no-stream", "--no-table", "--bucket", BUCKET],
+        );
         let lookup = self.plan.folder.join("lookup");
         std::fs::create_dir_all(&lookup).expect("the folder takes folders");
-        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).expect("the folder takes files");
+        std::fs::copy(country_lookup(), lookup.join("country_lookup.csv"))
+            .expect("the folder takes files");
         let file = self.plan.folder.join("soak.toml");
         std::fs::write(&file, self.job_file(&lookup)).expect("the folder takes files");
-        self.cluster.cli_ok(&["submit", file.to_str().expect("the folder's path is text")]);
+        self.cluster
+            .cli_ok(&["submit", file.to_str().expect("the folder's path is text")]);
     }
 
     fn job_file(&self, lookup: &Path) -> String {
-        let (lookup, place) = (format!("{}/", lookup.display()), self.root());
-        JobText { name: JOB, stream: STREAM, window: WINDOW, lookup: &lookup, place: &place }.toml()
+        let lookup = format!("{}/", lookup.display());
+        let place = self.root();
+        JobText {
+            name: JOB,
+            stream: STREAM,
+            window: WINDOW,
+            lookup: &lookup,
+            place: &place,
+        }
+        .toml()
     }
 
     /// Samples, and does what is due, until the load ends.
@@ -196,8 +250,14 @@ impl Soak {
     fn step(&mut self, step: Step) -> String {
         let second = WORKERS[1];
         match step {
-            Step::Split => format!("split {}", self.python.ask("reshard.py", &["split", STREAM])),
-            Step::Merge => format!("merge {}", self.python.ask("reshard.py", &["merge", STREAM])),
+            Step::Split => format!(
+                "split {}",
+                self.python.ask("reshard.py", &["split", STREAM])
+            ),
+            Step::Merge => format!(
+                "merge {}",
+                self.python.ask("reshard.py", &["merge", STREAM])
+            ),
             Step::KillLeader => {
                 let leader = self.cluster.kill_leader();
                 self.cluster.start_again(&leader);
@@ -211,7 +271,10 @@ impl Soak {
             Step::RestartWorker => {
                 let well = self.cluster.terminate(second);
                 self.cluster.start_again(second);
-                format!("SIGTERM to {second}, which ended {}", if well { "well" } else { "badly" })
+                format!(
+                    "SIGTERM to {second}, which ended {}",
+                    if well { "well" } else { "badly" }
+                )
             }
         }
     }
@@ -238,20 +301,24 @@ impl Soak {
 
     pub(super) fn judge(&self) -> Value {
         let [sink, dead] = ["out", "dead"].map(|place| format!("{}/{place}/", self.root()));
-        let (records, bad) = (self.plan.records().to_string(), BAD_EVERY.to_string());
+        let records = self.plan.records().to_string();
+        let bad = BAD_EVERY.to_string();
         let unmatched = UNMATCHED_EVERY.to_string();
         let what = ["--sink", &sink, "--dead", &dead, "--records", &records];
         let odd = ["--bad-every", &bad, "--unmatched-every", &unmatched];
-        self.python.ask("check_made.py", &[&what[..], &odd].concat())
+        self.python
+            .ask("check_made.py", &[&what[..], &odd].concat())
     }
 }
 
 /// What others wrote, and a fake that keeps what it was given, may grow.
 fn is_ours(process: &Flatness) -> bool {
-    CONTROLLERS.iter().chain(&WORKERS).any(|name| process.process == *name)
+    CONTROLLERS
+        .iter()
+        .chain(&WORKERS)
+        .any(|name| process.process == *name)
 }
 
-/// For people.
 pub fn table(outcome: &Outcome) -> String {
     let mut lines = vec![format!(
         "{} records/s for {} s: {} records, {} epochs, drained in {:.1} s, largest lag {} ms, lost {}, twice {}",
@@ -264,7 +331,12 @@ pub fn table(outcome: &Outcome) -> String {
         outcome.lost,
         outcome.twice
     )];
-    lines.extend(outcome.steps.iter().map(|(second, what)| format!("  at {second} s: {what}")));
+    lines.extend(
+        outcome
+            .steps
+            .iter()
+            .map(|(second, what)| format!("  at {second} s: {what}")),
+    );
     lines.push(format!(
         "{:14} {:>22} {:>18} {:>18} {:>12}  ",
         "process", "resident MiB 2nd>last", "files 2nd>last", "threads 2nd>last", "most MiB"
@@ -286,6 +358,10 @@ pub fn table(outcome: &Outcome) -> String {
             process.rss_max
         ));
     }
-    lines.push(if outcome.ok { "ok".to_owned() } else { format!("MISSED: {}", outcome.verdict) });
+    lines.push(if outcome.ok {
+        "ok".to_owned()
+    } else {
+        format!("MISSED: {}", outcome.verdict)
+    });
     lines.join("\n")
 }

@@ -13,8 +13,12 @@ use streamctl_tests::proxy::{Links, Mode};
 const SLOWER: u32 = 4;
 
 /// What is run here, and for how long each lasts: past the time-outs that matter for it.
-const SHORT: [(&str, u64); 4] =
-    [("worker-paused", 6), ("worker-controller-cut", 8), ("leader-etcd-cut", 8), ("upgrade", 0)];
+const SHORT: [(&str, u64); 4] = [
+    ("worker-paused", 6),
+    ("worker-controller-cut", 8),
+    ("leader-etcd-cut", 8),
+    ("upgrade", 0),
+];
 
 #[test]
 fn nothing_is_lost_or_doubled_by_a_pause_two_cuts_and_an_upgrade() {
@@ -24,14 +28,19 @@ fn nothing_is_lost_or_doubled_by_a_pause_two_cuts_and_an_upgrade() {
     for (name, seconds) in SHORT {
         let fault = Fault::named(name).unwrap();
         let slower = |max: Option<Duration>| max.map(|max| max * SLOWER);
-        let (noticed_max, again_max) = (slower(fault.noticed_max), slower(fault.again_max));
-        let fault = Fault { lasts: Duration::from_secs(seconds), noticed_max, again_max, ..fault };
+        let noticed_max = slower(fault.noticed_max);
+        let again_max = slower(fault.again_max);
+        let fault = Fault {
+            lasts: Duration::from_secs(seconds),
+            noticed_max,
+            again_max,
+            ..fault
+        };
         let row = run::run(&mut system, &fault);
         assert!(row.ok, "{}\n{}", report::head(), report::table_line(&row));
     }
 }
 
-/// Sends back whatever comes.
 fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -49,7 +58,9 @@ fn echo() -> u16 {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     stream
 }
 
@@ -71,9 +82,15 @@ fn a_hole_keeps_what_was_said_and_gives_it_when_it_is_healed() {
     let mut stream = connect(port);
     assert_eq!(says(&mut stream, "before").unwrap(), "before");
     links.set(None, "echo", Mode::Hole);
-    assert_eq!(says(&mut stream, "during").unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        says(&mut stream, "during").unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     let mut late = connect(port);
-    assert_eq!(says(&mut late, "late").unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        says(&mut late, "late").unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     links.heal();
     assert_eq!(heard(&mut stream, 6).unwrap(), "during");
     assert_eq!(heard(&mut late, 4).unwrap(), "late");
@@ -91,7 +108,10 @@ fn a_link_is_cut_for_one_process_alone() {
     let mut stream = connect(port);
     assert_eq!(says(&mut stream, "here").unwrap(), "here");
     links.set(Some("me"), "echo", Mode::Reset);
-    assert_eq!(heard(&mut stream, 1).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(
+        heard(&mut stream, 1).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
     assert!(says(&mut connect(port), "here").is_err());
     links.heal();
     assert_eq!(says(&mut connect(port), "here").unwrap(), "here");
@@ -104,11 +124,21 @@ fn who_refuses_has_no_listener_until_it_is_healed() {
     let mut stream = connect(port);
     assert_eq!(says(&mut stream, "before").unwrap(), "before");
     links.set(None, "echo", Mode::Refuse);
-    assert_eq!(heard(&mut stream, 1).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let refused = || TcpStream::connect(("127.0.0.1", port)).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
-    streamctl_tests::wait::until("a refusal", Duration::from_secs(5), || refused().then_some(()));
+    assert_eq!(
+        heard(&mut stream, 1).unwrap_err().kind(),
+        ErrorKind::ConnectionReset
+    );
+    let refused = || {
+        TcpStream::connect(("127.0.0.1", port))
+            .is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    };
+    streamctl_tests::wait::until("a refusal", Duration::from_secs(5), || {
+        refused().then_some(())
+    });
     links.heal();
-    streamctl_tests::wait::until("a listener", Duration::from_secs(5), || (!refused()).then_some(()));
+    streamctl_tests::wait::until("a listener", Duration::from_secs(5), || {
+        (!refused()).then_some(())
+    });
     assert_eq!(says(&mut connect(port), "after").unwrap(), "after");
 }
 
@@ -119,17 +149,32 @@ fn bytes_come_late_over_a_slow_link_and_as_an_error_from_a_failing_one() {
     links.set(None, "echo", Mode::Delay(Duration::from_millis(60)));
     let begin = Instant::now();
     assert_eq!(says(&mut connect(port), "slow").unwrap(), "slow");
-    assert!(begin.elapsed() >= Duration::from_millis(120), "there and back: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() >= Duration::from_millis(120),
+        "there and back: {:?}",
+        begin.elapsed()
+    );
     links.set(None, "echo", Mode::Error(503));
     let mut stream = connect(port);
-    stream.write_all(b"POST / HTTP/1.1\r\nX-Amz-Target: Kinesis.GetRecords\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    stream
+        .write_all(
+            b"POST / HTTP/1.1\r\nX-Amz-Target: Kinesis.GetRecords\r\nContent-Length: 2\r\n\r\n{}",
+        )
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("InternalFailure"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("InternalFailure"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn the_names_of_the_faults_are_told_to_who_asks_for_another() {
     assert!(Fault::named("worker-killed").is_ok());
-    assert!(Fault::named("worker-kiled").unwrap_err().contains("worker-killed, leader-killed"));
+    assert!(
+        Fault::named("worker-kiled")
+            .unwrap_err()
+            .contains("worker-killed, leader-killed")
+    );
 }

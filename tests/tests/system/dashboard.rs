@@ -1,4 +1,5 @@
-//! The dashboard as people see it: a real browser, real jobs, in light and dark, on wide and narrow screens.
+//! The dashboard as people see it: a real browser, real jobs, in light and dark, on wide and narrow
+//! screens.
 //!
 //! Screenshots are kept in `target/dashboard/` of the build, for people to look at.
 
@@ -74,7 +75,10 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     let mut process = run(folder.path(), &file, port);
     let origin = format!("http://127.0.0.1:{port}");
     wait::until("the dashboard's address", SHOWN_WITHIN, || {
-        process.log().contains(&format!("dashboard: {origin}/")).then_some(())
+        process
+            .log()
+            .contains(&format!("dashboard: {origin}/"))
+            .then_some(())
     });
 
     let mut browser = Browser::start(&shots());
@@ -90,8 +94,14 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     browser.until("document.querySelectorAll('[data-chart=windows] .bar').length >= 3");
     // Windows come by themselves; a reload would forget this.
     browser.evaluate("document.body.dataset.mark = 'same page'");
-    let before = browser.evaluate("document.querySelectorAll('[data-chart=windows] .bar').length").as_u64().unwrap();
-    browser.until(&format!("document.querySelectorAll('[data-chart=windows] .bar').length >= {}", before + 3));
+    let before = browser
+        .evaluate("document.querySelectorAll('[data-chart=windows] .bar').length")
+        .as_u64()
+        .unwrap();
+    browser.until(&format!(
+        "document.querySelectorAll('[data-chart=windows] .bar').length >= {}",
+        before + 3
+    ));
     assert_eq!(browser.evaluate("document.body.dataset.mark"), "same page");
 
     // The keyboard chooses a window; its figures are those of the API.
@@ -110,8 +120,17 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
         })",
     );
     assert_eq!(same, json!([true, true, true, true, true, true, true]));
-    assert_eq!(browser.evaluate("document.activeElement.dataset.chart"), "windows", "the focus stays where it was");
-    for text in ["From closed to published", "country_lookup", "Reported up to", "3 open, 0 ended"] {
+    assert_eq!(
+        browser.evaluate("document.activeElement.dataset.chart"),
+        "windows",
+        "the focus stays where it was"
+    );
+    for text in [
+        "From closed to published",
+        "country_lookup",
+        "Reported up to",
+        "3 open, 0 ended",
+    ] {
         browser.see(".card", text);
     }
     browser.looks_good("job");
@@ -134,7 +153,12 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let etcd = Etcd::start(folder.path());
-    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("etcd://{}", etcd.address()), None);
+    let mut cluster = Cluster::empty(
+        vec![],
+        folder.path(),
+        &format!("etcd://{}", etcd.address()),
+        None,
+    );
     cluster.add_controller("controller-1");
     let leader = wait::until("a leader", SHOWN_WITHIN, || cluster.leader());
     cluster.add_controller("controller-2");
@@ -142,7 +166,9 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     let origin = format!("http://{}", cluster.dashboard("controller-2"));
     let mut browser = Browser::start(&shots());
     wait::until("the standby's page", SHOWN_WITHIN, || {
-        wait::http_get(origin.rsplit(':').next()?.parse().ok()?, "/readyz")?.contains("ready\n").then_some(())
+        wait::http_get(origin.rsplit(':').next()?.parse().ok()?, "/readyz")?
+            .contains("ready\n")
+            .then_some(())
     });
     browser.open(&format!("{origin}/"));
     browser.see("#cluster", "stands by");
@@ -152,12 +178,19 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
 
     // Nobody reads yet: the job says what it waits for.
     let good = job(folder.path(), "orders", COLUMNS, "");
-    let bad = job(folder.path(), "broken-cast", "CAST(s.itemtype AS BIGINT) AS n", "[retry]\nmax = 0");
+    let bad = job(
+        folder.path(),
+        "broken-cast",
+        "CAST(s.itemtype AS BIGINT) AS n",
+        "[retry]\nmax = 0",
+    );
     cluster.cli_ok(&["submit", good.to_str().unwrap()]);
     browser.see("tbody .remark", "a worker: none is connected");
     cluster.add_worker("worker-1");
     browser.see("tbody tr:has-text('orders') .state", "running");
-    browser.until("[...document.querySelectorAll('td')].some((cell) => /\\d\\/s/.test(cell.textContent))");
+    browser.until(
+        "[...document.querySelectorAll('td')].some((cell) => /\\d\\/s/.test(cell.textContent))",
+    );
 
     cluster.cli_ok(&["submit", bad.to_str().unwrap()]);
     browser.see("tbody tr:has-text('broken-cast') .state", "failed");
@@ -168,11 +201,21 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.click("tbody tr:has-text('broken-cast') a");
     browser.see(".problem.bad", "Stopped with an error");
     browser.see(".problem.bad .hint", "submit it again");
-    assert!(browser.evaluate("document.title").as_str().unwrap().starts_with("(1 failed) broken-cast · failed"));
+    assert!(
+        browser
+            .evaluate("document.title")
+            .as_str()
+            .unwrap()
+            .starts_with("(1 failed) broken-cast · failed")
+    );
     browser.looks_good("failed");
 
     let tree = browser.evaluate(RESHARDED);
-    assert_eq!(tree, json!([5, 6, 0, "Lineage of 6 shards in 3 generations", true]), "a loop leads to itself");
+    assert_eq!(
+        tree,
+        json!([5, 6, 0, "Lineage of 6 shards in 3 generations", true]),
+        "a loop leads to itself"
+    );
 
     browser.click("nav a[data-nav=workers]");
     browser.see("tbody tr", "worker-1");
@@ -190,17 +233,33 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
 /// A stopped job, its epochs and the workers' names: whoever asks, gets the same.
 #[track_caller]
 fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
-    let mut shown = browser.evaluate("fetch('/api/v1/jobs/orders').then((answer) => answer.json())");
-    assert_eq!(shown.as_object_mut().unwrap().remove("shards_omitted"), Some(json!(0)));
-    let printed: Value = serde_json::from_str(&cluster.cli_ok(&["status", "orders", "-o", "json"])).unwrap();
+    let mut shown =
+        browser.evaluate("fetch('/api/v1/jobs/orders').then((answer) => answer.json())");
+    assert_eq!(
+        shown.as_object_mut().unwrap().remove("shards_omitted"),
+        Some(json!(0))
+    );
+    let printed: Value =
+        serde_json::from_str(&cluster.cli_ok(&["status", "orders", "-o", "json"])).unwrap();
     assert_eq!(shown, printed);
-    let shown = browser.evaluate("fetch('/api/v1/jobs/orders/epochs?from=1&limit=1').then((answer) => answer.json())");
-    let printed = cluster.cli_ok(&["epochs", "orders", "--from", "1", "--limit", "1", "-o", "json"]);
+    let shown = browser.evaluate(
+        "fetch('/api/v1/jobs/orders/epochs?from=1&limit=1').then((answer) => answer.json())",
+    );
+    let printed = cluster.cli_ok(&[
+        "epochs", "orders", "--from", "1", "--limit", "1", "-o", "json",
+    ]);
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(shown["epochs"][0], printed[0]);
     let shown = browser.evaluate("fetch('/api/v1/workers').then((answer) => answer.json())");
     let printed: Value = serde_json::from_str(&cluster.cli_ok(&["workers", "-o", "json"])).unwrap();
-    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let names = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(&shown["workers"][0]), names(&printed[0]));
 }
 
@@ -226,7 +285,11 @@ fn a_key_that_looks_like_a_page_is_shown_as_text() {
     std::fs::create_dir_all(&lookup).unwrap();
     std::fs::write(lookup.join("l.csv"), "name,code\nPeru,PE\n").unwrap();
     let lines = [json!({"country": "Peru"}), json!({ "country": hostile })];
-    std::fs::write(records.join("<script>.json"), lines.map(|line| format!("{line}\n")).concat()).unwrap();
+    std::fs::write(
+        records.join("<script>.json"),
+        lines.map(|line| format!("{line}\n")).concat(),
+    )
+    .unwrap();
     let file = folder.path().join("job.toml");
     let text = r#"
 name = "hostile"
@@ -250,7 +313,12 @@ location = "ROOT/checkpoint/"
 "#;
     let rooted = text.replace("ROOT", folder.path().to_str().unwrap());
     std::fs::write(&file, rooted).unwrap();
-    let mut cluster = Cluster::empty(vec![], folder.path(), &format!("file://{}/store", folder.path().display()), None);
+    let mut cluster = Cluster::empty(
+        vec![],
+        folder.path(),
+        &format!("file://{}/store", folder.path().display()),
+        None,
+    );
     cluster.add_controller("controller-1");
     wait::until("a leader", SHOWN_WITHIN, || cluster.leader());
     cluster.add_worker("worker-1");

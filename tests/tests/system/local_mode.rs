@@ -1,4 +1,5 @@
-//! Exactly once in local mode: `streamctl run`, killed again and again, gives what the generator's seed says.
+//! Exactly once in local mode: `streamctl run`, killed again and again, gives what the generator's
+//! seed says.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use streamctl_tests::python::Python;
 use streamctl_tests::wait::until;
 
 const KILLS: u32 = 20;
-/// Shortest and longest life between two kills: from "still starting" to "several windows committed".
+/// Shortest and longest life between two kills: from "still starting" to "several windows
+/// committed".
 const LIFE_MS: std::ops::Range<u64> = 50..1_800;
-/// All records at `rate` take longer than all lives together, so that the last kill still hits a running job.
+/// All records at `rate` take longer than all lives together, so that the last kill still hits a
+/// running job.
 const RATE: u64 = 300;
 /// For what is left after the last kill, on a busy machine.
 const REST: Duration = Duration::from_secs(240);
@@ -27,7 +30,12 @@ fn twenty_kills_of_a_local_run_lose_nothing_and_double_nothing() {
     for (round, life) in lives(11).enumerate() {
         let mut process = killed.start();
         let ended = process.ended_within(life);
-        assert_eq!(ended, None, "it ended before kill {round}: {}", process.log());
+        assert_eq!(
+            ended,
+            None,
+            "it ended before kill {round}: {}",
+            process.log()
+        );
         process.kill();
     }
     let mut process = killed.start();
@@ -35,13 +43,24 @@ fn twenty_kills_of_a_local_run_lose_nothing_and_double_nothing() {
 
     let oracle = root.path().join("oracle.jsonl");
     std::fs::write(&oracle, oracle_lines()).unwrap();
-    let (sink, dead) = (killed.place("out"), killed.place("dead"));
+    let sink = killed.place("out");
+    let dead = killed.place("dead");
     let python = Python::new(vec![]);
-    let flags = ["--sink", &sink, "--dead", &dead, "--oracle", oracle.to_str().unwrap()];
+    let flags = [
+        "--sink",
+        &sink,
+        "--dead",
+        &dead,
+        "--oracle",
+        oracle.to_str().unwrap(),
+    ];
     let verdict = python.ask("check_output.py", &flags);
     assert_eq!(verdict["ok"], true, "{verdict:#}");
     // The oracle knows uuids and codes; an undisturbed run knows every column.
-    let same = python.ask("same_output.py", &[&calm.place("out"), &calm.place("dead"), &sink, &dead]);
+    let same = python.ask(
+        "same_output.py",
+        &[&calm.place("out"), &calm.place("dead"), &sink, &dead],
+    );
     assert_eq!(same["ok"], true, "{same:#}");
     let mut verify = killed.verify();
     assert!(verify.wait(REST).success(), "{}", verify.log());
@@ -54,35 +73,58 @@ fn a_changed_job_is_refused_until_it_is_asked_to_take_over_and_then_reads_on_whe
     // Slow enough that most of the records are read by the version that takes over.
     let run = Run::new(root.path(), "changed", RATE);
     let mut process = run.start();
-    until("some epochs of the first version", REST, || (epochs(&run).len() >= 4).then_some(()));
+    until("some epochs of the first version", REST, || {
+        (epochs(&run).len() >= 4).then_some(())
+    });
     process.kill();
 
     run.rewrite(|job| {
-        job.replace("SELECT s.uuid,", "SELECT s.uuid, upper(s.region) AS continent,").replace("/out/", "/changed/")
+        job.replace(
+            "SELECT s.uuid,",
+            "SELECT s.uuid, upper(s.region) AS continent,",
+        )
+        .replace("/out/", "/changed/")
     });
     let mut refused = run.start();
     assert_eq!(refused.wait(REST).code(), Some(1), "{}", refused.log());
     let words = refused.log();
-    for said in ["at version 1", "result.continent: nothing becomes", "sink.path: ", "with `--change` it takes over"] {
+    for said in [
+        "at version 1",
+        "result.continent: nothing becomes",
+        "sink.path: ",
+        "with `--change` it takes over",
+    ] {
         assert!(words.contains(said), "{said}: {words}");
     }
-    assert!(words.contains("streamctl diff FILE --local"), "no cluster has this job: {words}");
+    assert!(
+        words.contains("streamctl diff FILE --local"),
+        "no cluster has this job: {words}"
+    );
     assert_eq!(words.matches("hint: ").count(), 1, "{words}");
     let mut differs = run.diff();
     assert_eq!(differs.wait(REST).code(), Some(1), "{}", differs.log());
     let words = differs.log();
-    for said in
-        ["version 1, ", "result.continent (added)", "sink.path (changed)", "as version 2: streamctl run --change "]
-    {
+    for said in [
+        "version 1, ",
+        "result.continent (added)",
+        "sink.path (changed)",
+        "as version 2: streamctl run --change ",
+    ] {
         assert!(words.contains(said), "{said}: {words}");
     }
-    assert!(epochs(&run).iter().all(|epoch| version(epoch) == 1), "what was refused makes no epoch");
+    assert!(
+        epochs(&run).iter().all(|epoch| version(epoch) == 1),
+        "what was refused makes no epoch"
+    );
 
     let mut process = run.changing().start();
     assert!(process.wait(REST).success(), "{}", process.log());
     let after = epochs(&run);
     let versions: Vec<u64> = after.iter().map(version).collect();
-    assert!(versions.is_sorted() && versions.contains(&1) && versions.last() == Some(&2), "{versions:?}");
+    assert!(
+        versions.is_sorted() && versions.contains(&1) && versions.last() == Some(&2),
+        "{versions:?}"
+    );
     it_reads_on_where_it_stood(&after);
     // The same file again changes nothing, with the flag and without.
     for run in [&run, &run.changing()] {
@@ -95,42 +137,75 @@ fn a_changed_job_is_refused_until_it_is_asked_to_take_over_and_then_reads_on_whe
 
     let oracle = root.path().join("oracle.jsonl");
     std::fs::write(&oracle, oracle_lines()).unwrap();
-    let (old, new, dead) = (run.place("out"), run.place("changed"), run.place("dead"));
-    let flags = ["--sink", &old, "--sink", &new, "--dead", &dead, "--oracle", oracle.to_str().unwrap()];
+    let old = run.place("out");
+    let new = run.place("changed");
+    let dead = run.place("dead");
+    let flags = [
+        "--sink",
+        &old,
+        "--sink",
+        &new,
+        "--dead",
+        &dead,
+        "--oracle",
+        oracle.to_str().unwrap(),
+    ];
     let verdict = Python::new(vec![]).ask("check_output.py", &flags);
     assert_eq!(verdict["ok"], true, "{verdict:#}");
     let mut verify = run.verify();
     assert!(verify.wait(REST).success(), "{}", verify.log());
 }
 
-/// The first window of version 2 begins, shard by shard, after the record at which the last one of version 1 ended.
+/// The first window of version 2 begins, shard by shard, after the record at which the last one of
+/// version 1 ended.
 fn it_reads_on_where_it_stood(epochs: &[Value]) {
-    let first = epochs.iter().position(|epoch| version(epoch) == 2).expect("version 2 made one");
+    let first = epochs
+        .iter()
+        .position(|epoch| version(epoch) == 2)
+        .expect("version 2 made one");
     let stood = &epochs[first - 1]["frontier"];
-    let parts = epochs[first]["parts"].as_array().expect("a manifest has parts");
-    let ranges: Vec<_> = parts.iter().flat_map(|part| part["ranges"].as_object().expect("by shard")).collect();
+    let parts = epochs[first]["parts"]
+        .as_array()
+        .expect("a manifest has parts");
+    let ranges: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part["ranges"].as_object().expect("by shard"))
+        .collect();
     assert!(!ranges.is_empty(), "{:#}", epochs[first]);
     for (shard, range) in ranges {
         assert_eq!(range["from"], stood[shard]["position"], "{shard}");
-        assert_ne!(range["from"], "start", "{shard}: nothing is read again from its beginning");
+        assert_ne!(
+            range["from"], "start",
+            "{shard}: nothing is read again from its beginning"
+        );
     }
 }
 
 fn version(epoch: &Value) -> u64 {
-    epoch["made_by"]["job_version"].as_u64().expect("a manifest names its version")
+    epoch["made_by"]["job_version"]
+        .as_u64()
+        .expect("a manifest names its version")
 }
 
-/// Its manifests, from the first to the newest. One that a killed run left uncommitted is in no chain.
+/// Its manifests, from the first to the newest. One that a killed run left uncommitted is in no
+/// chain.
 fn epochs(run: &Run) -> Vec<Value> {
     let folder = run.folder.join("checkpoint/sales/epochs");
-    let Ok(files) = std::fs::read_dir(&folder) else { return vec![] };
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        return vec![];
+    };
     let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut next = names.filter(|name| name.ends_with(".json") && !name.starts_with('.')).max();
+    let mut next = names
+        .filter(|name| name.ends_with(".json") && !name.starts_with('.'))
+        .max();
     let mut chain = vec![];
     while let Some(name) = next {
         let text = std::fs::read_to_string(folder.join(&name)).unwrap();
         let manifest: Value = serde_json::from_str(&text).unwrap();
-        next = manifest["previous"]["name"].as_str().and_then(|name| name.rsplit('/').next()).map(str::to_owned);
+        next = manifest["previous"]["name"]
+            .as_str()
+            .and_then(|name| name.rsplit('/').next())
+            .map(str::to_owned);
         chain.insert(0, manifest);
     }
     chain
@@ -149,7 +224,9 @@ fn lives(seed: u64) -> impl Iterator<Item = Duration> {
     let mut state = seed;
     (0..KILLS).map(move |_| {
         // Knuth's MMIX generator; its high bits are good enough to spread kills.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis(LIFE_MS.start + (state >> 33) % (LIFE_MS.end - LIFE_MS.start))
     })
 }

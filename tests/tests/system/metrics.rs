@@ -1,4 +1,5 @@
-//! What is told to Prometheus is what the documentation says, and a Prometheus of its own makers can read it.
+//! What is told to Prometheus is what the documentation says, and a Prometheus of its own makers
+//! can read it.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,29 +22,57 @@ fn root() -> PathBuf {
 
 fn program(name: &str) -> PathBuf {
     let path = servers_folder().join("prometheus").join(name);
-    assert!(path.exists(), "{} is missing: run `tests/support/servers.sh tests`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `tests/support/servers.sh tests`",
+        path.display()
+    );
     path
 }
 
 fn all() -> impl Iterator<Item = &'static Metric> {
-    controller::METRICS.iter().chain(controller::snapshot::METRICS).chain(meter::METRICS)
+    controller::METRICS
+        .iter()
+        .chain(controller::snapshot::METRICS)
+        .chain(meter::METRICS)
 }
 
 #[test]
 fn the_tables_of_metrics_are_those_of_the_programs() {
     let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
-    let written: Vec<&str> = page.lines().filter(|line| line.starts_with("| `streamctl_")).collect();
+    let written: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `streamctl_"))
+        .collect();
     let rows: Vec<String> = all().map(Metric::row).collect();
-    assert_eq!(written, rows, "docs/metrics.md should have these rows:\n{}", rows.join("\n"));
+    assert_eq!(
+        written,
+        rows,
+        "docs/metrics.md should have these rows:\n{}",
+        rows.join("\n")
+    );
 }
 
 #[test]
 fn every_metric_has_a_unit_or_is_a_number_of_things() {
     for metric in all() {
-        assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
-        assert!(metric.kind != Kind::Histogram || metric.name.ends_with("_seconds"), "{}", metric.name);
+        assert_eq!(
+            metric.name.ends_with("_total"),
+            metric.kind == Kind::Counter,
+            "{}",
+            metric.name
+        );
+        assert!(
+            metric.kind != Kind::Histogram || metric.name.ends_with("_seconds"),
+            "{}",
+            metric.name
+        );
         let odd = ["_ms", "_us", "_millis", "_kb", "_mb", "_percent"];
-        assert!(!odd.iter().any(|unit| metric.name.contains(unit)), "{} is not in base units", metric.name);
+        assert!(
+            !odd.iter().any(|unit| metric.name.contains(unit)),
+            "{} is not in base units",
+            metric.name
+        );
         assert!(
             !metric.labels.contains(&"job") && !metric.labels.contains(&"instance"),
             "{}: Prometheus sets these",
@@ -54,11 +83,18 @@ fn every_metric_has_a_unit_or_is_a_number_of_things() {
 
 /// `promtool` of the Debian package; what it says when it is not content.
 fn promtool(arguments: &[&str]) {
-    let output =
-        Command::new(program("promtool")).current_dir(root().join("deploy/prometheus")).args(arguments).output();
+    let output = Command::new(program("promtool"))
+        .current_dir(root().join("deploy/prometheus"))
+        .args(arguments)
+        .output();
     let output = output.expect("promtool starts");
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "promtool {arguments:?}\n{}\n{}", told(&output.stdout), told(&output.stderr));
+    assert!(
+        output.status.success(),
+        "promtool {arguments:?}\n{}\n{}",
+        told(&output.stdout),
+        told(&output.stderr)
+    );
 }
 
 #[test]
@@ -70,15 +106,24 @@ fn alert_rules_fire_when_they_should_and_only_then() {
 /// Every name of a metric in what is asked of Prometheus.
 fn names(text: &str) -> BTreeSet<&str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.split(|c| !word(c)).filter(|name| name.starts_with("streamctl_")).collect()
+    text.split(|c| !word(c))
+        .filter(|name| name.starts_with("streamctl_"))
+        .collect()
 }
 
-/// What an answer of `/metrics` tells, by the names of the documentation: a histogram's parts are one.
+/// What an answer of `/metrics` tells, by the names of the documentation: a histogram's parts are
+/// one.
 fn told(answer: &str) -> BTreeSet<String> {
-    let families = answer.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let families = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
     let name = |family: &str| {
         let (name, kind) = family.split_once(' ').expect("a family has a type");
-        if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
+        if kind == "counter" {
+            format!("{name}_total")
+        } else {
+            name.to_owned()
+        }
     };
     families.map(name).collect()
 }
@@ -86,12 +131,18 @@ fn told(answer: &str) -> BTreeSet<String> {
 #[test]
 fn alerts_and_the_dashboard_ask_only_for_what_is_told() {
     let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();
-    for file in ["deploy/prometheus/alerts.yaml", "deploy/prometheus/alerts_test.yaml", "deploy/grafana/streamctl.json"]
-    {
+    for file in [
+        "deploy/prometheus/alerts.yaml",
+        "deploy/prometheus/alerts_test.yaml",
+        "deploy/grafana/streamctl.json",
+    ] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         // A dashboard's own uid and title are no metrics.
         for name in names(&text) {
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name);
             let there = known.contains(name) || known.contains(family);
             assert!(there, "{file} asks for {name}, which nobody tells");
         }
@@ -103,10 +154,17 @@ fn questions() -> Vec<String> {
     let text = std::fs::read_to_string(root().join("deploy/grafana/streamctl.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
     let filled = |target: Value| {
-        let asked = target["expr"].as_str().expect("a target asks something").to_owned();
-        asked.replace("$__rate_interval", "1m").replace("$job_name", "sales")
+        let asked = target["expr"]
+            .as_str()
+            .expect("a target asks something")
+            .to_owned();
+        asked
+            .replace("$__rate_interval", "1m")
+            .replace("$job_name", "sales")
     };
     targets.map(filled).collect()
 }
@@ -115,7 +173,8 @@ fn job(folder: &Path) -> PathBuf {
     let lookup = folder.join("lookup");
     std::fs::create_dir_all(&lookup).unwrap();
     std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).unwrap();
-    let (file, root) = (folder.join("job.toml"), folder.display());
+    let file = folder.join("job.toml");
+    let root = folder.display();
     let text = format!(
         r#"
 name = "sales"
@@ -152,25 +211,54 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
     cluster.add_controller("controller-1");
     until("a leader", SOON, || cluster.leader());
     let worker = free_port();
-    cluster.add_worker_with("worker-1", &["--http-listen", &format!("127.0.0.1:{worker}")]);
+    cluster.add_worker_with(
+        "worker-1",
+        &["--http-listen", &format!("127.0.0.1:{worker}")],
+    );
     cluster.cli_ok(&["submit", job(folder.path()).to_str().unwrap()]);
-    cluster.until_status("sales", "three published windows", SOON, |status| status.published >= 3);
+    cluster.until_status("sales", "three published windows", SOON, |status| {
+        status.published >= 3
+    });
 
-    let controller: u16 = cluster.dashboard("controller-1").rsplit(':').next().unwrap().parse().unwrap();
+    let controller: u16 = cluster
+        .dashboard("controller-1")
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     // A leader waits some seconds before it says how many workers there should be.
     until("the number of workers", SOON, || {
-        http_get(controller, "/metrics").filter(|answer| answer.contains("\nstreamctl_workers_desired "))
+        http_get(controller, "/metrics")
+            .filter(|answer| answer.contains("\nstreamctl_workers_desired "))
     });
-    let answers = [http_get(controller, "/metrics").unwrap(), http_get(worker, "/metrics").unwrap()];
-    let told = told(&answers[0]).union(&told(&answers[1])).cloned().collect::<BTreeSet<_>>();
+    let answers = [
+        http_get(controller, "/metrics").unwrap(),
+        http_get(worker, "/metrics").unwrap(),
+    ];
+    let told = told(&answers[0])
+        .union(&told(&answers[1]))
+        .cloned()
+        .collect::<BTreeSet<_>>();
     let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(told, known);
     for metric in all().filter(|metric| metric.kind == Kind::Gauge) {
         let answer = answers.concat();
-        let samples: Vec<_> = answer.lines().filter(|line| line.starts_with(&format!("{}{{", metric.name))).collect();
-        let labelled =
-            samples.iter().all(|line| metric.labels.iter().all(|label| line.contains(&format!("{label}=\""))));
-        assert!(labelled && samples.is_empty() == metric.labels.is_empty(), "{}: {samples:?}", metric.name);
+        let samples: Vec<_> = answer
+            .lines()
+            .filter(|line| line.starts_with(&format!("{}{{", metric.name)))
+            .collect();
+        let labelled = samples.iter().all(|line| {
+            metric
+                .labels
+                .iter()
+                .all(|label| line.contains(&format!("{label}=\"")))
+        });
+        assert!(
+            labelled && samples.is_empty() == metric.labels.is_empty(),
+            "{}: {samples:?}",
+            metric.name
+        );
     }
 
     let port = free_port();
@@ -179,7 +267,11 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         "global: {{ scrape_interval: 500ms, evaluation_interval: 500ms }}\nrule_files: [\"{}\"]\nscrape_configs:\n\
          - {{ job_name: streamctl-controller, static_configs: [{{ targets: [\"127.0.0.1:{controller}\"] }}] }}\n\
          - {{ job_name: streamctl-worker, static_configs: [{{ targets: [\"127.0.0.1:{worker}\"] }}] }}\n",
-        root().join("deploy/prometheus/alerts.yaml").canonicalize().unwrap().display()
+        root()
+            .join("deploy/prometheus/alerts.yaml")
+            .canonicalize()
+            .unwrap()
+            .display()
     );
     std::fs::write(&config, text).unwrap();
     let data = folder.path().join("prometheus");
@@ -188,20 +280,35 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         &format!("--storage.tsdb.path={}", data.display()),
         &format!("--web.listen-address=127.0.0.1:{port}"),
     ];
-    let _prometheus =
-        Launch::new("prometheus", program("prometheus"), &args.map(String::as_str), folder.path()).start();
+    let _prometheus = Launch::new(
+        "prometheus",
+        program("prometheus"),
+        &args.map(String::as_str),
+        folder.path(),
+    )
+    .start();
     let ask = |query: &str| -> Option<Value> {
         let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let answer = http_get(port, &format!("/api/v1/query?query={query}"))?;
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     };
-    let value = |query: &str| ask(query)?["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok();
-    until("both are read", SOON, || (value("sum(up)")? == 2.0).then_some(()));
+    let value = |query: &str| {
+        ask(query)?["data"]["result"][0]["value"][1]
+            .as_str()?
+            .parse::<f64>()
+            .ok()
+    };
+    until("both are read", SOON, || {
+        (value("sum(up)")? == 2.0).then_some(())
+    });
     until("rows per second", SOON, || {
         let rate = value("sum(rate(streamctl_job_rows_in_total{job_name=\"sales\"}[10s]))")?;
         (rate > 0.0).then_some(())
     });
-    assert_eq!(value("count(streamctl_job_state{job_name=\"sales\", state=\"running\"} == 1)"), Some(1.0));
+    assert_eq!(
+        value("count(streamctl_job_state{job_name=\"sales\", state=\"running\"} == 1)"),
+        Some(1.0)
+    );
     let asked = questions();
     assert!(asked.len() > 15, "the dashboard has panels");
     for question in asked {
@@ -209,7 +316,10 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         until(&question, SOON, || {
             let answer = ask(&question)?;
             assert_eq!(answer["status"], "success", "{question}: {answer}");
-            answer["data"]["result"].as_array().filter(|found| !found.is_empty()).map(|_| ())
+            answer["data"]["result"]
+                .as_array()
+                .filter(|found| !found.is_empty())
+                .map(|_| ())
         });
     }
 }

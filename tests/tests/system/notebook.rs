@@ -1,9 +1,10 @@
-//! The notebook does what it says: from top to bottom on a cluster and real servers, nothing in it changed.
+//! The notebook does what it says: from top to bottom on a cluster and real servers, nothing in it
+//! changed.
 //!
-//! Owns: its run, and its data frame beside what was written to the stream. Does not own: how it is run
-//! (`support/py/run_notebook.py`).
-//! Rule: it is told where things are by the environment alone, as on AWS. With `DOCS=write` the outputs of this run are
-//! stored in it (`make docs`).
+//! Owns: its run, and its data frame beside what was written to the stream. Does not own: how it is
+//! run (`support/py/run_notebook.py`).
+//! Rule: it is told where things are by the environment alone, as on AWS. With `DOCS=write` the
+//! outputs of this run are stored in it (`make docs`).
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -17,14 +18,24 @@ const BUCKET: &str = "my-bucket";
 const RECORDS: &str = "80";
 
 fn notebook() -> String {
-    format!("{}/../deploy/notebook/sales-by-country.ipynb", env!("CARGO_MANIFEST_DIR"))
+    format!(
+        "{}/../deploy/notebook/sales-by-country.ipynb",
+        env!("CARGO_MANIFEST_DIR")
+    )
 }
 
 /// What the kernel finds: our programs, the servers, the controllers, and a home of its own.
 fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
     let programs = binary("streamctl");
-    let programs = programs.parent().expect("it lies in a folder").display().to_string();
-    let (_, path) = inherited().into_iter().find(|(name, _)| name == "PATH").expect("a shell has one");
+    let programs = programs
+        .parent()
+        .expect("it lies in a folder")
+        .display()
+        .to_string();
+    let (_, path) = inherited()
+        .into_iter()
+        .find(|(name, _)| name == "PATH")
+        .expect("a shell has one");
     let home = servers.folder().join("home").display().to_string();
     let mut env = servers.env();
     env.extend(
@@ -45,14 +56,18 @@ fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
 /// Key and code of each row, sorted.
 fn pairs<'v>(rows: impl Iterator<Item = &'v Value>, code: &str) -> Vec<(String, String)> {
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let mut pairs: Vec<_> = rows.map(|row| (text(row, "uuid"), text(row, code))).collect();
+    let mut pairs: Vec<_> = rows
+        .map(|row| (text(row, "uuid"), text(row, code)))
+        .collect();
     pairs.sort();
     pairs
 }
 
 fn oracle(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -60,12 +75,42 @@ fn the_notebook_runs_from_top_to_bottom_and_its_frame_is_what_was_written() {
     let _alone = one_system_at_a_time();
     let servers = Servers::start();
     let seed = Python::new(servers.env());
-    seed.ask("seed.py", &["prepare", "--stream", "glueworkshop", "--shards", "2", "--bucket", BUCKET]);
-    let path = servers.folder().join("oracle.jsonl");
-    let kinds = ["--bad-every", "20", "--unmatched-every", "15", "--oracle", path.to_str().unwrap()];
     seed.ask(
         "seed.py",
-        &[&["write", "--stream", "glueworkshop", "--records", RECORDS, "--seed", "1"], &kinds[..]].concat(),
+        &[
+            "prepare",
+            "--stream",
+            "glueworkshop",
+            "--shards",
+            "2",
+            "--bucket",
+            BUCKET,
+        ],
+    );
+    let path = servers.folder().join("oracle.jsonl");
+    let kinds = [
+        "--bad-every",
+        "20",
+        "--unmatched-every",
+        "15",
+        "--oracle",
+        path.to_str().unwrap(),
+    ];
+    seed.ask(
+        "seed.py",
+        &[
+            &[
+                "write",
+                "--stream",
+                "glueworkshop",
+                "--records",
+                RECORDS,
+                "--seed",
+                "1",
+            ],
+            &kinds[..],
+        ]
+        .concat(),
     );
     let mut cluster = Cluster::start(&servers);
     cluster.add_worker("worker-1");
@@ -78,22 +123,52 @@ fn the_notebook_runs_from_top_to_bottom_and_its_frame_is_what_was_written() {
         words.push("--store");
     }
     let python = Python::new(environment(&servers, &cluster));
-    let answer = python.try_ask_in("notebook", "run_notebook.py", &words).unwrap_or_else(|words| panic!("{words}"));
+    let answer = python
+        .try_ask_in("notebook", "run_notebook.py", &words)
+        .unwrap_or_else(|words| panic!("{words}"));
 
     let written = oracle(&path);
     let matched = written.iter().filter(|line| line["kind"] == "match");
     let rows = answer["value"].as_array().unwrap();
-    assert_eq!(pairs(rows.iter(), "country_code"), pairs(matched, "code"), "{answer:#}");
-    let columns: BTreeSet<_> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        pairs(rows.iter(), "country_code"),
+        pairs(matched, "code"),
+        "{answer:#}"
+    );
+    let columns: BTreeSet<_> = rows[0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(columns.len(), 9, "{columns:?}");
-    assert!(rows.iter().all(|row| row["unitssold"].is_u64()), "the notebook makes numbers of units");
+    assert!(
+        rows.iter().all(|row| row["unitssold"].is_u64()),
+        "the notebook makes numbers of units"
+    );
 
     let said = answer["outputs"].to_string();
     let dead = written.iter().filter(|line| line["kind"] == "bad").count();
-    let unmatched = written.iter().filter(|line| line["kind"] == "unmatched").count();
-    let tried = format!("{RECORDS} records, {} rows, {unmatched} without a partner, {dead} not decoded", rows.len());
-    for words in [tried.as_str(), "saleschannel", "shardId-000000000001", "Neverland", "broken", "'stopped'"] {
-        assert!(said.contains(words), "{words:?} is nowhere in what it shows: {said}");
+    let unmatched = written
+        .iter()
+        .filter(|line| line["kind"] == "unmatched")
+        .count();
+    let tried = format!(
+        "{RECORDS} records, {} rows, {unmatched} without a partner, {dead} not decoded",
+        rows.len()
+    );
+    for words in [
+        tried.as_str(),
+        "saleschannel",
+        "shardId-000000000001",
+        "Neverland",
+        "broken",
+        "'stopped'",
+    ] {
+        assert!(
+            said.contains(words),
+            "{words:?} is nowhere in what it shows: {said}"
+        );
     }
 }
 
@@ -103,5 +178,9 @@ fn the_outputs_in_the_notebook_are_those_of_its_cells() {
     let notebook = notebook();
     let answer = python.try_ask_in("notebook", "run_notebook.py", &["check", notebook.as_str()]);
     let answer = answer.unwrap_or_else(|words| panic!("{words}"));
-    assert_eq!(answer["fresh"], true, "{}; `make docs` runs it and stores what it shows", answer["problems"]);
+    assert_eq!(
+        answer["fresh"], true,
+        "{}; `make docs` runs it and stores what it shows",
+        answer["problems"]
+    );
 }

@@ -1,14 +1,17 @@
 //! TLS, certificates, tokens and roles, on the programs as users run them.
 //!
-//! Owns: what a stranger gets, that everything goes on behind it, that files change while it does. Does not own: each rule
-//! for itself (tests beside `engine/src/security`). Rule: clients that are not ours judge: Python's TLS, pyarrow, etcdctl.
+//! Owns: what a stranger gets, that everything goes on behind it, that files change while it does.
+//! Does not own: each rule for itself (tests beside `engine/src/security`). Rule: clients that are
+//! not ours judge: Python's TLS, pyarrow, etcdctl.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use streamctl_tests::pki::{Authority, Files, replace};
-use streamctl_tests::places::{binary, country_lookup, free_port, inherited, one_system_at_a_time, server_program};
+use streamctl_tests::places::{
+    binary, country_lookup, free_port, inherited, one_system_at_a_time, server_program,
+};
 use streamctl_tests::process::{Launch, Process};
 use streamctl_tests::python::Python;
 use streamctl_tests::servers::Etcd;
@@ -19,7 +22,8 @@ const LONGER: Duration = Duration::from_secs(90);
 /// Of the user `streamctl` in etcd.
 const PASSWORD: &str = "an-etcd-password-9c41";
 
-/// A cluster whose every line is TLS with certificates on both sides, and whose callers need tokens.
+/// A cluster whose every line is TLS with certificates on both sides, and whose callers need
+/// tokens.
 struct Secured {
     folder: tempfile::TempDir,
     authority: Authority,
@@ -38,18 +42,35 @@ struct Controller {
 
 impl Secured {
     fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("streamctl-secure-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("streamctl-secure-")
+            .tempdir()
+            .unwrap();
         let authority = Authority::new(folder.path(), "ca");
         let me = authority.issue("person", &[]);
         let etcd = Etcd::start_with_tls(folder.path(), &authority);
-        let mut cluster = Self { folder, authority, me, controllers: vec![], worker: None, etcd };
+        let mut cluster = Self {
+            folder,
+            authority,
+            me,
+            controllers: vec![],
+            worker: None,
+            etcd,
+        };
         cluster.ask_etcd_for_users();
-        for (name, role) in [("viewer", "view"), ("operator", "operate"), ("boss", "admin"), ("workers", "worker")] {
+        for (name, role) in [
+            ("viewer", "view"),
+            ("operator", "operate"),
+            ("boss", "admin"),
+            ("workers", "worker"),
+        ] {
             let line = cluster.new_token(name, role);
             cluster.allow(&line);
         }
         // A standby asks the leader in its own name when a certificate asked it.
-        cluster.allow("[[certificate]]\nname = \"controllers\"\nrole = \"view\"\ndns = \"controller\"\n");
+        cluster.allow(
+            "[[certificate]]\nname = \"controllers\"\nrole = \"view\"\ndns = \"controller\"\n",
+        );
         cluster.authority.issue("controller", &["controller"]);
         cluster.authority.issue("worker", &["worker"]);
         cluster.authority.issue("etcd-client", &[]);
@@ -73,12 +94,29 @@ impl Secured {
             "user grant-role streamctl streamctl",
             "auth enable",
         ] {
-            let mut command = Command::new(server_program("etcd").canonicalize().unwrap().with_file_name("etcdctl"));
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &format!("https://{}", self.etcd.address())]);
-            command.args(["--cacert", &self.authority.file(), "--cert", &admin.cert, "--key", &admin.key]);
+            let mut command = Command::new(
+                server_program("etcd")
+                    .canonicalize()
+                    .unwrap()
+                    .with_file_name("etcdctl"),
+            );
+            command
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &format!("https://{}", self.etcd.address())]);
+            command.args([
+                "--cacert",
+                &self.authority.file(),
+                "--cert",
+                &admin.cert,
+                "--key",
+                &admin.key,
+            ]);
             let output = command.args(words.split(' ')).output().unwrap();
             let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success() || told.contains("already exists"), "etcdctl {words}: {told}");
+            assert!(
+                output.status.success() || told.contains("already exists"),
+                "etcdctl {words}: {told}"
+            );
         }
         std::fs::write(self.path("etcd-login"), format!("streamctl:{PASSWORD}\n")).unwrap();
     }
@@ -89,7 +127,9 @@ impl Secured {
 
     fn new_token(&self, name: &str, role: &str) -> String {
         let out = self.path(&format!("{name}.token"));
-        let output = self.streamctl(&["token", "new", "--name", name, "--role", role, "--out", &out]);
+        let output = self.streamctl(&[
+            "token", "new", "--name", name, "--role", role, "--out", &out,
+        ]);
         assert!(output.status.success(), "{}", err(&output));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -104,7 +144,11 @@ impl Secured {
     fn forbid_first(&self) {
         let path = self.path("access.toml");
         let before = std::fs::read_to_string(&path).unwrap();
-        let rest = before.split("[[").skip(2).map(|entry| format!("[[{entry}")).collect::<String>();
+        let rest = before
+            .split("[[")
+            .skip(2)
+            .map(|entry| format!("[[{entry}"))
+            .collect::<String>();
         replace(Path::new(&path), &rest);
     }
 
@@ -114,10 +158,13 @@ impl Secured {
 
     fn controller(&self, id: &str) -> Controller {
         let [address, http] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
-        let (health, ca) = (free_port(), self.authority.file());
-        let ([cert, key], [etcd_cert, etcd_key]) = (self.pem("controller"), self.pem("etcd-client"));
+        let health = free_port();
+        let ca = self.authority.file();
+        let ([cert, key], [etcd_cert, etcd_key]) =
+            (self.pem("controller"), self.pem("etcd-client"));
         let store = format!("etcds://{}", self.etcd.address());
-        let (access, login) = (self.path("access.toml"), self.path("etcd-login"));
+        let access = self.path("access.toml");
+        let login = self.path("etcd-login");
         let probes = format!("127.0.0.1:{health}");
         let flags = [
             ["--listen", &address],
@@ -137,14 +184,39 @@ impl Secured {
             ["--etcd-login-file", &login],
         ];
         let process = self.launch(id, "streamctl-controller", flags.as_flattened());
-        Controller { process, address, http, health }
+        Controller {
+            process,
+            address,
+            http,
+            health,
+        }
     }
 
     fn start_worker(&self, id: &str, token: Option<&str>) -> Process {
-        let (listen, controllers, ca) = (format!("127.0.0.1:{}", free_port()), self.urls(), self.authority.file());
+        let listen = format!("127.0.0.1:{}", free_port());
+        let controllers = self.urls();
+        let ca = self.authority.file();
         let [cert, key] = self.pem("worker");
-        let mut flags = vec!["--controller", &controllers, "--listen", &listen, "--id", id, "--memory-limit", "256MiB"];
-        flags.extend(["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &ca, "--tls-client-ca", &ca]);
+        let mut flags = vec![
+            "--controller",
+            &controllers,
+            "--listen",
+            &listen,
+            "--id",
+            id,
+            "--memory-limit",
+            "256MiB",
+        ];
+        flags.extend([
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &key,
+            "--tls-ca",
+            &ca,
+            "--tls-client-ca",
+            &ca,
+        ]);
         let file = token.map(|name| self.path(&format!("{name}.token")));
         if let Some(file) = &file {
             flags.extend(["--join-token-file", file]);
@@ -153,24 +225,50 @@ impl Secured {
     }
 
     fn launch(&self, id: &str, program: &str, flags: &[&str]) -> Process {
-        let verbose = [("RUST_LOG", "debug,h2=info,hyper=info,tower=info"), ("AWS_EC2_METADATA_DISABLED", "true")];
-        Launch::new(id, binary(program), flags, self.folder.path()).env(verbose).start()
+        let verbose = [
+            ("RUST_LOG", "debug,h2=info,hyper=info,tower=info"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        Launch::new(id, binary(program), flags, self.folder.path())
+            .env(verbose)
+            .start()
     }
 
     fn urls(&self) -> String {
-        self.controllers.iter().map(|one| format!("https://{}", one.address)).collect::<Vec<_>>().join(",")
+        self.controllers
+            .iter()
+            .map(|one| format!("https://{}", one.address))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     fn streamctl(&self, words: &[&str]) -> Output {
         let mut command = Command::new(binary("streamctl"));
-        command.args(words).stdin(Stdio::null()).env_clear().envs(inherited());
-        command.env("STREAMCTL_CONFIG", self.path("config.toml")).output().unwrap()
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .env_clear()
+            .envs(inherited());
+        command
+            .env("STREAMCTL_CONFIG", self.path("config.toml"))
+            .output()
+            .unwrap()
     }
 
     /// The command line with the certificate of a person, and this token.
     fn as_somebody(&self, token: Option<&str>, words: &[&str]) -> Output {
-        let (urls, ca) = (self.urls(), self.authority.file());
-        let mut all = vec!["--controller", &urls, "--ca", &ca, "--cert", &self.me.cert, "--key", &self.me.key];
+        let urls = self.urls();
+        let ca = self.authority.file();
+        let mut all = vec![
+            "--controller",
+            &urls,
+            "--ca",
+            &ca,
+            "--cert",
+            &self.me.cert,
+            "--key",
+            &self.me.key,
+        ];
         let file = token.map(|name| self.path(&format!("{name}.token")));
         if let Some(file) = &file {
             all.extend(["--token-file", file]);
@@ -180,17 +278,45 @@ impl Secured {
 
     /// The job's status at every change, as long as that is told.
     fn watch(&self, token: &str) -> Process {
-        let (urls, ca, file) = (self.urls(), self.authority.file(), self.path(&format!("{token}.token")));
-        let who = ["--controller", &urls, "--ca", &ca, "--cert", &self.me.cert, "--key", &self.me.key];
-        let words = ["--token-file", &file, "status", "sales", "--watch", "-o", "json"];
-        Launch::new(&format!("watch-{token}"), binary("streamctl"), &[&who[..], &words].concat(), self.folder.path())
-            .start()
+        let urls = self.urls();
+        let ca = self.authority.file();
+        let file = self.path(&format!("{token}.token"));
+        let who = [
+            "--controller",
+            &urls,
+            "--ca",
+            &ca,
+            "--cert",
+            &self.me.cert,
+            "--key",
+            &self.me.key,
+        ];
+        let words = [
+            "--token-file",
+            &file,
+            "status",
+            "sales",
+            "--watch",
+            "-o",
+            "json",
+        ];
+        Launch::new(
+            &format!("watch-{token}"),
+            binary("streamctl"),
+            &[&who[..], &words].concat(),
+            self.folder.path(),
+        )
+        .start()
     }
 
     #[track_caller]
     fn ok(&self, token: &str, words: &[&str]) -> String {
         let output = self.as_somebody(Some(token), words);
-        assert!(output.status.success(), "{words:?} as {token}: {}", err(&output));
+        assert!(
+            output.status.success(),
+            "{words:?} as {token}: {}",
+            err(&output)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -200,20 +326,27 @@ impl Secured {
     }
 
     fn published(&self) -> u64 {
-        self.status().and_then(|status| status["published"].as_u64()).unwrap_or(0)
+        self.status()
+            .and_then(|status| status["published"].as_u64())
+            .unwrap_or(0)
     }
 
     /// What Python's own client gets over HTTPS.
     fn https(&self, controller: &Controller, path: &str, more: &[&str]) -> Value {
-        let (url, ca) = (format!("https://{}{path}", controller.http), self.authority.file());
+        let url = format!("https://{}{path}", controller.http);
+        let ca = self.authority.file();
         Python::new(vec![]).ask("https_ask.py", &[&[&url[..], &ca][..], more].concat())
     }
 
     /// Everything that was logged by anybody.
     fn logs(&self) -> String {
-        let entries = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        let logs = entries.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-        logs.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect()
+        let entries = std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let logs =
+            entries.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
+            .collect()
     }
 }
 
@@ -225,14 +358,18 @@ fn err(output: &Output) -> String {
 #[track_caller]
 fn refused(output: &Output, words: &str) {
     let told = err(output);
-    assert!(!output.status.success() && told.contains(words) && told.contains("hint: "), "{words}: {told}");
+    assert!(
+        !output.status.success() && told.contains(words) && told.contains("hint: "),
+        "{words}: {told}"
+    );
 }
 
 fn job(folder: &Path) -> PathBuf {
     let lookup = folder.join("lookup");
     std::fs::create_dir_all(&lookup).unwrap();
     std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).unwrap();
-    let (file, root) = (folder.join("job.toml"), folder.display());
+    let file = folder.join("job.toml");
+    let root = folder.display();
     let text = format!(
         r#"
 name = "sales"
@@ -262,11 +399,19 @@ fn everything_goes_on_behind_certificates_and_tokens_and_strangers_get_nothing()
     let mut cluster = Secured::start();
     let file = job(cluster.folder.path());
     let file = file.to_str().unwrap();
-    until("a leader", SOON, || cluster.as_somebody(Some("viewer"), &["list"]).status.success().then_some(()));
+    until("a leader", SOON, || {
+        cluster
+            .as_somebody(Some("viewer"), &["list"])
+            .status
+            .success()
+            .then_some(())
+    });
 
     strangers_are_refused(&cluster, file);
     cluster.ok("boss", &["submit", file]);
-    until("three published windows", LONGER, || (cluster.published() >= 3).then_some(()));
+    until("three published windows", LONGER, || {
+        (cluster.published() >= 3).then_some(())
+    });
     results_are_read_by_all_who_may(&cluster);
     a_worker_without_a_token_gets_nothing(&cluster);
     certificates_are_replaced_while_it_runs(&cluster);
@@ -274,50 +419,99 @@ fn everything_goes_on_behind_certificates_and_tokens_and_strangers_get_nothing()
 
     // Nothing secret was ever logged, at the level where much is.
     let logs = cluster.logs();
-    assert!(logs.contains("a call is refused"), "the logs were looked at");
+    assert!(
+        logs.contains("a call is refused"),
+        "the logs were looked at"
+    );
     for name in ["viewer", "operator", "boss", "workers"] {
         let token = std::fs::read_to_string(cluster.path(&format!("{name}.token"))).unwrap();
-        assert!(!logs.contains(token.trim()), "the token of {name} is in a log");
+        assert!(
+            !logs.contains(token.trim()),
+            "the token of {name} is in a log"
+        );
     }
     assert!(!logs.contains(PASSWORD), "etcd's password is in a log");
     assert!(cluster.worker.take().unwrap().terminate(SOON).success());
 }
 
 fn strangers_are_refused(cluster: &Secured, file: &str) {
-    // Without a certificate there is no connection; without a token no call; with the wrong role no deed.
-    let (urls, ca) = (cluster.urls(), cluster.authority.file());
+    // Without a certificate there is no connection; without a token no call; with the wrong role no
+    // deed.
+    let urls = cluster.urls();
+    let ca = cluster.authority.file();
     let viewer = cluster.path("viewer.token");
-    let bare = cluster.streamctl(&["--controller", &urls, "--ca", &ca, "--token-file", &viewer, "list"]);
+    let bare = cluster.streamctl(&[
+        "--controller",
+        &urls,
+        "--ca",
+        &ca,
+        "--token-file",
+        &viewer,
+        "list",
+    ]);
     refused(&bare, "CertificateRequired");
     let untrusting = cluster.streamctl(&["--controller", &urls, "--token-file", &viewer, "list"]);
     refused(&untrusting, "UnknownIssuer");
     let plain = cluster.streamctl(&["--controller", &urls.replace("https", "http"), "list"]);
     assert!(!plain.status.success(), "plain text is no way in");
-    refused(&cluster.as_somebody(None, &["list"]), "who asks is not known");
+    refused(
+        &cluster.as_somebody(None, &["list"]),
+        "who asks is not known",
+    );
     let other = cluster.new_token("nobody", "admin");
     assert!(other.contains("role = \"admin\""));
-    refused(&cluster.as_somebody(Some("nobody"), &["list"]), "this token is not known here");
-    refused(&cluster.as_somebody(Some("viewer"), &["submit", file]), "needs the role operate, and viewer has view");
-    refused(&cluster.as_somebody(Some("workers"), &["list"]), "needs the role view, and workers has worker");
-    refused(&cluster.as_somebody(Some("operator"), &["submit", file]), "needs the role admin, and operator has not");
+    refused(
+        &cluster.as_somebody(Some("nobody"), &["list"]),
+        "this token is not known here",
+    );
+    refused(
+        &cluster.as_somebody(Some("viewer"), &["submit", file]),
+        "needs the role operate, and viewer has view",
+    );
+    refused(
+        &cluster.as_somebody(Some("workers"), &["list"]),
+        "needs the role view, and workers has worker",
+    );
+    refused(
+        &cluster.as_somebody(Some("operator"), &["submit", file]),
+        "needs the role admin, and operator has not",
+    );
 
     // An authority that nobody here knows signs what it likes.
     let folder = tempfile::tempdir().unwrap();
     let forged = Authority::new(folder.path(), "ca").issue("person", &["controller"]);
     let forged = ["--cert", &forged.cert, "--key", &forged.key, "list"];
-    let forged =
-        cluster.streamctl(&[&["--controller", &urls[..], "--ca", &ca, "--token-file", &viewer][..], &forged].concat());
+    let forged = cluster.streamctl(
+        &[
+            &[
+                "--controller",
+                &urls[..],
+                "--ca",
+                &ca,
+                "--token-file",
+                &viewer,
+            ][..],
+            &forged,
+        ]
+        .concat(),
+    );
     assert!(!forged.status.success(), "{}", err(&forged));
 
     let controller = &cluster.controllers[0];
     for path in ["/", "/api/v1/jobs", "/metrics", "/page/main.js"] {
         let answer = cluster.https(controller, path, &[]);
         assert_eq!(answer["status"], 401, "{path}: {answer}");
-        assert!(answer["asks"].as_str().unwrap().starts_with("Basic "), "{answer}");
+        assert!(
+            answer["asks"].as_str().unwrap().starts_with("Basic "),
+            "{answer}"
+        );
     }
     // Probes need nothing, and get nothing else.
     let probe = |path| http_get(controller.health, path).unwrap();
-    assert!(probe("/healthz").starts_with("HTTP/1.1 200") || probe("/healthz").starts_with("HTTP/1.0 200"));
+    assert!(
+        probe("/healthz").starts_with("HTTP/1.1 200")
+            || probe("/healthz").starts_with("HTTP/1.0 200")
+    );
     assert!(probe("/readyz").contains("ready"));
     for path in ["/", "/api/v1/jobs", "/metrics"] {
         assert!(probe(path).contains(" 404 "), "{path}");
@@ -325,88 +519,168 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
 }
 
 fn results_are_read_by_all_who_may(cluster: &Secured) {
-    let rows = cluster.ok("viewer", &["tail", "sales", "--from", "1", "--to", "2", "-o", "json"]);
+    let rows = cluster.ok(
+        "viewer",
+        &["tail", "sales", "--from", "1", "--to", "2", "-o", "json"],
+    );
     let uuids: std::collections::BTreeSet<_> = rows.lines().map(str::to_owned).collect();
     assert!(uuids.len() > 50 && uuids.len() == rows.lines().count());
 
-    let files = [("FLIGHT_CA", cluster.authority.file()), ("FLIGHT_CERT", cluster.me.cert.clone())];
-    let files = files.into_iter().chain([("FLIGHT_KEY", cluster.me.key.clone())]);
+    let files = [
+        ("FLIGHT_CA", cluster.authority.file()),
+        ("FLIGHT_CERT", cluster.me.cert.clone()),
+    ];
+    let files = files
+        .into_iter()
+        .chain([("FLIGHT_KEY", cluster.me.key.clone())]);
     let env = |token: &str| {
         let token = ("FLIGHT_TOKEN", cluster.path(&format!("{token}.token")));
-        files.clone().chain([token]).map(|(name, value)| (name.to_owned(), value)).collect::<Vec<_>>()
+        files
+            .clone()
+            .chain([token])
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect::<Vec<_>>()
     };
     let leader = until("the leader's address", SOON, || {
-        let standing = cluster
-            .controllers
-            .iter()
-            .map(|one| cluster.https(one, "/api/v1/cluster", &["--token", &cluster.path("viewer.token")]));
+        let standing = cluster.controllers.iter().map(|one| {
+            cluster.https(
+                one,
+                "/api/v1/cluster",
+                &["--token", &cluster.path("viewer.token")],
+            )
+        });
         let leads = |answer: &Value| {
-            serde_json::from_str::<Value>(answer["body"].as_str()?).ok()?["leader"].as_str().map(str::to_owned)
+            serde_json::from_str::<Value>(answer["body"].as_str()?).ok()?["leader"]
+                .as_str()
+                .map(str::to_owned)
         };
         standing.into_iter().find_map(|answer| leads(&answer))
     });
-    let read = |token| Python::new(env(token)).try_ask("flight_read.py", &[&leader[..], "sales", "1", "2"]);
+    let read = |token| {
+        Python::new(env(token)).try_ask("flight_read.py", &[&leader[..], "sales", "1", "2"])
+    };
     assert_eq!(read("viewer").unwrap()["rows"], rows.lines().count());
     let told = read("workers").unwrap_err();
     assert!(told.contains("needs the role view"), "{told}");
 
     // Both controllers show it: one of them asks the other in the name of who asked.
-    let (token, [cert, key]) = (cluster.path("viewer.token"), [&cluster.me.cert[..], &cluster.me.key]);
+    let (token, [cert, key]) = (
+        cluster.path("viewer.token"),
+        [&cluster.me.cert[..], &cluster.me.key],
+    );
     for controller in &cluster.controllers {
-        for words in [&["--token", &token][..], &["--token", &token, "--basic"], &[cert, key, "--token", &token]] {
+        for words in [
+            &["--token", &token][..],
+            &["--token", &token, "--basic"],
+            &[cert, key, "--token", &token],
+        ] {
             let answer = cluster.https(controller, "/api/v1/jobs", words);
             assert_eq!(answer["status"], 200, "{answer}");
-            assert!(answer["body"].as_str().unwrap().contains("\"sales\""), "{answer}");
+            assert!(
+                answer["body"].as_str().unwrap().contains("\"sales\""),
+                "{answer}"
+            );
         }
     }
     // The controller asks the worker to read an epoch again, with a token of its own.
-    refused(&cluster.as_somebody(Some("viewer"), &["verify", "sales"]), "needs the role operate");
-    let proven = cluster.ok("operator", &["verify", "sales", "--replay", "1", "--to", "2"]);
-    assert!(proven.contains("proven") && proven.contains("1 epoch, "), "{proven}");
+    refused(
+        &cluster.as_somebody(Some("viewer"), &["verify", "sales"]),
+        "needs the role operate",
+    );
+    let proven = cluster.ok(
+        "operator",
+        &["verify", "sales", "--replay", "1", "--to", "2"],
+    );
+    assert!(
+        proven.contains("proven") && proven.contains("1 epoch, "),
+        "{proven}"
+    );
 
     // A context holds the paths; then nothing is to be said.
-    let (urls, ca) = (cluster.urls(), cluster.authority.file());
-    let words = ["--controller", &urls, "--ca", &ca, "--cert", cert, "--key", key, "--token-file", &token];
+    let urls = cluster.urls();
+    let ca = cluster.authority.file();
+    let words = [
+        "--controller",
+        &urls,
+        "--ca",
+        &ca,
+        "--cert",
+        cert,
+        "--key",
+        key,
+        "--token-file",
+        &token,
+    ];
     let added = cluster.streamctl(&[&["context", "add", "prod"][..], &words].concat());
     assert!(added.status.success(), "{}", err(&added));
     let listed = cluster.streamctl(&["list", "--names"]);
-    assert_eq!(String::from_utf8_lossy(&listed.stdout), "sales\n", "{}", err(&listed));
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout),
+        "sales\n",
+        "{}",
+        err(&listed)
+    );
     let config = std::fs::read_to_string(cluster.path("config.toml")).unwrap();
-    assert!(!config.contains(std::fs::read_to_string(&token).unwrap().trim()), "{config}");
+    assert!(
+        !config.contains(std::fs::read_to_string(&token).unwrap().trim()),
+        "{config}"
+    );
 }
 
 fn a_worker_without_a_token_gets_nothing(cluster: &Secured) {
-    for (id, token, words) in
-        [("stranger", None, "who asks is not known"), ("person", Some("viewer"), "needs the role worker")]
-    {
+    for (id, token, words) in [
+        ("stranger", None, "who asks is not known"),
+        ("person", Some("viewer"), "needs the role worker"),
+    ] {
         let stranger = cluster.start_worker(id, token);
-        until("the refusal in its log", SOON, || stranger.log().contains(words).then_some(()));
+        until("the refusal in its log", SOON, || {
+            stranger.log().contains(words).then_some(())
+        });
         assert!(stranger.log().contains("hint: "), "{}", stranger.log());
         let workers = cluster.ok("viewer", &["workers", "-o", "json"]);
-        assert!(workers.contains("worker-1") && !workers.contains(id), "{workers}");
+        assert!(
+            workers.contains("worker-1") && !workers.contains(id),
+            "{workers}"
+        );
     }
 }
 
 fn certificates_are_replaced_while_it_runs(cluster: &Secured) {
     let token = cluster.path("viewer.token");
-    let serial = || cluster.https(&cluster.controllers[0], "/api/v1/cluster", &["--token", &token])["serial"].clone();
+    let serial = || {
+        cluster.https(
+            &cluster.controllers[0],
+            "/api/v1/cluster",
+            &["--token", &token],
+        )["serial"]
+            .clone()
+    };
     let before = serial();
     assert!(before.is_string());
     cluster.authority.issue("controller", &["controller"]);
     cluster.authority.issue("worker", &["worker"]);
     cluster.authority.issue("etcd-client", &[]);
-    until("the new certificate", SOON, || (serial() != before).then_some(()));
+    until("the new certificate", SOON, || {
+        (serial() != before).then_some(())
+    });
     let published = cluster.published();
-    until("two more windows", LONGER, || (cluster.published() >= published + 2).then_some(()));
+    until("two more windows", LONGER, || {
+        (cluster.published() >= published + 2).then_some(())
+    });
 
     // A broken one changes nothing, is told, and can be mended.
     let good = serial();
     let [cert, _] = cluster.pem("controller");
     let kept = std::fs::read_to_string(&cert).unwrap();
     let log = || cluster.controllers[0].process.log();
-    replace(Path::new(&cert), "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n");
+    replace(
+        Path::new(&cert),
+        "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n",
+    );
     until("the error in the log", SOON, || {
-        log().contains("changed files are not used, the old ones stay").then_some(())
+        log()
+            .contains("changed files are not used, the old ones stay")
+            .then_some(())
     });
     assert_eq!(serial(), good);
     assert!(cluster.status().is_some());
@@ -414,26 +688,54 @@ fn certificates_are_replaced_while_it_runs(cluster: &Secured) {
 
     // A line that breaks comes back with what is there now.
     let mut second = cluster.start_worker("worker-2", Some("workers"));
-    let joined = || cluster.ok("viewer", &["workers", "-o", "json"]).contains("worker-2").then_some(());
+    let joined = || {
+        cluster
+            .ok("viewer", &["workers", "-o", "json"])
+            .contains("worker-2")
+            .then_some(())
+    };
     until("a second worker with the new certificate", SOON, joined);
     assert!(second.terminate(SOON).success());
 }
 
 fn a_token_that_is_taken_back_opens_nothing(cluster: &Secured) {
-    cluster.ok("viewer", &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"]);
+    cluster.ok(
+        "viewer",
+        &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"],
+    );
     let mut watches = ["viewer", "operator"].map(|name| cluster.watch(name));
-    let both = || watches.iter().all(|watch| watch.log().contains("\"job\":\"sales\"")).then_some(());
+    let both = || {
+        watches
+            .iter()
+            .all(|watch| watch.log().contains("\"job\":\"sales\""))
+            .then_some(())
+    };
     until("both watches to see the job", SOON, both);
     // The viewer's is the first entry.
     cluster.forbid_first();
     assert!(!watches[0].wait(SOON).success(), "{}", watches[0].log());
-    assert!(watches[0].log().contains("error: this token is not known here"), "{}", watches[0].log());
-    assert!(watches[1].is_running(), "others go on: {}", watches[1].log());
+    assert!(
+        watches[0]
+            .log()
+            .contains("error: this token is not known here"),
+        "{}",
+        watches[0].log()
+    );
+    assert!(
+        watches[1].is_running(),
+        "others go on: {}",
+        watches[1].log()
+    );
     until("the end of the token", SOON, || {
         let output = cluster.as_somebody(Some("viewer"), &["list"]);
-        err(&output).contains("this token is not known here").then_some(())
+        err(&output)
+            .contains("this token is not known here")
+            .then_some(())
     });
-    let rows = cluster.ok("operator", &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"]);
+    let rows = cluster.ok(
+        "operator",
+        &["tail", "sales", "--from", "1", "--to", "1", "-o", "json"],
+    );
     assert!(!rows.is_empty(), "others go on");
     a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster);
     cluster.ok("operator", &["stop", "sales"]);
@@ -447,25 +749,47 @@ fn a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster: 
     let path = cluster.path("access.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     assert!(good.contains("role = \"worker\""), "{good}");
-    replace(Path::new(&path), &good.replace("role = \"worker\"", "role = \"view\""));
-    until("the end of the session", SOON, || (!workers().contains("worker-1")).then_some(()));
+    replace(
+        Path::new(&path),
+        &good.replace("role = \"worker\"", "role = \"view\""),
+    );
+    until("the end of the session", SOON, || {
+        (!workers().contains("worker-1")).then_some(())
+    });
     let logs = cluster.logs();
-    assert!(logs.contains("this needs the role worker, and workers has view"), "it was told why");
+    assert!(
+        logs.contains("this needs the role worker, and workers has view"),
+        "it was told why"
+    );
     replace(Path::new(&path), &good);
-    until("the worker's next session", SOON, || workers().contains("worker-1").then_some(()));
+    until("the worker's next session", SOON, || {
+        workers().contains("worker-1").then_some(())
+    });
 }
 
-/// Runs a program until it ends by itself, which must be soon and not well; what it said: what is wrong and what to do, and
-/// nothing of its source, also where somebody asks every program for that.
+/// Runs a program until it ends by itself, which must be soon and not well; what it said: what is
+/// wrong and what to do, and nothing of its source, also where somebody asks every program for
+/// that.
 #[track_caller]
 fn ends(program: &str, flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let asks = [("RUST_BACKTRACE", "1")];
-    let mut process = Launch::new(program, binary(program), flags, folder.path()).env(asks).start();
-    assert!(!process.wait(SOON).success(), "{program} {flags:?} ends well");
+    let mut process = Launch::new(program, binary(program), flags, folder.path())
+        .env(asks)
+        .start();
+    assert!(
+        !process.wait(SOON).success(),
+        "{program} {flags:?} ends well"
+    );
     let told = process.log();
-    assert!(told.contains("error: ") && told.contains("\nhint: "), "{told}");
-    assert!(!told.to_lowercase().contains("backtrace") && !told.contains("Caused by"), "{told}");
+    assert!(
+        told.contains("error: ") && told.contains("\nhint: "),
+        "{told}"
+    );
+    assert!(
+        !told.to_lowercase().contains("backtrace") && !told.contains("Caused by"),
+        "{told}"
+    );
     told
 }
 
@@ -473,37 +797,86 @@ fn ends(program: &str, flags: &[&str]) -> String {
 fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
-    let (store, open) =
-        (format!("file://{}", folder.path().join("state").display()), format!("0.0.0.0:{}", free_port()));
+    let store = format!("file://{}", folder.path().join("state").display());
+    let open = format!("0.0.0.0:{}", free_port());
     let http = format!("127.0.0.1:{}", free_port());
     let controller = ["--store", &store, "--listen", &open, "--http-listen", &http];
     let at = format!("127.0.0.1:{}", free_port());
     let here = ["--listen", &at, "--http-listen", &http];
     let told = ends("streamctl-controller", &controller);
-    assert!(told.contains("is not encrypted") && told.contains("hint: ") && told.contains("--insecure"), "{told}");
+    assert!(
+        told.contains("is not encrypted") && told.contains("hint: ") && told.contains("--insecure"),
+        "{told}"
+    );
     let own = Authority::new(folder.path(), "ca").issue("one", &[]);
     let tls = ["--tls-cert", &own.cert, "--tls-key", &own.key];
     let told = ends("streamctl-controller", &[&controller[..], &tls].concat());
-    assert!(told.contains("nobody there is asked who they are"), "{told}");
+    assert!(
+        told.contains("nobody there is asked who they are"),
+        "{told}"
+    );
     let told = ends("streamctl-worker", &["--listen", &open]);
     assert!(told.contains("is not encrypted"), "{told}");
-    let told = ends("streamctl-worker", &["--controller", "http://10.0.0.1:7070"]);
-    assert!(told.contains("what is said to http://10.0.0.1:7070 is not encrypted"), "{told}");
-    let told = ends("streamctl-controller", &[&here[..], &["--store", "etcd://10.0.0.1:2379"]].concat());
-    assert!(told.contains("is not encrypted") && told.contains("etcds://"), "{told}");
-    let told =
-        ends("streamctl-controller", &[&here[..], &["--store", "etcd://me:hunter2-password@127.0.0.1:2379"]].concat());
-    assert!(told.contains("--etcd-login-file") && !told.contains("hunter2"), "{told}");
+    let told = ends(
+        "streamctl-worker",
+        &["--controller", "http://10.0.0.1:7070"],
+    );
+    assert!(
+        told.contains("what is said to http://10.0.0.1:7070 is not encrypted"),
+        "{told}"
+    );
     let told = ends(
         "streamctl-controller",
-        &[&here[..], &["--store", &store, "--tls-cert", &own.cert, "--tls-key", &own.cert]].concat(),
+        &[&here[..], &["--store", "etcd://10.0.0.1:2379"]].concat(),
     );
-    assert!(told.contains("holds no private key") && told.contains("hint: "), "{told}");
+    assert!(
+        told.contains("is not encrypted") && told.contains("etcds://"),
+        "{told}"
+    );
+    let told = ends(
+        "streamctl-controller",
+        &[
+            &here[..],
+            &["--store", "etcd://me:hunter2-password@127.0.0.1:2379"],
+        ]
+        .concat(),
+    );
+    assert!(
+        told.contains("--etcd-login-file") && !told.contains("hunter2"),
+        "{told}"
+    );
+    let told = ends(
+        "streamctl-controller",
+        &[
+            &here[..],
+            &[
+                "--store",
+                &store,
+                "--tls-cert",
+                &own.cert,
+                "--tls-key",
+                &own.cert,
+            ],
+        ]
+        .concat(),
+    );
+    assert!(
+        told.contains("holds no private key") && told.contains("hint: "),
+        "{told}"
+    );
 
     let health = free_port();
     let probes = format!("127.0.0.1:{health}");
     let said = [&controller[..], &["--insecure", "--health-listen", &probes]].concat();
-    let mut allowed = Launch::new("allowed", binary("streamctl-controller"), &said, folder.path()).start();
-    until("an answer", SOON, || http_get(health, "/readyz").filter(|answer| answer.contains("ready\n")));
+    let mut allowed = Launch::new(
+        "allowed",
+        binary("streamctl-controller"),
+        &said,
+        folder.path(),
+    )
+    .start();
+    until("an answer", SOON, || {
+        http_get(health, "/readyz").filter(|answer| answer.contains("ready\n"))
+    });
     assert!(allowed.terminate(SOON).success());
 }

@@ -29,9 +29,13 @@ fn etcd_comes_back_on_its_port_after_a_kill() {
 #[test]
 fn a_process_dies_with_its_handle_and_tells_how_it_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let shell = |script: &str| Launch::new("shell", "/bin/sh".into(), &["-c", script], folder.path()).start();
+    let shell = |script: &str| {
+        Launch::new("shell", "/bin/sh".into(), &["-c", script], folder.path()).start()
+    };
     let mut clean = shell("trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.05; done");
-    streamctl_tests::wait::until("its first word", Duration::from_secs(5), || clean.log().contains("up").then_some(()));
+    streamctl_tests::wait::until("its first word", Duration::from_secs(5), || {
+        clean.log().contains("up").then_some(())
+    });
     assert!(clean.is_running());
     assert!(clean.terminate(Duration::from_secs(5)).success());
     assert!(clean.log().contains("asked"));
@@ -50,27 +54,69 @@ fn the_servers_hold_what_is_seeded_and_the_check_finds_every_fault() {
     let oracle = servers.folder().join("oracle.jsonl");
     let oracle = oracle.to_str().unwrap();
 
-    let prepare = ["prepare", "--stream", "glueworkshop", "--shards", "2", "--bucket", "workshop"];
-    assert_eq!(python.ask("seed.py", &prepare)["table"], "json-streaming-table");
+    let prepare = [
+        "prepare",
+        "--stream",
+        "glueworkshop",
+        "--shards",
+        "2",
+        "--bucket",
+        "workshop",
+    ];
+    assert_eq!(
+        python.ask("seed.py", &prepare)["table"],
+        "json-streaming-table"
+    );
     python.ask("seed.py", &prepare);
-    let shares = ["--bad-every", "20", "--unmatched-every", "15", "--stream", "glueworkshop", "--oracle", oracle];
-    let sent = python.ask("seed.py", &[&["write", "--records", "120"], &shares[..]].concat());
+    let shares = [
+        "--bad-every",
+        "20",
+        "--unmatched-every",
+        "15",
+        "--stream",
+        "glueworkshop",
+        "--oracle",
+        oracle,
+    ];
+    let sent = python.ask(
+        "seed.py",
+        &[&["write", "--records", "120"], &shares[..]].concat(),
+    );
     assert_eq!(sent, json!({ "sent": 120 }));
 
     let split = python.ask("reshard.py", &["split", "glueworkshop"]);
     assert_eq!(split["children"].as_array().unwrap().len(), 2);
     let merge = python.ask("reshard.py", &["merge", "glueworkshop"]);
-    assert_eq!((merge["parents"].as_array().unwrap().len(), merge["children"].as_array().unwrap().len()), (2, 1));
-    assert_eq!(python.ask("seed.py", &["edges", "--stream", "glueworkshop", "--oracle", "/dev/null"])["sent"], 20);
+    assert_eq!(
+        (
+            merge["parents"].as_array().unwrap().len(),
+            merge["children"].as_array().unwrap().len()
+        ),
+        (2, 1)
+    );
+    assert_eq!(
+        python.ask(
+            "seed.py",
+            &["edges", "--stream", "glueworkshop", "--oracle", "/dev/null"]
+        )["sent"],
+        20
+    );
 
     let judged = |fault: &str| judge_forged(&python, oracle, fault);
     let good = judged("none");
     assert_eq!(good["ok"], true, "{good}");
     // Every 15th that is not a 20th too.
-    assert_eq!(good["sent"], json!({ "match": 108, "bad": 6, "unmatched": 6 }));
+    assert_eq!(
+        good["sent"],
+        json!({ "match": 108, "bad": 6, "unmatched": 6 })
+    );
     for fault in ["double", "lose", "wrong_code", "foreign", "lose_dead"] {
         assert_eq!(judged(fault)["ok"], false, "{fault} went unseen");
-        assert_eq!(like_the_good_one(&python, fault), false, "{fault} looks like the good one");
+        assert_eq!(
+            like_the_good_one(&python, fault),
+            false,
+            "{fault} looks like the good one"
+        );
     }
     assert_eq!(like_the_good_one(&python, "none"), true);
 }
@@ -82,9 +128,13 @@ fn like_the_good_one(python: &Python, fault: &str) -> Value {
 }
 
 fn judge_forged(python: &Python, oracle: &str, fault: &str) -> Value {
-    let (sink, dead) = (format!("s3://workshop/{fault}/out/"), format!("s3://workshop/{fault}/dead/"));
+    let sink = format!("s3://workshop/{fault}/out/");
+    let dead = format!("s3://workshop/{fault}/dead/");
     python.ask("forge_output.py", &[&sink, &dead, oracle, fault]);
-    python.ask("check_output.py", &["--sink", &sink, "--dead", &dead, "--oracle", oracle])
+    python.ask(
+        "check_output.py",
+        &["--sink", &sink, "--dead", &dead, "--oracle", oracle],
+    )
 }
 
 #[test]
@@ -92,13 +142,39 @@ fn a_writer_ends_well_when_asked_and_its_oracle_holds_what_was_acknowledged() {
     let _alone = one_system_at_a_time();
     let servers = Servers::start();
     let python = Python::new(servers.env());
-    python.ask("seed.py", &["prepare", "--stream", "s", "--shards", "1", "--bucket", "workshop"]);
+    python.ask(
+        "seed.py",
+        &[
+            "prepare", "--stream", "s", "--shards", "1", "--bucket", "workshop",
+        ],
+    );
     let oracle = servers.folder().join("oracle.jsonl");
-    let flags = ["write", "--stream", "s", "--records", "0", "--rate", "40", "--oracle", oracle.to_str().unwrap()];
+    let flags = [
+        "write",
+        "--stream",
+        "s",
+        "--records",
+        "0",
+        "--rate",
+        "40",
+        "--oracle",
+        oracle.to_str().unwrap(),
+    ];
     let mut writer = python.start("writer", "seed.py", &flags, servers.folder());
-    let lines = || std::fs::read_to_string(&oracle).unwrap_or_default().lines().count();
-    streamctl_tests::wait::until("30 records", Duration::from_secs(30), || (lines() >= 30).then_some(()));
-    assert!(writer.terminate(Duration::from_secs(10)).success(), "{}", writer.log());
+    let lines = || {
+        std::fs::read_to_string(&oracle)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    streamctl_tests::wait::until("30 records", Duration::from_secs(30), || {
+        (lines() >= 30).then_some(())
+    });
+    assert!(
+        writer.terminate(Duration::from_secs(10)).success(),
+        "{}",
+        writer.log()
+    );
     let said: Value = serde_json::from_str(writer.log().trim()).unwrap();
     assert_eq!(said["sent"], lines());
 }
@@ -106,6 +182,9 @@ fn a_writer_ends_well_when_asked_and_its_oracle_holds_what_was_acknowledged() {
 #[test]
 fn the_lookup_of_the_tests_is_the_workshops() {
     let text = std::fs::read_to_string(country_lookup()).unwrap();
-    assert_eq!((text.lines().count(), text.lines().next()), (250, Some("CountryName,Code")));
+    assert_eq!(
+        (text.lines().count(), text.lines().next()),
+        (250, Some("CountryName,Code"))
+    );
     assert!(text.contains("\nNamibia,NA\n"));
 }

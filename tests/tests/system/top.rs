@@ -1,5 +1,5 @@
-//! The command line on a real terminal: `streamctl top` draws, listens, and leaves the terminal as it was; verbs that wait
-//! say so, there and nowhere else.
+//! The command line on a real terminal: `streamctl top` draws, listens, and leaves the terminal as
+//! it was; verbs that wait say so, there and nowhere else.
 
 use super::model_job::{JOB, Scene};
 use serde_json::json;
@@ -14,24 +14,43 @@ fn top_shows_the_job_on_a_terminal_and_gives_it_back() {
     scene.submit();
     let program = binary("streamctl");
     let program = program.to_str().expect("the program's path is text");
-    let seen = scene.python.ask("top.py", &[program, &scene.cluster.controller_urls(), JOB]);
+    let seen = scene
+        .python
+        .ask("top.py", &[program, &scene.cluster.controller_urls(), JOB]);
     assert_eq!(
         (&seen["exit"], &seen["restored"], &seen["interrupted"]),
         (&0.into(), &true.into(), &0.into()),
         "{seen:#}"
     );
-    assert!(seen["jobs"].as_str().is_some_and(|screen| screen.contains("streamctl top")), "{seen:#}");
+    assert!(
+        seen["jobs"]
+            .as_str()
+            .is_some_and(|screen| screen.contains("streamctl top")),
+        "{seen:#}"
+    );
 
     // A pipe is no terminal; programs are given the same as JSON.
     let mut command = Command::new(program);
-    command.args(["--controller", &scene.cluster.controller_urls(), "top"]).env_clear().envs(inherited());
-    let piped = command.stdin(Stdio::null()).output().expect("streamctl starts");
+    command
+        .args(["--controller", &scene.cluster.controller_urls(), "top"])
+        .env_clear()
+        .envs(inherited());
+    let piped = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("streamctl starts");
     let error = String::from_utf8_lossy(&piped.stderr);
     assert_eq!(piped.status.code(), Some(2), "{error}");
-    assert!(error.contains("top draws on a terminal") && error.contains("hint: for programs: "), "{error}");
+    assert!(
+        error.contains("top draws on a terminal") && error.contains("hint: for programs: "),
+        "{error}"
+    );
     let json: serde_json::Value =
         serde_json::from_str(&scene.cluster.cli_ok(&["top", "-o", "json"])).expect("one document");
-    assert_eq!((&json["jobs"][0]["job"], &json["workers"][0]["worker"]), (&JOB.into(), &"worker-1".into()));
+    assert_eq!(
+        (&json["jobs"][0]["job"], &json["workers"][0]["worker"]),
+        (&JOB.into(), &"worker-1".into())
+    );
 }
 
 /// The words that a terminal shows meanwhile, before the seconds that have passed.
@@ -53,18 +72,36 @@ const VERBS: [(&[&str], &str); 11] = [
 fn a_verb_that_waits_says_so_on_a_terminal_and_nowhere_else() {
     let program = binary("streamctl");
     let verbs = json!(VERBS.map(|(words, _)| words)).to_string();
-    let seen = Python::new(vec![]).ask("progress.py", &[program.to_str().expect("the program's path is text"), &verbs]);
+    let seen = Python::new(vec![]).ask(
+        "progress.py",
+        &[
+            program.to_str().expect("the program's path is text"),
+            &verbs,
+        ],
+    );
     for ((words, says), seen) in VERBS.iter().zip(seen.as_array().expect("a list")) {
         let text = |key: &str| seen[key].as_str().expect("text").to_owned();
         assert!(text("terminal").contains(says), "{words:?}: {seen:#}");
         for quiet in ["json", "pipe", "left"] {
-            assert!(!text(quiet).contains(says), "{words:?} in {quiet}: {seen:#}");
+            assert!(
+                !text(quiet).contains(says),
+                "{words:?} in {quiet}: {seen:#}"
+            );
             assert!(
                 text(quiet).contains("error: ") && text(quiet).contains("hint: "),
                 "{words:?} in {quiet}: {seen:#}"
             );
         }
-        let codes: Vec<_> = seen["exits"].as_array().expect("three codes").iter().collect();
-        assert!(codes.iter().all(|code| **code == codes[0].clone() && **code != 0), "{words:?}: {seen:#}");
+        let codes: Vec<_> = seen["exits"]
+            .as_array()
+            .expect("three codes")
+            .iter()
+            .collect();
+        assert!(
+            codes
+                .iter()
+                .all(|code| **code == codes[0].clone() && **code != 0),
+            "{words:?}: {seen:#}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `streamctl verify` on a local run: proven as it was left, and each thing that is damaged by hand is named.
+//! `streamctl verify` on a local run: proven as it was left, and each thing that is damaged by hand
+//! is named.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ struct Run {
 
 impl Run {
     fn new(root: &Path, name: &str, sink: &str) -> Self {
-        let run = Self { folder: root.join(name) };
+        let run = Self {
+            folder: root.join(name),
+        };
         let lookup = run.folder.join("lookup");
         std::fs::create_dir_all(&lookup).unwrap();
         std::fs::copy(country_lookup(), lookup.join("country_lookup.csv")).unwrap();
@@ -30,17 +33,32 @@ impl Run {
 
     fn streamctl(&self, args: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(binary("streamctl"));
-        command.args(args).env_clear().envs(inherited()).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command
+            .args(args)
+            .env_clear()
+            .envs(inherited())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
         let output = command.output().expect("streamctl starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
     }
 
-    /// Exit code and answer.
     fn verify(&self, more: &[&str]) -> (Option<i32>, Value) {
         let job = self.job();
-        let (code, text) =
-            self.streamctl(&[&["verify", "--local", job.to_str().unwrap(), "-o", "json"], more].concat());
-        (code, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text:?}")))
+        let (code, text) = self.streamctl(
+            &[
+                &["verify", "--local", job.to_str().unwrap(), "-o", "json"],
+                more,
+            ]
+            .concat(),
+        );
+        (
+            code,
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text:?}")),
+        )
     }
 
     /// What is found: kind and subject, without what could only not be checked.
@@ -48,9 +66,15 @@ impl Run {
         let (code, answer) = self.verify(more);
         assert_eq!(code, Some(1), "{answer:#}");
         assert_eq!(answer["proven"], false);
-        let faults = answer["findings"].as_array().unwrap().iter().filter(|found| found["severity"] == "fault");
+        let faults = answer["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|found| found["severity"] == "fault");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        faults.map(|found| (text(&found["kind"]), text(&found["subject"]))).collect()
+        faults
+            .map(|found| (text(&found["kind"]), text(&found["subject"])))
+            .collect()
     }
 
     /// Every file of a folder, in order.
@@ -60,7 +84,11 @@ impl Run {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { folders.push(path) } else { found.push(path) }
+                if path.is_dir() {
+                    folders.push(path)
+                } else {
+                    found.push(path)
+                }
             }
         }
         found.sort();
@@ -70,7 +98,11 @@ impl Run {
     #[track_caller]
     fn is_proven(&self, more: &[&str]) -> Value {
         let (code, answer) = self.verify(more);
-        assert_eq!((code, &answer["verdict"]), (Some(0), &Value::from("proven")), "{answer:#}");
+        assert_eq!(
+            (code, &answer["verdict"]),
+            (Some(0), &Value::from("proven")),
+            "{answer:#}"
+        );
         answer
     }
 }
@@ -123,15 +155,21 @@ fn every_epoch_of_every_format_is_proven_row_by_row() {
     let by_type = "partition_by = [\"ingest_year\", \"itemtype\"]";
     for format in ["parquet", "json", "csv"] {
         for (name, partitions) in [("flat", ""), ("parted", by_type)] {
-            let run =
-                Run::new(root.path(), &format!("{format}-{name}"), &format!("format = \"{format}\"\n{partitions}"));
+            let run = Run::new(
+                root.path(),
+                &format!("{format}-{name}"),
+                &format!("format = \"{format}\"\n{partitions}"),
+            );
             let epochs = run.is_proven(&[])["epochs"].as_u64().unwrap();
             let all: Vec<String> = (1..=epochs).map(|epoch| epoch.to_string()).collect();
             let answer = run.is_proven(&["--replay", &all.join(","), "--deep"]);
             let counts = &answer["counts"];
             assert_eq!(counts["rows_in"], 2 * RECORDS_PER_SHARD);
             let rows = counts["rows_out"].as_u64().unwrap() + counts["rows_dead"].as_u64().unwrap();
-            assert_eq!((&answer["rows_replayed"], &answer["listed"]), (&Value::from(rows), &Value::from(true)));
+            assert_eq!(
+                (&answer["rows_replayed"], &answer["listed"]),
+                (&Value::from(rows), &Value::from(true))
+            );
             assert_eq!(answer["objects_read"], answer["objects"]);
         }
     }
@@ -141,9 +179,15 @@ fn every_epoch_of_every_format_is_proven_row_by_row() {
 fn whatever_is_damaged_is_named() {
     let _alone = one_system_at_a_time();
     let root = tempfile::tempdir().unwrap();
-    let run = Run::new(root.path(), "job", "format = \"json\"\ncompression = \"none\"");
+    let run = Run::new(
+        root.path(),
+        "job",
+        "format = \"json\"\ncompression = \"none\"",
+    );
     run.is_proven(&["--replay", "2"]);
-    let (objects, dead, manifests) = (run.files("out"), run.files("dead"), run.files("checkpoint/sales/epochs"));
+    let objects = run.files("out");
+    let dead = run.files("dead");
+    let manifests = run.files("checkpoint/sales/epochs");
     let named = |kind: &str, path: &Path| vec![(kind.to_owned(), path.display().to_string())];
 
     for lost in [&objects[0], &dead[0]] {
@@ -190,7 +234,11 @@ fn whatever_is_damaged_is_named() {
                 assert_eq!(run.faults(&[]), one("manifest_missing"));
             },
         );
-        damaged(manifest, |path| flip(path, 200), || assert_eq!(run.faults(&[]), one("manifest_changed")));
+        damaged(
+            manifest,
+            |path| flip(path, 200),
+            || assert_eq!(run.faults(&[]), one("manifest_changed")),
+        );
         damaged(
             manifest,
             |path| _ = std::fs::copy(&manifests[0], path).unwrap(),
@@ -206,10 +254,17 @@ fn whatever_is_damaged_is_named() {
 fn a_row_that_was_changed_with_care_is_found_by_a_replay() {
     let _alone = one_system_at_a_time();
     let root = tempfile::tempdir().unwrap();
-    let run = Run::new(root.path(), "job", "format = \"json\"\ncompression = \"none\"");
+    let run = Run::new(
+        root.path(),
+        "job",
+        "format = \"json\"\ncompression = \"none\"",
+    );
     let object = run.files("out").remove(0);
     let text = std::fs::read_to_string(&object).unwrap();
-    let at = text.find("\"unitssold\":\"").expect("a column of the result") + "\"unitssold\":\"".len();
+    let at = text
+        .find("\"unitssold\":\"")
+        .expect("a column of the result")
+        + "\"unitssold\":\"".len();
     let digit = if &text[at..=at] == "9" { "8" } else { "9" };
     damaged(
         &object,
@@ -218,10 +273,20 @@ fn a_row_that_was_changed_with_care_is_found_by_a_replay() {
             let (code, answer) = run.verify(&["--replay", "1"]);
             assert_eq!(code, Some(1));
             let found = answer["findings"].as_array().unwrap();
-            let replay = found.iter().find(|found| found["kind"] == "replay_rows").expect("the replay finds it");
+            let replay = found
+                .iter()
+                .find(|found| found["kind"] == "replay_rows")
+                .expect("the replay finds it");
             let words = replay["text"].as_str().unwrap();
-            assert!(words.contains("1 come out of the records only, 1 are in the objects only"), "{words}");
-            assert!(words.contains("only in the records: {") && words.contains("only in the objects: {"), "{words}");
+            assert!(
+                words.contains("1 come out of the records only, 1 are in the objects only"),
+                "{words}"
+            );
+            assert!(
+                words.contains("only in the records: {")
+                    && words.contains("only in the objects: {"),
+                "{words}"
+            );
         },
     );
     run.is_proven(&["--replay", "1"]);
@@ -233,7 +298,10 @@ fn what_cannot_be_verified_is_no_finding() {
     let root = tempfile::tempdir().unwrap();
     let run = Run::new(root.path(), "job", "format = \"csv\"");
     let job = run.job();
-    let verify = |more: &[&str]| run.streamctl(&[&["verify", "--local", job.to_str().unwrap()], more].concat()).0;
+    let verify = |more: &[&str]| {
+        run.streamctl(&[&["verify", "--local", job.to_str().unwrap()], more].concat())
+            .0
+    };
     let missing = root.path().join("no-such-state");
     assert_eq!(verify(&["--state", missing.to_str().unwrap()]), Some(5));
     assert!(!missing.exists(), "a verification makes nothing");
@@ -242,7 +310,11 @@ fn what_cannot_be_verified_is_no_finding() {
     let lookups = run.folder.join("checkpoint/sales/lookups");
     std::fs::rename(&lookups, run.folder.join("away")).unwrap();
     assert_eq!(verify(&[]), Some(0));
-    assert_eq!(verify(&["--replay", "1"]), Some(5), "without its lookup an epoch cannot be replayed");
+    assert_eq!(
+        verify(&["--replay", "1"]),
+        Some(5),
+        "without its lookup an epoch cannot be replayed"
+    );
 }
 
 fn file_name(path: &Path) -> &str {

@@ -11,18 +11,25 @@ use streamctl_engine::storage::Storages;
 use streamctl_worker::compute::Compute;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
-use streamctl_worker::node::{self, Doors, Parts};
+use streamctl_worker::node::{self, Listeners, Parts};
 use tokio::runtime::{Builder, Handle};
 
-/// A worker of streamctl: reads the shards that the leading controller gives it, and serves results over Arrow Flight.
+/// A worker of streamctl: reads the shards that the leading controller gives it, and serves results
+/// over Arrow Flight.
 ///
-/// SIGTERM hands its shards back before it ends. S3 and Kinesis are reached with the usual AWS settings (AWS_REGION,
-/// AWS_ENDPOINT_URL_S3 ...).
+/// SIGTERM hands its shards back before it ends. S3 and Kinesis are reached with the usual AWS
+/// settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where the controllers answer: all of them, separated by commas, so that another one can take over.
-    #[arg(long, env = "STREAMCTL_CONTROLLER", default_value = "http://127.0.0.1:7070", value_delimiter = ',')]
+    /// Where the controllers answer: all of them, separated by commas, so that another one can take
+    /// over.
+    #[arg(
+        long,
+        env = "STREAMCTL_CONTROLLER",
+        default_value = "http://127.0.0.1:7070",
+        value_delimiter = ','
+    )]
     controller: Vec<String>,
     /// Where its Flight service listens.
     #[arg(long, env = "STREAMCTL_LISTEN", default_value = "127.0.0.1:7071")]
@@ -36,18 +43,24 @@ struct Args {
     /// Threads that decode, join and encode; as many as there are cores by default.
     #[arg(long, env = "STREAMCTL_THREADS")]
     threads: Option<usize>,
-    /// Memory that it may take, at least 128MiB; by default 75 % of what the machine or the control group has, at most
-    /// 16GiB.
+    /// Memory that it may take, at least 128MiB; by default 75 % of what the machine or the control
+    /// group has, at most 16GiB.
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
     /// Where metrics and health are served over HTTP; nowhere by default.
     #[arg(long, env = "STREAMCTL_HTTP_LISTEN")]
     http_listen: Option<SocketAddr>,
-    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token; nowhere by default.
+    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token;
+    /// nowhere by default.
     #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
     health_listen: Option<SocketAddr>,
     /// File with the token (of the role worker) that lets it join.
-    #[arg(long, env = "STREAMCTL_JOIN_TOKEN_FILE", value_name = "FILE", help_heading = "Protection")]
+    #[arg(
+        long,
+        env = "STREAMCTL_JOIN_TOKEN_FILE",
+        value_name = "FILE",
+        help_heading = "Protection"
+    )]
     join_token_file: Option<PathBuf>,
     #[command(flatten)]
     protection: SecurityFlags,
@@ -64,9 +77,15 @@ fn main() -> ExitCode {
 fn on_its_threads(args: Args) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (compute, threads) = Compute::start(args.threads.unwrap_or(cores))?;
-    let network = Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
-    let ran =
-        Builder::new_current_thread().enable_all().build()?.block_on(run(args, compute, network.handle().clone()));
+    let network = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("network")
+        .enable_all()
+        .build()?;
+    let ran = Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(args, compute, network.handle().clone()));
     network.shutdown_background();
     threads.shutdown_background();
     ran
@@ -74,10 +93,14 @@ fn on_its_threads(args: Args) -> anyhow::Result<()> {
 
 async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()> {
     let shown = args.http_listen.map(|address| ("--http-listen", address));
-    let listeners: Vec<_> = [("--listen", args.listen)].into_iter().chain(shown).collect();
+    let listeners: Vec<_> = [("--listen", args.listen)]
+        .into_iter()
+        .chain(shown)
+        .collect();
     // Who may come is told by the controllers; until then nobody is let in.
     args.protection.check_listeners(&listeners, true)?;
-    args.protection.check_dialled("--controller", &args.controller)?;
+    args.protection
+        .check_dialled("--controller", &args.controller)?;
     let security = args.protection.open(None, args.join_token_file.as_ref())?;
     let flight = listen(args.listen, "--listen").await?;
     let health = match args.health_listen {
@@ -89,21 +112,44 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
         None => None,
     };
     let flight_address = args.advertise.unwrap_or(flight.local_addr()?.to_string());
-    let worker = args.id.unwrap_or_else(|| format!("{flight_address}-{}", std::process::id()));
+    let worker = args
+        .id
+        .unwrap_or_else(|| format!("{flight_address}-{}", std::process::id()));
     let flight_address = match security.has_tls() {
         true => format!("grpc+tls://{flight_address}"),
         false => flight_address,
     };
     let aws = Aws::new(AwsSettings::from_env());
     let storages = Storages::new(aws.clone());
-    let memory_limit = args.memory_limit.unwrap_or_else(MemoryLimit::of_this_machine);
+    let memory_limit = args
+        .memory_limit
+        .unwrap_or_else(MemoryLimit::of_this_machine);
     let traces = args.seen.traces("streamctl-worker", &worker)?;
     let meter = Meter::tracing(traces.clone());
     tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
     let controllers = args.controller;
-    let parts =
-        Parts { worker, flight_address, controllers, aws, storages, memory_limit, compute, network, meter, security };
-    node::run(Doors { flight, http, health }, parts, asked_to_stop()).await?;
+    let parts = Parts {
+        worker,
+        flight_address,
+        controllers,
+        aws,
+        storages,
+        memory_limit,
+        compute,
+        network,
+        meter,
+        security,
+    };
+    node::run(
+        Listeners {
+            flight,
+            http,
+            health,
+        },
+        parts,
+        asked_to_stop(),
+    )
+    .await?;
     traces.close();
     tracing::info!("worker stopped");
     Ok(())

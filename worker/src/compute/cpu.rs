@@ -1,6 +1,7 @@
 //! CPU time of threads, as Linux counts it.
 //!
-//! Rule: a thread that never returns from its work is counted like any other. Elsewhere than on Linux nothing is counted.
+//! Rule: a thread that never returns from its work is counted like any other. Elsewhere than on
+//! Linux nothing is counted.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,17 +14,26 @@ pub(super) struct ThreadTimes(Arc<Mutex<Vec<PathBuf>>>);
 impl ThreadTimes {
     /// Adds the thread that calls this.
     pub fn add_this_thread(&self) {
-        let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return };
+        let Ok(thread) = std::fs::read_link("/proc/thread-self") else {
+            return;
+        };
         let Some(id) = thread.file_name() else { return };
-        self.lock().push(PathBuf::from("/proc/self/task").join(id).join("schedstat"));
+        self.lock()
+            .push(PathBuf::from("/proc/self/task").join(id).join("schedstat"));
     }
 
     /// Of all that have not ended, together.
     pub fn total(&self) -> Duration {
         let mut nanos = 0;
         self.lock().retain(|times| {
-            let Ok(text) = std::fs::read_to_string(times) else { return false };
-            nanos += text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+            let Ok(text) = std::fs::read_to_string(times) else {
+                return false;
+            };
+            nanos += text
+                .split_whitespace()
+                .next()
+                .and_then(|first| first.parse::<u64>().ok())
+                .unwrap_or(0);
             true
         });
         Duration::from_nanos(nanos)

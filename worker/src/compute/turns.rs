@@ -1,10 +1,11 @@
 //! Which work runs next on the compute threads.
 //!
-//! Owns: a turn for each poll of a piece of work, shared fairly among jobs; for how long each turn takes. Does not own: the
-//! threads ([`super::Compute`]).
-//! Rule: a turn is short, because queries yield. One that does not return loses its place after [`OVERDUE_AFTER`], and a
-//! spare thread takes it. Spare threads serve only jobs that hold no other thread, so no job holds them all. Cancelled work
-//! that does not return within [`STUCK_AFTER`] never will: it is reported, so that the worker has itself replaced.
+//! Owns: a turn for each poll of a piece of work, shared fairly among jobs; for how long each turn
+//! takes. Does not own: the threads ([`super::Compute`]).
+//! Rule: a turn is short, because queries yield. One that does not return loses its place after
+//! [`OVERDUE_AFTER`], and a spare thread takes it. Spare threads serve only jobs that hold no other
+//! thread, so no job holds them all. Cancelled work that does not return within [`STUCK_AFTER`]
+//! never will: it is reported, so that the worker has itself replaced.
 
 use super::Workload;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +31,6 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Between two looks at the turns.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Clones share the turns.
 #[derive(Clone, Debug)]
 pub(super) struct Turns(Arc<Shared>);
 
@@ -77,7 +77,10 @@ struct Taken {
 
 impl Turns {
     pub fn new(threads: usize) -> Self {
-        Self(Arc::new(Shared { threads, state: Mutex::default() }))
+        Self(Arc::new(Shared {
+            threads,
+            state: Mutex::default(),
+        }))
     }
 
     pub fn threads(&self) -> usize {
@@ -86,11 +89,16 @@ impl Turns {
 
     /// Polls a future in turns.
     pub async fn run<F: Future>(self, workload: Arc<Workload>, future: F) -> F::Output {
-        let place = Place { id: self.new_id(), turns: &self };
+        let place = Place {
+            id: self.new_id(),
+            turns: &self,
+        };
         let mut future = pin!(future);
         poll_fn(|context| {
             workload.set_computing(true);
-            let Some(mut turn) = place.begin(&workload, context.waker()) else { return Poll::Pending };
+            let Some(mut turn) = place.begin(&workload, context.waker()) else {
+                return Poll::Pending;
+            };
             workload.pace.limit(TURN);
             let polled = future.as_mut().poll(context);
             if workload.pace.take_yielded() && polled.is_pending() {
@@ -118,7 +126,9 @@ impl Turns {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let Some(found) = self.change(|state| state.look(now)) else { continue };
+            let Some(found) = self.change(|state| state.look(now)) else {
+                continue;
+            };
             if let Some(stuck) = stuck.take() {
                 let _gone = stuck.send(found);
             }
@@ -162,14 +172,20 @@ impl Place<'_> {
         let begun = state.begin(self.id);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
-        begun.then_some(Turn { place: self, next: None })
+        begun.then_some(Turn {
+            place: self,
+            next: None,
+        })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.turns.change(|state| {
-            state.queues.iter_mut().for_each(|queue| queue.waiting.retain(|waiting| waiting.id != self.id));
+            state
+                .queues
+                .iter_mut()
+                .for_each(|queue| queue.waiting.retain(|waiting| waiting.id != self.id));
             state.queues.retain(|queue| !queue.waiting.is_empty());
             state.granted.remove(&self.id);
         });
@@ -207,24 +223,46 @@ impl State {
         if self.granted.contains_key(&id) {
             return;
         }
-        let queue = match self.queues.iter().position(|queue| queue.job == workload.job) {
+        let queue = match self
+            .queues
+            .iter()
+            .position(|queue| queue.job == workload.job)
+        {
             Some(index) => index,
             None => {
-                self.queues.push_back(Queue { job: workload.job.clone(), waiting: VecDeque::new() });
+                self.queues.push_back(Queue {
+                    job: workload.job.clone(),
+                    waiting: VecDeque::new(),
+                });
                 self.queues.len() - 1
             }
         };
         let queue = &mut self.queues[queue];
         match queue.waiting.iter_mut().find(|waiting| waiting.id == id) {
             Some(waiting) => waiting.waker.clone_from(waker),
-            None => queue.waiting.push_back(Waiting { id, workload: Arc::clone(workload), waker: waker.clone() }),
+            None => queue.waiting.push_back(Waiting {
+                id,
+                workload: Arc::clone(workload),
+                waker: waker.clone(),
+            }),
         }
     }
 
     fn begin(&mut self, id: u64) -> bool {
-        let Some(workload) = self.granted.remove(&id) else { return false };
+        let Some(workload) = self.granted.remove(&id) else {
+            return false;
+        };
         let since = Instant::now();
-        self.taken.insert(id, Taken { workload, since, overdue: false, named: false, cancelled: None });
+        self.taken.insert(
+            id,
+            Taken {
+                workload,
+                since,
+                overdue: false,
+                named: false,
+                cancelled: None,
+            },
+        );
         true
     }
 
@@ -237,8 +275,18 @@ impl State {
     /// Grants the turns that are free. `asking` need not be woken.
     fn grant(&mut self, threads: usize, asking: Option<u64>) -> Vec<Waker> {
         let mut wakers = vec![];
-        while let Some(mut queue) = self.next(threads).and_then(|index| self.queues.remove(index)) {
-            let Some(Waiting { id, workload, waker }) = queue.waiting.pop_front() else { continue };
+        while let Some(mut queue) = self
+            .next(threads)
+            .and_then(|index| self.queues.remove(index))
+        {
+            let Some(Waiting {
+                id,
+                workload,
+                waker,
+            }) = queue.waiting.pop_front()
+            else {
+                continue;
+            };
             if !queue.waiting.is_empty() {
                 self.queues.push_back(queue);
             }
@@ -250,14 +298,24 @@ impl State {
         wakers
     }
 
-    /// Which queue has the next turn, if one is free: of the jobs that hold fewest, the one that has waited for longest.
+    /// Which queue has the next turn, if one is free: of the jobs that hold fewest, the one that
+    /// has waited for longest.
     fn next(&self, threads: usize) -> Option<usize> {
-        let overdue = self.taken.values().filter(|taken| taken.overdue).count().min(SPARE_THREADS);
+        let overdue = self
+            .taken
+            .values()
+            .filter(|taken| taken.overdue)
+            .count()
+            .min(SPARE_THREADS);
         let used = self.taken.len() + self.granted.len();
         if used >= threads + overdue {
             return None;
         }
-        let held = self.queues.iter().enumerate().map(|(index, queue)| (self.held_by(&queue.job), index));
+        let held = self
+            .queues
+            .iter()
+            .enumerate()
+            .map(|(index, queue)| (self.held_by(&queue.job), index));
         let next = held.min()?;
         let spare = used >= threads;
         (next.0 == 0 || !spare).then_some(next.1)
@@ -265,16 +323,22 @@ impl State {
 
     fn held_by(&self, job: &JobName) -> usize {
         let taken = self.taken.values().map(|taken| &taken.workload);
-        taken.chain(self.granted.values()).filter(|workload| workload.job == *job).count()
+        taken
+            .chain(self.granted.values())
+            .filter(|workload| workload.job == *job)
+            .count()
     }
 
-    /// Marks overdue turns and names those that take long. Gives the name of cancelled work that never returns.
+    /// Marks overdue turns and names those that take long. Gives the name of cancelled work that
+    /// never returns.
     fn look(&mut self, now: Instant) -> Option<String> {
         let mut stuck = None;
         for taken in self.taken.values_mut() {
             let takes = now.saturating_duration_since(taken.since);
             taken.overdue = takes >= OVERDUE_AFTER;
-            let Workload { job, name, pace, .. } = &*taken.workload;
+            let Workload {
+                job, name, pace, ..
+            } = &*taken.workload;
             if takes >= NAMED_AFTER && !taken.named {
                 taken.named = true;
                 tracing::warn!(%job, work = name, seconds = takes.as_secs(), "the query computes and does not yield");
@@ -282,7 +346,9 @@ impl State {
             if pace.is_cancelled() {
                 let since = *taken.cancelled.get_or_insert(now);
                 if now.saturating_duration_since(since) >= STUCK_AFTER {
-                    stuck = Some(format!("job {job}, {name}: it was cancelled and still computes"));
+                    stuck = Some(format!(
+                        "job {job}, {name}: it was cancelled and still computes"
+                    ));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Dead letters read back, from the objects that a manifest names.
 //!
-//! Owns: their order, that they are the bytes that were committed. Does not own: who wants them (a replay, a listing).
+//! Owns: their order, that they are the bytes that were committed. Does not own: who wants them (a
+//! replay, a listing).
 //! Rule: an object is read as its manifest says (size, CRC-32C, letters) or not at all.
 
 use super::BadLetter;
@@ -13,7 +14,8 @@ use std::io::{BufRead, BufReader, Read};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{Epoch, StagedObject};
 
-/// Largest object that is read: they are cut at 64 MiB, after the letter that reaches it. Held in memory, compressed.
+/// Largest object that is read: they are cut at 64 MiB, after the letter that reaches it. Held in
+/// memory, compressed.
 pub const LETTER_OBJECT_BYTES_MAX: u64 = 128 << 20;
 /// Longest line that is read: a record of 10 MiB in base64, and what stands beside it.
 pub const LETTER_BYTES_MAX: usize = 16 << 20;
@@ -27,7 +29,6 @@ pub struct Letter {
     pub replayed_from: Option<Epoch>,
     /// Why it could not be decoded.
     pub reason: String,
-    /// The payload.
     pub data: Bytes,
     /// Its place among the dead letters of its epoch, from 1.
     pub number: u64,
@@ -37,27 +38,24 @@ impl Letter {
     /// The letter as a record that is read now.
     pub fn into_record(self, arrival_ms: i64) -> Record {
         let origin = Some(Box::new(self.origin));
-        Record { sequence: self.number.into(), sub_sequence: 0, arrival_ms, data: self.data, origin }
+        Record {
+            sequence: self.number.into(),
+            sub_sequence: 0,
+            arrival_ms,
+            data: self.data,
+            origin,
+        }
     }
 }
 
 /// Dead letters cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LettersError {
-    /// An object was deleted.
     #[error("{location} was deleted")]
-    Gone {
-        /// The object.
-        location: String,
-    },
+    Gone { location: String },
     /// An object is not what was committed.
     #[error("{location} is not what was committed: {reason}")]
-    Changed {
-        /// The object.
-        location: String,
-        /// What differs.
-        reason: String,
-    },
+    Changed { location: String, reason: String },
     /// The storage says why; [`StorageError::Unavailable`] may be tried again.
     #[error(transparent)]
     Storage(StorageError),
@@ -83,9 +81,25 @@ struct OpenObject {
 
 impl Letters {
     /// Those behind the `after`-th, of the objects of `epoch`.
-    pub fn new(storages: Storages, epoch: Epoch, objects: impl Iterator<Item = StagedObject>, after: u64) -> Self {
-        let mut letters = Self { storages, epoch, objects: objects.collect(), open: None, last: 0, after };
-        while letters.objects.front().is_some_and(|object| letters.last + object.rows <= after) {
+    pub fn new(
+        storages: Storages,
+        epoch: Epoch,
+        objects: impl Iterator<Item = StagedObject>,
+        after: u64,
+    ) -> Self {
+        let mut letters = Self {
+            storages,
+            epoch,
+            objects: objects.collect(),
+            open: None,
+            last: 0,
+            after,
+        };
+        while letters
+            .objects
+            .front()
+            .is_some_and(|object| letters.last + object.rows <= after)
+        {
             letters.last += letters.objects.pop_front().map_or(0, |object| object.rows);
         }
         letters
@@ -97,22 +111,34 @@ impl Letters {
     }
 
     /// At most so many, or one; empty when there are no more. Dropping the future loses nothing.
-    pub async fn next(&mut self, letters_max: usize, bytes_max: usize) -> Result<Vec<Letter>, LettersError> {
-        let (mut given, mut bytes) = (Vec::new(), 0);
+    pub async fn next(
+        &mut self,
+        letters_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Letter>, LettersError> {
+        let mut given = Vec::new();
+        let mut bytes = 0;
         while given.is_empty() {
             if self.open.is_none() {
-                let Some(object) = self.objects.front() else { break };
+                let Some(object) = self.objects.front() else {
+                    break;
+                };
                 self.open = Some(open(&self.storages, object).await?);
                 self.objects.pop_front();
             }
-            while let Some(object) = self.open.as_mut().filter(|_| given.len() < letters_max && bytes < bytes_max) {
+            while let Some(object) = self
+                .open
+                .as_mut()
+                .filter(|_| given.len() < letters_max && bytes < bytes_max)
+            {
                 let Some(line) = object.next()? else {
                     self.open = None;
                     break;
                 };
                 self.last += 1;
                 if self.last > self.after {
-                    let letter = letter(self.epoch, self.last, &line).map_err(|bad| object.changed(bad.to_string()))?;
+                    let letter = letter(self.epoch, self.last, &line)
+                        .map_err(|bad| object.changed(bad.to_string()))?;
                     bytes += letter.data.len();
                     given.push(letter);
                 }
@@ -125,31 +151,51 @@ impl Letters {
 /// Fetches an object, if it is still the one that was committed.
 async fn open(storages: &Storages, object: &StagedObject) -> Result<OpenObject, LettersError> {
     let location = object.location.clone();
-    let changed = |reason: String| LettersError::Changed { location: location.clone(), reason };
-    let bytes = match storages.for_location(&location).get(&location, LETTER_OBJECT_BYTES_MAX).await {
+    let changed = |reason: String| LettersError::Changed {
+        location: location.clone(),
+        reason,
+    };
+    let bytes = match storages
+        .for_location(&location)
+        .get(&location, LETTER_OBJECT_BYTES_MAX)
+        .await
+    {
         Ok(bytes) => bytes,
         Err(StorageError::NotFound { location }) => return Err(LettersError::Gone { location }),
         Err(error) => return Err(LettersError::Storage(error)),
     };
     if bytes.len() as u64 != object.size {
-        return Err(changed(format!("it has {} bytes, not {}", bytes.len(), object.size)));
+        return Err(changed(format!(
+            "it has {} bytes, not {}",
+            bytes.len(),
+            object.size
+        )));
     }
     if crc32c::crc32c(&bytes) != object.crc32c {
         return Err(changed("its checksum is another".into()));
     }
     let lines = BufReader::new(GzDecoder::new(bytes.reader()));
-    Ok(OpenObject { location, lines, left: object.rows })
+    Ok(OpenObject {
+        location,
+        lines,
+        left: object.rows,
+    })
 }
 
 impl OpenObject {
     fn changed(&self, reason: String) -> LettersError {
-        LettersError::Changed { location: self.location.clone(), reason }
+        LettersError::Changed {
+            location: self.location.clone(),
+            reason,
+        }
     }
 
     /// The next line; `None` after the last.
     fn next(&mut self) -> Result<Option<Vec<u8>>, LettersError> {
         let mut line = Vec::new();
-        let read = (&mut self.lines).take(LETTER_BYTES_MAX as u64).read_until(b'\n', &mut line);
+        let read = (&mut self.lines)
+            .take(LETTER_BYTES_MAX as u64)
+            .read_until(b'\n', &mut line);
         read.map_err(|error| self.changed(error.to_string()))?;
         match (line.last(), self.left) {
             (None, 0) => Ok(None),
@@ -165,12 +211,33 @@ impl OpenObject {
 }
 
 fn letter(epoch: Epoch, number: u64, line: &[u8]) -> Result<Letter, BadLetter> {
-    let DeadLetter { shard, sequence_number, sub_sequence, arrival_ms, reason, raw_base64, replayed_from, .. } =
-        serde_json::from_slice(line)?;
+    let DeadLetter {
+        shard,
+        sequence_number,
+        sub_sequence,
+        arrival_ms,
+        reason,
+        raw_base64,
+        replayed_from,
+        ..
+    } = serde_json::from_slice(line)?;
     let data = super::payload(&raw_base64)?;
     let shard = streamctl_proto::ShardId::new(shard);
     let sequence = sequence_number.into_owned().try_into()?;
-    let origin = Origin { epoch, shard, sequence, sub_sequence, arrival_ms };
-    let (replayed_from, reason) = (replayed_from.map(Epoch), reason.into_owned());
-    Ok(Letter { origin, replayed_from, reason, data, number })
+    let origin = Origin {
+        epoch,
+        shard,
+        sequence,
+        sub_sequence,
+        arrival_ms,
+    };
+    let replayed_from = replayed_from.map(Epoch);
+    let reason = reason.into_owned();
+    Ok(Letter {
+        origin,
+        replayed_from,
+        reason,
+        data,
+        number,
+    })
 }

@@ -1,23 +1,29 @@
 //! One column while its batch is being built: JSON values into its type.
 //!
 //! Owns: which JSON value can become which type. Does not own: which record is bad, batches.
-//! Rule: [`Column::convert`] decides and changes nothing; [`Column::append`] cannot fail. A row is appended whole or
-//! not at all.
+//! Rule: [`Column::convert`] decides and changes nothing; [`Column::append`] cannot fail. A row is
+//! appended whole or not at all.
 //!
 //! - text: strings; numbers, booleans, objects and arrays as their JSON text exactly as written.
-//! - other types: strings are parsed, without ASCII white space around them; an empty string is not a value.
-//! - integers, decimals: any notation of exactly such a number (`12.0`, `1.2e1`); never rounded, never wrapped.
-//! - floats: nearest value; too large is bad. Strings may say `NaN`, `Infinity`, `inf`, with a sign.
-//! - booleans: `true`, or strings as in Spark (`t true y yes 1`, `f false n no 0`, any case); the numbers 1 and 0.
-//! - dates `YYYY-MM-DD`; timestamps RFC 3339 or `YYYY-MM-DD HH:MM:SS[.f]` (UTC); a *number* is epoch milliseconds.
+//! - other types: strings are parsed, without ASCII white space around them; an empty string is not
+//!   a value.
+//! - integers, decimals: any notation of exactly such a number (`12.0`, `1.2e1`); never rounded,
+//!   never wrapped.
+//! - floats: nearest value; too large is bad. Strings may say `NaN`, `Infinity`, `inf`, with a
+//!   sign.
+//! - booleans: `true`, or strings as in Spark (`t true y yes 1`, `f false n no 0`, any case); the
+//!   numbers 1 and 0.
+//! - dates `YYYY-MM-DD`; timestamps RFC 3339 or `YYYY-MM-DD HH:MM:SS[.f]` (UTC); a *number* is
+//!   epoch milliseconds.
 //! - binary: base64.
 
 use super::exact::Exact;
 use super::scan::{Kind, Span, unescape};
 use super::time;
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, TimeUnit};
 use base64::Engine as _;
@@ -38,7 +44,6 @@ pub(super) enum Cell {
     Bytes(Vec<u8>),
 }
 
-/// Builds one column.
 #[derive(Debug)]
 pub(super) enum Column {
     Text(StringBuilder),
@@ -56,7 +61,8 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// For a type; `rows` and `bytes` (of text) are what to make room for. `None`: not a type that is decoded into.
+    /// For a type; `rows` and `bytes` (of text) are what to make room for. `None`: not a type that
+    /// is decoded into.
     pub fn new(data_type: &DataType, rows: usize, bytes: usize) -> Option<Self> {
         Some(match data_type {
             DataType::Utf8 => Self::Text(StringBuilder::with_capacity(rows, bytes)),
@@ -69,7 +75,11 @@ impl Column {
             DataType::Float64 => Self::Float64(Float64Builder::with_capacity(rows)),
             DataType::Decimal128(precision, scale) => {
                 let builder = Decimal128Builder::with_capacity(rows);
-                Self::Decimal(builder.with_precision_and_scale(*precision, *scale).ok()?, *precision, *scale)
+                Self::Decimal(
+                    builder.with_precision_and_scale(*precision, *scale).ok()?,
+                    *precision,
+                    *scale,
+                )
             }
             DataType::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
             DataType::Timestamp(TimeUnit::Microsecond, None) => {
@@ -125,7 +135,9 @@ impl Column {
                 let limit = 10_u128.checked_pow(u32::from(*precision))?;
                 (unscaled.unsigned_abs() < limit).then_some(Cell::Decimal(unscaled))
             }
-            Self::Date(_) if kind != Kind::Number => time::date(value).map(|days| Cell::Integer(days.into())),
+            Self::Date(_) if kind != Kind::Number => {
+                time::date(value).map(|days| Cell::Integer(days.into()))
+            }
             Self::Date(_) => None,
             Self::Timestamp(_) if kind == Kind::Number => {
                 let us = Exact::parse(value)?.at_scale(3)?;
@@ -142,7 +154,8 @@ impl Column {
         match (self, cell) {
             (Self::Text(builder), Cell::Text) if span.kind == Kind::Null => builder.append_null(),
             (Self::Text(builder), Cell::Text) if span.kind == Kind::Escaped => {
-                unescape(span.of(text), builder).expect("escapes were validated, and a builder takes any text");
+                unescape(span.of(text), builder)
+                    .expect("escapes were validated, and a builder takes any text");
                 builder.append_value("");
             }
             (Self::Text(builder), Cell::Text) => builder.append_value(span.of(text)),
@@ -186,7 +199,6 @@ impl Column {
         }
     }
 
-    /// The column.
     pub fn finish(mut self) -> ArrayRef {
         match &mut self {
             Self::Text(builder) => Arc::new(builder.finish()),
@@ -219,7 +231,9 @@ fn integer(value: &str, least: i64, most: i64) -> Option<Cell> {
         Ok(number) => number,
         Err(_) => i64::try_from(Exact::parse(value)?.at_scale(0)?).ok()?,
     };
-    (least..=most).contains(&number).then_some(Cell::Integer(number))
+    (least..=most)
+        .contains(&number)
+        .then_some(Cell::Integer(number))
 }
 
 /// `inf` and `nan` were meant; digits were not.

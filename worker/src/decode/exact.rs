@@ -13,7 +13,8 @@ pub(super) struct Exact {
 const EXPONENT_MAX: i64 = 10_000;
 
 impl Exact {
-    /// Sign, digits, fraction, exponent; at least one digit. `None`: not a number, or more than 38 significant digits.
+    /// Sign, digits, fraction, exponent; at least one digit. `None`: not a number, or more than 38
+    /// significant digits.
     pub fn parse(text: &str) -> Option<Self> {
         let (negative, text) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
@@ -24,8 +25,10 @@ impl Exact {
             Some(at) => (&text[..at], exponent(&text[at + 1..])?),
             None => (text, 0),
         };
-        let (mut digits, mut zeros) = (0_i128, 0_u32);
-        let (mut any, mut fraction) = (false, false);
+        let mut digits = 0_i128;
+        let mut zeros = 0_u32;
+        let mut any = false;
+        let mut fraction = false;
         for byte in mantissa.bytes() {
             match byte {
                 b'.' if !fraction => fraction = true,
@@ -47,7 +50,10 @@ impl Exact {
             }
         }
         let digits = if negative { -digits } else { digits };
-        any.then_some(Self { digits, exponent: exponent + i64::from(zeros) })
+        any.then_some(Self {
+            digits,
+            exponent: exponent + i64::from(zeros),
+        })
     }
 
     /// The number times `10^scale`, if that is an integer of at most 38 digits.
@@ -66,7 +72,14 @@ fn exponent(text: &str) -> Option<i64> {
         return None;
     }
     let size =
-        digits.trim_start_matches('0').parse().unwrap_or(if digits.bytes().all(|b| b == b'0') { 0 } else { i64::MAX });
+        digits
+            .trim_start_matches('0')
+            .parse()
+            .unwrap_or(if digits.bytes().all(|b| b == b'0') {
+                0
+            } else {
+                i64::MAX
+            });
     let size: i64 = i64::min(size, EXPONENT_MAX);
     Some(if text.starts_with('-') { -size } else { size })
 }
@@ -88,7 +101,10 @@ mod tests {
         assert_eq!(scaled("1.5e1", 0), Some(15));
         assert_eq!(scaled("1.5", 0), None);
         assert_eq!(scaled("100", -2), Some(1));
-        assert_eq!(scaled("1.0000000000000000000000000000000000000000000000000", 0), Some(1));
+        assert_eq!(
+            scaled("1.0000000000000000000000000000000000000000000000000", 0),
+            Some(1)
+        );
         assert_eq!(scaled("0.00e99999999999999999999", 0), Some(0));
         assert_eq!(scaled("1e-99999999999999999999", 2), None);
         assert_eq!(scaled("00012", 0), Some(12));
@@ -97,11 +113,14 @@ mod tests {
 
     #[test]
     fn text_that_is_no_number_is_none() {
-        for bad in ["", "-", "+", ".", "1e", "1e+", "e5", "1..2", "1.2.3", "0x10", "1_000", "--1", "１", "NaN", "1e1.5"]
-        {
+        for bad in [
+            "", "-", "+", ".", "1e", "1e+", "e5", "1..2", "1.2.3", "0x10", "1_000", "--1", "１",
+            "NaN", "1e1.5",
+        ] {
             assert_eq!(Exact::parse(bad), None, "{bad}");
         }
-        let (fits, many) = ("9".repeat(38), "9".repeat(40));
+        let fits = "9".repeat(38);
+        let many = "9".repeat(40);
         assert!(Exact::parse(&fits).is_some() && Exact::parse(&many).is_none());
     }
 }

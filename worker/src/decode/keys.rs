@@ -15,18 +15,19 @@ const LOOK_AHEAD: usize = 4;
 /// Bytes of a key that are compared at once.
 const HEAD: usize = 16;
 
-/// Which keys are columns.
 #[derive(Debug)]
 pub(super) struct Keys {
     columns: HashMap<String, usize>,
-    /// Keys as written, in the order of the records; a record mostly has the keys of the one before it.
+    /// Keys as written, in the order of the records; a record mostly has the keys of the one before
+    /// it.
     order: Vec<(Written, Option<usize>)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
     scratch: String,
 }
 
-/// A key as it was written, from its opening quote to its colon: what is known of it holds wherever these bytes stand.
+/// A key as it was written, from its opening quote to its colon: what is known of it holds wherever
+/// these bytes stand.
 #[derive(Debug)]
 struct Written {
     bytes: Box<[u8]>,
@@ -37,11 +38,16 @@ struct Written {
 
 impl Written {
     fn new(bytes: &[u8]) -> Self {
-        let (mut head, mut mask) = ([0; HEAD], [0; HEAD]);
+        let mut head = [0; HEAD];
+        let mut mask = [0; HEAD];
         for ((head, mask), byte) in head.iter_mut().zip(&mut mask).zip(bytes) {
             (*head, *mask) = (*byte, 0xFF);
         }
-        Self { bytes: bytes.into(), head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask) }
+        Self {
+            bytes: bytes.into(),
+            head: u128::from_le_bytes(head),
+            mask: u128::from_le_bytes(mask),
+        }
     }
 
     /// Whether it stands at the front. Most keys are short, and most records go on behind them.
@@ -58,25 +64,33 @@ impl Written {
 impl Keys {
     /// Names in lower case, each with its number.
     pub fn new(columns: HashMap<String, usize>) -> Self {
-        Self { columns, order: Vec::new(), cursor: 0, scratch: String::new() }
+        Self {
+            columns,
+            order: Vec::new(),
+            cursor: 0,
+            scratch: String::new(),
+        }
     }
 
-    /// A new record begins.
     pub fn begin(&mut self) {
         self.cursor = 0;
     }
 
-    /// The key that `rest` begins with, if it is one that was expected: its bytes with its colon, and its column.
+    /// The key that `rest` begins with, if it is one that was expected: its bytes with its colon,
+    /// and its column.
     #[inline]
     pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
-        let ahead = self.order[self.cursor..].iter().take(LOOK_AHEAD).position(|(key, _)| key.begins(rest))?;
+        let ahead = self.order[self.cursor..]
+            .iter()
+            .take(LOOK_AHEAD)
+            .position(|(key, _)| key.begins(rest))?;
         let (key, column) = &self.order[self.cursor + ahead];
         self.cursor += ahead + 1;
         Some((key.bytes.len(), *column))
     }
 
-    /// The column of a key that was not expected; `raw` stands between its quotes, `written` goes to its colon. `None`:
-    /// nobody wants it.
+    /// The column of a key that was not expected; `raw` stands between its quotes, `written` goes
+    /// to its colon. `None`: nobody wants it.
     pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<usize> {
         let column = self.look_up(raw, escaped);
         self.remember(written, column);
@@ -86,7 +100,8 @@ impl Keys {
     fn look_up(&mut self, raw: &str, escaped: bool) -> Option<usize> {
         self.scratch.clear();
         if escaped {
-            unescape(raw, &mut self.scratch).expect("escapes were validated, and writing to text does not fail");
+            unescape(raw, &mut self.scratch)
+                .expect("escapes were validated, and writing to text does not fail");
         } else {
             self.scratch.push_str(raw);
         }
@@ -102,7 +117,11 @@ impl Keys {
         if written.len() > REMEMBERED_BYTES_MAX {
             return;
         }
-        if let Some(known) = self.order.iter().position(|(key, _)| *key.bytes == *written) {
+        if let Some(known) = self
+            .order
+            .iter()
+            .position(|(key, _)| *key.bytes == *written)
+        {
             self.cursor = known + 1;
             return;
         }
@@ -110,7 +129,8 @@ impl Keys {
             self.order.clear();
             self.cursor = 0;
         }
-        self.order.insert(self.cursor, (Written::new(written), column));
+        self.order
+            .insert(self.cursor, (Written::new(written), column));
         self.cursor += 1;
     }
 }

@@ -1,12 +1,15 @@
 //! Records into rows: JSON, directed by the source's schema, straight into Arrow columns.
 //!
-//! Owns: which record is a row and which is bad. Does not own: what becomes of bad ones (`dead_letter`).
-//! Rule: a bad record never costs its neighbours. A row is scanned whole, then converted whole, then appended.
+//! Owns: which record is a row and which is bad. Does not own: what becomes of bad ones
+//! (`dead_letter`).
+//! Rule: a bad record never costs its neighbours. A row is scanned whole, then converted whole,
+//! then appended.
 //!
-//! One JSON object per record, white space around it allowed. Keys are compared without regard to case; of a key that
-//! comes twice the last one counts; a missing key and `null` are null. The whole object must be valid JSON (RFC 8259,
-//! UTF-8, no lone surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: a record that is not JSON
-//! is a dead letter whatever the query. Which value can become which type is said in `column`.
+//! One JSON object per record, white space around it allowed. Keys are compared without regard to
+//! case; of a key that comes twice the last one counts; a missing key and `null` are null. The
+//! whole object must be valid JSON (RFC 8259, UTF-8, no lone surrogates, at most [`JSON_DEPTH_MAX`]
+//! levels), also where nobody reads it: a record that is not JSON is a dead letter whatever the
+//! query. Which value can become which type is said in `column`.
 
 mod column;
 mod exact;
@@ -40,26 +43,12 @@ const VALUE_CHARS_MAX: usize = 80;
 pub enum DecodeError {
     /// Of this type there are no JSON values.
     #[error("column {column} has type {type_name}, which JSON records are not decoded into")]
-    Type {
-        /// Its name.
-        column: String,
-        /// Its type.
-        type_name: String,
-    },
-    /// Keys would be ambiguous.
+    Type { column: String, type_name: String },
     #[error("column {column} is there twice, names are compared without regard to case")]
-    Twice {
-        /// Its name.
-        column: String,
-    },
+    Twice { column: String },
     /// The schema has no such column.
     #[error("column number {index} is wanted, the source has {columns}")]
-    Index {
-        /// What was asked for.
-        index: usize,
-        /// How many there are.
-        columns: usize,
-    },
+    Index { index: usize, columns: usize },
 }
 
 /// A record that is not a row.
@@ -67,7 +56,6 @@ pub enum DecodeError {
 pub struct BadRecord {
     /// Its place among the records given, from 0.
     pub index: usize,
-    /// Why, in words.
     pub reason: String,
 }
 
@@ -76,7 +64,6 @@ pub struct BadRecord {
 pub struct Decoded {
     /// The good ones, in order.
     pub batch: RecordBatch,
-    /// The others, in order.
     pub bad: Vec<BadRecord>,
 }
 
@@ -86,15 +73,21 @@ enum Bad {
     #[error(transparent)]
     Syntax(#[from] Syntax),
     #[error("column {column}: {value} cannot become {type_name}")]
-    Value { column: String, type_name: String, value: String },
+    Value {
+        column: String,
+        type_name: String,
+        value: String,
+    },
 }
 
-/// Decodes the records of one source for one query. Keeps nothing between calls but what makes it faster.
+/// Decodes the records of one source for one query. Keeps nothing between calls but what makes it
+/// faster.
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
     compression: PayloadCompression,
-    /// Payloads that are larger unpacked are not decoded without room; all are where this is [`UNPACKED_BYTES_MAX`].
+    /// Payloads that are larger unpacked are not decoded without room; all are where this is
+    /// [`UNPACKED_BYTES_MAX`].
     unpacked_bytes_max: usize,
     keys: Keys,
     /// Of the row being read, one per wanted column.
@@ -108,20 +101,31 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `schema` has all columns of the source, `wanted` says which of them to decode; the others are skipped.
+    /// `schema` has all columns of the source, `wanted` says which of them to decode; the others
+    /// are skipped.
     pub fn new(schema: SchemaRef, wanted: &[usize]) -> Result<Self, DecodeError> {
         let mut wanted = wanted.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
-        let (mut fields, mut columns) = (Vec::new(), HashMap::new());
+        let mut fields = Vec::new();
+        let mut columns = HashMap::new();
         for &index in &wanted {
             let count = schema.fields().len();
-            let field = schema.fields().get(index).ok_or(DecodeError::Index { index, columns: count })?;
+            let field = schema.fields().get(index).ok_or(DecodeError::Index {
+                index,
+                columns: count,
+            })?;
             let column = field.name().clone();
             if Column::new(field.data_type(), 0, 0).is_none() {
-                return Err(DecodeError::Type { column, type_name: type_name(field.data_type()) });
+                return Err(DecodeError::Type {
+                    column,
+                    type_name: type_name(field.data_type()),
+                });
             }
-            if columns.insert(column.to_lowercase(), fields.len()).is_some() {
+            if columns
+                .insert(column.to_lowercase(), fields.len())
+                .is_some()
+            {
                 return Err(DecodeError::Twice { column });
             }
             // A key may always be missing, whatever the catalog says.
@@ -129,8 +133,19 @@ impl Decoder {
         }
         Ok(Self {
             spans: vec![Span::NULL; fields.len()],
-            cells: fields.iter().map(|field| if is_text(field) { Cell::Text } else { Cell::Null }).collect(),
-            typed: (0..fields.len()).filter(|index| !is_text(&fields[*index])).collect(),
+            cells: fields
+                .iter()
+                .map(|field| {
+                    if is_text(field) {
+                        Cell::Text
+                    } else {
+                        Cell::Null
+                    }
+                })
+                .collect(),
+            typed: (0..fields.len())
+                .filter(|index| !is_text(&fields[*index]))
+                .collect(),
             text_bytes: vec![0; fields.len()],
             scratch: String::new(),
             keys: Keys::new(columns),
@@ -142,23 +157,33 @@ impl Decoder {
 
     /// The same for payloads that may be compressed.
     pub fn with_compression(self, compression: PayloadCompression) -> Self {
-        Self { compression, ..self }
+        Self {
+            compression,
+            ..self
+        }
     }
 
     /// The same; payloads of more bytes unpacked are left to [`Self::decode_large`].
     pub fn with_unpacked_bytes(self, unpacked_bytes_max: usize) -> Self {
-        Self { unpacked_bytes_max: unpacked_bytes_max.min(UNPACKED_BYTES_MAX), ..self }
+        Self {
+            unpacked_bytes_max: unpacked_bytes_max.min(UNPACKED_BYTES_MAX),
+            ..self
+        }
     }
 
-    /// Decodes one record whose payload has at most so many bytes unpacked. `None`: it has more, and a worker with more
-    /// memory can decode it. What no worker can decode is a bad record on each.
+    /// Decodes one record whose payload has at most so many bytes unpacked. `None`: it has more,
+    /// and a worker with more memory can decode it. What no worker can decode is a bad record on
+    /// each.
     pub fn decode_large(&mut self, record: &Record, bytes_max: usize) -> Option<Decoded> {
         let bytes_max = bytes_max.min(UNPACKED_BYTES_MAX);
         let mut unpacked = unpack::unpack(&record.data, bytes_max);
         if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
             unpacked = Err(unpack::check(&record.data).err()?);
         }
-        Some(self.decode_each(1, std::iter::once(unpacked.map_err(|error| describe(&error)))))
+        Some(self.decode_each(
+            1,
+            std::iter::once(unpacked.map_err(|error| describe(&error))),
+        ))
     }
 
     /// Of the batches: the wanted columns in the order of the source's schema, all nullable.
@@ -171,22 +196,30 @@ impl Decoder {
         self.decode_payloads(records.into_iter().map(|record| &record.data[..]))
     }
 
-    /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload allow but at least one,
-    /// and says how many that were. Compressed ones are unpacked, if the job says so. None: the first one is large
-    /// unpacked ([`Self::with_unpacked_bytes`]).
-    pub fn decode_first(&mut self, records: &[Record], records_max: usize, bytes_max: usize) -> (usize, Decoded) {
+    /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload
+    /// allow but at least one, and says how many that were. Compressed ones are unpacked, if the
+    /// job says so. None: the first one is large unpacked ([`Self::with_unpacked_bytes`]).
+    pub fn decode_first(
+        &mut self,
+        records: &[Record],
+        records_max: usize,
+        bytes_max: usize,
+    ) -> (usize, Decoded) {
         if self.compression == PayloadCompression::None {
             let count = fitting(records, records_max, bytes_max);
             return (count, self.decode(&records[..count]));
         }
-        let (mut bytes, mut taken) = (0, 0);
+        let mut bytes = 0;
+        let mut taken = 0;
         let unpacked_bytes_max = self.unpacked_bytes_max;
         let unpacked = records.iter().take(records_max).map_while(|record| {
             if bytes >= bytes_max {
                 return None;
             }
             let payload = unpack::unpack(&record.data, unpacked_bytes_max);
-            if matches!(payload, Err(UnpackError::TooLarge { .. })) && unpacked_bytes_max < UNPACKED_BYTES_MAX {
+            if matches!(payload, Err(UnpackError::TooLarge { .. }))
+                && unpacked_bytes_max < UNPACKED_BYTES_MAX
+            {
                 return None;
             }
             bytes += payload.as_ref().map_or(0, |payload| payload.len());
@@ -210,9 +243,13 @@ impl Decoder {
         payloads: impl Iterator<Item = Result<P, String>>,
     ) -> Decoded {
         let mut columns = self.columns(expected);
-        let (mut rows, mut bad) = (0, Vec::new());
+        let mut rows = 0;
+        let mut bad = Vec::new();
         for (index, payload) in payloads.enumerate() {
-            let row = payload.and_then(|payload| self.row(payload.as_ref(), &mut columns).map_err(|e| e.to_string()));
+            let row = payload.and_then(|payload| {
+                self.row(payload.as_ref(), &mut columns)
+                    .map_err(|e| e.to_string())
+            });
             match row {
                 Ok(()) => rows += 1,
                 Err(reason) => bad.push(BadRecord { index, reason }),
@@ -224,7 +261,9 @@ impl Decoder {
         let arrays = columns.into_iter().map(Column::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
-            .expect("every row was appended to every column, and the columns were made from the schema");
+            .expect(
+                "every row was appended to every column, and the columns were made from the schema",
+            );
         Decoded { batch, bad }
     }
 
@@ -237,7 +276,9 @@ impl Decoder {
     }
 
     fn row(&mut self, payload: &[u8], columns: &mut [Column]) -> Result<(), Bad> {
-        let text = std::str::from_utf8(payload).map_err(|error| Syntax::Utf8 { at: error.valid_up_to() })?;
+        let text = std::str::from_utf8(payload).map_err(|error| Syntax::Utf8 {
+            at: error.valid_up_to(),
+        })?;
         self.scan(text)?;
         for &index in &self.typed {
             let cell = columns[index].convert(self.spans[index], text, &mut self.scratch);
@@ -274,11 +315,19 @@ impl Decoder {
 
     /// Reads a key that is not the next of those that records had so far.
     #[cold]
-    fn unexpected_key(&mut self, scanner: &mut Scanner<'_>, text: &str) -> Result<Option<usize>, Syntax> {
+    fn unexpected_key(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        text: &str,
+    ) -> Result<Option<usize>, Syntax> {
         let rest = scanner.rest();
         let key = scanner.key()?;
         let written = &rest[..rest.len() - scanner.rest().len()];
-        Ok(self.keys.find(key.of(text), key.kind == scan::Kind::Escaped, written.trim_ascii_end()))
+        Ok(self.keys.find(
+            key.of(text),
+            key.kind == scan::Kind::Escaped,
+            written.trim_ascii_end(),
+        ))
     }
 
     #[cold]
@@ -293,7 +342,11 @@ impl Decoder {
         if matches!(span.kind, scan::Kind::Plain | scan::Kind::Escaped) {
             value = format!("\"{value}\"");
         }
-        Bad::Value { column: field.name().clone(), type_name: type_name(field.data_type()), value }
+        Bad::Value {
+            column: field.name().clone(),
+            type_name: type_name(field.data_type()),
+            value,
+        }
     }
 }
 

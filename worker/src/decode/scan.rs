@@ -1,7 +1,9 @@
 //! One pass over the bytes of one JSON text: what is where, and whether it is JSON at all.
 //!
-//! Owns: the grammar (RFC 8259), the limit on depth, unescaping. Does not own: which keys matter, what values mean.
-//! Rule: everything is validated, also what nobody reads; a span that was handed out holds a whole, valid value.
+//! Owns: the grammar (RFC 8259), the limit on depth, unescaping. Does not own: which keys matter,
+//! what values mean.
+//! Rule: everything is validated, also what nobody reads; a span that was handed out holds a whole,
+//! valid value.
 
 use std::fmt;
 use wide::u8x16;
@@ -15,7 +17,6 @@ pub enum Syntax {
     /// Nothing, or white space only.
     #[error("record is empty")]
     Empty,
-    /// Not text.
     #[error("not valid UTF-8 at byte {at}")]
     Utf8 {
         /// First byte that does not fit.
@@ -24,29 +25,14 @@ pub enum Syntax {
     /// JSON begins here, but not that of an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// Ends inside a value.
     #[error("not JSON: ends at byte {at} where {expected} was expected")]
-    Truncated {
-        /// Its length.
-        at: usize,
-        /// What should have come.
-        expected: &'static str,
-    },
+    Truncated { at: usize, expected: &'static str },
     /// Something else than the grammar allows.
     #[error("not JSON at byte {at}: expected {expected}")]
-    Unexpected {
-        /// Where.
-        at: usize,
-        /// What should have come.
-        expected: &'static str,
-    },
+    Unexpected { at: usize, expected: &'static str },
     /// Half of a surrogate pair stands for no character.
     #[error("lone surrogate in an escape at byte {at}")]
-    Surrogate {
-        /// Of the backslash.
-        at: usize,
-    },
-    /// Too deep.
+    Surrogate { at: usize },
     #[error("more than {JSON_DEPTH_MAX} objects and arrays inside each other at byte {at}")]
     Depth {
         /// Where the limit is crossed.
@@ -54,14 +40,12 @@ pub enum Syntax {
     },
     /// A whole object, then something else.
     #[error("something follows the JSON object at byte {at}")]
-    Trailing {
-        /// Where.
-        at: usize,
-    },
+    Trailing { at: usize },
 }
 
-/// What kind of value a span holds. As wide as a word, so that a span has no gaps: they are copied for every value, and a
-/// processor waits when it reads a word of which only a byte was just written.
+/// What kind of value a span holds. As wide as a word, so that a span has no gaps: they are copied
+/// for every value, and a processor waits when it reads a word of which only a byte was just
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Kind {
@@ -71,7 +55,6 @@ pub(crate) enum Kind {
     Plain,
     /// A string with escapes; the span lies between its quotes.
     Escaped,
-    /// A number.
     Number,
     /// `true` or `false`.
     Boolean,
@@ -88,10 +71,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// No value.
-    pub const NULL: Span = Span { kind: Kind::Null, start: 0, end: 0 };
+    pub const NULL: Span = Span {
+        kind: Kind::Null,
+        start: 0,
+        end: 0,
+    };
 
-    /// Its text as written.
     pub fn of<'a>(&self, text: &'a str) -> &'a str {
         &text[self.start..self.end]
     }
@@ -106,7 +91,10 @@ pub(crate) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// The text must be valid UTF-8, so that spans end at characters.
     pub fn new(text: &'a str) -> Self {
-        Self { bytes: text.as_bytes(), at: 0 }
+        Self {
+            bytes: text.as_bytes(),
+            at: 0,
+        }
     }
 
     /// Takes the opening brace of the record. `false`: the object ended at once.
@@ -153,7 +141,8 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// What comes after a value of the record's object: `true` when a key follows, `false` when the object is over.
+    /// What comes after a value of the record's object: `true` when a key follows, `false` when the
+    /// object is over.
     #[inline]
     pub fn more(&mut self) -> Result<bool, Syntax> {
         self.white_space();
@@ -183,7 +172,8 @@ impl<'a> Scanner<'a> {
         Ok(!ends)
     }
 
-    /// What comes after an item of an array: `true` when another follows, `false` when the array is over.
+    /// What comes after an item of an array: `true` when another follows, `false` when the array is
+    /// over.
     pub fn more_items(&mut self) -> Result<bool, Syntax> {
         self.white_space();
         let next = self.bytes.get(self.at);
@@ -199,7 +189,11 @@ impl<'a> Scanner<'a> {
     /// Nothing but white space may be left.
     pub fn end(&mut self) -> Result<(), Syntax> {
         self.white_space();
-        if self.at == self.bytes.len() { Ok(()) } else { Err(Syntax::Trailing { at: self.at }) }
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(Syntax::Trailing { at: self.at })
+        }
     }
 
     /// Any value of the record's object.
@@ -208,7 +202,8 @@ impl<'a> Scanner<'a> {
         self.short_string().map_or_else(|| self.any_value(), Ok)
     }
 
-    /// A plain string that ends within a block, as most do. None: it is something else, and nothing was read.
+    /// A plain string that ends within a block, as most do. None: it is something else, and nothing
+    /// was read.
     #[inline]
     fn short_string(&mut self) -> Option<Span> {
         let block = self.rest().strip_prefix(b"\"")?.first_chunk::<BLOCK>()?;
@@ -218,7 +213,11 @@ impl<'a> Scanner<'a> {
         }
         let start = self.at + 1;
         self.at = start + length + 1;
-        Some(Span { kind: Kind::Plain, start, end: start + length })
+        Some(Span {
+            kind: Kind::Plain,
+            start,
+            end: start + length,
+        })
     }
 
     fn any_value(&mut self) -> Result<Span, Syntax> {
@@ -226,7 +225,11 @@ impl<'a> Scanner<'a> {
             Some(b'{' | b'[') => {
                 let start = self.at;
                 self.nested()?;
-                Ok(Span { kind: Kind::Nested, start, end: self.at })
+                Ok(Span {
+                    kind: Kind::Nested,
+                    start,
+                    end: self.at,
+                })
             }
             _ => self.scalar(),
         }
@@ -243,7 +246,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// An object or array with all that is in it. No recursion: one bit per level says which of the two it is.
+    /// An object or array with all that is in it. No recursion: one bit per level says which of the
+    /// two it is.
     fn nested(&mut self) -> Result<(), Syntax> {
         let mut objects: u64 = 0;
         let mut depth = 1;
@@ -299,7 +303,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A string, from its opening quote on. Escapes are validated here and resolved by [`unescape`].
+    /// A string, from its opening quote on. Escapes are validated here and resolved by
+    /// [`unescape`].
     fn string(&mut self) -> Result<Span, Syntax> {
         self.at += 1;
         let start = self.at;
@@ -309,7 +314,11 @@ impl<'a> Scanner<'a> {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Span { kind, start, end: self.at - 1 });
+                    return Ok(Span {
+                        kind,
+                        start,
+                        end: self.at - 1,
+                    });
                 }
                 Some(b'\\') => {
                     kind = Kind::Escaped;
@@ -356,7 +365,10 @@ impl<'a> Scanner<'a> {
     fn hex(&mut self) -> Result<u32, Syntax> {
         let mut unit = 0;
         for _ in 0..4 {
-            let digit = self.bytes.get(self.at).and_then(|byte| char::from(*byte).to_digit(16));
+            let digit = self
+                .bytes
+                .get(self.at)
+                .and_then(|byte| char::from(*byte).to_digit(16));
             unit = unit << 4 | digit.ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
             self.at += 1;
         }
@@ -379,20 +391,28 @@ impl<'a> Scanner<'a> {
             self.at += usize::from(matches!(self.bytes.get(self.at), Some(b'+' | b'-')));
             self.digits()?;
         }
-        Ok(Span { kind: Kind::Number, start, end: self.at })
+        Ok(Span {
+            kind: Kind::Number,
+            start,
+            end: self.at,
+        })
     }
 
-    /// At least one digit.
     fn digits(&mut self) -> Result<(), Syntax> {
         let start = self.at;
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
-        if self.at == start { Err(self.unexpected("a digit")) } else { Ok(()) }
+        if self.at == start {
+            Err(self.unexpected("a digit"))
+        } else {
+            Ok(())
+        }
     }
 
     fn literal(&mut self, word: &'static str, kind: Kind) -> Result<Span, Syntax> {
-        let (start, end) = (self.at, self.at + word.len());
+        let start = self.at;
+        let end = self.at + word.len();
         if self.bytes.get(start..end) != Some(word.as_bytes()) {
             return Err(self.unexpected(word));
         }
@@ -409,7 +429,11 @@ impl<'a> Scanner<'a> {
     #[cold]
     fn unexpected(&self, expected: &'static str) -> Syntax {
         let at = self.at.min(self.bytes.len());
-        if at == self.bytes.len() { Syntax::Truncated { at, expected } } else { Syntax::Unexpected { at, expected } }
+        if at == self.bytes.len() {
+            Syntax::Truncated { at, expected }
+        } else {
+            Syntax::Unexpected { at, expected }
+        }
     }
 }
 
@@ -425,7 +449,9 @@ fn plain_prefix(bytes: &[u8]) -> usize {
             return number * BLOCK + ends.trailing_zeros() as usize;
         }
     }
-    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F));
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F));
     bytes.len() - rest.len() + end.unwrap_or(rest.len())
 }
 
@@ -438,7 +464,8 @@ fn ends(block: &[u8; BLOCK]) -> u32 {
     ends.to_bitmask()
 }
 
-/// Writes a string's text without its escapes. `raw` must come from a span of kind [`Kind::Escaped`].
+/// Writes a string's text without its escapes. `raw` must come from a span of kind
+/// [`Kind::Escaped`].
 pub(crate) fn unescape(raw: &str, out: &mut impl fmt::Write) -> fmt::Result {
     let mut rest = raw;
     while let Some(backslash) = rest.find('\\') {
@@ -483,7 +510,9 @@ mod tests {
         for length in 0..=4 * BLOCK {
             let plain = "aé~".bytes().cycle().take(length).collect::<Vec<u8>>();
             assert_eq!(plain_prefix(&plain), length);
-            for (at, end) in (0..length).flat_map(|at| [b'"', b'\\', 0x00, 0x1f].map(|end| (at, end))) {
+            for (at, end) in
+                (0..length).flat_map(|at| [b'"', b'\\', 0x00, 0x1f].map(|end| (at, end)))
+            {
                 let mut text = plain.clone();
                 text[at] = end;
                 assert_eq!(plain_prefix(&text), at, "{end:#04x} at {at} of {length}");

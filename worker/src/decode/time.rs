@@ -1,6 +1,7 @@
 //! Dates and times from text.
 //!
-//! Rule: ISO 8601 in one form each, in the proleptic Gregorian calendar; a time without an offset is UTC.
+//! Rule: ISO 8601 in one form each, in the proleptic Gregorian calendar; a time without an offset
+//! is UTC.
 
 const DAY_S: i64 = 86_400;
 
@@ -10,15 +11,18 @@ pub(super) fn date(text: &str) -> Option<i32> {
     date_prefix(text.as_bytes())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS[.f]` or with a blank for the `T`, then `Z`, `+HH:MM`, `-HH:MM` or nothing: microseconds since
-/// the Unix epoch. Fractions have one to nine digits; what is below a microsecond is cut off.
+/// `YYYY-MM-DDTHH:MM:SS[.f]` or with a blank for the `T`, then `Z`, `+HH:MM`, `-HH:MM` or nothing:
+/// microseconds since the Unix epoch. Fractions have one to nine digits; what is below a
+/// microsecond is cut off.
 pub(super) fn timestamp_us(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let days = date_prefix(bytes)?;
     matches!(bytes.get(10)?, b'T' | b't' | b' ').then_some(())?;
     let clock = bytes.get(11..19)?;
     (clock[2] == b':' && clock[5] == b':').then_some(())?;
-    let (hours, minutes, seconds) = (number(&clock[..2])?, number(&clock[3..5])?, number(&clock[6..])?);
+    let hours = number(&clock[..2])?;
+    let minutes = number(&clock[3..5])?;
+    let seconds = number(&clock[6..])?;
     (hours < 24 && minutes < 60 && seconds < 60).then_some(())?;
     let (fraction_us, zone) = fraction(&bytes[19..])?;
     let local_s = i64::from(days) * DAY_S + hours * 3_600 + minutes * 60 + seconds;
@@ -28,7 +32,9 @@ pub(super) fn timestamp_us(text: &str) -> Option<i64> {
 fn date_prefix(bytes: &[u8]) -> Option<i32> {
     let date = bytes.get(..10)?;
     (date[4] == b'-' && date[7] == b'-').then_some(())?;
-    let (year, month, day) = (number(&date[..4])?, number(&date[5..7])?, number(&date[8..])?);
+    let year = number(&date[..4])?;
+    let month = number(&date[5..7])?;
+    let day = number(&date[8..])?;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -40,7 +46,8 @@ fn date_prefix(bytes: &[u8]) -> Option<i32> {
     i32::try_from(days_since_epoch(year, month, day)).ok()
 }
 
-/// Years begin in March here, so that the leap day is the last one and months have a regular pattern.
+/// Years begin in March here, so that the leap day is the last one and months have a regular
+/// pattern.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -52,7 +59,9 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
 
 /// Microseconds, and what comes after them.
 fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let Some((b'.', rest)) = bytes.split_first() else { return Some((0, bytes)) };
+    let Some((b'.', rest)) = bytes.split_first() else {
+        return Some((0, bytes));
+    };
     let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (1..=9).contains(&count).then_some(())?;
     let nanoseconds = number(&rest[..count])? * 10_i64.pow(9 - count as u32);
@@ -63,7 +72,8 @@ fn offset_s(zone: &[u8]) -> Option<i64> {
     match zone {
         [] | [b'Z' | b'z'] => Some(0),
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let (hours, minutes) = (number(&[*h1, *h2])?, number(&[*m1, *m2])?);
+            let hours = number(&[*h1, *h2])?;
+            let minutes = number(&[*m1, *m2])?;
             (hours < 24 && minutes < 60).then_some(())?;
             let size = hours * 3_600 + minutes * 60;
             Some(if *sign == b'-' { -size } else { size })
@@ -73,7 +83,10 @@ fn offset_s(zone: &[u8]) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+    digits.iter().try_fold(0, |sum, byte| {
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + i64::from(byte - b'0'))
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +98,8 @@ mod tests {
     fn dates_are_those_of_the_calendar() {
         let epoch = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap();
         for days in (-719_162..2_932_896).step_by(97) {
-            let text = (epoch + chrono::Days::new(0) + chrono::TimeDelta::days(i64::from(days))).to_string();
+            let text = (epoch + chrono::Days::new(0) + chrono::TimeDelta::days(i64::from(days)))
+                .to_string();
             assert_eq!(date(&text), Some(days), "{text}");
         }
         for bad in [
@@ -105,8 +119,14 @@ mod tests {
 
     #[test]
     fn times_are_those_of_rfc_3339() {
-        for text in ["1970-01-01T00:00:00Z", "2026-11-24T00:45:00.123456+05:30", "1969-12-31T23:59:59.999-00:01"] {
-            let expected = DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        for text in [
+            "1970-01-01T00:00:00Z",
+            "2026-11-24T00:45:00.123456+05:30",
+            "1969-12-31T23:59:59.999-00:01",
+        ] {
+            let expected = DateTime::parse_from_rfc3339(text)
+                .unwrap()
+                .timestamp_micros();
             assert_eq!(timestamp_us(text), Some(expected), "{text}");
         }
         assert_eq!(timestamp_us("1970-01-01 00:00:01.5"), Some(1_500_000));

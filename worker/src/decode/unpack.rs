@@ -1,8 +1,9 @@
 //! Payloads that their producer compressed.
 //!
-//! Owns: telling the format by its magic, taking it off. Does not own: whether a job wants that (`[source]
-//! compression`).
-//! Rule: what has no known magic is left as it is; what has one and cannot be unpacked within the limit is no row.
+//! Owns: telling the format by its magic, taking it off. Does not own: whether a job wants that
+//! (`[source] compression`).
+//! Rule: what has no known magic is left as it is; what has one and cannot be unpacked within the
+//! limit is no row.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -23,20 +24,15 @@ pub enum UnpackError {
     /// It begins like one, and is none.
     #[error("a {format} payload that cannot be unpacked: {source}")]
     Broken {
-        /// By its magic.
         format: &'static str,
-        /// What the decoder says.
         source: io::Error,
     },
-    /// It grows too large.
     #[error("a {format} payload of more than {UNPACKED_BYTES_MAX} bytes unpacked")]
-    TooLarge {
-        /// By its magic.
-        format: &'static str,
-    },
+    TooLarge { format: &'static str },
 }
 
-/// The payload without its compression, if it has one of gzip, zstd and snappy's framing, and at most `bytes_max` bytes.
+/// The payload without its compression, if it has one of gzip, zstd and snappy's framing, and at
+/// most `bytes_max` bytes.
 pub fn unpack(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, UnpackError> {
     match decoder(payload) {
         Some((format, decoder)) => read(format, bytes_max, decoder),
@@ -47,7 +43,10 @@ pub fn unpack(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, UnpackE
 /// The format of a payload by its magic, and what takes it off.
 fn decoder(payload: &[u8]) -> Option<(&'static str, io::Result<Box<dyn Read + '_>>)> {
     if payload.starts_with(GZIP_MAGIC) {
-        Some(("gzip", Ok(Box::new(flate2::read::MultiGzDecoder::new(payload)))))
+        Some((
+            "gzip",
+            Ok(Box::new(flate2::read::MultiGzDecoder::new(payload))),
+        ))
     } else if payload.starts_with(ZSTD_MAGIC) {
         let decoder = zstd::stream::read::Decoder::new(payload).and_then(|mut decoder| {
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -55,22 +54,32 @@ fn decoder(payload: &[u8]) -> Option<(&'static str, io::Result<Box<dyn Read + '_
         });
         Some(("zstd", decoder))
     } else if payload.starts_with(SNAPPY_MAGIC) {
-        Some(("snappy", Ok(Box::new(snap::read::FrameDecoder::new(payload)))))
+        Some((
+            "snappy",
+            Ok(Box::new(snap::read::FrameDecoder::new(payload))),
+        ))
     } else {
         None
     }
 }
 
-/// Whether a worker with enough memory can unpack the payload. Unpacks it without keeping the bytes.
+/// Whether a worker with enough memory can unpack the payload. Unpacks it without keeping the
+/// bytes.
 ///
 /// # Errors
 /// What every worker finds: it is broken, or has more than [`UNPACKED_BYTES_MAX`] bytes unpacked.
 pub fn check(payload: &[u8]) -> Result<(), UnpackError> {
-    let Some((format, decoder)) = decoder(payload) else { return Ok(()) };
+    let Some((format, decoder)) = decoder(payload) else {
+        return Ok(());
+    };
     let broken = |source| UnpackError::Broken { format, source };
     let mut bounded = decoder.map_err(broken)?.take(UNPACKED_BYTES_MAX as u64 + 1);
     let bytes = io::copy(&mut bounded, &mut io::sink()).map_err(broken)?;
-    if bytes > UNPACKED_BYTES_MAX as u64 { Err(UnpackError::TooLarge { format }) } else { Ok(()) }
+    if bytes > UNPACKED_BYTES_MAX as u64 {
+        Err(UnpackError::TooLarge { format })
+    } else {
+        Ok(())
+    }
 }
 
 fn read<R: Read>(
@@ -80,8 +89,16 @@ fn read<R: Read>(
 ) -> Result<Cow<'static, [u8]>, UnpackError> {
     let broken = |source| UnpackError::Broken { format, source };
     let mut out = Vec::new();
-    decoder.map_err(broken)?.take(bytes_max as u64 + 1).read_to_end(&mut out).map_err(broken)?;
-    if out.len() > bytes_max { Err(UnpackError::TooLarge { format }) } else { Ok(Cow::Owned(out)) }
+    decoder
+        .map_err(broken)?
+        .take(bytes_max as u64 + 1)
+        .read_to_end(&mut out)
+        .map_err(broken)?;
+    if out.len() > bytes_max {
+        Err(UnpackError::TooLarge { format })
+    } else {
+        Ok(Cow::Owned(out))
+    }
 }
 
 #[cfg(test)]
@@ -108,21 +125,46 @@ pub(crate) mod tests {
     #[test]
     fn line_15_each_format_is_told_by_its_magic() {
         let data = b"{\"id\":1}";
-        for packed in [gzip(data), zstd(data), snappy(data), [gzip(b"{\"id\""), gzip(b":1}")].concat(), data.to_vec()] {
+        for packed in [
+            gzip(data),
+            zstd(data),
+            snappy(data),
+            [gzip(b"{\"id\""), gzip(b":1}")].concat(),
+            data.to_vec(),
+        ] {
             assert_eq!(*unpack(&packed, UNPACKED_BYTES_MAX).unwrap(), data[..]);
         }
         assert!(unpack(b"", 0).unwrap().is_empty());
-        assert!(matches!(unpack(data, 0), Ok(Cow::Borrowed(_))), "what is not packed is not copied");
+        assert!(
+            matches!(unpack(data, 0), Ok(Cow::Borrowed(_))),
+            "what is not packed is not copied"
+        );
     }
 
     #[test]
     fn line_15_a_payload_that_breaks_off_or_lies_is_broken() {
         for packed in [gzip(&[7; 1_000]), zstd(&[7; 1_000]), snappy(&[7; 1_000])] {
-            let (half, mut wrong) = (&packed[..packed.len() - 3], packed.clone());
-            assert!(matches!(unpack(half, UNPACKED_BYTES_MAX), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
-            assert!(matches!(check(half), Err(UnpackError::Broken { .. })), "{:x?}", &packed[..4]);
+            let half = &packed[..packed.len() - 3];
+            let mut wrong = packed.clone();
+            assert!(
+                matches!(
+                    unpack(half, UNPACKED_BYTES_MAX),
+                    Err(UnpackError::Broken { .. })
+                ),
+                "{:x?}",
+                &packed[..4]
+            );
+            assert!(
+                matches!(check(half), Err(UnpackError::Broken { .. })),
+                "{:x?}",
+                &packed[..4]
+            );
             *wrong.last_mut().unwrap() ^= 0xFF;
-            assert!(unpack(&wrong, UNPACKED_BYTES_MAX).map_or(true, |out| *out != [7; 1_000]), "{:x?}", &packed[..4]);
+            assert!(
+                unpack(&wrong, UNPACKED_BYTES_MAX).map_or(true, |out| *out != [7; 1_000]),
+                "{:x?}",
+                &packed[..4]
+            );
         }
     }
 
@@ -130,9 +172,15 @@ pub(crate) mod tests {
     fn line_15_a_bomb_is_refused_at_the_limit() {
         let zeros = vec![0; UNPACKED_BYTES_MAX];
         for pack in [gzip, zstd, snappy] {
-            assert_eq!(unpack(&pack(&zeros), UNPACKED_BYTES_MAX).unwrap().len(), UNPACKED_BYTES_MAX);
+            assert_eq!(
+                unpack(&pack(&zeros), UNPACKED_BYTES_MAX).unwrap().len(),
+                UNPACKED_BYTES_MAX
+            );
             let bomb = [pack(&zeros), pack(b"0")].concat();
-            assert!(matches!(unpack(&bomb, UNPACKED_BYTES_MAX), Err(UnpackError::TooLarge { .. })));
+            assert!(matches!(
+                unpack(&bomb, UNPACKED_BYTES_MAX),
+                Err(UnpackError::TooLarge { .. })
+            ));
             assert!(matches!(check(&bomb), Err(UnpackError::TooLarge { .. })));
             check(&pack(&zeros)).unwrap();
         }

@@ -1,10 +1,14 @@
 //! Dead letters as rows.
 //!
-//! Owns: from letters to batches. Does not own: their columns (`engine`), how they are stored ([`crate::dead_letter`]).
-//! Rule: a letter's payload is whole, and says where its record stood in the source; at most a few batches are in memory.
+//! Owns: from letters to batches. Does not own: their columns (`engine`), how they are stored
+//! ([`crate::dead_letter`]).
+//! Rule: a letter's payload is whole, and says where its record stood in the source; at most a few
+//! batches are in memory.
 
 use crate::dead_letter::read::{Letter, Letters, LettersError};
-use arrow::array::{ArrayRef, BinaryBuilder, StringBuilder, TimestampMillisecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, StringBuilder, TimestampMillisecondArray, UInt64Array,
+};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
@@ -28,7 +32,10 @@ pub fn batches(
     let objects = manifest.dead_letter_objects().cloned().collect::<Vec<_>>();
     let letters = Letters::new(storages, manifest.epoch, objects.into_iter(), 0);
     let next = |mut letters: Letters| async {
-        let given = letters.next(BATCH_LETTERS_MAX, BATCH_BYTES_MAX).await.map_err(|error| failed(&error))?;
+        let given = letters
+            .next(BATCH_LETTERS_MAX, BATCH_BYTES_MAX)
+            .await
+            .map_err(|error| failed(&error))?;
         if given.is_empty() {
             return Ok::<_, FlightError>(None);
         }
@@ -47,16 +54,26 @@ fn failed(error: &LettersError) -> FlightError {
 }
 
 fn batch(letters: &[Letter]) -> Result<RecordBatch, ArrowError> {
-    let numbers = |of: fn(&Letter) -> u64| Arc::new(UInt64Array::from_iter_values(letters.iter().map(of))) as ArrayRef;
+    let numbers = |of: fn(&Letter) -> u64| {
+        Arc::new(UInt64Array::from_iter_values(letters.iter().map(of))) as ArrayRef
+    };
     let texts = |of: fn(&Letter) -> &str| {
         let mut builder = StringBuilder::new();
-        letters.iter().for_each(|letter| builder.append_value(of(letter)));
+        letters
+            .iter()
+            .for_each(|letter| builder.append_value(of(letter)));
         Arc::new(builder.finish()) as ArrayRef
     };
-    let times = TimestampMillisecondArray::from_iter_values(letters.iter().map(|letter| letter.origin.arrival_ms));
+    let times = TimestampMillisecondArray::from_iter_values(
+        letters.iter().map(|letter| letter.origin.arrival_ms),
+    );
     let mut payloads = BinaryBuilder::new();
-    letters.iter().for_each(|letter| payloads.append_value(&letter.data));
-    let replayed = letters.iter().map(|letter| letter.replayed_from.map(|epoch| epoch.0));
+    letters
+        .iter()
+        .for_each(|letter| payloads.append_value(&letter.data));
+    let replayed = letters
+        .iter()
+        .map(|letter| letter.replayed_from.map(|epoch| epoch.0));
     let columns = vec![
         numbers(|letter| letter.origin.epoch.0),
         texts(|letter| letter.origin.shard.as_str()),

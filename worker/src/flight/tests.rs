@@ -30,38 +30,68 @@ impl Jobs for Controller {
     type VerifyStream = BoxStream<'static, Result<v1::VerifyEvent, Status>>;
     type RepairJobStream = BoxStream<'static, Result<v1::RepairEvent, Status>>;
 
-    async fn get_epoch(&self, request: Request<v1::GetEpochRequest>) -> Result<Response<v1::GetEpochResponse>, Status> {
+    async fn get_epoch(
+        &self,
+        request: Request<v1::GetEpochRequest>,
+    ) -> Result<Response<v1::GetEpochResponse>, Status> {
         if request.into_inner().epoch == 1 {
             Ok(Response::new(self.0.clone()))
         } else {
             Err(Status::not_found("epoch"))
         }
     }
-    async fn submit(&self, _: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        _: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         unknown()
     }
-    async fn diff(&self, _: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
+    async fn diff(
+        &self,
+        _: Request<v1::DiffRequest>,
+    ) -> Result<Response<v1::DiffResponse>, Status> {
         unknown()
     }
-    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+    async fn get_job(
+        &self,
+        _: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::JobStatus>, Status> {
         unknown()
     }
-    async fn watch_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+    async fn watch_job(
+        &self,
+        _: Request<v1::GetJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
         unknown()
     }
-    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list_jobs(
+        &self,
+        _: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
         unknown()
     }
-    async fn stop_job(&self, _: Request<v1::StopJobRequest>) -> Result<Response<v1::JobStatus>, Status> {
+    async fn stop_job(
+        &self,
+        _: Request<v1::StopJobRequest>,
+    ) -> Result<Response<v1::JobStatus>, Status> {
         unknown()
     }
-    async fn delete_job(&self, _: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+    async fn delete_job(
+        &self,
+        _: Request<v1::DeleteJobRequest>,
+    ) -> Result<Response<v1::DeleteJobResponse>, Status> {
         unknown()
     }
-    async fn repair_job(&self, _: Request<v1::RepairJobRequest>) -> Result<Response<Self::RepairJobStream>, Status> {
+    async fn repair_job(
+        &self,
+        _: Request<v1::RepairJobRequest>,
+    ) -> Result<Response<Self::RepairJobStream>, Status> {
         unknown()
     }
-    async fn list_epochs(&self, _: Request<v1::ListEpochsRequest>) -> Result<Response<v1::ListEpochsResponse>, Status> {
+    async fn list_epochs(
+        &self,
+        _: Request<v1::ListEpochsRequest>,
+    ) -> Result<Response<v1::ListEpochsResponse>, Status> {
         unknown()
     }
     async fn replay_dead_letters(
@@ -70,10 +100,16 @@ impl Jobs for Controller {
     ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
         unknown()
     }
-    async fn verify(&self, _: Request<v1::VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+    async fn verify(
+        &self,
+        _: Request<v1::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
         unknown()
     }
-    async fn get_scaling(&self, _: Request<v1::GetScalingRequest>) -> Result<Response<v1::ScalingStatus>, Status> {
+    async fn get_scaling(
+        &self,
+        _: Request<v1::GetScalingRequest>,
+    ) -> Result<Response<v1::ScalingStatus>, Status> {
         unknown()
     }
     async fn list_workers(
@@ -87,7 +123,8 @@ impl Jobs for Controller {
 async fn serve(answer: v1::GetEpochResponse) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let server = tonic::transport::Server::builder().add_service(JobsServer::new(Controller(answer)));
+    let server =
+        tonic::transport::Server::builder().add_service(JobsServer::new(Controller(answer)));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address
 }
@@ -95,23 +132,42 @@ async fn serve(answer: v1::GetEpochResponse) -> String {
 /// A worker that has these results and reads this source; the first controller is not there.
 fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
     let storages = bed.storages();
-    let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
+    let sources =
+        Sources::new(Aws::new(AwsSettings::default()), storages.clone()).with_memory(source);
     let network = tokio::runtime::Handle::current();
-    let (budget, compute) = (MemoryBudget::default(), network.clone().into());
+    let budget = MemoryBudget::default();
+    let compute = network.clone().into();
     let settings = Settings {
         worker: "w".into(),
         flight_address: "here:1".into(),
         controllers: vec![controller.to_owned(), "http://127.0.0.1:1".to_owned()],
         protection: Default::default(),
     };
-    let world = World { storages, sources, results, budget, compute, network, meter: Default::default() };
+    let world = World {
+        storages,
+        sources,
+        results,
+        budget,
+        compute,
+        network,
+        meter: Default::default(),
+    };
     FlightRows::new(settings, world)
 }
 
 async fn get(rows: &FlightRows, ticket: impl Into<bytes::Bytes>) -> Result<Vec<RecordBatch>, Code> {
-    let given = rows.do_get(Request::new(Ticket { ticket: ticket.into() })).await.map_err(|status| status.code())?;
-    let data = given.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
-    let decoded: Result<Vec<_>, _> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await;
+    let given = rows
+        .do_get(Request::new(Ticket {
+            ticket: ticket.into(),
+        }))
+        .await
+        .map_err(|status| status.code())?;
+    let data = given
+        .into_inner()
+        .map_err(|status| FlightError::Tonic(Box::new(status)));
+    let decoded: Result<Vec<_>, _> = FlightRecordBatchStream::new_from_flight_data(data)
+        .try_collect()
+        .await;
     decoded.map_err(|error| match error {
         FlightError::Tonic(status) => status.code(),
         _ => Code::Unknown,
@@ -125,25 +181,54 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let manifest_json = serde_json::to_string(&manifest(&report)).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
     let ticket = |epoch, task| {
-        serde_json::to_vec(&PartTicket { job: report.job.clone(), epoch, task: Some(task), dead_letters: false })
-            .unwrap()
+        serde_json::to_vec(&PartTicket {
+            job: report.job.clone(),
+            epoch,
+            task: Some(task),
+            dead_letters: false,
+        })
+        .unwrap()
     };
-    let kept = rows(&bed, Arc::clone(&bed.results), MemorySource::default(), &controller);
+    let kept = rows(
+        &bed,
+        Arc::clone(&bed.results),
+        MemorySource::default(),
+        &controller,
+    );
     let live = texts(&get(&kept, ticket(1, report.task)).await.unwrap());
     assert_eq!(live.len(), 2);
     let forgotten = rows(&bed, Arc::default(), bed.source.clone(), &controller);
-    assert_eq!(texts(&get(&forgotten, ticket(1, report.task)).await.unwrap()), live);
-    assert_eq!(get(&forgotten, ticket(2, report.task)).await.unwrap_err(), Code::NotFound);
-    let other = TaskId { counter: 99, ..report.task };
-    assert_eq!(get(&forgotten, ticket(1, other)).await.unwrap_err(), Code::NotFound);
+    assert_eq!(
+        texts(&get(&forgotten, ticket(1, report.task)).await.unwrap()),
+        live
+    );
+    assert_eq!(
+        get(&forgotten, ticket(2, report.task)).await.unwrap_err(),
+        Code::NotFound
+    );
+    let other = TaskId {
+        counter: 99,
+        ..report.task
+    };
+    assert_eq!(
+        get(&forgotten, ticket(1, other)).await.unwrap_err(),
+        Code::NotFound
+    );
     let empty = MemorySource::default();
     empty.close(&shard("a"), vec![]);
     let gone = rows(&bed, Arc::default(), empty, &controller);
-    assert_eq!(get(&gone, ticket(1, report.task)).await.unwrap_err(), Code::DataLoss);
+    assert_eq!(
+        get(&gone, ticket(1, report.task)).await.unwrap_err(),
+        Code::DataLoss
+    );
 }
 
 #[tokio::test]
@@ -153,16 +238,38 @@ async fn rows_of_a_task_that_is_not_in_the_epoch_are_not_given_though_they_are_k
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    assert!(bed.results.get(&report.job, report.window, report.task).is_some(), "they are kept");
+    assert!(
+        bed.results
+            .get(&report.job, report.window, report.task)
+            .is_some(),
+        "they are kept"
+    );
     let mut committed = manifest(&report);
     for part in &mut committed.parts {
-        part.task = TaskId { counter: report.task.counter + 1, ..report.task };
+        part.task = TaskId {
+            counter: report.task.counter + 1,
+            ..report.task
+        };
     }
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
-    let rows = rows(&bed, Arc::clone(&bed.results), bed.source.clone(), &controller);
-    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
+    let manifest_json = serde_json::to_string(&committed).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
+    let rows = rows(
+        &bed,
+        Arc::clone(&bed.results),
+        bed.source.clone(),
+        &controller,
+    );
+    let ticket = PartTicket {
+        job: report.job.clone(),
+        epoch: 1,
+        task: Some(report.task),
+        dead_letters: false,
+    };
     let answer = get(&rows, serde_json::to_vec(&ticket).unwrap()).await;
     assert_eq!(answer.unwrap_err(), Code::NotFound);
 }
@@ -175,23 +282,52 @@ async fn an_epoch_whose_manifest_is_larger_than_a_message_is_read() {
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
     let mut committed = manifest(&report);
-    let object = ManifestObject { task: report.task, staged: report.objects[0].clone() };
+    let object = ManifestObject {
+        task: report.task,
+        staged: report.objects[0].clone(),
+    };
     let each = serde_json::to_vec(&object).unwrap().len();
     committed.objects = vec![object; MESSAGE_BYTES_MAX / each + 1];
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
+    let manifest_json = serde_json::to_string(&committed).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
     assert!(manifest_json.len() > MESSAGE_BYTES_MAX);
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
-    let rows = rows(&bed, Arc::clone(&bed.results), bed.source.clone(), &controller);
-    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
-    let batches = get(&rows, serde_json::to_vec(&ticket).unwrap()).await.unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
+    let rows = rows(
+        &bed,
+        Arc::clone(&bed.results),
+        bed.source.clone(),
+        &controller,
+    );
+    let ticket = PartTicket {
+        job: report.job.clone(),
+        epoch: 1,
+        task: Some(report.task),
+        dead_letters: false,
+    };
+    let batches = get(&rows, serde_json::to_vec(&ticket).unwrap())
+        .await
+        .unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
 }
 
 async fn act(rows: &FlightRows, action: &str, body: &str) -> Result<EpochOutcome, Code> {
-    let action = Action { r#type: action.to_owned(), body: body.to_owned().into() };
-    let answer = rows.do_action(Request::new(action)).await.map_err(|status| status.code())?;
-    let results: Vec<_> = answer.into_inner().try_collect().await.map_err(|status| status.code())?;
+    let action = Action {
+        r#type: action.to_owned(),
+        body: body.to_owned().into(),
+    };
+    let answer = rows
+        .do_action(Request::new(action))
+        .await
+        .map_err(|status| status.code())?;
+    let results: Vec<_> = answer
+        .into_inner()
+        .try_collect()
+        .await
+        .map_err(|status| status.code())?;
     assert_eq!(results.len(), 1);
     Ok(serde_json::from_slice(&results[0].body).unwrap())
 }
@@ -203,20 +339,46 @@ async fn an_epoch_is_verified_on_request() {
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let manifest_json = serde_json::to_string(&manifest(&report)).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
     let rows = rows(&bed, Arc::default(), bed.source.clone(), &controller);
     let body = r#"{"job":"sales","epoch":1}"#;
-    let EpochOutcome::Compared { rows: compared, .. } = act(&rows, VERIFY_ACTION, body).await.unwrap() else {
+    let EpochOutcome::Compared { rows: compared, .. } =
+        act(&rows, VERIFY_ACTION, body).await.unwrap()
+    else {
         panic!()
     };
-    assert_eq!((compared.replayed, compared.stored), (2, 0), "the manifest of this test names no object");
-    assert_eq!(act(&rows, VERIFY_ACTION, r#"{"job":"sales","epoch":2}"#).await.unwrap_err(), Code::NotFound);
-    for bad in ["", r#"{"job":"../x","epoch":1}"#, r#"{"job":"sales","epoch":1,"path":"/etc/passwd"}"#] {
-        assert_eq!(act(&rows, VERIFY_ACTION, bad).await.unwrap_err(), Code::InvalidArgument, "{bad}");
+    assert_eq!(
+        (compared.replayed, compared.stored),
+        (2, 0),
+        "the manifest of this test names no object"
+    );
+    assert_eq!(
+        act(&rows, VERIFY_ACTION, r#"{"job":"sales","epoch":2}"#)
+            .await
+            .unwrap_err(),
+        Code::NotFound
+    );
+    for bad in [
+        "",
+        r#"{"job":"../x","epoch":1}"#,
+        r#"{"job":"sales","epoch":1,"path":"/etc/passwd"}"#,
+    ] {
+        assert_eq!(
+            act(&rows, VERIFY_ACTION, bad).await.unwrap_err(),
+            Code::InvalidArgument,
+            "{bad}"
+        );
     }
-    assert_eq!(act(&rows, "other", body).await.unwrap_err(), Code::Unimplemented);
+    assert_eq!(
+        act(&rows, "other", body).await.unwrap_err(),
+        Code::Unimplemented
+    );
 }
 
 #[tokio::test]
@@ -228,25 +390,49 @@ async fn dead_letters_of_an_epoch_come_whole_and_with_their_place_in_the_source(
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    assert_eq!((report.counts.rows_decoded, report.counts.rows_dead), (1, 2));
+    assert_eq!(
+        (report.counts.rows_decoded, report.counts.rows_dead),
+        (1, 2)
+    );
     let committed = bed.publish(&report).await;
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&committed).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let manifest_json = serde_json::to_string(&committed).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
     let rows = rows(&bed, Arc::default(), MemorySource::default(), &controller);
     let ticket = br#"{"job":"sales","epoch":1,"dead_letters":true}"#;
     let batches = get(&rows, ticket.to_vec()).await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
     let batch = &batches[0];
-    let payloads = batch["payload"].as_any().downcast_ref::<arrow::array::BinaryArray>().unwrap();
-    assert_eq!((payloads.value(0), payloads.value(1)), (&b"not json"[..], &b"\xFF\x00"[..]));
-    let sequences = batch["sequence_number"].as_any().downcast_ref::<arrow::array::StringArray>().unwrap();
+    let payloads = batch["payload"]
+        .as_any()
+        .downcast_ref::<arrow::array::BinaryArray>()
+        .unwrap();
+    assert_eq!(
+        (payloads.value(0), payloads.value(1)),
+        (&b"not json"[..], &b"\xFF\x00"[..])
+    );
+    let sequences = batch["sequence_number"]
+        .as_any()
+        .downcast_ref::<arrow::array::StringArray>()
+        .unwrap();
     assert_eq!((sequences.value(0), sequences.value(1)), ("1", "2"));
     let object = committed.dead_letter_objects().next().unwrap();
     bed.storage.put(&object.location, "something else");
-    assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is not what was committed");
+    assert_eq!(
+        get(&rows, ticket.to_vec()).await.unwrap_err(),
+        Code::DataLoss,
+        "it is not what was committed"
+    );
     bed.storage.delete(&object.location);
-    assert_eq!(get(&rows, ticket.to_vec()).await.unwrap_err(), Code::DataLoss, "it is gone");
+    assert_eq!(
+        get(&rows, ticket.to_vec()).await.unwrap_err(),
+        Code::DataLoss,
+        "it is gone"
+    );
 }
 
 #[tokio::test]
@@ -256,15 +442,28 @@ async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    let (manifest_json, job_json) =
-        (serde_json::to_string(&manifest(&report)).unwrap(), serde_json::to_string(&bed.job).unwrap());
-    let controller = serve(v1::GetEpochResponse { manifest_json, job_json }).await;
+    let manifest_json = serde_json::to_string(&manifest(&report)).unwrap();
+    let job_json = serde_json::to_string(&bed.job).unwrap();
+    let controller = serve(v1::GetEpochResponse {
+        manifest_json,
+        job_json,
+    })
+    .await;
     let rows = rows(&bed, Arc::default(), bed.source.clone(), &controller);
-    let ticket = PartTicket { job: report.job.clone(), epoch: 1, task: Some(report.task), dead_letters: false };
+    let ticket = PartTicket {
+        job: report.job.clone(),
+        epoch: 1,
+        task: Some(report.task),
+        dead_letters: false,
+    };
     let ticket = serde_json::to_vec(&ticket).unwrap();
     let get = async |name: &str| {
-        let mut request = Request::new(Ticket { ticket: ticket.clone().into() });
-        request.extensions_mut().insert(CountedFor::Name(name.to_owned()));
+        let mut request = Request::new(Ticket {
+            ticket: ticket.clone().into(),
+        });
+        request
+            .extensions_mut()
+            .insert(CountedFor::Name(name.to_owned()));
         rows.do_get(request).await.map(Response::into_inner)
     };
     let mut held = vec![];
@@ -275,16 +474,24 @@ async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("hint: "), "{refused}");
     let check = async || {
-        let action = Action { r#type: VERIFY_ACTION.to_owned(), body: r#"{"job":"sales","epoch":1}"#.into() };
+        let action = Action {
+            r#type: VERIFY_ACTION.to_owned(),
+            body: r#"{"job":"sales","epoch":1}"#.into(),
+        };
         let mut request = Request::new(action);
-        request.extensions_mut().insert(CountedFor::Name("a".to_owned()));
+        request
+            .extensions_mut()
+            .insert(CountedFor::Name("a".to_owned()));
         rows.do_action(request).await.map(Response::into_inner)
     };
     let mut checks = vec![];
     for _ in 0..REPLAYS_PER_CALLER_MAX {
         checks.push(check().await.unwrap());
     }
-    assert_eq!(check().await.map(|_| ()).unwrap_err().code(), Code::ResourceExhausted);
+    assert_eq!(
+        check().await.map(|_| ()).unwrap_err().code(),
+        Code::ResourceExhausted
+    );
     drop(get("b").await.unwrap());
     held.pop();
     drop(get("a").await.unwrap());
@@ -293,7 +500,9 @@ async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
 /// What the gate puts into a call that this grant opened.
 fn granted(job: &str, wanted: Use) -> Grant {
     let granter = Granter::new().unwrap();
-    let token = granter.grant(job.parse().unwrap(), wanted, None, 0).unwrap();
+    let token = granter
+        .grant(job.parse().unwrap(), wanted, None, 0)
+        .unwrap();
     granter.public_key().verify(token.reveal()).unwrap()
 }
 
@@ -301,21 +510,58 @@ fn granted(job: &str, wanted: Use) -> Grant {
 async fn a_grant_is_for_one_use_of_one_job() {
     let bed = Bed::new(job("SELECT id FROM source"));
     // No controller answers: what is let in becomes UNAVAILABLE.
-    let rows = rows(&bed, Arc::default(), MemorySource::default(), "http://127.0.0.1:1");
+    let rows = rows(
+        &bed,
+        Arc::default(),
+        MemorySource::default(),
+        "http://127.0.0.1:1",
+    );
     let ticket = r#"{"job":"sales","epoch":1,"dead_letters":true}"#;
     let order = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"lost":[]}"#;
-    let actions = [(Use::Verify, VERIFY_ACTION, r#"{"job":"sales","epoch":1}"#), (Use::Rebuild, REBUILD_ACTION, order)];
-    for (job, shown) in [("sales", Use::Read), ("sales", Use::Verify), ("sales", Use::Rebuild), ("other", Use::Read)] {
-        let expected = |fits: bool| if fits { Code::Unavailable } else { Code::PermissionDenied };
-        let mut request = Request::new(Ticket { ticket: ticket.into() });
+    let actions = [
+        (Use::Verify, VERIFY_ACTION, r#"{"job":"sales","epoch":1}"#),
+        (Use::Rebuild, REBUILD_ACTION, order),
+    ];
+    for (job, shown) in [
+        ("sales", Use::Read),
+        ("sales", Use::Verify),
+        ("sales", Use::Rebuild),
+        ("other", Use::Read),
+    ] {
+        let expected = |fits: bool| {
+            if fits {
+                Code::Unavailable
+            } else {
+                Code::PermissionDenied
+            }
+        };
+        let mut request = Request::new(Ticket {
+            ticket: ticket.into(),
+        });
         request.extensions_mut().insert(granted(job, shown));
         let code = rows.do_get(request).await.map(|_| ()).unwrap_err().code();
-        assert_eq!(code, expected(job == "sales" && shown == Use::Read), "{job} {shown:?}");
+        assert_eq!(
+            code,
+            expected(job == "sales" && shown == Use::Read),
+            "{job} {shown:?}"
+        );
         for (wanted, action, body) in actions {
-            let mut request = Request::new(Action { r#type: action.to_owned(), body: body.into() });
+            let mut request = Request::new(Action {
+                r#type: action.to_owned(),
+                body: body.into(),
+            });
             request.extensions_mut().insert(granted(job, shown));
-            let code = rows.do_action(request).await.map(|_| ()).unwrap_err().code();
-            assert_eq!(code, expected(job == "sales" && shown == wanted), "{job} {shown:?} {action}");
+            let code = rows
+                .do_action(request)
+                .await
+                .map(|_| ())
+                .unwrap_err()
+                .code();
+            assert_eq!(
+                code,
+                expected(job == "sales" && shown == wanted),
+                "{job} {shown:?} {action}"
+            );
         }
     }
 }
@@ -323,7 +569,12 @@ async fn a_grant_is_for_one_use_of_one_job() {
 #[tokio::test]
 async fn what_is_no_ticket_is_refused_before_anybody_is_asked() {
     let bed = Bed::new(job("SELECT id FROM source"));
-    let rows = rows(&bed, Arc::default(), MemorySource::default(), "http://127.0.0.1:1");
+    let rows = rows(
+        &bed,
+        Arc::default(),
+        MemorySource::default(),
+        "http://127.0.0.1:1",
+    );
     let extra = r#"{"job":"sales","epoch":1,"task":{"term":1,"counter":1},"path":"/etc/passwd"}"#;
     let long = format!(r#"{{"job":"{}"}}"#, "x".repeat(TICKET_BYTES_MAX));
     let deep = "[".repeat(TICKET_BYTES_MAX);
@@ -341,6 +592,11 @@ async fn what_is_no_ticket_is_refused_before_anybody_is_asked() {
     ];
     for ticket in tickets {
         let code = get(&rows, ticket.to_vec()).await.unwrap_err();
-        assert_eq!(code, Code::InvalidArgument, "{}", String::from_utf8_lossy(ticket));
+        assert_eq!(
+            code,
+            Code::InvalidArgument,
+            "{}",
+            String::from_utf8_lossy(ticket)
+        );
     }
 }

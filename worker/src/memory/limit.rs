@@ -22,7 +22,6 @@ pub struct MemoryLimit(u64);
 /// A text that is no limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLimit {
-    /// Not a size.
     #[error("{0:?} is not a size; write it as 256MiB or 4GiB")]
     Text(String),
     /// Too little to work with.
@@ -40,7 +39,9 @@ impl MemoryLimit {
     /// [`MEMORY_LIMIT_DEFAULT_MAX`].
     pub fn of_this_machine() -> Self {
         let found = [meminfo(), control_group()].into_iter().flatten().min();
-        let bytes = found.map_or(MEMORY_LIMIT_DEFAULT_MAX, |bytes| bytes / 100 * DEFAULT_PERCENT);
+        let bytes = found.map_or(MEMORY_LIMIT_DEFAULT_MAX, |bytes| {
+            bytes / 100 * DEFAULT_PERCENT
+        });
         Self(bytes.clamp(MEMORY_LIMIT_MIN, MEMORY_LIMIT_DEFAULT_MAX))
     }
 }
@@ -65,7 +66,11 @@ impl FromStr for MemoryLimit {
 
     fn from_str(text: &str) -> Result<Self, BadLimit> {
         let bytes = parse_bytes(text).ok_or_else(|| BadLimit::Text(text.to_owned()))?;
-        if bytes < MEMORY_LIMIT_MIN { Err(BadLimit::TooSmall(bytes)) } else { Ok(Self(bytes)) }
+        if bytes < MEMORY_LIMIT_MIN {
+            Err(BadLimit::TooSmall(bytes))
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -82,16 +87,33 @@ pub(crate) fn mib(bytes: u64) -> String {
 
 fn meminfo() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << 10)
 }
 
 /// The least limit of this process's control group (version 2) and those above it.
 fn control_group() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let limit = |group: &Path| std::fs::read_to_string(group.join("memory.max")).ok()?.trim().parse::<u64>().ok();
-    Path::new("/sys/fs/cgroup").join(path).ancestors().filter_map(limit).min()
+    let limit = |group: &Path| {
+        std::fs::read_to_string(group.join("memory.max"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    Path::new("/sys/fs/cgroup")
+        .join(path)
+        .ancestors()
+        .filter_map(limit)
+        .min()
 }
 
 #[cfg(test)]
@@ -102,8 +124,14 @@ mod tests {
     fn a_limit_is_a_size_of_at_least_the_least() {
         assert_eq!("256MiB".parse::<MemoryLimit>().unwrap().bytes(), 256 << 20);
         let error = "64MiB".parse::<MemoryLimit>().unwrap_err();
-        assert_eq!(error.to_string(), "64MiB is less than a worker needs: the least is 128MiB");
-        assert!(matches!("much".parse::<MemoryLimit>(), Err(BadLimit::Text(_))));
+        assert_eq!(
+            error.to_string(),
+            "64MiB is less than a worker needs: the least is 128MiB"
+        );
+        assert!(matches!(
+            "much".parse::<MemoryLimit>(),
+            Err(BadLimit::Text(_))
+        ));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a worker may hold in memory, all its tasks together.
 //!
 //! Owns: the limit and its shares. Does not own: what is held; each part asks before it takes.
-//! Rule: what holds memory can go on with what it has, or can be dropped and read again. So whoever waits for memory
-//! waits for something that ends. What can never fit is an error that names the limit.
+//! Rule: what holds memory can go on with what it has, or can be dropped and read again. So whoever
+//! waits for memory waits for something that ends. What can never fit is an error that names the
+//! limit.
 
 mod limit;
 mod reads;
@@ -20,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// What the process takes before it has a task: code, clients, threads, buffers of connections.
 pub const PROCESS_BYTES: u64 = 64 << 20;
-/// Of what is left, parts of a hundred. Together 75: the rest is for what nobody counts (the allocator's gaps, buffers of
-/// connections, batches between two operators).
+/// Of what is left, parts of a hundred. Together 75: the rest is for what nobody counts (the
+/// allocator's gaps, buffers of connections, batches between two operators).
 const READS_PERCENT: u64 = 12;
 const FILES_PERCENT: u64 = 8;
 const TABLES_PERCENT: u64 = 27;
@@ -34,7 +35,8 @@ const WINDOW_BYTES: u64 = 16 << 20;
 /// Windows that are open on one worker, however much memory it has.
 pub const WORKER_WINDOWS_MAX: usize = 128;
 const WORKER_WINDOWS_MIN: usize = 4;
-/// Batches of one window between decoding and staging: in the query's queue, in its operators, at the sink.
+/// Batches of one window between decoding and staging: in the query's queue, in its operators, at
+/// the sink.
 const BATCHES_PER_WINDOW: u64 = 8;
 /// Payload decoded at once, at most and at least.
 pub(crate) const DECODE_BYTES_MAX: usize = 4 << 20;
@@ -42,7 +44,8 @@ const DECODE_BYTES_MIN: usize = 64 << 10;
 /// Largest share of kept results, and of parts on their way to S3.
 const RESULTS_BYTES_MAX: u64 = 64 << 20;
 const UPLOADS_BYTES_MAX: u64 = 1 << 30;
-/// For payloads that are large unpacked. Of the quarter that nobody counts: each is held for a moment.
+/// For payloads that are large unpacked. Of the quarter that nobody counts: each is held for a
+/// moment.
 const UNPACK_PERCENT: u64 = 20;
 /// The most for all of these.
 const UNPACK_BYTES_MAX: u64 = 1 << 30;
@@ -76,7 +79,6 @@ struct Inner {
 /// The memory of one open window. What it surely has, it has as long as it lives.
 #[derive(Debug)]
 pub struct WindowMemory {
-    /// Of its query.
     pub query: Arc<Holding>,
     /// Of its sink: row groups, and parts that are being filled.
     pub sink: Arc<Holding>,
@@ -101,7 +103,8 @@ impl UnpackRoom {
 
 /// Room for all payloads that are large unpacked.
 fn unpack_kib(usable: u64) -> usize {
-    usize::try_from((usable / 100 * UNPACK_PERCENT).min(UNPACK_BYTES_MAX) >> 10).unwrap_or(usize::MAX)
+    usize::try_from((usable / 100 * UNPACK_PERCENT).min(UNPACK_BYTES_MAX) >> 10)
+        .unwrap_or(usize::MAX)
 }
 
 /// One of the windows that may be open.
@@ -127,13 +130,14 @@ impl Default for MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Of this limit.
     pub fn new(limit: MemoryLimit) -> Self {
         let usable = limit.bytes() - PROCESS_BYTES;
         let part = |percent: u64| usize::try_from(usable / 100 * percent).unwrap_or(usize::MAX);
         let fit = usize::try_from(usable / WINDOW_BYTES).unwrap_or(usize::MAX);
         let windows_max = fit.clamp(WORKER_WINDOWS_MIN, WORKER_WINDOWS_MAX);
-        let replays = usize::try_from(usable / REPLAY_BYTES).unwrap_or(usize::MAX).clamp(1, REPLAYS_MAX);
+        let replays = usize::try_from(usable / REPLAY_BYTES)
+            .unwrap_or(usize::MAX)
+            .clamp(1, REPLAYS_MAX);
         let stir = Arc::new(watch::Sender::new(()));
         let tables = Arc::new(Share::new(part(TABLES_PERCENT), windows_max + replays));
         Self(Arc::new(Inner {
@@ -152,7 +156,6 @@ impl MemoryBudget {
         }))
     }
 
-    /// The limit.
     pub fn limit(&self) -> MemoryLimit {
         self.0.limit
     }
@@ -172,7 +175,8 @@ impl MemoryBudget {
         &self.0.lookups
     }
 
-    /// Wakes when somebody waits for room, or there is a place for a window: time to look what can be done.
+    /// Wakes when somebody waits for room, or there is a place for a window: time to look what can
+    /// be done.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.stir.subscribe()
     }
@@ -182,33 +186,51 @@ impl MemoryBudget {
         self.0.reads.is_short() || self.0.files.is_short()
     }
 
-    /// Memory for one more window; `None`: not now. An `urgent` one is never refused: it is older than all that its task
-    /// has open, and these wait for it. A `further` one of a task leaves half of the places to tasks that have none.
+    /// Memory for one more window; `None`: not now. An `urgent` one is never refused: it is older
+    /// than all that its task has open, and these wait for it. A `further` one of a task leaves
+    /// half of the places to tasks that have none.
     pub fn window(&self, urgent: bool, further: bool) -> Option<WindowMemory> {
         let free = self.0.windows.available_permits();
         let enough = !further || free > self.0.windows_max / 2;
-        let permit = if enough { Arc::clone(&self.0.windows).try_acquire_owned().ok() } else { None };
+        let permit = if enough {
+            Arc::clone(&self.0.windows).try_acquire_owned().ok()
+        } else {
+            None
+        };
         if permit.is_none() && !urgent {
             return None;
         }
-        let place = Place { permit, stir: Arc::clone(&self.0.stir) };
+        let place = Place {
+            permit,
+            stir: Arc::clone(&self.0.stir),
+        };
         let holding = |share: &Arc<Share>| Arc::new(Holding::with_minimum(Arc::clone(share)));
         let dead = Arc::new(Holding::without_minimum(Arc::clone(&self.0.sinks)));
-        Some(WindowMemory { query: holding(&self.0.tables), sink: holding(&self.0.sinks), dead, _place: place })
+        Some(WindowMemory {
+            query: holding(&self.0.tables),
+            sink: holding(&self.0.sinks),
+            dead,
+            _place: place,
+        })
     }
 
     /// Memory for the query of one replay; waits until there is room for it.
     pub async fn replay(&self) -> (Arc<Holding>, Option<OwnedSemaphorePermit>) {
         // Nobody closes it.
         let permit = Arc::clone(&self.0.replays).acquire_owned().await.ok();
-        (Arc::new(Holding::with_minimum(Arc::clone(&self.0.tables))), permit)
+        (
+            Arc::new(Holding::with_minimum(Arc::clone(&self.0.tables))),
+            permit,
+        )
     }
 
     /// Payload that a window decodes at once.
     pub fn decode_bytes(&self) -> usize {
         let batches = BATCHES_PER_WINDOW * self.0.windows_max as u64;
         let bytes = self.0.usable / 100 * BATCHES_PERCENT / batches;
-        usize::try_from(bytes).unwrap_or(usize::MAX).clamp(DECODE_BYTES_MIN, DECODE_BYTES_MAX)
+        usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .clamp(DECODE_BYTES_MIN, DECODE_BYTES_MAX)
     }
 
     /// Room for one payload that is large unpacked; waits until there is some.
@@ -216,13 +238,20 @@ impl MemoryBudget {
         let each = unpack_kib(self.0.usable).min((UNPACK_COPIES * UNPACKED_BYTES_MAX) >> 10);
         let permits = u32::try_from(each).unwrap_or(u32::MAX);
         // Nobody closes it.
-        let permit = Arc::clone(&self.0.unpacking).acquire_many_owned(permits).await.ok();
-        UnpackRoom { bytes: (each << 10) / UNPACK_COPIES, _permit: permit }
+        let permit = Arc::clone(&self.0.unpacking)
+            .acquire_many_owned(permits)
+            .await
+            .ok();
+        UnpackRoom {
+            bytes: (each << 10) / UNPACK_COPIES,
+            _permit: permit,
+        }
     }
 
     /// Results that are kept for subscribers.
     pub fn result_bytes(&self) -> usize {
-        usize::try_from((self.0.usable / 100 * RESULTS_PERCENT).min(RESULTS_BYTES_MAX)).unwrap_or(usize::MAX)
+        usize::try_from((self.0.usable / 100 * RESULTS_PERCENT).min(RESULTS_BYTES_MAX))
+            .unwrap_or(usize::MAX)
     }
 }
 
@@ -242,7 +271,14 @@ mod tests {
 
     #[test]
     fn the_shares_leave_a_quarter_to_what_nobody_counts() {
-        let all = [READS_PERCENT, FILES_PERCENT, TABLES_PERCENT, SINKS_PERCENT, UPLOADS_PERCENT, BATCHES_PERCENT];
+        let all = [
+            READS_PERCENT,
+            FILES_PERCENT,
+            TABLES_PERCENT,
+            SINKS_PERCENT,
+            UPLOADS_PERCENT,
+            BATCHES_PERCENT,
+        ];
         assert_eq!(all.iter().sum::<u64>() + RESULTS_PERCENT, 75);
     }
 
@@ -257,9 +293,16 @@ mod tests {
     async fn payloads_that_are_large_unpacked_wait_for_room_of_the_limit() {
         let small = MemoryBudget::new("256MiB".parse().unwrap());
         let room = small.unpacking().await;
-        assert!((11 << 20..16 << 20).contains(&room.bytes()), "{}", room.bytes());
+        assert!(
+            (11 << 20..16 << 20).contains(&room.bytes()),
+            "{}",
+            room.bytes()
+        );
         let mut further = std::pin::pin!(small.unpacking());
-        assert!(futures::poll!(further.as_mut()).is_pending(), "one at a time");
+        assert!(
+            futures::poll!(further.as_mut()).is_pending(),
+            "one at a time"
+        );
         drop(room);
         assert!(futures::poll!(further).is_ready());
         let large = MemoryBudget::new("4GiB".parse().unwrap());
@@ -270,15 +313,27 @@ mod tests {
     #[test]
     fn windows_are_refused_when_all_places_are_taken_unless_others_wait_for_them() {
         let budget = MemoryBudget::new("128MiB".parse().unwrap());
-        let open: Vec<_> = (0..WORKER_WINDOWS_MIN).map(|_| budget.window(false, false).unwrap()).collect();
+        let open: Vec<_> = (0..WORKER_WINDOWS_MIN)
+            .map(|_| budget.window(false, false).unwrap())
+            .collect();
         assert!(budget.window(false, false).is_none());
-        let urgent = budget.window(true, false).expect("an urgent one is never refused");
+        let urgent = budget
+            .window(true, false)
+            .expect("an urgent one is never refused");
         assert!(urgent.query.try_grow(1 << 10) && urgent.sink.try_grow(1 << 10));
         let changes = budget.changes();
         drop(open);
-        assert!(changes.has_changed().unwrap(), "those that wait hear of a free place");
+        assert!(
+            changes.has_changed().unwrap(),
+            "those that wait hear of a free place"
+        );
         assert!(budget.window(false, true).is_some());
-        let _half: Vec<_> = (0..2).map(|_| budget.window(false, false).unwrap()).collect();
-        assert!(budget.window(false, true).is_none(), "half of the places is for tasks without a window");
+        let _half: Vec<_> = (0..2)
+            .map(|_| budget.window(false, false).unwrap())
+            .collect();
+        assert!(
+            budget.window(false, true).is_none(),
+            "half of the places is for tasks without a window"
+        );
     }
 }

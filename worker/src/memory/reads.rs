@@ -1,8 +1,9 @@
 //! Room for what is read and not yet used.
 //!
-//! Owns: who waits, and in which order room is given. Does not own: what is dropped when many wait (`task`).
-//! Rule: in the order of asking; who reads ahead comes after everybody else. One is always let through, so that what is
-//! larger than all room passes alone.
+//! Owns: who waits, and in which order room is given. Does not own: what is dropped when many wait
+//! (`task`).
+//! Rule: in the order of asking; who reads ahead comes after everybody else. One is always let
+//! through, so that what is larger than all room passes alone.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,11 @@ pub struct ReadRoom {
 impl Reads {
     /// Of so many bytes; `stir` tells tasks when somebody waits.
     pub fn new(bytes_max: usize, stir: Arc<watch::Sender<()>>) -> Self {
-        Self(Arc::new(Inner { bytes_max, state: Mutex::default(), stir }))
+        Self(Arc::new(Inner {
+            bytes_max,
+            state: Mutex::default(),
+            stir,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,11 +71,14 @@ impl Reads {
 
     /// Somebody waits who does not only read ahead.
     pub fn is_short(&self) -> bool {
-        self.lock().first.iter().any(|asked| !asked.given.is_closed())
+        self.lock()
+            .first
+            .iter()
+            .any(|asked| !asked.given.is_closed())
     }
 
-    /// Waits for room. `ahead`: after everybody who does not only read ahead. `None` is never given: who waits here is
-    /// never forgotten.
+    /// Waits for room. `ahead`: after everybody who does not only read ahead. `None` is never
+    /// given: who waits here is never forgotten.
     pub async fn room(&self, bytes: usize, ahead: bool) -> Option<ReadRoom> {
         let (given, room) = oneshot::channel();
         self.ask(Asked { bytes, given }, ahead);
@@ -88,16 +96,25 @@ impl Reads {
             state.ahead.retain(|asked| !asked.given.is_closed());
             state.sweep_at = 2 * (state.first.len() + state.ahead.len());
         }
-        if ahead { state.ahead.push_back(asked) } else { state.first.push_back(asked) }
+        if ahead {
+            state.ahead.push_back(asked)
+        } else {
+            state.first.push_back(asked)
+        }
     }
 
-    /// Gives room to those whose turn it is. Outside the lock: a room that nobody takes comes back at once.
+    /// Gives room to those whose turn it is. Outside the lock: a room that nobody takes comes back
+    /// at once.
     fn give(&self) {
         let mut gifts = vec![];
         let mut state = self.lock();
         loop {
-            let State { used, first, ahead, .. } = &mut *state;
-            let gone = |queue: &VecDeque<Asked>| queue.front().is_some_and(|asked| asked.given.is_closed());
+            let State {
+                used, first, ahead, ..
+            } = &mut *state;
+            let gone = |queue: &VecDeque<Asked>| {
+                queue.front().is_some_and(|asked| asked.given.is_closed())
+            };
             while gone(first) {
                 first.pop_front();
             }
@@ -105,13 +122,22 @@ impl Reads {
             while gone(queue) {
                 queue.pop_front();
             }
-            let fits = |asked: &Asked| *used == 0 || used.saturating_add(asked.bytes) <= self.0.bytes_max;
+            let fits =
+                |asked: &Asked| *used == 0 || used.saturating_add(asked.bytes) <= self.0.bytes_max;
             if !queue.front().is_some_and(fits) {
                 break;
             }
-            let Some(asked) = queue.pop_front() else { break };
+            let Some(asked) = queue.pop_front() else {
+                break;
+            };
             *used += asked.bytes;
-            gifts.push((asked.given, ReadRoom { reads: self.clone(), bytes: asked.bytes }));
+            gifts.push((
+                asked.given,
+                ReadRoom {
+                    reads: self.clone(),
+                    bytes: asked.bytes,
+                },
+            ));
         }
         drop(state);
         for (given, room) in gifts {
@@ -162,12 +188,18 @@ mod tests {
         let reads = reads(100);
         let mut held = reads.room(80, false).await.unwrap();
         let mut ahead = std::pin::pin!(reads.room(10, true));
-        assert!(ahead.as_mut().now_or_never().is_some(), "it fits, and nobody else waits");
+        assert!(
+            ahead.as_mut().now_or_never().is_some(),
+            "it fits, and nobody else waits"
+        );
         let mut first = std::pin::pin!(reads.room(60, false));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(reads.is_short());
         let mut ahead = std::pin::pin!(reads.room(10, true));
-        assert!(ahead.as_mut().now_or_never().is_none(), "it would fit, but somebody waits before it");
+        assert!(
+            ahead.as_mut().now_or_never().is_none(),
+            "it would fit, but somebody waits before it"
+        );
         held.settle(10);
         let _first = first.as_mut().now_or_never().flatten().unwrap();
         assert!(!reads.is_short());

@@ -1,8 +1,8 @@
 //! A share of the memory, held by windows.
 //!
 //! Owns: the arithmetic. Does not own: what a holder does when it gets no more.
-//! Rule: nobody waits here. Each holder surely has its minimum; a quarter of the share is put aside for that, the rest
-//! goes to who asks first.
+//! Rule: nobody waits here. Each holder surely has its minimum; a quarter of the share is put aside
+//! for that, the rest goes to who asks first.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_engine::query::QueryMemory;
@@ -36,7 +36,11 @@ impl Share {
     /// Of so many bytes for so many holders with a minimum.
     pub fn new(bytes: usize, holders: usize) -> Self {
         let common = bytes - bytes / 4;
-        Self { minimum: bytes / 4 / holders.max(1), common, free: Mutex::new(signed(common)) }
+        Self {
+            minimum: bytes / 4 / holders.max(1),
+            common,
+            free: Mutex::new(signed(common)),
+        }
     }
 
     /// The most that one holder can ever have.
@@ -54,12 +58,20 @@ impl Holding {
     /// Of a holder that surely has its minimum.
     pub fn with_minimum(share: Arc<Share>) -> Self {
         let minimum = share.minimum;
-        Self { share, minimum, used: Mutex::new(0) }
+        Self {
+            share,
+            minimum,
+            used: Mutex::new(0),
+        }
     }
 
     /// Of one that has only what is free.
     pub fn without_minimum(share: Arc<Share>) -> Self {
-        Self { share, minimum: 0, used: Mutex::new(0) }
+        Self {
+            share,
+            minimum: 0,
+            used: Mutex::new(0),
+        }
     }
 
     fn beyond(&self, used: usize) -> i64 {
@@ -89,12 +101,12 @@ impl Holding {
         self.change(|used| used.saturating_add(bytes), true);
     }
 
-    /// Gives back.
     pub fn shrink(&self, bytes: usize) {
         self.change(|used| used.saturating_sub(bytes), true);
     }
 
-    /// Holds exactly so much from now on; false, and nothing changes, when that is more and there is none.
+    /// Holds exactly so much from now on; false, and nothing changes, when that is more and there
+    /// is none.
     pub fn try_set(&self, bytes: usize) -> bool {
         self.change(|_| bytes, false)
     }
@@ -104,12 +116,10 @@ impl Holding {
         self.change(|_| bytes, true);
     }
 
-    /// What it holds.
     pub fn used(&self) -> usize {
         *lock(&self.used)
     }
 
-    /// What it surely has.
     pub fn minimum(&self) -> usize {
         self.minimum
     }
@@ -151,8 +161,12 @@ mod tests {
     #[test]
     fn each_holder_has_its_minimum_whatever_the_others_take() {
         let share = Arc::new(Share::new(1_000, 5));
-        let (greedy, late) = (Holding::with_minimum(Arc::clone(&share)), Holding::with_minimum(Arc::clone(&share)));
-        assert!(greedy.try_grow(800) && !greedy.try_grow(1), "750 are common, 50 its own");
+        let greedy = Holding::with_minimum(Arc::clone(&share));
+        let late = Holding::with_minimum(Arc::clone(&share));
+        assert!(
+            greedy.try_grow(800) && !greedy.try_grow(1),
+            "750 are common, 50 its own"
+        );
         assert!(late.try_grow(50) && !late.try_grow(1));
         assert!(!Holding::without_minimum(Arc::clone(&share)).try_grow(1));
         greedy.shrink(100);
@@ -164,7 +178,8 @@ mod tests {
     #[test]
     fn what_is_taken_without_asking_is_owed() {
         let share = Arc::new(Share::new(1_000, 1));
-        let (owing, other) = (Holding::without_minimum(Arc::clone(&share)), Holding::without_minimum(share));
+        let owing = Holding::without_minimum(Arc::clone(&share));
+        let other = Holding::without_minimum(share);
         owing.grow(2_000);
         assert!(!other.try_grow(1));
         assert!(owing.try_set(700) && other.try_grow(50) && !other.try_grow(1));

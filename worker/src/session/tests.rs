@@ -1,7 +1,7 @@
 //! Workers against a controller that the test plays, over a real connection.
 
 use super::*;
-use crate::line::CONNECT_TIMEOUT;
+use crate::connection::CONNECT_TIMEOUT;
 use crate::source::memory::MemorySource;
 use crate::task::tests::{job, record, shard};
 use streamctl_engine::aws::{Aws, AwsSettings};
@@ -25,24 +25,45 @@ struct Line {
 
 impl Line {
     async fn say(&self, message: Message) {
-        self.say.send(Ok(v1::ControllerMessage { message: Some(message) })).await.unwrap();
+        self.say
+            .send(Ok(v1::ControllerMessage {
+                message: Some(message),
+            }))
+            .await
+            .unwrap();
     }
 
     /// The first message that is looked for.
     async fn hear<T>(&mut self, wanted: impl Fn(Said) -> Option<T>) -> T {
         let heard = async {
             loop {
-                let message = self.said.message().await.unwrap().expect("the line stands").message.unwrap();
+                let message = self
+                    .said
+                    .message()
+                    .await
+                    .unwrap()
+                    .expect("the line stands")
+                    .message
+                    .unwrap();
                 if let Some(found) = wanted(message) {
                     return found;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, heard).await.expect("it is said soon")
+        tokio::time::timeout(PATIENCE, heard)
+            .await
+            .expect("it is said soon")
     }
 
     async fn hello(&mut self) -> v1::Hello {
-        self.hear(|said| if let Said::Hello(hello) = said { Some(hello) } else { None }).await
+        self.hear(|said| {
+            if let Said::Hello(hello) = said {
+                Some(hello)
+            } else {
+                None
+            }
+        })
+        .await
     }
 }
 
@@ -61,13 +82,29 @@ impl Workers for Controller {
     ) -> Result<Response<Self::SessionStream>, Status> {
         if let Some(leader) = &self.leader {
             let mut status = Status::failed_precondition("not the leader");
-            status.metadata_mut().insert("streamctl-leader", MetadataValue::try_from(leader.as_str()).unwrap());
+            status.metadata_mut().insert(
+                "streamctl-leader",
+                MetadataValue::try_from(leader.as_str()).unwrap(),
+            );
             return Err(status);
         }
         let (say, answers) = mpsc::channel(16);
-        let welcome = v1::Welcome { term: 1, heartbeat_ms: 50 };
-        say.send(Ok(v1::ControllerMessage { message: Some(Message::Welcome(welcome)) })).await.unwrap();
-        self.lines.send(Line { said: request.into_inner(), say }).await.map_err(|_| Status::unavailable("over"))?;
+        let welcome = v1::Welcome {
+            term: 1,
+            heartbeat_ms: 50,
+        };
+        say.send(Ok(v1::ControllerMessage {
+            message: Some(Message::Welcome(welcome)),
+        }))
+        .await
+        .unwrap();
+        self.lines
+            .send(Line {
+                said: request.into_inner(),
+                say,
+            })
+            .await
+            .map_err(|_| Status::unavailable("over"))?;
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
@@ -105,7 +142,10 @@ fn means(controllers: &[&str]) -> (Settings, World) {
     let settings = Settings {
         worker: "w".into(),
         flight_address: "here:1".into(),
-        controllers: controllers.iter().map(|address| format!("http://{address}")).collect(),
+        controllers: controllers
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect(),
         protection: Default::default(),
     };
     (settings, world)
@@ -118,34 +158,64 @@ impl Worker {
         world.sources = world.sources.with_memory(source.clone());
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };
-        Self { stop, ran: tokio::spawn(run(settings, world, stopped)), source }
+        Self {
+            stop,
+            ran: tokio::spawn(run(settings, world, stopped)),
+            source,
+        }
     }
 
     async fn stops(self) {
         let _over = self.stop.send(());
-        tokio::time::timeout(PATIENCE, self.ran).await.expect("it ends soon").unwrap();
+        tokio::time::timeout(PATIENCE, self.ran)
+            .await
+            .expect("it ends soon")
+            .unwrap();
     }
 }
 
 async fn next(lines: &mut mpsc::Receiver<Line>) -> Line {
-    tokio::time::timeout(PATIENCE, lines.recv()).await.expect("it dials soon").unwrap()
+    tokio::time::timeout(PATIENCE, lines.recv())
+        .await
+        .expect("it dials soon")
+        .unwrap()
 }
 
-const TASK: v1::TaskId = v1::TaskId { term: 1, counter: 7 };
+const TASK: v1::TaskId = v1::TaskId {
+    term: 1,
+    counter: 7,
+};
 
 fn start() -> Message {
     let from = Some((&Position::Start).into());
-    let given = v1::TaskShard { shard: "a".into(), from, ..Default::default() };
+    let given = v1::TaskShard {
+        shard: "a".into(),
+        from,
+        ..Default::default()
+    };
     let job_json = serde_json::to_string(&job("SELECT id FROM source")).unwrap();
-    Message::StartTask(v1::StartTask { task: Some(TASK), job_json, shards: vec![given], stream: None })
+    Message::StartTask(v1::StartTask {
+        task: Some(TASK),
+        job_json,
+        shards: vec![given],
+        stream: None,
+    })
 }
 
 fn opening(said: Said) -> Option<v1::WindowOpening> {
-    if let Said::WindowOpening(opening) = said { Some(opening) } else { None }
+    if let Said::WindowOpening(opening) = said {
+        Some(opening)
+    } else {
+        None
+    }
 }
 
 fn opened(opening: &v1::WindowOpening) -> Message {
-    Message::WindowOpened(v1::WindowOpened { task: opening.task, window: opening.window, lookups: vec![] })
+    Message::WindowOpened(v1::WindowOpened {
+        task: opening.task,
+        window: opening.window,
+        lookups: vec![],
+    })
 }
 
 #[tokio::test]
@@ -154,7 +224,14 @@ async fn a_follower_s_word_leads_to_the_leader() {
     let (follower, _none) = controller(Some(leader)).await;
     let worker = Worker::start(&[&follower]);
     let hello = next(&mut lines).await.hello().await;
-    assert_eq!((hello.worker.as_str(), hello.flight_address.as_str(), hello.tasks.len()), ("w", "here:1", 0));
+    assert_eq!(
+        (
+            hello.worker.as_str(),
+            hello.flight_address.as_str(),
+            hello.tasks.len()
+        ),
+        ("w", "here:1", 0)
+    );
     worker.stops().await;
 }
 
@@ -167,21 +244,30 @@ async fn heartbeats_go_on_while_a_task_waits() {
     line.say(start()).await;
     line.hear(opening).await;
     for _ in 0..3 {
-        line.hear(|said| matches!(said, Said::Heartbeat(_)).then_some(())).await;
+        line.hear(|said| matches!(said, Said::Heartbeat(_)).then_some(()))
+            .await;
     }
 }
 
 #[tokio::test]
 async fn heartbeats_go_on_while_the_network_s_threads_are_held() {
     let (address, mut lines) = controller(None).await;
-    let network = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let network = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let (release, released) = std::sync::mpsc::channel::<()>();
     network.spawn(async move { released.recv().is_ok() });
     let (settings, world) = means(&[&address]);
     let source = MemorySource::default();
     source.push(&shard("a"), 10, record(1));
     let sources = world.sources.with_memory(source);
-    let world = World { network: network.handle().clone(), sources, ..world };
+    let world = World {
+        network: network.handle().clone(),
+        sources,
+        ..world
+    };
     let ran = tokio::spawn(run(settings, world, std::future::pending()));
     let mut line = next(&mut lines).await;
     line.say(start()).await;
@@ -208,15 +294,37 @@ async fn a_stop_hands_the_shards_back_and_what_was_read_is_reported() {
     line.say(start()).await;
     let asked = line.hear(opening).await;
     line.say(opened(&asked)).await;
-    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(())).await;
+    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(()))
+        .await;
     worker.stop.send(()).unwrap();
-    line.hear(|said| matches!(said, Said::Leaving(_)).then_some(())).await;
-    line.say(Message::ReleaseTask(v1::ReleaseTask { task: Some(TASK) })).await;
-    let report = line.hear(|said| if let Said::Report(report) = said { Some(report) } else { None }).await;
+    line.hear(|said| matches!(said, Said::Leaving(_)).then_some(()))
+        .await;
+    line.say(Message::ReleaseTask(v1::ReleaseTask { task: Some(TASK) }))
+        .await;
+    let report = line
+        .hear(|said| {
+            if let Said::Report(report) = said {
+                Some(report)
+            } else {
+                None
+            }
+        })
+        .await;
     assert_eq!(report.ranges[0].records, 1);
-    let ended = line.hear(|said| if let Said::TaskEnded(ended) = said { Some(ended) } else { None }).await;
+    let ended = line
+        .hear(|said| {
+            if let Said::TaskEnded(ended) = said {
+                Some(ended)
+            } else {
+                None
+            }
+        })
+        .await;
     assert_eq!(ended.why(), v1::task_ended::Why::Released);
-    tokio::time::timeout(PATIENCE, worker.ran).await.expect("it ends soon").unwrap();
+    tokio::time::timeout(PATIENCE, worker.ran)
+        .await
+        .expect("it ends soon")
+        .unwrap();
 }
 
 #[tokio::test]
@@ -230,19 +338,26 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
     drop(line);
     let mut line = next(&mut lines).await;
     let hello = line.hello().await;
-    assert_eq!(hello.tasks.iter().map(|task| task.task).collect::<Vec<_>>(), [Some(TASK)]);
+    assert_eq!(
+        hello.tasks.iter().map(|task| task.task).collect::<Vec<_>>(),
+        [Some(TASK)]
+    );
     assert_eq!(line.hear(opening).await, asked);
     line.say(opened(&asked)).await;
-    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(())).await;
-    line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) })).await;
+    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(()))
+        .await;
+    line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
+        .await;
     drop(line);
-    // Whether the cancel arrived before the line broke is open; the task is cancelled again until it is gone.
+    // Whether the cancel arrived before the line broke is open; the task is cancelled again until
+    // it is gone.
     loop {
         let mut line = next(&mut lines).await;
         if line.hello().await.tasks.is_empty() {
             break;
         }
-        line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) })).await;
+        line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
+            .await;
     }
     worker.stops().await;
 }
@@ -253,7 +368,8 @@ async fn a_message_that_is_none_ends_the_line_and_the_task_goes_on() {
     let worker = Worker::start(&[&address]);
     let line = next(&mut lines).await;
     line.say(start()).await;
-    line.say(Message::ReleaseTask(v1::ReleaseTask { task: None })).await;
+    line.say(Message::ReleaseTask(v1::ReleaseTask { task: None }))
+        .await;
     let hello = next(&mut lines).await.hello().await;
     assert_eq!(hello.tasks.len(), 1);
     worker.stop.send(()).unwrap();
@@ -267,7 +383,11 @@ async fn a_stop_without_a_line_does_not_wait_for_controllers_that_accept_and_nev
     let _held = listener.accept().await.unwrap();
     let began = tokio::time::Instant::now();
     worker.stops().await;
-    assert!(began.elapsed() < CONNECT_TIMEOUT, "it took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < CONNECT_TIMEOUT,
+        "it took {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -290,11 +410,20 @@ struct Stopped {
 
 #[async_trait::async_trait]
 impl Dial for Stopped {
-    async fn dial(&self, address: &str, begin: crate::line::Begin) -> Result<Incoming, Status> {
-        let welcome = Message::Welcome(v1::Welcome { term: 1, heartbeat_ms: 500 });
-        let welcome = futures::stream::iter([Ok(v1::ControllerMessage { message: Some(welcome) })]);
+    async fn dial(&self, address: &str, begin: crate::connection::Begin) -> Result<Incoming, Status> {
+        let welcome = Message::Welcome(v1::Welcome {
+            term: 1,
+            heartbeat_ms: 500,
+        });
+        let welcome = futures::stream::iter([Ok(v1::ControllerMessage {
+            message: Some(welcome),
+        })]);
         if address == "http://a:1" {
-            if self.dialled.fetch_add(1, std::sync::atomic::Ordering::SeqCst) > 0 {
+            if self
+                .dialled
+                .fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+                > 0
+            {
                 std::future::pending::<()>().await;
             }
             let said = begin();
@@ -307,10 +436,15 @@ impl Dial for Stopped {
         }
         if self.began.elapsed() < self.leads_after {
             let mut status = Status::failed_precondition("this controller stands by; a:1 leads");
-            status.metadata_mut().insert("streamctl-leader", MetadataValue::from_static("a:1"));
+            status
+                .metadata_mut()
+                .insert("streamctl-leader", MetadataValue::from_static("a:1"));
             return Err(status);
         }
-        self.joined.send(self.began.elapsed()).await.map_err(|_| Status::unavailable("over"))?;
+        self.joined
+            .send(self.began.elapsed())
+            .await
+            .map_err(|_| Status::unavailable("over"))?;
         Ok(welcome.chain(futures::stream::pending()).boxed())
     }
 }
@@ -321,12 +455,26 @@ async fn who_leads_after_a_controller_stood_still_is_found_while_it_takes_over_w
     let waits = Duration::from_millis(1_500);
     for ms in (2_800..9_000).step_by(100) {
         let (joined, mut joins) = mpsc::channel(1);
-        let (began, leads_after) = (tokio::time::Instant::now(), Duration::from_millis(ms));
-        let dial = Stopped { began, leads_after, dialled: Default::default(), joined };
+        let began = tokio::time::Instant::now();
+        let leads_after = Duration::from_millis(ms);
+        let dial = Stopped {
+            began,
+            leads_after,
+            dialled: Default::default(),
+            joined,
+        };
         let (settings, world) = means(&["a:1", "b:1"]);
-        let worker = tokio::spawn(run_over(Arc::new(dial), settings, world, std::future::pending()));
+        let worker = tokio::spawn(run_over(
+            Arc::new(dial),
+            settings,
+            world,
+            std::future::pending(),
+        ));
         let after = joins.recv().await.unwrap();
-        assert!(after < leads_after + waits, "{after:?}, and it leads after {leads_after:?}");
+        assert!(
+            after < leads_after + waits,
+            "{after:?}, and it leads after {leads_after:?}"
+        );
         worker.abort();
     }
 }

@@ -9,17 +9,14 @@ use streamctl_proto::spec::Compression;
 
 /// Level 3 is the library's own default: near gzip's size at a tenth of its time.
 const ZSTD_LEVEL: i32 = 3;
-/// What a compressor takes: at zstd's level a window of 2 MiB and its tables; for gzip a window of 32 KiB and its tables.
+/// What a compressor takes: at zstd's level a window of 2 MiB and its tables; for gzip a window of
+/// 32 KiB and its tables.
 const ZSTD_BYTES: usize = 3_500 << 10;
 const GZIP_BYTES: usize = 320 << 10;
 
-/// A compressor, or none.
 pub(crate) enum Compressed {
-    /// As it is.
     Plain(Vec<u8>),
-    /// One gzip member.
     Gzip(GzEncoder<Vec<u8>>),
-    /// One zstd frame.
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
@@ -28,8 +25,12 @@ impl Compressed {
     pub fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::None | Compression::Snappy => Self::Plain(Vec::new()),
-            Compression::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default())),
-            Compression::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?),
+            Compression::Gzip => {
+                Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default()))
+            }
+            Compression::Zstd => {
+                Self::Zstd(zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)?)
+            }
         })
     }
 
@@ -43,7 +44,6 @@ impl Compressed {
         std::mem::take(ready).into()
     }
 
-    /// Memory that it takes.
     pub fn memory(&self) -> usize {
         match self {
             Self::Plain(_) => 0,
@@ -81,7 +81,8 @@ impl Write for Compressed {
         }
     }
 
-    /// Never passed on: a flush in the middle of a stream costs compression and gives nobody anything.
+    /// Never passed on: a flush in the middle of a stream costs compression and gives nobody
+    /// anything.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

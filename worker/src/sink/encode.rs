@@ -2,8 +2,9 @@
 //!
 //! Owns: formats, what an open object takes. Does not own: where the bytes go (`object`), when an
 //! object is full, how much memory there is.
-//! Rule: bytes come out as soon as they are final; what the rest takes is known ([`Encoder::memory`]), and a row group
-//! in the making can be let go of ([`Encoder::release`]), so that memory is the caller's to bound.
+//! Rule: bytes come out as soon as they are final; what the rest takes is known
+//! ([`Encoder::memory`]), and a row group in the making can be let go of ([`Encoder::release`]), so
+//! that memory is the caller's to bound.
 
 use super::compress::Compressed;
 use super::parquet_file::ParquetFile;
@@ -14,24 +15,21 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use streamctl_proto::spec::{Compression, SinkFormat};
 
-/// An object that takes no more is never refused: the least memory limit leaves as much to each sink.
+/// An object that takes no more is never refused: the least memory limit leaves as much to each
+/// sink.
 pub(crate) const OBJECT_BYTES_ALWAYS: usize = 4 << 20;
 
 /// Rows cannot be written in the sink's format.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// JSON or CSV.
     #[error("rows cannot be written")]
     Arrow(#[from] ArrowError),
-    /// Parquet.
     #[error("rows cannot be written as parquet")]
     Parquet(#[from] ParquetError),
-    /// The compressor.
     #[error("rows cannot be compressed")]
     Compress(#[from] std::io::Error),
 }
 
-/// How objects are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Encoding {
     pub format: SinkFormat,
@@ -43,12 +41,19 @@ pub(crate) struct Encoding {
 impl Encoding {
     /// With all that it can do.
     pub fn new(format: SinkFormat, compression: Compression) -> Self {
-        Self { format, compression, dictionaries: true }
+        Self {
+            format,
+            compression,
+            dictionaries: true,
+        }
     }
 
     /// Without dictionaries, where an open object would take more than half of `bytes` with them.
     pub fn sparing(self, schema: &SchemaRef, bytes: usize) -> Self {
-        Self { dictionaries: self.least(schema) <= bytes / 2, ..self }
+        Self {
+            dictionaries: self.least(schema) <= bytes / 2,
+            ..self
+        }
     }
 
     /// Memory that an open object with a row of this schema takes, at least.
@@ -60,7 +65,6 @@ impl Encoding {
     }
 }
 
-/// One object's encoder.
 pub(crate) enum Encoder {
     Parquet(Box<ParquetFile>),
     Json(Compressed),
@@ -73,7 +77,10 @@ impl Encoder {
         Ok(match encoding.format {
             SinkFormat::Parquet => Self::Parquet(Box::new(ParquetFile::new(encoding, schema)?)),
             SinkFormat::Json => Self::Json(Compressed::new(encoding.compression)?),
-            SinkFormat::Csv => Self::Csv { out: Compressed::new(encoding.compression)?, header: true },
+            SinkFormat::Csv => Self::Csv {
+                out: Compressed::new(encoding.compression)?,
+                header: true,
+            },
         })
     }
 
@@ -89,7 +96,10 @@ impl Encoder {
             }
             Self::Csv { out, header } => {
                 let first = std::mem::take(header);
-                arrow::csv::WriterBuilder::new().with_header(first).build(&mut *out).write(batch)?;
+                arrow::csv::WriterBuilder::new()
+                    .with_header(first)
+                    .build(&mut *out)
+                    .write(batch)?;
                 Ok(out.take())
             }
         }

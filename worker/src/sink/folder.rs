@@ -1,9 +1,9 @@
 //! One folder of a window: rows that wait, and the object that is being written.
 //!
-//! Owns: when rows are encoded, when an object is full. Does not own: which rows (`partition`), how much memory all
-//! folders may take (`WindowSink`).
-//! Rule: an open object costs tens of kilobytes however few rows it has, so a folder has none before it has rows worth
-//! one. What it takes is known after every call ([`Folder::memory`]).
+//! Owns: when rows are encoded, when an object is full. Does not own: which rows (`partition`), how
+//! much memory all folders may take (`WindowSink`).
+//! Rule: an open object costs tens of kilobytes however few rows it has, so a folder has none
+//! before it has rows worth one. What it takes is known after every call ([`Folder::memory`]).
 
 use super::{Encoder, ObjectWriter, SinkContext, SinkError};
 use arrow::array::RecordBatch;
@@ -12,13 +12,13 @@ use streamctl_proto::report::{ObjectKind, StagedObject};
 
 /// Rows wait for more until they take this much: an encoder is slow on a row at a time.
 const WAITING_BYTES_MAX: usize = 64 << 10;
-/// Of an object's size, the part that may wait to become rows of it: so that objects are cut where they should be.
+/// Of an object's size, the part that may wait to become rows of it: so that objects are cut where
+/// they should be.
 const WAITING_PER_OBJECT: u64 = 8;
 
 /// One folder of one window.
 pub(super) struct Folder {
     name: String,
-    /// Of the next object.
     number: u32,
     waiting: Vec<RecordBatch>,
     waiting_bytes: usize,
@@ -28,17 +28,29 @@ pub(super) struct Folder {
 impl Folder {
     /// Without rows. `name` ends in a slash, or is empty.
     pub fn new(name: String) -> Self {
-        Self { name, number: 0, waiting: Vec::new(), waiting_bytes: 0, open: None }
+        Self {
+            name,
+            number: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            open: None,
+        }
     }
 
     /// What it takes: rows, row groups in the making, a part that is being filled.
     pub fn memory(&self) -> usize {
-        self.waiting_bytes + self.open.as_ref().map_or(0, |(encoder, writer)| encoder.memory() + writer.held())
+        self.waiting_bytes
+            + self
+                .open
+                .as_ref()
+                .map_or(0, |(encoder, writer)| encoder.memory() + writer.held())
     }
 
     /// What [`Folder::release`] would give back.
     pub fn releasable(&self) -> usize {
-        self.open.as_ref().map_or(0, |(encoder, _)| encoder.releasable())
+        self.open
+            .as_ref()
+            .map_or(0, |(encoder, _)| encoder.releasable())
     }
 
     /// Adds rows. Gives the object that is full with them.
@@ -58,7 +70,11 @@ impl Folder {
         let full = |(encoder, writer): &(Encoder, ObjectWriter)| {
             writer.bytes() + encoder.held() as u64 >= context.spec.target_size
         };
-        if self.open.as_ref().is_some_and(full) { self.finish(context, schema).await } else { Ok(None) }
+        if self.open.as_ref().is_some_and(full) {
+            self.finish(context, schema).await
+        } else {
+            Ok(None)
+        }
     }
 
     /// The rows that wait become part of the object.
@@ -67,12 +83,22 @@ impl Folder {
         self.waiting_bytes = 0;
         if self.open.is_none() {
             let encoder = Encoder::new(context.encoding(schema), schema)?;
-            let writer = ObjectWriter::open(&*context.storage, &context.location(&self.name, self.number)).await?;
+            let writer = ObjectWriter::open(
+                &*context.storage,
+                &context.location(&self.name, self.number),
+            )
+            .await?;
             self.open = Some((encoder, writer));
             self.number += 1;
         }
-        let Some((encoder, writer)) = &mut self.open else { return Ok(()) };
-        let rows = if rows.len() == 1 { rows } else { vec![concat(schema, &rows)?] };
+        let Some((encoder, writer)) = &mut self.open else {
+            return Ok(());
+        };
+        let rows = if rows.len() == 1 {
+            rows
+        } else {
+            vec![concat(schema, &rows)?]
+        };
         for batch in rows {
             let bytes = encoder.encode(&batch)?;
             writer.write(bytes, batch.num_rows() as u64).await?;
@@ -88,7 +114,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Stages the object with all rows so far; later ones go into a further one. On an error the object is thrown away.
+    /// Stages the object with all rows so far; later ones go into a further one. On an error the
+    /// object is thrown away.
     pub async fn finish(
         &mut self,
         context: &SinkContext,
@@ -97,7 +124,9 @@ impl Folder {
         if !self.waiting.is_empty() {
             self.encode(context, schema).await?;
         }
-        let Some((encoder, mut writer)) = self.open.take() else { return Ok(None) };
+        let Some((encoder, mut writer)) = self.open.take() else {
+            return Ok(None);
+        };
         let written = match encoder.finish() {
             Ok(last) => writer.write(last, 0).await.map_err(SinkError::from),
             Err(error) => Err(error.into()),

@@ -1,6 +1,7 @@
 //! Objects of JSON lines, gzip: what is kept beside the rows of a window.
 //!
-//! Owns: names, cutting by size, staging. Does not own: what is in a line ([`super::rejected`], `dead_letter`).
+//! Owns: names, cutting by size, staging. Does not own: what is in a line ([`super::rejected`],
+//! `dead_letter`).
 //! Rule: nothing is opened before the first line.
 
 use super::{Compressed, EncodeError, ObjectWriter, SinkError, abandon_all};
@@ -17,26 +18,18 @@ const OBJECT_BYTES: u64 = 64 << 20;
 /// Which objects of one window of one task these are.
 #[derive(Clone, Debug)]
 pub(crate) struct LinesPlace {
-    /// The folder.
     pub folder: Location,
-    /// Where the folder lies.
     pub storage: Arc<dyn Storage>,
-    /// Part of the names.
     pub job: JobName,
-    /// Part of the names.
     pub task: TaskId,
-    /// Part of the names.
     pub window: Window,
-    /// What is in them.
     pub kind: ObjectKind,
     /// What their names end in.
     pub extension: &'static str,
 }
 
-/// Writes them.
 pub(crate) struct GzipLines {
     place: LinesPlace,
-    /// Of the next object.
     number: u32,
     open: Option<(Compressed, ObjectWriter)>,
     done: Vec<StagedObject>,
@@ -44,12 +37,19 @@ pub(crate) struct GzipLines {
 
 impl GzipLines {
     pub fn new(place: LinesPlace) -> Self {
-        Self { place, number: 0, open: None, done: Vec::new() }
+        Self {
+            place,
+            number: 0,
+            open: None,
+            done: Vec::new(),
+        }
     }
 
     /// What the compressor and the part that is being filled take.
     pub fn memory(&self) -> usize {
-        self.open.as_ref().map_or(0, |(out, writer)| out.memory() + writer.held())
+        self.open
+            .as_ref()
+            .map_or(0, |(out, writer)| out.memory() + writer.held())
     }
 
     /// Of this the part that is being filled.
@@ -61,20 +61,36 @@ impl GzipLines {
     pub async fn write(&mut self, lines: &[u8], rows: u64) -> Result<(), SinkError> {
         if self.open.is_none() {
             let out = Compressed::new(Compression::Gzip).map_err(EncodeError::from)?;
-            let LinesPlace { folder, storage, job, task, window, extension, .. } = &self.place;
+            let LinesPlace {
+                folder,
+                storage,
+                job,
+                task,
+                window,
+                extension,
+                ..
+            } = &self.place;
             let location = folder.join(&object_name(*window, job, *task, self.number, extension));
             self.open = Some((out, ObjectWriter::open(&**storage, &location).await?));
             self.number += 1;
         }
-        let Some((out, writer)) = &mut self.open else { return Ok(()) };
+        let Some((out, writer)) = &mut self.open else {
+            return Ok(());
+        };
         out.write_all(lines).map_err(EncodeError::from)?;
         writer.write(out.take(), rows).await?;
-        if writer.bytes() >= OBJECT_BYTES { self.close().await } else { Ok(()) }
+        if writer.bytes() >= OBJECT_BYTES {
+            self.close().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Stages the object that is being written.
     pub async fn close(&mut self) -> Result<(), SinkError> {
-        let Some((out, mut writer)) = self.open.take() else { return Ok(()) };
+        let Some((out, mut writer)) = self.open.take() else {
+            return Ok(());
+        };
         let written = match out.finish() {
             Ok(last) => writer.write(last, 0).await.map_err(SinkError::from),
             Err(error) => Err(EncodeError::from(error).into()),
@@ -87,12 +103,10 @@ impl GzipLines {
         Ok(())
     }
 
-    /// What was staged.
     pub fn take(&mut self) -> Vec<StagedObject> {
         std::mem::take(&mut self.done)
     }
 
-    /// Throws everything away.
     pub async fn abort(self) {
         if let Some((_, writer)) = self.open {
             writer.abort().await;

@@ -1,10 +1,12 @@
 //! Results of one window of one task into staged objects.
 //!
-//! Owns: names of objects, partitions, formats, cutting by size. Does not own: when they become visible (the commit).
-//! Rule: nothing here is visible to anybody. A window that fails is thrown away whole and read again.
+//! Owns: names of objects, partitions, formats, cutting by size. Does not own: when they become
+//! visible (the commit).
+//! Rule: nothing here is visible to anybody. A window that fails is thrown away whole and read
+//! again.
 //!
-//! An object's name is `<path><k=v/...><window>-<job>-<task>-<n>.<ext>`; `n` counts from 0000 in each folder. A task
-//! is its attempt, so that no two attempts ever name the same object.
+//! An object's name is `<path><k=v/...><window>-<job>-<task>-<n>.<ext>`; `n` counts from 0000 in
+//! each folder. A task is its attempt, so that no two attempts ever name the same object.
 
 mod compress;
 mod encode;
@@ -40,8 +42,8 @@ use streamctl_proto::{JobName, TaskId, Window};
 
 /// Folders that one window of one task may write to: each is an object of its own.
 pub const PARTITIONS_MAX: usize = 1_000;
-/// Memory that the row groups in the making and the parts being filled of one window may take together, however much
-/// there is; above it the largest are let go of.
+/// Memory that the row groups in the making and the parts being filled of one window may take
+/// together, however much there is; above it the largest are let go of.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Objects finished at the same time: each is a call to the service.
 const FINISH_CONCURRENCY: usize = 16;
@@ -49,10 +51,8 @@ const FINISH_CONCURRENCY: usize = 16;
 /// Rows could not be staged.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The service.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The format.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Finding the rows of each folder.
@@ -69,9 +69,7 @@ pub enum SinkError {
     /// A partition column that the query does not give.
     #[error("the result has no column {column} to partition by; it has {}", columns.join(", "))]
     UnknownColumn {
-        /// What was asked for.
         column: String,
-        /// What there is.
         columns: Vec<String>,
     },
     /// An open object of so many columns would take more than there is, however few its rows.
@@ -87,7 +85,6 @@ pub enum SinkError {
         /// The most that the sink of one window could have.
         most: usize,
     },
-    /// Objects without content.
     #[error("every column of the result is a partition; leave at least one to be written")]
     NoColumns,
 }
@@ -95,11 +92,8 @@ pub enum SinkError {
 /// What a sink must know of the window that it writes.
 #[derive(Clone, Debug)]
 pub struct SinkContext {
-    /// Format, compression, partitions, size.
     pub spec: Arc<SinkSpec>,
-    /// Part of the names.
     pub job: JobName,
-    /// Part of the names.
     pub task: TaskId,
     /// Part of the names, and the time of `ingest_*` folders.
     pub window: Window,
@@ -122,17 +116,31 @@ impl SinkContext {
 
     /// Refuses what could never be kept within memory.
     fn check_width(&self, schema: &SchemaRef) -> Result<(), SinkError> {
-        let (needed, most) = (self.encoding(schema).least(schema), self.memory.most());
+        let needed = self.encoding(schema).least(schema);
+        let most = self.memory.most();
         if needed <= most.max(OBJECT_BYTES_ALWAYS) {
             return Ok(());
         }
-        Err(SinkError::TooWide { columns: schema.fields().len(), needed, most })
+        Err(SinkError::TooWide {
+            columns: schema.fields().len(),
+            needed,
+            most,
+        })
     }
 
     fn location(&self, folder: &str, number: u32) -> String {
-        let Self { spec, job, task, window, .. } = self;
+        let Self {
+            spec,
+            job,
+            task,
+            window,
+            ..
+        } = self;
         let extension = spec.extension(ObjectKind::Data);
-        spec.path.join(&format!("{folder}{}", object_name(*window, job, *task, number, extension)))
+        spec.path.join(&format!(
+            "{folder}{}",
+            object_name(*window, job, *task, number, extension)
+        ))
     }
 }
 
@@ -150,11 +158,19 @@ pub struct WindowSink {
 impl WindowSink {
     /// `output_schema` is that of the query's result.
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
-        let partitioner = Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
+        let partitioner =
+            Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
         context.check_width(partitioner.schema())?;
         let folders = BTreeMap::new();
         let rejected = rejected::objects(&context);
-        Ok(Self { context, partitioner, folders, rejected, memory: 0, done: Vec::new() })
+        Ok(Self {
+            context,
+            partitioner,
+            folders,
+            rejected,
+            memory: 0,
+            done: Vec::new(),
+        })
     }
 
     /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
@@ -168,7 +184,8 @@ impl WindowSink {
         batch: RecordBatch,
         wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<(), SinkError> {
-        let Parts { folders, rejected } = self.partitioner.split(&self.context.spec.path, &batch)?;
+        let Parts { folders, rejected } =
+            self.partitioner.split(&self.context.spec.path, &batch)?;
         for (name, rows) in folders {
             if !wanted(Some(&name)) {
                 continue;
@@ -179,7 +196,10 @@ impl WindowSink {
         for rows in rejected.into_iter().filter(|_| wanted(None)) {
             let before = self.rejected.memory();
             let lines = rejected::lines(self.context.window, &rows)?;
-            let written = self.rejected.write(&lines, rows.rows.num_rows() as u64).await;
+            let written = self
+                .rejected
+                .write(&lines, rows.rows.num_rows() as u64)
+                .await;
             self.memory = self.memory - before + self.rejected.memory();
             written?;
             self.keep_within_memory().await?;
@@ -214,25 +234,38 @@ impl WindowSink {
 
     async fn write_folder(&mut self, name: String, rows: RecordBatch) -> Result<(), SinkError> {
         if self.folders.len() == PARTITIONS_MAX && !self.folders.contains_key(&name) {
-            return Err(SinkError::TooManyPartitions { limit: PARTITIONS_MAX });
+            return Err(SinkError::TooManyPartitions {
+                limit: PARTITIONS_MAX,
+            });
         }
-        let folder = self.folders.entry(name).or_insert_with_key(|name| Folder::new(name.clone()));
+        let folder = self
+            .folders
+            .entry(name)
+            .or_insert_with_key(|name| Folder::new(name.clone()));
         let before = folder.memory();
-        let full = folder.add(&self.context, self.partitioner.schema(), rows).await;
+        let full = folder
+            .add(&self.context, self.partitioner.schema(), rows)
+            .await;
         self.memory = self.memory - before + folder.memory();
         self.done.extend(full?);
         Ok(())
     }
 
-    /// Many partitions each with a small row group in the making are together as large as one with a large one. When
-    /// they take more than there is, the largest row groups are written; if that is not enough, the largest folders'
-    /// objects are finished, and go on in further ones.
+    /// Many partitions each with a small row group in the making are together as large as one with
+    /// a large one. When they take more than there is, the largest row groups are written; if that
+    /// is not enough, the largest folders' objects are finished, and go on in further ones.
     async fn keep_within_memory(&mut self) -> Result<(), SinkError> {
         if self.memory <= MEMORY_BYTES_MAX && self.context.memory.try_set(self.memory) {
             return Ok(());
         }
         // Half is let go of at once, so that this is not done again for each batch.
-        let target = self.context.memory.used().max(self.context.memory.minimum()).min(MEMORY_BYTES_MAX) / 2;
+        let target = self
+            .context
+            .memory
+            .used()
+            .max(self.context.memory.minimum())
+            .min(MEMORY_BYTES_MAX)
+            / 2;
         self.release_largest(target).await?;
         if self.memory > target && self.rejected.memory() > 0 {
             self.memory -= self.rejected.memory();
@@ -247,7 +280,8 @@ impl WindowSink {
         Ok(())
     }
 
-    /// Row groups that are a small part of what their folder takes are not worth it: they go with their object.
+    /// Row groups that are a small part of what their folder takes are not worth it: they go with
+    /// their object.
     async fn release_largest(&mut self, target: usize) -> Result<(), SinkError> {
         let worth_it = |folder: &&mut Folder| folder.releasable() > folder.memory() / 2;
         let mut folders: Vec<_> = self.folders.values_mut().filter(worth_it).collect();
@@ -265,7 +299,11 @@ impl WindowSink {
 
     /// Folders without which all others take no more than `target`.
     fn largest_above(&self, target: usize) -> BTreeSet<String> {
-        let mut sizes: Vec<_> = self.folders.iter().map(|(name, folder)| (folder.memory(), name)).collect();
+        let mut sizes: Vec<_> = self
+            .folders
+            .iter()
+            .map(|(name, folder)| (folder.memory(), name))
+            .collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         let mut memory = self.memory;
         let needed = sizes.into_iter().take_while(|(size, _)| {
@@ -278,12 +316,26 @@ impl WindowSink {
 
     /// Finishes the objects of these folders, all of them, and then tells the first error.
     async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
-        let Self { context, partitioner, folders, memory, done, rejected: _ } = self;
-        let chosen: Vec<_> = folders.iter_mut().filter(|(name, _)| names.contains(*name)).map(|each| each.1).collect();
+        let Self {
+            context,
+            partitioner,
+            folders,
+            memory,
+            done,
+            rejected: _,
+        } = self;
+        let chosen: Vec<_> = folders
+            .iter_mut()
+            .filter(|(name, _)| names.contains(*name))
+            .map(|each| each.1)
+            .collect();
         *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
         // Boxed, or the compiler cannot tell that what they borrow may be sent.
         let schema = partitioner.schema();
-        let all: Vec<_> = chosen.into_iter().map(|folder| folder.finish(context, schema).boxed()).collect();
+        let all: Vec<_> = chosen
+            .into_iter()
+            .map(|folder| folder.finish(context, schema).boxed())
+            .collect();
         let mut failed = None;
         let mut finished = stream::iter(all).buffered(FINISH_CONCURRENCY);
         while let Some(result) = finished.next().await {

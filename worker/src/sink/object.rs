@@ -1,6 +1,7 @@
 //! One object being staged.
 //!
-//! Rule: an object is opened with its first bytes; it ends staged or thrown away, on every path that is awaited.
+//! Rule: an object is opened with its first bytes; it ends staged or thrown away, on every path
+//! that is awaited.
 
 use bytes::Bytes;
 use streamctl_engine::storage::{StagedWriter, Storage, StorageError};
@@ -16,14 +17,22 @@ pub(crate) struct ObjectWriter {
 impl ObjectWriter {
     /// Begins the object that will be visible at `location`.
     pub async fn open(storage: &dyn Storage, location: &str) -> Result<Self, StorageError> {
-        Ok(Self { inner: storage.stage(location).await?, rows: 0, bytes: 0 })
+        Ok(Self {
+            inner: storage.stage(location).await?,
+            rows: 0,
+            bytes: 0,
+        })
     }
 
     /// Adds bytes; `rows` became part of the object with them, or will with later ones.
     pub async fn write(&mut self, bytes: Bytes, rows: u64) -> Result<(), StorageError> {
         self.rows += rows;
         self.bytes += bytes.len() as u64;
-        if bytes.is_empty() { Ok(()) } else { self.inner.write(bytes).await }
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            self.inner.write(bytes).await
+        }
     }
 
     /// Bytes written so far.
@@ -41,7 +50,6 @@ impl ObjectWriter {
         self.inner.finish(kind, self.rows).await
     }
 
-    /// Throws it away.
     pub async fn abort(self) {
         self.inner.abort().await;
     }

@@ -1,8 +1,10 @@
 //! One Parquet file in the making.
 //!
-//! Owns: settings of Parquet, what its writer takes. Does not own: where the bytes go, how much memory there is.
-//! Rule: what the writer takes and does not tell is counted with figures of its own; the tests compare them with an
-//! allocator that counts, so that a new version of the library does not make them wrong unseen.
+//! Owns: settings of Parquet, what its writer takes. Does not own: where the bytes go, how much
+//! memory there is.
+//! Rule: what the writer takes and does not tell is counted with figures of its own; the tests
+//! compare them with an allocator that counts, so that a new version of the library does not make
+//! them wrong unseen.
 
 use super::encode::Encoding;
 use arrow::array::RecordBatch;
@@ -11,25 +13,32 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression as ParquetCompression, GzipLevel, ZstdLevel};
-use parquet::column::page_store::{InMemoryPageStore, PageKey, PageStore, PageStoreArgs, PageStoreFactory};
+use parquet::column::page_store::{
+    InMemoryPageStore, PageKey, PageStore, PageStoreArgs, PageStoreFactory,
+};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_PAGE_SIZE, WriterProperties};
+use parquet::file::properties::{
+    DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_PAGE_SIZE, WriterProperties,
+};
 use std::sync::Arc;
 use streamctl_proto::spec::Compression;
 
 /// A row group is written when it has about this much, encoded.
 const ROW_GROUP_BYTES: usize = 16 << 20;
-/// What the writer takes and does not tell, as it was counted: an open file, each of its columns, each column of a row
-/// group that was written, each page of these, and each column of the row group in the making.
+/// What the writer takes and does not tell, as it was counted: an open file, each of its columns,
+/// each column of a row group that was written, each page of these, and each column of the row
+/// group in the making.
 const FILE_BYTES: usize = 10 << 10;
 const FILE_COLUMN_BYTES: usize = 400;
 const WRITTEN_COLUMN_BYTES: usize = 1 << 10;
 const WRITTEN_PAGE_BYTES: usize = 200;
 const OPEN_COLUMN_BYTES: usize = 4 << 10;
-/// What a column of fixed width takes from its first row on for its dictionary. The writer tells it.
+/// What a column of fixed width takes from its first row on for its dictionary. The writer tells
+/// it.
 const DICTIONARY_BYTES: usize = 73 << 10;
-/// What zstd takes for each column of the row group in the making, which is not Rust's to count: a decompressor that the
-/// library makes too, a compressor, and that one's tables from its first page on.
+/// What zstd takes for each column of the row group in the making, which is not Rust's to count: a
+/// decompressor that the library makes too, a compressor, and that one's tables from its first page
+/// on.
 const ZSTD_COLUMN_BYTES: usize = 100 << 10;
 const ZSTD_PAGE_BYTES: usize = 1_280 << 10;
 
@@ -51,28 +60,52 @@ impl ParquetFile {
             .with_properties(properties(encoding))
             .with_page_store_factory(Arc::new(ExactPages));
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
-        Ok(Self { writer, columns: schema.flattened_fields().len(), encoding, taken: 0, pages: 0 })
+        Ok(Self {
+            writer,
+            columns: schema.flattened_fields().len(),
+            encoding,
+            taken: 0,
+            pages: 0,
+        })
     }
 
     /// Memory that one with a row takes, at least.
     pub fn least(encoding: Encoding, schema: &SchemaRef) -> usize {
         let fields = schema.flattened_fields();
-        let zstd = if encoding.compression == Compression::Zstd { ZSTD_COLUMN_BYTES } else { 0 };
+        let zstd = if encoding.compression == Compression::Zstd {
+            ZSTD_COLUMN_BYTES
+        } else {
+            0
+        };
         let all = fields.len() * (FILE_COLUMN_BYTES + OPEN_COLUMN_BYTES + zstd);
-        let large = fields.iter().filter(|field| has_large_dictionary(field)).count();
-        FILE_BYTES + all + if encoding.dictionaries { large * DICTIONARY_BYTES } else { 0 }
+        let large = fields
+            .iter()
+            .filter(|field| has_large_dictionary(field))
+            .count();
+        FILE_BYTES
+            + all
+            + if encoding.dictionaries {
+                large * DICTIONARY_BYTES
+            } else {
+                0
+            }
     }
 
     /// Adds rows; gives the bytes that are final.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
         self.writer.write(batch)?;
         self.taken += batch.get_array_memory_size();
-        if self.held() > ROW_GROUP_BYTES { self.release() } else { Ok(self.ready()) }
+        if self.held() > ROW_GROUP_BYTES {
+            self.release()
+        } else {
+            Ok(self.ready())
+        }
     }
 
     /// Writes the row group in the making.
     pub fn release(&mut self) -> Result<Bytes, ParquetError> {
-        let by_rows = self.writer.in_progress_rows() / DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT * self.columns;
+        let by_rows =
+            self.writer.in_progress_rows() / DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT * self.columns;
         self.pages += by_rows + self.taken / DEFAULT_PAGE_SIZE;
         self.taken = 0;
         self.writer.flush()?;
@@ -96,7 +129,9 @@ impl ParquetFile {
     /// Memory that it takes, all told.
     pub fn memory(&self) -> usize {
         let row_groups = self.writer.flushed_row_groups().len() * WRITTEN_COLUMN_BYTES;
-        let file = FILE_BYTES + self.columns * (FILE_COLUMN_BYTES + row_groups) + self.pages * WRITTEN_PAGE_BYTES;
+        let file = FILE_BYTES
+            + self.columns * (FILE_COLUMN_BYTES + row_groups)
+            + self.pages * WRITTEN_PAGE_BYTES;
         file + self.releasable()
     }
 
@@ -108,12 +143,16 @@ impl ParquetFile {
         self.buffered() + self.columns * OPEN_COLUMN_BYTES + self.zstd_memory()
     }
 
-    /// The writer tells what is in its buffers. Without a dictionary values are in a page's buffer at once, which doubles
-    /// as it grows.
+    /// The writer tells what is in its buffers. Without a dictionary values are in a page's buffer
+    /// at once, which doubles as it grows.
     fn buffered(&self) -> usize {
         let told = self.writer.memory_size();
         let spare = told.min(self.columns * DEFAULT_PAGE_SIZE);
-        if self.encoding.dictionaries { told } else { told + spare }
+        if self.encoding.dictionaries {
+            told
+        } else {
+            told + spare
+        }
     }
 
     fn zstd_memory(&self) -> usize {
@@ -122,14 +161,21 @@ impl ParquetFile {
         }
         // A page is compressed once it has so many rows, or so many bytes.
         let all = self.writer.in_progress_rows() >= DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
-        let paged = if all { self.columns } else { (self.taken / DEFAULT_PAGE_SIZE).min(self.columns) };
+        let paged = if all {
+            self.columns
+        } else {
+            (self.taken / DEFAULT_PAGE_SIZE).min(self.columns)
+        };
         self.columns * ZSTD_COLUMN_BYTES + paged * ZSTD_PAGE_BYTES
     }
 }
 
 /// Dictionaries of texts begin empty; those of other types with room for thousands of values.
 fn has_large_dictionary(field: &Field) -> bool {
-    !matches!(field.data_type(), DataType::Boolean | DataType::Utf8 | DataType::Utf8View | DataType::Binary)
+    !matches!(
+        field.data_type(),
+        DataType::Boolean | DataType::Utf8 | DataType::Utf8View | DataType::Binary
+    )
 }
 
 fn properties(encoding: Encoding) -> WriterProperties {
@@ -147,8 +193,8 @@ fn properties(encoding: Encoding) -> WriterProperties {
         .build()
 }
 
-/// Makes stores that keep pages at their size: the library hands over buffers of up to twice that (a dictionary's is
-/// 2 MiB, however well it was compressed), and tells the pages' size only.
+/// Makes stores that keep pages at their size: the library hands over buffers of up to twice that
+/// (a dictionary's is 2 MiB, however well it was compressed), and tells the pages' size only.
 #[derive(Debug)]
 struct ExactPages;
 
@@ -185,7 +231,8 @@ mod tests {
 
     fn schema(columns: usize) -> SchemaRef {
         let types = [DataType::Int64, DataType::Utf8, DataType::Float64];
-        let field = |number: usize| Field::new(format!("column_{number}"), types[number % 3].clone(), true);
+        let field =
+            |number: usize| Field::new(format!("column_{number}"), types[number % 3].clone(), true);
         Arc::new(Schema::new((0..columns).map(field).collect::<Vec<_>>()))
     }
 
@@ -193,9 +240,15 @@ mod tests {
         let array = |field: &Arc<Field>| -> ArrayRef {
             let numbers = 0..count;
             match field.data_type() {
-                DataType::Int64 => Arc::new(Int64Array::from_iter_values(numbers.map(|number| number as i64 * 7_919))),
-                DataType::Utf8 => Arc::new(StringArray::from_iter_values(numbers.map(|n| format!("value {}", n * 31)))),
-                _ => Arc::new(Float64Array::from_iter_values(numbers.map(|number| number as f64 / 3.0))),
+                DataType::Int64 => Arc::new(Int64Array::from_iter_values(
+                    numbers.map(|number| number as i64 * 7_919),
+                )),
+                DataType::Utf8 => Arc::new(StringArray::from_iter_values(
+                    numbers.map(|n| format!("value {}", n * 31)),
+                )),
+                _ => Arc::new(Float64Array::from_iter_values(
+                    numbers.map(|number| number as f64 / 3.0),
+                )),
             }
         };
         RecordBatch::try_new(schema.clone(), schema.fields().iter().map(array).collect()).unwrap()
@@ -215,13 +268,25 @@ mod tests {
         /// It says hardly less than it is, and not much more; gives what it says.
         #[track_caller]
         fn check(&self) -> usize {
-            let (encoder, is) = (self.encoder.as_ref().unwrap(), usize::try_from(self.bytes).unwrap());
+            let encoder = self.encoder.as_ref().unwrap();
+            let is = usize::try_from(self.bytes).unwrap();
             // Compressors of C are the next test's.
-            let uncounted = if encoder.releasable() == 0 { 0 } else { encoder.zstd_memory() };
+            let uncounted = if encoder.releasable() == 0 {
+                0
+            } else {
+                encoder.zstd_memory()
+            };
             let said = encoder.memory() - uncounted;
-            let spare = if encoder.encoding.dictionaries { is / 4 } else { is };
+            let spare = if encoder.encoding.dictionaries {
+                is / 4
+            } else {
+                is
+            };
             let most = is + spare + encoder.columns * (3 << 10) + (4 << 10);
-            assert!(is <= said + said / 8 && said <= most, "says {said}, takes {is}");
+            assert!(
+                is <= said + said / 8 && said <= most,
+                "says {said}, takes {is}"
+            );
             said + uncounted
         }
     }
@@ -229,7 +294,10 @@ mod tests {
     fn check_encoding(encoding: Encoding, columns: usize, count: usize) {
         let schema = schema(columns);
         let batch = rows(&schema, count);
-        let mut counted = Counted { encoder: None, bytes: 0 };
+        let mut counted = Counted {
+            encoder: None,
+            bytes: 0,
+        };
         counted.step(|encoder| *encoder = Some(ParquetFile::new(encoding, &schema).unwrap()));
         counted.check();
         for round in 0..2 {
@@ -237,7 +305,10 @@ mod tests {
             let said = counted.check();
             let least = encoding.least(&schema);
             assert!(least <= said + said / 8, "at least {least}, says {said}");
-            assert!(round > 0 || count > 1 || said <= least + columns * (2 << 10), "at least {least}, says {said}");
+            assert!(
+                round > 0 || count > 1 || said <= least + columns * (2 << 10),
+                "at least {least}, says {said}"
+            );
             counted.step(|encoder| drop(encoder.as_mut().unwrap().release().unwrap()));
             counted.check();
         }
@@ -245,11 +316,20 @@ mod tests {
 
     #[test]
     fn an_open_parquet_file_takes_what_it_says() {
-        let all = [Compression::None, Compression::Snappy, Compression::Gzip, Compression::Zstd];
+        let all = [
+            Compression::None,
+            Compression::Snappy,
+            Compression::Gzip,
+            Compression::Zstd,
+        ];
         for compression in all {
             for (columns, count) in [(1, 1), (1, 5_000), (9, 1), (9, 100), (9, 5_000), (300, 1)] {
                 for dictionaries in [true, false] {
-                    let encoding = Encoding { format: SinkFormat::Parquet, compression, dictionaries };
+                    let encoding = Encoding {
+                        format: SinkFormat::Parquet,
+                        compression,
+                        dictionaries,
+                    };
                     check_encoding(encoding, columns, count);
                 }
             }
@@ -263,21 +343,32 @@ mod tests {
     /// What it takes is the library's, so it is the library that is asked.
     #[test]
     fn zstd_takes_no_more_for_a_column_than_is_counted() {
-        let page: Vec<u8> = (0..DEFAULT_PAGE_SIZE).map(|n| (n.wrapping_mul(n) / 7) as u8).collect();
+        let page: Vec<u8> = (0..DEFAULT_PAGE_SIZE)
+            .map(|n| (n.wrapping_mul(n) / 7) as u8)
+            .collect();
         let mut compressor = CCtx::create();
         assert!(compressor.sizeof() + DCtx::create().sizeof() <= ZSTD_COLUMN_BYTES);
         let mut out = Vec::with_capacity(2 * page.len());
         compressor.compress(&mut out, &page, 3).unwrap();
-        assert!(compressor.sizeof() <= ZSTD_PAGE_BYTES, "{}", compressor.sizeof());
+        assert!(
+            compressor.sizeof() <= ZSTD_PAGE_BYTES,
+            "{}",
+            compressor.sizeof()
+        );
     }
 
     #[test]
     fn where_memory_is_scarce_there_are_no_dictionaries() {
         let encoding = Encoding::new(SinkFormat::Parquet, Compression::Snappy);
-        let (few, many) = (schema(9), schema(1_000));
+        let few = schema(9);
+        let many = schema(1_000);
         assert_eq!(encoding.sparing(&few, 12 << 20), encoding);
         let sparing = encoding.sparing(&many, 12 << 20);
-        assert!(!sparing.dictionaries && sparing.least(&many) < 6 << 20, "{}", sparing.least(&many));
+        assert!(
+            !sparing.dictionaries && sparing.least(&many) < 6 << 20,
+            "{}",
+            sparing.least(&many)
+        );
         assert!(encoding.least(&many) > 40 << 20);
     }
 }

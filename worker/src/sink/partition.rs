@@ -15,7 +15,6 @@ use streamctl_proto::Window;
 use streamctl_proto::names::{check_folder, partition_folder};
 use streamctl_proto::spec::{Location, PartitionColumn};
 
-/// One level of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Level {
     /// The same for all rows of the window.
@@ -39,23 +38,37 @@ pub(crate) struct Partitioner {
     levels: Vec<Level>,
     /// Columns that stay in the objects.
     kept: Vec<usize>,
-    /// Of the objects.
     schema: SchemaRef,
 }
 
 impl Partitioner {
     /// `schema` is that of the result.
-    pub fn new(columns: &[PartitionColumn], window: Window, schema: &Schema) -> Result<Self, SinkError> {
-        let levels = columns.iter().map(|column| level(column, window, schema)).collect::<Result<Vec<_>, _>>()?;
+    pub fn new(
+        columns: &[PartitionColumn],
+        window: Window,
+        schema: &Schema,
+    ) -> Result<Self, SinkError> {
+        let levels = columns
+            .iter()
+            .map(|column| level(column, window, schema))
+            .collect::<Result<Vec<_>, _>>()?;
         let is_folder = |index: &usize| {
-            levels.iter().any(|level| matches!(level, Level::Column { index: folder, .. } if folder == index))
+            levels.iter().any(
+                |level| matches!(level, Level::Column { index: folder, .. } if folder == index),
+            )
         };
-        let kept: Vec<usize> = (0..schema.fields().len()).filter(|index| !is_folder(index)).collect();
+        let kept: Vec<usize> = (0..schema.fields().len())
+            .filter(|index| !is_folder(index))
+            .collect();
         if kept.is_empty() {
             return Err(SinkError::NoColumns);
         }
         let schema = schema.project(&kept).map_err(SinkError::Split)?;
-        Ok(Self { levels, kept, schema: Arc::new(schema) })
+        Ok(Self {
+            levels,
+            kept,
+            schema: Arc::new(schema),
+        })
     }
 
     /// Of the objects: the result without the columns that are folders.
@@ -71,17 +84,28 @@ impl Partitioner {
         if content.num_rows() == 0 {
             return Ok(parts);
         }
-        let groups = if texts.is_empty() { vec![vec![]] } else { groups(&texts).map_err(SinkError::Split)? };
+        let groups = if texts.is_empty() {
+            vec![vec![]]
+        } else {
+            groups(&texts).map_err(SinkError::Split)?
+        };
         let all = groups.len() == 1;
         for rows in groups {
             let folder = self.folder(&texts, rows.first().map_or(0, |row| *row as usize));
             let numbers = UInt32Array::from(rows);
             let of = |batch: &RecordBatch| {
-                if all { Ok(batch.clone()) } else { take_record_batch(batch, &numbers).map_err(SinkError::Split) }
+                if all {
+                    Ok(batch.clone())
+                } else {
+                    take_record_batch(batch, &numbers).map_err(SinkError::Split)
+                }
             };
             match check_folder(place.as_str(), &folder) {
                 Ok(()) => parts.folders.push((folder, of(&content)?)),
-                Err(reason) => parts.rejected.push(RejectedRows { reason, rows: of(batch)? }),
+                Err(reason) => parts.rejected.push(RejectedRows {
+                    reason,
+                    rows: of(batch)?,
+                }),
             }
         }
         Ok(parts)
@@ -91,7 +115,9 @@ impl Partitioner {
     fn texts(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, SinkError> {
         let column = |level: &Level| match level {
             Level::Fixed(_) => None,
-            Level::Column { index, .. } => Some(cast(batch.column(*index), &DataType::Utf8).map_err(SinkError::Split)),
+            Level::Column { index, .. } => {
+                Some(cast(batch.column(*index), &DataType::Utf8).map_err(SinkError::Split))
+            }
         };
         self.levels.iter().filter_map(column).collect()
     }
@@ -104,7 +130,10 @@ impl Partitioner {
                 Level::Fixed(text) => folder.push_str(text),
                 Level::Column { name, .. } => {
                     let values = texts.next().map(|column| column.as_string::<i32>());
-                    folder.push_str(&partition_folder(name, values.and_then(|values| text_at(values, row))));
+                    folder.push_str(&partition_folder(
+                        name,
+                        values.and_then(|values| text_at(values, row)),
+                    ));
                 }
             }
             folder.push('/');
@@ -125,20 +154,40 @@ fn level(column: &PartitionColumn, window: Window, schema: &Schema) -> Result<Le
         PartitionColumn::IngestDay => Level::Fixed(format!("ingest_day={:02}", time.day())),
         PartitionColumn::IngestHour => Level::Fixed(format!("ingest_hour={:02}", time.hour())),
         PartitionColumn::Column(name) => {
-            let exact = schema.fields().iter().position(|field| field.name() == name);
-            let any_case = || schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
-            let index = exact.or_else(any_case).ok_or_else(|| SinkError::UnknownColumn {
-                column: name.clone(),
-                columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
-            })?;
-            Level::Column { name: name.clone(), index }
+            let exact = schema
+                .fields()
+                .iter()
+                .position(|field| field.name() == name);
+            let any_case = || {
+                schema
+                    .fields()
+                    .iter()
+                    .position(|field| field.name().eq_ignore_ascii_case(name))
+            };
+            let index = exact
+                .or_else(any_case)
+                .ok_or_else(|| SinkError::UnknownColumn {
+                    column: name.clone(),
+                    columns: schema
+                        .fields()
+                        .iter()
+                        .map(|field| field.name().clone())
+                        .collect(),
+                })?;
+            Level::Column {
+                name: name.clone(),
+                index,
+            }
         }
     })
 }
 
 /// Row numbers that have the same values, each list in order, lists in order of their first row.
 fn groups(texts: &[ArrayRef]) -> Result<Vec<Vec<u32>>, arrow::error::ArrowError> {
-    let fields = texts.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let fields = texts
+        .iter()
+        .map(|column| SortField::new(column.data_type().clone()))
+        .collect();
     let rows = RowConverter::new(fields)?.convert_columns(texts)?;
     let mut found: HashMap<_, usize> = HashMap::new();
     let mut groups: Vec<Vec<u32>> = Vec::new();
@@ -168,11 +217,18 @@ mod tests {
         let codes = StringArray::from(vec![Some("DE"), None, Some("a/b"), Some("DE"), Some("")]);
         let numbers = Int32Array::from(vec![1, 1, 1, 1, 1]);
         let ids = Int32Array::from(vec![1, 2, 3, 4, 5]);
-        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(codes), Arc::new(numbers)]).unwrap()
+        RecordBatch::try_new(
+            Arc::new(schema),
+            vec![Arc::new(ids), Arc::new(codes), Arc::new(numbers)],
+        )
+        .unwrap()
     }
 
     /// 2026-03-04T05:06:00Z.
-    const WINDOW: Window = Window { start_ms: 1_772_600_760_000, end_ms: 1_772_600_820_000 };
+    const WINDOW: Window = Window {
+        start_ms: 1_772_600_760_000,
+        end_ms: 1_772_600_820_000,
+    };
 
     fn split(columns: &[PartitionColumn]) -> Vec<(String, Vec<i32>)> {
         let batch = batch();
@@ -180,9 +236,18 @@ mod tests {
             .unwrap()
             .split(&Location::folder("/out"), &batch)
             .unwrap();
-        let ids = |part: &RecordBatch| part.column(0).as_primitive::<arrow::datatypes::Int32Type>().values().to_vec();
+        let ids = |part: &RecordBatch| {
+            part.column(0)
+                .as_primitive::<arrow::datatypes::Int32Type>()
+                .values()
+                .to_vec()
+        };
         assert!(parts.rejected.is_empty());
-        parts.folders.iter().map(|(folder, part)| (folder.clone(), ids(part))).collect()
+        parts
+            .folders
+            .iter()
+            .map(|(folder, part)| (folder.clone(), ids(part)))
+            .collect()
     }
 
     #[test]
@@ -190,7 +255,10 @@ mod tests {
         use PartitionColumn::*;
         let parts = split(&[IngestYear, IngestMonth, IngestDay, IngestHour]);
         assert_eq!(parts.len(), 1);
-        assert_eq!(parts[0].0, "ingest_year=2026/ingest_month=03/ingest_day=04/ingest_hour=05/");
+        assert_eq!(
+            parts[0].0,
+            "ingest_year=2026/ingest_month=03/ingest_day=04/ingest_hour=05/"
+        );
         assert_eq!(split(&[])[0].0, "");
     }
 
@@ -200,9 +268,15 @@ mod tests {
         let parts = split(&[IngestYear, Column("code".into()), Column("n".into())]);
         let expected = [
             ("ingest_year=2026/code=DE/n=1/".to_owned(), vec![1, 4]),
-            ("ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(), vec![2]),
+            (
+                "ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(),
+                vec![2],
+            ),
             ("ingest_year=2026/code=a%2Fb/n=1/".to_owned(), vec![3]),
-            ("ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(), vec![5]),
+            (
+                "ingest_year=2026/code=__HIVE_DEFAULT_PARTITION__/n=1/".to_owned(),
+                vec![5],
+            ),
         ];
         assert_eq!(parts, expected);
     }
@@ -210,12 +284,28 @@ mod tests {
     #[test]
     fn columns_that_are_folders_leave_the_objects_but_one_must_stay() {
         let schema = batch().schema();
-        let folders = |names: &[&str]| names.iter().map(|n| PartitionColumn::Column((*n).into())).collect::<Vec<_>>();
+        let folders = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| PartitionColumn::Column((*n).into()))
+                .collect::<Vec<_>>()
+        };
         let partitioner = Partitioner::new(&folders(&["Code", "n"]), WINDOW, &schema).unwrap();
-        assert_eq!(partitioner.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["id"]);
+        assert_eq!(
+            partitioner
+                .schema()
+                .fields()
+                .iter()
+                .map(|f| f.name().as_str())
+                .collect::<Vec<_>>(),
+            ["id"]
+        );
         let all = Partitioner::new(&folders(&["Code", "n", "id"]), WINDOW, &schema);
         assert!(matches!(all, Err(SinkError::NoColumns)));
         let unknown = Partitioner::new(&folders(&["country"]), WINDOW, &schema).unwrap_err();
-        assert_eq!(unknown.to_string(), "the result has no column country to partition by; it has id, Code, n");
+        assert_eq!(
+            unknown.to_string(),
+            "the result has no column country to partition by; it has id, Code, n"
+        );
     }
 }

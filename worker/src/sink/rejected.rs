@@ -1,6 +1,7 @@
 //! Rows whose partition cannot be the name of a folder, kept beside the dead letters.
 //!
-//! Owns: the form of such a row. Does not own: which rows (`partition`), when they become visible (the commit).
+//! Owns: the form of such a row. Does not own: which rows (`partition`), when they become visible
+//! (the commit).
 //! Rule: exactly one line per row, with all its columns, in the same epoch as its neighbours.
 
 use super::gzip_lines::{GzipLines, LinesPlace};
@@ -14,7 +15,6 @@ use streamctl_proto::report::ObjectKind;
 
 /// Rows whose partition cannot be the name of a folder.
 pub(crate) struct RejectedRows {
-    /// Why.
     pub reason: BadName,
     /// With all columns of the result.
     pub rows: RecordBatch,
@@ -22,7 +22,13 @@ pub(crate) struct RejectedRows {
 
 /// Objects for the rejected rows of one window of one task.
 pub(super) fn objects(context: &SinkContext) -> GzipLines {
-    let SinkContext { spec, job, task, window, .. } = context;
+    let SinkContext {
+        spec,
+        job,
+        task,
+        window,
+        ..
+    } = context;
     let kind = ObjectKind::RejectedRow;
     GzipLines::new(LinesPlace {
         folder: context.rejected.clone(),
@@ -39,10 +45,20 @@ pub(super) fn objects(context: &SinkContext) -> GzipLines {
 pub(super) fn lines(window: Window, rejected: &RejectedRows) -> Result<Vec<u8>, SinkError> {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let window_start = rfc3339(window.start_ms);
-    let reason = format!("its partition cannot be the name of a folder: {}", rejected.reason);
-    let head = format!(r#"{{"window_start":{},"reason":{},"row":"#, text(&window_start), text(&reason));
+    let reason = format!(
+        "its partition cannot be the name of a folder: {}",
+        rejected.reason
+    );
+    let head = format!(
+        r#"{{"window_start":{},"reason":{},"row":"#,
+        text(&window_start),
+        text(&reason)
+    );
     let mut lines = Vec::new();
-    for row in rows_as_json(&rejected.rows)?.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+    for row in rows_as_json(&rejected.rows)?
+        .split(|byte| *byte == b'\n')
+        .filter(|row| !row.is_empty())
+    {
         lines.extend_from_slice(head.as_bytes());
         lines.extend_from_slice(row);
         lines.extend_from_slice(b"}\n");

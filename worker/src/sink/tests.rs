@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::memory::MemoryBudget;
-use arrow::array::{Array, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,7 +38,9 @@ struct State {
 
 /// Memory of a window that shares it with nobody.
 pub(crate) fn memory(bytes: usize) -> Arc<Holding> {
-    Arc::new(Holding::with_minimum(Arc::new(crate::memory::Share::new(bytes, 1))))
+    Arc::new(Holding::with_minimum(Arc::new(crate::memory::Share::new(
+        bytes, 1,
+    ))))
 }
 
 struct FakeWriter {
@@ -58,7 +62,6 @@ impl FakeStorage {
         self.state.lock().unwrap().open.len()
     }
 
-    /// Nothing staged, nothing open.
     pub fn is_clean(&self) -> bool {
         self.locations().is_empty() && self.open_count() == 0
     }
@@ -73,7 +76,10 @@ impl FakeStorage {
 }
 
 fn unavailable(location: &str) -> StorageError {
-    StorageError::Unavailable { location: location.to_owned(), reason: "not in this fake".to_owned() }
+    StorageError::Unavailable {
+        location: location.to_owned(),
+        reason: "not in this fake".to_owned(),
+    }
 }
 
 #[async_trait]
@@ -91,9 +97,17 @@ impl Storage for FakeStorage {
         Err(unavailable(folder.as_str()))
     }
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
-        assert!(self.state.lock().unwrap().open.insert(location.to_owned()), "{location} was opened twice");
-        let (state, location) = (self.state.clone(), location.to_owned());
-        Ok(Box::new(FakeWriter { state, location, content: Vec::new() }))
+        assert!(
+            self.state.lock().unwrap().open.insert(location.to_owned()),
+            "{location} was opened twice"
+        );
+        let state = self.state.clone();
+        let location = location.to_owned();
+        Ok(Box::new(FakeWriter {
+            state,
+            location,
+            content: Vec::new(),
+        }))
     }
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
         Err(unavailable(&object.location))
@@ -116,18 +130,44 @@ impl StagedWriter for FakeWriter {
         Ok(())
     }
     fn held(&self) -> usize {
-        if self.state.lock().unwrap().holds { self.content.len() } else { 0 }
+        if self.state.lock().unwrap().holds {
+            self.content.len()
+        } else {
+            0
+        }
     }
-    async fn finish(self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
+    async fn finish(
+        self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError> {
         let mut state = self.state.lock().unwrap();
         state.open.remove(&self.location);
-        if state.fail_on.as_ref().is_some_and(|part| self.location.contains(part)) {
+        if state
+            .fail_on
+            .as_ref()
+            .is_some_and(|part| self.location.contains(part))
+        {
             return Err(unavailable(&self.location));
         }
         let size = self.content.len() as u64;
-        assert!(state.staged.insert(self.location.clone(), self.content.into()).is_none());
-        let staging = Staging::File { staged_path: self.location.clone() };
-        Ok(StagedObject { kind, location: self.location, size, crc32c: 0, rows, staging })
+        assert!(
+            state
+                .staged
+                .insert(self.location.clone(), self.content.into())
+                .is_none()
+        );
+        let staging = Staging::File {
+            staged_path: self.location.clone(),
+        };
+        Ok(StagedObject {
+            kind,
+            location: self.location,
+            size,
+            crc32c: 0,
+            rows,
+            staging,
+        })
     }
     async fn abort(self: Box<Self>) {
         self.state.lock().unwrap().open.remove(&self.location);
@@ -135,24 +175,46 @@ impl StagedWriter for FakeWriter {
 }
 
 /// 2026-11-24T00:45:00Z.
-pub(crate) const WINDOW: Window = Window { start_ms: 1_795_481_100_000, end_ms: 1_795_481_160_000 };
+pub(crate) const WINDOW: Window = Window {
+    start_ms: 1_795_481_100_000,
+    end_ms: 1_795_481_160_000,
+};
 
 pub(crate) fn task() -> TaskId {
-    TaskId { term: Term(3), counter: 7 }
+    TaskId {
+        term: Term(3),
+        counter: 7,
+    }
 }
 
 fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
     let path = Location::folder("s3://b/out");
-    SinkSpec { path, format, compression, partition_by: Vec::new(), target_size: 128 << 20 }
+    SinkSpec {
+        path,
+        format,
+        compression,
+        partition_by: Vec::new(),
+        target_size: 128 << 20,
+    }
 }
 
 fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
     let job = "sales".parse().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-    let (spec, memory) = (Arc::new(spec), memory(1 << 40));
+    let spec = Arc::new(spec);
+    let memory = memory(1 << 40);
     let rejected = Location::folder("s3://b/dead");
     let rejected_storage = Arc::clone(&storage);
-    let context = SinkContext { spec, job, task: task(), window: WINDOW, storage, rejected, rejected_storage, memory };
+    let context = SinkContext {
+        spec,
+        job,
+        task: task(),
+        window: WINDOW,
+        storage,
+        rejected,
+        rejected_storage,
+        memory,
+    };
     WindowSink::new(context, schema.clone()).unwrap()
 }
 
@@ -169,7 +231,12 @@ fn rows(from: i64, to: i64) -> RecordBatch {
     let names: StringArray = (from..to).map(name).collect();
     let prices = Float64Array::from_iter_values((from..to).map(|id| id as f64 / 4.0));
     let times = TimestampMicrosecondArray::from_iter_values((from..to).map(|id| id * 1_000_000));
-    let columns = vec![Arc::new(ids) as _, Arc::new(names) as _, Arc::new(prices) as _, Arc::new(times) as _];
+    let columns = vec![
+        Arc::new(ids) as _,
+        Arc::new(names) as _,
+        Arc::new(prices) as _,
+        Arc::new(times) as _,
+    ];
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
@@ -181,26 +248,46 @@ async fn write_all(mut sink: WindowSink, batches: Vec<RecordBatch>) -> Vec<Stage
 }
 
 fn read_parquet(bytes: Bytes) -> RecordBatch {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+        .unwrap()
+        .build()
+        .unwrap();
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
     arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
 pub(crate) fn gunzip(bytes: &[u8]) -> String {
     let mut text = String::new();
-    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(bytes)
+        .read_to_string(&mut text)
+        .unwrap();
     text
 }
 
 #[tokio::test]
 async fn parquet_is_read_back_as_it_was_written_with_every_compression() {
-    for compression in [Compression::None, Compression::Snappy, Compression::Gzip, Compression::Zstd] {
+    for compression in [
+        Compression::None,
+        Compression::Snappy,
+        Compression::Gzip,
+        Compression::Zstd,
+    ] {
         let storage = FakeStorage::default();
         let batches = vec![rows(0, 100), rows(100, 100), rows(100, 1000)];
-        let sink = sink(&storage, spec(SinkFormat::Parquet, compression), &batches[0].schema());
+        let sink = sink(
+            &storage,
+            spec(SinkFormat::Parquet, compression),
+            &batches[0].schema(),
+        );
         let objects = write_all(sink, batches).await;
-        assert_eq!(storage.locations(), ["s3://b/out/20261124T004500Z-sales-t3.7-0000.parquet"]);
-        assert_eq!((objects.len(), objects[0].rows, objects[0].kind), (1, 1000, ObjectKind::Data));
+        assert_eq!(
+            storage.locations(),
+            ["s3://b/out/20261124T004500Z-sales-t3.7-0000.parquet"]
+        );
+        assert_eq!(
+            (objects.len(), objects[0].rows, objects[0].kind),
+            (1, 1000, ObjectKind::Data)
+        );
         let content = storage.content(&objects[0].location);
         assert_eq!(objects[0].size, content.len() as u64);
         assert_eq!(read_parquet(content), rows(0, 1000), "{compression:?}");
@@ -217,18 +304,33 @@ fn decompress(content: &[u8], compression: Compression) -> String {
 
 #[tokio::test]
 async fn json_lines_leave_out_nulls_and_are_read_back() {
-    for (compression, end) in
-        [(Compression::None, "json"), (Compression::Gzip, "json.gz"), (Compression::Zstd, "json.zst")]
-    {
+    for (compression, end) in [
+        (Compression::None, "json"),
+        (Compression::Gzip, "json.gz"),
+        (Compression::Zstd, "json.zst"),
+    ] {
         let storage = FakeStorage::default();
-        let sink = sink(&storage, spec(SinkFormat::Json, compression), &rows(0, 1).schema());
+        let sink = sink(
+            &storage,
+            spec(SinkFormat::Json, compression),
+            &rows(0, 1).schema(),
+        );
         let objects = write_all(sink, vec![rows(0, 4), rows(4, 500)]).await;
-        assert_eq!(objects[0].location, format!("s3://b/out/20261124T004500Z-sales-t3.7-0000.{end}"));
+        assert_eq!(
+            objects[0].location,
+            format!("s3://b/out/20261124T004500Z-sales-t3.7-0000.{end}")
+        );
         let text = decompress(&storage.content(&objects[0].location), compression);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 500);
-        assert_eq!(lines[0], r#"{"id":0,"price":0.0,"at":"1970-01-01T00:00:00"}"#);
-        assert_eq!(lines[1], r#"{"id":1,"name":"name \"1\", é\n","price":0.25,"at":"1970-01-01T00:00:01"}"#);
+        assert_eq!(
+            lines[0],
+            r#"{"id":0,"price":0.0,"at":"1970-01-01T00:00:00"}"#
+        );
+        assert_eq!(
+            lines[1],
+            r#"{"id":1,"name":"name \"1\", é\n","price":0.25,"at":"1970-01-01T00:00:01"}"#
+        );
     }
 }
 
@@ -236,7 +338,11 @@ async fn json_lines_leave_out_nulls_and_are_read_back() {
 async fn csv_has_one_header_per_object_and_is_read_back() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let storage = FakeStorage::default();
-        let sink = sink(&storage, spec(SinkFormat::Csv, compression), &rows(0, 1).schema());
+        let sink = sink(
+            &storage,
+            spec(SinkFormat::Csv, compression),
+            &rows(0, 1).schema(),
+        );
         let objects = write_all(sink, vec![rows(0, 4), rows(4, 500)]).await;
         let text = decompress(&storage.content(&objects[0].location), compression);
         let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -251,7 +357,11 @@ async fn csv_has_one_header_per_object_and_is_read_back() {
 #[tokio::test]
 async fn without_rows_there_is_no_object() {
     let storage = FakeStorage::default();
-    let sink = sink(&storage, spec(SinkFormat::Parquet, Compression::Snappy), &rows(0, 1).schema());
+    let sink = sink(
+        &storage,
+        spec(SinkFormat::Parquet, Compression::Snappy),
+        &rows(0, 1).schema(),
+    );
     assert_eq!(write_all(sink, vec![rows(0, 0)]).await, []);
     assert!(storage.is_clean());
 }
@@ -260,16 +370,27 @@ async fn without_rows_there_is_no_object() {
 async fn every_row_is_in_the_folder_of_its_value_and_nowhere_else() {
     let storage = FakeStorage::default();
     let mut spec = spec(SinkFormat::Parquet, Compression::Snappy);
-    spec.partition_by = vec![PartitionColumn::IngestHour, PartitionColumn::Column("name".into())];
+    spec.partition_by = vec![
+        PartitionColumn::IngestHour,
+        PartitionColumn::Column("name".into()),
+    ];
     let sink = sink(&storage, spec, &rows(0, 1).schema());
     let objects = write_all(sink, vec![rows(0, 5), rows(2, 8)]).await;
     let folder = |object: &StagedObject| object.location.split('/').nth(5).unwrap().to_owned();
     let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for object in &objects {
-        assert!(object.location.starts_with("s3://b/out/ingest_hour=00/"), "{}", object.location);
+        assert!(
+            object.location.starts_with("s3://b/out/ingest_hour=00/"),
+            "{}",
+            object.location
+        );
         let batch = read_parquet(storage.content(&object.location));
         assert!(batch.column_by_name("name").is_none() && batch.num_columns() == 3);
-        let ids = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let ids = batch
+            .column(0)
+            .as_primitive::<Int64Type>()
+            .values()
+            .to_vec();
         assert_eq!(object.rows, ids.len() as u64);
         found.entry(folder(object)).or_default().extend(ids);
     }
@@ -289,7 +410,12 @@ async fn too_many_partitions_are_refused_and_leave_nothing() {
     sink.write(rows(0, limit)).await.unwrap();
     sink.write(rows(0, limit)).await.unwrap();
     let error = sink.write(rows(limit, limit + 1)).await.unwrap_err();
-    assert!(matches!(error, SinkError::TooManyPartitions { limit: PARTITIONS_MAX }));
+    assert!(matches!(
+        error,
+        SinkError::TooManyPartitions {
+            limit: PARTITIONS_MAX
+        }
+    ));
     sink.abort().await;
     assert!(storage.is_clean());
 }
@@ -299,19 +425,34 @@ async fn objects_are_cut_at_their_target_size_and_no_row_is_lost() {
     for format in [SinkFormat::Parquet, SinkFormat::Json, SinkFormat::Csv] {
         let storage = FakeStorage::default();
         let target_size = 20_000;
-        let spec = SinkSpec { target_size, ..spec(format, Compression::None) };
+        let spec = SinkSpec {
+            target_size,
+            ..spec(format, Compression::None)
+        };
         let sink = sink(&storage, spec, &rows(0, 1).schema());
-        let objects = write_all(sink, (0..40).map(|n| rows(n * 100, (n + 1) * 100)).collect()).await;
+        let objects = write_all(
+            sink,
+            (0..40).map(|n| rows(n * 100, (n + 1) * 100)).collect(),
+        )
+        .await;
         assert!(objects.len() > 3, "{format:?}: {}", objects.len());
         assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 4_000);
         for (number, object) in objects.iter().enumerate() {
-            assert!(object.location.contains(&format!("-{number:04}.")), "{}", object.location);
+            assert!(
+                object.location.contains(&format!("-{number:04}.")),
+                "{}",
+                object.location
+            );
             assert!(object.size < 2 * target_size, "{format:?}: {}", object.size);
         }
         if format == SinkFormat::Parquet {
             let ids = objects.iter().flat_map(|object| {
                 let batch = read_parquet(storage.content(&object.location));
-                batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+                batch
+                    .column(0)
+                    .as_primitive::<Int64Type>()
+                    .values()
+                    .to_vec()
             });
             assert!(ids.eq(0..4_000));
         }
@@ -323,18 +464,34 @@ async fn objects_are_cut_at_their_target_size_and_no_row_is_lost() {
 async fn a_large_object_goes_out_in_row_groups() {
     let storage = FakeStorage::default();
     let schema = Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, false)]));
-    let mut sink = sink(&storage, spec(SinkFormat::Parquet, Compression::None), &schema);
+    let mut sink = sink(
+        &storage,
+        spec(SinkFormat::Parquet, Compression::None),
+        &schema,
+    );
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..40 {
-        let texts = (0..1_000).map(|_| std::iter::repeat_with(|| rng.alphanumeric()).take(1_000).collect::<String>());
+        let texts = (0..1_000).map(|_| {
+            std::iter::repeat_with(|| rng.alphanumeric())
+                .take(1_000)
+                .collect::<String>()
+        });
         let column = StringArray::from_iter_values(texts);
-        sink.write(RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).unwrap()).await.unwrap();
+        sink.write(RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).unwrap())
+            .await
+            .unwrap();
     }
     let objects = sink.finish().await.unwrap();
     let content = storage.content(&objects[0].location);
     let largest = storage.state.lock().unwrap().largest_write;
-    let groups = ParquetRecordBatchReaderBuilder::try_new(content.clone()).unwrap().metadata().num_row_groups();
-    assert!((2..=4).contains(&groups) && largest < content.len() / 2, "{groups} groups, {largest} bytes at once");
+    let groups = ParquetRecordBatchReaderBuilder::try_new(content.clone())
+        .unwrap()
+        .metadata()
+        .num_row_groups();
+    assert!(
+        (2..=4).contains(&groups) && largest < content.len() / 2,
+        "{groups} groups, {largest} bytes at once"
+    );
     assert_eq!(read_parquet(content).column(0).len(), 40_000);
 }
 
@@ -350,28 +507,47 @@ async fn many_partitions_together_hold_no_more_than_one_large_one() {
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..8 {
         let folders = StringArray::from_iter_values((0..1_000).map(|row| (row % 20).to_string()));
-        let text = |_| std::iter::repeat_with(|| rng.alphanumeric()).take(10_000).collect::<String>();
+        let text = |_| {
+            std::iter::repeat_with(|| rng.alphanumeric())
+                .take(10_000)
+                .collect::<String>()
+        };
         let texts = StringArray::from_iter_values((0..1_000).map(text));
         let columns = vec![Arc::new(folders) as _, Arc::new(texts) as _];
-        sink.write(RecordBatch::try_new(schema.clone(), columns).unwrap()).await.unwrap();
+        sink.write(RecordBatch::try_new(schema.clone(), columns).unwrap())
+            .await
+            .unwrap();
         assert!(sink.memory <= MEMORY_BYTES_MAX && sink.memory == counted(&sink));
     }
     let objects = sink.finish().await.unwrap();
     let rows = |object: &StagedObject| read_parquet(storage.content(&object.location)).num_rows();
-    assert_eq!((objects.len(), objects.iter().map(rows).sum::<usize>()), (20, 8_000));
+    assert_eq!(
+        (objects.len(), objects.iter().map(rows).sum::<usize>()),
+        (20, 8_000)
+    );
 }
 
 #[tokio::test]
 async fn a_failure_at_the_end_throws_everything_away() {
     let storage = FakeStorage::default();
     storage.fail_on("id=3/");
-    let mut spec = SinkSpec { target_size: 1, ..spec(SinkFormat::Json, Compression::None) };
+    let mut spec = SinkSpec {
+        target_size: 1,
+        ..spec(SinkFormat::Json, Compression::None)
+    };
     spec.partition_by = vec![PartitionColumn::Column("id".into())];
     let mut cut = sink(&storage, spec.clone(), &rows(0, 1).schema());
     assert!(cut.write(rows(0, 5)).await.is_err());
     cut.abort().await;
     assert!(storage.is_clean());
-    let mut whole = sink(&storage, SinkSpec { target_size: 1 << 20, ..spec }, &rows(0, 1).schema());
+    let mut whole = sink(
+        &storage,
+        SinkSpec {
+            target_size: 1 << 20,
+            ..spec
+        },
+        &rows(0, 1).schema(),
+    );
     whole.write(rows(0, 5)).await.unwrap();
     assert!(matches!(whole.finish().await, Err(SinkError::Storage(_))));
     assert!(storage.is_clean());
@@ -380,7 +556,9 @@ async fn a_failure_at_the_end_throws_everything_away() {
 /// One row for each of so many partitions.
 fn spread(partitions: i64) -> RecordBatch {
     let batch = rows(0, partitions);
-    let country: StringArray = (0..partitions).map(|number| Some(format!("c{number}"))).collect();
+    let country: StringArray = (0..partitions)
+        .map(|number| Some(format!("c{number}")))
+        .collect();
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("country", DataType::Utf8, false)));
     let mut columns = batch.columns().to_vec();
@@ -394,7 +572,8 @@ fn counted(sink: &WindowSink) -> usize {
 }
 
 #[tokio::test]
-async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more_is_refused_with_the_limit() {
+async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more_is_refused_with_the_limit()
+ {
     for format in [SinkFormat::Parquet, SinkFormat::Json] {
         let storage = FakeStorage::default();
         let batch = spread(1_000);
@@ -406,29 +585,51 @@ async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more
         for _ in 0..20 {
             sink.write(batch.clone()).await.unwrap();
             assert_eq!(sink.memory, counted(&sink));
-            assert!(sink.context.memory.used() == sink.memory && sink.memory <= most, "{} bytes", sink.memory);
+            assert!(
+                sink.context.memory.used() == sink.memory && sink.memory <= most,
+                "{} bytes",
+                sink.memory
+            );
         }
         let error = sink.write(spread(1_001)).await.unwrap_err();
-        assert!(error.to_string().contains("more than 1000 partitions"), "{error}");
+        assert!(
+            error.to_string().contains("more than 1000 partitions"),
+            "{error}"
+        );
         let objects = sink.finish().await.unwrap();
-        assert!(objects.len() > 1_000, "some were finished early: {}", objects.len());
+        assert!(
+            objects.len() > 1_000,
+            "some were finished early: {}",
+            objects.len()
+        );
         let rows: u64 = objects.iter().map(|object| object.rows).sum();
         assert_eq!(rows, 21_000, "of {} objects", objects.len());
     }
 }
 
 /// The sink of a window of a worker with this limit.
-fn sink_of_worker(limit: &str, storage: &FakeStorage, schema: &SchemaRef) -> Result<WindowSink, SinkError> {
+fn sink_of_worker(
+    limit: &str,
+    storage: &FakeStorage,
+    schema: &SchemaRef,
+) -> Result<WindowSink, SinkError> {
     let budget = MemoryBudget::new(limit.parse().unwrap());
     let memory = budget.window(false, false).unwrap().sink;
-    let context = sink(storage, spec(SinkFormat::Parquet, Compression::Snappy), &rows(0, 1).schema()).context;
+    let context = sink(
+        storage,
+        spec(SinkFormat::Parquet, Compression::Snappy),
+        &rows(0, 1).schema(),
+    )
+    .context;
     WindowSink::new(SinkContext { memory, ..context }, schema.clone())
 }
 
 #[tokio::test]
 async fn ten_thousand_columns_are_written_by_a_worker_of_1_gib_and_refused_by_one_of_256_mib() {
     let storage = FakeStorage::default();
-    let fields: Vec<_> = (0..10_000).map(|n| Field::new(format!("column_{n}"), DataType::Int64, false)).collect();
+    let fields: Vec<_> = (0..10_000)
+        .map(|n| Field::new(format!("column_{n}"), DataType::Int64, false))
+        .collect();
     let schema = Arc::new(Schema::new(fields));
     let column: Arc<dyn Array> = Arc::new(Int64Array::from_iter_values(0..30));
     let batch = RecordBatch::try_new(schema.clone(), vec![column; 10_000]).unwrap();
@@ -436,11 +637,17 @@ async fn ten_thousand_columns_are_written_by_a_worker_of_1_gib_and_refused_by_on
     for _ in 0..2 {
         sink.write(batch.clone()).await.unwrap();
         assert_eq!(sink.memory, counted(&sink));
-        assert!(sink.memory <= sink.context.memory.most(), "{} bytes", sink.memory);
+        assert!(
+            sink.memory <= sink.context.memory.most(),
+            "{} bytes",
+            sink.memory
+        );
     }
     let objects = sink.finish().await.unwrap();
     assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 60);
-    let Err(error) = sink_of_worker("256MiB", &storage, &schema) else { panic!("it was not refused") };
+    let Err(error) = sink_of_worker("256MiB", &storage, &schema) else {
+        panic!("it was not refused")
+    };
     let text = "an object of 10000 columns takes 43MiB while it is written, and the worker's --memory-limit leaves 12MiB to it";
     assert_eq!(error.to_string(), text);
 }
@@ -461,22 +668,32 @@ async fn small_partitions_are_one_object_each_where_there_is_memory() {
 async fn a_row_that_no_folder_can_be_named_for_is_kept_whole_and_costs_no_neighbour() {
     let storage = FakeStorage::default();
     let long = "x".repeat(2_000);
-    let schema =
-        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("k", DataType::Utf8, true)]));
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("k", DataType::Utf8, true),
+    ]));
     let keys = StringArray::from(vec![Some("DE"), Some(long.as_str()), None, Some("DE")]);
-    let batch =
-        RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(keys)])
-            .unwrap();
+    let batch = RecordBatch::try_new(
+        schema.clone(),
+        vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(keys)],
+    )
+    .unwrap();
     let mut spec = spec(SinkFormat::Json, Compression::None);
     spec.partition_by = vec![PartitionColumn::Column("k".into())];
     let mut writing = sink(&storage, spec.clone(), &schema);
     writing.write(batch.clone()).await.unwrap();
     let objects = writing.finish().await.unwrap();
     let of = |kind| objects.iter().filter(move |object| object.kind == kind);
-    assert_eq!(of(ObjectKind::Data).map(|object| object.rows).sum::<u64>(), 3);
+    assert_eq!(
+        of(ObjectKind::Data).map(|object| object.rows).sum::<u64>(),
+        3
+    );
     let rejected: Vec<_> = of(ObjectKind::RejectedRow).collect();
     assert_eq!((rejected.len(), rejected[0].rows), (1, 1));
-    assert_eq!(rejected[0].location, "s3://b/dead/20261124T004500Z-sales-t3.7-0000.rejected.json.gz");
+    assert_eq!(
+        rejected[0].location,
+        "s3://b/dead/20261124T004500Z-sales-t3.7-0000.rejected.json.gz"
+    );
     let text = gunzip(&storage.content(&rejected[0].location));
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["row"], serde_json::json!({"id": 2, "k": long}));

@@ -1,9 +1,9 @@
 //! The dead letters of a committed epoch, read once more.
 //!
-//! Owns: the reader: from the shard's name to the manifest, and on to the letters. Does not own: their form
-//! ([`crate::dead_letter`]), which epochs are replayed and when (`controller::core`).
-//! Rule: the n-th letter has the sequence number n, whenever it is read; it arrives when it is read, as the window of
-//! its first arrival is long committed.
+//! Owns: the reader: from the shard's name to the manifest, and on to the letters. Does not own:
+//! their form ([`crate::dead_letter`]), which epochs are replayed and when (`controller::core`).
+//! Rule: the n-th letter has the sequence number n, whenever it is read; it arrives when it is
+//! read, as the window of its first arrival is long committed.
 
 use super::{Chunk, Clock, ReadError, ReaderStats, ShardReader, ShardToRead};
 use crate::dead_letter::read::{Letters, LettersError};
@@ -26,7 +26,6 @@ pub struct DeadLetterReader {
     shard: ShardId,
     which: DeadLetterShard,
     job: JobName,
-    /// Where its manifest is.
     manifest: String,
     storages: Storages,
     on_data_loss: OnDataLoss,
@@ -60,7 +59,10 @@ impl DeadLetterReader {
     ) -> Self {
         Self {
             shard: shard.shard.clone(),
-            manifest: job.spec.checkpoint.join(&which.manifest_name(&job.spec.name)),
+            manifest: job
+                .spec
+                .checkpoint
+                .join(&which.manifest_name(&job.spec.name)),
             which,
             job: job.spec.name.clone(),
             storages: storages.clone(),
@@ -81,49 +83,95 @@ impl DeadLetterReader {
             Position::End => u64::MAX,
         };
         let storage = self.storages.for_location(&self.manifest);
-        let bytes = storage.get(&self.manifest, MANIFEST_BYTES_MAX).await.map_err(|error| match error {
-            StorageError::NotFound { location } => LettersError::Gone { location },
-            error => LettersError::Storage(error),
-        })?;
-        let manifest = self.which.manifest(&self.job, &bytes).map_err(Problem::Manifest)?;
+        let bytes = storage
+            .get(&self.manifest, MANIFEST_BYTES_MAX)
+            .await
+            .map_err(|error| match error {
+                StorageError::NotFound { location } => LettersError::Gone { location },
+                error => LettersError::Storage(error),
+            })?;
+        let manifest = self
+            .which
+            .manifest(&self.job, &bytes)
+            .map_err(Problem::Manifest)?;
         let objects = manifest.dead_letter_objects().cloned().collect::<Vec<_>>();
-        Ok(Letters::new(self.storages.clone(), self.which.epoch(), objects.into_iter(), after))
+        Ok(Letters::new(
+            self.storages.clone(),
+            self.which.epoch(),
+            objects.into_iter(),
+            after,
+        ))
     }
 
     async fn give(&mut self) -> Result<Chunk, Problem> {
         if self.letters.is_none() {
             self.letters = Some(self.letters().await?);
         }
-        let Some(letters) = &mut self.letters else { return Ok(Chunk::default()) };
+        let Some(letters) = &mut self.letters else {
+            return Ok(Chunk::default());
+        };
         let given = letters.next(CHUNK_LETTERS_MAX, CHUNK_BYTES_MAX).await?;
         self.ended = letters.is_over();
         // What is read later arrives later.
         let now_ms = (self.clock)();
-        let records = given.into_iter().map(|letter| letter.into_record(now_ms)).collect();
+        let records = given
+            .into_iter()
+            .map(|letter| letter.into_record(now_ms))
+            .collect();
         let end = self.ended.then(Vec::new);
-        Ok(Chunk { records, complete_to_ms: Some(now_ms), behind_ms: 0, end })
+        Ok(Chunk {
+            records,
+            complete_to_ms: Some(now_ms),
+            behind_ms: 0,
+            end,
+        })
     }
 
     fn refused(&self, reason: String, hint: &str) -> ReadError {
         let cause = RefusalCause::Request;
-        ReadError::Refused { cause, shard: self.shard.clone(), reason, hint: hint.to_owned() }
+        ReadError::Refused {
+            cause,
+            shard: self.shard.clone(),
+            reason,
+            hint: hint.to_owned(),
+        }
     }
 
     /// What a problem means: wait, pass over what is gone, or stop.
     async fn problem(&mut self, problem: Problem) -> Result<Chunk, ReadError> {
         match problem {
-            Problem::Letters(LettersError::Storage(StorageError::Unavailable { location, reason })) => {
+            Problem::Letters(LettersError::Storage(StorageError::Unavailable {
+                location,
+                reason,
+            })) => {
                 tracing::warn!(shard = %self.shard, location, reason, "dead letters cannot be read now");
                 tokio::time::sleep(RETRY).await;
-                Ok(Chunk { complete_to_ms: Some((self.clock)()), ..Chunk::default() })
+                Ok(Chunk {
+                    complete_to_ms: Some((self.clock)()),
+                    ..Chunk::default()
+                })
             }
             Problem::Letters(error @ LettersError::Gone { .. }) => self.lost(error.to_string()),
-            Problem::Letters(LettersError::Storage(StorageError::Refused { cause, location, reason, hint })) => {
+            Problem::Letters(LettersError::Storage(StorageError::Refused {
+                cause,
+                location,
+                reason,
+                hint,
+            })) => {
                 let reason = format!("{location}: {reason}");
-                Err(ReadError::Refused { cause, shard: self.shard.clone(), reason, hint })
+                Err(ReadError::Refused {
+                    cause,
+                    shard: self.shard.clone(),
+                    reason,
+                    hint,
+                })
             }
-            Problem::Letters(error) => Err(self.refused(error.to_string(), "put back what was committed")),
-            Problem::Manifest(error) => Err(self.refused(error.to_string(), "put back what was committed")),
+            Problem::Letters(error) => {
+                Err(self.refused(error.to_string(), "put back what was committed"))
+            }
+            Problem::Manifest(error) => {
+                Err(self.refused(error.to_string(), "put back what was committed"))
+            }
         }
     }
 
@@ -131,13 +179,19 @@ impl DeadLetterReader {
         match self.on_data_loss {
             OnDataLoss::Fail => {
                 let hint = "put it back and submit the job again";
-                Err(self.refused(format!("dead letters that are to be replayed are gone: {detail}"), hint))
+                Err(self.refused(
+                    format!("dead letters that are to be replayed are gone: {detail}"),
+                    hint,
+                ))
             }
             OnDataLoss::Continue => {
                 tracing::warn!(shard = %self.shard, detail, "dead letters are gone and not replayed");
                 self.stats.data_losses += 1;
                 self.ended = true;
-                Ok(Chunk { end: Some(vec![]), ..Chunk::default() })
+                Ok(Chunk {
+                    end: Some(vec![]),
+                    ..Chunk::default()
+                })
             }
         }
     }
@@ -147,7 +201,10 @@ impl DeadLetterReader {
 impl ShardReader for DeadLetterReader {
     async fn next(&mut self) -> Result<Chunk, ReadError> {
         if self.ended {
-            return Ok(Chunk { end: Some(vec![]), ..Chunk::default() });
+            return Ok(Chunk {
+                end: Some(vec![]),
+                ..Chunk::default()
+            });
         }
         // Large objects must not keep other tasks of this thread from running.
         tokio::task::yield_now().await;

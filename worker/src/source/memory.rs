@@ -1,6 +1,7 @@
 //! Shards in memory: a source that tests fill, and that fails on demand.
 //!
-//! Owns: the fake. Rule: it keeps the trait's promises (order, replay from a position, cancellation loses nothing).
+//! Owns: the fake. Rule: it keeps the trait's promises (order, replay from a position, cancellation
+//! loses nothing).
 
 use super::{Child, Chunk, ReadError, ReaderStats, Record, ShardReader};
 use async_trait::async_trait;
@@ -47,14 +48,19 @@ impl MemorySource {
     pub fn push(&self, shard: &ShardId, arrival_ms: i64, data: impl Into<Bytes>) {
         self.change(shard, |s| {
             let sequence = (s.records.len() as u64).into();
-            s.records.push(Record { sequence, sub_sequence: 0, arrival_ms, data: data.into(), origin: None });
+            s.records.push(Record {
+                sequence,
+                sub_sequence: 0,
+                arrival_ms,
+                data: data.into(),
+                origin: None,
+            });
         });
     }
     /// Nothing that arrived before this time will be added any more.
     pub fn complete_to(&self, shard: &ShardId, time_ms: i64) {
         self.change(shard, |s| s.complete_to_ms = Some(time_ms));
     }
-    /// Closes a shard.
     pub fn close(&self, shard: &ShardId, children: Vec<Child>) {
         self.change(shard, |s| s.end = Some(children));
     }
@@ -64,16 +70,24 @@ impl MemorySource {
     }
     /// Where readers of this shard began, in order.
     pub fn opened(&self, shard: &ShardId) -> Vec<Position> {
-        self.lock().get(shard).map(|s| s.opened.clone()).unwrap_or_default()
+        self.lock()
+            .get(shard)
+            .map(|s| s.opened.clone())
+            .unwrap_or_default()
     }
     /// Reads a shard from a position on; one that is not there yet is empty.
     pub fn reader(&self, shard: &ShardId, from: &Position) -> MemoryReader {
         self.change(shard, |s| s.opened.push(from.clone()));
-        MemoryReader { source: self.clone(), shard: shard.clone(), from: from.clone(), next: None, reported_ms: None }
+        MemoryReader {
+            source: self.clone(),
+            shard: shard.clone(),
+            from: from.clone(),
+            next: None,
+            reported_ms: None,
+        }
     }
 }
 
-/// Reads one shard.
 pub struct MemoryReader {
     source: MemorySource,
     shard: ShardId,
@@ -90,7 +104,10 @@ impl MemoryReader {
         if let Some(error) = shard.failures.pop_front() {
             return Err(error);
         }
-        let at = self.next.unwrap_or_else(|| first_index(&shard.records, &self.from)).min(shard.records.len());
+        let at = self
+            .next
+            .unwrap_or_else(|| first_index(&shard.records, &self.from))
+            .min(shard.records.len());
         let to = shard.records.len().min(at + MEMORY_RECORDS_MAX);
         let records = shard.records[at..to].to_vec();
         let at_tip = to == shard.records.len();
@@ -102,14 +119,22 @@ impl MemoryReader {
             return Ok(None);
         }
         self.reported_ms = complete_to_ms;
-        Ok(Some(Chunk { records, complete_to_ms, behind_ms: 0, end }))
+        Ok(Some(Chunk {
+            records,
+            complete_to_ms,
+            behind_ms: 0,
+            end,
+        }))
     }
 }
 
 fn first_index(records: &[Record], from: &Position) -> usize {
     match from {
         Position::Start => 0,
-        Position::Timestamp(ms) => records.iter().position(|r| r.arrival_ms >= *ms).unwrap_or(records.len()),
+        Position::Timestamp(ms) => records
+            .iter()
+            .position(|r| r.arrival_ms >= *ms)
+            .unwrap_or(records.len()),
         Position::After { sequence, .. } => records.partition_point(|r| r.sequence <= *sequence),
         Position::End => records.len(),
     }
@@ -128,7 +153,10 @@ impl ShardReader for MemoryReader {
                 return Ok(chunk);
             }
             if tokio::time::timeout_at(deadline, notified).await.is_err() {
-                return Ok(Chunk { complete_to_ms: self.reported_ms, ..Chunk::default() });
+                return Ok(Chunk {
+                    complete_to_ms: self.reported_ms,
+                    ..Chunk::default()
+                });
             }
         }
     }
@@ -144,7 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn records_come_once_in_order_and_again_from_a_position() {
-        let (source, shard) = (MemorySource::default(), ShardId::from("a"));
+        let source = MemorySource::default();
+        let shard = ShardId::from("a");
         for i in 0..3 {
             source.push(&shard, i * 10, format!("{i}"));
         }
@@ -155,18 +184,33 @@ mod tests {
         source.close(&shard, vec![]);
         let chunk = reader.next().await.unwrap();
         assert_eq!((chunk.records.len(), chunk.end), (1, Some(vec![])));
-        let again = source.reader(&shard, &first[0].position()).next().await.unwrap().records;
+        let again = source
+            .reader(&shard, &first[0].position())
+            .next()
+            .await
+            .unwrap()
+            .records;
         assert_eq!(again[..2], first[1..]);
-        let late = source.reader(&shard, &Position::Timestamp(15)).next().await.unwrap().records;
+        let late = source
+            .reader(&shard, &Position::Timestamp(15))
+            .next()
+            .await
+            .unwrap()
+            .records;
         assert_eq!(late.len(), 2);
     }
 
     #[tokio::test]
     async fn a_reader_fails_when_told_to_and_goes_on_afterwards() {
-        let (source, shard) = (MemorySource::default(), ShardId::from("a"));
+        let source = MemorySource::default();
+        let shard = ShardId::from("a");
         source.push(&shard, 0, "x");
-        let lost =
-            ReadError::DataLoss { shard: shard.clone(), position: Position::Start, gap: None, detail: "gone".into() };
+        let lost = ReadError::DataLoss {
+            shard: shard.clone(),
+            position: Position::Start,
+            gap: None,
+            detail: "gone".into(),
+        };
         source.fail(&shard, lost);
         let mut reader = source.reader(&shard, &Position::Start);
         assert!(reader.next().await.is_err());

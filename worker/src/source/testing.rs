@@ -6,7 +6,8 @@ use super::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
+    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
+    StartingPosition,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 

@@ -26,11 +26,8 @@ type Loaded = Vec<(String, LookupVersion, Arc<Table>)>;
 
 /// What all windows of a task share.
 pub struct Context {
-    /// The job.
     pub job: ResolvedJob,
-    /// Where objects are.
     pub storages: Storages,
-    /// Where records are.
     pub sources: Sources,
     /// What the worker may hold.
     pub budget: MemoryBudget,
@@ -39,21 +36,31 @@ pub struct Context {
     plan: Mutex<Option<Arc<QueryPlan>>>,
 }
 
-/// Records that were decoded.
 pub struct DecodedNext {
     /// How many, from the first.
     pub count: usize,
-    /// Their rows.
     pub decoded: Decoded,
     /// Of a payload that is large unpacked: to be kept until its row is with the query.
     pub room: Option<UnpackRoom>,
 }
 
 impl Context {
-    /// For one task.
-    pub fn new(job: ResolvedJob, storages: Storages, sources: Sources, budget: MemoryBudget) -> Self {
+    pub fn new(
+        job: ResolvedJob,
+        storages: Storages,
+        sources: Sources,
+        budget: MemoryBudget,
+    ) -> Self {
         let record_bytes = AtomicUsize::new(0);
-        Self { job, storages, sources, budget, record_bytes, loaded: Mutex::default(), plan: Mutex::default() }
+        Self {
+            job,
+            storages,
+            sources,
+            budget,
+            record_bytes,
+            loaded: Mutex::default(),
+            plan: Mutex::default(),
+        }
     }
 
     /// The source's columns as Arrow types.
@@ -68,7 +75,8 @@ impl Context {
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
     }
 
-    /// Decodes the first of these records, at least one. A payload that is large unpacked waits for room.
+    /// Decodes the first of these records, at least one. A payload that is large unpacked waits for
+    /// room.
     ///
     /// # Errors
     /// This worker can never have room for it.
@@ -81,12 +89,25 @@ impl Context {
     ) -> Result<DecodedNext, TaskError> {
         let (count, decoded) = decoder.decode_first(records, records_max, bytes_max);
         let Some(large) = records.first().filter(|_| count == 0) else {
-            return Ok(DecodedNext { count, decoded, room: None });
+            return Ok(DecodedNext {
+                count,
+                decoded,
+                room: None,
+            });
         };
         let room = self.budget.unpacking().await;
-        let too_large = || TaskError::UnpackMemory { most: room.bytes(), limit: self.budget.limit() };
-        let decoded = decoder.decode_large(large, room.bytes()).ok_or_else(too_large)?;
-        Ok(DecodedNext { count: 1, decoded, room: Some(room) })
+        let too_large = || TaskError::UnpackMemory {
+            most: room.bytes(),
+            limit: self.budget.limit(),
+        };
+        let decoded = decoder
+            .decode_large(large, room.bytes())
+            .ok_or_else(too_large)?;
+        Ok(DecodedNext {
+            count: 1,
+            decoded,
+            room: Some(room),
+        })
     }
 
     /// The plan, and the lookups' rows of these versions.
@@ -102,7 +123,10 @@ impl Context {
         let made = match &*plan {
             Some(plan) => Arc::clone(plan),
             None => {
-                let schemas = tables.iter().map(|(name, rows)| (name.clone(), rows.schema())).collect();
+                let schemas = tables
+                    .iter()
+                    .map(|(name, rows)| (name.clone(), rows.schema()))
+                    .collect();
                 Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql).await?)
             }
         };
@@ -112,23 +136,42 @@ impl Context {
 
     /// Records of at most so many bytes came, and of so many before.
     pub fn largest_record(&self, bytes: usize) -> usize {
-        self.record_bytes.fetch_max(bytes, Ordering::Relaxed).max(bytes)
+        self.record_bytes
+            .fetch_max(bytes, Ordering::Relaxed)
+            .max(bytes)
     }
 
     async fn table(&self, name: &str, version: &LookupVersion) -> Result<Arc<Table>, TaskError> {
         let mut loaded = self.loaded.lock().await;
-        if let Some((.., table)) = loaded.iter().find(|(other, kept, _)| other == name && kept == version) {
+        if let Some((.., table)) = loaded
+            .iter()
+            .find(|(other, kept, _)| other == name && kept == version)
+        {
             return Ok(Arc::clone(table));
         }
         let missing = || TaskError::Panicked(format!("the job has no lookup {name}"));
-        let spec = self.job.spec.lookups.iter().find(|spec| spec.name == name).ok_or_else(missing)?;
-        let mut others = loaded.iter().enumerate().filter(|(_, (other, ..))| other == name).map(|(index, _)| index);
+        let spec = self
+            .job
+            .spec
+            .lookups
+            .iter()
+            .find(|spec| spec.name == name)
+            .ok_or_else(missing)?;
+        let mut others = loaded
+            .iter()
+            .enumerate()
+            .filter(|(_, (other, ..))| other == name)
+            .map(|(index, _)| index);
         let oldest = others.next();
         // Before the new one is loaded: both need not fit at once with it.
         if let Some(oldest) = oldest.filter(|_| others.count() + 1 >= VERSIONS_KEPT) {
             loaded.remove(oldest);
         }
-        let table = self.budget.lookups().get(&self.storages, &self.job, spec, version).await?;
+        let table = self
+            .budget
+            .lookups()
+            .get(&self.storages, &self.job, spec, version)
+            .await?;
         loaded.push((name.to_owned(), version.clone(), Arc::clone(&table)));
         Ok(table)
     }

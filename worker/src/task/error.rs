@@ -15,19 +15,16 @@ use streamctl_proto::v1::task_ended::{Place, Why};
 /// Why a task cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The source.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The query, on some row's data or for want of memory.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The output.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// Types that cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// A kept lookup version.
     #[error(transparent)]
     Lookup(#[from] LookupError),
     /// A lookup that there is no room for.
@@ -36,15 +33,12 @@ pub enum TaskError {
         mib(*needed as u64), mib(*most as u64), mib(*free as u64)
     )]
     LookupMemory {
-        /// Its name.
         lookup: String,
         /// Bytes.
         needed: usize,
         /// The most that it could have.
         most: usize,
-        /// What nobody holds now.
         free: usize,
-        /// Of the worker.
         limit: MemoryLimit,
     },
     /// A payload that there can never be room for, once it is unpacked.
@@ -52,16 +46,13 @@ pub enum TaskError {
     UnpackMemory {
         /// What one may have here.
         most: usize,
-        /// Of the worker.
         limit: MemoryLimit,
     },
     /// A query that would have had room, had others not held it.
     #[error("the query found no memory: {0}; other windows of this worker hold it")]
     QueryWaits(String),
-    /// Its rows.
     #[error(transparent)]
     Rows(#[from] RowsError),
-    /// Column types.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// A replay that nobody reads.
@@ -79,13 +70,18 @@ impl TaskError {
     /// Which place refused this worker, where another worker, or this one later, may be served.
     pub fn refused_by(&self) -> Option<Place> {
         match self {
-            Self::Read(ReadError::Refused { cause: RefusalCause::Environment, .. }) => Some(Place::Source),
+            Self::Read(ReadError::Refused {
+                cause: RefusalCause::Environment,
+                ..
+            }) => Some(Place::Source),
             Self::Sink(SinkError::Storage(error)) if is_refusal(error) => Some(Place::Sink),
             Self::Read(ReadError::TooLarge { .. })
             | Self::UnpackMemory { .. }
             | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
             Self::LookupMemory { needed, most, .. } if needed > most => Some(Place::Memory),
-            Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => Some(Place::Checkpoint),
+            Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => {
+                Some(Place::Checkpoint)
+            }
             // A worker that does not see the folder finds nothing in it.
             Self::Lookup(LookupError::NotKept { .. }) => Some(Place::Checkpoint),
             _ => None,
@@ -100,7 +96,11 @@ impl TaskError {
             Self::Sink(SinkError::Storage(StorageError::Refused { .. })) => true,
             Self::Sink(SinkError::Storage(_)) => false,
             Self::LookupMemory { .. } | Self::UnpackMemory { .. } | Self::QueryWaits(_) => false,
-            Self::Query(_) | Self::Sink(_) | Self::Lookup(_) | Self::Rows(_) | Self::Panicked(_) => false,
+            Self::Query(_)
+            | Self::Sink(_)
+            | Self::Lookup(_)
+            | Self::Rows(_)
+            | Self::Panicked(_) => false,
             Self::ReaderIdle(_) | Self::Report(_) => false,
         }
     }
@@ -119,7 +119,6 @@ impl TaskError {
         }
     }
 
-    /// What to do.
     pub fn hint(&self) -> String {
         match self {
             Self::Read(ReadError::Refused { hint, .. } | ReadError::TooLarge { hint, .. }) => hint.clone(),
@@ -153,11 +152,14 @@ impl TaskError {
     }
 }
 
-/// Another worker may be served: by its rights, its clock, its disk, or because it sees a folder that this one does not.
+/// Another worker may be served: by its rights, its clock, its disk, or because it sees a folder
+/// that this one does not.
 fn is_refusal(error: &StorageError) -> bool {
     match error {
         StorageError::Refused { cause, .. } => *cause == RefusalCause::Environment,
         StorageError::NotFound { .. } => true,
-        StorageError::TooLarge { .. } | StorageError::Unavailable { .. } | StorageError::StagedLost { .. } => false,
+        StorageError::TooLarge { .. }
+        | StorageError::Unavailable { .. }
+        | StorageError::StagedLost { .. } => false,
     }
 }

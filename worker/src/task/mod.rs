@@ -1,15 +1,17 @@
 //! One task: some shards of one job, read into windows, reported.
 //!
-//! Owns: which windows are open, when they close, the order of reports. Does not own: placing records ([`shards`]),
-//! the work on a window ([`window`]), the words of a report ([`telling`]), what the controller was told ([`crate::registry`]).
-//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes back as one. When the
-//! worker's memory is short it drops what it cannot use yet, and reads it again when it can.
+//! Owns: which windows are open, when they close, the order of reports. Does not own: placing
+//! records ([`shards`]), the work on a window ([`window`]), the words of a report ([`telling`]),
+//! what the controller was told ([`crate::registry`]).
+//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes
+//! back as one. When the worker's memory is short it drops what it cannot use yet, and reads it
+//! again when it can.
 
 mod context;
 mod error;
 pub mod reader;
 pub mod shards;
-mod telling;
+mod reporting;
 mod timed;
 pub mod window;
 
@@ -32,13 +34,14 @@ use std::time::Duration;
 use streamctl_engine::traces::now;
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{LookupVersion, ShardId, ShardRange, TaskId, Window};
-use telling::{Closed, Times};
+use reporting::{Closed, Times};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
-use window::{Feed, Finished, Which};
+use window::{Feed, Finished, WindowKey};
 
-/// Windows of a task that are open or being finished. Reading goes on into the next while one is finished.
+/// Windows of a task that are open or being finished. Reading goes on into the next while one is
+/// finished.
 pub const WINDOWS_OPEN_MAX: usize = 2;
 /// Between two messages about the shards' figures, when nothing else is to be said.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,7 +59,6 @@ pub enum Command {
     Release,
     /// Finish windows that end at or before this time, then end.
     Drain(i64),
-    /// Stop at once.
     Cancel,
 }
 
@@ -65,11 +67,20 @@ enum State {
     /// The controller has not yet named its lookup versions.
     Asked,
     /// It has; there is no memory for one more window.
-    Named { lookups: BTreeMap<String, LookupVersion> },
-    /// It takes records.
-    Open { feed: mpsc::UnboundedSender<Feed>, abort: AbortHandle, lookups: BTreeMap<String, LookupVersion> },
+    Named {
+        lookups: BTreeMap<String, LookupVersion>,
+    },
+    Open {
+        feed: mpsc::UnboundedSender<Feed>,
+        abort: AbortHandle,
+        lookups: BTreeMap<String, LookupVersion>,
+    },
     /// It takes none any more; the last are on their way.
-    Closing { lookups: BTreeMap<String, LookupVersion>, closed: Closed, done: Option<Box<Finished>> },
+    Closing {
+        lookups: BTreeMap<String, LookupVersion>,
+        closed: Closed,
+        done: Option<Box<Finished>>,
+    },
 }
 
 struct OpenWindow {
@@ -90,13 +101,11 @@ impl Drop for OpenWindow {
 
 /// What a task works with.
 pub struct Parts {
-    /// Its id.
     pub id: TaskId,
     /// The job, and what is shared by its windows.
     pub context: Arc<Context>,
     /// What the controller is told.
     pub registry: Arc<Registry>,
-    /// Rows for subscribers.
     pub results: Arc<Results>,
     /// Where windows are worked on: not the network's threads.
     pub compute: Compute,
@@ -123,7 +132,8 @@ struct Task {
 
 /// Runs a task to its end and tells the controller how it ended.
 pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver<Command>) {
-    let (id, registry) = (parts.id, Arc::clone(&parts.registry));
+    let id = parts.id;
+    let registry = Arc::clone(&parts.registry);
     let job = parts.context.job.spec.name.clone();
     let _counted = parts.meter.task(&job);
     let meter = parts.meter.clone();
@@ -226,8 +236,11 @@ impl Task {
     fn start_readers(&mut self) {
         let ids: BTreeSet<ShardId> = self.shards.iter().map(|shard| shard.id.clone()).collect();
         for index in 0..self.shards.len() {
-            // A parent that is not of this task has ended, or the shard would not have been given out.
-            self.shards[index].after.retain(|parent| ids.contains(parent));
+            // A parent that is not of this task has ended, or the shard would not have been given
+            // out.
+            self.shards[index]
+                .after
+                .retain(|parent| ids.contains(parent));
             if self.shards[index].after.is_empty() {
                 self.start_reader(index);
             }
@@ -239,29 +252,43 @@ impl Task {
         let (number, reader) = &mut self.reader_of[index];
         *number += 1;
         let context = Arc::clone(&self.parts.context);
-        *reader = Some(self.readers.spawn(reader::run(index, *number, to_read, context, self.reads.clone())));
+        *reader = Some(self.readers.spawn(reader::run(
+            index,
+            *number,
+            to_read,
+            context,
+            self.reads.clone(),
+        )));
     }
 
     fn read(&mut self, read: Read) -> Result<(), TaskError> {
-        let Read { index, reader, chunk, stats } = read;
+        let Read {
+            index,
+            reader,
+            chunk,
+            stats,
+        } = read;
         if self.reader_of[index].0 != reader || self.shards[index].is_parked() {
             return Ok(()); // Of a reader that was stopped: it is read again.
         }
         let (chunk, room) = chunk?;
-        let (job, shard) = (&self.parts.context.job.spec.name, &mut self.shards[index]);
+        let job = &self.parts.context.job.spec.name;
+        let shard = &mut self.shards[index];
         let before = shard.stats;
         shard.count(stats);
         self.parts.meter.read(job, &chunk, &before, &shard.stats);
         let lost = shard.stats.lost != before.lost;
         shard.offer(chunk, stats, room);
         if lost {
-            // Before anything that is reported after it: the manifest of what follows names the gap.
+            // Before anything that is reported after it: the manifest of what follows names the
+            // gap.
             self.tell_progress(self.told_watermark_ms);
         }
         Ok(())
     }
 
-    /// Does whatever can be done now: takes records into open windows, asks for windows, closes windows, says so.
+    /// Does whatever can be done now: takes records into open windows, asks for windows, closes
+    /// windows, says so.
     fn advance(&mut self) -> Result<(), TaskError> {
         if !self.releasing {
             loop {
@@ -287,13 +314,17 @@ impl Task {
         Ok(())
     }
 
-    /// Lets go of what was read and cannot be taken yet, as others wait for room. Each of it is dropped once: it is read
-    /// again when its window takes records. So what holds room is always on its way through an open window.
+    /// Lets go of what was read and cannot be taken yet, as others wait for room. Each of it is
+    /// dropped once: it is read again when its window takes records. So what holds room is always
+    /// on its way through an open window.
     fn park(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &mut self.shards[index];
-            let open =
-                |window: Window| self.windows.get(&window).is_some_and(|open| matches!(open.state, State::Open { .. }));
+            let open = |window: Window| {
+                self.windows
+                    .get(&window)
+                    .is_some_and(|open| matches!(open.state, State::Open { .. }))
+            };
             if shard.next_window().is_some_and(|window| !open(window)) && shard.park() {
                 self.stop_reader(index);
             }
@@ -308,27 +339,44 @@ impl Task {
 
     /// Takes the waiting records of a shard for as long as their windows are open.
     fn take(&mut self, index: usize) {
-        while let Some(window) = self.shards[index].next_window().filter(|window| window.end_ms <= self.until_ms) {
+        while let Some(window) = self.shards[index]
+            .next_window()
+            .filter(|window| window.end_ms <= self.until_ms)
+        {
             match self.windows.get_mut(&window) {
                 None => return self.ask(window),
-                Some(OpenWindow { state: State::Open { feed, .. }, ranges, .. }) => {
+                Some(OpenWindow {
+                    state: State::Open { feed, .. },
+                    ranges,
+                    ..
+                }) => {
                     let shard = &mut self.shards[index];
                     if shard.unpark() {
                         return self.start_reader(index);
                     }
                     let Some(taken) = shard.take() else { return };
-                    let range = ranges.entry(shard.id.clone()).or_insert_with(|| ShardRange {
-                        from: taken.from.clone(),
-                        to: taken.from.clone(),
-                        records: 0,
-                        bytes: 0,
-                    });
+                    let range = ranges
+                        .entry(shard.id.clone())
+                        .or_insert_with(|| ShardRange {
+                            from: taken.from.clone(),
+                            to: taken.from.clone(),
+                            records: 0,
+                            bytes: 0,
+                        });
                     range.to = shard.at.clone();
                     range.records += taken.records.len() as u64;
-                    range.bytes += taken.records.iter().map(|record| record.data.len() as u64).sum::<u64>();
-                    // A window whose work has failed takes no more; its failure is on its way to the loop.
-                    let _failed =
-                        feed.send(Feed { shard: shard.id.clone(), records: taken.records, permit: taken.permit });
+                    range.bytes += taken
+                        .records
+                        .iter()
+                        .map(|record| record.data.len() as u64)
+                        .sum::<u64>();
+                    // A window whose work has failed takes no more; its failure is on its way to
+                    // the loop.
+                    let _failed = feed.send(Feed {
+                        shard: shard.id.clone(),
+                        records: taken.records,
+                        permit: taken.permit,
+                    });
                 }
                 Some(_) => return,
             }
@@ -344,7 +392,10 @@ impl Task {
         let asked = OpenWindow {
             state: State::Asked,
             ranges: BTreeMap::new(),
-            times: Times { begin: now(), closed: None },
+            times: Times {
+                begin: now(),
+                closed: None,
+            },
             workload: Workload::new(job, format!("task {}, window {window}", self.parts.id)),
             _counted: self.parts.meter.window(),
         };
@@ -359,11 +410,16 @@ impl Task {
 
     fn open(&mut self, window: Window, lookups: BTreeMap<String, LookupVersion>) {
         let late = self.releasing || window.end_ms > self.until_ms;
-        if late || !self.parts.registry.window_opened(self.parts.id, window, &lookups) {
+        if late
+            || !self
+                .parts
+                .registry
+                .window_opened(self.parts.id, window, &lookups)
+        {
             return;
         }
-        // Answered twice when a drain dropped the question and a later one let it be asked again: the records that the
-        // first answer's work has taken would be lost with it.
+        // Answered twice when a drain dropped the question and a later one let it be asked again:
+        // the records that the first answer's work has taken would be lost with it.
         let asked = |open: &&mut OpenWindow| matches!(open.state, State::Asked);
         if let Some(open) = self.windows.get_mut(&window).filter(asked) {
             open.state = State::Named { lookups };
@@ -373,44 +429,78 @@ impl Task {
     /// Begins the work on windows that may open and that there is memory for, the oldest first.
     fn start_windows(&mut self) {
         let named = |open: &OpenWindow| matches!(open.state, State::Named { .. });
-        let waiting: Vec<Window> = self.windows.iter().filter(|(_, open)| named(open)).map(|each| *each.0).collect();
+        let waiting: Vec<Window> = self
+            .windows
+            .iter()
+            .filter(|(_, open)| named(open))
+            .map(|each| *each.0)
+            .collect();
         for window in waiting {
-            let works = |open: &OpenWindow| matches!(open.state, State::Open { .. } | State::Closing { .. });
+            let works = |open: &OpenWindow| {
+                matches!(open.state, State::Open { .. } | State::Closing { .. })
+            };
             let further = self.windows.values().any(works);
             // Those that are open wait for an older one, so that it must not wait for their memory.
             let urgent = further && !self.windows.range(..window).any(|(_, open)| works(open));
-            let Some(memory) = self.parts.context.budget.window(urgent, further) else { return };
+            let Some(memory) = self.parts.context.budget.window(urgent, further) else {
+                return;
+            };
             self.start_window(window, memory);
         }
     }
 
     /// For how long the work on one of its windows has been computing without a wait.
     fn computing(&self) -> Duration {
-        self.windows.values().map(|open| open.workload.computing()).max().unwrap_or_default()
+        self.windows
+            .values()
+            .map(|open| open.workload.computing())
+            .max()
+            .unwrap_or_default()
     }
 
     fn start_window(&mut self, window: Window, memory: WindowMemory) {
-        let Some(open) = self.windows.get_mut(&window) else { return };
-        let State::Named { lookups } = &mut open.state else { return };
+        let Some(open) = self.windows.get_mut(&window) else {
+            return;
+        };
+        let State::Named { lookups } = &mut open.state else {
+            return;
+        };
         let lookups = std::mem::take(lookups);
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
-        let which = Which { task: self.parts.id, window, lookups: lookups.clone() };
-        let (context, results) = (Arc::clone(&self.parts.context), Arc::clone(&self.parts.results));
+        let which = WindowKey {
+            task: self.parts.id,
+            window,
+            lookups: lookups.clone(),
+        };
+        let context = Arc::clone(&self.parts.context);
+        let results = Arc::clone(&self.parts.results);
         let workload = Arc::clone(&open.workload);
         let work = async move {
-            let finished = window::run(context, which, memory, results, &workload.pace, feeds).await;
+            let finished =
+                window::run(context, which, memory, results, &workload.pace, feeds).await;
             (window, workload, finished)
         };
         let work = self.counted.clone().count(work);
-        let abort = self.parts.compute.spawn_in(&mut self.work, Arc::clone(&open.workload), work);
-        open.state = State::Open { feed, abort, lookups };
+        let abort = self
+            .parts
+            .compute
+            .spawn_in(&mut self.work, Arc::clone(&open.workload), work);
+        open.state = State::Open {
+            feed,
+            abort,
+            lookups,
+        };
     }
 
     /// Closes windows that are over for every shard. True when there was one: room for the next.
     fn close_windows(&mut self) -> bool {
         let watermark_ms = self.watermark_ms();
-        let over: Vec<Window> =
-            self.windows.range(..).map(|(window, _)| *window).filter(|window| window.end_ms <= watermark_ms).collect();
+        let over: Vec<Window> = self
+            .windows
+            .range(..)
+            .map(|(window, _)| *window)
+            .filter(|window| window.end_ms <= watermark_ms)
+            .collect();
         let mut closed = false;
         for window in over {
             closed |= self.close(window);
@@ -422,34 +512,54 @@ impl Task {
     }
 
     fn close(&mut self, window: Window) -> bool {
-        let Some(open) = self.windows.get_mut(&window) else { return false };
-        let State::Open { lookups, .. } = &mut open.state else { return false };
+        let Some(open) = self.windows.get_mut(&window) else {
+            return false;
+        };
+        let State::Open { lookups, .. } = &mut open.state else {
+            return false;
+        };
         open.times.closed = Some(now());
         let context = &self.parts.context;
         let live = context.job.spec.source.kind.arrives_as_it_says();
         // By the service's clock, as far as it is known: records and windows are of its time.
         let ahead_ms = self.parts.meter.clock_skew_ms().unwrap_or(0);
-        let closed = Closed::now(window, live.then(|| context.sources.now_ms().saturating_sub(ahead_ms)));
-        open.state = State::Closing { lookups: std::mem::take(lookups), closed, done: None };
+        let closed = Closed::now(
+            window,
+            live.then(|| context.sources.now_ms().saturating_sub(ahead_ms)),
+        );
+        open.state = State::Closing {
+            lookups: std::mem::take(lookups),
+            closed,
+            done: None,
+        };
         true
     }
 
-    /// A shard that waits for its parents holds nothing open: they do, until they have ended. If it did, parents of more
-    /// than [`WINDOWS_OPEN_MAX`] windows would wait for their children.
+    /// A shard that waits for its parents holds nothing open: they do, until they have ended. If it
+    /// did, parents of more than [`WINDOWS_OPEN_MAX`] windows would wait for their children.
     fn watermark_ms(&self) -> i64 {
         let unread = |shard: &ShardState| shard.ended().is_none() || shard.next_window().is_some();
         let waiting = |shard: &&ShardState| shard.after.is_empty() && unread(shard);
-        self.shards.iter().filter(waiting).map(ShardState::watermark_ms).min().unwrap_or(i64::MAX)
+        self.shards
+            .iter()
+            .filter(waiting)
+            .map(ShardState::watermark_ms)
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
-    /// The work on a window is over. What became of one that was dropped meanwhile is nobody's concern.
+    /// The work on a window is over. What became of one that was dropped meanwhile is nobody's
+    /// concern.
     fn finished(
         &mut self,
         window: Window,
         workload: &Arc<Workload>,
         result: Result<Finished, TaskError>,
     ) -> Result<(), TaskError> {
-        let open = self.windows.get_mut(&window).filter(|open| Arc::ptr_eq(&open.workload, workload));
+        let open = self
+            .windows
+            .get_mut(&window)
+            .filter(|open| Arc::ptr_eq(&open.workload, workload));
         let Some(open) = open else { return Ok(()) };
         let result = result?;
         match &mut open.state {
@@ -464,8 +574,17 @@ impl Task {
     /// Reports finished windows in order, then says how far that is.
     fn report(&mut self) -> Result<(), TaskError> {
         while let Some(mut first) = self.windows.first_entry() {
-            let State::Closing { lookups, closed, done } = &mut first.get_mut().state else { break };
-            let Some(mut finished) = done.take() else { break };
+            let State::Closing {
+                lookups,
+                closed,
+                done,
+            } = &mut first.get_mut().state
+            else {
+                break;
+            };
+            let Some(mut finished) = done.take() else {
+                break;
+            };
             finished.stages = closed.stages(&finished);
             let lookups = std::mem::take(lookups);
             let (window, mut open) = first.remove_entry();
@@ -473,11 +592,20 @@ impl Task {
             let ranges = std::mem::take(&mut open.ranges);
             self.report_window(window, ranges, lookups, *finished)?;
         }
-        let unfinished_ms = self.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
+        let unfinished_ms = self
+            .windows
+            .keys()
+            .next()
+            .map_or(i64::MAX, |window| window.start_ms);
         let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);
-        let watermark_ms = if self.releasing { self.told_watermark_ms } else { reached_ms };
+        let watermark_ms = if self.releasing {
+            self.told_watermark_ms
+        } else {
+            reached_ms
+        };
         if watermark_ms > self.told_watermark_ms {
-            // What was told is kept: a record that steps back further than the reader allowed for comes in a later window.
+            // What was told is kept: a record that steps back further than the reader allowed for
+            // comes in a later window.
             for shard in &mut self.shards {
                 shard.close_before(watermark_ms);
             }
@@ -486,20 +614,23 @@ impl Task {
         Ok(())
     }
 
-    /// Stops reading. Row-wise results are reported as far as they go; those of a query that needs the whole window are
-    /// dropped, and the window is read again.
+    /// Stops reading. Row-wise results are reported as far as they go; those of a query that needs
+    /// the whole window are dropped, and the window is read again.
     fn release(&mut self) {
         self.releasing = true;
         self.readers.abort_all();
         let whole_window = self.parts.context.job.whole_window;
         let windows: Vec<Window> = self.windows.keys().copied().collect();
         for window in windows {
-            let Some(open) = self.windows.get(&window) else { continue };
+            let Some(open) = self.windows.get(&window) else {
+                continue;
+            };
             match &open.state {
                 State::Asked | State::Named { .. } => {
                     self.windows.remove(&window);
                 }
-                // Opened for records that were dropped and did not come again yet: there is nothing to report.
+                // Opened for records that were dropped and did not come again yet: there is nothing
+                // to report.
                 State::Open { abort, .. } if whole_window || open.ranges.is_empty() => {
                     abort.abort();
                     self.windows.remove(&window);
@@ -512,8 +643,9 @@ impl Task {
         }
     }
 
-    /// Takes nothing of windows that end after this time. One that is open already is dropped, and read again by
-    /// whoever gets the shards next: it would wait for records that are taken no more.
+    /// Takes nothing of windows that end after this time. One that is open already is dropped, and
+    /// read again by whoever gets the shards next: it would wait for records that are taken no
+    /// more.
     fn drain(&mut self, until_ms: i64) {
         let size_ms = self.parts.context.job.spec.window.ms();
         self.until_ms = until_ms.saturating_sub(until_ms.rem_euclid(size_ms));
@@ -541,7 +673,11 @@ impl Task {
         if self.releasing {
             return Some(Why::Released);
         }
-        if self.shards.iter().all(|shard| shard.ended().is_some() && shard.next_window().is_none()) {
+        if self
+            .shards
+            .iter()
+            .all(|shard| shard.ended().is_some() && shard.next_window().is_none())
+        {
             return Some(Why::Completed);
         }
         (self.told_watermark_ms >= self.until_ms).then_some(Why::Released)

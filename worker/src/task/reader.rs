@@ -1,8 +1,8 @@
 //! The loop that reads one shard into its task's queue.
 //!
-//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and all of them have room in the worker's budget
-//! before they are read; then the reader waits (back-pressure). What is read and cannot be used yet is dropped when
-//! others wait (`park()` of the task).
+//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and all of them have
+//! room in the worker's budget before they are read; then the reader waits (back-pressure). What is
+//! read and cannot be used yet is dropped when others wait (`park()` of the task).
 
 use super::{Context, TaskError, shards::ShardState};
 use crate::memory::{ReadRoom, Reads};
@@ -18,7 +18,8 @@ pub const CHUNKS_PER_SHARD_MAX: usize = 2;
 /// What one read may bring from Kinesis, and from the sources whose chunks are made here.
 const KINESIS_CHUNK_BYTES_MAX: usize = 10 << 20;
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// What a read is expected to bring, at least; and when nothing is known, because it is the first or the last was long ago.
+/// What a read is expected to bring, at least; and when nothing is known, because it is the first
+/// or the last was long ago.
 const EXPECTED_BYTES_MIN: usize = 16 << 10;
 const EXPECTED_BYTES_UNKNOWN: usize = 4 << 20;
 /// The last read says nothing about the next one after this.
@@ -43,8 +44,13 @@ impl Room {
 
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
-        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it has one");
-        Self { _slot: slot, bytes: None }
+        let slot = Arc::new(Semaphore::new(1))
+            .try_acquire_owned()
+            .expect("it has one");
+        Self {
+            _slot: slot,
+            bytes: None,
+        }
     }
 }
 
@@ -58,16 +64,24 @@ struct Slots {
 impl Slots {
     fn new(reads: Reads) -> Self {
         let ahead = Arc::new(Semaphore::new(CHUNKS_PER_SHARD_MAX - 1));
-        Self { first: Arc::new(Semaphore::new(1)), ahead, reads }
+        Self {
+            first: Arc::new(Semaphore::new(1)),
+            ahead,
+            reads,
+        }
     }
 
     /// Waits for room for so many bytes. `None` is never given: nobody closes these.
     async fn room(&self, bytes: usize) -> Option<Room> {
         let place = |slots: &Arc<Semaphore>, ahead: bool| {
-            let (slots, reads) = (Arc::clone(slots), self.reads.clone());
+            let slots = Arc::clone(slots);
+            let reads = self.reads.clone();
             async move {
                 let slot = slots.acquire_owned().await.ok()?;
-                Some(Room { _slot: slot, bytes: Some(reads.room(bytes, ahead).await?) })
+                Some(Room {
+                    _slot: slot,
+                    bytes: Some(reads.room(bytes, ahead).await?),
+                })
             }
         };
         tokio::select! {
@@ -90,7 +104,10 @@ impl Expected {
             SourceKind::Kinesis { .. } => KINESIS_CHUNK_BYTES_MAX,
             SourceKind::Generator { .. } | SourceKind::Files { .. } => CHUNK_BYTES_MAX,
         };
-        Self { chunk_bytes_max, last: None }
+        Self {
+            chunk_bytes_max,
+            last: None,
+        }
     }
 
     fn bytes(&self, now: Instant) -> usize {
@@ -105,16 +122,12 @@ impl Expected {
     }
 }
 
-/// What a reader gives.
 #[derive(Debug)]
 pub struct Read {
-    /// Of which shard.
     pub index: usize,
     /// Which of the shard's readers: what an earlier one gave is not taken.
     pub reader: u64,
-    /// What.
     pub chunk: Result<(Chunk, Room), TaskError>,
-    /// Its figures.
     pub stats: ReaderStats,
 }
 
@@ -128,19 +141,35 @@ pub fn to_read(shard: &ShardState) -> ShardToRead {
 }
 
 /// Reads until the shard ends, an error, or nobody listens.
-pub async fn run(index: usize, number: u64, shard: ShardToRead, context: Arc<Context>, reads: mpsc::Sender<Read>) {
+pub async fn run(
+    index: usize,
+    number: u64,
+    shard: ShardToRead,
+    context: Arc<Context>,
+    reads: mpsc::Sender<Read>,
+) {
     let slots = Slots::new(context.budget.reads().clone());
     let mut expected = Expected::of(&context.job.spec.source.kind);
     let mut reader = match context.sources.open(&context.job, &shard).await {
         Ok(reader) => reader,
         Err(error) => {
-            let (chunk, stats) = (Err(error.into()), ReaderStats::default());
-            let _over = reads.send(Read { index, reader: number, chunk, stats }).await;
+            let chunk = Err(error.into());
+            let stats = ReaderStats::default();
+            let _over = reads
+                .send(Read {
+                    index,
+                    reader: number,
+                    chunk,
+                    stats,
+                })
+                .await;
             return;
         }
     };
     loop {
-        let Some(mut room) = slots.room(expected.bytes(Instant::now())).await else { return };
+        let Some(mut room) = slots.room(expected.bytes(Instant::now())).await else {
+            return;
+        };
         let chunk = match reader.next().await {
             Ok(chunk) => {
                 let bytes = chunk.records.iter().map(|record| record.data.len()).sum();
@@ -150,8 +179,20 @@ pub async fn run(index: usize, number: u64, shard: ShardToRead, context: Arc<Con
             }
             Err(error) => Err(error.into()),
         };
-        let last = chunk.as_ref().map_or(true, |(chunk, _)| chunk.end.is_some());
-        if reads.send(Read { index, reader: number, chunk, stats: reader.stats() }).await.is_err() || last {
+        let last = chunk
+            .as_ref()
+            .map_or(true, |(chunk, _)| chunk.end.is_some());
+        if reads
+            .send(Read {
+                index,
+                reader: number,
+                chunk,
+                stats: reader.stats(),
+            })
+            .await
+            .is_err()
+            || last
+        {
             return;
         }
     }
@@ -167,22 +208,33 @@ mod tests {
     async fn a_shard_has_two_chunks_at_most_and_a_first_one_before_others_read_ahead() {
         let budget = MemoryBudget::new("128MiB".parse().unwrap());
         let most = budget.reads().bytes_max();
-        let (a, b) = (Slots::new(budget.reads().clone()), Slots::new(budget.reads().clone()));
-        let (a1, a2) = (a.room(10).await.unwrap(), a.room(most / 2).await.unwrap());
-        assert!(a.room(1).now_or_never().is_none(), "two chunks of a shard are the most");
+        let a = Slots::new(budget.reads().clone());
+        let b = Slots::new(budget.reads().clone());
+        let a1 = a.room(10).await.unwrap();
+        let a2 = a.room(most / 2).await.unwrap();
+        assert!(
+            a.room(1).now_or_never().is_none(),
+            "two chunks of a shard are the most"
+        );
         let mut b1 = std::pin::pin!(b.room(most / 2));
         assert!(b1.as_mut().now_or_never().is_none());
         assert!(budget.is_short());
         drop(a1);
         let mut ahead = std::pin::pin!(a.room(10));
-        assert!(ahead.as_mut().now_or_never().is_none(), "b's first chunk comes before it");
+        assert!(
+            ahead.as_mut().now_or_never().is_none(),
+            "b's first chunk comes before it"
+        );
         drop(a2);
         assert!(b1.as_mut().now_or_never().flatten().is_some());
     }
 
     #[test]
     fn a_read_is_expected_to_bring_what_the_last_one_did_unless_that_was_long_ago_or_far_behind() {
-        let mut expected = Expected { chunk_bytes_max: KINESIS_CHUNK_BYTES_MAX, last: None };
+        let mut expected = Expected {
+            chunk_bytes_max: KINESIS_CHUNK_BYTES_MAX,
+            last: None,
+        };
         let now = Instant::now();
         assert_eq!(expected.bytes(now), EXPECTED_BYTES_UNKNOWN);
         expected.last = Some((now, 100 << 10, 0));

@@ -19,7 +19,6 @@ struct Waiting {
 
 /// Records that were taken for one window.
 pub struct Taken {
-    /// The records; never empty.
     pub records: Vec<Record>,
     /// Where the shard stood before them.
     pub from: Position,
@@ -29,13 +28,11 @@ pub struct Taken {
 
 /// One shard of a task.
 pub struct ShardState {
-    /// Its name.
     pub id: ShardId,
     /// After the last record taken.
     pub at: Position,
     /// Shards of the same task that must end first.
     pub after: Vec<ShardId>,
-    /// What its listing said.
     pub detail: String,
     /// Every record that arrived before this time was read by earlier tasks; `None`: not known.
     pub read_to_ms: Option<i64>,
@@ -43,11 +40,8 @@ pub struct ShardState {
     pub retention_ms: Option<i64>,
     /// Its figures, of all its readers.
     pub stats: ReaderStats,
-    /// Behind the tip.
     pub lag_ms: u64,
-    /// Records taken.
     pub records: u64,
-    /// Payload taken.
     pub bytes: u64,
     /// Arrival of the last record taken; 0: none yet.
     pub last_arrival_ms: i64,
@@ -111,26 +105,46 @@ impl ShardState {
     pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
         self.count(stats);
         self.lag_ms = chunk.behind_ms;
-        let Chunk { records, complete_to_ms, end, .. } = chunk;
-        self.waiting.push_back(Waiting { records: records.into(), complete_to_ms, end, permit: Arc::new(permit) });
+        let Chunk {
+            records,
+            complete_to_ms,
+            end,
+            ..
+        } = chunk;
+        self.waiting.push_back(Waiting {
+            records: records.into(),
+            complete_to_ms,
+            end,
+            permit: Arc::new(permit),
+        });
         self.settle();
     }
 
     /// Lets go of chunks without records, and takes note of what they said.
     fn settle(&mut self) {
-        while self.waiting.front().is_some_and(|front| front.records.is_empty()) {
-            let Some(done) = self.waiting.pop_front() else { return };
-            self.complete_to_ms = self.complete_to_ms.max(done.complete_to_ms.unwrap_or(i64::MIN));
+        while self
+            .waiting
+            .front()
+            .is_some_and(|front| front.records.is_empty())
+        {
+            let Some(done) = self.waiting.pop_front() else {
+                return;
+            };
+            self.complete_to_ms = self
+                .complete_to_ms
+                .max(done.complete_to_ms.unwrap_or(i64::MIN));
             if let Some(children) = done.end {
                 self.ended = Some(children);
             }
         }
     }
 
-    /// Drops what waits, to be read again from here once its window takes records: memory is short. False when nothing
-    /// waits. Only the window of the first record is remembered.
+    /// Drops what waits, to be read again from here once its window takes records: memory is short.
+    /// False when nothing waits. Only the window of the first record is remembered.
     pub fn park(&mut self) -> bool {
-        let Some(window) = self.next_window().filter(|_| self.parked.is_none()) else { return false };
+        let Some(window) = self.next_window().filter(|_| self.parked.is_none()) else {
+            return false;
+        };
         self.waiting.clear();
         self.earlier = self.stats;
         // The records come again, and belong where they belonged.
@@ -171,7 +185,9 @@ impl ShardState {
                 break;
             }
             self.clamp = clamp;
-            let Some(record) = front.records.pop_front() else { break };
+            let Some(record) = front.records.pop_front() else {
+                break;
+            };
             self.at = record.position();
             self.records += 1;
             self.bytes += record.data.len() as u64;
@@ -180,7 +196,11 @@ impl ShardState {
         }
         let permit = Arc::clone(&front.permit);
         self.settle();
-        Some(Taken { records, from, permit })
+        Some(Taken {
+            records,
+            from,
+            permit,
+        })
     }
 
     /// No record of a window that ends at or before this will be taken any more.
@@ -236,7 +256,12 @@ mod tests {
             origin: None,
         };
         let records = arrivals.iter().enumerate().map(record).collect();
-        Chunk { records, complete_to_ms, behind_ms: 0, end: None }
+        Chunk {
+            records,
+            complete_to_ms,
+            behind_ms: 0,
+            end: None,
+        }
     }
 
     fn shard() -> ShardState {
@@ -247,27 +272,53 @@ mod tests {
     #[test]
     fn records_are_taken_window_by_window() {
         let mut shard = shard();
-        shard.offer(chunk(&[1, 2, 12, 5, 25], 1, None), ReaderStats::default(), Room::for_test());
+        shard.offer(
+            chunk(&[1, 2, 12, 5, 25], 1, None),
+            ReaderStats::default(),
+            Room::for_test(),
+        );
         let taken = shard.take().unwrap();
-        assert_eq!((taken.from, taken.records.len(), &shard.at), (Position::Start, 2, &Position::after(2.into())));
+        assert_eq!(
+            (taken.from, taken.records.len(), &shard.at),
+            (Position::Start, 2, &Position::after(2.into()))
+        );
         assert_eq!(shard.watermark_ms(), 10);
-        assert_eq!(shard.take().unwrap().records.len(), 2, "a record that steps back stays in its neighbour's window");
+        assert_eq!(
+            shard.take().unwrap().records.len(),
+            2,
+            "a record that steps back stays in its neighbour's window"
+        );
         assert_eq!(shard.next_window().unwrap().start_ms, 20);
     }
 
     #[test]
     fn an_idle_shard_moves_on_when_its_reader_has_caught_up() {
         let mut shard = shard();
-        shard.offer(chunk(&[1], 1, Some(35)), ReaderStats::default(), Room::for_test());
+        shard.offer(
+            chunk(&[1], 1, Some(35)),
+            ReaderStats::default(),
+            Room::for_test(),
+        );
         assert_eq!(shard.watermark_ms(), 0, "a record waits");
         shard.take();
-        assert_eq!(shard.watermark_ms(), 30, "the window that holds 35 is not over");
+        assert_eq!(
+            shard.watermark_ms(),
+            30,
+            "the window that holds 35 is not over"
+        );
     }
 
     #[test]
     fn a_shard_at_its_end_holds_nothing_open() {
         let mut shard = shard();
-        shard.offer(Chunk { end: Some(vec![]), ..chunk(&[1], 1, None) }, ReaderStats::default(), Room::for_test());
+        shard.offer(
+            Chunk {
+                end: Some(vec![]),
+                ..chunk(&[1], 1, None)
+            },
+            ReaderStats::default(),
+            Room::for_test(),
+        );
         assert!(shard.ended().is_none());
         shard.take();
         assert!(shard.ended().is_some());
@@ -277,14 +328,30 @@ mod tests {
     #[test]
     fn what_was_dropped_comes_again_into_the_same_windows() {
         let mut shard = shard();
-        shard.offer(chunk(&[1, 25, 14], 1, None), ReaderStats::default(), Room::for_test());
+        shard.offer(
+            chunk(&[1, 25, 14], 1, None),
+            ReaderStats::default(),
+            Room::for_test(),
+        );
         shard.take();
-        let (at, window) = (shard.at.clone(), shard.next_window());
+        let at = shard.at.clone();
+        let window = shard.next_window();
         assert!(shard.park() && !shard.park());
-        assert_eq!((&shard.at, shard.next_window(), shard.watermark_ms()), (&at, window, 20));
+        assert_eq!(
+            (&shard.at, shard.next_window(), shard.watermark_ms()),
+            (&at, window, 20)
+        );
         assert!(shard.unpark() && !shard.unpark());
-        assert_eq!((shard.next_window(), shard.watermark_ms()), (None, 20), "nothing before it comes");
-        shard.offer(chunk(&[25, 14], 2, None), ReaderStats::default(), Room::for_test());
+        assert_eq!(
+            (shard.next_window(), shard.watermark_ms()),
+            (None, 20),
+            "nothing before it comes"
+        );
+        shard.offer(
+            chunk(&[25, 14], 2, None),
+            ReaderStats::default(),
+            Room::for_test(),
+        );
         assert_eq!(shard.take().unwrap().records.len(), 2);
     }
 }

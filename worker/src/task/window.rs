@@ -1,7 +1,7 @@
 //! One window of one task: records in, staged objects out, while the window is open.
 //!
-//! Owns: decode → query → sink, dead letters, the counts. Does not own: which records belong to it (`shards`), when it
-//! closes (`task`).
+//! Owns: decode → query → sink, dead letters, the counts. Does not own: which records belong to it
+//! (`shards`), when it closes (`task`).
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
 use super::timed::timed;
@@ -21,19 +21,17 @@ use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
-/// Records decoded at once.
 pub const DECODE_RECORDS_MAX: usize = 8_192;
 /// Values decoded at once, records times columns: each takes memory even where it is null.
 const DECODE_VALUES_MAX: usize = 1 << 20;
-/// What operators of a query may hold back: they gather rows by number, so large rows are gathered in smaller batches.
+/// What operators of a query may hold back: they gather rows by number, so large rows are gathered
+/// in smaller batches.
 const HELD_BACK_BYTES_MAX: usize = 8 << 20;
 
-/// Records of one shard that belong to the window, in order. The permit goes back to the shard's reader when they are
-/// decoded.
+/// Records of one shard that belong to the window, in order. The permit goes back to the shard's
+/// reader when they are decoded.
 pub struct Feed {
-    /// Of which shard.
     pub shard: ShardId,
-    /// The records.
     pub records: Vec<Record>,
     /// Room in the reader's buffer.
     pub permit: Arc<Room>,
@@ -42,35 +40,28 @@ pub struct Feed {
 /// What became of a window.
 #[derive(Debug)]
 pub struct Finished {
-    /// Data and dead letters.
     pub objects: Vec<StagedObject>,
     /// What became of the records.
     pub counts: Counts,
-    /// Keys without a partner.
     pub unmatched: Vec<UnmatchedKey>,
-    /// How long it took.
     pub stages: StageTimes,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
-    /// The result, for subscribers.
     pub rows: Rows,
 }
 
 /// Which window of which task.
 #[derive(Clone, Debug)]
-pub struct Which {
-    /// The task.
+pub struct WindowKey {
     pub task: TaskId,
-    /// The window.
     pub window: Window,
-    /// What to join with.
     pub lookups: BTreeMap<String, LookupVersion>,
 }
 
 /// Runs a window until its input is closed.
 pub async fn run(
     context: Arc<Context>,
-    which: Which,
+    which: WindowKey,
     memory: WindowMemory,
     results: Arc<Results>,
     pace: &Arc<Pace>,
@@ -82,14 +73,31 @@ pub async fn run(
     let (plan, tables) = context.plan(&which.lookups).await?;
     let query_memory = Arc::clone(&memory.query);
     let short = |error| query_error(error, &query_memory);
-    let open = plan.open_within(&tables, Arc::clone(&memory.query) as _, batch_rows, pace).await.map_err(short)?;
+    let open = plan
+        .open_within(&tables, Arc::clone(&memory.query) as _, batch_rows, pace)
+        .await
+        .map_err(short)?;
     let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
     let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
-    let sink = WindowSink::new(sink_context(&context, &which, &memory), plan.output_schema().clone())?;
+    let sink = WindowSink::new(
+        sink_context(&context, &which, &memory),
+        plan.output_schema().clone(),
+    )?;
     let rows = Rows::new(plan.output_schema().clone(), results);
-    let late_in = context.job.spec.source.kind.keeps_arrival().then_some(which.window);
-    let from = Feeds { first, rest: feeds, context: &context, pace };
+    let late_in = context
+        .job
+        .spec
+        .source
+        .kind
+        .keeps_arrival()
+        .then_some(which.window);
+    let from = Feeds {
+        first,
+        rest: feeds,
+        context: &context,
+        pace,
+    };
     let fed = feed(decoder, at_once, late_in, from, open.input, &mut dead);
     let worked = work(fed, drain(open.output, sink, rows, &query_memory, pace)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
@@ -117,22 +125,31 @@ pub async fn run(
             return Err(error.into());
         }
     }
-    let rejected = objects.iter().filter(|object| object.kind == ObjectKind::RejectedRow);
+    let rejected = objects
+        .iter()
+        .filter(|object| object.kind == ObjectKind::RejectedRow);
     counts.rows_rejected = rejected.map(|object| object.rows).sum();
     counts.rows_out = rows.count() - counts.rows_rejected;
     counts.rows_unmatched = open.unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
     let over = [decoded, computed, Instant::now()];
-    Ok(Finished { objects, counts, unmatched: open.unmatched.top(), stages, over, rows })
+    Ok(Finished {
+        objects,
+        counts,
+        unmatched: open.unmatched.top(),
+        stages,
+        over,
+        rows,
+    })
 }
 
 /// With the time when it was over.
 type Fed = (Counts, StageTimes, Instant);
 type Drained = (WindowSink, Rows, StageTimes, Instant);
 
-/// Feeds and drains at the same time. When the result cannot be written the input is not waited for: it ends with the
-/// window, which may be an hour away.
+/// Feeds and drains at the same time. When the result cannot be written the input is not waited
+/// for: it ends with the window, which may be an hour away.
 async fn work(
     feed: impl Future<Output = Result<Fed, TaskError>>,
     drain: impl Future<Output = Result<Drained, TaskError>>,
@@ -157,26 +174,47 @@ async fn work(
     }
 }
 
-pub(crate) fn dead_letters(context: &Context, which: &Which, memory: &WindowMemory) -> DeadLetterContext {
+pub(crate) fn dead_letters(
+    context: &Context,
+    which: &WindowKey,
+    memory: &WindowMemory,
+) -> DeadLetterContext {
     let spec = &context.job.spec;
     let path = spec.dead_letters();
     let storage = context.storages.for_location(path.as_str());
     let memory = Arc::clone(&memory.dead);
-    DeadLetterContext { path, job: spec.name.clone(), task: which.task, window: which.window, storage, memory }
+    DeadLetterContext {
+        path,
+        job: spec.name.clone(),
+        task: which.task,
+        window: which.window,
+        storage,
+        memory,
+    }
 }
 
 /// How many rows may be gathered inside the query.
 fn batch_rows(context: &Context, first: Option<&Feed>) -> usize {
     let records = first.map_or(&[][..], |feed| &feed.records);
-    let largest = context.largest_record(records.iter().map(|record| record.data.len()).max().unwrap_or(0));
+    let largest = context.largest_record(
+        records
+            .iter()
+            .map(|record| record.data.len())
+            .max()
+            .unwrap_or(0),
+    );
     (HELD_BACK_BYTES_MAX / largest.max(1)).clamp(1, BATCH_ROWS)
 }
 
-/// A query that found no memory waits when others hold it, and fails when it could never have had it.
+/// A query that found no memory waits when others hold it, and fails when it could never have had
+/// it.
 fn query_error(error: QueryError, memory: &Holding) -> TaskError {
     match error {
-        // Half of all is more than others leave it by chance: such a query is too large for this worker.
-        QueryError::Memory { detail, .. } if memory.used() < memory.most() / 2 => TaskError::QueryWaits(detail),
+        // Half of all is more than others leave it by chance: such a query is too large for this
+        // worker.
+        QueryError::Memory { detail, .. } if memory.used() < memory.most() / 2 => {
+            TaskError::QueryWaits(detail)
+        }
         error => error.into(),
     }
 }
@@ -190,11 +228,14 @@ struct AtOnce {
 
 impl AtOnce {
     fn new(bytes: usize, columns: usize) -> Self {
-        Self { bytes, records: (DECODE_VALUES_MAX / columns.max(1)).clamp(1, DECODE_RECORDS_MAX) }
+        Self {
+            bytes,
+            records: (DECODE_VALUES_MAX / columns.max(1)).clamp(1, DECODE_RECORDS_MAX),
+        }
     }
 }
 
-pub(crate) fn sink_context(context: &Context, which: &Which, memory: &WindowMemory) -> SinkContext {
+pub(crate) fn sink_context(context: &Context, which: &WindowKey, memory: &WindowMemory) -> SinkContext {
     let spec = &context.job.spec;
     SinkContext {
         spec: Arc::new(spec.sink.clone()),
@@ -225,26 +266,42 @@ async fn feed(
     input: QueryInput,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
-    let (mut counts, mut stages) = (Counts::default(), StageTimes::default());
-    let Feeds { first, rest: mut feeds, context, pace } = from;
+    let mut counts = Counts::default();
+    let mut stages = StageTimes::default();
+    let Feeds {
+        first,
+        rest: mut feeds,
+        context,
+        pace,
+    } = from;
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
             let began = Instant::now();
-            let next = context.decode_next(&mut decoder, rest, at_once.records, at_once.bytes).await?;
-            let DecodedNext { count, decoded, room } = next;
+            let next = context
+                .decode_next(&mut decoder, rest, at_once.records, at_once.bytes)
+                .await?;
+            let DecodedNext {
+                count,
+                decoded,
+                room,
+            } = next;
             let (now, later) = rest.split_at(count);
             rest = later;
             stages.decode_us += micros(began.elapsed());
             counts.rows_in += now.len() as u64;
-            counts.bytes_in += now.iter().map(|record| record.data.len() as u64).sum::<u64>();
+            counts.bytes_in += now
+                .iter()
+                .map(|record| record.data.len() as u64)
+                .sum::<u64>();
             let is_late = |record: &&Record| late_in.is_some_and(|window| record.is_late(window));
             counts.rows_late += now.iter().filter(is_late).count() as u64;
             counts.rows_decoded += decoded.batch.num_rows() as u64;
             counts.rows_dead += decoded.bad.len() as u64;
             for bad in &decoded.bad {
-                dead.write(&feed.shard, &now[bad.index], &bad.reason).await?;
+                dead.write(&feed.shard, &now[bad.index], &bad.reason)
+                    .await?;
             }
             if decoded.batch.num_rows() > 0 {
                 input.push(feed.shard.as_str(), decoded.batch).await?;

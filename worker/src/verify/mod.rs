@@ -1,7 +1,10 @@
-//! Reads a committed epoch from its source again and compares it, row by row, with its stored objects.
+//! Reads a committed epoch from its source again and compares it, row by row, with its stored
+//! objects.
 //!
-//! Owns: what is compared with what. Does not own: reading ranges (`replay`), the verdict (the controller).
-//! Rule: as multisets, without regard to order, in bounded memory; what the source no longer keeps is no difference.
+//! Owns: what is compared with what. Does not own: reading ranges (`replay`), the verdict (the
+//! controller).
+//! Rule: as multisets, without regard to order, in bounded memory; what the source no longer keeps
+//! is no difference.
 
 mod stored;
 mod tally;
@@ -31,15 +34,28 @@ use tally::{Differences, Side, Tally};
 const LATE_SINCE_VERSION: u32 = 3;
 
 /// Compares an epoch, on the threads of `compute`. Dropped, it stops.
-pub async fn verify_epoch(context: Arc<Context>, compute: &Compute, manifest: Manifest) -> EpochOutcome {
-    let workload = Workload::new(&context.job.spec.name, format!("verification of epoch {}", manifest.epoch));
+pub async fn verify_epoch(
+    context: Arc<Context>,
+    compute: &Compute,
+    manifest: Manifest,
+) -> EpochOutcome {
+    let workload = Workload::new(
+        &context.job.spec.name,
+        format!("verification of epoch {}", manifest.epoch),
+    );
     let pace = Arc::clone(&workload.pace);
-    let compared = compute.spawn(workload, async move { compare(&context, &manifest, &pace).await }).await;
+    let compared = compute
+        .spawn(workload, async move {
+            compare(&context, &manifest, &pace).await
+        })
+        .await;
     let failed = |reason: String, hint: String| EpochOutcome::Failed { reason, hint };
     match compared {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(VerifyError::Task(error @ TaskError::Read(ReadError::DataLoss { .. })))) => {
-            EpochOutcome::Gone { reason: error.describe() }
+            EpochOutcome::Gone {
+                reason: error.describe(),
+            }
         }
         Ok(Err(error)) => failed(streamctl_proto::describe(&error), error.hint()),
         Err(error) => failed(error.to_string(), String::new()),
@@ -55,7 +71,6 @@ enum VerifyError {
     /// An object is there and is not what it should be.
     #[error("{location} cannot be read back: {reason}")]
     Object {
-        /// Which one.
         location: String,
         /// In words of its format.
         reason: String,
@@ -69,14 +84,19 @@ impl VerifyError {
             EncodeError::Parquet(error) => error.to_string(),
             EncodeError::Compress(error) => error.to_string(),
         };
-        Self::Object { location: location.to_owned(), reason }
+        Self::Object {
+            location: location.to_owned(),
+            reason,
+        }
     }
 
     /// What to do; a task's own hints are about jobs that run.
     fn hint(&self) -> String {
         match self {
             Self::Task(TaskError::Read(ReadError::Refused { hint, .. })) => hint.clone(),
-            Self::Task(TaskError::Sink(SinkError::Storage(StorageError::Refused { hint, .. }))) => hint.clone(),
+            Self::Task(TaskError::Sink(SinkError::Storage(StorageError::Refused {
+                hint, ..
+            }))) => hint.clone(),
             Self::Task(_) | Self::Object { .. } => String::new(),
         }
     }
@@ -88,24 +108,46 @@ impl From<SinkError> for VerifyError {
     }
 }
 
-async fn compare(context: &Context, manifest: &Manifest, pace: &Arc<Pace>) -> Result<EpochOutcome, VerifyError> {
-    let (mut rows, mut dead_letters) = (Tally::default(), Tally::default());
-    let ranges = pass(context, manifest, pace, &mut |kind, side, keyed| match kind {
-        ObjectKind::Data | ObjectKind::RejectedRow => rows.add(side, keyed.key),
-        ObjectKind::DeadLetter => dead_letters.add(side, keyed.key),
-    })
+async fn compare(
+    context: &Context,
+    manifest: &Manifest,
+    pace: &Arc<Pace>,
+) -> Result<EpochOutcome, VerifyError> {
+    let mut rows = Tally::default();
+    let mut dead_letters = Tally::default();
+    let ranges = pass(
+        context,
+        manifest,
+        pace,
+        &mut |kind, side, keyed| match kind {
+            ObjectKind::Data | ObjectKind::RejectedRow => rows.add(side, keyed.key),
+            ObjectKind::DeadLetter => dead_letters.add(side, keyed.key),
+        },
+    )
     .await?;
-    let (mut more_rows, mut more_dead) = (Differences::of(&rows), Differences::of(&dead_letters));
+    let mut more_rows = Differences::of(&rows);
+    let mut more_dead = Differences::of(&dead_letters);
     if !(more_rows.is_empty() && more_dead.is_empty()) {
-        // Sums only say that there is a difference: a second pass finds it, among the rows whose sums differ.
-        pass(context, manifest, pace, &mut |kind, side, keyed| match kind {
-            ObjectKind::Data | ObjectKind::RejectedRow => more_rows.add(side, keyed),
-            ObjectKind::DeadLetter => more_dead.add(side, keyed),
-        })
+        // Sums only say that there is a difference: a second pass finds it, among the rows whose
+        // sums differ.
+        pass(
+            context,
+            manifest,
+            pace,
+            &mut |kind, side, keyed| match kind {
+                ObjectKind::Data | ObjectKind::RejectedRow => more_rows.add(side, keyed),
+                ObjectKind::DeadLetter => more_dead.add(side, keyed),
+            },
+        )
         .await?;
     }
-    let (rows, dead_letters) = (more_rows.compared(&rows), more_dead.compared(&dead_letters));
-    Ok(EpochOutcome::Compared { rows, dead_letters, ranges })
+    let rows = more_rows.compared(&rows);
+    let dead_letters = more_dead.compared(&dead_letters);
+    Ok(EpochOutcome::Compared {
+        rows,
+        dead_letters,
+        ranges,
+    })
 }
 
 /// Is given every row and dead letter of both sides.
@@ -120,7 +162,13 @@ async fn pass(
 ) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
-    let split = || Partitioner::new(&spec.sink.partition_by, manifest.window, plan.output_schema());
+    let split = || {
+        Partitioner::new(
+            &spec.sink.partition_by,
+            manifest.window,
+            plan.output_schema(),
+        )
+    };
     let mut rows = Rows::new(&spec.sink, split()?)?;
     for object in &manifest.objects {
         let kind = object.staged.kind;
@@ -137,7 +185,13 @@ async fn pass(
     }
     let tasks: BTreeSet<TaskId> = manifest.parts.iter().map(|part| part.task).collect();
     let window = manifest.window;
-    let again = Again(Mutex::new(Seen { rows, visit, window, late: 0, shards: BTreeMap::new() }));
+    let again = Again(Mutex::new(Seen {
+        rows,
+        visit,
+        window,
+        late: 0,
+        shards: BTreeMap::new(),
+    }));
     let mut wrong = vec![];
     for task in tasks {
         recompute(context, manifest, task, &again, pace).await?;
@@ -145,7 +199,8 @@ async fn pass(
         let parts = manifest.parts.iter().filter(|part| part.task == task);
         wrong.extend(parts.flat_map(|part| judge(part, &shards)));
     }
-    let (late, counted) = (again.lock().late, manifest.counts.rows_late);
+    let late = again.lock().late;
+    let counted = manifest.counts.rows_late;
     // Manifests of earlier versions do not count them.
     let is_known = manifest.version >= LATE_SINCE_VERSION && spec.source.kind.keeps_arrival();
     if is_known && late != counted {
@@ -157,7 +212,6 @@ async fn pass(
     Ok(wrong)
 }
 
-/// What a replay saw.
 struct Again<'v>(Mutex<Seen<'v>>);
 
 struct Seen<'v> {
@@ -178,9 +232,23 @@ impl<'v> Again<'v> {
 
 #[async_trait]
 impl Witness for Again<'_> {
-    async fn read(&self, shard: &ShardId, records: &[Record], bad: &[BadRecord]) -> Result<(), TaskError> {
-        let Seen { visit, shards, window, late, .. } = &mut *self.lock();
-        *late += records.iter().filter(|record| record.is_late(*window)).count() as u64;
+    async fn read(
+        &self,
+        shard: &ShardId,
+        records: &[Record],
+        bad: &[BadRecord],
+    ) -> Result<(), TaskError> {
+        let Seen {
+            visit,
+            shards,
+            window,
+            late,
+            ..
+        } = &mut *self.lock();
+        *late += records
+            .iter()
+            .filter(|record| record.is_late(*window))
+            .count() as u64;
         if let Some(last) = records.last() {
             let seen = shards.entry(shard.clone()).or_insert((0, Position::Start));
             *seen = (seen.0 + records.len() as u64, last.position());
@@ -195,20 +263,25 @@ impl Witness for Again<'_> {
 
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
         let Seen { rows, visit, .. } = &mut *self.lock();
-        let given = rows.of_batch(batch, &mut |keyed| visit(ObjectKind::Data, Side::Replayed, keyed));
+        let given = rows.of_batch(batch, &mut |keyed| {
+            visit(ObjectKind::Data, Side::Replayed, keyed)
+        });
         given.map_err(|error: SinkError| error.into())
     }
 }
 
-/// The records between the ends of a range are as many as its manifest counts, and end where it says.
+/// The records between the ends of a range are as many as its manifest counts, and end where it
+/// says.
 fn judge(part: &ManifestPart, shards: &BTreeMap<ShardId, (u64, Position)>) -> Vec<String> {
     let nothing = (0, Position::Start);
     let of = |(shard, range)| {
-        let (range, shard): (&streamctl_proto::ShardRange, &ShardId) = (range, shard);
+        let range: &streamctl_proto::ShardRange = range;
+        let shard: &ShardId = shard;
         let (records, last) = shards.get(shard).unwrap_or(&nothing);
         let right = *records == range.records && *last == range.to;
         (!right).then(|| {
-            let (from, to) = (&range.from, &range.to);
+            let from = &range.from;
+            let to = &range.to;
             format!(
                 "shard {shard} from {from} to {to}: its manifest counts {} records, the source gives {records}, \
                  the last of them {last}",

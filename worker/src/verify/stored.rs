@@ -1,10 +1,13 @@
 //! Rows as bytes that can be compared: of stored objects and of batches alike.
 //!
-//! Owns: one key per row, the same for a row that was read back and one that was computed again. Does not own: the
-//! formats (`sink`). Rule: text formats are compared line by line as the sink writes them, Parquet value by value; a
-//! row's folder is part of it, as partition columns are not in the object.
+//! Owns: one key per row, the same for a row that was read back and one that was computed again.
+//! Does not own: the formats (`sink`). Rule: text formats are compared line by line as the sink
+//! writes them, Parquet value by value; a row's folder is part of it, as partition columns are not
+//! in the object.
 
-use crate::sink::{EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError, rows_as_json};
+use crate::sink::{
+    EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError, rows_as_json,
+};
 use crate::source::Record;
 use crate::source::files::lines::Lines;
 use arrow::array::RecordBatch;
@@ -24,30 +27,31 @@ use streamctl_proto::{ShardId, StagedObject};
 
 /// Largest object that is compared: it is held in memory.
 pub const STORED_BYTES_MAX: u64 = 1 << 30;
-/// Longest line of an object: a record of 10 MiB in a dead letter, twice, and more than any row of a result.
+/// Longest line of an object: a record of 10 MiB in a dead letter, twice, and more than any row of
+/// a result.
 pub const STORED_LINE_BYTES_MAX: usize = 64 << 20;
 
 /// A row: what it is compared by, and how it is shown.
 pub struct Keyed<'k> {
     /// Equal rows have equal keys.
     pub key: &'k [u8],
-    /// For people.
     pub text: &'k dyn Fn() -> String,
 }
 
-/// Takes rows.
 type Give<'g> = &'g mut dyn FnMut(Keyed<'_>);
 
 /// An object's bytes.
 pub async fn read(storages: &Storages, object: &StagedObject) -> Result<Bytes, SinkError> {
-    Ok(storages.for_location(&object.location).get(&object.location, STORED_BYTES_MAX).await?)
+    Ok(storages
+        .for_location(&object.location)
+        .get(&object.location, STORED_BYTES_MAX)
+        .await?)
 }
 
 /// Rows of a job's result.
 pub struct Rows {
     sink: SinkSpec,
     partitioner: Partitioner,
-    /// Of Parquet.
     converter: RowConverter,
     key: Vec<u8>,
 }
@@ -58,21 +62,39 @@ impl Rows {
         let fields = partitioner.schema().fields().iter();
         // Text formats never ask for it, so that a type that it does not know stops only Parquet.
         let fields: Vec<SortField> = match sink.format {
-            SinkFormat::Parquet => fields.map(|field| SortField::new(field.data_type().clone())).collect(),
+            SinkFormat::Parquet => fields
+                .map(|field| SortField::new(field.data_type().clone()))
+                .collect(),
             SinkFormat::Json | SinkFormat::Csv => vec![],
         };
         let converter = RowConverter::new(fields).map_err(EncodeError::from)?;
-        Ok(Self { sink: sink.clone(), partitioner, converter, key: vec![] })
+        Ok(Self {
+            sink: sink.clone(),
+            partitioner,
+            converter,
+            key: vec![],
+        })
     }
 
     /// Of an object that was read back.
-    pub fn of_object(&mut self, location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
-        let name = location.strip_prefix(self.sink.path.as_str()).unwrap_or(location);
-        let folder = name.rfind('/').map_or("", |slash| &name[..=slash]).to_owned();
+    pub fn of_object(
+        &mut self,
+        location: &str,
+        bytes: Bytes,
+        give: Give<'_>,
+    ) -> Result<(), EncodeError> {
+        let name = location
+            .strip_prefix(self.sink.path.as_str())
+            .unwrap_or(location);
+        let folder = name
+            .rfind('/')
+            .map_or("", |slash| &name[..=slash])
+            .to_owned();
         match self.sink.format {
             SinkFormat::Json | SinkFormat::Csv => self.lines(location, &folder, bytes, give),
             SinkFormat::Parquet => {
-                let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+                let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
+                    .and_then(|builder| builder.build());
                 for batch in reader? {
                     self.values(&folder, &batch?, give)?;
                 }
@@ -85,7 +107,10 @@ impl Rows {
     pub fn of_batch(&mut self, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
         let Parts { folders, rejected } = self.partitioner.split(&self.sink.path, batch)?;
         for RejectedRows { rows, .. } in rejected {
-            for row in rows_as_json(&rows)?.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+            for row in rows_as_json(&rows)?
+                .split(|byte| *byte == b'\n')
+                .filter(|row| !row.is_empty())
+            {
                 rejected_row(row, give);
             }
         }
@@ -94,8 +119,10 @@ impl Rows {
                 SinkFormat::Parquet => self.values(&folder, &rows, give)?,
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
                     // A new encoder for each: in CSV it begins with the header, as an object does.
-                    let mut encoder =
-                        Encoder::new(Encoding::new(format, Compression::None), self.partitioner.schema())?;
+                    let mut encoder = Encoder::new(
+                        Encoding::new(format, Compression::None),
+                        self.partitioner.schema(),
+                    )?;
                     let bytes = encoder.encode(&rows)?;
                     self.lines("", &folder, bytes, give)?;
                 }
@@ -104,7 +131,13 @@ impl Rows {
         Ok(())
     }
 
-    fn lines(&mut self, name: &str, folder: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
+    fn lines(
+        &mut self,
+        name: &str,
+        folder: &str,
+        bytes: Bytes,
+        give: Give<'_>,
+    ) -> Result<(), EncodeError> {
         let is_csv = self.sink.format == SinkFormat::Csv;
         let lines = Lines::open(name, bytes, is_csv)?;
         let mut lines = lines.with_limit(STORED_LINE_BYTES_MAX);
@@ -113,16 +146,34 @@ impl Rows {
         let header = header.map(|line| line.bytes).unwrap_or_default();
         while let Some(line) = lines.next()? {
             key(&mut self.key, folder, &header, &line.bytes);
-            let text = || format!("{folder}{}{}", gap(folder), String::from_utf8_lossy(&line.bytes));
-            give(Keyed { key: &self.key, text: &text });
+            let text = || {
+                format!(
+                    "{folder}{}{}",
+                    gap(folder),
+                    String::from_utf8_lossy(&line.bytes)
+                )
+            };
+            give(Keyed {
+                key: &self.key,
+                text: &text,
+            });
         }
         Ok(())
     }
 
-    fn values(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) -> Result<(), EncodeError> {
+    fn values(
+        &mut self,
+        folder: &str,
+        batch: &RecordBatch,
+        give: Give<'_>,
+    ) -> Result<(), EncodeError> {
         let wanted = self.partitioner.schema();
         let header = names(&batch.schema());
-        let as_wanted = if header == names(wanted) { conform(batch, wanted) } else { Ok(None) };
+        let as_wanted = if header == names(wanted) {
+            conform(batch, wanted)
+        } else {
+            Ok(None)
+        };
         let Some(batch) = as_wanted? else {
             // Other columns than the query has now: every row is another one.
             self.foreign(folder, batch, give);
@@ -132,7 +183,10 @@ impl Rows {
         for (index, row) in rows.iter().enumerate() {
             key(&mut self.key, folder, &header, row.data());
             let text = || format!("{folder}{}{}", gap(folder), json(&batch.slice(index, 1)));
-            give(Keyed { key: &self.key, text: &text });
+            give(Keyed {
+                key: &self.key,
+                text: &text,
+            });
         }
         Ok(())
     }
@@ -142,7 +196,10 @@ impl Rows {
         for index in 0..batch.num_rows() {
             let text = json(&batch.slice(index, 1));
             key(&mut self.key, folder, &header, text.as_bytes());
-            give(Keyed { key: &self.key, text: &|| text.clone() });
+            give(Keyed {
+                key: &self.key,
+                text: &|| text.clone(),
+            });
         }
     }
 }
@@ -170,8 +227,8 @@ fn names(schema: &Schema) -> Vec<u8> {
     names
 }
 
-/// The same values in the types that are wanted: a file may give text or dictionaries in another layout. `None`: they
-/// are not the same types at all.
+/// The same values in the types that are wanted: a file may give text or dictionaries in another
+/// layout. `None`: they are not the same types at all.
 fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (column, field) in batch.columns().iter().zip(wanted.fields()) {
@@ -186,14 +243,20 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch
         columns.push(converted);
     }
     // Whether a column may be null is not compared: the values are.
-    let nullable: Vec<_> = wanted.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let nullable: Vec<_> = wanted
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
     RecordBatch::try_new(std::sync::Arc::new(Schema::new(nullable)), columns).map(Some)
 }
 
 fn json(rows: &RecordBatch) -> String {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     match writer.write(rows).and_then(|()| writer.finish()) {
-        Ok(()) => String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned(),
+        Ok(()) => String::from_utf8_lossy(&writer.into_inner())
+            .trim_end()
+            .to_owned(),
         Err(error) => format!("a row that cannot be shown: {error}"),
     }
 }
@@ -212,10 +275,19 @@ struct Letter {
 
 impl Letter {
     fn give(&self, give: Give<'_>) {
-        let Self { shard, sequence_number, sub_sequence, reason, raw_base64 } = self;
+        let Self {
+            shard,
+            sequence_number,
+            sub_sequence,
+            reason,
+            raw_base64,
+        } = self;
         let key = format!("{shard}\n{sequence_number}\n{sub_sequence}\n{raw_base64}");
         let text = || format!("{shard} {sequence_number}/{sub_sequence}: {reason}");
-        give(Keyed { key: key.as_bytes(), text: &text });
+        give(Keyed {
+            key: key.as_bytes(),
+            text: &text,
+        });
     }
 }
 
@@ -224,7 +296,10 @@ fn rejected_row(row: &[u8], give: Give<'_>) {
     let mut bytes = Vec::with_capacity(row.len() + 16);
     key(&mut bytes, "", b"rejected", row);
     let text = || format!("rejected row {}", String::from_utf8_lossy(row));
-    give(Keyed { key: &bytes, text: &text });
+    give(Keyed {
+        key: &bytes,
+        text: &text,
+    });
 }
 
 /// Of an object that was read back.
@@ -240,7 +315,10 @@ pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(),
             Ok(rejected) => rejected_row(rejected.row.get().as_bytes(), give),
             Err(error) => {
                 let text = || format!("line {} is not a rejected row: {error}", line.number);
-                give(Keyed { key: &line.bytes, text: &text });
+                give(Keyed {
+                    key: &line.bytes,
+                    text: &text,
+                });
             }
         }
     }
@@ -255,7 +333,10 @@ pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), 
             Ok(letter) => letter.give(give),
             Err(error) => {
                 let text = || format!("line {} is not a dead letter: {error}", line.number);
-                give(Keyed { key: &line.bytes, text: &text });
+                give(Keyed {
+                    key: &line.bytes,
+                    text: &text,
+                });
             }
         }
     }

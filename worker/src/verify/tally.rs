@@ -1,8 +1,9 @@
 //! Two multisets of rows, compared in bounded memory.
 //!
 //! Owns: sums of hashes, the difference of what does not agree. Does not own: what a row is.
-//! Rule: equal sums of 128-bit hashes in every bucket are equal rows (a chance of 2^-100 aside); they are kept whatever
-//! the number of rows, the rows themselves only where sums differ, and only so many.
+//! Rule: equal sums of 128-bit hashes in every bucket are equal rows (a chance of 2^-100 aside);
+//! they are kept whatever the number of rows, the rows themselves only where sums differ, and only
+//! so many.
 
 use super::stored::Keyed;
 use md5::{Digest as _, Md5};
@@ -17,7 +18,6 @@ pub const DIFFERENT_ROWS_MAX: usize = 1 << 20;
 /// Text of different rows that is kept, to show samples.
 const TEXT_BYTES_MAX: usize = 32 << 20;
 
-/// Whose row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// It came out of the records again.
@@ -32,7 +32,6 @@ struct Sum {
     hashes: u128,
 }
 
-/// Sums of both sides.
 #[derive(Debug)]
 pub struct Tally {
     replayed: Vec<Sum>,
@@ -41,7 +40,10 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { replayed: vec![Sum::default(); BUCKETS], stored: vec![Sum::default(); BUCKETS] }
+        Self {
+            replayed: vec![Sum::default(); BUCKETS],
+            stored: vec![Sum::default(); BUCKETS],
+        }
     }
 }
 
@@ -55,7 +57,6 @@ fn bucket(hash: u128) -> usize {
 }
 
 impl Tally {
-    /// Adds a row.
     pub fn add(&mut self, side: Side, key: &[u8]) {
         let hash = hash(key);
         let sums = match side {
@@ -82,15 +83,23 @@ pub struct Differences {
 impl Differences {
     /// Where to look for them.
     pub fn of(tally: &Tally) -> Self {
-        let mut buckets: Vec<bool> =
-            tally.replayed.iter().zip(&tally.stored).map(|(one, other)| one != other).collect();
+        let mut buckets: Vec<bool> = tally
+            .replayed
+            .iter()
+            .zip(&tally.stored)
+            .map(|(one, other)| one != other)
+            .collect();
         if !buckets.contains(&true) {
             buckets.clear();
         }
-        Self { buckets, rows: HashMap::new(), text_bytes: 0, too_many: false }
+        Self {
+            buckets,
+            rows: HashMap::new(),
+            text_bytes: 0,
+            too_many: false,
+        }
     }
 
-    /// There are none.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
@@ -123,7 +132,6 @@ impl Differences {
         }
     }
 
-    /// What came of it.
     pub fn compared(self, tally: &Tally) -> Comparison {
         let rows = |sums: &[Sum]| sums.iter().map(|sum| sum.rows).sum();
         let mut compared = Comparison {
@@ -162,14 +170,26 @@ mod tests {
 
     fn compared(replayed: &[&str], stored: &[&str]) -> Comparison {
         let both = || {
-            let of = |side, rows: &'_ [&'_ str]| rows.iter().map(|row| (side, (*row).to_owned())).collect::<Vec<_>>();
+            let of = |side, rows: &'_ [&'_ str]| {
+                rows.iter()
+                    .map(|row| (side, (*row).to_owned()))
+                    .collect::<Vec<_>>()
+            };
             [of(Side::Stored, stored), of(Side::Replayed, replayed)].concat()
         };
         let mut tally = Tally::default();
-        both().iter().for_each(|(side, row)| tally.add(*side, row.as_bytes()));
+        both()
+            .iter()
+            .for_each(|(side, row)| tally.add(*side, row.as_bytes()));
         let mut differences = Differences::of(&tally);
         for (side, row) in both() {
-            differences.add(side, Keyed { key: row.as_bytes(), text: &|| row.clone() });
+            differences.add(
+                side,
+                Keyed {
+                    key: row.as_bytes(),
+                    text: &|| row.clone(),
+                },
+            );
         }
         differences.compared(&tally)
     }
@@ -178,7 +198,15 @@ mod tests {
     fn the_same_rows_in_another_order_are_equal_and_each_counts_as_often_as_it_is_there() {
         assert!(compared(&["a", "b", "b"], &["b", "a", "b"]).equal());
         let twice = compared(&["a", "b", "b"], &["a", "b"]);
-        assert_eq!((twice.replayed, twice.stored, twice.only_replayed, twice.only_stored), (3, 2, 1, 0));
+        assert_eq!(
+            (
+                twice.replayed,
+                twice.stored,
+                twice.only_replayed,
+                twice.only_stored
+            ),
+            (3, 2, 1, 0)
+        );
         assert_eq!(twice.samples_replayed, ["b"]);
         assert!(!twice.equal());
     }
@@ -187,15 +215,23 @@ mod tests {
     fn a_row_that_changed_is_named_on_both_sides() {
         let changed = compared(&["a", "b", "c"], &["a", "B", "c"]);
         assert_eq!((changed.only_replayed, changed.only_stored), (1, 1));
-        assert_eq!((changed.samples_replayed, changed.samples_stored), (vec!["b".to_owned()], vec!["B".to_owned()]));
+        assert_eq!(
+            (changed.samples_replayed, changed.samples_stored),
+            (vec!["b".to_owned()], vec!["B".to_owned()])
+        );
     }
 
     #[test]
     fn samples_are_few_and_short() {
-        let rows: Vec<String> = (0..50).map(|n| format!("{n}{}", "x".repeat(2 * SAMPLE_CHARS_MAX))).collect();
+        let rows: Vec<String> = (0..50)
+            .map(|n| format!("{n}{}", "x".repeat(2 * SAMPLE_CHARS_MAX)))
+            .collect();
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let compared = compared(&rows, &[]);
-        assert_eq!((compared.only_replayed, compared.samples_replayed.len()), (50, SAMPLES_MAX));
+        assert_eq!(
+            (compared.only_replayed, compared.samples_replayed.len()),
+            (50, SAMPLES_MAX)
+        );
         assert!(compared.samples_replayed[0].chars().count() <= SAMPLE_CHARS_MAX + 3);
     }
 }

@@ -6,7 +6,6 @@
 use super::tokens::Token;
 use super::{Call, Expr, Kind, SCRIPT_DEPTH_MAX};
 
-/// Reads a line.
 pub struct Reader {
     pub tokens: Vec<(Token, usize)>,
     pub at: usize,
@@ -25,11 +24,16 @@ const LEVELS: [&[&str]; 6] = [
 
 impl Reader {
     pub fn token(&self) -> &Token {
-        self.tokens.get(self.at).map_or(&Token::End, |(token, _)| token)
+        self.tokens
+            .get(self.at)
+            .map_or(&Token::End, |(token, _)| token)
     }
 
     fn line(&self) -> usize {
-        self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(_, line)| *line)
+        self.tokens
+            .get(self.at)
+            .or(self.tokens.last())
+            .map_or(0, |(_, line)| *line)
     }
 
     fn is(&self, op: &str) -> bool {
@@ -43,14 +47,20 @@ impl Reader {
     }
 
     fn name(&mut self) -> Option<String> {
-        let Token::Name(name) = self.token() else { return None };
+        let Token::Name(name) = self.token() else {
+            return None;
+        };
         let name = name.clone();
         self.at += 1;
         Some(name)
     }
 
     pub fn statement(&mut self) -> Kind {
-        let first = if let Token::Name(name) = self.token() { name.clone() } else { String::new() };
+        let first = if let Token::Name(name) = self.token() {
+            name.clone()
+        } else {
+            String::new()
+        };
         match first.as_str() {
             "import" | "from" | "pass" | "global" => return Kind::Nothing,
             "return" => return Kind::Return,
@@ -61,13 +71,23 @@ impl Reader {
             "if" => {
                 self.at += 1;
                 let condition = self.expr();
-                return Kind::If(if self.is(":") { condition } else { self.not_understood(":") });
+                return Kind::If(if self.is(":") {
+                    condition
+                } else {
+                    self.not_understood(":")
+                });
             }
             "try" | "else" | "finally" => {
                 self.at += 1;
-                return if first == "try" { Kind::Try } else { Kind::Block(first) };
+                return if first == "try" {
+                    Kind::Try
+                } else {
+                    Kind::Block(first)
+                };
             }
-            "for" | "while" | "elif" | "except" | "class" | "with" | "async" => return Kind::Block(first),
+            "for" | "while" | "elif" | "except" | "class" | "with" | "async" => {
+                return Kind::Block(first);
+            }
             _ => {}
         }
         let target = self.expr();
@@ -78,7 +98,11 @@ impl Reader {
                 _ => Kind::Other,
             };
         }
-        if *self.token() == Token::End { Kind::Expr(target) } else { Kind::Other }
+        if *self.token() == Token::End {
+            Kind::Expr(target)
+        } else {
+            Kind::Other
+        }
     }
 
     fn def(&mut self) -> Option<Kind> {
@@ -115,7 +139,11 @@ impl Reader {
             return Expr::Other;
         }
         self.depth += 1;
-        let expr = if self.take("lambda") { self.lambda() } else { self.level(0) };
+        let expr = if self.take("lambda") {
+            self.lambda()
+        } else {
+            self.level(0)
+        };
         self.depth -= 1;
         expr
     }
@@ -131,7 +159,9 @@ impl Reader {
     }
 
     fn level(&mut self, level: usize) -> Expr {
-        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let Some(operators) = LEVELS.get(level) else {
+            return self.unary();
+        };
         let mut left = self.level(level + 1);
         let mut links = 0;
         while let Some(op) = operators.iter().find(|op| self.is(op)) {
@@ -168,7 +198,11 @@ impl Reader {
                 self.at += 1;
                 self.depth += 1;
                 // `not` binds less than a comparison.
-                let inner = if op == "not" { self.level(2) } else { self.unary() };
+                let inner = if op == "not" {
+                    self.level(2)
+                } else {
+                    self.unary()
+                };
                 self.depth -= 1;
                 return Expr::Unary(op.to_owned(), Box::new(inner));
             }
@@ -187,14 +221,21 @@ impl Reader {
                 return Expr::Other;
             }
             if self.take(".") {
-                let Some(name) = self.name() else { return Expr::Other };
+                let Some(name) = self.name() else {
+                    return Expr::Other;
+                };
                 expr = match expr {
                     Expr::Name(base) => Expr::Name(format!("{base}.{name}")),
                     other => Expr::Attribute(Box::new(other), name),
                 };
             } else if self.take("(") {
                 let (args, named) = self.arguments();
-                expr = Expr::Call(Box::new(Call { function: expr, args, named, line }));
+                expr = Expr::Call(Box::new(Call {
+                    function: expr,
+                    args,
+                    named,
+                    line,
+                }));
             } else if self.take("[") {
                 let index = self.expr();
                 while !self.take("]") {
@@ -211,7 +252,8 @@ impl Reader {
     }
 
     fn arguments(&mut self) -> (Vec<Expr>, Vec<(String, Expr)>) {
-        let (mut args, mut named) = (Vec::new(), Vec::new());
+        let mut args = Vec::new();
+        let mut named = Vec::new();
         while !self.take(")") && *self.token() != Token::End {
             let value = self.expr();
             if self.take("=") {
@@ -228,14 +270,20 @@ impl Reader {
         (args, named)
     }
 
-    /// The expression when nothing stands between it and the comma: half of `a if b else c` is not its meaning.
+    /// The expression when nothing stands between it and the comma: half of `a if b else c` is not
+    /// its meaning.
     fn whole(&mut self, expr: Expr, end: &str) -> Expr {
-        if self.go_on_to(end) { expr } else { Expr::Other }
+        if self.go_on_to(end) {
+            expr
+        } else {
+            Expr::Other
+        }
     }
 
     /// Past the comma; whether nothing stood before it.
     fn go_on_to(&mut self, end: &str) -> bool {
-        let (mut open, mut clean) = (0_usize, true);
+        let mut open = 0_usize;
+        let mut clean = true;
         while *self.token() != Token::End {
             if open == 0 && (self.is(end) || self.take(",")) {
                 return clean;
@@ -290,11 +338,16 @@ impl Reader {
             }
             self.at += 1;
         }
-        if parts.len() == 1 && matches!(parts[0], Expr::Text(_)) { parts.remove(0) } else { Expr::Join(parts) }
+        if parts.len() == 1 && matches!(parts[0], Expr::Text(_)) {
+            parts.remove(0)
+        } else {
+            Expr::Join(parts)
+        }
     }
 
     fn brackets(&mut self, end: &str) -> Expr {
-        let (mut items, mut tuple) = (Vec::new(), end != ")");
+        let mut items = Vec::new();
+        let mut tuple = end != ")";
         while !self.take(end) && *self.token() != Token::End {
             let item = self.expr();
             tuple |= self.is(",");
@@ -311,7 +364,8 @@ impl Reader {
     }
 
     fn dict(&mut self) -> Expr {
-        let (mut pairs, mut items) = (Vec::new(), Vec::new());
+        let mut pairs = Vec::new();
+        let mut items = Vec::new();
         while !self.take("}") && *self.token() != Token::End {
             let key = self.expr();
             if self.take(":") {
@@ -323,6 +377,10 @@ impl Reader {
                 items.push(item);
             }
         }
-        if items.is_empty() { Expr::Dict(pairs) } else { Expr::List(items) }
+        if items.is_empty() {
+            Expr::Dict(pairs)
+        } else {
+            Expr::List(items)
+        }
     }
 }

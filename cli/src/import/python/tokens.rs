@@ -1,11 +1,11 @@
 //! A script as words, line by line.
 //!
-//! Owns: texts of all kinds, numbers, operators, logical lines. Does not own: what they mean together (`reader`).
+//! Owns: texts of all kinds, numbers, operators, logical lines. Does not own: what they mean
+//! together (`reader`).
 //! Rule: brackets join lines; what is no script is refused with its line.
 
 use super::{Expr, expression};
 
-/// A word.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
     Name(String),
@@ -16,7 +16,6 @@ pub enum Token {
     End,
 }
 
-/// A logical line.
 pub struct Line {
     pub line: usize,
     pub indent: usize,
@@ -24,8 +23,8 @@ pub struct Line {
 }
 
 const OPERATORS: [&str; 22] = [
-    "**=", "//=", "...", "->", ":=", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "|=", "&=", "^=", "%=", "**",
-    "//", "<<", ">>", "@=",
+    "**=", "//=", "...", "->", ":=", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "|=", "&=",
+    "^=", "%=", "**", "//", "<<", ">>", "@=",
 ];
 
 /// The lines of a script.
@@ -33,7 +32,11 @@ const OPERATORS: [&str; 22] = [
 /// # Errors
 /// What is wrong with it as a text.
 pub fn tokens(script: &str) -> Result<Vec<Line>, String> {
-    let mut cursor = Cursor { chars: script.chars().collect(), at: 0, line: 1 };
+    let mut cursor = Cursor {
+        chars: script.chars().collect(),
+        at: 0,
+        line: 1,
+    };
     let mut lines = Vec::new();
     let mut current: Option<Line> = None;
     let mut open = 0_usize;
@@ -57,22 +60,31 @@ pub fn tokens(script: &str) -> Result<Vec<Line>, String> {
                     cursor.next();
                 }
             }
-            '\\' if matches!(cursor.peek(1), Some('\n' | '\r')) => while cursor.next() != Some('\n') {},
+            '\\' if matches!(cursor.peek(1), Some('\n' | '\r')) => {
+                while cursor.next() != Some('\n') {}
+            }
             ';' if open == 0 => {
                 cursor.next();
                 lines.extend(current.take());
             }
             _ => {
                 fresh = false;
-                let (line, token) = (cursor.line, cursor.token()?);
+                let line = cursor.line;
+                let token = cursor.token()?;
                 match &token {
                     Token::Op(op) if matches!(op.as_str(), "(" | "[" | "{") => open += 1,
                     Token::Op(op) if matches!(op.as_str(), ")" | "]" | "}") => {
-                        open = open.checked_sub(1).ok_or_else(|| format!("line {line}: a bracket closes nothing"))?;
+                        open = open
+                            .checked_sub(1)
+                            .ok_or_else(|| format!("line {line}: a bracket closes nothing"))?;
                     }
                     _ => {}
                 }
-                let entry = current.get_or_insert_with(|| Line { line, indent, tokens: Vec::new() });
+                let entry = current.get_or_insert_with(|| Line {
+                    line,
+                    indent,
+                    tokens: Vec::new(),
+                });
                 entry.tokens.push((token, line));
             }
         }
@@ -114,7 +126,9 @@ impl Cursor {
     }
 
     fn token(&mut self) -> Result<Token, String> {
-        let Some(c) = self.peek(0) else { return Ok(Token::End) };
+        let Some(c) = self.peek(0) else {
+            return Ok(Token::End);
+        };
         if matches!(c, '"' | '\'') {
             return self.text("");
         }
@@ -122,16 +136,27 @@ impl Cursor {
             let word = self.while_in(|c| c.is_alphanumeric() || c == '_');
             let prefix = word.to_lowercase();
             let quoted = matches!(self.peek(0), Some('"' | '\''));
-            if quoted && matches!(prefix.as_str(), "r" | "b" | "u" | "f" | "rb" | "br" | "fr" | "rf") {
+            if quoted
+                && matches!(
+                    prefix.as_str(),
+                    "r" | "b" | "u" | "f" | "rb" | "br" | "fr" | "rf"
+                )
+            {
                 return self.text(&prefix);
             }
             return Ok(Token::Name(word));
         }
         if c.is_ascii_digit() {
-            return Ok(Token::Number(self.while_in(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))));
+            return Ok(Token::Number(self.while_in(|c| {
+                c.is_ascii_alphanumeric() || matches!(c, '.' | '_')
+            })));
         }
         for op in OPERATORS {
-            if op.chars().enumerate().all(|(ahead, c)| self.peek(ahead) == Some(c)) {
+            if op
+                .chars()
+                .enumerate()
+                .all(|(ahead, c)| self.peek(ahead) == Some(c))
+            {
                 self.at += op.len();
                 return Ok(Token::Op(op.to_owned()));
             }
@@ -147,11 +172,13 @@ impl Cursor {
         if triple {
             self.at += 2;
         }
-        let (raw, mut text) = (prefix.contains('r'), String::new());
+        let raw = prefix.contains('r');
+        let mut text = String::new();
         loop {
             let unended = || format!("line {begin}: a text is never ended");
             let c = self.next().ok_or_else(unended)?;
-            let ends = c == quote && (!triple || self.peek(0) == Some(quote) && self.peek(1) == Some(quote));
+            let ends = c == quote
+                && (!triple || self.peek(0) == Some(quote) && self.peek(1) == Some(quote));
             match c {
                 _ if ends => break,
                 '\n' if !triple => return Err(unended()),
@@ -165,7 +192,11 @@ impl Cursor {
         if triple {
             self.at += 2;
         }
-        Ok(if prefix.contains('f') { Token::Parts(parts(&text)) } else { Token::Text(text) })
+        Ok(if prefix.contains('f') {
+            Token::Parts(parts(&text))
+        } else {
+            Token::Text(text)
+        })
     }
 }
 
@@ -183,7 +214,9 @@ fn push_escaped(text: &mut String, escaped: char, raw: bool) {
 
 /// The texts and the values in braces of an f-string.
 fn parts(text: &str) -> Vec<Expr> {
-    let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    let mut parts = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         plain.push_str(&rest[..at]);
         let after = &rest[at + 1..];
@@ -199,7 +232,11 @@ fn parts(text: &str) -> Vec<Expr> {
         }
         let inner = inner.rsplit_once(':').map_or(inner, |(value, _)| value);
         // An f-string in an f-string in an f-string ...: one level is enough.
-        let value = if inner.contains("f\"") || inner.contains("f'") { None } else { expression(inner) };
+        let value = if inner.contains("f\"") || inner.contains("f'") {
+            None
+        } else {
+            expression(inner)
+        };
         parts.push(value.unwrap_or(Expr::Other));
         rest = after;
     }

@@ -1,4 +1,5 @@
-//! What a script makes of frames: Glue's transforms, their methods, Spark's where they mean the same, SQL.
+//! What a script makes of frames: Glue's transforms, their methods, Spark's where they mean the
+//! same, SQL.
 //!
 //! Rule: what is not understood as a whole is no step; the caller notes it with its line.
 
@@ -8,7 +9,13 @@ use super::super::python::{Call, Expr};
 use super::{Script, Value};
 
 /// What `add_ingestion_time_columns` adds.
-const INGEST: [&str; 5] = ["ingest_year", "ingest_month", "ingest_day", "ingest_hour", "ingest_minute"];
+const INGEST: [&str; 5] = [
+    "ingest_year",
+    "ingest_month",
+    "ingest_day",
+    "ingest_hour",
+    "ingest_minute",
+];
 
 impl Script<'_> {
     pub(super) fn apply(&mut self, call: &Call, method: &str) -> Option<Value> {
@@ -23,11 +30,16 @@ impl Script<'_> {
                 let frame = self.frame(call, "frame", 0)?;
                 let paths = self.named(call, "paths", 1)?.texts();
                 let paths = self.without_ingest(paths);
-                if class == "DropFields" { StepKind::Drop(frame, paths) } else { StepKind::Select(frame, paths) }
+                if class == "DropFields" {
+                    StepKind::Drop(frame, paths)
+                } else {
+                    StepKind::Select(frame, paths)
+                }
             }
             "RenameField" => {
                 let frame = self.frame(call, "frame", 0)?;
-                let (old, new) = (self.named(call, "old_name", 1)?, self.named(call, "new_name", 2)?);
+                let old = self.named(call, "old_name", 1)?;
+                let new = self.named(call, "new_name", 2)?;
                 StepKind::Rename(frame, old.text()?.to_owned(), new.text()?.to_owned())
             }
             "Filter" => {
@@ -43,7 +55,10 @@ impl Script<'_> {
             }
             "ResolveChoice" | "DropNullFields" => {
                 let frame = self.frame(call, "frame", 0)?;
-                self.note(call.line, format!("{class} is not needed: columns have one type here"));
+                self.note(
+                    call.line,
+                    format!("{class} is not needed: columns have one type here"),
+                );
                 return Some(Value::Frame(frame));
             }
             _ => return None,
@@ -52,29 +67,51 @@ impl Script<'_> {
     }
 
     fn mappings(&mut self, call: &Call, name: &str, place: usize) -> Vec<[String; 4]> {
-        let Some(Value::List(items)) = self.named(call, name, place) else { return Vec::new() };
+        let Some(Value::List(items)) = self.named(call, name, place) else {
+            return Vec::new();
+        };
         let read = |item: &Value| <[String; 4]>::try_from(item.texts()).ok();
         let mappings: Vec<_> = items.iter().filter_map(read).collect();
         if mappings.len() < items.len() {
             self.note(
                 call.line,
-                format!("{} mappings are not of the form (name, type, name, type)", items.len() - mappings.len()),
+                format!(
+                    "{} mappings are not of the form (name, type, name, type)",
+                    items.len() - mappings.len()
+                ),
             );
         }
-        mappings.into_iter().filter(|[from, ..]| !self.is_ingest(from)).collect()
+        mappings
+            .into_iter()
+            .filter(|[from, ..]| !self.is_ingest(from))
+            .collect()
     }
 
     fn join(&mut self, call: &Call) -> Option<StepKind> {
-        let (left, right) = (self.frame(call, "frame1", 0)?, self.frame(call, "frame2", 1)?);
-        let keys = (self.named(call, "keys1", 2)?.texts(), self.named(call, "keys2", 3)?.texts());
-        Some(StepKind::Join { left: (left, keys.0), right: (right, keys.1), how: "INNER" })
+        let left = self.frame(call, "frame1", 0)?;
+        let right = self.frame(call, "frame2", 1)?;
+        let keys = (
+            self.named(call, "keys1", 2)?.texts(),
+            self.named(call, "keys2", 3)?.texts(),
+        );
+        Some(StepKind::Join {
+            left: (left, keys.0),
+            right: (right, keys.1),
+            how: "INNER",
+        })
     }
 
     pub(super) fn spark_sql(&mut self, call: &Call) -> Option<Value> {
         let query = self.named(call, "query", 1)?.text()?.to_owned();
-        let Some(Value::Dict(pairs)) = self.named(call, "mapping", 2) else { return None };
-        let tables = pairs.iter().filter_map(|(name, value)| Some((name.clone(), value.frame()?))).collect();
-        self.flow.note_spark_sql(&format!("line {}", call.line), &query);
+        let Some(Value::Dict(pairs)) = self.named(call, "mapping", 2) else {
+            return None;
+        };
+        let tables = pairs
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.frame()?)))
+            .collect();
+        self.flow
+            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
@@ -85,19 +122,29 @@ impl Script<'_> {
         if views.is_empty() {
             return None;
         }
-        self.flow.note_spark_sql(&format!("line {}", call.line), &query);
+        self.flow
+            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &[], StepKind::Sql(query, views)))
     }
 
     /// Methods of frames: of Glue's and, as far as they mean the same, of Spark's.
-    pub(super) fn frame_method(&mut self, call: &Call, frame: StepId, method: &str) -> Option<Value> {
+    pub(super) fn frame_method(
+        &mut self,
+        call: &Call,
+        frame: StepId,
+        method: &str,
+    ) -> Option<Value> {
         let kind = match method {
             "drop_fields" => {
                 let paths = self.named(call, "paths", 0)?.texts();
                 StepKind::Drop(frame, self.without_ingest(paths))
             }
             "drop" => {
-                let all: Vec<String> = call.args.iter().flat_map(|arg| self.value(arg).texts()).collect();
+                let all: Vec<String> = call
+                    .args
+                    .iter()
+                    .flat_map(|arg| self.value(arg).texts())
+                    .collect();
                 StepKind::Drop(frame, self.without_ingest(all))
             }
             "select_fields" => {
@@ -105,15 +152,23 @@ impl Script<'_> {
                 StepKind::Select(frame, self.without_ingest(paths))
             }
             "rename_field" | "withColumnRenamed" => {
-                let (old, new) = (self.value(call.args.first()?), self.value(call.args.get(1)?));
+                let old = self.value(call.args.first()?);
+                let new = self.value(call.args.get(1)?);
                 StepKind::Rename(frame, old.text()?.to_owned(), new.text()?.to_owned())
             }
             "apply_mapping" => StepKind::Map(frame, self.mappings(call, "mappings", 0)),
             "join" if self.is_frame(call.args.first()) => self.join_of_spark(call, frame)?,
             "join" => {
-                let keys = (self.named(call, "paths1", 0)?.texts(), self.named(call, "paths2", 1)?.texts());
+                let keys = (
+                    self.named(call, "paths1", 0)?.texts(),
+                    self.named(call, "paths2", 1)?.texts(),
+                );
                 let right = self.frame(call, "frame2", 2)?;
-                StepKind::Join { left: (frame, keys.0), right: (right, keys.1), how: "INNER" }
+                StepKind::Join {
+                    left: (frame, keys.0),
+                    right: (right, keys.1),
+                    how: "INNER",
+                }
             }
             _ => return None,
         };
@@ -144,7 +199,8 @@ impl Script<'_> {
         expr.is_some_and(|expr| self.value(expr).frame().is_some())
     }
 
-    /// `left.join(right, condition, how)` of Spark, as Glue Studio writes joins that are not inner ones.
+    /// `left.join(right, condition, how)` of Spark, as Glue Studio writes joins that are not inner
+    /// ones.
     fn join_of_spark(&mut self, call: &Call, left: StepId) -> Option<StepKind> {
         let right = self.value(call.args.first()?).frame()?;
         let how = match self.named(call, "how", 2) {
@@ -168,7 +224,11 @@ impl Script<'_> {
         } else {
             keys = (names.clone(), names);
         }
-        Some(StepKind::Join { left: (left, keys.0), right: (right, keys.1), how })
+        Some(StepKind::Join {
+            left: (left, keys.0),
+            right: (right, keys.1),
+            how,
+        })
     }
 }
 
@@ -198,7 +258,9 @@ fn column(expr: &Expr) -> Option<Column> {
             (Expr::Name(frame), Expr::Text(name)) => Some((frame.clone(), name.clone())),
             _ => None,
         },
-        Expr::Name(path) => path.rsplit_once('.').map(|(frame, name)| (frame.to_owned(), name.to_owned())),
+        Expr::Name(path) => path
+            .rsplit_once('.')
+            .map(|(frame, name)| (frame.to_owned(), name.to_owned())),
         _ => None,
     }
 }

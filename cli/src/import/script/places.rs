@@ -1,7 +1,7 @@
 //! Where a script reads and writes: the stream, lookups, targets.
 //!
-//! Owns: calls of readers and writers, and their options as far as they mean something here. Does not own: rows between
-//! them (`frames`).
+//! Owns: calls of readers and writers, and their options as far as they mean something here. Does
+//! not own: rows between them (`frames`).
 //! Rule: what is named and not carried over is noted with its line.
 
 use super::super::flow::{Sink, StepKind, Stream};
@@ -14,10 +14,18 @@ impl Script<'_> {
     fn options(&mut self, call: &Call, names: &[&str]) -> BTreeMap<String, String> {
         let mut options = BTreeMap::new();
         for name in names {
-            let Some(expr) = call.named.iter().find(|(key, _)| key == name).map(|(_, value)| value) else { continue };
+            let Some(expr) = call
+                .named
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value)
+            else {
+                continue;
+            };
             if let Value::Dict(pairs) = self.value(expr) {
-                let texts =
-                    pairs.into_iter().filter_map(|(key, value)| Some((key.to_lowercase(), value.text()?.to_owned())));
+                let texts = pairs.into_iter().filter_map(|(key, value)| {
+                    Some((key.to_lowercase(), value.text()?.to_owned()))
+                });
                 options.extend(texts);
             }
         }
@@ -25,38 +33,69 @@ impl Script<'_> {
     }
 
     pub(super) fn read_from_catalog(&mut self, call: &Call, method: &str) -> Value {
-        let mut text = |name, place| self.named(call, name, place).and_then(|value| value.text().map(str::to_owned));
-        let (database, table) = (text("database", 0).unwrap_or_default(), text("table_name", 1).unwrap_or_default());
+        let mut text = |name, place| {
+            self.named(call, name, place)
+                .and_then(|value| value.text().map(str::to_owned))
+        };
+        let database = text("database", 0).unwrap_or_default();
+        let table = text("table_name", 1).unwrap_or_default();
         let options = self.options(call, &["additional_options"]);
         let kind = if method.contains("create_data_frame") {
-            StepKind::Stream(Stream { table: Some((database, table)), options })
+            StepKind::Stream(Stream {
+                table: Some((database, table)),
+                options,
+            })
         } else {
             self.note(
                 call.line,
                 format!("the lookup table {database}.{table} is in the catalog only: write the folder of its files"),
             );
-            StepKind::Lookup { path: None, format: "csv".to_owned() }
+            StepKind::Lookup {
+                path: None,
+                format: "csv".to_owned(),
+            }
         };
         self.add(call, &["transformation_ctx"], kind)
     }
 
     pub(super) fn read_from_options(&mut self, call: &Call) -> Value {
         let kind = self.named(call, "connection_type", 0);
-        let kind = kind.as_ref().and_then(Value::text).unwrap_or_default().to_lowercase();
+        let kind = kind
+            .as_ref()
+            .and_then(Value::text)
+            .unwrap_or_default()
+            .to_lowercase();
         let options = self.options(call, &["connection_options"]);
         if kind == "kinesis" {
-            return self.add(call, &["transformation_ctx"], StepKind::Stream(Stream { table: None, options }));
+            return self.add(
+                call,
+                &["transformation_ctx"],
+                StepKind::Stream(Stream {
+                    table: None,
+                    options,
+                }),
+            );
         }
         if kind != "s3" {
-            self.note(call.line, format!("a source of type {kind:?} is not carried over"));
+            self.note(
+                call.line,
+                format!("a source of type {kind:?} is not carried over"),
+            );
             return Value::Unknown;
         }
-        let paths = self.named(call, "connection_options", 1).and_then(|options| options.get("paths").cloned());
+        let paths = self
+            .named(call, "connection_options", 1)
+            .and_then(|options| options.get("paths").cloned());
         let paths = paths.map(|paths| paths.texts()).unwrap_or_default();
         if paths.len() > 1 {
-            self.note(call.line, "a lookup of several folders: only the first is carried over");
+            self.note(
+                call.line,
+                "a lookup of several folders: only the first is carried over",
+            );
         }
-        let format = self.named(call, "format", 2).and_then(|format| format.text().map(str::to_owned));
+        let format = self
+            .named(call, "format", 2)
+            .and_then(|format| format.text().map(str::to_owned));
         let format = format.unwrap_or_else(|| "csv".to_owned());
         let mut settings = self.options(call, &["format_options", "connection_options"]);
         settings.remove("paths");
@@ -64,33 +103,58 @@ impl Script<'_> {
             self.note(call.line, text);
         }
         let path = paths.first().map(|path| without_time(path));
-        self.add(call, &["transformation_ctx"], StepKind::Lookup { path, format })
+        self.add(
+            call,
+            &["transformation_ctx"],
+            StepKind::Lookup { path, format },
+        )
     }
 
     pub(super) fn write(&mut self, call: &Call) -> Value {
         let place = Some(format!("line {}", call.line));
         let Some(input) = self.frame(call, "frame", 0) else {
-            self.note(call.line, "what is written here is not understood and not carried over");
+            self.note(
+                call.line,
+                "what is written here is not understood and not carried over",
+            );
             return Value::Unknown;
         };
         let kind = self.named(call, "connection_type", 1);
-        let kind = kind.as_ref().and_then(Value::text).unwrap_or("s3").to_owned();
+        let kind = kind
+            .as_ref()
+            .and_then(Value::text)
+            .unwrap_or("s3")
+            .to_owned();
         if kind != "s3" {
-            self.note(call.line, format!("a target of type {kind:?} is not carried over"));
+            self.note(
+                call.line,
+                format!("a target of type {kind:?} is not carried over"),
+            );
             return Value::Unknown;
         }
-        let options = self.named(call, "connection_options", 2).unwrap_or(Value::Unknown);
-        let format = self.named(call, "format", 3).and_then(|value| value.text().map(str::to_owned));
+        let options = self
+            .named(call, "connection_options", 2)
+            .unwrap_or(Value::Unknown);
+        let format = self
+            .named(call, "format", 3)
+            .and_then(|value| value.text().map(str::to_owned));
         let more = self.options(call, &["format_options", "connection_options"]);
         for text in options::target(&more) {
             self.note(call.line, text);
         }
         let sink = Sink {
             input,
-            path: options.get("path").and_then(Value::text).unwrap_or_default().to_owned(),
+            path: options
+                .get("path")
+                .and_then(Value::text)
+                .unwrap_or_default()
+                .to_owned(),
             format: format.unwrap_or_default(),
             compression: more.get("compression").cloned(),
-            partition_by: options.get("partitionKeys").map(Value::texts).unwrap_or_default(),
+            partition_by: options
+                .get("partitionKeys")
+                .map(Value::texts)
+                .unwrap_or_default(),
         };
         self.sink(sink, place);
         Value::Unknown
@@ -98,20 +162,38 @@ impl Script<'_> {
 
     pub(super) fn write_to_catalog(&mut self, call: &Call) -> Option<Value> {
         let input = self.frame(call, "frame", 0)?;
-        let mut text = |name, place| self.named(call, name, place).and_then(|value| value.text().map(str::to_owned));
-        let (database, table) = (text("database", 1).unwrap_or_default(), text("table_name", 2).unwrap_or_default());
-        let options = self.named(call, "additional_options", 5).unwrap_or(Value::Unknown);
+        let mut text = |name, place| {
+            self.named(call, name, place)
+                .and_then(|value| value.text().map(str::to_owned))
+        };
+        let database = text("database", 1).unwrap_or_default();
+        let table = text("table_name", 2).unwrap_or_default();
+        let options = self
+            .named(call, "additional_options", 5)
+            .unwrap_or(Value::Unknown);
         self.note(
             call.line,
             format!("the target {database}.{table} is a table of the catalog: write the folder of its files"),
         );
-        let partition_by = options.get("partitionKeys").map(Value::texts).unwrap_or_default();
-        let sink = Sink { input, partition_by, ..Sink::default() };
+        let partition_by = options
+            .get("partitionKeys")
+            .map(Value::texts)
+            .unwrap_or_default();
+        let sink = Sink {
+            input,
+            partition_by,
+            ..Sink::default()
+        };
         self.sink(sink, Some(format!("line {}", call.line)));
         Some(Value::Unknown)
     }
 
-    pub(super) fn sink_method(&mut self, call: &Call, mut sink: Vec<(String, Value)>, method: &str) -> Value {
+    pub(super) fn sink_method(
+        &mut self,
+        call: &Call,
+        mut sink: Vec<(String, Value)>,
+        method: &str,
+    ) -> Value {
         let receiver = match &call.function {
             Expr::Name(path) => path.rsplit_once('.').map(|(base, _)| base.to_owned()),
             _ => None,
@@ -164,7 +246,9 @@ impl Script<'_> {
         let mut plain = Vec::new();
         for folder in sink.path.split('/') {
             match folder.split_once('=') {
-                Some((name, value)) if value.contains(TIME) => sink.partition_by.push(name.to_owned()),
+                Some((name, value)) if value.contains(TIME) => {
+                    sink.partition_by.push(name.to_owned())
+                }
                 _ if folder.contains(TIME) => {
                     let text = "a folder of the target that is named after the time of the run is left out: windows of all runs lie together";
                     self.flow.note(place.clone(), text);

@@ -14,10 +14,14 @@ fn batch(payloads: &[&[u8]]) -> RecordBatch {
         vec![
             Arc::new(UInt64Array::from(vec![7; n])),
             Arc::new(StringArray::from(vec!["shardId-0"; n])),
-            Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("4{i}")))),
+            Arc::new(StringArray::from_iter_values(
+                (0..n).map(|i| format!("4{i}")),
+            )),
             Arc::new(UInt64Array::from(vec![0; n])),
             Arc::new(times),
-            Arc::new(StringArray::from_iter_values((0..n).map(|i| if i == 0 { "not JSON" } else { "no number" }))),
+            Arc::new(StringArray::from_iter_values(
+                (0..n).map(|i| if i == 0 { "not JSON" } else { "no number" }),
+            )),
             Arc::new(BinaryArray::from_iter_values(payloads)),
             Arc::new(replayed),
         ],
@@ -28,7 +32,9 @@ fn batch(payloads: &[&[u8]]) -> RecordBatch {
 fn printed(args: DeadLettersArgs, format: Format, batches: &[RecordBatch]) -> (String, String) {
     let (mut out, data, notes) = captured(format);
     let mut printer = Printer::new(&args, &mut out);
-    let _cut_off = batches.iter().any(|batch| printer.batch(batch).unwrap().is_break());
+    let _cut_off = batches
+        .iter()
+        .any(|batch| printer.batch(batch).unwrap().is_break());
     printer.end().unwrap();
     (data.text(), notes.text())
 }
@@ -48,13 +54,23 @@ EPOCH     SHARD      SEQUENCE NUMBER  ARRIVED                   REASON     PAYLO
         "x".repeat(80)
     );
     assert_eq!(data, expected);
-    assert_eq!(notes, "3 dead letters\n       2  no number\n       1  not JSON\n");
+    assert_eq!(
+        notes,
+        "3 dead letters\n       2  no number\n       1  not JSON\n"
+    );
 }
 
 #[test]
 fn json_has_the_whole_payload_and_base64_where_it_is_no_text() {
-    let (data, _) = printed(DeadLettersArgs::default(), Format::Json, &[batch(&[b"{\"a\": 1", b"\xFF"])]);
-    let lines: Vec<Value> = data.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (data, _) = printed(
+        DeadLettersArgs::default(),
+        Format::Json,
+        &[batch(&[b"{\"a\": 1", b"\xFF"])],
+    );
+    let lines: Vec<Value> = data
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     for line in &lines {
         let mut whole = line.clone();
         // Each line has one of the two.
@@ -63,22 +79,43 @@ fn json_has_the_whole_payload_and_base64_where_it_is_no_text() {
         }
         crate::output::tests::documented("dead-letters", &whole);
     }
-    assert_eq!((&lines[0]["payload"], &lines[0]["replayed_from"]), (&json!("{\"a\": 1"), &Value::Null));
-    assert_eq!((&lines[1]["payload_base64"], &lines[1]["replayed_from"]), (&json!("/w=="), &json!(3)));
+    assert_eq!(
+        (&lines[0]["payload"], &lines[0]["replayed_from"]),
+        (&json!("{\"a\": 1"), &Value::Null)
+    );
+    assert_eq!(
+        (&lines[1]["payload_base64"], &lines[1]["replayed_from"]),
+        (&json!("/w=="), &json!(3))
+    );
     assert_eq!(lines[0]["arrival_time"], "2026-11-24T00:45:01.250Z");
 }
 
 #[test]
 fn raw_gives_the_bytes_and_nothing_else() {
-    let raw = DeadLettersArgs { raw: true, null: true, ..DeadLettersArgs::default() };
-    assert_eq!(printed(raw, Format::Table, &[batch(&[b"a\n", b"b"])]).0, "a\n\0b\0");
+    let raw = DeadLettersArgs {
+        raw: true,
+        null: true,
+        ..DeadLettersArgs::default()
+    };
+    assert_eq!(
+        printed(raw, Format::Table, &[batch(&[b"a\n", b"b"])]).0,
+        "a\n\0b\0"
+    );
 }
 
 #[test]
 fn a_limit_cuts_off_and_says_where_to_go_on() {
-    let limited = DeadLettersArgs { limit: Some(3), raw: true, ..DeadLettersArgs::default() };
+    let limited = DeadLettersArgs {
+        limit: Some(3),
+        raw: true,
+        ..DeadLettersArgs::default()
+    };
     let two = || batch(&[b"a", b"b"]);
     let (data, notes) = printed(limited, Format::Table, &[two(), two(), two()]);
     assert_eq!(data, "a\nb\na\n");
-    assert!(notes.starts_with("there are more: go on with --from 7, or raise --limit\n3 dead letters\n"), "{notes}");
+    assert!(
+        notes
+            .starts_with("there are more: go on with --from 7, or raise --limit\n3 dead letters\n"),
+        "{notes}"
+    );
 }

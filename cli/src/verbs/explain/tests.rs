@@ -10,7 +10,11 @@ use streamctl_engine::storage::Storages;
 /// No service is known to it.
 pub(crate) fn nowhere() -> World {
     let aws = Aws::new(AwsSettings::default());
-    World { storages: Storages::new(aws.clone()), aws, foreign: Default::default() }
+    World {
+        storages: Storages::new(aws.clone()),
+        aws,
+        foreign: Default::default(),
+    }
 }
 
 /// The example of generated sales, with the places that it writes to.
@@ -18,7 +22,11 @@ pub(crate) fn generated(folder: &Path) -> PathBuf {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs");
     let lookup = folder.join("data/country_lookup");
     std::fs::create_dir_all(&lookup).unwrap();
-    std::fs::write(lookup.join("c.csv"), include_str!("../../../data/country_lookup.csv")).unwrap();
+    std::fs::write(
+        lookup.join("c.csv"),
+        include_str!("../../../data/country_lookup.csv"),
+    )
+    .unwrap();
     let file = folder.join("generator.toml");
     std::fs::copy(examples.join("generator.toml"), &file).unwrap();
     file
@@ -54,19 +62,33 @@ async fn all_that_a_job_would_do_is_told() {
 async fn what_is_wrong_is_named_after_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let file = generated(folder.path());
-    let text = std::fs::read_to_string(&file).unwrap().replace("s.unitssold", "s.unitsold");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("s.unitssold", "s.unitsold");
     std::fs::write(&file, text).unwrap();
     let (result, text) = explain(file, Format::Json).await;
     let error = result.unwrap_err();
     assert_eq!(error.exit_code(), 2, "{error}");
     let json: Value = serde_json::from_str(&text).unwrap();
     crate::output::tests::documented("explain", &json);
-    assert_eq!((&json["plan"], &json["problems"][0]["field"]), (&Value::Null, &"transform.sql".into()));
+    assert_eq!(
+        (&json["plan"], &json["problems"][0]["field"]),
+        (&Value::Null, &"transform.sql".into())
+    );
     assert_eq!(json["source_columns"].as_array().unwrap().len(), 14);
 }
 
 #[test]
 fn durations_are_said_as_a_job_file_says_them() {
     let say = |ms| duration(Duration::from_millis(ms));
-    assert_eq!([say(250), say(1_000), say(90_000), say(60_000), say(7_200_000)], ["250ms", "1s", "90s", "1m", "2h"]);
+    assert_eq!(
+        [
+            say(250),
+            say(1_000),
+            say(90_000),
+            say(60_000),
+            say(7_200_000)
+        ],
+        ["250ms", "1s", "90s", "1m", "2h"]
+    );
 }

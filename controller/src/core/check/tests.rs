@@ -1,4 +1,5 @@
-//! What a lying worker is refused, field by field; each lie is the only one in a report that is right.
+//! What a lying worker is refused, field by field; each lie is the only one in a report that is
+//! right.
 
 use super::*;
 use crate::store::contract;
@@ -16,16 +17,36 @@ fn job() -> ResolvedJob {
 
 fn object(kind: ObjectKind, folder: &str, extension: &str, rows: u64) -> StagedObject {
     let name = format!("20261124T004500Z-sales-t1.7-0000.{extension}");
-    let staging = Staging::File { staged_path: format!("{folder}.{name}.0123456789abcdef.staged") };
-    StagedObject { kind, location: format!("{folder}{name}"), size: 10, crc32c: 1, rows, staging }
+    let staging = Staging::File {
+        staged_path: format!("{folder}.{name}.0123456789abcdef.staged"),
+    };
+    StagedObject {
+        kind,
+        location: format!("{folder}{name}"),
+        size: 10,
+        crc32c: 1,
+        rows,
+        staging,
+    }
 }
 
 fn report() -> Report {
-    let range = ShardRange { from: Position::Start, to: Position::after(3.into()), records: 3, bytes: 30 };
+    let range = ShardRange {
+        from: Position::Start,
+        to: Position::after(3.into()),
+        records: 3,
+        bytes: 30,
+    };
     Report {
-        task: TaskId { term: Term(1), counter: 7 },
+        task: TaskId {
+            term: Term(1),
+            counter: 7,
+        },
         job: "sales".parse().unwrap(),
-        window: Window { start_ms: BEGIN_MS, end_ms: BEGIN_MS + 1_000 },
+        window: Window {
+            start_ms: BEGIN_MS,
+            end_ms: BEGIN_MS + 1_000,
+        },
         ranges: BTreeMap::from([("a".into(), range)]),
         counts: Counts {
             rows_in: 3,
@@ -39,8 +60,18 @@ fn report() -> Report {
         lookups: BTreeMap::new(),
         objects: vec![
             object(ObjectKind::Data, "/out/", "json", 2),
-            object(ObjectKind::DeadLetter, "/checkpoint/sales/dead-letters/", "json.gz", 1),
-            object(ObjectKind::RejectedRow, "/checkpoint/sales/dead-letters/", "rejected.json.gz", 1),
+            object(
+                ObjectKind::DeadLetter,
+                "/checkpoint/sales/dead-letters/",
+                "json.gz",
+                1,
+            ),
+            object(
+                ObjectKind::RejectedRow,
+                "/checkpoint/sales/dead-letters/",
+                "rejected.json.gz",
+                1,
+            ),
         ],
         unmatched: vec![],
         stages: StageTimes::default(),
@@ -51,7 +82,9 @@ fn report() -> Report {
 fn refused(change: impl Fn(&mut Report)) -> &'static str {
     let mut report = report();
     change(&mut report);
-    check_report(&job(), &report).expect_err("it is a lie").field
+    check_report(&job(), &report)
+        .expect_err("it is a lie")
+        .field
 }
 
 fn location(text: &str) -> &'static str {
@@ -62,16 +95,30 @@ fn location(text: &str) -> &'static str {
 fn a_report_that_is_right_is_taken() {
     check_report(&job(), &report()).unwrap();
     let mut partitioned = job();
-    partitioned.spec.sink.partition_by = vec![PartitionColumn::IngestYear, PartitionColumn::Column("c".into())];
+    partitioned.spec.sink.partition_by = vec![
+        PartitionColumn::IngestYear,
+        PartitionColumn::Column("c".into()),
+    ];
     let mut told = report();
-    told.objects[0] = object(ObjectKind::Data, "/out/ingest_year=2026/c=a%2Fb/", "json", 2);
+    told.objects[0] = object(
+        ObjectKind::Data,
+        "/out/ingest_year=2026/c=a%2Fb/",
+        "json",
+        2,
+    );
     check_report(&partitioned, &told).unwrap();
     assert!(check_report(&partitioned, &report()).is_err() && check_report(&job(), &told).is_err());
     let mut in_s3 = job();
     in_s3.spec.sink.path = Location::folder("s3://bucket/out");
     told.objects[0] = object(ObjectKind::Data, "s3://bucket/out/", "json", 2);
-    assert!(check_report(&in_s3, &told).is_err(), "a file is not staged for S3");
-    told.objects[0].staging = Staging::Multipart { upload_id: "u".into(), etags: vec!["\"e\"".into()] };
+    assert!(
+        check_report(&in_s3, &told).is_err(),
+        "a file is not staged for S3"
+    );
+    told.objects[0].staging = Staging::Multipart {
+        upload_id: "u".into(),
+        etags: vec!["\"e\"".into()],
+    };
     check_report(&in_s3, &told).unwrap();
 }
 
@@ -85,33 +132,83 @@ fn a_window_is_one_of_the_job_s() {
         (i64::MAX - 807, i64::MAX),
         (0, 1_000_000_000_000_000_000),
     ] {
-        assert_eq!(refused(|report| report.window = Window { start_ms, end_ms }), "window", "{start_ms} {end_ms}");
+        assert_eq!(
+            refused(|report| report.window = Window { start_ms, end_ms }),
+            "window",
+            "{start_ms} {end_ms}"
+        );
     }
 }
 
 #[test]
 fn ranges_go_forward_and_end_at_a_record() {
     for to in [Position::Start, Position::End, Position::Timestamp(5)] {
-        assert_eq!(refused(|report| report.ranges.values_mut().for_each(|range| range.to = to.clone())), "ranges");
+        assert_eq!(
+            refused(|report| report
+                .ranges
+                .values_mut()
+                .for_each(|range| range.to = to.clone())),
+            "ranges"
+        );
     }
     let five = || Position::after(5.into());
-    assert_eq!(refused(|report| report.ranges.values_mut().for_each(|range| range.from = five())), "ranges");
-    assert_eq!(refused(|report| _ = report.ranges.insert("x\n".into(), report.ranges[&"a".into()].clone())), "shard");
+    assert_eq!(
+        refused(|report| report
+            .ranges
+            .values_mut()
+            .for_each(|range| range.from = five())),
+        "ranges"
+    );
+    assert_eq!(
+        refused(|report| _ = report
+            .ranges
+            .insert("x\n".into(), report.ranges[&"a".into()].clone())),
+        "shard"
+    );
 }
 
 #[test]
 fn figures_add_up_and_have_room() {
     assert_eq!(refused(|report| report.counts.rows_in = 4), "counts");
-    assert_eq!(refused(|report| report.counts.rows_dead = u64::MAX), "counts");
-    assert_eq!(refused(|report| report.counts.rows_unmatched = u64::MAX), "counts");
-    assert_eq!(refused(|report| report.counts.rows_late = 4), "counts.rows_late");
-    assert_eq!(refused(|report| report.counts.rows_out = 3), "counts.rows_out");
-    assert_eq!(refused(|report| report.counts.bytes_in = 31), "counts.bytes_in");
-    let records = |report: &mut Report| report.ranges.values_mut().for_each(|range| range.records = u64::MAX);
+    assert_eq!(
+        refused(|report| report.counts.rows_dead = u64::MAX),
+        "counts"
+    );
+    assert_eq!(
+        refused(|report| report.counts.rows_unmatched = u64::MAX),
+        "counts"
+    );
+    assert_eq!(
+        refused(|report| report.counts.rows_late = 4),
+        "counts.rows_late"
+    );
+    assert_eq!(
+        refused(|report| report.counts.rows_out = 3),
+        "counts.rows_out"
+    );
+    assert_eq!(
+        refused(|report| report.counts.bytes_in = 31),
+        "counts.bytes_in"
+    );
+    let records = |report: &mut Report| {
+        report
+            .ranges
+            .values_mut()
+            .for_each(|range| range.records = u64::MAX)
+    };
     assert_eq!(refused(records), "counts.rows_in");
-    assert_eq!(refused(|report| drop(report.objects.pop())), "counts.rows_rejected");
-    assert_eq!(refused(|report| drop(report.objects.remove(1))), "counts.rows_dead");
-    assert_eq!(refused(|report| report.objects[0].size = u64::MAX), "object.size");
+    assert_eq!(
+        refused(|report| drop(report.objects.pop())),
+        "counts.rows_rejected"
+    );
+    assert_eq!(
+        refused(|report| drop(report.objects.remove(1))),
+        "counts.rows_dead"
+    );
+    assert_eq!(
+        refused(|report| report.objects[0].size = u64::MAX),
+        "object.size"
+    );
 }
 
 #[test]
@@ -132,7 +229,10 @@ fn an_object_is_where_its_task_writes_it() {
         assert_eq!(location(text), "object.location", "{text}");
     }
     assert_eq!(location(&"x".repeat(1 << 20)), "object.location");
-    assert_eq!(refused(|report| report.objects.push(report.objects[1].clone())), "counts.rows_dead");
+    assert_eq!(
+        refused(|report| report.objects.push(report.objects[1].clone())),
+        "counts.rows_dead"
+    );
     let twice = |report: &mut Report| {
         report.objects[1].rows = 0;
         report.objects.push(report.objects[1].clone());
@@ -143,7 +243,8 @@ fn an_object_is_where_its_task_writes_it() {
 
 #[test]
 fn what_is_published_is_what_was_staged_beside_it() {
-    let staged = |staging: Staging| refused(move |report| report.objects[0].staging = staging.clone());
+    let staged =
+        |staging: Staging| refused(move |report| report.objects[0].staging = staging.clone());
     let name = "20261124T004500Z-sales-t1.7-0000.json";
     for path in [
         "/etc/shadow".to_owned(),
@@ -152,26 +253,53 @@ fn what_is_published_is_what_was_staged_beside_it() {
         format!("/out/.{name}./../../etc/x.staged"),
         format!("/other/.{name}.0123456789abcdef.staged"),
     ] {
-        assert_eq!(staged(Staging::File { staged_path: path.clone() }), "object.staging", "{path}");
+        assert_eq!(
+            staged(Staging::File {
+                staged_path: path.clone()
+            }),
+            "object.staging",
+            "{path}"
+        );
     }
-    let upload = Staging::Multipart { upload_id: "u".into(), etags: vec!["e".into()] };
+    let upload = Staging::Multipart {
+        upload_id: "u".into(),
+        etags: vec!["e".into()],
+    };
     assert_eq!(staged(upload), "object.staging", "an upload is not renamed");
 }
 
 #[test]
 fn lookups_and_keys_are_those_of_the_job() {
     let version = LookupVersion::new("v1");
-    assert_eq!(refused(|report| _ = report.lookups.insert("country".into(), version.clone())), "lookups");
-    let key = UnmatchedKey { lookup: "country".into(), key: "Russia".into(), rows: 1 };
-    assert_eq!(refused(|report| report.unmatched.push(key.clone())), "unmatched");
-    assert_eq!(refused(|report| report.unmatched = vec![key.clone(); 21]), "unmatched");
-    assert_eq!(refused(|report| report.job = "others".parse().unwrap()), "report.job");
+    assert_eq!(
+        refused(|report| _ = report.lookups.insert("country".into(), version.clone())),
+        "lookups"
+    );
+    let key = UnmatchedKey {
+        lookup: "country".into(),
+        key: "Russia".into(),
+        rows: 1,
+    };
+    assert_eq!(
+        refused(|report| report.unmatched.push(key.clone())),
+        "unmatched"
+    );
+    assert_eq!(
+        refused(|report| report.unmatched = vec![key.clone(); 21]),
+        "unmatched"
+    );
+    assert_eq!(
+        refused(|report| report.job = "others".parse().unwrap()),
+        "report.job"
+    );
 }
 
 #[test]
 fn time_is_over_only_for_who_has_read_to_the_end() {
     assert!(check_watermark(i64::MIN, false).is_ok() && check_watermark(BEGIN_MS, false).is_ok());
     assert!(check_watermark(i64::MAX, true).is_ok());
-    assert!(check_watermark(i64::MAX, false).is_err() && check_watermark(i64::MAX / 2, true).is_err());
+    assert!(
+        check_watermark(i64::MAX, false).is_err() && check_watermark(i64::MAX / 2, true).is_err()
+    );
     assert!(check_watermark(i64::MIN + 1, true).is_err());
 }

@@ -1,23 +1,25 @@
 //! From reported windows to epochs: what may be committed, its manifest, what is known once it is.
 //!
-//! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds the head, and only
-//! forward (I3).
+//! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds
+//! the head, and only forward (I3).
 
 use super::super::replays::is_dead_letters;
 use super::{Job, OpenWindow, PUBLISH_BACKLOG_MAX, RECENT_EPOCHS_MAX, Shard};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::manifest::{Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef};
+use streamctl_proto::manifest::{
+    Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef,
+};
 use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
-use streamctl_proto::{Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window};
+use streamctl_proto::{
+    Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window,
+};
 
 /// An epoch on its way into the store.
 #[derive(Clone, Debug)]
 pub struct Committing {
-    /// What will be committed.
     pub manifest: Manifest,
     /// Once the manifest is durable.
     pub reference: Option<ManifestRef>,
-    /// When it began.
     pub since_ms: i64,
 }
 
@@ -28,21 +30,13 @@ pub struct EpochFigures {
     pub epoch: Epoch,
     /// The version of the job that made it.
     pub job_version: JobVersion,
-    /// Its window.
     pub window: Window,
-    /// Its counts.
     pub counts: Counts,
-    /// Its objects.
     pub objects: usize,
-    /// Their size.
     pub bytes_out: u64,
-    /// Keys without a partner.
     pub unmatched: Vec<UnmatchedKey>,
-    /// When it was committed.
     pub committed_ms: i64,
-    /// Its manifest.
     pub manifest: String,
-    /// Time per stage.
     pub stages: StageTimes,
     /// When this leader saw the head move; none for what an earlier one committed.
     pub head_moved_ms: Option<i64>,
@@ -51,7 +45,6 @@ pub struct EpochFigures {
 }
 
 impl EpochFigures {
-    /// Of a manifest.
     pub fn of(manifest: &Manifest, name: &str) -> Self {
         Self {
             epoch: manifest.epoch,
@@ -59,7 +52,10 @@ impl EpochFigures {
             window: manifest.window,
             counts: manifest.counts,
             objects: manifest.objects.len(),
-            bytes_out: manifest.objects.iter().fold(0, |sum, object| object.staged.size.saturating_add(sum)),
+            bytes_out: manifest
+                .objects
+                .iter()
+                .fold(0, |sum, object| object.staged.size.saturating_add(sum)),
             unmatched: manifest.unmatched.clone(),
             committed_ms: manifest.created_ms,
             manifest: name.to_owned(),
@@ -71,8 +67,8 @@ impl EpochFigures {
 }
 
 impl Job {
-    /// The window that can be committed next, if any: the oldest reported one, once every shard is past it (I4); of an idle
-    /// job now and then one without records.
+    /// The window that can be committed next, if any: the oldest reported one, once every shard is
+    /// past it (I4); of an idle job now and then one without records.
     pub fn committable(&mut self, now_ms: i64) -> Option<Window> {
         let blocked = self.committing.is_some()
             || self.changing.is_some()
@@ -81,7 +77,11 @@ impl Job {
         if blocked {
             return None;
         }
-        let reported = self.windows.iter().find(|(_, open)| !open.reports.is_empty()).map(|(window, _)| *window);
+        let reported = self
+            .windows
+            .iter()
+            .find(|(_, open)| !open.reports.is_empty())
+            .map(|(window, _)| *window);
         let window = match reported {
             Some(window) => window,
             None => self.idle_window(now_ms)?,
@@ -101,13 +101,20 @@ impl Job {
             stages.add(&report.stages);
             last.extend(report.ranges.iter().map(|(id, range)| (id, &range.to)));
         }
-        stages.report_us = micros(now_ms.saturating_sub(window.end_ms)).saturating_sub(stages.staged_us());
+        stages.report_us =
+            micros(now_ms.saturating_sub(window.end_ms)).saturating_sub(stages.staged_us());
         let mut totals = self.totals;
         totals.add(&counts);
-        let part =
-            |report: &Report| ManifestPart { task: report.task, ranges: report.ranges.clone(), counts: report.counts };
+        let part = |report: &Report| ManifestPart {
+            task: report.task,
+            ranges: report.ranges.clone(),
+            counts: report.counts,
+        };
         let objects = |report: &Report| {
-            let of = |staged| ManifestObject { task: report.task, staged };
+            let of = |staged| ManifestObject {
+                task: report.task,
+                staged,
+            };
             report.objects.iter().cloned().map(of).collect::<Vec<_>>()
         };
         Manifest {
@@ -136,27 +143,50 @@ impl Job {
         }
     }
 
-    /// Where every shard stands when `window` is committed and `last` is read. One whose parents are not at their end is not
-    /// at its end either,
-    /// even if nothing is in it: its own children would be read too early by the next leader.
-    fn frontier(&self, window: Window, last: &BTreeMap<&ShardId, &Position>) -> BTreeMap<ShardId, Frontier> {
-        // All shards are past the window; one of which no later report waits may be known to be read further.
+    /// Where every shard stands when `window` is committed and `last` is read. One whose parents
+    /// are not at their end is not at its end either, even if nothing is in it: its own children
+    /// would be read too early by the next leader.
+    fn frontier(
+        &self,
+        window: Window,
+        last: &BTreeMap<&ShardId, &Position>,
+    ) -> BTreeMap<ShardId, Frontier> {
+        // All shards are past the window; one of which no later report waits may be known to be
+        // read further.
         let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
-        let kept = self.shards.iter().filter(|(_, shard)| !self.forgettable(shard));
+        let kept = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| !self.forgettable(shard));
         let stand = |(id, shard): (&ShardId, &Shard)| {
             let position = shard.position_at(&at(id, shard));
             // A file's detail is asked for again when it is read again.
-            let detail = if self.lists_again() { shard.detail.clone() } else { String::new() };
+            let detail = if self.lists_again() {
+                shard.detail.clone()
+            } else {
+                String::new()
+            };
             let expires = self.lists_again() && !is_dead_letters(id);
             let read_to_ms = expires.then(|| match position == shard.reached {
                 true => window.end_ms.max(shard.floor_ms),
                 false => window.end_ms,
             });
-            (id.clone(), Frontier { position, parents: shard.parents.clone(), detail, read_to_ms, lost: shard.lost })
+            (
+                id.clone(),
+                Frontier {
+                    position,
+                    parents: shard.parents.clone(),
+                    detail,
+                    read_to_ms,
+                    lost: shard.lost,
+                },
+            )
         };
         let mut frontier: BTreeMap<ShardId, Frontier> = kept.map(stand).collect();
         let open = |frontier: &BTreeMap<ShardId, Frontier>, id: &ShardId| {
-            frontier.get(id).is_some_and(|parent| parent.position != Position::End)
+            frontier
+                .get(id)
+                .is_some_and(|parent| parent.position != Position::End)
         };
         loop {
             let early = |each: &&ShardId| {
@@ -171,19 +201,28 @@ impl Job {
             }
             for id in early {
                 let position = at(&id, &self.shards[&id]);
-                frontier.entry(id).and_modify(|stands| stands.position = position);
+                frontier
+                    .entry(id)
+                    .and_modify(|stands| stands.position = position);
             }
         }
     }
 
     /// Read to its end in a head, and no longer listed: it can never be taken for a new one.
     fn forgettable(&self, shard: &Shard) -> bool {
-        self.lists_again() && self.listing.answered > 0 && !shard.listed && shard.committed == Position::End
+        self.lists_again()
+            && self.listing.answered > 0
+            && !shard.listed
+            && shard.committed == Position::End
     }
 
     /// The store holds the epoch that was on its way.
     pub fn committed(&mut self, now_ms: i64) -> Option<Manifest> {
-        let Committing { manifest, reference, since_ms } = self.committing.take()?;
+        let Committing {
+            manifest,
+            reference,
+            since_ms,
+        } = self.committing.take()?;
         let reference = reference?;
         self.not_past = None;
         for (id, frontier) in &manifest.frontier {
@@ -202,8 +241,12 @@ impl Job {
         for shard in self.shards.values_mut() {
             shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
         }
-        let forgotten: Vec<ShardId> =
-            self.shards.iter().filter(|(_, shard)| self.forgettable(shard)).map(|(id, _)| id.clone()).collect();
+        let forgotten: Vec<ShardId> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| self.forgettable(shard))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in forgotten {
             self.shards.remove(&id);
         }
@@ -228,25 +271,54 @@ impl Job {
     pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
         self.publishing.pop_front();
         self.published = epoch;
-        if self.stuck.as_ref().is_some_and(|stuck| stuck.epoch <= epoch) {
+        if self
+            .stuck
+            .as_ref()
+            .is_some_and(|stuck| stuck.epoch <= epoch)
+        {
             self.stuck = None;
         }
-        let figures = self.recent.iter_mut().rev().find(|figures| figures.epoch == epoch);
-        let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms))) else { return };
+        let figures = self
+            .recent
+            .iter_mut()
+            .rev()
+            .find(|figures| figures.epoch == epoch);
+        let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms)))
+        else {
+            return;
+        };
         figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
     }
 
     /// Locations of staged objects that may still become visible.
     pub fn staged(&self) -> BTreeSet<String> {
-        let committing = self.committing.iter().map(|committing| &committing.manifest);
+        let committing = self
+            .committing
+            .iter()
+            .map(|committing| &committing.manifest);
         let objects = |manifest: &'_ Manifest| {
-            let repaired = manifest.repair.iter().flat_map(|repair| repair.objects.clone());
-            manifest.objects.iter().cloned().chain(repaired).collect::<Vec<_>>()
+            let repaired = manifest
+                .repair
+                .iter()
+                .flat_map(|repair| repair.objects.clone());
+            manifest
+                .objects
+                .iter()
+                .cloned()
+                .chain(repaired)
+                .collect::<Vec<_>>()
         };
         let manifests = self.publishing.iter().chain(committing).flat_map(objects);
-        let reports = self.windows.values().flat_map(|open| &open.reports).flat_map(|report| &report.objects);
+        let reports = self
+            .windows
+            .values()
+            .flat_map(|open| &open.reports)
+            .flat_map(|report| &report.objects);
         let reported = reports.map(|object| object.location.clone());
-        manifests.map(|object| object.staged.location).chain(reported).collect()
+        manifests
+            .map(|object| object.staged.location)
+            .chain(reported)
+            .collect()
     }
 
     /// A bounded source was read to its end, and all of it is published.
@@ -271,7 +343,8 @@ fn micros(ms: i64) -> u64 {
     u64::try_from(ms).unwrap_or(0).saturating_mul(1_000)
 }
 
-/// The most frequent keys, most frequent first; ties in the order of their names, so that it is the same every time.
+/// The most frequent keys, most frequent first; ties in the order of their names, so that it is the
+/// same every time.
 fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<UnmatchedKey> {
     let mut rows: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for key in keys {
@@ -280,7 +353,14 @@ fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<Unmatc
     }
     let mut sorted: Vec<_> = rows.into_iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let key =
-        |((lookup, key), rows): ((&str, &str), u64)| UnmatchedKey { lookup: lookup.into(), key: key.into(), rows };
-    sorted.into_iter().take(UNMATCHED_KEYS_MAX).map(key).collect()
+    let key = |((lookup, key), rows): ((&str, &str), u64)| UnmatchedKey {
+        lookup: lookup.into(),
+        key: key.into(),
+        rows,
+    };
+    sorted
+        .into_iter()
+        .take(UNMATCHED_KEYS_MAX)
+        .map(key)
+        .collect()
 }

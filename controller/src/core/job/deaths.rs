@@ -1,9 +1,9 @@
 //! Workers that died while they had a task of the job.
 //!
-//! Owns: which shards were in those tasks, which of them are suspects, when the job is to blame. Does not own: where
-//! suspects run ([`super::super::suspects`]).
-//! Rule: a death that other jobs may have caused makes a suspect and never fails a job; one of a worker that had tasks of
-//! this job alone counts.
+//! Owns: which shards were in those tasks, which of them are suspects, when the job is to blame.
+//! Does not own: where suspects run ([`super::super::suspects`]).
+//! Rule: a death that other jobs may have caused makes a suspect and never fails a job; one of a
+//! worker that had tasks of this job alone counts.
 
 use crate::core::CoreSettings;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,11 +21,8 @@ const DOUBLINGS_MAX: u32 = 2;
 /// A worker died and had this task.
 #[derive(Clone, Debug)]
 pub struct Death {
-    /// When that was noticed.
     pub at_ms: i64,
-    /// The task.
     pub task: TaskId,
-    /// Its worker.
     pub worker: WorkerId,
     /// The worker's process; 0: it did not say.
     pub process: u64,
@@ -45,7 +42,8 @@ pub struct Deaths {
     pub tried_at_ms: i64,
     /// How many jobs are tried together with it at most, itself included. None: any number.
     together_max: Option<usize>,
-    /// Workers that died without its tasks, since it was first blamed: what ends workers may be something else.
+    /// Workers that died without its tasks, since it was first blamed: what ends workers may be
+    /// something else.
     elsewhere: usize,
     /// How often it was acquitted.
     acquittals: u32,
@@ -54,7 +52,6 @@ pub struct Deaths {
 }
 
 impl Deaths {
-    /// A worker died.
     pub fn note(&mut self, death: Death) {
         if self.all.len() >= DEATHS_MAX {
             self.all.remove(0);
@@ -74,7 +71,8 @@ impl Deaths {
         self.elsewhere
     }
 
-    /// Its worker died while suspects of so many jobs were tried there together: half of them are, the next time.
+    /// Its worker died while suspects of so many jobs were tried there together: half of them are,
+    /// the next time.
     pub fn split(&mut self, jobs: usize) {
         self.together_max = Some((jobs / 2).max(1));
     }
@@ -94,7 +92,8 @@ impl Deaths {
     /// The process of a worker lives after all. True when it counted as dead.
     pub fn is_back(&mut self, worker: &WorkerId, process: u64) -> bool {
         let before = self.all.len();
-        self.all.retain(|death| death.worker != *worker || death.process != process);
+        self.all
+            .retain(|death| death.worker != *worker || death.process != process);
         self.all.len() < before
     }
 
@@ -106,7 +105,8 @@ impl Deaths {
     /// Forgets what was long ago. True when there was something.
     pub fn forget(&mut self, now: i64) -> bool {
         let before = self.all.len();
-        self.all.retain(|death| death.at_ms.saturating_add(DEATH_MEMORY_MS) > now);
+        self.all
+            .retain(|death| death.at_ms.saturating_add(DEATH_MEMORY_MS) > now);
         if self.acquitted_at_ms.saturating_add(DEATH_MEMORY_MS) <= now {
             self.acquittals = 0;
         }
@@ -146,25 +146,37 @@ impl Deaths {
         self.forget_what_follows();
     }
 
-    /// Everything begins anew.
     pub fn clear(&mut self) {
-        *self = Self { tried_at_ms: self.tried_at_ms, ..Self::default() };
+        *self = Self {
+            tried_at_ms: self.tried_at_ms,
+            ..Self::default()
+        };
     }
 
     /// Shards that were in too many deaths to run beside others.
     pub fn suspects(&self) -> BTreeSet<ShardId> {
         let counts = self.per_shard(|_| true);
-        counts.into_iter().filter(|(_, deaths)| *deaths >= SUSPECT_DEATHS).map(|(shard, _)| shard.clone()).collect()
+        counts
+            .into_iter()
+            .filter(|(_, deaths)| *deaths >= SUSPECT_DEATHS)
+            .map(|(shard, _)| shard.clone())
+            .collect()
     }
 
     /// How many workers died with tasks of this job alone, of the shard that has the most.
     pub fn blamed(&self) -> usize {
-        self.per_shard(|death| death.alone).into_values().max().unwrap_or(0)
+        self.per_shard(|death| death.alone)
+            .into_values()
+            .max()
+            .unwrap_or(0)
     }
 
     /// How often this worker died with tasks of the job.
     pub fn on(&self, worker: &WorkerId) -> usize {
-        self.all.iter().filter(|death| death.worker == *worker).count()
+        self.all
+            .iter()
+            .filter(|death| death.worker == *worker)
+            .count()
     }
 
     /// The workers that died, oldest first, each once.
@@ -179,10 +191,16 @@ impl Deaths {
         names
     }
 
-    /// For how long its suspects are tried: twice the shortest time in which a worker died with them, as what ends workers
-    /// does so again when it reads the same again. Longer for those that were acquitted, and came under suspicion again.
+    /// For how long its suspects are tried: twice the shortest time in which a worker died with
+    /// them, as what ends workers does so again when it reads the same again. Longer for those that
+    /// were acquitted, and came under suspicion again.
     pub fn probation_ms(&self, settings: &CoreSettings) -> i64 {
-        let shortest_ms = self.all.iter().map(|death| death.lived_ms).min().unwrap_or(0);
+        let shortest_ms = self
+            .all
+            .iter()
+            .map(|death| death.lived_ms)
+            .min()
+            .unwrap_or(0);
         let twice_ms = shortest_ms.saturating_mul(2).max(settings.probation_ms);
         let doubled_ms = twice_ms.saturating_mul(1 << self.acquittals.min(DOUBLINGS_MAX));
         doubled_ms.min(settings.probation_max_ms)
@@ -190,7 +208,12 @@ impl Deaths {
 
     fn per_shard(&self, counts: impl Fn(&Death) -> bool) -> BTreeMap<&ShardId, usize> {
         let mut deaths: BTreeMap<&ShardId, usize> = BTreeMap::new();
-        for shard in self.all.iter().filter(|death| counts(death)).flat_map(|death| &death.shards) {
+        for shard in self
+            .all
+            .iter()
+            .filter(|death| counts(death))
+            .flat_map(|death| &death.shards)
+        {
             *deaths.entry(shard).or_default() += 1;
         }
         deaths

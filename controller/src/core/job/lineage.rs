@@ -1,7 +1,8 @@
 //! Which shards there are, how they follow one another, and how far all of them are.
 //!
 //! Does not own: who reads them ([`super::tasks`]), what was read ([`super::reports`]).
-//! Rule: a child takes no record before its parents have ended (I5); a window is past when every shard is past it (I4).
+//! Rule: a child takes no record before its parents have ended (I5); a window is past when every
+//! shard is past it (I4).
 
 use super::super::event::{EndedShard, KnownShard};
 use super::super::replays::is_dead_letters;
@@ -10,13 +11,21 @@ use std::ops::Bound;
 use streamctl_proto::{Position, ShardId};
 
 impl Job {
-    /// Adds shards that the source lists. Those of the first listing of a new job begin at the job's start, later ones
-    /// at their beginning (KINESIS.md, line 2).
+    /// Adds shards that the source lists. Those of the first listing of a new job begin at the
+    /// job's start, later ones at their beginning (KINESIS.md, line 2).
     pub fn learn(&mut self, listed: &[KnownShard], generation: u64) {
         self.rearranged();
         let first = self.listing.answered == 0 && self.head.is_none() && self.shards.is_empty();
-        let from = if first { self.resolved.start.clone() } else { Position::Start };
-        for (_, shard) in self.shards.iter_mut().filter(|(id, _)| !is_dead_letters(id)) {
+        let from = if first {
+            self.resolved.start.clone()
+        } else {
+            Position::Start
+        };
+        for (_, shard) in self
+            .shards
+            .iter_mut()
+            .filter(|(id, _)| !is_dead_letters(id))
+        {
             shard.listed &= generation <= shard.ended_at_listing;
         }
         for known in listed {
@@ -27,20 +36,33 @@ impl Job {
                     shard.parents.clone_from(&known.parents);
                     self.raise_floor(&known.shard);
                 }
-                None => self.add_shard(&known.shard, from.clone(), known.parents.clone(), known.detail.clone()),
+                None => self.add_shard(
+                    &known.shard,
+                    from.clone(),
+                    known.parents.clone(),
+                    known.detail.clone(),
+                ),
             }
         }
     }
 
-    /// A task has read a shard to its end. Its children take no window before that of its last record, nor one that
-    /// its task said to be past. Children that the source did not name, and parents that are not known, must be listed
-    /// before anything is committed or given out: an unknown parent may be one that is not listed yet.
+    /// A task has read a shard to its end. Its children take no window before that of its last
+    /// record, nor one that its task said to be past. Children that the source did not name, and
+    /// parents that are not known, must be listed before anything is committed or given out: an
+    /// unknown parent may be one that is not listed yet.
     pub fn end_shard(&mut self, ended: &EndedShard) {
         self.rearranged();
-        let unknown = |parents: &[ShardId]| parents.iter().any(|parent| !self.shards.contains_key(parent));
-        let unclear = ended.children.is_empty() || ended.children.iter().any(|child| unknown(&child.parents));
+        let unknown = |parents: &[ShardId]| {
+            parents
+                .iter()
+                .any(|parent| !self.shards.contains_key(parent))
+        };
+        let unclear =
+            ended.children.is_empty() || ended.children.iter().any(|child| unknown(&child.parents));
         let unclear = unclear && self.lists_again() && !is_dead_letters(&ended.shard);
-        let Some(shard) = self.shards.get_mut(&ended.shard) else { return };
+        let Some(shard) = self.shards.get_mut(&ended.shard) else {
+            return;
+        };
         // Who reads it again knows no less than who read it first.
         if shard.end.as_ref() != Some(&ended.last) && !shard.done() {
             shard.end = Some(ended.last.clone());
@@ -49,7 +71,12 @@ impl Job {
                 self.listing.needed = self.listing.asked + 1;
             }
         }
-        for KnownShard { shard, parents, detail } in &ended.children {
+        for KnownShard {
+            shard,
+            parents,
+            detail,
+        } in &ended.children
+        {
             if !self.shards.contains_key(shard) {
                 self.add_shard(shard, Position::Start, parents.clone(), detail.clone());
             }
@@ -60,14 +87,19 @@ impl Job {
         }
     }
 
-    /// Shards or tasks are others than before, or stand elsewhere: what was made of them must be made again.
+    /// Shards or tasks are others than before, or stand elsewhere: what was made of them must be
+    /// made again.
     pub(super) fn rearranged(&mut self) {
         self.plan_due = true;
         self.not_past = None;
     }
 
     fn children_of(&self, parent: &ShardId) -> Vec<ShardId> {
-        self.shards.iter().filter(|(_, shard)| shard.parents.contains(parent)).map(|(id, _)| id.clone()).collect()
+        self.shards
+            .iter()
+            .filter(|(_, shard)| shard.parents.contains(parent))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// A child goes on no earlier than its parents ended.
@@ -79,17 +111,36 @@ impl Job {
     }
 
     fn parents_floor_ms(&self, id: &ShardId) -> i64 {
-        let parents = self.shards.get(id).into_iter().flat_map(|shard| &shard.parents);
-        parents.filter_map(|parent| self.shards.get(parent)).map(|parent| parent.end_floor_ms).max().unwrap_or(i64::MIN)
+        let parents = self
+            .shards
+            .get(id)
+            .into_iter()
+            .flat_map(|shard| &shard.parents);
+        parents
+            .filter_map(|parent| self.shards.get(parent))
+            .map(|parent| parent.end_floor_ms)
+            .max()
+            .unwrap_or(i64::MIN)
     }
 
-    /// The end of the last window that is committed or on its way: nothing before takes a record any more.
+    /// The end of the last window that is committed or on its way: nothing before takes a record
+    /// any more.
     pub(in crate::core) fn base_end_ms(&self) -> i64 {
-        self.committing.as_ref().map_or(self.head_end_ms, |committing| committing.manifest.window.end_ms)
+        self.committing
+            .as_ref()
+            .map_or(self.head_end_ms, |committing| {
+                committing.manifest.window.end_ms
+            })
     }
 
     /// Adds a shard that nothing was read of.
-    pub(in crate::core) fn add_shard(&mut self, id: &ShardId, from: Position, parents: Vec<ShardId>, detail: String) {
+    pub(in crate::core) fn add_shard(
+        &mut self,
+        id: &ShardId,
+        from: Position,
+        parents: Vec<ShardId>,
+        detail: String,
+    ) {
         self.rearranged();
         let shard = Shard::new(from, parents, detail, self.base_end_ms());
         self.shards.insert(id.clone(), shard);
@@ -98,33 +149,46 @@ impl Job {
 
     /// All parents are read to their end (I5); one that is not known counts as read.
     pub fn parents_ended(&self, shard: &Shard) -> bool {
-        shard.parents.iter().all(|parent| self.shards.get(parent).is_none_or(Shard::ended))
+        shard
+            .parents
+            .iter()
+            .all(|parent| self.shards.get(parent).is_none_or(Shard::ended))
     }
 
     /// No record of a window that ends at or before this will come any more.
     pub fn watermark_ms(&self) -> i64 {
-        self.shards.values().map(|shard| self.shard_watermark_ms(shard)).min().unwrap_or(i64::MAX)
+        self.shards
+            .values()
+            .map(|shard| self.shard_watermark_ms(shard))
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     fn shard_watermark_ms(&self, shard: &Shard) -> i64 {
-        // One that waits for its parents holds nothing open: they do, until they have ended. If it did, a parent that is
-        // more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its own child.
+        // One that waits for its parents holds nothing open: they do, until they have ended. If it
+        // did, a parent that is more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its
+        // own child.
         if shard.done() || !self.parents_ended(shard) {
             return i64::MAX;
         }
-        let task = shard.task.and_then(|id| self.tasks.get(&id)).map_or(i64::MIN, |task| task.watermark_ms);
+        let task = shard
+            .task
+            .and_then(|id| self.tasks.get(&id))
+            .map_or(i64::MIN, |task| task.watermark_ms);
         shard.at_most(task.max(shard.floor_ms))
     }
 
-    /// Whether the watermark has reached this. Goes on at the shard that was in the way the last time: however many
-    /// tasks report, each shard is looked at once per window.
+    /// Whether the watermark has reached this. Goes on at the shard that was in the way the last
+    /// time: however many tasks report, each shard is looked at once per window.
     pub(super) fn all_past(&mut self, end_ms: i64) -> bool {
         let from = match &self.not_past {
             Some((asked_ms, shard)) if *asked_ms == end_ms => Bound::Included(shard),
             _ => Bound::Unbounded,
         };
         let mut rest = self.shards.range((from, Bound::Unbounded));
-        let in_the_way = rest.find(|(_, shard)| self.shard_watermark_ms(shard) < end_ms).map(|(id, _)| id.clone());
+        let in_the_way = rest
+            .find(|(_, shard)| self.shard_watermark_ms(shard) < end_ms)
+            .map(|(id, _)| id.clone());
         self.not_past = in_the_way.map(|id| (end_ms, id));
         self.not_past.is_none()
     }

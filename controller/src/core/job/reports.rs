@@ -1,7 +1,9 @@
 //! What tasks reported of windows that no head holds.
 //!
-//! Does not own: whether a worker can mean it ([`super::super::check`]), the commit ([`super::commit`]).
-//! Rule: a report is taken only where it goes on from what was taken before (I2); windows are bounded (I7).
+//! Does not own: whether a worker can mean it ([`super::super::check`]), the commit
+//! ([`super::commit`]).
+//! Rule: a report is taken only where it goes on from what was taken before (I2); windows are
+//! bounded (I7).
 
 use super::{ASKED_MAX, Job, WINDOWS_AHEAD_MAX};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,15 +25,25 @@ impl Job {
     pub fn accept(&mut self, report: &Report) -> Result<(), &'static str> {
         if report.window.end_ms <= self.head_end_ms {
             let held = |(id, range): (&ShardId, &ShardRange)| {
-                self.shards.get(id).is_none_or(|shard| range.to.reaches(&shard.reached))
+                self.shards
+                    .get(id)
+                    .is_none_or(|shard| range.to.reaches(&shard.reached))
             };
-            return if report.ranges.iter().all(held) { Ok(()) } else { Err("its window is committed without it") };
+            return if report.ranges.iter().all(held) {
+                Ok(())
+            } else {
+                Err("its window is committed without it")
+            };
         }
         if self.reported(report.task, report.window) {
             return Ok(());
         }
         let task = self.tasks.get(&report.task).ok_or("its task is no more")?;
-        if !report.ranges.keys().all(|shard| task.shards.contains(shard)) {
+        if !report
+            .ranges
+            .keys()
+            .all(|shard| task.shards.contains(shard))
+        {
             return Err("it has a shard that its task has not");
         }
         self.chain(report)
@@ -39,18 +51,25 @@ impl Job {
 
     /// Whether this task's report of this window was taken.
     pub fn reported(&self, task: TaskId, window: Window) -> bool {
-        self.windows.get(&window).is_some_and(|open| open.reports.iter().any(|report| report.task == task))
+        self.windows
+            .get(&window)
+            .is_some_and(|open| open.reports.iter().any(|report| report.task == task))
     }
 
     /// All of these were taken, or their windows are committed.
     pub fn has_all_of(&self, reports: &[Report]) -> bool {
-        reports.iter().all(|r| r.window.end_ms <= self.head_end_ms || self.reported(r.task, r.window))
+        reports
+            .iter()
+            .all(|r| r.window.end_ms <= self.head_end_ms || self.reported(r.task, r.window))
     }
 
     /// Adds a report whose ranges go on where the shards stand (I2).
     pub fn chain(&mut self, report: &Report) -> Result<(), &'static str> {
         for (id, range) in &report.ranges {
-            let shard = self.shards.get(id).ok_or("it has a shard that the job has not")?;
+            let shard = self
+                .shards
+                .get(id)
+                .ok_or("it has a shard that the job has not")?;
             if shard.reached != range.from {
                 return Err("it does not begin where its shard was left");
             }
@@ -60,7 +79,9 @@ impl Job {
             if !self.parents_ended(shard) {
                 return Err("it has records of a shard whose parents have not ended");
             }
-            let over = |end: &Position| !range.to.reaches(end) || report.window.start_ms > shard.end_floor_ms;
+            let over = |end: &Position| {
+                !range.to.reaches(end) || report.window.start_ms > shard.end_floor_ms
+            };
             if shard.end.as_ref().is_some_and(over) {
                 return Err("it has records after the end of their shard");
             }
@@ -68,7 +89,11 @@ impl Job {
                 return Err("its window was closed before");
             }
         }
-        if self.committing.as_ref().is_some_and(|c| c.manifest.window >= report.window) {
+        if self
+            .committing
+            .as_ref()
+            .is_some_and(|c| c.manifest.window >= report.window)
+        {
             return Err("its window is being committed");
         }
         if !self.has_room_for(report.window) {
@@ -96,12 +121,18 @@ impl Job {
     /// Drops everything that no head holds and that is not on its way into one.
     pub fn drop_uncommitted(&mut self) {
         self.rearranged();
-        let base = self.committing.as_ref().map(|committing| &committing.manifest);
+        let base = self
+            .committing
+            .as_ref()
+            .map(|committing| &committing.manifest);
         let base_end_ms = self.base_end_ms();
-        self.windows.retain(|window, _| window.end_ms <= base_end_ms);
+        self.windows
+            .retain(|window, _| window.end_ms <= base_end_ms);
         self.waiting.clear();
         for (id, shard) in &mut self.shards {
-            let position = base.and_then(|manifest| manifest.frontier.get(id)).map(|frontier| &frontier.position);
+            let position = base
+                .and_then(|manifest| manifest.frontier.get(id))
+                .map(|frontier| &frontier.position);
             shard.reached = position.unwrap_or(&shard.committed).clone();
             shard.floor_ms = base_end_ms;
         }
@@ -110,20 +141,33 @@ impl Job {
         }
     }
 
-    /// For a query that needs whole windows, before its task is given out anew: windows that some shard may still have
-    /// records of are read again by that one task, as two partial results are no result.
+    /// For a query that needs whole windows, before its task is given out anew: windows that some
+    /// shard may still have records of are read again by that one task, as two partial results are
+    /// no result.
     pub fn forget_partial_windows(&mut self) {
         if !self.resolved.whole_window || !self.tasks.is_empty() {
             return;
         }
         let past_ms = self.watermark_ms();
-        let partial = |(window, open): (&Window, &OpenWindow)| window.end_ms > past_ms && !open.reports.is_empty();
-        let Some(first) = self.windows.iter().find(|each| partial((each.0, each.1))).map(|(window, _)| *window) else {
+        let partial = |(window, open): (&Window, &OpenWindow)| {
+            window.end_ms > past_ms && !open.reports.is_empty()
+        };
+        let Some(first) = self
+            .windows
+            .iter()
+            .find(|each| partial((each.0, each.1)))
+            .map(|(window, _)| *window)
+        else {
             return;
         };
         self.rearranged();
         let mut back: BTreeMap<ShardId, Position> = BTreeMap::new();
-        for (id, range) in self.windows.range(first..).flat_map(|(_, o)| &o.reports).flat_map(|report| &report.ranges) {
+        for (id, range) in self
+            .windows
+            .range(first..)
+            .flat_map(|(_, o)| &o.reports)
+            .flat_map(|report| &report.ranges)
+        {
             back.entry(id.clone()).or_insert_with(|| range.from.clone());
         }
         for (id, position) in back {
@@ -135,15 +179,21 @@ impl Job {
         self.windows.retain(|window, _| *window < first);
     }
 
-    /// A window may open when there are not too many, or when none is before it: it is what the others wait for.
+    /// A window may open when there are not too many, or when none is before it: it is what the
+    /// others wait for.
     pub fn may_open(&self, window: Window) -> bool {
-        let first = self.windows.first_key_value().is_none_or(|(first, _)| window < *first);
+        let first = self
+            .windows
+            .first_key_value()
+            .is_none_or(|(first, _)| window < *first);
         self.has_room_for(window)
-            && (first || self.windows.len() < WINDOWS_AHEAD_MAX || self.windows.contains_key(&window))
+            && (first
+                || self.windows.len() < WINDOWS_AHEAD_MAX
+                || self.windows.contains_key(&window))
     }
 
-    /// A shard that is behind may open the one window before all others, and a new leader finds two of each task: more
-    /// than that no worker needs (I7).
+    /// A shard that is behind may open the one window before all others, and a new leader finds two
+    /// of each task: more than that no worker needs (I7).
     pub fn has_room_for(&self, window: Window) -> bool {
         self.windows.contains_key(&window) || self.windows.len() < self.windows_max()
     }
@@ -153,9 +203,12 @@ impl Job {
         WINDOWS_AHEAD_MAX + 2 * self.shards.len()
     }
 
-    /// A task has few windows open at a time, and one more for each shard that is behind; it asks for no more than that.
+    /// A task has few windows open at a time, and one more for each shard that is behind; it asks
+    /// for no more than that.
     pub fn may_ask(&self, id: TaskId) -> bool {
         let asked = self.waiting.iter().filter(|(_, task)| *task == id).count();
-        self.tasks.get(&id).is_some_and(|task| asked < ASKED_MAX + task.shards.len())
+        self.tasks
+            .get(&id)
+            .is_some_and(|task| asked < ASKED_MAX + task.shards.len())
     }
 }

@@ -1,7 +1,8 @@
 //! Which stream a job reads, how long it keeps records, and up to when each shard is read.
 //!
 //! Does not own: asking the service (`shards`), what a reader makes of it (the worker).
-//! Rule: a job reads one stream for life: one that was created again under the same name is refused.
+//! Rule: a job reads one stream for life: one that was created again under the same name is
+//! refused.
 
 use super::super::effect::Effect;
 use super::super::replays::is_dead_letters;
@@ -16,17 +17,27 @@ const IDLE_EPOCHS_PER_RETENTION: i64 = 4;
 const IDLE_CHECK_INTERVAL_MS: i64 = 10_000;
 
 impl Job {
-    /// Takes what a listing says of the stream. A job that does not know its stream yet takes this one. Tasks that were told
-    /// another retention are given out again, so that their readers compare with the one that is in force.
+    /// Takes what a listing says of the stream. A job that does not know its stream yet takes this
+    /// one. Tasks that were told another retention are given out again, so that their readers
+    /// compare with the one that is in force.
     ///
     /// # Errors
     /// Another stream has the name now: what is wrong, and what to do.
-    pub fn learn_stream(&mut self, stream: Option<StreamFacts>, out: &mut Vec<Effect>) -> Result<(), (String, String)> {
+    pub fn learn_stream(
+        &mut self,
+        stream: Option<StreamFacts>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), (String, String)> {
         let Some(stream) = stream else { return Ok(()) };
         let identity = self.identity.get_or_insert_with(|| stream.identity.clone());
         if !identity.is(&stream.identity) {
-            let name = self.resolved.stream.as_ref().map_or("", |address| &address.name);
-            let (was, is) = (time_text(identity.created_ms), time_text(stream.identity.created_ms));
+            let name = self
+                .resolved
+                .stream
+                .as_ref()
+                .map_or("", |address| &address.name);
+            let was = time_text(identity.created_ms);
+            let is = time_text(stream.identity.created_ms);
             let error = format!(
                 "the stream {name} was deleted and created again: this job reads the one created at {was}, the one that \
                  has the name now was created at {is}"
@@ -39,27 +50,37 @@ impl Job {
         for (id, task) in &mut self.tasks {
             if task.state == TaskState::Running && task.retention_ms != Some(stream.retention_ms) {
                 task.state = TaskState::Releasing;
-                out.push(Effect::ReleaseTask { worker: task.worker.clone(), task: *id });
+                out.push(Effect::ReleaseTask {
+                    worker: task.worker.clone(),
+                    task: *id,
+                });
             }
         }
         self.stream = Some(stream);
         Ok(())
     }
 
-    /// Every record of a shard that arrived before this is read, by the source's clock; none where records do not expire.
-    /// Of a shard that no record was read of, those are promised that arrived since the job starts.
+    /// Every record of a shard that arrived before this is read, by the source's clock; none where
+    /// records do not expire. Of a shard that no record was read of, those are promised that
+    /// arrived since the job starts.
     pub fn read_to_ms(&self, id: &ShardId) -> Option<i64> {
-        let shard = self.shards.get(id).filter(|_| self.lists_again() && !is_dead_letters(id))?;
+        let shard = self
+            .shards
+            .get(id)
+            .filter(|_| self.lists_again() && !is_dead_letters(id))?;
         let known_ms = shard.floor_ms.max(shard.read_to_ms);
         Some(match shard.reached {
-            Position::Start | Position::Timestamp(_) => known_ms.max(self.resolved.promised_from_ms()),
+            Position::Start | Position::Timestamp(_) => {
+                known_ms.max(self.resolved.promised_from_ms())
+            }
             Position::After { .. } | Position::End => known_ms,
         })
     }
 
-    /// The last window of an idle job that every shard is past, where the head is so old that what it says of the shards
-    /// would be no proof for much longer: an epoch without records says it anew. Otherwise a job without records would be
-    /// taken for one that did not read, once all controllers and workers were restarted.
+    /// The last window of an idle job that every shard is past, where the head is so old that what
+    /// it says of the shards would be no proof for much longer: an epoch without records says it
+    /// anew. Otherwise a job without records would be taken for one that did not read, once all
+    /// controllers and workers were restarted.
     pub(super) fn idle_window(&mut self, now_ms: i64) -> Option<Window> {
         let every_ms = self.stream.as_ref()?.retention_ms / IDLE_EPOCHS_PER_RETENTION;
         if !self.runs() || !self.windows.is_empty() || now_ms < self.idle_check_at_ms {

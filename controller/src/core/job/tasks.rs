@@ -1,7 +1,7 @@
 //! Tasks of a job.
 //!
-//! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when it goes, what it did not
-//! is read again.
+//! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when
+//! it goes, what it did not is read again.
 
 use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
 use std::collections::BTreeSet;
@@ -10,7 +10,6 @@ use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
 /// What becomes of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// It reads.
     Running,
     /// It was asked to report what it has and end.
     Releasing,
@@ -28,21 +27,19 @@ impl TaskState {
 /// Some shards of the job, given to one worker once.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Who has it.
     pub worker: WorkerId,
     /// Of which version of the job it is.
     pub job_version: JobVersion,
-    /// What it reads.
     pub shards: BTreeSet<ShardId>,
     /// How long the stream keeps records, as it was told.
     pub retention_ms: Option<i64>,
     /// Every window that ends at or before this is reported.
     pub watermark_ms: i64,
-    /// What becomes of it.
     pub state: TaskState,
     /// Time for which its windows were worked on.
     pub work_us: u64,
-    /// For how long the work on one of its windows has been computing without a wait, as it reported last.
+    /// For how long the work on one of its windows has been computing without a wait, as it
+    /// reported last.
     pub computing_ms: u64,
     /// When this leader gave it out, or adopted it.
     pub given_ms: i64,
@@ -64,7 +61,7 @@ impl Job {
                 shard.task = Some(id);
             }
         }
-        self.hearers.insert(worker.clone());
+        self.commit_subscribers.insert(worker.clone());
         self.task_workers.insert(id, worker.clone());
         if self.task_workers.len() > TASK_WORKERS_MAX {
             self.task_workers.pop_first();
@@ -83,8 +80,8 @@ impl Job {
         self.tasks.insert(id, task);
     }
 
-    /// Counts a failure of a task, and waits the longer before the next try the more there were. Tasks that fail together
-    /// fail for one reason: they count once.
+    /// Counts a failure of a task, and waits the longer before the next try the more there were.
+    /// Tasks that fail together fail for one reason: they count once.
     pub fn count_failure(&mut self, now: i64, waits: [i64; 3]) {
         if now < self.pause_until_ms {
             return;
@@ -102,10 +99,12 @@ impl Job {
         }
     }
 
-    /// A task has reported everything before `watermark_ms`. All is over only for shards that have ended: no later window
-    /// would be left to a shard that goes on.
+    /// A task has reported everything before `watermark_ms`. All is over only for shards that have
+    /// ended: no later window would be left to a shard that goes on.
     pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
         let open = |id| self.shards.get(id).is_some_and(|shard| !shard.ended());
         if watermark_ms > NEVER_MS && task.shards.iter().any(open) {
             return;
@@ -132,7 +131,8 @@ impl Job {
         for open in self.windows.values_mut() {
             open.readers.remove(&id);
         }
-        self.windows.retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
+        self.windows
+            .retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
         Some(task)
     }
 }

@@ -1,4 +1,5 @@
-//! Stories of workers that die: the job whose tasks end them is found and stopped, and nobody else is.
+//! Stories of workers that die: the job whose tasks end them is found and stopped, and nobody else
+//! is.
 
 use super::*;
 use crate::core::job::SUSPECT_DEATHS;
@@ -45,11 +46,15 @@ impl Jobs {
     }
 
     fn workers_of(&self, name: &str) -> BTreeSet<String> {
-        self.job(name).tasks.values().map(|task| task.worker.to_string()).collect()
+        self.job(name)
+            .tasks
+            .values()
+            .map(|task| task.worker.to_string())
+            .collect()
     }
 
     fn has_failed(&self, name: &str) -> bool {
-        matches!(self.job(name).wanted, Wanted::Failed { .. })
+        matches!(self.job(name).wanted, DesiredState::Failed { .. })
     }
 
     /// Time passes, and whatever is asked to hand back its shards does.
@@ -85,7 +90,10 @@ impl Jobs {
         let mut died = 0;
         let begin_ms = self.0.now;
         while !self.has_failed(poison) {
-            assert!(died < 20 && self.0.now - begin_ms < 3_600_000, "it goes on for ever");
+            assert!(
+                died < 20 && self.0.now - begin_ms < 3_600_000,
+                "it goes on for ever"
+            );
             match self.workers_of(poison).into_iter().next() {
                 Some(worker) => {
                     self.dies(&worker);
@@ -104,16 +112,25 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
         let mut jobs = Jobs::running("good poison quiet", "a", workers);
         let died = jobs.poisoned("poison");
         let retries_max = jobs.job("poison").resolved.spec.retries_max as usize;
-        // Where all three are tried together, and two of them again once the third is acquitted, that takes two deaths more.
-        assert!(died <= SUSPECT_DEATHS + 2 + retries_max + 1, "{workers}: {died}");
-        let Wanted::Failed { error, .. } = &jobs.job("poison").wanted else { panic!("it failed") };
+        // Where all three are tried together, and two of them again once the third is acquitted,
+        // that takes two deaths more.
+        assert!(
+            died <= SUSPECT_DEATHS + 2 + retries_max + 1,
+            "{workers}: {died}"
+        );
+        let DesiredState::Failed { error, .. } = &jobs.job("poison").wanted else {
+            panic!("it failed")
+        };
         assert!(error.contains("its task ended 4 workers"), "{error}");
         // The others may be tried themselves; then they go on as before.
         jobs.after(2 * (PROBATION_MS + 5_000));
         for name in ["good", "quiet"] {
             assert!(jobs.job(name).runs(), "{name} on {workers}");
             assert_eq!(jobs.workers_of(name).len(), 1, "{name} on {workers}");
-            assert!(jobs.job(name).deaths.suspects().is_empty(), "{name} on {workers}");
+            assert!(
+                jobs.job(name).deaths.suspects().is_empty(),
+                "{name} on {workers}"
+            );
         }
         assert!(jobs.0.core.trials().is_empty());
     }
@@ -142,11 +159,21 @@ fn other_jobs_go_on_while_suspects_are_tried() {
     let (worker, trial) = jobs.0.core.trials().iter().next().expect("a trial");
     let worker = worker.to_string();
     let tried = trial.jobs.keys().next().unwrap().clone();
-    assert_eq!(jobs.workers_of(tried.as_str()), BTreeSet::from([worker.clone()]));
+    assert_eq!(
+        jobs.workers_of(tried.as_str()),
+        BTreeSet::from([worker.clone()])
+    );
     assert_eq!(jobs.workers_of("new").len(), 1);
     assert!(!jobs.workers_of("new").contains(&worker));
     let status = jobs.0.core.status(&tried, true).unwrap();
-    assert!(status.waiting_on.iter().any(|wait| wait.contains("its shards run there")), "{:?}", status.waiting_on);
+    assert!(
+        status
+            .waiting_on
+            .iter()
+            .any(|wait| wait.contains("its shards run there")),
+        "{:?}",
+        status.waiting_on
+    );
 }
 
 #[test]
@@ -169,7 +196,12 @@ fn workers_that_are_killed_one_after_the_other_leave_no_job_without_a_worker_for
             }
         }
         assert!(longest <= PROBATION_MS + 1_000, "{names}: {longest} ms");
-        assert!(names.split(' ').all(|name| jobs.job(name).deaths.suspects().is_empty()), "{names}");
+        assert!(
+            names
+                .split(' ')
+                .all(|name| jobs.job(name).deaths.suspects().is_empty()),
+            "{names}"
+        );
     }
 }
 
@@ -217,7 +249,10 @@ fn who_comes_under_suspicion_again_is_tried_for_longer() {
     let mut deaths = crate::core::job::Deaths::default();
     let death = |at_ms: i64, lived_ms: i64| crate::core::job::Death {
         at_ms,
-        task: TaskId { term: Term(1), counter: at_ms as u64 },
+        task: TaskId {
+            term: Term(1),
+            counter: at_ms as u64,
+        },
         worker: WorkerId::new("w1"),
         shards: BTreeSet::from([shard("a")]),
         lived_ms,
@@ -226,7 +261,11 @@ fn who_comes_under_suspicion_again_is_tried_for_longer() {
     };
     deaths.note(death(1, 3_600_000));
     deaths.note(death(2, 9_000));
-    assert_eq!(deaths.probation_ms(&settings), 18_000, "the first had run well for an hour");
+    assert_eq!(
+        deaths.probation_ms(&settings),
+        18_000,
+        "the first had run well for an hour"
+    );
     for probation_ms in [36_000, 60_000, 60_000] {
         deaths.acquit(3, &BTreeSet::from([shard("a")]));
         deaths.note(death(4, 9_000));
@@ -251,7 +290,13 @@ fn a_worker_that_dies_now_and_then_fails_no_job() {
     jobs.after(2 * CoreSettings::default().probation_max_ms);
     for name in ["north", "south"] {
         assert!(jobs.job(name).runs(), "{name}");
-        assert!(jobs.job(name).shards.values().all(|shard| shard.task.is_some()), "{name}");
+        assert!(
+            jobs.job(name)
+                .shards
+                .values()
+                .all(|shard| shard.task.is_some()),
+            "{name}"
+        );
     }
 }
 
@@ -281,7 +326,11 @@ fn a_process_that_is_started_anew_before_it_was_missed_has_died() {
     let mut jobs = Jobs::running("north", "a", "w1");
     jobs.0.restarts("w1");
     jobs.after(300);
-    assert_eq!(jobs.job("north").deaths.blamed(), 0, "the process before did not say which one it was");
+    assert_eq!(
+        jobs.job("north").deaths.blamed(),
+        0,
+        "the process before did not say which one it was"
+    );
     jobs.0.restarts("w1");
     jobs.after(300);
     assert_eq!(jobs.job("north").deaths.blamed(), 1);
@@ -337,7 +386,9 @@ fn a_job_that_ends_all_workers_at_once_is_found() {
         let workers = jobs.workers_of("poison");
         workers.iter().for_each(|name| jobs.0.breaks(name));
         jobs.after(3_100);
-        workers.iter().for_each(|name| drop(jobs.0.joins(name, vec![])));
+        workers
+            .iter()
+            .for_each(|name| drop(jobs.0.joins(name, vec![])));
         jobs.after(300);
     }
     assert!(jobs.job("good").runs());
@@ -370,23 +421,36 @@ fn the_only_worker_is_shared_between_a_culprit_and_the_others_in_turns() {
     let mut lived_ms = 0;
     let mut waited = None;
     while !jobs.has_failed("poison") {
-        lived_ms = if jobs.workers_of("poison").is_empty() { 0 } else { lived_ms + 100 };
+        lived_ms = if jobs.workers_of("poison").is_empty() {
+            0
+        } else {
+            lived_ms + 100
+        };
         if lived_ms > 2_000 {
             lived_ms = 0;
             jobs.0.restarts("w1");
         }
         jobs.after(100);
         for (name, ms) in &mut still {
-            *ms = if jobs.workers_of(name).is_empty() { *ms + 100 } else { 0 };
+            *ms = if jobs.workers_of(name).is_empty() {
+                *ms + 100
+            } else {
+                0
+            };
             let most = longest.get_mut(name).unwrap();
             *most = (*most).max(*ms);
         }
         let status = jobs.0.core.status(&"good".parse().unwrap(), true).unwrap();
-        waited =
-            waited.or(status.waiting_on.into_iter().find(|wait| wait.starts_with("a worker: all of them try jobs")));
+        waited = waited.or(status
+            .waiting_on
+            .into_iter()
+            .find(|wait| wait.starts_with("a worker: all of them try jobs")));
         assert!(jobs.0.now - begin_ms < 600_000, "it goes on for ever");
     }
-    assert!(longest.values().all(|ms| *ms <= 3 * PROBATION_MS), "{longest:?}");
+    assert!(
+        longest.values().all(|ms| *ms <= 3 * PROBATION_MS),
+        "{longest:?}"
+    );
     assert!(waited.is_some(), "the status says why a job waits");
 }
 
@@ -401,7 +465,12 @@ fn after_a_storm_those_who_wait_are_tried_together_again() {
     jobs.after(3 * PROBATION_MS);
     for name in names.split(' ') {
         assert!(jobs.job(name).runs(), "{name}");
-        assert_eq!(jobs.workers_of(name).len(), 1, "{name}: {:?}", jobs.0.core.trials());
+        assert_eq!(
+            jobs.workers_of(name).len(),
+            1,
+            "{name}: {:?}",
+            jobs.0.core.trials()
+        );
     }
 }
 
@@ -448,7 +517,11 @@ fn what_commits_and_ends_its_workers_at_the_cost_of_others_is_stopped() {
                 story.restarts("w1");
             }
         }
-        assert_eq!(story.job().runs(), !others, "dies before the commit: {dies_before_the_commit}");
+        assert_eq!(
+            story.job().runs(),
+            !others,
+            "dies before the commit: {dies_before_the_commit}"
+        );
     }
 }
 
@@ -459,13 +532,23 @@ fn suspects_do_not_wait_for_ever_for_a_worker_that_hands_nothing_on() {
         let worker = jobs.workers_of("poison").into_iter().next().unwrap();
         jobs.dies(&worker);
     }
-    let tried: Vec<JobName> = jobs.0.core.trials().values().flat_map(|trial| trial.jobs.keys().cloned()).collect();
+    let tried: Vec<JobName> = jobs
+        .0
+        .core
+        .trials()
+        .values()
+        .flat_map(|trial| trial.jobs.keys().cloned())
+        .collect();
     // Nobody hands anything back from here on.
     for _ in 0..2 * crate::core::suspects::TRIAL_WAIT_MS / 1_000 {
         jobs.0.after(1_000);
     }
     for name in tried {
         let job = &jobs.0.core.jobs[&name];
-        assert!(!job.shards.values().any(|shard| shard.task.is_none()), "{:?}", jobs.0.core.trials());
+        assert!(
+            !job.shards.values().any(|shard| shard.task.is_none()),
+            "{:?}",
+            jobs.0.core.trials()
+        );
     }
 }

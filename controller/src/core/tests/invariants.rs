@@ -28,7 +28,10 @@ fn broken(change: impl FnOnce(&mut Job)) -> Core {
 #[test]
 fn i1_is_broken_by_a_shard_in_two_tasks() {
     let core = broken(|job| {
-        let id = TaskId { term: Term(1), counter: 9 };
+        let id = TaskId {
+            term: Term(1),
+            counter: 9,
+        };
         let both = job.shards.keys().cloned().collect();
         job.add_task(0, id, worker("w1"), both, None);
     });
@@ -72,7 +75,17 @@ fn i3_is_broken_by_a_position_that_goes_back() {
     let mut story = good();
     story.store_works();
     let before = story.core.clone();
-    story.core.jobs.values_mut().next().unwrap().shards.values_mut().next().unwrap().committed = at(4);
+    story
+        .core
+        .jobs
+        .values_mut()
+        .next()
+        .unwrap()
+        .shards
+        .values_mut()
+        .next()
+        .unwrap()
+        .committed = at(4);
     assert_eq!(check_step(&before, &story.core).unwrap_err().rule, "I3");
 }
 
@@ -104,8 +117,15 @@ fn i5_is_broken_by_an_epoch_with_a_child_and_not_its_parents_end() {
 fn i6_is_broken_by_a_task_of_a_term_that_is_still_to_come() {
     let core = broken(|job| {
         let (id, task) = job.tasks.pop_first().unwrap();
-        let later = TaskId { term: Term(2), counter: 1 };
-        for shard in job.shards.values_mut().filter(|shard| shard.task == Some(id)) {
+        let later = TaskId {
+            term: Term(2),
+            counter: 1,
+        };
+        for shard in job
+            .shards
+            .values_mut()
+            .filter(|shard| shard.task == Some(id))
+        {
             shard.task = Some(later);
         }
         job.tasks.insert(later, task);
@@ -115,7 +135,10 @@ fn i6_is_broken_by_a_task_of_a_term_that_is_still_to_come() {
 
 #[test]
 fn i7_is_broken_by_windows_without_end() {
-    let core = broken(|job| job.windows.extend((1..999).map(|n| (w(n), job::OpenWindow::default()))));
+    let core = broken(|job| {
+        job.windows
+            .extend((1..999).map(|n| (w(n), job::OpenWindow::default())))
+    });
     assert_eq!(named(&core), "I7");
 }
 
@@ -123,7 +146,8 @@ fn i7_is_broken_by_windows_without_end() {
 fn i7_is_broken_by_epochs_that_pile_up_unpublished() {
     let core = broken(|job| {
         let manifest = job.committing.as_ref().unwrap().manifest.clone();
-        job.publishing.extend(std::iter::repeat_n(manifest, job::PUBLISH_BACKLOG_MAX + 1));
+        job.publishing
+            .extend(std::iter::repeat_n(manifest, job::PUBLISH_BACKLOG_MAX + 1));
     });
     assert_eq!(named(&core), "I7");
 }
@@ -145,6 +169,11 @@ fn i9_is_broken_by_a_version_that_keeps_something_of_the_one_before() {
         let mut after = before.clone();
         let job = after.jobs.values_mut().next().unwrap();
         job.resolved.job_version = to;
-        assert_eq!(check_step(&before, &after).expect_err("it has its tasks").rule, "I9");
+        assert_eq!(
+            check_step(&before, &after)
+                .expect_err("it has its tasks")
+                .rule,
+            "I9"
+        );
     }
 }

@@ -1,7 +1,10 @@
-//! How stories about the core are told: a job in few words, events in fewer, the invariants after every step.
+//! How stories about the core are told: a job in few words, events in fewer, the invariants after
+//! every step.
 //!
-//! Owns: the kit. Does not own: the stories ([`stories`]), the broken states ([`invariants`]), the model world ([`sim`]).
-//! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it breaks.
+//! Owns: the kit. Does not own: the stories ([`stories`]), the broken states ([`invariants`]), the
+//! model world ([`sim`]).
+//! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it
+//! breaks.
 
 mod deaths;
 mod invariants;
@@ -18,11 +21,12 @@ use super::*;
 use crate::store::contract;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
-use streamctl_proto::{Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize};
+use streamctl_proto::{
+    Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize,
+};
 
 /// Length of a window in every test.
 const WINDOW_MS: i64 = 1_000;
-/// When stories begin.
 const BEGIN_MS: i64 = 1_000_000;
 
 fn bounded() -> ResolvedJob {
@@ -51,14 +55,20 @@ fn with_lookup(mut job: ResolvedJob) -> ResolvedJob {
     job
 }
 
-/// The n-th window.
 fn w(n: i64) -> Window {
-    Window { start_ms: n * WINDOW_MS, end_ms: (n + 1) * WINDOW_MS }
+    Window {
+        start_ms: n * WINDOW_MS,
+        end_ms: (n + 1) * WINDOW_MS,
+    }
 }
 
 /// After the n-th record; 0 is the start.
 fn at(n: u64) -> Position {
-    if n == 0 { Position::Start } else { Position::after(n.into()) }
+    if n == 0 {
+        Position::Start
+    } else {
+        Position::after(n.into())
+    }
 }
 
 fn worker(name: &str) -> WorkerId {
@@ -72,8 +82,16 @@ fn shard(name: &str) -> ShardId {
 /// `c<a+b`: shard c with the parents a and b.
 fn known(text: &str) -> KnownShard {
     let (name, parents) = text.split_once('<').unwrap_or((text, ""));
-    let parents = parents.split('+').filter(|parent| !parent.is_empty()).map(shard).collect();
-    KnownShard { shard: shard(name), parents, detail: String::new() }
+    let parents = parents
+        .split('+')
+        .filter(|parent| !parent.is_empty())
+        .map(shard)
+        .collect();
+    KnownShard {
+        shard: shard(name),
+        parents,
+        detail: String::new(),
+    }
 }
 
 /// `a 0..5, b 3..4`: records 1 to 5 of a and record 4 of b.
@@ -81,18 +99,45 @@ fn ranges(text: &str) -> BTreeMap<ShardId, ShardRange> {
     let range = |part: &str| {
         let (name, numbers) = part.trim().split_once(' ').unwrap();
         let (from, to) = numbers.split_once("..").unwrap();
-        let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
-        (shard(name), ShardRange { from: at(from), to: at(to), records: to - from, bytes: to - from })
+        let from: u64 = from.parse().unwrap();
+        let to: u64 = to.parse().unwrap();
+        (
+            shard(name),
+            ShardRange {
+                from: at(from),
+                to: at(to),
+                records: to - from,
+                bytes: to - from,
+            },
+        )
     };
-    text.split(',').filter(|part| !part.trim().is_empty()).map(range).collect()
+    text.split(',')
+        .filter(|part| !part.trim().is_empty())
+        .map(range)
+        .collect()
 }
 
 fn report(task: TaskId, window: Window, text: &str) -> Report {
     let ranges = ranges(text);
     let rows = ranges.values().map(|range| range.records).sum();
-    let counts = Counts { rows_in: rows, rows_decoded: rows, rows_out: rows, ..Counts::default() };
+    let counts = Counts {
+        rows_in: rows,
+        rows_decoded: rows,
+        rows_out: rows,
+        ..Counts::default()
+    };
     let (lookups, objects, unmatched, stages) = Default::default();
-    Report { task, job: "sales".parse().unwrap(), window, ranges, counts, lookups, objects, unmatched, stages }
+    Report {
+        task,
+        job: "sales".parse().unwrap(),
+        window,
+        ranges,
+        counts,
+        lookups,
+        objects,
+        unmatched,
+        stages,
+    }
 }
 
 /// `a@5 to 3 > b, c`: shard a ended after record 5 in window 3, with children b and c.
@@ -125,7 +170,17 @@ impl Story {
     fn empty(term: u64) -> Self {
         let core = Core::new(Term(term), BEGIN_MS, CoreSettings::default());
         let (silent, store, said, manifests, published) = Default::default();
-        Self { core, now: BEGIN_MS, sessions: term * 100, silent, store, said, manifests, published, stream: None }
+        Self {
+            core,
+            now: BEGIN_MS,
+            sessions: term * 100,
+            silent,
+            store,
+            said,
+            manifests,
+            published,
+            stream: None,
+        }
     }
 
     /// A job that was just submitted.
@@ -151,7 +206,12 @@ impl Story {
         next.now = self.now;
         next.core = Core::new(Term(term), self.now, CoreSettings::default());
         let published = self.published.last().copied().unwrap_or_default();
-        let unpublished = self.manifests.iter().filter(|manifest| manifest.epoch > published).cloned().collect();
+        let unpublished = self
+            .manifests
+            .iter()
+            .filter(|manifest| manifest.epoch > published)
+            .cloned()
+            .collect();
         next.manifests.clone_from(&self.manifests);
         next.published.clone_from(&self.published);
         next.stream.clone_from(&self.stream);
@@ -162,7 +222,11 @@ impl Story {
             unpublished,
             published,
             replays: self.job().replays.stored.clone(),
-            lookups: self.manifests.last().map(|head| head.lookups.clone()).unwrap_or_default(),
+            lookups: self
+                .manifests
+                .last()
+                .map(|head| head.lookups.clone())
+                .unwrap_or_default(),
             repairs: self.job().repairs.clone(),
         });
         next
@@ -173,7 +237,8 @@ impl Story {
         let told = format!("{event:?}");
         let mut effects = self.core.step(self.now, event);
         effects.retain(|effect| !matches!(effect, Effect::Sweep { .. }));
-        let kept = super::invariants::check(&self.core).and(super::invariants::check_step(&before, &self.core));
+        let kept = super::invariants::check(&self.core)
+            .and(super::invariants::check_step(&before, &self.core));
         if let Err(violation) = kept {
             panic!("{violation}, after {told}");
         }
@@ -207,7 +272,10 @@ impl Story {
 
     /// The task that reads a shard, and its worker.
     fn owner(&self, name: &str) -> (WorkerId, TaskId) {
-        let task = self.shard(name).task.unwrap_or_else(|| panic!("nobody reads {name}"));
+        let task = self
+            .shard(name)
+            .task
+            .unwrap_or_else(|| panic!("nobody reads {name}"));
         (self.job().tasks[&task].worker.clone(), task)
     }
 
@@ -216,7 +284,8 @@ impl Story {
     }
 
     fn lists(&mut self, shards: &str) -> Vec<Effect> {
-        let (job, generation) = (self.name(), self.job().listing.asked);
+        let job = self.name();
+        let generation = self.job().listing.asked;
         self.tell(Event::ShardsListed {
             job,
             generation,
@@ -230,7 +299,13 @@ impl Story {
         self.silent.remove(&worker(name));
         let session = self.sessions;
         let flight_address = String::new();
-        self.tell(Event::WorkerJoined { worker: worker(name), session, process: 0, flight_address, tasks })
+        self.tell(Event::WorkerJoined {
+            worker: worker(name),
+            session,
+            process: 0,
+            flight_address,
+            tasks,
+        })
     }
 
     /// The process of a worker was started anew, before it was missed.
@@ -254,7 +329,13 @@ impl Story {
         self.silent.remove(&worker(name));
         let session = self.sessions;
         let flight_address = String::new();
-        self.tell(Event::WorkerJoined { worker: worker(name), session, process, flight_address, tasks: vec![] });
+        self.tell(Event::WorkerJoined {
+            worker: worker(name),
+            session,
+            process,
+            flight_address,
+            tasks: vec![],
+        });
     }
 
     fn session(&self, name: &str) -> SessionId {
@@ -264,7 +345,10 @@ impl Story {
     fn breaks(&mut self, name: &str) {
         let session = self.session(name);
         self.silent.insert(worker(name));
-        self.tell(Event::WorkerDisconnected { worker: worker(name), session });
+        self.tell(Event::WorkerDisconnected {
+            worker: worker(name),
+            session,
+        });
     }
 
     fn falls_silent(&mut self, name: &str) {
@@ -273,7 +357,10 @@ impl Story {
 
     fn leaves(&mut self, name: &str) -> Vec<Effect> {
         let session = self.session(name);
-        self.tell(Event::WorkerLeaving { worker: worker(name), session })
+        self.tell(Event::WorkerLeaving {
+            worker: worker(name),
+            session,
+        })
     }
 
     /// Time passes; workers that are not silent say that they live.
@@ -282,11 +369,25 @@ impl Story {
         let until = self.now + ms;
         while self.now < until {
             self.now = until.min(self.now + 100);
-            let talks = self.core.workers.iter().filter(|(id, _)| !self.silent.contains(*id));
-            let talking: Vec<(WorkerId, SessionId)> = talks.map(|(id, worker)| (id.clone(), worker.session)).collect();
+            let talks = self
+                .core
+                .workers
+                .iter()
+                .filter(|(id, _)| !self.silent.contains(*id));
+            let talking: Vec<(WorkerId, SessionId)> = talks
+                .map(|(id, worker)| (id.clone(), worker.session))
+                .collect();
             for (worker, session) in talking {
-                let (memory_bytes, busy_permille, clock_skew_ms) = (0, None, None);
-                let heard = Event::WorkerHeard { worker, session, memory_bytes, busy_permille, clock_skew_ms };
+                let memory_bytes = 0;
+                let busy_permille = None;
+                let clock_skew_ms = None;
+                let heard = Event::WorkerHeard {
+                    worker,
+                    session,
+                    memory_bytes,
+                    busy_permille,
+                    clock_skew_ms,
+                };
                 effects.extend(self.tell(heard));
             }
             effects.extend(self.tell(Event::Ticked));
@@ -297,13 +398,20 @@ impl Story {
     /// The task that reads `name` meets a window.
     fn asks(&mut self, name: &str, n: i64) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        self.tell(Event::WindowRequested { worker, task, window: w(n) })
+        self.tell(Event::WindowRequested {
+            worker,
+            task,
+            window: w(n),
+        })
     }
 
     /// The task of the first shard reports, without lookups.
     fn reports(&mut self, n: i64, text: &str) -> Vec<Effect> {
         let (worker, task) = self.owner(text.split(' ').next().unwrap());
-        self.tell(Event::Reported { worker, report: Box::new(report(task, w(n), text)) })
+        self.tell(Event::Reported {
+            worker,
+            report: Box::new(report(task, w(n), text)),
+        })
     }
 
     /// The task that reads `name` is past everything before the n-th window.
@@ -321,14 +429,19 @@ impl Story {
 
     fn shard_ends(&mut self, name: &str, last: u64, window: i64, children: &[&str]) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        self.tell(Event::ShardEnded { worker, task, ended: ended(name, last, window, children) })
+        self.tell(Event::ShardEnded {
+            worker,
+            task,
+            ended: ended(name, last, window, children),
+        })
     }
 
     fn task_ends(&mut self, (worker, task): (WorkerId, TaskId), end: TaskEnd) -> Vec<Effect> {
         self.tell(Event::TaskEnded { worker, task, end })
     }
 
-    /// The store does what it was asked, and what that leads to. `stop_before_publishing` leaves epochs invisible.
+    /// The store does what it was asked, and what that leads to. `stop_before_publishing` leaves
+    /// epochs invisible.
     fn store_works(&mut self) -> Vec<Effect> {
         let mut effects = vec![];
         while !self.store.is_empty() {
@@ -340,7 +453,11 @@ impl Story {
 
     /// Only commits are done, nothing is published.
     fn store_commits(&mut self) {
-        while let Some(next) = self.store.iter().position(|effect| !matches!(effect, Effect::Publish { .. })) {
+        while let Some(next) = self
+            .store
+            .iter()
+            .position(|effect| !matches!(effect, Effect::Publish { .. }))
+        {
             let effect = self.store.remove(next);
             self.store_does(effect);
         }
@@ -355,16 +472,25 @@ impl Story {
                 self.manifests.push(*manifest);
                 self.tell(Event::ManifestWritten { job, reference })
             }
-            Effect::MoveHead { head, .. } => self.tell(Event::HeadMoved { job, epoch: head.epoch }),
-            Effect::Publish { manifest, .. } => self.tell(Event::EpochPublished { job, epoch: manifest.epoch }),
+            Effect::MoveHead { head, .. } => self.tell(Event::HeadMoved {
+                job,
+                epoch: head.epoch,
+            }),
+            Effect::Publish { manifest, .. } => self.tell(Event::EpochPublished {
+                job,
+                epoch: manifest.epoch,
+            }),
             Effect::RecordPublished { epoch, .. } => {
                 self.published.push(epoch);
                 self.tell(Event::PublishedRecorded { job, epoch })
             }
-            Effect::RecordReplays { replays, .. } => self.tell(Event::ReplaysRecorded { job, replays }),
-            Effect::RecordVersion { version, .. } => {
-                self.tell(Event::VersionRecorded { job, job_version: version.job_version })
+            Effect::RecordReplays { replays, .. } => {
+                self.tell(Event::ReplaysRecorded { job, replays })
             }
+            Effect::RecordVersion { version, .. } => self.tell(Event::VersionRecorded {
+                job,
+                job_version: version.job_version,
+            }),
             Effect::RecordWanted { wanted, .. } => self.tell(Event::WantedRecorded { job, wanted }),
             _ => vec![],
         }
@@ -373,18 +499,32 @@ impl Story {
     /// The committed windows, by number.
     fn committed(&self) -> Vec<i64> {
         let epochs = usize::try_from(self.job().epoch().0).unwrap();
-        self.manifests[..epochs].iter().map(|manifest| manifest.window.start_ms / WINDOW_MS).collect()
+        self.manifests[..epochs]
+            .iter()
+            .map(|manifest| manifest.window.start_ms / WINDOW_MS)
+            .collect()
     }
 
     fn sees_lookup(&mut self, version: &str) -> Vec<Effect> {
-        let (job, version, job_version) = (self.name(), LookupVersion::new(version), self.job().resolved.job_version);
-        self.tell(Event::LookupSeen { job, job_version, lookup: "country".into(), version, rows: Some(1) })
+        let job = self.name();
+        let version = LookupVersion::new(version);
+        let job_version = self.job().resolved.job_version;
+        self.tell(Event::LookupSeen {
+            job,
+            job_version,
+            lookup: "country".into(),
+            version,
+            rows: Some(1),
+        })
     }
 }
 
 /// What a worker says it runs after reading nothing.
 fn runs(task: TaskId, base: &str) -> RunningTask {
-    let base = ranges(base).into_iter().map(|(id, range)| (id, range.from)).collect();
+    let base = ranges(base)
+        .into_iter()
+        .map(|(id, range)| (id, range.from))
+        .collect();
     RunningTask {
         task,
         job: "sales".parse().unwrap(),
@@ -402,19 +542,32 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
 }
 
 fn cancelled(effects: &[Effect], task: TaskId) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::CancelTask { task: other, .. } if *other == task))
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::CancelTask { task: other, .. } if *other == task))
 }
 
 fn released(effects: &[Effect], task: TaskId) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::ReleaseTask { task: other, .. } if *other == task))
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::ReleaseTask { task: other, .. } if *other == task))
 }
 
 /// The shards of every task that was given out: worker, shard, where from, floor.
 fn started(effects: &[Effect]) -> Vec<(String, String, Position, i64)> {
     let mut all = vec![];
     for effect in effects {
-        let Effect::StartTask { worker, shards, .. } = effect else { continue };
-        let one = |s: &TaskShard| (worker.to_string(), s.shard.to_string(), s.from.clone(), s.floor_ms);
+        let Effect::StartTask { worker, shards, .. } = effect else {
+            continue;
+        };
+        let one = |s: &TaskShard| {
+            (
+                worker.to_string(),
+                s.shard.to_string(),
+                s.from.clone(),
+                s.floor_ms,
+            )
+        };
         all.extend(shards.iter().map(one));
     }
     all

@@ -1,16 +1,25 @@
-//! Stories of workers that are refused what a task needs: others run the job, and it fails when nobody can.
+//! Stories of workers that are refused what a task needs: others run the job, and it fails when
+//! nobody can.
 
 use super::*;
 use crate::core::event::Place;
 use crate::core::job::{REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX, REFUSED_WORKERS_MAX};
 
 fn refused(place: Place) -> TaskEnd {
-    TaskEnd::Refused { place, error: "403 AccessDenied".into(), hint: "allow s3:PutObject".into() }
+    TaskEnd::Refused {
+        place,
+        error: "403 AccessDenied".into(),
+        hint: "allow s3:PutObject".into(),
+    }
 }
 
 fn avoided(story: &Story) -> Vec<String> {
     let status = story.core.status(&story.name(), true).unwrap();
-    status.avoided.into_iter().map(|avoided| avoided.worker).collect()
+    status
+        .avoided
+        .into_iter()
+        .map(|avoided| avoided.worker)
+        .collect()
 }
 
 /// A report of one record that staged an object.
@@ -24,9 +33,14 @@ fn stages(story: &mut Story, name: &str, n: i64, from: u64) {
         crc32c: 1,
         rows: 1,
         kind: streamctl_proto::report::ObjectKind::Data,
-        staging: streamctl_proto::report::Staging::File { staged_path: "/out/.a.staged".into() },
+        staging: streamctl_proto::report::Staging::File {
+            staged_path: "/out/.a.staged".into(),
+        },
     }];
-    story.tell(Event::Reported { worker, report: Box::new(report) });
+    story.tell(Event::Reported {
+        worker,
+        report: Box::new(report),
+    });
 }
 
 #[test]
@@ -37,9 +51,17 @@ fn a_worker_that_is_refused_is_named_and_its_shards_go_to_another_at_once() {
     assert_eq!(started(&said).len(), 1, "no wait: {said:?}");
     assert_ne!(story.owner("a").0, bad);
     let status = story.core.status(&story.name(), true).unwrap();
-    assert_eq!(status.state(), streamctl_proto::v1::JobState::Running, "{:?}", status.waiting_on);
+    assert_eq!(
+        status.state(),
+        streamctl_proto::v1::JobState::Running,
+        "{:?}",
+        status.waiting_on
+    );
     let named = &status.avoided[0];
-    assert_eq!((named.worker.as_str(), named.error.as_str()), (bad.as_str(), "403 AccessDenied"));
+    assert_eq!(
+        (named.worker.as_str(), named.error.as_str()),
+        (bad.as_str(), "403 AccessDenied")
+    );
     assert_eq!(named.hint, "allow s3:PutObject");
 }
 
@@ -50,13 +72,22 @@ fn a_worker_that_is_refused_again_takes_shards_from_the_others_less_and_less_oft
     let mut waits = vec![];
     for _ in 0..6 {
         let tasks = &story.job().tasks;
-        let of_bad = tasks.iter().find(|(_, task)| task.worker == bad).map(|(id, _)| *id);
-        story.task_ends((bad.clone(), of_bad.expect("it has its share")), refused(Place::Sink));
+        let of_bad = tasks
+            .iter()
+            .find(|(_, task)| task.worker == bad)
+            .map(|(id, _)| *id);
+        story.task_ends(
+            (bad.clone(), of_bad.expect("it has its share")),
+            refused(Place::Sink),
+        );
         assert!(story.job().tasks.values().all(|task| task.worker != bad));
         let since = story.now;
         let handed_back = loop {
             let tasks = &story.job().tasks;
-            if let Some((id, task)) = tasks.iter().find(|(_, task)| task.state == TaskState::Releasing) {
+            if let Some((id, task)) = tasks
+                .iter()
+                .find(|(_, task)| task.state == TaskState::Releasing)
+            {
                 break (task.worker.clone(), *id);
             }
             assert!(story.now - since <= CoreSettings::default().avoid_max_ms);
@@ -81,13 +112,22 @@ fn a_job_fails_when_all_its_workers_are_refused_by_the_same_place_again_and_agai
             story.task_ends(owner, refused(Place::Sink));
             if story.job().runs() && story.shard("a").task.is_none() {
                 let said = story.core.status(&story.name(), true).unwrap().waiting_on;
-                assert!(said.iter().any(|wait| wait.contains("403") && wait.contains("s3:PutObject")), "{said:?}");
+                assert!(
+                    said.iter()
+                        .any(|wait| wait.contains("403") && wait.contains("s3:PutObject")),
+                    "{said:?}"
+                );
                 story.after(5_000);
             }
         }
     }
-    let Wanted::Failed { error, hint } = &story.job().wanted else { panic!("{:?}", story.job().wanted) };
-    assert!(error.contains("403 AccessDenied") && error.contains("worker w"), "{error}");
+    let DesiredState::Failed { error, hint } = &story.job().wanted else {
+        panic!("{:?}", story.job().wanted)
+    };
+    assert!(
+        error.contains("403 AccessDenied") && error.contains("worker w"),
+        "{error}"
+    );
     assert_eq!(hint, "allow s3:PutObject");
 }
 
@@ -112,7 +152,7 @@ fn the_only_worker_of_a_job_may_be_refused_for_a_while() {
     refuse(&mut story, REFUSAL_ROUNDS_ALONE_MAX);
     let owner = story.owner("a");
     story.task_ends(owner, refused(Place::Source));
-    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
 }
 
 #[test]
@@ -137,7 +177,10 @@ fn not_every_worker_of_many_has_to_be_refused_before_it_is_the_jobs_fault() {
     for asked in 1..REFUSED_WORKERS_MAX {
         let owner = story.owner("a");
         story.task_ends(owner, refused(Place::Sink));
-        assert!(story.shard("a").task.is_some(), "after {asked} the next one is asked at once");
+        assert!(
+            story.shard("a").task.is_some(),
+            "after {asked} the next one is asked at once"
+        );
     }
     let owner = story.owner("a");
     story.task_ends(owner, refused(Place::Sink));
@@ -168,5 +211,5 @@ fn what_no_worker_can_ever_hold_fails_the_job_once_all_were_asked() {
     assert!(story.job().runs(), "the other one may be larger");
     let other = story.owner("a");
     story.task_ends(other, refused(Place::Memory));
-    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
 }

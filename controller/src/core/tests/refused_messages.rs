@@ -5,19 +5,29 @@ use crate::core::refusals::SUSPECT_WORKERS_MAX;
 use streamctl_proto::convert::BadMessage;
 
 fn bad_window() -> Window {
-    Window { start_ms: 1, end_ms: 1 + WINDOW_MS }
+    Window {
+        start_ms: 1,
+        end_ms: 1 + WINDOW_MS,
+    }
 }
 
 impl Story {
     fn tell_admitted(&mut self, event: Event) -> Vec<Effect> {
-        self.core.admit(event).into_iter().flat_map(|event| self.tell(event)).collect()
+        self.core
+            .admit(event)
+            .into_iter()
+            .flat_map(|event| self.tell(event))
+            .collect()
     }
 
     /// The task that reads `name` reports what is refused.
     fn lies(&mut self, name: &str) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
         let told = report(task, bad_window(), &format!("{name} 0..5"));
-        self.tell_admitted(Event::Reported { worker, report: Box::new(told) })
+        self.tell_admitted(Event::Reported {
+            worker,
+            report: Box::new(told),
+        })
     }
 
     fn is_read(&self, name: &str) -> bool {
@@ -30,13 +40,22 @@ fn a_refused_report_costs_its_task_and_no_worker() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     let ((liar, task), (other, kept)) = (story.owner("a"), story.owner("b"));
     let effects = story.lies("a");
-    assert!(cancelled(&effects, task) && !cancelled(&effects, kept), "{effects:?}");
+    assert!(
+        cancelled(&effects, task) && !cancelled(&effects, kept),
+        "{effects:?}"
+    );
     assert!(story.core.workers[&liar].takes_tasks());
-    assert_eq!((story.owner("b"), story.shard("a").reached.clone()), ((other.clone(), kept), at(0)));
+    assert_eq!(
+        (story.owner("b"), story.shard("a").reached.clone()),
+        ((other.clone(), kept), at(0))
+    );
     story.after(1_000);
     assert_eq!(story.owner("a").0, other, "another worker is tried");
     assert_eq!((story.job().failures, story.job().retries), (0, 1));
-    assert!(story.core.status(&story.name(), true).unwrap().waiting_on[0].contains("message field window"));
+    assert!(
+        story.core.status(&story.name(), true).unwrap().waiting_on[0]
+            .contains("message field window")
+    );
 }
 
 #[test]
@@ -44,7 +63,11 @@ fn every_kind_of_message_about_a_task_is_refused_alike() {
     let task_of = |story: &Story| story.owner("a");
     type Lie = fn(WorkerId, TaskId) -> Event;
     let lies: [Lie; 3] = [
-        |worker, task| Event::WindowRequested { worker, task, window: bad_window() },
+        |worker, task| Event::WindowRequested {
+            worker,
+            task,
+            window: bad_window(),
+        },
         |worker, task| Event::Progressed {
             worker,
             task,
@@ -53,7 +76,11 @@ fn every_kind_of_message_about_a_task_is_refused_alike() {
             computing_ms: 0,
             shards: vec![],
         },
-        |worker, task| Event::ShardEnded { worker, task, ended: ended("foreign", 5, 3, &[]) },
+        |worker, task| Event::ShardEnded {
+            worker,
+            task,
+            ended: ended("foreign", 5, 3, &[]),
+        },
     ];
     for lie in lies {
         let mut story = Story::running(bounded(), "a", "w1");
@@ -82,15 +109,21 @@ fn a_worker_that_is_refused_again_and_again_does_not_fail_a_job_that_another_can
             }
         }
     }
-    assert!((3..=10).contains(&refused), "it is tried again {refused} times, later and later");
-    assert_eq!((&story.job().wanted, story.job().failures), (&Wanted::Running, 0));
+    assert!(
+        (3..=10).contains(&refused),
+        "it is tried again {refused} times, later and later"
+    );
+    assert_eq!(
+        (&story.job().wanted, story.job().failures),
+        (&DesiredState::Running, 0)
+    );
 }
 
 /// How many reports are refused, whoever has the shard, until the job fails.
 fn refused_until_it_fails(workers: &str) -> (usize, Story) {
     let mut story = Story::running(bounded(), "a", workers);
     for refused in 0..100 {
-        if matches!(story.job().wanted, Wanted::Failed { .. }) {
+        if matches!(story.job().wanted, DesiredState::Failed { .. }) {
             return (refused, story);
         }
         story.lies("a");
@@ -104,13 +137,22 @@ fn what_every_worker_is_refused_for_fails_the_job_and_is_named() {
     let retries_max = bounded().spec.retries_max as usize;
     let (refused, story) = refused_until_it_fails("w1 w2 w3 w4 w5 w6 w7 w8");
     assert_eq!(refused, SUSPECT_WORKERS_MAX + retries_max);
-    let Wanted::Failed { error, hint } = &story.job().wanted else { panic!("it has failed") };
+    let DesiredState::Failed { error, hint } = &story.job().wanted else {
+        panic!("it has failed")
+    };
     for part in ["worker w", "(a)", "field window", "[1, 1001)"] {
         assert!(error.contains(part), "{error}");
     }
-    assert!(hint.contains("--change") && hint.contains("restart"), "{hint}");
+    assert!(
+        hint.contains("--change") && hint.contains("restart"),
+        "{hint}"
+    );
     assert_eq!(story.core.workers.len(), 8);
-    assert_eq!(refused_until_it_fails("w1").0, retries_max + 1, "a single worker has nobody beside it");
+    assert_eq!(
+        refused_until_it_fails("w1").0,
+        retries_max + 1,
+        "a single worker has nobody beside it"
+    );
 }
 
 #[test]
@@ -130,28 +172,47 @@ fn a_commit_and_a_resume_forget_what_was_refused_before() {
         story.lies("a");
         story.after(5_000);
     }
-    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
     story.store_works();
     let job = story.name();
     story.tell(Event::ResumeRequested { job });
     story.lists("a");
     story.lies("a");
-    assert_eq!((&story.job().wanted, story.job().failures), (&Wanted::Running, 1));
+    assert_eq!(
+        (&story.job().wanted, story.job().failures),
+        (&DesiredState::Running, 1)
+    );
 }
 
 #[test]
 fn a_message_about_a_task_of_another_worker_changes_nothing_for_it() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     let ((liar, _), (_, other)) = (story.owner("a"), story.owner("b"));
-    let problem = BadMessage { field: "window", problem: "is none".into() };
-    let refused = Box::new(RefusedTask { task: other, job: Some(story.name()), problem });
-    story.tell(Event::TaskRefused { worker: liar, refused });
+    let problem = BadMessage {
+        field: "window",
+        problem: "is none".into(),
+    };
+    let refused = Box::new(RefusedTask {
+        task: other,
+        job: Some(story.name()),
+        problem,
+    });
+    story.tell(Event::TaskRefused {
+        worker: liar,
+        refused,
+    });
     assert_eq!((story.task("b"), story.job().retries), (other, 0));
 }
 
 /// A task of the leader before, which a worker says it runs.
 fn of_before(counter: u64, base: &str) -> RunningTask {
-    runs(TaskId { term: Term(1), counter }, base)
+    runs(
+        TaskId {
+            term: Term(1),
+            counter,
+        },
+        base,
+    )
 }
 
 fn joined(worker: &str, tasks: Vec<RunningTask>) -> Event {
@@ -167,17 +228,29 @@ fn joined(worker: &str, tasks: Vec<RunningTask>) -> Event {
 #[test]
 fn at_a_hello_only_the_refused_task_is_cancelled() {
     let mut new = Story::of(bounded()).next_leader(2);
-    let (good, mut bad, twice) = (of_before(1, "a 0..0"), of_before(2, "b 0..0"), of_before(3, "c 0..0"));
+    let good = of_before(1, "a 0..0");
+    let mut bad = of_before(2, "b 0..0");
+    let twice = of_before(3, "c 0..0");
     bad.windows = vec![(bad_window(), BTreeMap::new())];
-    let hello = joined("w1", vec![good.clone(), bad.clone(), twice.clone(), twice.clone()]);
+    let hello = joined(
+        "w1",
+        vec![good.clone(), bad.clone(), twice.clone(), twice.clone()],
+    );
     let mut effects = new.tell_admitted(hello);
     new.lists("a b c");
     effects.extend(new.after(1_500));
-    assert!(!cancelled(&effects, good.task) && cancelled(&effects, bad.task) && cancelled(&effects, twice.task));
+    assert!(
+        !cancelled(&effects, good.task)
+            && cancelled(&effects, bad.task)
+            && cancelled(&effects, twice.task)
+    );
     assert_eq!(new.task("a"), good.task, "it is adopted");
     assert_eq!(new.job().refusals[&worker("w1")].times, 2);
     new.after(5_000);
-    assert!(new.is_read("b") && new.is_read("c"), "the others are given out anew");
+    assert!(
+        new.is_read("b") && new.is_read("c"),
+        "the others are given out anew"
+    );
 }
 
 #[test]
@@ -186,8 +259,13 @@ fn what_an_offered_task_says_is_refused_before_its_adoption_too() {
     let offered = of_before(1, "a 0..0");
     new.tell_admitted(joined("w1", vec![offered.clone()]));
     new.lists("a");
-    let (worker, task) = (worker("w1"), offered.task);
-    let effects = new.tell_admitted(Event::WindowRequested { worker, task, window: bad_window() });
+    let worker = worker("w1");
+    let task = offered.task;
+    let effects = new.tell_admitted(Event::WindowRequested {
+        worker,
+        task,
+        window: bad_window(),
+    });
     assert!(cancelled(&effects, task));
     new.after(5_000);
     assert_ne!(new.task("a"), task, "it is not adopted");
@@ -196,12 +274,15 @@ fn what_an_offered_task_says_is_refused_before_its_adoption_too() {
 #[test]
 fn a_report_of_a_deleted_job_never_enters_another_of_its_name() {
     let deleted = bounded();
-    let again = ResolvedJob { submitted_ms: deleted.submitted_ms + 1, ..deleted.clone() };
+    let again = ResolvedJob {
+        submitted_ms: deleted.submitted_ms + 1,
+        ..deleted.clone()
+    };
     let adopted = |submitted_ms: i64| {
         let mut leader = Story::empty(2);
         leader.tell(Event::JobLoaded {
             job: Box::new(again.clone()),
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             head: None,
             unpublished: vec![],
             published: Epoch(0),
@@ -209,12 +290,18 @@ fn a_report_of_a_deleted_job_never_enters_another_of_its_name() {
             lookups: BTreeMap::new(),
             repairs: vec![],
         });
-        let mut running = RunningTask { submitted_ms: Some(submitted_ms), ..of_before(1, "a 0..0") };
+        let mut running = RunningTask {
+            submitted_ms: Some(submitted_ms),
+            ..of_before(1, "a 0..0")
+        };
         running.reports = vec![report(running.task, w(0), "a 0..5")];
         let mut effects = leader.joins("w1", vec![running.clone()]);
         leader.lists("a");
         effects.extend(leader.after(1_500));
-        (cancelled(&effects, running.task), leader.shard("a").reached.clone())
+        (
+            cancelled(&effects, running.task),
+            leader.shard("a").reached.clone(),
+        )
     };
     assert_eq!(adopted(deleted.submitted_ms), (true, at(0)));
     assert_eq!(adopted(again.submitted_ms), (false, at(5)));
@@ -224,9 +311,16 @@ fn a_report_of_a_deleted_job_never_enters_another_of_its_name() {
 fn a_manifest_that_could_not_be_read_again_fails_the_job_and_its_window_is_read_anew() {
     let refuse = |story: &mut Story| {
         story.store.clear();
-        let (job, epoch) = (story.name(), Epoch(1));
-        let (error, hint) = ("the manifest has too many bytes".to_owned(), "fewer partitions".to_owned());
-        story.tell(Event::ManifestRefused { job, epoch, error, hint })
+        let job = story.name();
+        let epoch = Epoch(1);
+        let error = "the manifest has too many bytes".to_owned();
+        let hint = "fewer partitions".to_owned();
+        story.tell(Event::ManifestRefused {
+            job,
+            epoch,
+            error,
+            hint,
+        })
     };
     for stopped in [false, true] {
         let mut story = Story::running(bounded(), "a", "w1");
@@ -236,12 +330,21 @@ fn a_manifest_that_could_not_be_read_again_fails_the_job_and_its_window_is_read_
         assert!(matches!(story.store[..], [Effect::WriteManifest { .. }]));
         let job = story.name();
         if stopped {
-            story.tell(Event::StopRequested { job: job.clone(), drain: false });
+            story.tell(Event::StopRequested {
+                job: job.clone(),
+                drain: false,
+            });
         }
         refuse(&mut story);
         assert!(story.job().committing.is_none() && story.job().windows.is_empty());
-        assert_eq!((story.shard("a").reached.clone(), story.job().epoch()), (at(0), Epoch(0)));
-        assert_eq!(matches!(story.job().wanted, Wanted::Failed { .. }), !stopped);
+        assert_eq!(
+            (story.shard("a").reached.clone(), story.job().epoch()),
+            (at(0), Epoch(0))
+        );
+        assert_eq!(
+            matches!(story.job().wanted, DesiredState::Failed { .. }),
+            !stopped
+        );
         story.tell(Event::ResumeRequested { job });
         story.lists("a");
         story.after(1_000);

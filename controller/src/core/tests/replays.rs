@@ -17,8 +17,15 @@ fn with_two_epochs(job: ResolvedJob) -> Story {
 }
 
 fn letters(epoch: u64) -> WantedReplay {
-    let reference = ManifestRef { epoch: Epoch(epoch), name: String::new(), digest: "0123456789abcdef".repeat(4) };
-    WantedReplay { since: Epoch(epoch), letters: DeadLetterShard::of(&reference) }
+    let reference = ManifestRef {
+        epoch: Epoch(epoch),
+        name: String::new(),
+        digest: "0123456789abcdef".repeat(4),
+    };
+    WantedReplay {
+        since: Epoch(epoch),
+        letters: DeadLetterShard::of(&reference),
+    }
 }
 
 fn id(epoch: u64) -> String {
@@ -27,10 +34,14 @@ fn id(epoch: u64) -> String {
 
 fn replay(story: &mut Story, epochs: &[u64]) -> Vec<Effect> {
     let job = story.name();
-    story.tell(Event::ReplayRequested { job, epochs: epochs.iter().map(|epoch| letters(*epoch)).collect() })
+    story.tell(Event::ReplayRequested {
+        job,
+        epochs: epochs.iter().map(|epoch| letters(*epoch)).collect(),
+    })
 }
 
-/// The task that reads the dead letters of an epoch takes three of them into a window, and they end.
+/// The task that reads the dead letters of an epoch takes three of them into a window, and they
+/// end.
 fn reads_three(story: &mut Story, epoch: u64, window: i64) {
     let id = id(epoch);
     let owner = story.owner(&id);
@@ -45,22 +56,43 @@ fn reads_three(story: &mut Story, epoch: u64, window: i64) {
 fn a_replay_is_stored_before_anything_is_read_and_ends_as_a_shard_does() {
     let mut story = with_two_epochs(kinesis());
     let asked = replay(&mut story, &[1, 2]);
-    assert!(matches!(&asked[..], [Effect::RecordReplays { replays, .. }] if replays.wanted.len() == 2), "{asked:?}");
-    assert!(!story.job().shards.contains_key(&shard(&id(1))), "the store does not know yet");
+    assert!(
+        matches!(&asked[..], [Effect::RecordReplays { replays, .. }] if replays.wanted.len() == 2),
+        "{asked:?}"
+    );
+    assert!(
+        !story.job().shards.contains_key(&shard(&id(1))),
+        "the store does not know yet"
+    );
     let given = started(&story.store_works());
-    assert_eq!(given, [("w1".into(), id(1), Position::Start, w(2).start_ms)], "one epoch after the other");
+    assert_eq!(
+        given,
+        [("w1".into(), id(1), Position::Start, w(2).start_ms)],
+        "one epoch after the other"
+    );
     reads_three(&mut story, 1, 4);
     story.is_past("a", 5);
     story.store_works();
-    assert_eq!(story.committed(), [0, 1], "the second epoch's are being read now");
+    assert_eq!(
+        story.committed(),
+        [0, 1],
+        "the second epoch's are being read now"
+    );
     reads_three(&mut story, 2, 4);
     story.is_past("a", 5);
     story.store_works();
     assert_eq!(story.committed(), [0, 1, 4]);
     assert_eq!(story.manifests[2].counts.rows_in, 6);
-    assert_eq!(story.manifests[2].frontier[&shard(&id(2))].position, Position::End);
+    assert_eq!(
+        story.manifests[2].frontier[&shard(&id(2))].position,
+        Position::End
+    );
     assert_eq!(story.job().replays.stored.done, [(Epoch(1), Epoch(2))]);
-    assert_eq!(story.job().shards.len(), 1, "what is done is no shard any more");
+    assert_eq!(
+        story.job().shards.len(),
+        1,
+        "what is done is no shard any more"
+    );
 }
 
 #[test]
@@ -73,7 +105,11 @@ fn windows_go_on_while_replays_wait_for_each_other() {
     story.is_past("a", 9);
     story.is_past(&id(1), 3);
     story.store_works();
-    assert_eq!(story.committed(), [0, 1, 2], "the second replay waits for the first, not the job for it");
+    assert_eq!(
+        story.committed(),
+        [0, 1, 2],
+        "the second replay waits for the first, not the job for it"
+    );
 }
 
 #[test]
@@ -96,16 +132,34 @@ fn what_was_asked_for_twice_is_read_once() {
 fn a_new_leader_reads_what_is_stored_and_goes_on_where_a_head_left_it() {
     let mut story = with_two_epochs(kinesis());
     replay(&mut story, &[1]);
-    assert!(!story.next_leader(2).job().shards.contains_key(&shard(&id(1))), "it was never acknowledged");
+    assert!(
+        !story
+            .next_leader(2)
+            .job()
+            .shards
+            .contains_key(&shard(&id(1))),
+        "it was never acknowledged"
+    );
     story.store_works();
-    assert!(story.next_leader(2).job().shards.contains_key(&shard(&id(1))), "no head has it yet");
+    assert!(
+        story
+            .next_leader(2)
+            .job()
+            .shards
+            .contains_key(&shard(&id(1))),
+        "no head has it yet"
+    );
     story.asks(&id(1), 4);
     story.reports(4, &format!("{} 0..2", id(1)));
     story.is_past(&id(1), 5);
     story.is_past("a", 5);
     story.store_works();
     let next = story.next_leader(2);
-    assert_eq!(next.shard(&id(1)).reached, at(2), "two of them are committed");
+    assert_eq!(
+        next.shard(&id(1)).reached,
+        at(2),
+        "two of them are committed"
+    );
 }
 
 #[test]
@@ -115,14 +169,23 @@ fn a_completed_job_runs_until_its_replays_are_done_and_completes_again() {
     story.shard_ends("a", 10, 1, &[]);
     story.task_ends(owner, TaskEnd::Completed);
     story.store_works();
-    assert_eq!(story.job().wanted, Wanted::Completed);
+    assert_eq!(story.job().wanted, DesiredState::Completed);
     replay(&mut story, &[2]);
     story.store_works();
-    assert_eq!(story.job().wanted, Wanted::Running);
+    assert_eq!(story.job().wanted, DesiredState::Running);
     reads_three(&mut story, 2, 7);
     story.store_works();
-    assert_eq!((story.committed(), story.job().wanted.clone()), (vec![0, 1, 7], Wanted::Completed));
-    assert!(story.after(5_000).iter().all(|effect| !matches!(effect, Effect::RecordReplays { .. })), "it is calm");
+    assert_eq!(
+        (story.committed(), story.job().wanted.clone()),
+        (vec![0, 1, 7], DesiredState::Completed)
+    );
+    assert!(
+        story
+            .after(5_000)
+            .iter()
+            .all(|effect| !matches!(effect, Effect::RecordReplays { .. })),
+        "it is calm"
+    );
 }
 
 #[test]
@@ -133,13 +196,15 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
     story.task_ends(owner, TaskEnd::Completed);
     story.store_works();
     let asked = replay(&mut story, &[2]);
-    let Some(Effect::RecordReplays { replays, .. }) = asked.first() else { panic!("{asked:?}") };
+    let Some(Effect::RecordReplays { replays, .. }) = asked.first() else {
+        panic!("{asked:?}")
+    };
     let mut next = Story::empty(2);
     next.manifests.clone_from(&story.manifests);
     let head = story.manifests.last().cloned().map(Box::new);
     let said = next.tell(Event::JobLoaded {
         job: Box::new(story.job().resolved.clone()),
-        wanted: Wanted::Completed,
+        wanted: DesiredState::Completed,
         head,
         unpublished: vec![],
         published: Epoch(2),
@@ -147,7 +212,15 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
         lookups: BTreeMap::new(),
         repairs: vec![],
     });
-    let runs = |effect: &Effect| matches!(effect, Effect::RecordWanted { wanted: Wanted::Running, .. });
+    let runs = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::RecordWanted {
+                wanted: DesiredState::Running,
+                ..
+            }
+        )
+    };
     assert!(said.iter().any(runs), "{said:?}");
 }
 
@@ -156,13 +229,21 @@ fn a_stopped_job_is_not_asked_and_goes_on_with_what_it_was_asked_before() {
     let mut story = with_two_epochs(kinesis());
     replay(&mut story, &[1]);
     story.store_works();
-    story.tell(Event::StopRequested { job: story.name(), drain: false });
+    story.tell(Event::StopRequested {
+        job: story.name(),
+        drain: false,
+    });
     story.store_works();
     assert!(replay(&mut story, &[2]).is_empty());
     story.tell(Event::ResumeRequested { job: story.name() });
     story.store_works();
     let given = started(&story.lists("a"));
-    assert!(given.iter().any(|(_, name, from, _)| *name == id(1) && *from == Position::Start), "{given:?}");
+    assert!(
+        given
+            .iter()
+            .any(|(_, name, from, _)| *name == id(1) && *from == Position::Start),
+        "{given:?}"
+    );
 }
 
 #[test]

@@ -20,7 +20,9 @@ fn sized(mut job: ResolvedJob, windows: i64) -> ResolvedJob {
 
 impl Story {
     fn changes(&mut self, next: ResolvedJob) -> Vec<Effect> {
-        self.tell(Event::ChangeRequested { next: Box::new(next) })
+        self.tell(Event::ChangeRequested {
+            next: Box::new(next),
+        })
     }
 
     fn version(&self) -> u64 {
@@ -29,7 +31,10 @@ impl Story {
 
     /// Which version made each epoch.
     fn made_by(&self) -> Vec<u64> {
-        self.manifests.iter().map(|manifest| manifest.job_version().0).collect()
+        self.manifests
+            .iter()
+            .map(|manifest| manifest.job_version().0)
+            .collect()
     }
 }
 
@@ -52,31 +57,56 @@ fn under_way() -> Story {
 #[test]
 fn a_version_takes_over_after_the_last_epoch_and_from_where_that_stands() {
     let mut story = under_way();
-    let (a, b) = (story.owner("a"), story.owner("b"));
+    let a = story.owner("a");
+    let b = story.owner("b");
     let changed = next(&story, "id");
     let effects = story.changes(changed.clone());
-    assert_eq!((story.version(), cancelled(&effects, a.1)), (1, false), "nothing happens before the store knows");
+    assert_eq!(
+        (story.version(), cancelled(&effects, a.1)),
+        (1, false),
+        "nothing happens before the store knows"
+    );
     let effects = story.store_works();
-    assert!(cancelled(&effects, a.1) && cancelled(&effects, b.1), "{effects:?}");
-    assert_eq!((story.version(), story.job().took_over_after), (2, Epoch(1)));
+    assert!(
+        cancelled(&effects, a.1) && cancelled(&effects, b.1),
+        "{effects:?}"
+    );
+    assert_eq!(
+        (story.version(), story.job().took_over_after),
+        (2, Epoch(1))
+    );
     let begins = started(&effects);
+    assert!(begins.iter().any(
+        |(_, shard, from, floor_ms)| (shard.as_str(), from, *floor_ms)
+            == ("a", &at(5), w(1_000).end_ms)
+    ));
     assert!(
         begins
             .iter()
-            .any(|(_, shard, from, floor_ms)| (shard.as_str(), from, *floor_ms) == ("a", &at(5), w(1_000).end_ms))
+            .any(|(_, shard, from, _)| (shard.as_str(), from) == ("b", &at(3))),
+        "{begins:?}"
     );
-    assert!(begins.iter().any(|(_, shard, from, _)| (shard.as_str(), from) == ("b", &at(3))), "{begins:?}");
 
-    // What the version before reported of a window that no head holds is read again by the next one.
-    let late = Event::Reported { worker: a.0, report: Box::new(report(a.1, w(1_001), "a 5..7")) };
+    // What the version before reported of a window that no head holds is read again by the next
+    // one.
+    let late = Event::Reported {
+        worker: a.0,
+        report: Box::new(report(a.1, w(1_001), "a 5..7")),
+    };
     assert!(cancelled(&story.tell(late), a.1));
     story.reports(1_001, "a 5..8");
     story.is_past("a", 1_002);
     story.is_past("b", 1_002);
     story.store_works();
-    assert_eq!((story.committed(), story.made_by()), (vec![1_000, 1_001], vec![1, 2]));
+    assert_eq!(
+        (story.committed(), story.made_by()),
+        (vec![1_000, 1_001], vec![1, 2])
+    );
     let made_by = story.manifests[1].made_by.clone().unwrap();
-    assert_eq!((made_by.spec_digest, &story.manifests[1].query_digest), (changed.spec_digest, &changed.query_digest));
+    assert_eq!(
+        (made_by.spec_digest, &story.manifests[1].query_digest),
+        (changed.spec_digest, &changed.query_digest)
+    );
 }
 
 #[test]
@@ -88,7 +118,10 @@ fn an_epoch_on_its_way_is_the_last_of_its_version() {
     let effects = story.changes(next(&story, "id"));
     assert_eq!(effects, [], "it waits for the commit");
     story.store_works();
-    assert_eq!((story.version(), story.committed(), story.made_by()), (2, vec![1_000, 1_001], vec![1, 1]));
+    assert_eq!(
+        (story.version(), story.committed(), story.made_by()),
+        (2, vec![1_000, 1_001], vec![1, 1])
+    );
     assert_eq!(story.job().took_over_after, Epoch(2));
 }
 
@@ -96,12 +129,22 @@ fn an_epoch_on_its_way_is_the_last_of_its_version() {
 fn while_a_version_is_being_stored_no_epoch_begins() {
     let mut story = under_way();
     story.changes(next(&story, "id"));
-    assert!(matches!(story.store.as_slice(), [Effect::RecordVersion { .. }]), "{:?}", story.store);
+    assert!(
+        matches!(story.store.as_slice(), [Effect::RecordVersion { .. }]),
+        "{:?}",
+        story.store
+    );
     story.is_past("a", 1_002);
     story.is_past("b", 1_002);
     assert!(story.job().committing.is_none());
     let status = story.core.status(&story.name(), true).unwrap();
-    assert!(status.waiting_on.iter().any(|what| what.contains("version 2 of the job takes over")), "{status:?}");
+    assert!(
+        status
+            .waiting_on
+            .iter()
+            .any(|what| what.contains("version 2 of the job takes over")),
+        "{status:?}"
+    );
 }
 
 #[test]
@@ -125,7 +168,16 @@ fn a_new_leader_adopts_no_task_of_an_earlier_version() {
     // A worker of the version that the store holds is adopted.
     let new = story.task("a");
     let mut leader = story.next_leader(3);
-    leader.joins("w1", vec![RunningTask { job_version: JobVersion(2), ..runs(new, "a 5..5") }, of_old]);
+    leader.joins(
+        "w1",
+        vec![
+            RunningTask {
+                job_version: JobVersion(2),
+                ..runs(new, "a 5..5")
+            },
+            of_old,
+        ],
+    );
     leader.after(2_000);
     assert_eq!(leader.job().tasks.keys().collect::<Vec<_>>(), [&new]);
 }
@@ -148,13 +200,28 @@ fn tasks_that_wait_for_adoption_go_with_the_version_that_they_are_of() {
 fn a_failed_job_goes_on_with_a_version_that_mends_it() {
     let mut story = under_way();
     let owner = story.owner("a");
-    story.task_ends(owner, TaskEnd::Fatal { error: "division by zero".into(), hint: "mend it".into() });
+    story.task_ends(
+        owner,
+        TaskEnd::Fatal {
+            error: "division by zero".into(),
+            hint: "mend it".into(),
+        },
+    );
     story.store_works();
-    assert!(matches!(story.job().wanted, Wanted::Failed { .. }));
+    assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
     story.changes(next(&story, "id"));
     let effects = story.store_works();
-    assert_eq!((story.version(), &story.job().wanted), (2, &Wanted::Running));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::RecordWanted { wanted: Wanted::Running, .. })));
+    assert_eq!(
+        (story.version(), &story.job().wanted),
+        (2, &DesiredState::Running)
+    );
+    assert!(effects.iter().any(|effect| matches!(
+        effect,
+        Effect::RecordWanted {
+            wanted: DesiredState::Running,
+            ..
+        }
+    )));
 }
 
 #[test]
@@ -165,7 +232,10 @@ fn a_drain_and_a_stop_are_taken_back_by_a_change() {
         story.tell(Event::StopRequested { job, drain });
         story.changes(next(&story, "id"));
         story.store_works();
-        assert_eq!((story.version(), &story.job().wanted), (2, &Wanted::Running));
+        assert_eq!(
+            (story.version(), &story.job().wanted),
+            (2, &DesiredState::Running)
+        );
     }
 }
 
@@ -173,17 +243,24 @@ fn a_drain_and_a_stop_are_taken_back_by_a_change() {
 fn windows_shrink_to_a_part_at_any_epoch_and_grow_only_where_both_end() {
     let mut story = under_way();
     let three = sized(next(&story, "id"), 3);
-    // Window 1000 ends at 1001, which is no multiple of 3 windows; that of 1001 ends at 1002, which is one.
+    // Window 1000 ends at 1001, which is no multiple of 3 windows; that of 1001 ends at 1002, which
+    // is one.
     let refused = story.job().may_change(&three).unwrap_err();
     assert!(matches!(refused, NoTakeOver::Fields(_)), "{refused}");
     assert_eq!(story.changes(three.clone()), []);
     assert!(story.job().changing.is_none());
     story.is_past("a", 1_002);
     story.is_past("b", 1_002);
-    assert!(story.job().may_change(&three).is_ok(), "the epoch on its way ends at a boundary of both");
+    assert!(
+        story.job().may_change(&three).is_ok(),
+        "the epoch on its way ends at a boundary of both"
+    );
     story.changes(three);
     story.store_works();
-    assert_eq!((story.version(), story.shard("a").floor_ms), (2, 1_002 * WINDOW_MS));
+    assert_eq!(
+        (story.version(), story.shard("a").floor_ms),
+        (2, 1_002 * WINDOW_MS)
+    );
     story.changes(sized(next(&story, "k"), 1));
     story.store_works();
     assert_eq!(story.version(), 3);
@@ -197,7 +274,10 @@ fn ends_of_shards_that_no_head_holds_are_found_again_in_the_windows_of_the_next_
     story.changes(next(&story, "id"));
     let effects = story.store_works();
     assert!(!story.shard("a").ended());
-    assert!(started(&effects).iter().all(|(_, shard, ..)| shard != "c"), "the child waits again (I5)");
+    assert!(
+        started(&effects).iter().all(|(_, shard, ..)| shard != "c"),
+        "the child waits again (I5)"
+    );
 }
 
 #[test]
@@ -211,14 +291,28 @@ fn what_was_found_out_for_the_version_before_is_not_taken_for_the_next_one() {
     story.store_works();
     assert_eq!(story.job().lookups["country"].version, None);
     let late = LookupVersion::new("late");
-    let (job, lookup) = (story.name(), "country".to_owned());
-    story.tell(Event::LookupSeen { job, job_version: JobVersion(1), lookup, version: late, rows: None });
-    assert_eq!(story.job().lookups["country"].version, None, "it is another lookup");
+    let job = story.name();
+    let lookup = "country".to_owned();
+    story.tell(Event::LookupSeen {
+        job,
+        job_version: JobVersion(1),
+        lookup,
+        version: late,
+        rows: None,
+    });
+    assert_eq!(
+        story.job().lookups["country"].version,
+        None,
+        "it is another lookup"
+    );
     story.sees_lookup("new");
     // One that is still the same is known.
     story.changes(next(&story, "k"));
     story.store_works();
-    assert_eq!(story.job().lookups["country"].version, Some(LookupVersion::new("new")));
+    assert_eq!(
+        story.job().lookups["country"].version,
+        Some(LookupVersion::new("new"))
+    );
 }
 
 #[test]
@@ -226,7 +320,9 @@ fn another_stream_a_stale_comparison_and_a_job_at_its_end_are_refused() {
     let mut story = under_way();
     let mut other = next(&story, "id");
     other.spec.checkpoint = Location::folder("/elsewhere");
-    assert!(matches!(story.job().may_change(&other), Err(NoTakeOver::Fields(fields)) if fields.len() == 1));
+    assert!(
+        matches!(story.job().may_change(&other), Err(NoTakeOver::Fields(fields)) if fields.len() == 1)
+    );
     let stale = next(&story, "id");
     story.changes(stale.clone());
     story.store_works();
@@ -239,6 +335,9 @@ fn another_stream_a_stale_comparison_and_a_job_at_its_end_are_refused() {
     story.shard_ends("a", 0, 1_000, &[]);
     story.task_ends(task, TaskEnd::Completed);
     story.store_works();
-    assert_eq!(story.job().wanted, Wanted::Completed);
-    assert_eq!(story.job().may_change(&next(&story, "id")), Err(NoTakeOver::Completed));
+    assert_eq!(story.job().wanted, DesiredState::Completed);
+    assert_eq!(
+        story.job().may_change(&next(&story, "id")),
+        Err(NoTakeOver::Completed)
+    );
 }

@@ -1,8 +1,9 @@
 //! A made-up cluster under load: what comes in, what workers can do, an autoscaler that follows.
 //!
-//! Owns: the plant and its follower. Does not own: the loads and what must come of them ([`loads`]).
-//! Rule: it works as streamctl does: shards are dealt out by number, a worker has a limit of its own, a move takes time,
-//! a worker that is asked for comes late. The same numbers every time.
+//! Owns: the plant and its follower. Does not own: the loads and what must come of them
+//! ([`loads`]).
+//! Rule: it works as streamctl does: shards are dealt out by number, a worker has a limit of its
+//! own, a move takes time, a worker that is asked for comes late. The same numbers every time.
 
 mod loads;
 
@@ -61,15 +62,31 @@ struct Pod {
 
 impl Plant {
     fn new(shards: usize, load: impl Fn(usize, f64) -> f64 + 'static) -> Self {
-        Self::with(ScalingSettings { workers_max: 50, ..ScalingSettings::default() }, shards, load)
+        Self::with(
+            ScalingSettings {
+                workers_max: 50,
+                ..ScalingSettings::default()
+            },
+            shards,
+            load,
+        )
     }
 
-    fn with(settings: ScalingSettings, shards: usize, load: impl Fn(usize, f64) -> f64 + 'static) -> Self {
+    fn with(
+        settings: ScalingSettings,
+        shards: usize,
+        load: impl Fn(usize, f64) -> f64 + 'static,
+    ) -> Self {
         let mut plant = Self {
             scaler: Scaler::new(Term(1), 0, settings),
             now_ms: 0,
             load: Box::new(load),
-            shards: (0..shards).map(|_| Shard { waiting: VecDeque::new(), read: 0.0 }).collect(),
+            shards: (0..shards)
+                .map(|_| Shard {
+                    waiting: VecDeque::new(),
+                    read: 0.0,
+                })
+                .collect(),
             whole_window: false,
             shard_limit: f64::MAX,
             workers: BTreeMap::new(),
@@ -89,7 +106,13 @@ impl Plant {
     /// So many pods from now on; new ones come after a while.
     fn pods(&mut self, count: u32, after_ms: i64) {
         while (self.workers.len() as u32) < count {
-            self.workers.insert(self.next_pod, Pod { from_ms: self.now_ms + after_ms, ..Pod::default() });
+            self.workers.insert(
+                self.next_pod,
+                Pod {
+                    from_ms: self.now_ms + after_ms,
+                    ..Pod::default()
+                },
+            );
             self.next_pod += 1;
         }
         while self.workers.len() as u32 > count {
@@ -100,12 +123,18 @@ impl Plant {
     /// There was more before the beginning than could be read.
     fn backlog(&mut self, seconds: i64, bytes_per_s: f64) {
         for shard in &mut self.shards {
-            shard.waiting.extend((-seconds..0).map(|second| (second * 1_000, bytes_per_s)));
+            shard
+                .waiting
+                .extend((-seconds..0).map(|second| (second * 1_000, bytes_per_s)));
         }
     }
 
     fn there(&self) -> Vec<u32> {
-        self.workers.iter().filter(|(_, pod)| pod.from_ms <= self.now_ms).map(|(id, _)| *id).collect()
+        self.workers
+            .iter()
+            .filter(|(_, pod)| pod.from_ms <= self.now_ms)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn deal_out(&mut self) {
@@ -125,7 +154,16 @@ impl Plant {
         }
         let given = there.into_iter().zip(dealt).map(|(pod, shards)| {
             self.tasks_given += 1;
-            (pod, (TaskId { term: Term(1), counter: self.tasks_given }, shards))
+            (
+                pod,
+                (
+                    TaskId {
+                        term: Term(1),
+                        counter: self.tasks_given,
+                    },
+                    shards,
+                ),
+            )
         });
         self.tasks = given.collect();
     }
@@ -135,7 +173,10 @@ impl Plant {
     }
 
     fn lag_ms(&self, shard: usize) -> i64 {
-        self.shards[shard].waiting.front().map_or(0, |(came_ms, _)| self.now_ms - came_ms)
+        self.shards[shard]
+            .waiting
+            .front()
+            .map_or(0, |(came_ms, _)| self.now_ms - came_ms)
     }
 
     fn work(&mut self) {
@@ -151,11 +192,19 @@ impl Plant {
         }
         for (pod, (_, shards)) in &self.tasks {
             let mut left = CAPACITY * step_s;
-            let mut room: BTreeMap<usize, f64> = shards.iter().map(|s| (*s, self.shard_limit * step_s)).collect();
+            let mut room: BTreeMap<usize, f64> = shards
+                .iter()
+                .map(|s| (*s, self.shard_limit * step_s))
+                .collect();
             // The oldest first, as windows close in order.
             loop {
-                let oldest = shards.iter().filter(|s| room[s] > 1e-6 && !self.shards[**s].waiting.is_empty());
-                let Some(shard) = oldest.copied().min_by_key(|s| self.shards[*s].waiting[0].0) else { break };
+                let oldest = shards
+                    .iter()
+                    .filter(|s| room[s] > 1e-6 && !self.shards[**s].waiting.is_empty());
+                let Some(shard) = oldest.copied().min_by_key(|s| self.shards[*s].waiting[0].0)
+                else {
+                    break;
+                };
                 if left <= 1e-6 {
                     break;
                 }
@@ -171,7 +220,9 @@ impl Plant {
             }
             let spent = (1.0 - left / (CAPACITY * step_s)).clamp(0.0, 1.0);
             let worker = self.workers.get_mut(pod).unwrap();
-            worker.busy.said(self.says_busy.then_some((spent * 1_000.0) as u32));
+            worker
+                .busy
+                .said(self.says_busy.then_some((spent * 1_000.0) as u32));
             worker.work_us += (spent * step_s * 1e6) as u64;
             worker.spent_s += spent * step_s;
         }
@@ -179,16 +230,45 @@ impl Plant {
 
     fn seen(&self) -> Seen {
         let name = |pod: &u32| WorkerId::new(format!("w-{pod}"));
-        let shard = |s: &usize| ShardSeen { bytes: self.shards[*s].read as u64, lag_ms: self.lag_ms(*s) as u64 };
+        let shard = |s: &usize| ShardSeen {
+            bytes: self.shards[*s].read as u64,
+            lag_ms: self.lag_ms(*s) as u64,
+        };
         let task = |(pod, (id, shards)): (&u32, &(TaskId, Vec<usize>))| {
             let work_us = self.workers[pod].work_us;
-            (*id, TaskSeen { worker: name(pod), work_us, shards: shards.iter().map(shard).collect() })
+            (
+                *id,
+                TaskSeen {
+                    worker: name(pod),
+                    work_us,
+                    shards: shards.iter().map(shard).collect(),
+                },
+            )
         };
-        let places = if self.whole_window { 1 } else { self.shards.len() };
-        let job = JobSeen { places, tasks: self.tasks.iter().map(task).collect() };
-        let workers = self.there().iter().map(|pod| (name(pod), self.workers[pod].busy)).collect();
-        let jobs = if places > 0 { [("sales".parse().unwrap(), job)].into() } else { BTreeMap::new() };
-        Seen { workers, jobs, moving: self.moving() }
+        let places = if self.whole_window {
+            1
+        } else {
+            self.shards.len()
+        };
+        let job = JobSeen {
+            places,
+            tasks: self.tasks.iter().map(task).collect(),
+        };
+        let workers = self
+            .there()
+            .iter()
+            .map(|pod| (name(pod), self.workers[pod].busy))
+            .collect();
+        let jobs = if places > 0 {
+            [("sales".parse().unwrap(), job)].into()
+        } else {
+            BTreeMap::new()
+        };
+        Seen {
+            workers,
+            jobs,
+            moving: self.moving(),
+        }
     }
 
     /// Goes on for some minutes.
@@ -202,14 +282,19 @@ impl Plant {
                 let seen = self.seen();
                 self.scaler.look(self.now_ms, seen);
             }
-            let Some(desired) = self.scaler.desired() else { continue };
+            let Some(desired) = self.scaler.desired() else {
+                continue;
+            };
             if self.asked.last().is_none_or(|(_, to)| *to != desired) {
                 self.asked.push((self.now_ms, desired));
             }
             if self.follows {
                 self.pods(desired, START_MS);
             }
-            let lag_ms = (0..self.shards.len()).map(|s| self.lag_ms(s)).max().unwrap_or(0);
+            let lag_ms = (0..self.shards.len())
+                .map(|s| self.lag_ms(s))
+                .max()
+                .unwrap_or(0);
             self.lag_max_s = self.lag_max_s.max(lag_ms as f64 / 1_000.0);
         }
     }
@@ -219,12 +304,20 @@ impl Plant {
     }
 
     fn lag_s(&self) -> f64 {
-        (0..self.shards.len()).map(|s| self.lag_ms(s)).max().unwrap_or(0) as f64 / 1_000.0
+        (0..self.shards.len())
+            .map(|s| self.lag_ms(s))
+            .max()
+            .unwrap_or(0) as f64
+            / 1_000.0
     }
 
     /// How often the number turned from up to down or back.
     fn turns(&self) -> usize {
-        let ups: Vec<bool> = self.asked.windows(2).map(|pair| pair[1].1 > pair[0].1).collect();
+        let ups: Vec<bool> = self
+            .asked
+            .windows(2)
+            .map(|pair| pair[1].1 > pair[0].1)
+            .collect();
         ups.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
@@ -234,6 +327,10 @@ impl Plant {
     }
 
     fn reasons(&self) -> String {
-        self.scaler.log().all().map(|d| format!("{} {}->{}: {}\n", d.at_ms, d.from, d.to, d.reason)).collect()
+        self.scaler
+            .log()
+            .all()
+            .map(|d| format!("{} {}->{}: {}\n", d.at_ms, d.from, d.to, d.reason))
+            .collect()
     }
 }

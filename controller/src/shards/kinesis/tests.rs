@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-const RETRY: Retry = Retry { tries_max: 4, base: Duration::from_millis(2) };
+const RETRY: Retry = Retry {
+    tries_max: 4,
+    base: Duration::from_millis(2),
+};
 
 /// A stream of so many shards; the second is closed, the third and the fourth come from both.
 struct Fake {
@@ -26,8 +29,12 @@ impl Fake {
             return (status, json!({"__type": code, "message": "as told"}));
         }
         let token = body["NextToken"].as_str();
-        if token.is_some() && (body.get("StreamName").is_some() || body.get("StreamARN").is_some()) {
-            return (400, json!({"__type": "InvalidArgumentException", "message": "NextToken and StreamName"}));
+        if token.is_some() && (body.get("StreamName").is_some() || body.get("StreamARN").is_some())
+        {
+            return (
+                400,
+                json!({"__type": "InvalidArgumentException", "message": "NextToken and StreamName"}),
+            );
         }
         let from: u64 = token.map_or(0, |token| token.parse().unwrap());
         let to = self.shards.min(from + body["MaxResults"].as_u64().unwrap());
@@ -62,7 +69,8 @@ fn shard(i: u64) -> Value {
 async fn serve(stream: TcpStream, fake: Arc<Mutex<Fake>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let (mut length, mut line) = (0, String::new());
+        let mut length = 0;
+        let mut line = String::new();
         loop {
             line.clear();
             if stream.read_line(&mut line).await? == 0 {
@@ -78,7 +86,10 @@ async fn serve(stream: TcpStream, fake: Arc<Mutex<Fake>>) -> std::io::Result<()>
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
-        let (status, answer) = fake.lock().unwrap().answer(&serde_json::from_slice(&body).unwrap());
+        let (status, answer) = fake
+            .lock()
+            .unwrap()
+            .answer(&serde_json::from_slice(&body).unwrap());
         let text = answer.to_string();
         let head = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
@@ -91,7 +102,11 @@ async fn serve(stream: TcpStream, fake: Arc<Mutex<Fake>>) -> std::io::Result<()>
 async fn start(shards: u64, faults: &[(u16, &'static str)]) -> (Client, Arc<Mutex<Fake>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let fake = Arc::new(Mutex::new(Fake { shards, faults: faults.iter().copied().collect(), requests: Vec::new() }));
+    let fake = Arc::new(Mutex::new(Fake {
+        shards,
+        faults: faults.iter().copied().collect(),
+        requests: Vec::new(),
+    }));
     let served = fake.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -121,7 +136,9 @@ async fn foreign(status: u16, body: String) -> String {
             let mut head = [0; 4_096];
             let _request = stream.read(&mut head).await.unwrap();
             let bytes = body.len();
-            let answer = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n{body}");
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n{body}"
+            );
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
@@ -142,10 +159,18 @@ async fn an_answer_of_something_else_is_not_shown() {
         for status in [200, 404, 503] {
             let endpoint = foreign(status, body.clone()).await;
             let client = client(endpoint.clone());
-            let stream = StreamAddress { name: "sales".into(), endpoint: Some(endpoint), ..StreamAddress::default() };
-            let (listed, described) = (list(&client, &stream, RETRY).await, describe(&client, &stream, RETRY).await);
+            let stream = StreamAddress {
+                name: "sales".into(),
+                endpoint: Some(endpoint),
+                ..StreamAddress::default()
+            };
+            let listed = list(&client, &stream, RETRY).await;
+            let described = describe(&client, &stream, RETRY).await;
             let shown = format!("{listed:?} {:?}", described.facts);
-            assert!(!shown.contains("'S'") && !shown.contains("S3cret"), "{body} {status}: {shown}");
+            assert!(
+                !shown.contains("'S'") && !shown.contains("S3cret"),
+                "{body} {status}: {shown}"
+            );
             if body == SECRET {
                 assert_eq!(shown.matches("not one of Kinesis").count(), 2, "{shown}");
             }
@@ -153,9 +178,15 @@ async fn an_answer_of_something_else_is_not_shown() {
     }
 }
 
-async fn listed(shards: u64, faults: &[(u16, &'static str)]) -> (Result<Vec<ListedShard>, ListError>, Vec<Value>) {
+async fn listed(
+    shards: u64,
+    faults: &[(u16, &'static str)],
+) -> (Result<Vec<ListedShard>, ListError>, Vec<Value>) {
     let (client, fake) = start(shards, faults).await;
-    let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
+    let stream = StreamAddress {
+        name: "sales".into(),
+        ..StreamAddress::default()
+    };
     let shards = list(&client, &stream, RETRY).await;
     let requests = fake.lock().unwrap().requests.clone();
     (shards, requests)
@@ -165,10 +196,18 @@ async fn listed(shards: u64, faults: &[(u16, &'static str)]) -> (Result<Vec<List
 async fn line_10_every_page_is_read_at_one_thousand_and_at_ten_thousand_shards() {
     for (shards, pages) in [(4, 1), (1_000, 1), (1_001, 2), (10_000, 10)] {
         let (got, requests) = listed(shards, &[]).await;
-        let ids: Vec<String> = got.unwrap().into_iter().map(|shard| shard.id.to_string()).collect();
+        let ids: Vec<String> = got
+            .unwrap()
+            .into_iter()
+            .map(|shard| shard.id.to_string())
+            .collect();
         assert_eq!(ids, (0..shards).map(name).collect::<Vec<_>>());
         assert_eq!(requests.len(), pages);
-        assert!(requests[1..].iter().all(|body| body.get("StreamName").is_none()));
+        assert!(
+            requests[1..]
+                .iter()
+                .all(|body| body.get("StreamName").is_none())
+        );
     }
 }
 
@@ -176,7 +215,10 @@ async fn line_10_every_page_is_read_at_one_thousand_and_at_ten_thousand_shards()
 async fn line_04_a_merged_shard_names_both_parents_and_a_closed_one_says_so() {
     let shards = listed(3, &[]).await.0.unwrap();
     assert_eq!(shards[2].parents, [name(0), name(1)].map(ShardId::new));
-    assert_eq!(shards.iter().map(|s| s.closed).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(
+        shards.iter().map(|s| s.closed).collect::<Vec<_>>(),
+        [false, true, false]
+    );
 }
 
 #[tokio::test]
@@ -189,7 +231,11 @@ async fn line_10_a_listing_whose_token_expired_is_begun_again() {
 
 #[tokio::test]
 async fn line_17_a_transient_failure_of_the_listing_is_tried_again() {
-    let faults = [(400, "LimitExceededException"), (500, "InternalFailure"), (503, "")];
+    let faults = [
+        (400, "LimitExceededException"),
+        (500, "InternalFailure"),
+        (503, ""),
+    ];
     let (got, requests) = listed(2, &faults).await;
     assert_eq!((got.unwrap().len(), requests.len()), (2, 4));
 }
@@ -203,22 +249,39 @@ async fn line_17_a_service_that_stays_down_is_unavailable_not_refused() {
 
 #[tokio::test]
 async fn line_20_a_missing_stream_and_missing_rights_are_refused_with_a_hint() {
-    for (code, word) in [("ResourceNotFoundException", "sales"), ("AccessDeniedException", "kinesis:ListShards")] {
+    for (code, word) in [
+        ("ResourceNotFoundException", "sales"),
+        ("AccessDeniedException", "kinesis:ListShards"),
+    ] {
         let (got, requests) = listed(2, &[(400, code)]).await;
-        assert!(matches!(got, Err(ListError::Refused { hint, .. }) if hint.contains(word)), "{code}");
+        assert!(
+            matches!(got, Err(ListError::Refused { hint, .. }) if hint.contains(word)),
+            "{code}"
+        );
         assert_eq!(requests.len(), 1);
     }
 }
 
 #[test]
 fn a_machine_that_is_refused_may_be_served_later() {
-    let codes = ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException", "IncompleteSignature"];
-    for (code, status) in
-        codes.map(|code| (code, Some(400))).into_iter().chain([("", Some(403)), ("Whatever", Some(407))])
+    let codes = [
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+    ];
+    for (code, status) in codes
+        .map(|code| (code, Some(400)))
+        .into_iter()
+        .chain([("", Some(403)), ("Whatever", Some(407))])
     {
         assert!(refused_here(code, status).is_some(), "{code} {status:?}");
     }
-    for (code, status) in [("ResourceNotFoundException", Some(400)), ("", Some(500)), ("", None)] {
+    for (code, status) in [
+        ("ResourceNotFoundException", Some(400)),
+        ("", Some(500)),
+        ("", None),
+    ] {
         assert_eq!(refused_here(code, status), None, "{code} {status:?}");
     }
 }

@@ -16,20 +16,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Renewals per lease: with a time-out as long as the interval, several may fail in a row.
 const RENEWALS_PER_TTL: u32 = 6;
-/// Leadership ends here this long before the lease can: for the time between a look at the clock and its use.
+/// Leadership ends here this long before the lease can: for the time between a look at the clock
+/// and its use.
 const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
 /// A lease that holds the leader key.
 pub(super) struct Lease {
     pub(super) id: i64,
-    /// As granted.
     pub(super) ttl: Duration,
     pub(super) members: Arc<Members>,
-    /// The leader key.
     pub(super) key: String,
 }
 
-/// How a renewal went.
 enum Renewal {
     Done,
     /// No answer: the next one may have one.
@@ -39,7 +37,8 @@ enum Renewal {
 }
 
 impl Lease {
-    /// Leads from the moment the lease was asked for, and keeps leading in the background. `revision` made the leader key.
+    /// Leads from the moment the lease was asked for, and keeps leading in the background.
+    /// `revision` made the leader key.
     pub(super) fn lead(self, term: Term, revision: i64, asked: Instant) -> Leadership {
         let (resign, resigned) = oneshot::channel::<oneshot::Sender<()>>();
         let release = Box::new(move || -> BoxFuture<'static, ()> {
@@ -60,7 +59,13 @@ impl Lease {
         self.ttl.saturating_sub(LEASE_MARGIN)
     }
 
-    async fn keep(self, term: Term, revision: i64, keeper: Keeper, resigned: oneshot::Receiver<oneshot::Sender<()>>) {
+    async fn keep(
+        self,
+        term: Term,
+        revision: i64,
+        keeper: Keeper,
+        resigned: oneshot::Receiver<oneshot::Sender<()>>,
+    ) {
         tokio::select! {
             biased;
             done = resigned => {
@@ -91,7 +96,9 @@ impl Lease {
             let sent = Instant::now();
             match self.renew(revision).await {
                 Renewal::Done => drop(keeper.extend(sent + self.trust())),
-                Renewal::Failed(reason) => tracing::debug!(%term, reason, "the lease was not renewed this time"),
+                Renewal::Failed(reason) => {
+                    tracing::debug!(%term, reason, "the lease was not renewed this time")
+                }
                 Renewal::Gone => return,
             }
         }
@@ -99,14 +106,20 @@ impl Lease {
 
     /// Renews over a stream of its own, so that the next renewal can go to another member.
     async fn renew(&self, revision: i64) -> Renewal {
-        let (id, key) = (self.id, self.key.clone());
-        let renewal = self.members.ask(self.ttl / RENEWALS_PER_TTL, |client| async move {
-            client.lease_client().keep_alive(id).await?;
-            client.kv_client().get(key, None).await
-        });
+        let id = self.id;
+        let key = self.key.clone();
+        let renewal = self
+            .members
+            .ask(self.ttl / RENEWALS_PER_TTL, |client| async move {
+                client.lease_client().keep_alive(id).await?;
+                client.kv_client().get(key, None).await
+            });
         match renewal.await {
             Ok(answer) => {
-                let mine = answer.kvs().iter().any(|cell| cell.create_revision() == revision);
+                let mine = answer
+                    .kvs()
+                    .iter()
+                    .any(|cell| cell.create_revision() == revision);
                 if mine { Renewal::Done } else { Renewal::Gone }
             }
             Err(Failure::Etcd(Error::LeaseKeepAliveError(_))) => Renewal::Gone,
@@ -117,7 +130,11 @@ impl Lease {
     /// Ends the lease and with it the key; when that fails it expires.
     pub(super) async fn revoke(&self) {
         let id = self.id;
-        if let Err(error) = self.members.call(|client| async move { client.lease_client().revoke(id).await }).await {
+        if let Err(error) = self
+            .members
+            .call(|client| async move { client.lease_client().revoke(id).await })
+            .await
+        {
             tracing::debug!(lease = id, %error, "the lease was not revoked and will expire");
         }
     }

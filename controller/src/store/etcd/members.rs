@@ -1,8 +1,9 @@
 //! The members of an etcd cluster: which one is asked, how long, what their errors mean.
 //!
-//! Owns: saying who asks, where etcd wants to know. Does not own: certificates and their files (`Dialer`).
-//! Rule: one member is asked until it fails to answer, then the next. A balanced channel would go on asking one that
-//! hangs: it keeps its connection and looks idle.
+//! Owns: saying who asks, where etcd wants to know. Does not own: certificates and their files
+//! (`Dialer`).
+//! Rule: one member is asked until it fails to answer, then the next. A balanced channel would go
+//! on asking one that hangs: it keeps its connection and looks idle.
 
 use crate::store::StoreError;
 use etcd_client::{BalancedChannelBuilder, Channel, Client, ConnectOptions, Error};
@@ -32,7 +33,9 @@ impl EtcdLogin {
     /// # Errors
     /// When it is something else.
     pub fn open(path: PathBuf) -> Result<Self, SecurityError> {
-        let file = Reloading::load("user of etcd", vec![path], |contents| tls::login(&contents[0]))?;
+        let file = Reloading::load("user of etcd", vec![path], |contents| {
+            tls::login(&contents[0])
+        })?;
         file.keep_fresh();
         Ok(Self(file))
     }
@@ -58,7 +61,6 @@ impl BalancedChannelBuilder for OneMember {
     }
 }
 
-/// One client per member.
 pub(super) struct Members {
     clients: Vec<Client>,
     login: Option<EtcdLogin>,
@@ -84,27 +86,41 @@ impl Members {
         login: Option<EtcdLogin>,
     ) -> Result<Self, StoreError> {
         if endpoints.is_empty() {
-            return Err(store_error("", &Failure::Etcd(Error::InvalidArgs("no endpoint is named".into()))));
+            return Err(store_error(
+                "",
+                &Failure::Etcd(Error::InvalidArgs("no endpoint is named".into())),
+            ));
         }
         let mut clients = Vec::new();
         for endpoint in &endpoints {
-            let options = ConnectOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_auto_token_refresh(true);
+            let options = ConnectOptions::new()
+                .with_connect_timeout(CONNECT_TIMEOUT)
+                .with_auto_token_refresh(true);
             let connected = match endpoint.strip_prefix("https://") {
                 None => Client::connect([endpoint], Some(options)).await,
                 Some(rest) => {
-                    let line = dialer.channel(endpoint, |endpoint| endpoint.connect_timeout(CONNECT_TIMEOUT));
+                    let line = dialer.channel(endpoint, |endpoint| {
+                        endpoint.connect_timeout(CONNECT_TIMEOUT)
+                    });
                     let line = line.map_err(|refused| StoreError::Refused {
                         reason: format!("etcd at {endpoint}: {}", refused.message()),
                         hint: "name each member as etcds://host:port, and its authority with --etcd-ca".to_owned(),
                     })?;
                     let plain = [format!("http://{rest}")];
-                    Client::connect_with_balanced_channel(plain, Some(options), OneMember(line)).await
+                    Client::connect_with_balanced_channel(plain, Some(options), OneMember(line))
+                        .await
                 }
             };
             clients.push(connected.map_err(|error| store_error(endpoint, &Failure::Etcd(error)))?);
         }
         let logged_in = clients.iter().map(|_| Mutex::default()).collect();
-        Ok(Self { clients, login, logged_in, endpoints, current: AtomicUsize::new(0) })
+        Ok(Self {
+            clients,
+            login,
+            logged_in,
+            endpoints,
+            current: AtomicUsize::new(0),
+        })
     }
 
     /// A client of the member that is asked now, for what lasts longer than a call.
@@ -116,7 +132,8 @@ impl Members {
         self.current.load(Ordering::Relaxed) % self.clients.len()
     }
 
-    /// Asks the current member; when it does not answer within `limit`, the next question goes to the next one.
+    /// Asks the current member; when it does not answer within `limit`, the next question goes to
+    /// the next one.
     pub(super) async fn ask<T, F: Future<Output = Result<T, Error>>>(
         &self,
         limit: Duration,
@@ -142,18 +159,26 @@ impl Members {
         if answer.as_ref().is_err_and(Failure::may_be_the_members) {
             // Of several calls that failed at once, one moves on.
             let next = (member + 1) % self.clients.len();
-            let _moved = self.current.compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
+            let _moved =
+                self.current
+                    .compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         answer
     }
 
-    /// Says who asks, where there is a user that this client has not told yet: all its calls carry what it gets for it.
+    /// Says who asks, where there is a user that this client has not told yet: all its calls carry
+    /// what it gets for it.
     async fn log_in(&self, member: usize) -> Result<(), Error> {
-        let Some(EtcdLogin(login)) = &self.login else { return Ok(()) };
+        let Some(EtcdLogin(login)) = &self.login else {
+            return Ok(());
+        };
         let user = login.current();
         let mut known = self.logged_in[member].lock().await;
         if known.as_ref() != Some(&user) {
-            self.clients[member].clone().update_user(Some((*user).clone())).await?;
+            self.clients[member]
+                .clone()
+                .update_user(Some((*user).clone()))
+                .await?;
             *known = Some(user);
         }
         Ok(())
@@ -174,7 +199,9 @@ impl Failure {
     fn may_be_the_members(&self) -> bool {
         match self {
             Self::Late(_) => true,
-            Self::Etcd(error) => hint(error).is_none() && !matches!(error, Error::LeaseKeepAliveError(_)),
+            Self::Etcd(error) => {
+                hint(error).is_none() && !matches!(error, Error::LeaseKeepAliveError(_))
+            }
         }
     }
 }
@@ -192,10 +219,16 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::GRpcStatus(status) => match status.code() {
             Unauthenticated | PermissionDenied => Some(ABOUT_USERS),
             // So it says that a password is wrong, or that there must be one.
-            InvalidArgument if ["authentication", "user name"].iter().any(|words| status.message().contains(words)) => {
+            InvalidArgument
+                if ["authentication", "user name"]
+                    .iter()
+                    .any(|words| status.message().contains(words)) =>
+            {
                 Some(ABOUT_USERS)
             }
-            InvalidArgument => Some("see etcd's log; a value may be larger than its --max-request-bytes"),
+            InvalidArgument => {
+                Some("see etcd's log; a value may be larger than its --max-request-bytes")
+            }
             _ => None,
         },
         _ => None,
@@ -209,7 +242,10 @@ fn store_error(endpoint: &str, failure: &Failure) -> StoreError {
         Failure::Late(_) => None,
     };
     match hint {
-        Some(hint) => StoreError::Refused { reason, hint: hint.to_owned() },
+        Some(hint) => StoreError::Refused {
+            reason,
+            hint: hint.to_owned(),
+        },
         None => StoreError::Unavailable { reason },
     }
 }

@@ -3,10 +3,10 @@
 use super::super::error::QueryError;
 use super::{Checked, GROUPING_SETS_MAX, Walk, empty, folded, none, not, refused, refused_with};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowDefinition, NamedWindowExpr, Offset,
-    OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Value, ValueWithSpan, Values,
-    WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowDefinition,
+    NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query, Select,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier,
+    Value, ValueWithSpan, Values, WildcardAdditionalOptions, With,
 };
 use std::collections::BTreeMap;
 
@@ -40,13 +40,20 @@ impl Walk<'_> {
         if let Some(OrderBy { kind, interpolate }) = order_by {
             none(interpolate.as_ref(), "INTERPOLATE")?;
             match kind {
-                OrderByKind::All(OrderByOptions { asc: _, nulls_first: _ }) => {}
+                OrderByKind::All(OrderByOptions {
+                    asc: _,
+                    nulls_first: _,
+                }) => {}
                 OrderByKind::Expressions(sorts) => self.sorts(sorts)?,
             }
         }
         match limit_clause {
             None => {}
-            Some(LimitClause::LimitOffset { limit, offset, limit_by }) => {
+            Some(LimitClause::LimitOffset {
+                limit,
+                offset,
+                limit_by,
+            }) => {
                 empty(limit_by, "LIMIT BY")?;
                 let offset = offset.as_mut().map(|Offset { value, rows: _ }| value);
                 self.all(limit.iter_mut().chain(offset))?;
@@ -58,14 +65,25 @@ impl Walk<'_> {
     }
 
     fn with_clause(&mut self, with: &mut With) -> Checked {
-        let With { with_token: _, recursive, cte_tables } = with;
+        let With {
+            with_token: _,
+            recursive,
+            cte_tables,
+        } = with;
         if *recursive {
             return Err(refused_with(
                 "WITH RECURSIVE",
                 "its rounds have no bound; write each step as a query of its own",
             ));
         }
-        for Cte { alias, query, from, materialized, closing_paren_token: _ } in cte_tables {
+        for Cte {
+            alias,
+            query,
+            from,
+            materialized,
+            closing_paren_token: _,
+        } in cte_tables
+        {
             none(from.as_ref(), "FROM after a query of WITH")?;
             none(materialized.as_ref(), "MATERIALIZED")?;
             self.alias(Some(alias))?;
@@ -81,16 +99,22 @@ impl Walk<'_> {
         match body {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Query(query) => self.query(query),
-            SetExpr::SetOperation { left, op, set_quantifier, right } => {
+            SetExpr::SetOperation {
+                left,
+                op,
+                set_quantifier,
+                right,
+            } => {
                 match op {
                     SetOperator::Union | SetOperator::Except | SetOperator::Intersect => {}
                     SetOperator::Minus => return Err(refused_with("MINUS", "write EXCEPT")),
                 }
                 match set_quantifier {
                     // The planner makes joins of them, which do not count equal rows.
-                    SetQuantifier::All | SetQuantifier::AllByName if !matches!(op, SetOperator::Union) => {
-                        let hint =
-                            "write it without ALL; to keep equal rows apart, number them with row_number() first";
+                    SetQuantifier::All | SetQuantifier::AllByName
+                        if !matches!(op, SetOperator::Union) =>
+                    {
+                        let hint = "write it without ALL; to keep equal rows apart, number them with row_number() first";
                         return Err(refused_with("EXCEPT ALL or INTERSECT ALL", hint));
                     }
                     SetQuantifier::All
@@ -103,7 +127,11 @@ impl Walk<'_> {
                 self.set_expr(left)?;
                 self.set_expr(right)
             }
-            SetExpr::Values(Values { explicit_row: _, value_keyword: _, rows }) => {
+            SetExpr::Values(Values {
+                explicit_row: _,
+                value_keyword: _,
+                rows,
+            }) => {
                 let rows = rows.iter_mut().flat_map(|row| &mut row.content);
                 self.all(rows)
             }
@@ -142,16 +170,25 @@ impl Walk<'_> {
             value_table_mode,
             flavor,
         } = select;
-        none(select_modifiers.as_ref(), "STRAIGHT_JOIN, HIGH_PRIORITY or SQL_...")?;
+        none(
+            select_modifiers.as_ref(),
+            "STRAIGHT_JOIN, HIGH_PRIORITY or SQL_...",
+        )?;
         if top.is_some() {
             return Err(refused_with("TOP", "write LIMIT"));
         }
         if exclude.is_some() {
-            return Err(refused_with("EXCLUDE after the columns", "write * EXCLUDE (column)"));
+            return Err(refused_with(
+                "EXCLUDE after the columns",
+                "write * EXCLUDE (column)",
+            ));
         }
         none(into.as_ref(), "INTO")?;
         if !lateral_views.is_empty() {
-            return Err(refused_with("LATERAL VIEW", "write unnest(list) AS element in the SELECT"));
+            return Err(refused_with(
+                "LATERAL VIEW",
+                "write unnest(list) AS element in the SELECT",
+            ));
         }
         if prewhere.is_some() {
             return Err(refused_with("PREWHERE", "write WHERE"));
@@ -163,13 +200,18 @@ impl Walk<'_> {
             ("SORT BY", !sort_by.is_empty()),
         ] {
             if is_there {
-                return Err(refused_with(clause, "a window is computed in one place: leave it out, or write ORDER BY"));
+                return Err(refused_with(
+                    clause,
+                    "a window is computed in one place: leave it out, or write ORDER BY",
+                ));
             }
         }
         none(value_table_mode.as_ref(), "SELECT AS STRUCT or AS VALUE")?;
         match flavor {
             SelectFlavor::Standard | SelectFlavor::FromFirst => {}
-            SelectFlavor::FromFirstNoSelect => return Err(refused_with("FROM without SELECT", "write SELECT * FROM")),
+            SelectFlavor::FromFirstNoSelect => {
+                return Err(refused_with("FROM without SELECT", "write SELECT * FROM"));
+            }
         }
         match distinct {
             None | Some(Distinct::All | Distinct::Distinct) => {}
@@ -179,7 +221,10 @@ impl Walk<'_> {
             self.item(item)?;
         }
         if from.is_empty() {
-            self.reads(super::Read { tables: 1, columns: 0 })?;
+            self.reads(super::Read {
+                tables: 1,
+                columns: 0,
+            })?;
         }
         for tables in from {
             self.tables(tables)?;
@@ -199,8 +244,14 @@ impl Walk<'_> {
         match item {
             SelectItem::UnnamedExpr(expr) => self.expr(expr),
             SelectItem::ExprWithAlias { expr, alias: _ } => self.expr(expr),
-            SelectItem::ExprWithAliases { .. } => Err(refused_with("AS (a, b)", "give each column a name of its own")),
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(_), options)
+            SelectItem::ExprWithAliases { .. } => Err(refused_with(
+                "AS (a, b)",
+                "give each column a name of its own",
+            )),
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(_),
+                options,
+            )
             | SelectItem::Wildcard(options) => self.wildcard(options),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(_), _) => {
                 Err(refused_with(".* after an expression", "name its parts"))
@@ -222,15 +273,29 @@ impl Walk<'_> {
             return Err(refused_with("ILIKE after *", "name the columns"));
         }
         if opt_rename.is_some() {
-            return Err(refused_with("RENAME after *", "name the columns: column AS name"));
+            return Err(refused_with(
+                "RENAME after *",
+                "name the columns: column AS name",
+            ));
         }
         none(opt_alias.as_ref(), "AS after *")?;
-        let replaced = opt_replace.iter_mut().flat_map(|replace| &mut replace.items);
+        let replaced = opt_replace
+            .iter_mut()
+            .flat_map(|replace| &mut replace.items);
         self.all(replaced.map(|element| &mut element.expr))
     }
 
     pub(super) fn sorts(&mut self, sorts: &mut [OrderByExpr]) -> Checked {
-        for OrderByExpr { expr, options: OrderByOptions { asc: _, nulls_first: _ }, with_fill } in sorts {
+        for OrderByExpr {
+            expr,
+            options:
+                OrderByOptions {
+                    asc: _,
+                    nulls_first: _,
+                },
+            with_fill,
+        } in sorts
+        {
             none(with_fill.as_ref(), "WITH FILL")?;
             self.expr(expr)?;
         }
@@ -245,9 +310,17 @@ impl Walk<'_> {
         };
         let modifiers = std::mem::take(modifiers);
         if modifiers.len() > 1 {
-            return Err(refused_with("more than one clause after GROUP BY", "write GROUP BY GROUPING SETS (...)"));
+            return Err(refused_with(
+                "more than one clause after GROUP BY",
+                "write GROUP BY GROUPING SETS (...)",
+            ));
         }
-        let each = |exprs: &mut Vec<Expr>| std::mem::take(exprs).into_iter().map(|expr| vec![expr]).collect();
+        let each = |exprs: &mut Vec<Expr>| {
+            std::mem::take(exprs)
+                .into_iter()
+                .map(|expr| vec![expr])
+                .collect()
+        };
         match modifiers.into_iter().next() {
             None => {}
             Some(GroupByWithModifier::Rollup) => *exprs = vec![Expr::Rollup(each(exprs))],
@@ -255,7 +328,10 @@ impl Walk<'_> {
             // The list before only names the columns; the sets say all.
             Some(GroupByWithModifier::GroupingSets(sets)) => *exprs = vec![sets],
             Some(GroupByWithModifier::Totals) => {
-                return Err(refused_with("WITH TOTALS", "write GROUP BY GROUPING SETS ((...), ())"));
+                return Err(refused_with(
+                    "WITH TOTALS",
+                    "write GROUP BY GROUPING SETS ((...), ())",
+                ));
             }
         }
         let mut sets = 1_usize;
@@ -266,7 +342,9 @@ impl Walk<'_> {
                     parts
                 }
                 Expr::Cube(parts) => {
-                    let doubled = u32::try_from(parts.len()).ok().and_then(|parts| 1_usize.checked_shl(parts));
+                    let doubled = u32::try_from(parts.len())
+                        .ok()
+                        .and_then(|parts| 1_usize.checked_shl(parts));
                     sets = sets.saturating_mul(doubled.unwrap_or(usize::MAX));
                     parts
                 }
@@ -279,16 +357,35 @@ impl Walk<'_> {
             grouped.iter().flatten().try_for_each(no_position)?;
         }
         if sets > GROUPING_SETS_MAX {
-            let message = format!("GROUP BY has too many groupings: the limit is {GROUPING_SETS_MAX}");
-            return Err(QueryError::sql(message, Some("write the groupings you need: GROUPING SETS (...)".into())));
+            let message =
+                format!("GROUP BY has too many groupings: the limit is {GROUPING_SETS_MAX}");
+            return Err(QueryError::sql(
+                message,
+                Some("write the groupings you need: GROUPING SETS (...)".into()),
+            ));
         }
         self.all(exprs)
     }
 }
 
-/// A number is a column's position in a plain list only; inside of a grouping it would be a constant.
+/// A number is a column's position in a plain list only; inside of a grouping it would be a
+/// constant.
 fn no_position(expr: &Expr) -> Checked {
-    let is_number = matches!(expr, Expr::Value(ValueWithSpan { value: Value::Number(..), span: _ }));
-    not(is_number, "a column's position inside of ROLLUP, CUBE or GROUPING SETS")
-        .map_err(|_| refused_with("a column's position inside of ROLLUP, CUBE or GROUPING SETS", "write the column"))
+    let is_number = matches!(
+        expr,
+        Expr::Value(ValueWithSpan {
+            value: Value::Number(..),
+            span: _
+        })
+    );
+    not(
+        is_number,
+        "a column's position inside of ROLLUP, CUBE or GROUPING SETS",
+    )
+    .map_err(|_| {
+        refused_with(
+            "a column's position inside of ROLLUP, CUBE or GROUPING SETS",
+            "write the column",
+        )
+    })
 }

@@ -2,14 +2,20 @@
 
 use super::{Checked, Walk, empty, none, not, refused, refused_with};
 use datafusion::sql::sqlparser::ast::{
-    Join, JoinConstraint, JoinOperator, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    Join, JoinConstraint, JoinOperator, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins,
 };
 
 impl Walk<'_> {
     pub(super) fn tables(&mut self, tables: &mut TableWithJoins) -> Checked {
         let TableWithJoins { relation, joins } = tables;
         self.table(relation)?;
-        for Join { relation, global, join_operator } in joins {
+        for Join {
+            relation,
+            global,
+            join_operator,
+        } in joins
+        {
             not(*global, "GLOBAL")?;
             self.table(relation)?;
             self.join(join_operator)?;
@@ -31,16 +37,31 @@ impl Walk<'_> {
             | JoinOperator::LeftAnti(constraint)
             | JoinOperator::RightAnti(constraint) => constraint,
             JoinOperator::CrossJoin(JoinConstraint::None) => return Ok(()),
-            JoinOperator::CrossJoin(_) => return Err(refused_with("ON after CROSS JOIN", "write JOIN")),
+            JoinOperator::CrossJoin(_) => {
+                return Err(refused_with("ON after CROSS JOIN", "write JOIN"));
+            }
             JoinOperator::Semi(_) => return Err(refused_with("SEMI JOIN", "write LEFT SEMI JOIN")),
             JoinOperator::Anti(_) => return Err(refused_with("ANTI JOIN", "write LEFT ANTI JOIN")),
             JoinOperator::CrossApply | JoinOperator::OuterApply => {
-                return Err(refused_with("APPLY", "write CROSS JOIN LATERAL or LEFT JOIN LATERAL"));
+                return Err(refused_with(
+                    "APPLY",
+                    "write CROSS JOIN LATERAL or LEFT JOIN LATERAL",
+                ));
             }
-            JoinOperator::AsOf { match_condition: _, constraint: _ } => return Err(refused("ASOF JOIN")),
-            JoinOperator::StraightJoin(_) => return Err(refused_with("STRAIGHT_JOIN", "write JOIN")),
-            JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
-                return Err(refused_with("ARRAY JOIN", "write unnest(list) AS element in the SELECT"));
+            JoinOperator::AsOf {
+                match_condition: _,
+                constraint: _,
+            } => return Err(refused("ASOF JOIN")),
+            JoinOperator::StraightJoin(_) => {
+                return Err(refused_with("STRAIGHT_JOIN", "write JOIN"));
+            }
+            JoinOperator::ArrayJoin
+            | JoinOperator::LeftArrayJoin
+            | JoinOperator::InnerArrayJoin => {
+                return Err(refused_with(
+                    "ARRAY JOIN",
+                    "write unnest(list) AS element in the SELECT",
+                ));
             }
         };
         match constraint {
@@ -74,16 +95,30 @@ impl Walk<'_> {
                 self.alias(alias.as_ref())?;
                 self.reads(self.read_of(name))
             }
-            TableFactor::Derived { lateral: _, subquery, alias, sample } => {
+            TableFactor::Derived {
+                lateral: _,
+                subquery,
+                alias,
+                sample,
+            } => {
                 none(sample.as_ref(), "TABLESAMPLE")?;
                 self.alias(alias.as_ref())?;
                 self.query(subquery)
             }
-            TableFactor::NestedJoin { table_with_joins, alias } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
                 self.alias(alias.as_ref())?;
                 self.tables(table_with_joins)
             }
-            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } => {
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset,
+                with_offset_alias,
+                with_ordinality,
+            } => {
                 not(*with_offset, "WITH OFFSET")?;
                 none(with_offset_alias.as_ref(), "WITH OFFSET")?;
                 not(*with_ordinality, "WITH ORDINALITY")?;
@@ -93,12 +128,14 @@ impl Walk<'_> {
             TableFactor::Function { .. } | TableFactor::TableFunction { .. } => {
                 Err(refused("a function in the place of a table"))
             }
-            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => {
-                Err(refused_with("JSON_TABLE", "write unnest(json_get_array(column)) AS element in the SELECT"))
-            }
-            TableFactor::Pivot { .. } => {
-                Err(refused_with("PIVOT", "write sum(CASE WHEN column = 'a' THEN x END) AS a"))
-            }
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => Err(refused_with(
+                "JSON_TABLE",
+                "write unnest(json_get_array(column)) AS element in the SELECT",
+            )),
+            TableFactor::Pivot { .. } => Err(refused_with(
+                "PIVOT",
+                "write sum(CASE WHEN column = 'a' THEN x END) AS a",
+            )),
             TableFactor::Unpivot { .. } => Err(refused_with("UNPIVOT", "write UNION ALL")),
             TableFactor::MatchRecognize { .. } => Err(refused("MATCH_RECOGNIZE")),
             TableFactor::XmlTable { .. } => Err(refused("XMLTABLE")),
@@ -107,7 +144,15 @@ impl Walk<'_> {
     }
 
     pub(super) fn alias(&mut self, alias: Option<&TableAlias>) -> Checked {
-        let Some(TableAlias { explicit: _, name: _, columns, at }) = alias else { return Ok(()) };
+        let Some(TableAlias {
+            explicit: _,
+            name: _,
+            columns,
+            at,
+        }) = alias
+        else {
+            return Ok(());
+        };
         none(at.as_ref(), "AT after a table's other name")?;
         for TableAliasColumnDef { name: _, data_type } in columns {
             none(data_type.as_ref(), "a type after a column's other name")?;

@@ -1,7 +1,9 @@
 //! What the growing functions of one evaluation give together.
 //!
-//! Owns: the sum, on the thread that evaluates. Does not own: who evaluates ([`super::pieces`]), what one call gives.
-//! Rule: an evaluation that is refused for its sum has more than one row, so that it can be repeated with fewer.
+//! Owns: the sum, on the thread that evaluates. Does not own: who evaluates ([`super::pieces`]),
+//! what one call gives.
+//! Rule: an evaluation that is refused for its sum has more than one row, so that it can be
+//! repeated with fewer.
 
 use super::{FUNCTION_BYTES_MAX, PIECE_BYTES};
 use std::cell::Cell;
@@ -19,7 +21,11 @@ struct Budget {
 
 impl Budget {
     fn limit(&self) -> u64 {
-        if self.rows > 1 { PIECE_BYTES } else { FUNCTION_BYTES_MAX }
+        if self.rows > 1 {
+            PIECE_BYTES
+        } else {
+            FUNCTION_BYTES_MAX
+        }
     }
 }
 
@@ -41,11 +47,27 @@ pub(super) struct TooMuch {
 
 /// Evaluates something on so many rows with a budget for all calls of growing functions together.
 pub(super) fn within<T>(rows: usize, evaluate: impl FnOnce() -> T) -> (T, Spent) {
-    let budget = Restore::set(Budget { rows, given: 0, exceeded: false });
+    let budget = Restore::set(Budget {
+        rows,
+        given: 0,
+        exceeded: false,
+    });
     let value = evaluate();
-    let Budget { given, exceeded, .. } = CURRENT.get().unwrap_or(Budget { rows, given: 0, exceeded: false });
+    let Budget {
+        given, exceeded, ..
+    } = CURRENT.get().unwrap_or(Budget {
+        rows,
+        given: 0,
+        exceeded: false,
+    });
     drop(budget);
-    (value, Spent { bytes: given, exceeded })
+    (
+        value,
+        Spent {
+            bytes: given,
+            exceeded,
+        },
+    )
 }
 
 /// Puts the budget of before back, also after a panic.
@@ -65,7 +87,9 @@ impl Drop for Restore {
 
 /// What one more call may give. Outside of an evaluation with a budget: what any call may.
 pub(super) fn left() -> u64 {
-    CURRENT.get().map_or(FUNCTION_BYTES_MAX, |budget| budget.limit().saturating_sub(budget.given))
+    CURRENT.get().map_or(FUNCTION_BYTES_MAX, |budget| {
+        budget.limit().saturating_sub(budget.given)
+    })
 }
 
 /// Whether one more call may give so much. Nothing is added to the sum.
@@ -73,15 +97,25 @@ pub(super) fn check(bytes: u64) -> Result<(), TooMuch> {
     if bytes <= left() {
         return Ok(());
     }
-    let Some(budget) = CURRENT.get() else { return Err(TooMuch { given: 0 }) };
-    CURRENT.set(Some(Budget { exceeded: budget.rows > 1, ..budget }));
-    Err(TooMuch { given: budget.given })
+    let Some(budget) = CURRENT.get() else {
+        return Err(TooMuch { given: 0 });
+    };
+    CURRENT.set(Some(Budget {
+        exceeded: budget.rows > 1,
+        ..budget
+    }));
+    Err(TooMuch {
+        given: budget.given,
+    })
 }
 
 /// A call gave so much.
 pub(super) fn add(bytes: u64) {
     if let Some(budget) = CURRENT.get() {
-        CURRENT.set(Some(Budget { given: budget.given.saturating_add(bytes), ..budget }));
+        CURRENT.set(Some(Budget {
+            given: budget.given.saturating_add(bytes),
+            ..budget
+        }));
     }
 }
 
@@ -91,9 +125,17 @@ mod tests {
 
     #[test]
     fn calls_share_a_budget_and_many_rows_have_less_than_one() {
-        assert_eq!(check(FUNCTION_BYTES_MAX + 1), Err(TooMuch { given: 0 }), "without a budget");
+        assert_eq!(
+            check(FUNCTION_BYTES_MAX + 1),
+            Err(TooMuch { given: 0 }),
+            "without a budget"
+        );
         add(FUNCTION_BYTES_MAX);
-        assert_eq!(left(), FUNCTION_BYTES_MAX, "without a budget nothing is summed up");
+        assert_eq!(
+            left(),
+            FUNCTION_BYTES_MAX,
+            "without a budget nothing is summed up"
+        );
         let two_calls = || {
             check(PIECE_BYTES).unwrap();
             add(PIECE_BYTES);
@@ -101,11 +143,21 @@ mod tests {
         };
         let (last, spent) = within(2, two_calls);
         assert_eq!(last, Err(TooMuch { given: PIECE_BYTES }));
-        assert_eq!(spent, Spent { bytes: PIECE_BYTES, exceeded: true });
+        assert_eq!(
+            spent,
+            Spent {
+                bytes: PIECE_BYTES,
+                exceeded: true
+            }
+        );
         let (last, spent) = within(1, two_calls);
         assert_eq!((last, spent.exceeded), (Ok(()), false));
         let (last, spent) = within(1, || check(FUNCTION_BYTES_MAX + 1));
-        assert_eq!((last, spent.exceeded), (Err(TooMuch { given: 0 }), false), "one row cannot be split");
+        assert_eq!(
+            (last, spent.exceeded),
+            (Err(TooMuch { given: 0 }), false),
+            "one row cannot be split"
+        );
     }
 
     #[test]

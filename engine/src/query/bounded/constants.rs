@@ -37,7 +37,15 @@ fn samples() -> Vec<ArrayRef> {
 /// The arguments as columns of so many rows; the constant ones have their first value in each.
 fn columns(samples: &[ArrayRef], constant: usize, rows: u32) -> Vec<ArrayRef> {
     let column = |(place, sample): (usize, &ArrayRef)| {
-        let at: UInt32Array = (0..rows).map(|row| if constant >> place & 1 == 1 { 0 } else { row % 2 }).collect();
+        let at: UInt32Array = (0..rows)
+            .map(|row| {
+                if constant >> place & 1 == 1 {
+                    0
+                } else {
+                    row % 2
+                }
+            })
+            .collect();
         take(sample, &at, None).unwrap()
     };
     samples.iter().enumerate().map(column).collect()
@@ -53,10 +61,19 @@ fn call(function: &ScalarUDF, args: Vec<ColumnarValue>, rows: usize) -> Result<A
             ColumnarValue::Array(_) => None,
         })
         .collect();
-    let of = ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &constants };
+    let of = ReturnFieldArgs {
+        arg_fields: &arg_fields,
+        scalar_arguments: &constants,
+    };
     let return_field = function.return_field_from_args(of)?;
     let config_options = Arc::new(ConfigOptions::default());
-    let args = ScalarFunctionArgs { args, arg_fields, number_rows: rows, return_field, config_options };
+    let args = ScalarFunctionArgs {
+        args,
+        arg_fields,
+        number_rows: rows,
+        return_field,
+        config_options,
+    };
     function.invoke_with_args(args)?.into_array(rows)
 }
 
@@ -64,31 +81,54 @@ fn call(function: &ScalarUDF, args: Vec<ColumnarValue>, rows: usize) -> Result<A
 fn judge(function: &ScalarUDF, samples: &[ArrayRef], wrong: &mut Vec<String>) {
     let field = |sample: &ArrayRef| Arc::new(Field::new("a", sample.data_type().clone(), true));
     let fields: Vec<FieldRef> = samples.iter().map(field).collect();
-    let Ok(Ok(coerced)) = catch_unwind(AssertUnwindSafe(|| fields_with_udf(&fields, function))) else { return };
-    let coerced: Vec<DataType> = coerced.iter().map(|field| field.data_type().clone()).collect();
+    let Ok(Ok(coerced)) = catch_unwind(AssertUnwindSafe(|| fields_with_udf(&fields, function)))
+    else {
+        return;
+    };
+    let coerced: Vec<DataType> = coerced
+        .iter()
+        .map(|field| field.data_type().clone())
+        .collect();
     let cast = |(sample, to): (&ArrayRef, &DataType)| arrow::compute::cast(sample, to);
-    let Ok(samples) = samples.iter().zip(&coerced).map(cast).collect::<std::result::Result<Vec<_>, _>>() else {
+    let Ok(samples) = samples
+        .iter()
+        .zip(&coerced)
+        .map(cast)
+        .collect::<std::result::Result<Vec<_>, _>>()
+    else {
         return;
     };
     for constant in 1..(1_usize << samples.len()) - 1 {
         for rows in [0, 1, 3] {
             let columns = columns(&samples, constant, rows);
-            let mixed = samples.iter().zip(&columns).enumerate().map(|(place, (sample, column))| {
-                if constant >> place & 1 == 1 {
-                    ColumnarValue::Scalar(ScalarValue::try_from_array(sample, 0).unwrap())
-                } else {
-                    ColumnarValue::Array(Arc::clone(column))
-                }
-            });
+            let mixed =
+                samples
+                    .iter()
+                    .zip(&columns)
+                    .enumerate()
+                    .map(|(place, (sample, column))| {
+                        if constant >> place & 1 == 1 {
+                            ColumnarValue::Scalar(ScalarValue::try_from_array(sample, 0).unwrap())
+                        } else {
+                            ColumnarValue::Array(Arc::clone(column))
+                        }
+                    });
             let mixed: Vec<ColumnarValue> = mixed.collect();
             let rows = rows as usize;
-            let what = || format!("{}({coerced:?}) constant={constant:b} rows={rows}", function.name());
+            let what = || {
+                format!(
+                    "{}({coerced:?}) constant={constant:b} rows={rows}",
+                    function.name()
+                )
+            };
             let Ok(given) = catch_unwind(AssertUnwindSafe(|| call(function, mixed, rows))) else {
                 wrong.push(format!("{} panics", what()));
                 continue;
             };
-            let columns: Vec<ColumnarValue> = columns.into_iter().map(ColumnarValue::Array).collect();
-            let Ok(expected) = catch_unwind(AssertUnwindSafe(|| call(function, columns, rows))) else {
+            let columns: Vec<ColumnarValue> =
+                columns.into_iter().map(ColumnarValue::Array).collect();
+            let Ok(expected) = catch_unwind(AssertUnwindSafe(|| call(function, columns, rows)))
+            else {
                 wrong.push(format!("{} panics for columns", what()));
                 continue;
             };
@@ -107,7 +147,9 @@ fn a_constant_beside_a_column_means_the_same_as_a_column_of_it_also_without_rows
     let few: Vec<&ArrayRef> = [0, 2, 5, 9].iter().map(|place| &samples[*place]).collect();
     let mut wrong = vec![];
     let functions = functions::all();
-    let repeatable = functions.iter().filter(|function| function.signature().volatility == Volatility::Immutable);
+    let repeatable = functions
+        .iter()
+        .filter(|function| function.signature().volatility == Volatility::Immutable);
     for function in repeatable {
         let before = wrong.len();
         for a in &samples {
@@ -118,11 +160,20 @@ fn a_constant_beside_a_column_means_the_same_as_a_column_of_it_also_without_rows
         for a in &few {
             for b in &few {
                 for c in &few {
-                    judge(function, &[a, b, c].map(|sample| Arc::clone(sample)), &mut wrong);
+                    judge(
+                        function,
+                        &[a, b, c].map(|sample| Arc::clone(sample)),
+                        &mut wrong,
+                    );
                 }
             }
         }
         wrong.truncate(before + 5);
     }
-    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

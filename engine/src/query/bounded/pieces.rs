@@ -1,13 +1,15 @@
-//! Expressions with growing functions, evaluated on as many rows at once as their results have room for.
+//! Expressions with growing functions, evaluated on as many rows at once as their results have room
+//! for.
 //!
-//! Owns: the operator in the place of such a projection, the expression in the place of such a condition or key. Does not own: the
-//! limits ([`super::budget`], [`super::Bounded`]).
-//! Rule: rows, their order and their values are those of the operator that is replaced; only the sizes of batches differ,
-//! and these follow from the rows alone.
+//! Owns: the operator in the place of such a projection, the expression in the place of such a
+//! condition or key. Does not own: the limits ([`super::budget`], [`super::Bounded`]).
+//! Rule: rows, their order and their values are those of the operator that is replaced; only the
+//! sizes of batches differ, and these follow from the rows alone.
 //!
-//! A batch is evaluated whole. If its calls exceed [`PIECE_BYTES`] together, the first half of its rows is evaluated, and so
-//! on down to one row, which may take [`FUNCTION_BYTES_MAX`]. The number of rows that had room is where the next
-//! piece begins; it doubles while little room is used. A projection hands out each piece before it computes the next.
+//! A batch is evaluated whole. If its calls exceed [`PIECE_BYTES`] together, the first half of its
+//! rows is evaluated, and so on down to one row, which may take [`FUNCTION_BYTES_MAX`]. The number
+//! of rows that had room is where the next piece begins; it doubles while little room is used. A
+//! projection hands out each piece before it computes the next.
 
 use super::super::operators::{Around, Evaluation, Operator, OperatorExec};
 use super::{Bounded, FUNCTION_BYTES_MAX, PIECE_BYTES, budget, bytes_of, scalar_bytes};
@@ -24,7 +26,9 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, Sca
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, PlanProperties};
@@ -37,8 +41,8 @@ use std::task::{Context, Poll, ready};
 /// Buffers that are at most so much larger than the values of a piece are not worth a copy.
 const SPARE_BYTES: u64 = 4 << 10;
 
-/// The plan with its growing expressions evaluated in pieces: those of projections, the arguments of aggregates, the keys of
-/// sorts, and the conditions of filters and joins.
+/// The plan with its growing expressions evaluated in pieces: those of projections, the arguments
+/// of aggregates, the keys of sorts, and the conditions of filters and joins.
 pub(in super::super) fn in_pieces(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let replace = |node: Arc<dyn ExecutionPlan>| match replaced(&node)? {
         Some(replaced) => Ok(Transformed::yes(replaced)),
@@ -55,20 +59,32 @@ fn replaced(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
         && grows(filter.predicate())?
     {
         let predicate = piecewise(filter.predicate());
-        return Ok(Some(Arc::new(FilterExecBuilder::from(filter).with_predicate(predicate).build()?)));
+        return Ok(Some(Arc::new(
+            FilterExecBuilder::from(filter)
+                .with_predicate(predicate)
+                .build()?,
+        )));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
         && let Some(filter) = growing_condition(join.filter())?
     {
-        return join.builder().with_filter(Some(filter)).build_exec().map(Some);
+        return join
+            .builder()
+            .with_filter(Some(filter))
+            .build_exec()
+            .map(Some);
     }
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
         && let Some(filter) = growing_condition(join.filter())?
     {
-        let join = NestedLoopJoinExecBuilder::new(Arc::clone(join.left()), Arc::clone(join.right()), *join.join_type())
-            .with_projection_ref(join.projection().clone())
-            .with_filter(Some(filter))
-            .build()?;
+        let join = NestedLoopJoinExecBuilder::new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            *join.join_type(),
+        )
+        .with_projection_ref(join.projection().clone())
+        .with_filter(Some(filter))
+        .build()?;
         return Ok(Some(Arc::new(join)));
     }
     if let Some(sort) = node.downcast_ref::<SortExec>() {
@@ -86,21 +102,35 @@ fn with_piecewise_keys(sort: &SortExec) -> Result<Option<Arc<dyn ExecutionPlan>>
     for key in sort.expr() {
         let key_grows = grows(&key.expr)?;
         any_grows |= key_grows;
-        let expr = if key_grows { piecewise(&key.expr) } else { Arc::clone(&key.expr) };
+        let expr = if key_grows {
+            piecewise(&key.expr)
+        } else {
+            Arc::clone(&key.expr)
+        };
         keys.push(PhysicalSortExpr::new(expr, key.options));
     }
-    let Some(keys) = LexOrdering::new(keys).filter(|_| any_grows) else { return Ok(None) };
+    let Some(keys) = LexOrdering::new(keys).filter(|_| any_grows) else {
+        return Ok(None);
+    };
     let replaced = SortExec::new(keys, Arc::clone(sort.input())).with_fetch(sort.fetch());
-    Ok(Some(Arc::new(replaced.with_preserve_partitioning(sort.preserve_partitioning()))))
+    Ok(Some(Arc::new(
+        replaced.with_preserve_partitioning(sort.preserve_partitioning()),
+    )))
 }
 
 fn growing_condition(filter: Option<&JoinFilter>) -> Result<Option<JoinFilter>> {
-    let Some(filter) = filter else { return Ok(None) };
+    let Some(filter) = filter else {
+        return Ok(None);
+    };
     if !grows(filter.expression())? {
         return Ok(None);
     }
     let condition = piecewise(filter.expression());
-    Ok(Some(JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))))
+    Ok(Some(JoinFilter::new(
+        condition,
+        filter.column_indices().to_vec(),
+        Arc::clone(filter.schema()),
+    )))
 }
 
 /// Whether a call of a growing function is inside.
@@ -134,15 +164,28 @@ struct PieceRows {
 impl PieceRows {
     /// With so many bytes for every row.
     fn new(row_bytes: u64) -> Self {
-        let most = usize::try_from(PIECE_BYTES / row_bytes.max(1)).unwrap_or(usize::MAX).max(1);
-        Self { now: usize::MAX, most }
+        let most = usize::try_from(PIECE_BYTES / row_bytes.max(1))
+            .unwrap_or(usize::MAX)
+            .max(1);
+        Self {
+            now: usize::MAX,
+            most,
+        }
     }
 
     /// Evaluates as many of the first rows as have room. Gives how many these were.
-    fn evaluate<T>(&mut self, batch: &RecordBatch, evaluate: impl Fn(&RecordBatch) -> Result<T>) -> Result<(usize, T)> {
+    fn evaluate<T>(
+        &mut self,
+        batch: &RecordBatch,
+        evaluate: impl Fn(&RecordBatch) -> Result<T>,
+    ) -> Result<(usize, T)> {
         loop {
             let count = batch.num_rows().min(self.now).min(self.most);
-            let piece = if count == batch.num_rows() { batch.clone() } else { batch.slice(0, count) };
+            let piece = if count == batch.num_rows() {
+                batch.clone()
+            } else {
+                batch.slice(0, count)
+            };
             let (value, spent) = budget::within(count, || evaluate(&piece));
             if spent.exceeded {
                 self.now = count.div_ceil(2);
@@ -167,7 +210,11 @@ struct Pieces {
 impl Pieces {
     /// In the place of a projection; none where its results cannot be large.
     fn of(projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let exprs: Arc<[_]> = projection.expr().iter().map(|part| Arc::clone(&part.expr)).collect();
+        let exprs: Arc<[_]> = projection
+            .expr()
+            .iter()
+            .map(|part| Arc::clone(&part.expr))
+            .collect();
         let mut any_grows = false;
         let mut row_bytes = 0_u64;
         for expr in exprs.iter() {
@@ -179,7 +226,14 @@ impl Pieces {
             return Ok(None);
         }
         let properties = Arc::clone(projection.properties());
-        Ok(Some(OperatorExec::above(Arc::clone(projection.input()), Self { exprs, properties, rows })))
+        Ok(Some(OperatorExec::above(
+            Arc::clone(projection.input()),
+            Self {
+                exprs,
+                properties,
+                rows,
+            },
+        )))
     }
 }
 
@@ -199,7 +253,10 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
         }
         let at = columns.len();
         let name = format!("__streamctl_argument_{at}");
-        columns.push(ProjectionExpr { expr: Arc::clone(expr), alias: name.clone() });
+        columns.push(ProjectionExpr {
+            expr: Arc::clone(expr),
+            alias: name.clone(),
+        });
         Ok(Arc::new(Column::new(&name, at)))
     };
     let group = aggregate.group_expr();
@@ -213,24 +270,48 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
     );
     let mut calls = Vec::with_capacity(aggregate.aggr_expr().len());
     for call in aggregate.aggr_expr() {
-        let args = call.expressions().iter().map(&mut below).collect::<Result<Vec<_>>>()?;
-        let order = call.order_bys().iter().map(|by| below(&by.expr)).collect::<Result<Vec<_>>>()?;
-        // Where arguments cannot be replaced, the aggregate stays as it is: each of its calls has a limit of its own.
-        let Some(call) = call.with_new_expressions(args, order) else { return Ok(None) };
+        let args = call
+            .expressions()
+            .iter()
+            .map(&mut below)
+            .collect::<Result<Vec<_>>>()?;
+        let order = call
+            .order_bys()
+            .iter()
+            .map(|by| below(&by.expr))
+            .collect::<Result<Vec<_>>>()?;
+        // Where arguments cannot be replaced, the aggregate stays as it is: each of its calls has a
+        // limit of its own.
+        let Some(call) = call.with_new_expressions(args, order) else {
+            return Ok(None);
+        };
         calls.push(Arc::new(call));
     }
     let filters = aggregate.filter_expr().iter();
-    let filters = filters.map(|filter| filter.as_ref().map(&mut below).transpose()).collect::<Result<Vec<_>>>()?;
+    let filters = filters
+        .map(|filter| filter.as_ref().map(&mut below).transpose())
+        .collect::<Result<Vec<_>>>()?;
     if columns.len() == own {
         return Ok(None);
     }
     let projection = ProjectionExec::try_new(columns, Arc::clone(input))?;
-    let Some(input) = Pieces::of(&projection)? else { return Ok(None) };
-    let replaced = AggregateExec::try_new(*aggregate.mode(), group, calls, filters, input, aggregate.input_schema())?;
+    let Some(input) = Pieces::of(&projection)? else {
+        return Ok(None);
+    };
+    let replaced = AggregateExec::try_new(
+        *aggregate.mode(),
+        group,
+        calls,
+        filters,
+        input,
+        aggregate.input_schema(),
+    )?;
     if replaced.schema() != aggregate.schema() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(replaced.with_limit_options(aggregate.limit_options()))))
+    Ok(Some(Arc::new(
+        replaced.with_limit_options(aggregate.limit_options()),
+    )))
 }
 
 impl Operator for Pieces {
@@ -250,9 +331,19 @@ impl Operator for Pieces {
         &self.exprs
     }
 
-    fn run(self: Arc<Self>, input: SendableRecordBatchStream, schema: SchemaRef) -> SendableRecordBatchStream {
+    fn run(
+        self: Arc<Self>,
+        input: SendableRecordBatchStream,
+        schema: SchemaRef,
+    ) -> SendableRecordBatchStream {
         let exprs = Arc::clone(&self.exprs);
-        Box::pin(PiecesStream { exprs, schema, input, rows: self.rows, rest: None })
+        Box::pin(PiecesStream {
+            exprs,
+            schema,
+            input,
+            rows: self.rows,
+            rest: None,
+        })
     }
 }
 
@@ -267,11 +358,17 @@ struct PiecesStream {
 
 impl PiecesStream {
     fn piece(&mut self, batch: &RecordBatch, is_rest: bool) -> Result<RecordBatch> {
-        let (count, piece) = self.rows.evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))?;
+        let (count, piece) = self
+            .rows
+            .evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))?;
         if count < batch.num_rows() {
             self.rest = Some(batch.slice(count, batch.num_rows() - count));
         }
-        if is_rest || self.rest.is_some() { owned(&piece) } else { Ok(piece) }
+        if is_rest || self.rest.is_some() {
+            owned(&piece)
+        } else {
+            Ok(piece)
+        }
     }
 }
 
@@ -295,31 +392,56 @@ impl RecordBatchStream for PiecesStream {
     }
 }
 
-fn projected(exprs: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
+fn projected(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+) -> Result<RecordBatch> {
     let count = rows.num_rows();
-    let columns = exprs.iter().map(|expr| expr.evaluate(rows)?.into_array_of_size(count));
+    let columns = exprs
+        .iter()
+        .map(|expr| expr.evaluate(rows)?.into_array_of_size(count));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(count));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
 }
 
-/// Columns that are handed on as they are share the buffers of the whole batch: the memory of each piece would count as
-/// that of the batch, and keeping a piece would keep the batch.
+/// Columns that are handed on as they are share the buffers of the whole batch: the memory of each
+/// piece would count as that of the batch, and keeping a piece would keep the batch.
 fn owned(piece: &RecordBatch) -> Result<RecordBatch> {
     let rows = piece.num_rows();
     let all: UInt32Array = (0..).take(rows).collect();
     let column = |column: &ArrayRef| -> Result<ArrayRef> {
-        let values = bytes_of(column).saturating_mul(2).saturating_add(SPARE_BYTES);
+        let values = bytes_of(column)
+            .saturating_mul(2)
+            .saturating_add(SPARE_BYTES);
         let is_own = column.get_buffer_memory_size() as u64 <= values;
-        Ok(if is_own { Arc::clone(column) } else { take(column, &all, None)? })
+        Ok(if is_own {
+            Arc::clone(column)
+        } else {
+            take(column, &all, None)?
+        })
     };
-    let columns = piece.columns().iter().map(column).collect::<Result<Vec<_>>>()?;
+    let columns = piece
+        .columns()
+        .iter()
+        .map(column)
+        .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(piece.schema(), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        piece.schema(),
+        columns,
+        &options,
+    )?)
 }
 
-/// A condition or a key that is evaluated in as many pieces as its growing functions need, beginning with the number of rows
-/// that had room before. Its results for a batch take at most [`FUNCTION_BYTES_MAX`].
+/// A condition or a key that is evaluated in as many pieces as its growing functions need,
+/// beginning with the number of rows that had room before. Its results for a batch take at most
+/// [`FUNCTION_BYTES_MAX`].
 #[derive(Debug)]
 struct Piecewise(AtomicUsize);
 
@@ -328,8 +450,15 @@ fn piecewise(inner: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
 }
 
 impl Evaluation for Piecewise {
-    fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let mut rows = PieceRows { now: self.0.load(Ordering::Relaxed), most: usize::MAX };
+    fn evaluate(
+        &self,
+        inner: &Arc<dyn PhysicalExpr>,
+        batch: &RecordBatch,
+    ) -> Result<ColumnarValue> {
+        let mut rows = PieceRows {
+            now: self.0.load(Ordering::Relaxed),
+            most: usize::MAX,
+        };
         let (mut count, first) = rows.evaluate(batch, |piece| inner.evaluate(piece))?;
         if count == batch.num_rows() {
             self.0.store(rows.now, Ordering::Relaxed);
@@ -340,13 +469,17 @@ impl Evaluation for Piecewise {
         let mut pieces = vec![first];
         while count < batch.num_rows() {
             let rest = batch.slice(count, batch.num_rows() - count);
-            let evaluate = |piece: &RecordBatch| inner.evaluate(piece)?.into_array(piece.num_rows());
+            let evaluate =
+                |piece: &RecordBatch| inner.evaluate(piece)?.into_array(piece.num_rows());
             let (more, piece) = rows.evaluate(&rest, evaluate)?;
             bytes += bytes_of(&piece);
             if bytes > FUNCTION_BYTES_MAX {
                 let rows = batch.num_rows();
                 let limit = FUNCTION_BYTES_MAX >> 20;
-                return exec_err!("the values of {} for {rows} rows take more than {limit} MiB", inner);
+                return exec_err!(
+                    "the values of {} for {rows} rows take more than {limit} MiB",
+                    inner
+                );
             }
             pieces.push(piece);
             count += more;

@@ -1,6 +1,7 @@
 //! How large values are, and how large what a function makes of them would be.
 //!
-//! Rule: figures are exact or too large, never too small, and their computation takes no more memory than the arguments.
+//! Rule: figures are exact or too large, never too small, and their computation takes no more
+//! memory than the arguments.
 
 use arrow::array::{Array, ArrayRef, AsArray, GenericStringArray, OffsetSizeTrait};
 use arrow::compute::cast;
@@ -30,19 +31,22 @@ pub(super) fn bytes_of(array: &ArrayRef) -> u64 {
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             let offsets = list.value_offsets();
-            let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+            let from = offsets[0] as usize;
+            let to = offsets[list.len()] as usize;
             bytes_of(&list.values().slice(from, to - from)) + 4 * list.len() as u64
         }
         DataType::LargeList(_) => {
             let list = array.as_list::<i64>();
             let offsets = list.value_offsets();
-            let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+            let from = offsets[0] as usize;
+            let to = offsets[list.len()] as usize;
             bytes_of(&list.values().slice(from, to - from)) + 8 * list.len() as u64
         }
         DataType::Struct(_) => array.as_struct().columns().iter().map(bytes_of).sum(),
         _ => {
             let data = array.to_data();
-            data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size()) as u64
+            data.get_slice_memory_size()
+                .unwrap_or_else(|_| data.get_array_memory_size()) as u64
         }
     }
 }
@@ -75,14 +79,27 @@ impl Arguments {
                 ColumnarValue::Scalar(value) => value.to_array()?,
             });
         }
-        let constant: Vec<bool> = values.iter().map(|value| matches!(value, ColumnarValue::Scalar(_))).collect();
+        let constant: Vec<bool> = values
+            .iter()
+            .map(|value| matches!(value, ColumnarValue::Scalar(_)))
+            .collect();
         // Constants are computed once, however many rows there are.
-        let rows = if constant.iter().all(|constant| *constant) { 1 } else { rows };
-        Ok(Self { columns, constant, rows })
+        let rows = if constant.iter().all(|constant| *constant) {
+            1
+        } else {
+            rows
+        };
+        Ok(Self {
+            columns,
+            constant,
+            rows,
+        })
     }
 
     fn texts(&self, place: usize) -> Result<Option<(ArrayRef, bool)>> {
-        let Some(column) = self.columns.get(place) else { return Ok(None) };
+        let Some(column) = self.columns.get(place) else {
+            return Ok(None);
+        };
         let text = match column.data_type() {
             DataType::Utf8 => column.clone(),
             _ => cast(column, &DataType::LargeUtf8)?,
@@ -91,8 +108,13 @@ impl Arguments {
     }
 
     fn numbers(&self, place: usize) -> Result<Option<(ArrayRef, bool)>> {
-        let Some(column) = self.columns.get(place) else { return Ok(None) };
-        Ok(Some((cast(column, &DataType::Int64)?, self.constant[place])))
+        let Some(column) = self.columns.get(place) else {
+            return Ok(None);
+        };
+        Ok(Some((
+            cast(column, &DataType::Int64)?,
+            self.constant[place],
+        )))
     }
 
     /// The sum of a figure over all rows.
@@ -108,9 +130,16 @@ impl Arguments {
         }
         // `concat_ws` writes its first argument between all others.
         if let (Some(first), true) = (self.columns.first(), self.columns.len() > 2) {
-            let times = if self.constant[0] { self.rows as u64 } else { 1 };
+            let times = if self.constant[0] {
+                self.rows as u64
+            } else {
+                1
+            };
             let between = (self.columns.len() as u64 - 2).saturating_mul(times);
-            if matches!(first.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+            if matches!(
+                first.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ) {
                 all = all.saturating_add(bytes_of(first).saturating_mul(between));
             }
         }
@@ -118,55 +147,82 @@ impl Arguments {
     }
 
     pub(super) fn repeated(&self) -> Result<u64> {
-        let (Some(text), Some(times)) = (self.texts(0)?, self.numbers(1)?) else { return Ok(0) };
-        let (text, times) = (Text::new(&text), Number::new(&times));
+        let (Some(text), Some(times)) = (self.texts(0)?, self.numbers(1)?) else {
+            return Ok(0);
+        };
+        let text = Text::new(&text);
+        let times = Number::new(&times);
         Ok(self.sum(|row| text.bytes(row).saturating_mul(times.at_least_0(row))))
     }
 
     pub(super) fn padded(&self) -> Result<u64> {
-        let (Some(text), Some(length)) = (self.texts(0)?, self.numbers(1)?) else { return Ok(0) };
+        let (Some(text), Some(length)) = (self.texts(0)?, self.numbers(1)?) else {
+            return Ok(0);
+        };
         let fill = self.texts(2)?;
-        let (text, length) = (Text::new(&text), Number::new(&length));
+        let text = Text::new(&text);
+        let length = Number::new(&length);
         let fill = fill.as_ref().map(Text::new);
         Ok(self.sum(|row| {
             let fill_is_ascii = fill.as_ref().is_none_or(|fill| fill.at(row).is_ascii());
-            let char_bytes = if fill_is_ascii && text.at(row).is_ascii() { 1 } else { 4 };
+            let char_bytes = if fill_is_ascii && text.at(row).is_ascii() {
+                1
+            } else {
+                4
+            };
             length.at_least_0(row).saturating_mul(char_bytes)
         }))
     }
 
     pub(super) fn replaced(&self) -> Result<u64> {
-        let (Some(text), Some(from), Some(to)) = (self.texts(0)?, self.texts(1)?, self.texts(2)?) else {
+        let (Some(text), Some(from), Some(to)) = (self.texts(0)?, self.texts(1)?, self.texts(2)?)
+        else {
             return Ok(0);
         };
-        let (text, from, to) = (Text::new(&text), Text::new(&from), Text::new(&to));
+        let text = Text::new(&text);
+        let from = Text::new(&from);
+        let to = Text::new(&to);
         Ok(self.sum(|row| {
             if to.bytes(row) <= from.bytes(row) {
                 return text.bytes(row);
             }
             let times = text.at(row).matches(from.at(row)).count() as u64;
-            text.bytes(row).saturating_add(times.saturating_mul(to.bytes(row)))
+            text.bytes(row)
+                .saturating_add(times.saturating_mul(to.bytes(row)))
         }))
     }
 
-    /// The pattern may match at every place; groups that are written into the replacement do not overlap.
+    /// The pattern may match at every place; groups that are written into the replacement do not
+    /// overlap.
     pub(super) fn regexp_replaced(&self) -> Result<u64> {
-        let (Some(text), Some(to)) = (self.texts(0)?, self.texts(2)?) else { return Ok(0) };
+        let (Some(text), Some(to)) = (self.texts(0)?, self.texts(2)?) else {
+            return Ok(0);
+        };
         let flags = self.texts(3)?;
-        let (text, to) = (Text::new(&text), Text::new(&to));
+        let text = Text::new(&text);
+        let to = Text::new(&to);
         let flags = flags.as_ref().map(Text::new);
         Ok(self.sum(|row| {
-            let everywhere = flags.as_ref().is_some_and(|flags| flags.at(row).contains('g'));
+            let everywhere = flags
+                .as_ref()
+                .is_some_and(|flags| flags.at(row).contains('g'));
             let times = if everywhere { text.bytes(row) + 1 } else { 1 };
-            let groups = to.at(row).bytes().filter(|byte| matches!(byte, b'\\' | b'$')).count() as u64;
+            let groups = to
+                .at(row)
+                .bytes()
+                .filter(|byte| matches!(byte, b'\\' | b'$'))
+                .count() as u64;
             let copies = text.bytes(row).saturating_mul(groups + 1);
             copies.saturating_add(times.saturating_mul(to.bytes(row)))
         }))
     }
 
     pub(super) fn regexp_matched(&self) -> Result<u64> {
-        let (Some(text), Some(pattern)) = (self.texts(0)?, self.texts(1)?) else { return Ok(0) };
-        let (text, pattern) = (Text::new(&text), Text::new(&pattern));
+        let (Some(text), Some(pattern)) = (self.texts(0)?, self.texts(1)?) else {
+            return Ok(0);
+        };
+        let text = Text::new(&text);
+        let pattern = Text::new(&pattern);
         Ok(self.sum(|row| {
             let groups = pattern.at(row).bytes().filter(|byte| *byte == b'(').count() as u64;
             text.bytes(row).saturating_mul(groups.max(1))
@@ -174,53 +230,90 @@ impl Arguments {
     }
 
     pub(super) fn formatted(&self) -> Result<u64> {
-        let Some(pattern) = self.texts(1)? else { return Ok(0) };
+        let Some(pattern) = self.texts(1)? else {
+            return Ok(0);
+        };
         let pattern = Text::new(&pattern);
         Ok(self.sum(|row| pattern.bytes(row).saturating_mul(PATTERN_GROWTH)))
     }
 
     pub(super) fn joined(&self) -> Result<u64> {
-        let (Some(list), Some(between)) = (self.columns.first(), self.texts(1)?) else { return Ok(0) };
+        let (Some(list), Some(between)) = (self.columns.first(), self.texts(1)?) else {
+            return Ok(0);
+        };
         let null = self.texts(2)?;
         let between = Text::new(&between);
         let null = null.as_ref().map(Text::new);
-        let list = Column { values: list, constant: self.constant[0] };
+        let list = Column {
+            values: list,
+            constant: self.constant[0],
+        };
         Ok(self.sum(|row| {
             let one = list.values.slice(list.place(row), 1);
             let (elements, bytes) = leaves(&one);
             let null_bytes = null.as_ref().map_or(0, |null| null.bytes(row));
-            let each = between.bytes(row).saturating_add(null_bytes).saturating_add(NUMBER_TEXT_BYTES);
+            let each = between
+                .bytes(row)
+                .saturating_add(null_bytes)
+                .saturating_add(NUMBER_TEXT_BYTES);
             bytes.saturating_add(elements.saturating_mul(each))
         }))
     }
 
     pub(super) fn element_repeated(&self) -> Result<u64> {
-        let (Some(element), Some(times)) = (self.columns.first(), self.numbers(1)?) else { return Ok(0) };
+        let (Some(element), Some(times)) = (self.columns.first(), self.numbers(1)?) else {
+            return Ok(0);
+        };
         let times = Number::new(&times);
-        let element = Column { values: element, constant: self.constant[0] };
+        let element = Column {
+            values: element,
+            constant: self.constant[0],
+        };
         Ok(self.sum(|row| {
             let times = times.at_least_0(row);
-            if times == 0 { 0 } else { bytes_of(&element.values.slice(element.place(row), 1)).saturating_mul(times) }
+            if times == 0 {
+                0
+            } else {
+                bytes_of(&element.values.slice(element.place(row), 1)).saturating_mul(times)
+            }
         }))
     }
 
     pub(super) fn resized(&self) -> Result<u64> {
-        let (Some(list), Some(length)) = (self.columns.first(), self.numbers(1)?) else { return Ok(0) };
+        let (Some(list), Some(length)) = (self.columns.first(), self.numbers(1)?) else {
+            return Ok(0);
+        };
         let length = Number::new(&length);
-        let list = Column { values: list, constant: self.constant[0] };
-        let element = self.columns.get(2).map(|values| Column { values, constant: self.constant[2] });
+        let list = Column {
+            values: list,
+            constant: self.constant[0],
+        };
+        let element = self.columns.get(2).map(|values| Column {
+            values,
+            constant: self.constant[2],
+        });
         Ok(self.sum(|row| {
             let own = bytes_of(&list.values.slice(list.place(row), 1));
-            let of = |element: &Column<'_, ArrayRef>| bytes_of(&element.values.slice(element.place(row), 1));
+            let of = |element: &Column<'_, ArrayRef>| {
+                bytes_of(&element.values.slice(element.place(row), 1))
+            };
             let each = element.as_ref().map_or(8, of).max(8);
             own.saturating_add(length.at_least_0(row).saturating_mul(each))
         }))
     }
 
     pub(super) fn elements_replaced(&self) -> Result<u64> {
-        let (Some(list), Some(to)) = (self.columns.first(), self.columns.get(2)) else { return Ok(0) };
-        let list = Column { values: list, constant: self.constant[0] };
-        let to = Column { values: to, constant: self.constant[2] };
+        let (Some(list), Some(to)) = (self.columns.first(), self.columns.get(2)) else {
+            return Ok(0);
+        };
+        let list = Column {
+            values: list,
+            constant: self.constant[0],
+        };
+        let to = Column {
+            values: to,
+            constant: self.constant[2],
+        };
         Ok(self.sum(|row| {
             let (elements, bytes) = leaves(&list.values.slice(list.place(row), 1));
             let each = bytes_of(&to.values.slice(to.place(row), 1));
@@ -245,7 +338,9 @@ impl Arguments {
         let points = |place: usize| -> Result<(ArrayRef, bool)> {
             let column = &self.columns[place];
             let numbers = match column.data_type() {
-                data_type if data_type.is_integer() || data_type.is_null() => cast(column, &DataType::Int64)?,
+                data_type if data_type.is_integer() || data_type.is_null() => {
+                    cast(column, &DataType::Int64)?
+                }
                 _ => {
                     let seconds = DataType::Timestamp(TimeUnit::Second, None);
                     cast(&cast(column, &seconds)?, &DataType::Int64)?
@@ -256,12 +351,20 @@ impl Arguments {
         let start = start.map(points).transpose()?;
         let end = points(end)?;
         let steps = step.map(|place| self.steps(place)).transpose()?;
-        let (start, end) = (start.as_ref().map(Number::new), Number::new(&end));
+        let start = start.as_ref().map(Number::new);
+        let end = Number::new(&end);
         Ok(self.sum(|row| {
             let from = start.as_ref().map_or(0, |start| start.at(row));
-            let span = (i128::from(end.at(row)) - i128::from(from)).abs().saturating_mul(scale);
-            let step = steps.as_ref().map_or(1, |steps| steps[if steps.len() == 1 { 0 } else { row }]).max(1);
-            u64::try_from(span / step + 2).unwrap_or(u64::MAX).saturating_mul(8)
+            let span = (i128::from(end.at(row)) - i128::from(from))
+                .abs()
+                .saturating_mul(scale);
+            let step = steps
+                .as_ref()
+                .map_or(1, |steps| steps[if steps.len() == 1 { 0 } else { row }])
+                .max(1);
+            u64::try_from(span / step + 2)
+                .unwrap_or(u64::MAX)
+                .saturating_mul(8)
         }))
     }
 
@@ -278,7 +381,11 @@ impl Arguments {
             return Ok(steps.iter().map(|step| step.map_or(1, nanos)).collect());
         }
         let numbers = cast(column, &DataType::Int64)?;
-        Ok(numbers.as_primitive::<Int64Type>().iter().map(|step| i128::from(step.unwrap_or(1)).abs()).collect())
+        Ok(numbers
+            .as_primitive::<Int64Type>()
+            .iter()
+            .map(|step| i128::from(step.unwrap_or(1)).abs())
+            .collect())
     }
 }
 
@@ -288,13 +395,15 @@ fn leaves(list: &ArrayRef) -> (u64, u64) {
         DataType::List(_) => {
             let list = list.as_list::<i32>();
             let offsets = list.value_offsets();
-            let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+            let from = offsets[0] as usize;
+            let to = offsets[list.len()] as usize;
             list.values().slice(from, to - from)
         }
         DataType::LargeList(_) => {
             let list = list.as_list::<i64>();
             let offsets = list.value_offsets();
-            let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+            let from = offsets[0] as usize;
+            let to = offsets[list.len()] as usize;
             list.values().slice(from, to - from)
         }
         DataType::FixedSizeList(..) => list.as_fixed_size_list().values().clone(),
@@ -308,12 +417,19 @@ struct Text<'a>(Column<'a, dyn Array>);
 
 impl<'a> Text<'a> {
     fn new((values, constant): &'a (ArrayRef, bool)) -> Self {
-        Self(Column { values: values.as_ref(), constant: *constant })
+        Self(Column {
+            values: values.as_ref(),
+            constant: *constant,
+        })
     }
 
     fn at(&self, row: usize) -> &'a str {
         fn value<O: OffsetSizeTrait>(texts: &GenericStringArray<O>, place: usize) -> &str {
-            if texts.is_null(place) { "" } else { texts.value(place) }
+            if texts.is_null(place) {
+                ""
+            } else {
+                texts.value(place)
+            }
         }
         let place = self.0.place(row);
         match self.0.values.data_type() {
@@ -332,13 +448,20 @@ struct Number<'a>(Column<'a, dyn Array>);
 
 impl<'a> Number<'a> {
     fn new((values, constant): &'a (ArrayRef, bool)) -> Self {
-        Self(Column { values: values.as_ref(), constant: *constant })
+        Self(Column {
+            values: values.as_ref(),
+            constant: *constant,
+        })
     }
 
     fn at(&self, row: usize) -> i64 {
         let numbers = self.0.values.as_primitive::<Int64Type>();
         let place = self.0.place(row);
-        if numbers.is_null(place) { 0 } else { numbers.value(place) }
+        if numbers.is_null(place) {
+            0
+        } else {
+            numbers.value(place)
+        }
     }
 
     fn at_least_0(&self, row: usize) -> u64 {

@@ -5,20 +5,36 @@ use super::super::tests::{batch_of, countries, rows_of};
 use super::super::words::tests::typed;
 use super::super::{QueryError, QueryPlan};
 use super::*;
-use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMillisecondArray};
+use arrow::array::{
+    Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMillisecondArray,
+};
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn every_function_is_known_to_grow_or_not_to() {
     let growing: BTreeSet<&str> = GROWING.iter().map(|(name, _)| *name).collect();
-    assert!(GROWING.is_sorted_by_key(|(name, _)| *name), "they are searched by name");
+    assert!(
+        GROWING.is_sorted_by_key(|(name, _)| *name),
+        "they are searched by name"
+    );
     let known: BTreeSet<&str> = growing.iter().chain(FIXED).copied().collect();
     let all = functions::all();
     let all: BTreeSet<&str> = all.iter().map(|function| function.name()).collect();
-    assert_eq!(known.difference(&all).collect::<Vec<_>>(), Vec::<&&str>::new(), "they are not there");
-    assert_eq!(all.difference(&known).collect::<Vec<_>>(), Vec::<&&str>::new(), "it is not said whether they grow");
-    let both: Vec<_> = FIXED.iter().filter(|name| growing.contains(**name)).collect();
+    assert_eq!(
+        known.difference(&all).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "they are not there"
+    );
+    assert_eq!(
+        all.difference(&known).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "it is not said whether they grow"
+    );
+    let both: Vec<_> = FIXED
+        .iter()
+        .filter(|name| growing.contains(**name))
+        .collect();
     assert!(both.is_empty(), "{both:?}");
 }
 
@@ -31,25 +47,89 @@ const FROM_A_ROW: [(&str, &str, &str); 27] = [
     ("range", "array_to_string(range(n), ' ')", "0 1 2"),
     ("range", "array_to_string(range(1, n), ' ')", "1 2"),
     ("range", "array_to_string(range(n, 0, -1), ' ')", "3 2 1"),
-    ("generate_series", "array_to_string(generate_series(1, n), ' ')", "1 2 3"),
-    ("generate_series", "array_to_string(generate_series(1, n, 2), ' ')", "1 3"),
-    ("array_repeat", "array_to_string(array_repeat(x, n), ' ')", "abc abc abc"),
-    ("array_resize", "array_to_string(array_resize(list, n, 'z'), ' ')", "a b z"),
+    (
+        "generate_series",
+        "array_to_string(generate_series(1, n), ' ')",
+        "1 2 3",
+    ),
+    (
+        "generate_series",
+        "array_to_string(generate_series(1, n, 2), ' ')",
+        "1 3",
+    ),
+    (
+        "array_repeat",
+        "array_to_string(array_repeat(x, n), ' ')",
+        "abc abc abc",
+    ),
+    (
+        "array_resize",
+        "array_to_string(array_resize(list, n, 'z'), ' ')",
+        "a b z",
+    ),
     ("array_resize", "cardinality(array_resize(list, n))", "3"),
     ("replace", "replace(x, 'b', repeat('q', n))", "aqqqc"),
-    ("replace", "replace(repeat('b', 1000), 'b', repeat(x, n / 3))", ""),
-    ("regexp_replace", "regexp_replace(repeat('b', 1000), 'b', repeat(x, n / 3), 'g')", ""),
-    ("array_to_string", "array_to_string(array_repeat(x, 1000), repeat('-', n))", ""),
-    ("array_replace_all", "cardinality(array_replace_all(array_repeat('q', 1000), 'q', repeat(x, n)))", "1000"),
-    ("concat", "concat(repeat(x, n), repeat(x, n), repeat(x, n))", "abcabcabcabcabcabcabcabcabc"),
-    ("concat_ws", "concat_ws(repeat('-', n), x, x, x)", "abc---abc---abc"),
+    (
+        "replace",
+        "replace(repeat('b', 1000), 'b', repeat(x, n / 3))",
+        "",
+    ),
+    (
+        "regexp_replace",
+        "regexp_replace(repeat('b', 1000), 'b', repeat(x, n / 3), 'g')",
+        "",
+    ),
+    (
+        "array_to_string",
+        "array_to_string(array_repeat(x, 1000), repeat('-', n))",
+        "",
+    ),
+    (
+        "array_replace_all",
+        "cardinality(array_replace_all(array_repeat('q', 1000), 'q', repeat(x, n)))",
+        "1000",
+    ),
+    (
+        "concat",
+        "concat(repeat(x, n), repeat(x, n), repeat(x, n))",
+        "abcabcabcabcabcabcabcabcabc",
+    ),
+    (
+        "concat_ws",
+        "concat_ws(repeat('-', n), x, x, x)",
+        "abc---abc---abc",
+    ),
     ("||", "repeat(x, n) || repeat(x, n)", "abcabcabcabcabcabc"),
-    ("array_concat", "cardinality(array_concat(range(n), range(n)))", "6"),
-    ("make_array", "cardinality(make_array(repeat(x, n), repeat(x, n), repeat(x, n)))", "3"),
-    ("struct", "struct(repeat(x, n), repeat(x, n), repeat(x, n)) IS NULL", "false"),
-    ("encode", "encode(repeat(x, n), 'hex')", "616263616263616263"),
-    ("string_to_array", "cardinality(string_to_array(repeat('a,', n), ','))", "4"),
-    ("regexp_match", "cardinality(regexp_match(repeat(x, n), '((((((((.*))))))))'))", "8"),
+    (
+        "array_concat",
+        "cardinality(array_concat(range(n), range(n)))",
+        "6",
+    ),
+    (
+        "make_array",
+        "cardinality(make_array(repeat(x, n), repeat(x, n), repeat(x, n)))",
+        "3",
+    ),
+    (
+        "struct",
+        "struct(repeat(x, n), repeat(x, n), repeat(x, n)) IS NULL",
+        "false",
+    ),
+    (
+        "encode",
+        "encode(repeat(x, n), 'hex')",
+        "616263616263616263",
+    ),
+    (
+        "string_to_array",
+        "cardinality(string_to_array(repeat('a,', n), ','))",
+        "4",
+    ),
+    (
+        "regexp_match",
+        "cardinality(regexp_match(repeat(x, n), '((((((((.*))))))))'))",
+        "8",
+    ),
     ("to_char", "to_char(ts, repeat('%Y', n))", "197019701970"),
 ];
 
@@ -58,22 +138,50 @@ async fn a_row_that_asks_for_too_much_is_an_error_that_names_the_function_and_th
     for (name, expression, expected) in FROM_A_ROW {
         let plan = typed(&format!("SELECT {expression} AS r FROM source"))
             .unwrap_or_else(|error| panic!("{expression}: {error}"));
-        let rows =
-            rows_of(&plan, batch_of(&plan, "abc", 3)).await.unwrap_or_else(|error| panic!("{expression}: {error}"));
-        assert!(expected.is_empty() || rows == [expected], "{expression}: {rows:?}");
+        let rows = rows_of(&plan, batch_of(&plan, "abc", 3))
+            .await
+            .unwrap_or_else(|error| panic!("{expression}: {error}"));
+        assert!(
+            expected.is_empty() || rows == [expected],
+            "{expression}: {rows:?}"
+        );
         // Where a function is inside of another, the first one to exceed the limit is named.
         for many in [70_000_000, 2_000_000_000_000] {
-            let error = rows_of(&plan, batch_of(&plan, "abc", many)).await.expect_err(expression).to_string();
-            assert!(error.contains("() would make ") && error.contains("the limit is 64 MiB"), "{expression}: {error}");
-            let inner =
-                expression.contains("repeat(") || expression.contains("range(") || expression.contains("series(");
-            assert!(inner || error.contains(&format!("{name}() would make ")), "{expression}: {error}");
+            let error = rows_of(&plan, batch_of(&plan, "abc", many))
+                .await
+                .expect_err(expression)
+                .to_string();
+            assert!(
+                error.contains("() would make ") && error.contains("the limit is 64 MiB"),
+                "{expression}: {error}"
+            );
+            let inner = expression.contains("repeat(")
+                || expression.contains("range(")
+                || expression.contains("series(");
+            assert!(
+                inner || error.contains(&format!("{name}() would make ")),
+                "{expression}: {error}"
+            );
         }
-        let of_outer =
-            ["concat", "||", "make_array", "struct", "encode", "regexp_match", "to_char", "array_replace_all"];
+        let of_outer = [
+            "concat",
+            "||",
+            "make_array",
+            "struct",
+            "encode",
+            "regexp_match",
+            "to_char",
+            "array_replace_all",
+        ];
         if expected.is_empty() || of_outer.contains(&name) {
-            let error = rows_of(&plan, batch_of(&plan, "abc", 13_000_000)).await.expect_err(expression).to_string();
-            assert!(error.contains(&format!("{name}() would make ")), "{expression}: {error}");
+            let error = rows_of(&plan, batch_of(&plan, "abc", 13_000_000))
+                .await
+                .expect_err(expression)
+                .to_string();
+            assert!(
+                error.contains(&format!("{name}() would make ")),
+                "{expression}: {error}"
+            );
         }
     }
 }
@@ -81,28 +189,64 @@ async fn a_row_that_asks_for_too_much_is_an_error_that_names_the_function_and_th
 #[tokio::test]
 async fn rows_that_are_small_each_may_be_large_together() {
     let plan = typed("SELECT repeat(x, n) AS r FROM source").unwrap();
-    assert_eq!(rows_of(&plan, many_rows(&plan, 8_192, |_| 4_096)).await.unwrap().len(), 8_192);
+    assert_eq!(
+        rows_of(&plan, many_rows(&plan, 8_192, |_| 4_096))
+            .await
+            .unwrap()
+            .len(),
+        8_192
+    );
 }
 
 #[test]
 fn constants_are_bounded_when_the_query_is_planned() {
     for (name, sql) in [
-        ("repeat", "SELECT x, repeat('x', 500000000) AS r FROM source"),
-        ("repeat", "SELECT x FROM source WHERE x = repeat('x', 500000000)"),
-        ("lpad", "SELECT x, lpad('x', 2000000000, 'y') AS r FROM source"),
-        ("rpad", "SELECT x, rpad('x', 2000000000, 'y') AS r FROM source"),
-        ("generate_series", "SELECT x, unnest(generate_series(1, 10000000)) AS n FROM source"),
-        ("range", "SELECT x, unnest(range(0, 60000000)) AS n FROM source"),
-        ("generate_series", "SELECT x, g.n FROM source CROSS JOIN unnest(generate_series(1, 1000000000)) AS g(n)"),
-        ("array_repeat", "SELECT x, array_repeat(1, 1000000000) AS r FROM source"),
-        ("array_resize", "SELECT x, array_resize([1], 1000000000) AS r FROM source"),
+        (
+            "repeat",
+            "SELECT x, repeat('x', 500000000) AS r FROM source",
+        ),
+        (
+            "repeat",
+            "SELECT x FROM source WHERE x = repeat('x', 500000000)",
+        ),
+        (
+            "lpad",
+            "SELECT x, lpad('x', 2000000000, 'y') AS r FROM source",
+        ),
+        (
+            "rpad",
+            "SELECT x, rpad('x', 2000000000, 'y') AS r FROM source",
+        ),
+        (
+            "generate_series",
+            "SELECT x, unnest(generate_series(1, 10000000)) AS n FROM source",
+        ),
+        (
+            "range",
+            "SELECT x, unnest(range(0, 60000000)) AS n FROM source",
+        ),
+        (
+            "generate_series",
+            "SELECT x, g.n FROM source CROSS JOIN unnest(generate_series(1, 1000000000)) AS g(n)",
+        ),
+        (
+            "array_repeat",
+            "SELECT x, array_repeat(1, 1000000000) AS r FROM source",
+        ),
+        (
+            "array_resize",
+            "SELECT x, array_resize([1], 1000000000) AS r FROM source",
+        ),
         (
             "generate_series",
             "SELECT x, generate_series(DATE '0001-01-01', DATE '9999-12-31', INTERVAL '1 second') AS r FROM source",
         ),
     ] {
         let problem = typed(sql).expect_err(sql).problem();
-        assert!(problem.message.contains(&format!("{name}() would make ")), "{sql}: {problem}");
+        assert!(
+            problem.message.contains(&format!("{name}() would make ")),
+            "{sql}: {problem}"
+        );
     }
     for sql in [
         "SELECT x, repeat('x', 20000) AS r FROM source",
@@ -113,7 +257,10 @@ fn constants_are_bounded_when_the_query_is_planned() {
         "SELECT x, string_agg(x, ',') OVER () AS r FROM source",
     ] {
         let problem = typed(sql).expect_err(sql).problem();
-        assert!(problem.hint.is_some() || problem.message.contains("fixed size"), "{sql}: {problem}");
+        assert!(
+            problem.hint.is_some() || problem.message.contains("fixed size"),
+            "{sql}: {problem}"
+        );
     }
     typed("SELECT x, unnest(range(0, 1000)) AS n, repeat('x', 1000) AS r FROM source")
         .expect("small constants are taken");
@@ -131,42 +278,69 @@ fn texts_that_double_at_every_step_end_at_the_limit() {
         .map(|step| {
             format!(
                 "t{step} AS (SELECT x || x AS x FROM {})",
-                if step == 1 { "source".into() } else { format!("t{}", step - 1) }
+                if step == 1 {
+                    "source".into()
+                } else {
+                    format!("t{}", step - 1)
+                }
             )
         })
         .collect();
-    let plan = typed(&format!("WITH {} SELECT x FROM t40", steps.join(", "))).expect("it is planned");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let error = runtime.block_on(rows_of(&plan, batch_of(&plan, "abc", 1))).unwrap_err().to_string();
+    let plan =
+        typed(&format!("WITH {} SELECT x FROM t40", steps.join(", "))).expect("it is planned");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let error = runtime
+        .block_on(rows_of(&plan, batch_of(&plan, "abc", 1)))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("||() would make "), "{error}");
 }
 
 #[tokio::test]
 async fn a_replacement_of_many_rows_is_computed_in_parts_and_gives_the_same() {
-    let plan = typed("SELECT regexp_replace(x, '[aeiou]', '<vowel \\0>', 'g') AS r FROM source").unwrap();
+    let plan =
+        typed("SELECT regexp_replace(x, '[aeiou]', '<vowel \\0>', 'g') AS r FROM source").unwrap();
     let text = "consonants and vowels ".repeat(100);
     let texts = Arc::new(StringArray::from(vec![text.as_str(); 8_192]));
-    let batch = arrow::record_batch::RecordBatch::try_new(plan.input_schema().clone(), vec![texts]).unwrap();
-    let rows = rows_of(&plan, batch).await.unwrap_or_else(|error| panic!("{error}"));
+    let batch = arrow::record_batch::RecordBatch::try_new(plan.input_schema().clone(), vec![texts])
+        .unwrap();
+    let rows = rows_of(&plan, batch)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(rows.len(), 8_192);
-    assert!(rows.iter().all(|row| *row == rows[0]) && rows[0].matches("<vowel ").count() == 600, "{}", rows[0]);
+    assert!(
+        rows.iter().all(|row| *row == rows[0]) && rows[0].matches("<vowel ").count() == 600,
+        "{}",
+        rows[0]
+    );
 }
 
 #[tokio::test]
 async fn several_calls_for_a_batch_are_evaluated_in_pieces_within_the_budget() {
     let sql = "SELECT x, repeat(x, n) AS a, repeat(x, n) || repeat(x, n) AS b, n FROM source";
     let plan = typed(sql).unwrap();
-    let batches = batches_of(&plan, many_rows(&plan, 300, |_| 15_000)).await.unwrap();
+    let batches = batches_of(&plan, many_rows(&plan, 300, |_| 15_000))
+        .await
+        .unwrap();
     assert!(batches.len() > 5, "{}", batches.len());
     for batch in &batches {
         let bytes: u64 = batch.columns().iter().map(bytes_of).sum();
         // What calls give, and the columns that are handed on.
-        assert!(bytes <= 2 * PIECE_BYTES, "{bytes} bytes for {} rows", batch.num_rows());
+        assert!(
+            bytes <= 2 * PIECE_BYTES,
+            "{bytes} bytes for {} rows",
+            batch.num_rows()
+        );
     }
     let pieces: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
     assert_eq!(pieces.iter().sum::<usize>(), 300);
     let least = pieces[..pieces.len() - 1].iter().min();
-    assert!(least >= Some(&4), "the number of rows that had room is remembered: {pieces:?}");
+    assert!(
+        least >= Some(&4),
+        "the number of rows that had room is remembered: {pieces:?}"
+    );
     for (row, values) in text_rows(&batches).iter().enumerate() {
         let text = format!("r{row:04}");
         assert_eq!(values[0], text);
@@ -194,7 +368,9 @@ async fn what_is_evaluated_in_pieces_is_what_it_would_be_without() {
         let plan = typed(&format!("SELECT {expression} AS r, x FROM source")).unwrap();
         let times = |row: usize| (row as i64 * 7_919) % 11_000;
         let all = many_rows(&plan, 300, times);
-        let at_once = batches_of(&plan, all.clone()).await.unwrap_or_else(|error| panic!("{expression}: {error}"));
+        let at_once = batches_of(&plan, all.clone())
+            .await
+            .unwrap_or_else(|error| panic!("{expression}: {error}"));
         assert!(at_once.len() > 1, "{expression}");
         let mut few = vec![];
         for from in (0..300).step_by(2) {
@@ -210,11 +386,21 @@ async fn rows_of_very_different_sizes_are_evaluated_as_many_at_once_as_have_room
     let plan = typed("SELECT repeat(x, n) AS r FROM source").unwrap();
     // One row in a thousand takes 20 MiB.
     let times = |row: usize| if row % 1_000 == 500 { 4 << 20 } else { 10 };
-    let batches = batches_of(&plan, many_rows(&plan, 4_000, times)).await.unwrap();
+    let batches = batches_of(&plan, many_rows(&plan, 4_000, times))
+        .await
+        .unwrap();
     let lengths: Vec<usize> = text_rows(&batches).iter().map(|row| row[0].len()).collect();
-    assert_eq!(lengths, (0..4_000).map(|row| 5 * times(row) as usize).collect::<Vec<_>>());
+    assert_eq!(
+        lengths,
+        (0..4_000)
+            .map(|row| 5 * times(row) as usize)
+            .collect::<Vec<_>>()
+    );
     let pieces: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
-    assert!(pieces.len() < 120, "after a large row the number of rows grows again: {pieces:?}");
+    assert!(
+        pieces.len() < 120,
+        "after a large row the number of rows grows again: {pieces:?}"
+    );
     assert!(pieces.iter().any(|rows| *rows >= 250), "{pieces:?}");
 }
 
@@ -227,7 +413,10 @@ async fn the_calls_for_one_row_have_a_limit_together() {
     let mut open = given.unwrap();
     // Each call has room alone, both have not.
     let times = |row: usize| if row == 3 { 7 << 20 } else { 2 };
-    open.input.push("s", many_rows(&plan, 8, times)).await.unwrap();
+    open.input
+        .push("s", many_rows(&plan, 8, times))
+        .await
+        .unwrap();
     open.input.close();
     let mut rows = 0;
     let error = loop {
@@ -239,12 +428,22 @@ async fn the_calls_for_one_row_have_a_limit_together() {
     };
     assert_eq!(rows, 3, "rows before it are given");
     assert!(
-        error.contains("repeat() would make 35 MiB of values beside 36 MiB of other calls, the limit is 64 MiB"),
+        error.contains(
+            "repeat() would make 35 MiB of values beside 36 MiB of other calls, the limit is 64 MiB"
+        ),
         "{error}"
     );
-    let error = rows_of(&plan, batch_of(&plan, "abcde", 14 << 20)).await.unwrap_err().to_string();
-    assert!(error.contains("repeat() would make 70 MiB of values, the limit is 64 MiB"), "{error}");
-    rows_of(&plan, batch_of(&plan, "abcde", 6 << 20)).await.expect("both have room");
+    let error = rows_of(&plan, batch_of(&plan, "abcde", 14 << 20))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("repeat() would make 70 MiB of values, the limit is 64 MiB"),
+        "{error}"
+    );
+    rows_of(&plan, batch_of(&plan, "abcde", 6 << 20))
+        .await
+        .expect("both have room");
 }
 
 #[tokio::test]
@@ -252,29 +451,59 @@ async fn a_constant_time_is_written_by_the_pattern_of_each_row() {
     let plan = typed("SELECT date_format(TIMESTAMP '2020-01-02', x) AS r FROM source").unwrap();
     let texts = Arc::new(StringArray::from(vec![Some("%Y"), Some("%d"), None]));
     let batch = RecordBatch::try_new(plan.input_schema().clone(), vec![texts]).unwrap();
-    assert_eq!(rows_of(&plan, batch.clone()).await.unwrap(), ["2020", "02", ""]);
+    assert_eq!(
+        rows_of(&plan, batch.clone()).await.unwrap(),
+        ["2020", "02", ""]
+    );
     assert!(rows_of(&plan, batch.slice(0, 0)).await.unwrap().is_empty());
     let plan = typed("SELECT array_positions(list, 'b') AS r FROM source").unwrap();
-    assert_eq!(rows_of(&plan, batch_of(&plan, "", 0)).await.unwrap(), ["[2]"]);
+    assert_eq!(
+        rows_of(&plan, batch_of(&plan, "", 0)).await.unwrap(),
+        ["[2]"]
+    );
 }
 
 #[tokio::test]
 async fn conditions_and_arguments_of_aggregates_are_evaluated_in_pieces_too() {
     for (sql, rows) in [
-        ("SELECT x FROM source WHERE length(repeat(x, n)) > 10", 1_000),
-        ("SELECT x FROM source WHERE repeat(x, n) || repeat(x, n) LIKE '%0001r0001%' OR n < 0", 1),
-        ("SELECT x FROM source s JOIN c ON length(repeat(s.x, s.n)) > length(c.\"Code\")", 4_000),
-        ("SELECT x FROM source s JOIN c ON s.x > c.\"Code\" AND repeat(s.x, s.n) > c.\"CountryName\"", 3_000),
+        (
+            "SELECT x FROM source WHERE length(repeat(x, n)) > 10",
+            1_000,
+        ),
+        (
+            "SELECT x FROM source WHERE repeat(x, n) || repeat(x, n) LIKE '%0001r0001%' OR n < 0",
+            1,
+        ),
+        (
+            "SELECT x FROM source s JOIN c ON length(repeat(s.x, s.n)) > length(c.\"Code\")",
+            4_000,
+        ),
+        (
+            "SELECT x FROM source s JOIN c ON s.x > c.\"Code\" AND repeat(s.x, s.n) > c.\"CountryName\"",
+            3_000,
+        ),
         ("SELECT max(length(repeat(x, n) || x)) AS r FROM source", 1),
-        ("SELECT max(repeat(x, n)) FILTER (WHERE repeat(x, n) < 's') AS r, count(*) AS c FROM source", 1),
-        ("SELECT substr(repeat(x, n), 1, 4) AS r, count(*) AS c FROM source GROUP BY 1", 100),
-        ("SELECT x FROM source ORDER BY length(repeat(x, n)), x", 1_000),
+        (
+            "SELECT max(repeat(x, n)) FILTER (WHERE repeat(x, n) < 's') AS r, count(*) AS c FROM source",
+            1,
+        ),
+        (
+            "SELECT substr(repeat(x, n), 1, 4) AS r, count(*) AS c FROM source GROUP BY 1",
+            100,
+        ),
+        (
+            "SELECT x FROM source ORDER BY length(repeat(x, n)), x",
+            1_000,
+        ),
     ] {
         let plan = typed(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         // 75 KiB for each row, 75 MiB for all of them.
         let given = batches_of(&plan, many_rows(&plan, 1_000, |_| 15_000)).await;
-        let given: usize =
-            given.unwrap_or_else(|error| panic!("{sql}: {error}")).iter().map(RecordBatch::num_rows).sum();
+        let given: usize = given
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum();
         assert_eq!(given, rows, "{sql}");
     }
 }
@@ -282,21 +511,38 @@ async fn conditions_and_arguments_of_aggregates_are_evaluated_in_pieces_too() {
 #[tokio::test]
 async fn pieces_do_not_keep_the_batch_that_they_are_cut_from() {
     let plan = typed("SELECT x, list, repeat(x, n) AS r FROM source").unwrap();
-    let batches = batches_of(&plan, many_rows(&plan, 8_000, |_| 15_000)).await.unwrap();
+    let batches = batches_of(&plan, many_rows(&plan, 8_000, |_| 15_000))
+        .await
+        .unwrap();
     for batch in &batches {
-        let (held, rows) = (batch.column(0).get_buffer_memory_size(), batch.num_rows());
-        assert!(held <= 20 * rows + (8 << 10), "{held} bytes for {rows} rows");
+        let held = batch.column(0).get_buffer_memory_size();
+        let rows = batch.num_rows();
+        assert!(
+            held <= 20 * rows + (8 << 10),
+            "{held} bytes for {rows} rows"
+        );
     }
 }
 
 #[tokio::test]
 async fn large_constants_count_for_each_row_of_a_piece() {
     let large = "c".repeat(15_000);
-    let plan =
-        typed(&format!("SELECT x, '{large}' AS a, CASE WHEN n > 0 THEN '{large}' END AS b FROM source")).unwrap();
-    let batches = batches_of(&plan, many_rows(&plan, 2_000, |row| row as i64)).await.unwrap();
-    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2_000);
-    let largest = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
+    let plan = typed(&format!(
+        "SELECT x, '{large}' AS a, CASE WHEN n > 0 THEN '{large}' END AS b FROM source"
+    ))
+    .unwrap();
+    let batches = batches_of(&plan, many_rows(&plan, 2_000, |row| row as i64))
+        .await
+        .unwrap();
+    assert_eq!(
+        batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
+        2_000
+    );
+    let largest = batches
+        .iter()
+        .map(RecordBatch::get_array_memory_size)
+        .max()
+        .unwrap();
     assert!(largest as u64 <= 2 * PIECE_BYTES, "{largest}");
 }
 
@@ -310,27 +556,48 @@ fn plans_whose_rows_may_be_large_have_small_batches_inside() {
         ("SELECT replace(x, 'a', x) AS r FROM source", true),
         ("SELECT replace(x, 'a', 'aaaaa') AS r FROM source", true),
         ("SELECT replace(x, 'a', 'b') AS r FROM source", false),
-        ("SELECT regexp_replace(x, '[^a-z]', '-', 'g') AS r FROM source", false),
-        ("SELECT regexp_replace(x, '(.*)', '\\1\\1\\1', 'g') AS r FROM source", true),
+        (
+            "SELECT regexp_replace(x, '[^a-z]', '-', 'g') AS r FROM source",
+            false,
+        ),
+        (
+            "SELECT regexp_replace(x, '(.*)', '\\1\\1\\1', 'g') AS r FROM source",
+            true,
+        ),
         ("SELECT date_format(ts, '%Y-%m-%d') AS r FROM source", false),
         ("SELECT date_format(ts, x) AS r FROM source", true),
-        ("SELECT x || x AS r, concat(x, '-', n) AS s FROM source", false),
+        (
+            "SELECT x || x AS r, concat(x, '-', n) AS s FROM source",
+            false,
+        ),
         ("SELECT upper(x) AS r, n + 1 AS m FROM source", false),
         ("SELECT x FROM source WHERE n > 1", false),
     ] {
         assert_eq!(typed(sql).unwrap().makes_large_rows, large, "{sql}");
     }
     let chain = vec!["x"; 17].join(", ");
-    assert!(typed(&format!("SELECT concat({chain}) AS r FROM source")).unwrap().makes_large_rows);
+    assert!(
+        typed(&format!("SELECT concat({chain}) AS r FROM source"))
+            .unwrap()
+            .makes_large_rows
+    );
     let large = "c".repeat(2_000);
-    assert!(typed(&format!("SELECT x, '{large}' AS c FROM source")).unwrap().makes_large_rows);
+    assert!(
+        typed(&format!("SELECT x, '{large}' AS c FROM source"))
+            .unwrap()
+            .makes_large_rows
+    );
 }
 
 /// Rows that differ: `x` is the row's number as five characters, `n` what `times` gives.
 fn many_rows(plan: &QueryPlan, rows: usize, times: impl Fn(usize) -> i64) -> RecordBatch {
     let column = |field: &FieldRef| -> ArrayRef {
         match field.data_type() {
-            DataType::Utf8 => Arc::new((0..rows).map(|row| Some(format!("r{row:04}"))).collect::<StringArray>()),
+            DataType::Utf8 => Arc::new(
+                (0..rows)
+                    .map(|row| Some(format!("r{row:04}")))
+                    .collect::<StringArray>(),
+            ),
             DataType::Int64 => Arc::new((0..rows).map(&times).collect::<Int64Array>()),
             other => arrow::array::new_null_array(other, rows),
         }
@@ -339,7 +606,10 @@ fn many_rows(plan: &QueryPlan, rows: usize, times: impl Fn(usize) -> i64) -> Rec
     RecordBatch::try_new(plan.input_schema().clone(), columns).unwrap()
 }
 
-async fn batches_of(plan: &QueryPlan, rows: RecordBatch) -> std::result::Result<Vec<RecordBatch>, QueryError> {
+async fn batches_of(
+    plan: &QueryPlan,
+    rows: RecordBatch,
+) -> std::result::Result<Vec<RecordBatch>, QueryError> {
     let mut open = plan.open(&lookups(), 1 << 30).await?;
     open.input.push("s", rows).await?;
     open.input.close();
@@ -359,11 +629,17 @@ fn text_rows(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     for batch in batches {
         let options = arrow::util::display::FormatOptions::default();
         let column = |column: &ArrayRef| {
-            let column = arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options).unwrap();
-            (0..batch.num_rows()).map(|row| column.value(row).to_string()).collect::<Vec<_>>()
+            let column =
+                arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options).unwrap();
+            (0..batch.num_rows())
+                .map(|row| column.value(row).to_string())
+                .collect::<Vec<_>>()
         };
         let columns: Vec<Vec<String>> = batch.columns().iter().map(column).collect();
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()));
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| columns.iter().map(|column| column[row].clone()).collect()),
+        );
     }
     rows
 }

@@ -20,7 +20,11 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(
+            folder.path().join("ca.pem"),
+            params.self_signed(&key).unwrap().pem(),
+        )
+        .unwrap();
         Self(folder, Issuer::new(params, key))
     }
 
@@ -29,7 +33,13 @@ impl Authority {
     }
 
     fn issue(&self, name: &str, names: &[&str]) -> Pair {
-        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        let params = CertificateParams::new(
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
         let key = KeyPair::generate().unwrap();
         let [cert, own] = ["pem", "key"].map(|kind| self.0.path().join(format!("{name}.{kind}")));
         std::fs::write(&cert, params.signed_by(&key, &self.1).unwrap().pem()).unwrap();
@@ -38,7 +48,12 @@ impl Authority {
     }
 
     fn dialer(&self, pair: Option<Pair>) -> Dialer {
-        Dialer::new(DialerFiles { ca: Some(self.ca()), pair, ..DialerFiles::default() }).unwrap()
+        Dialer::new(DialerFiles {
+            ca: Some(self.ca()),
+            pair,
+            ..DialerFiles::default()
+        })
+        .unwrap()
     }
 }
 
@@ -47,7 +62,17 @@ type Connections = tokio_stream::wrappers::ReceiverStream<std::io::Result<Connec
 async fn listening(tls: &ServerTls) -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, incoming(listener, for_grpc(Some(Arc::clone(tls))), Limits { connections: 8, first_call: None }))
+    (
+        address,
+        incoming(
+            listener,
+            for_grpc(Some(Arc::clone(tls))),
+            Limits {
+                connections: 8,
+                first_call: None,
+            },
+        ),
+    )
 }
 
 #[tokio::test]
@@ -56,10 +81,17 @@ async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
     let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let limits = Limits { connections: 8, first_call: Some(std::time::Duration::from_millis(200)) };
+    let limits = Limits {
+        connections: 8,
+        first_call: Some(std::time::Duration::from_millis(200)),
+    };
     let routes = tonic::service::Routes::default();
     let connections = incoming(listener, for_grpc(Some(tls)), limits);
-    tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(connections));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(connections),
+    );
     let mut line = open(&authority.dialer(None), address).await.unwrap();
     let mut rest = Vec::new();
     let end = tokio::time::timeout(HANDSHAKE_TIMEOUT, line.read_to_end(&mut rest)).await;
@@ -67,8 +99,11 @@ async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
 }
 
 async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut secured = dialer.secured("127.0.0.1", Fate::default()).unwrap();
-    secured.call(format!("http://{at}").parse().unwrap()).await.map(|line| line.into_inner().into_inner())
+    let mut secured = dialer.secured("127.0.0.1", DisconnectReason::default()).unwrap();
+    secured
+        .call(format!("http://{at}").parse().unwrap())
+        .await
+        .map(|line| line.into_inner().into_inner())
 }
 
 /// The certificate that was shown.
@@ -93,7 +128,11 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     // Half of a pair: the key of another certificate.
     std::fs::write(&pair.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
     tls.look();
-    assert_eq!(shown(&open(&dialer, at).await.unwrap()), shown(&new), "what does not fit is not used");
+    assert_eq!(
+        shown(&open(&dialer, at).await.unwrap()),
+        shown(&new),
+        "what does not fit is not used"
+    );
 
     old.write_all(b"still").await.unwrap();
     let mut heard = [0; 5];
@@ -103,10 +142,19 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
 
 #[tokio::test]
 async fn who_is_not_trusted_gets_no_line_on_either_side() {
-    let (ours, theirs) = (Authority::new(), Authority::new());
-    let tls = tls::server(&ours.issue("server", &["127.0.0.1"]), Some(&ours.ca()), false).unwrap();
+    let ours = Authority::new();
+    let theirs = Authority::new();
+    let tls = tls::server(
+        &ours.issue("server", &["127.0.0.1"]),
+        Some(&ours.ca()),
+        false,
+    )
+    .unwrap();
     let (at, mut connections) = listening(&tls).await;
-    let told = open(&theirs.dialer(None), at).await.unwrap_err().to_string();
+    let told = open(&theirs.dialer(None), at)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(trust_hint(&told).unwrap().contains("--ca"), "{told}");
     let good = ours.dialer(Some(ours.issue("client", &["me", "other"])));
     let _line = open(&good, at).await.unwrap();
@@ -126,27 +174,53 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
         let mut line = open(&stranger, at).await.unwrap();
         let told = line.read_u8().await.unwrap_err().to_string();
         assert!(
-            told.contains("CertificateRequired") || told.contains("UnknownCA") || told.contains("DecryptError"),
+            told.contains("CertificateRequired")
+                || told.contains("UnknownCA")
+                || told.contains("DecryptError"),
             "{told}"
         );
     }
 
     // A call that comes too late to be sent is told so too.
-    let line = ours.dialer(None).line(&format!("https://{at}"), |endpoint| endpoint).unwrap();
-    let fate = line.fate.clone();
+    let line = ours
+        .dialer(None)
+        .line(&format!("https://{at}"), |endpoint| endpoint)
+        .unwrap();
+    let disconnect_reason = line.disconnect_reason.clone();
     let mut client = JobsClient::new(line);
     for _ in 0..2 {
-        let told = cause_of(client.list_jobs(ListJobsRequest::default()).await.unwrap_err()).to_string();
-        assert!(told.contains("CertificateRequired") && told.contains("hint: "), "{told}");
-        assert!(fate.words().is_some());
+        let told = cause_of(
+            client
+                .list_jobs(ListJobsRequest::default())
+                .await
+                .unwrap_err(),
+        )
+        .to_string();
+        assert!(
+            told.contains("CertificateRequired") && told.contains("hint: "),
+            "{told}"
+        );
+        assert!(disconnect_reason.words().is_some());
     }
 
     // The right authority, for another address.
-    let tls = tls::server(&ours.issue("elsewhere", &["10.0.0.1", "streamctl"]), None, false).unwrap();
+    let tls = tls::server(
+        &ours.issue("elsewhere", &["10.0.0.1", "streamctl"]),
+        None,
+        false,
+    )
+    .unwrap();
     let (at, _connections) = listening(&tls).await;
     let told = open(&ours.dialer(None), at).await.unwrap_err().to_string();
-    assert!(trust_hint(&told).is_some_and(|hint| hint.contains("--tls-name")), "{told}");
-    let named = DialerFiles { ca: Some(ours.ca()), peer_name: Some("streamctl".into()), ..DialerFiles::default() };
+    assert!(
+        trust_hint(&told).is_some_and(|hint| hint.contains("--tls-name")),
+        "{told}"
+    );
+    let named = DialerFiles {
+        ca: Some(ours.ca()),
+        peer_name: Some("streamctl".into()),
+        ..DialerFiles::default()
+    };
     assert!(open(&Dialer::new(named).unwrap(), at).await.is_ok());
 }
 
@@ -158,20 +232,36 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder().add_routes(tonic::service::Routes::default());
-    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    tokio::spawn(
+        server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
+    );
     let asked = async |url: String| {
-        let line = match authority.dialer(None).connect(&url, |endpoint| endpoint).await {
+        let line = match authority
+            .dialer(None)
+            .connect(&url, |endpoint| endpoint)
+            .await
+        {
             Ok(line) => line,
             Err(status) => return status.message().to_owned(),
         };
-        cause_of(JobsClient::new(line).list_jobs(ListJobsRequest::default()).await.unwrap_err()).message().to_owned()
+        cause_of(
+            JobsClient::new(line)
+                .list_jobs(ListJobsRequest::default())
+                .await
+                .unwrap_err(),
+        )
+        .message()
+        .to_owned()
     };
     assert_eq!(
         asked(format!("http://{secured}")).await,
         "it speaks TLS there\n  hint: write https:// instead of http://"
     );
     let told = asked(format!("https://{plain}")).await;
-    assert!(told.contains("it does not speak TLS there: write http://"), "{told}");
+    assert!(
+        told.contains("it does not speak TLS there: write http://"),
+        "{told}"
+    );
     // Plainly to a plain one, and the other way round.
     assert!(!asked(format!("http://{plain}")).await.contains("TLS"));
 }
@@ -183,7 +273,10 @@ async fn who_does_not_shake_hands_is_gone_and_holds_up_nobody() {
     let (at, mut connections) = listening(&tls).await;
     let mut silent = TcpStream::connect(at).await.unwrap();
     let _line = open(&authority.dialer(None), at).await.unwrap();
-    assert!(connections.next().await.unwrap().is_ok(), "another one came in meanwhile");
+    assert!(
+        connections.next().await.unwrap().is_ok(),
+        "another one came in meanwhile"
+    );
     // From here on nothing but the time-out can happen.
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
@@ -197,9 +290,19 @@ async fn a_token_goes_over_tls_or_loopback_only() {
     for good in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"] {
         assert!(dialer.line(good, |endpoint| endpoint).is_ok(), "{good}");
     }
-    let refused = dialer.line("http://10.0.0.1:1", |endpoint| endpoint).map(drop).unwrap_err();
-    assert!(refused.message().contains("hint: write https://"), "{refused}");
-    assert!(Dialer::default().line("http://10.0.0.1:1", |endpoint| endpoint).is_ok());
+    let refused = dialer
+        .line("http://10.0.0.1:1", |endpoint| endpoint)
+        .map(drop)
+        .unwrap_err();
+    assert!(
+        refused.message().contains("hint: write https://"),
+        "{refused}"
+    );
+    assert!(
+        Dialer::default()
+            .line("http://10.0.0.1:1", |endpoint| endpoint)
+            .is_ok()
+    );
     for bad in ["127.0.0.1:1", "ftp://a", "http://a b"] {
         assert!(dialer.line(bad, |endpoint| endpoint).is_err(), "{bad}");
     }
@@ -207,9 +310,17 @@ async fn a_token_goes_over_tls_or_loopback_only() {
 
 #[test]
 fn a_flight_address_is_plain_unless_it_says_otherwise() {
-    let both = |address: &str| (flight_location(address), flight_url(&flight_location(address)));
+    let both = |address: &str| {
+        (
+            flight_location(address),
+            flight_url(&flight_location(address)),
+        )
+    };
     assert_eq!(both("h:1"), ("grpc://h:1".into(), "http://h:1".into()));
-    assert_eq!(both("grpc+tls://h:1"), ("grpc+tls://h:1".into(), "https://h:1".into()));
+    assert_eq!(
+        both("grpc+tls://h:1"),
+        ("grpc+tls://h:1".into(), "https://h:1".into())
+    );
     assert_eq!(flight_url("grpc+tcp://h:1"), "http://h:1");
 }
 

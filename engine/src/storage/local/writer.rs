@@ -1,7 +1,8 @@
 //! One staged file in the making.
 //!
 //! Owns: when the disk is asked to write. Does not own: names, folders.
-//! Rule: nothing of it can be lost once it is staged; the disk begins long before, so that the end does not wait for all.
+//! Rule: nothing of it can be lost once it is staged; the disk begins long before, so that the end
+//! does not wait for all.
 
 use super::{blocking, failed, sync_folder_of};
 use crate::storage::{StagedWriter, StorageError};
@@ -14,8 +15,8 @@ use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
-/// Bytes of a staged file after which the disk is asked to begin with them: what the flush at its end waits for is on the
-/// disk already, most of it.
+/// Bytes of a staged file after which the disk is asked to begin with them: what the flush at its
+/// end waits for is on the disk already, most of it.
 const WRITE_BACK_BYTES: u64 = 4 << 20;
 /// A staged file that is being written.
 pub(super) struct LocalWriter {
@@ -32,13 +33,25 @@ pub(super) struct LocalWriter {
 impl LocalWriter {
     /// `staged` is new and empty, and `file` it.
     pub fn new(location: String, staged: Unfinished, file: tokio::fs::File) -> Self {
-        Self { location, staged, file, size: 0, crc32c: 0, behind: 0, writing_back: None }
+        Self {
+            location,
+            staged,
+            file,
+            size: 0,
+            crc32c: 0,
+            behind: 0,
+            writing_back: None,
+        }
     }
 
-    /// Asks the disk to begin with what is written, beside what is written next; never waits for one that is busy with what
-    /// came before.
+    /// Asks the disk to begin with what is written, beside what is written next; never waits for
+    /// one that is busy with what came before.
     async fn write_back(&mut self) -> io::Result<()> {
-        if self.writing_back.as_ref().is_some_and(|before| !before.is_finished()) {
+        if self
+            .writing_back
+            .as_ref()
+            .is_some_and(|before| !before.is_finished())
+        {
             return Ok(());
         }
         self.written_back().await?;
@@ -64,8 +77,8 @@ impl LocalWriter {
     }
 }
 
-/// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that is full would be
-/// filled further by every try otherwise.
+/// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that
+/// is full would be filled further by every try otherwise.
 pub(super) struct Unfinished(Option<PathBuf>);
 
 impl Unfinished {
@@ -92,25 +105,54 @@ impl Drop for Unfinished {
 #[async_trait]
 impl StagedWriter for LocalWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
-        self.file.write_all(&bytes).await.map_err(|error| failed(self.staged.path(), &error))?;
+        self.file
+            .write_all(&bytes)
+            .await
+            .map_err(|error| failed(self.staged.path(), &error))?;
         self.size += bytes.len() as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
         self.behind += bytes.len() as u64;
         if self.behind < WRITE_BACK_BYTES {
             return Ok(());
         }
-        self.write_back().await.map_err(|error| failed(self.staged.path(), &error))
+        self.write_back()
+            .await
+            .map_err(|error| failed(self.staged.path(), &error))
     }
 
-    async fn finish(mut self: Box<Self>, kind: ObjectKind, rows: u64) -> Result<StagedObject, StorageError> {
-        self.flush().await.map_err(|error| failed(self.staged.path(), &error))?;
-        let Self { location, staged: mut unfinished, size, crc32c, .. } = *self;
+    async fn finish(
+        mut self: Box<Self>,
+        kind: ObjectKind,
+        rows: u64,
+    ) -> Result<StagedObject, StorageError> {
+        self.flush()
+            .await
+            .map_err(|error| failed(self.staged.path(), &error))?;
+        let Self {
+            location,
+            staged: mut unfinished,
+            size,
+            crc32c,
+            ..
+        } = *self;
         let folder = unfinished.path().to_owned();
         // The staged name must survive as well: a report that was accepted is never read again.
-        blocking(&location, move |_| sync_folder_of(&folder).map_err(|error| failed(&folder, &error))).await?;
+        blocking(&location, move |_| {
+            sync_folder_of(&folder).map_err(|error| failed(&folder, &error))
+        })
+        .await?;
         let staged = unfinished.0.take().unwrap_or_default();
-        let staging = Staging::File { staged_path: staged.to_string_lossy().into_owned() };
-        Ok(StagedObject { kind, location, size, crc32c, rows, staging })
+        let staging = Staging::File {
+            staged_path: staged.to_string_lossy().into_owned(),
+        };
+        Ok(StagedObject {
+            kind,
+            location,
+            size,
+            crc32c,
+            rows,
+            staging,
+        })
     }
 
     async fn abort(self: Box<Self>) {}

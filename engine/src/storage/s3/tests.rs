@@ -9,14 +9,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Where the tests find a server: `STREAMCTL_TEST_S3` names a bucket that they may make and write to; address and
-/// keys are the environment's. Without it only the tests that need no server run.
+/// Where the tests find a server: `STREAMCTL_TEST_S3` names a bucket that they may make and write
+/// to; address and keys are the environment's. Without it only the tests that need no server run.
 async fn server() -> Option<(S3Storage, Location)> {
     #[allow(clippy::disallowed_methods)]
     let bucket = std::env::var("STREAMCTL_TEST_S3").ok()?;
     let aws = Aws::new(AwsSettings::from_env());
     let made = aws.s3().await.create_bucket().bucket(&bucket).send().await;
-    let there = made.as_ref().err().and_then(code).is_some_and(|code| code.starts_with("BucketAlready"));
+    let there = made
+        .as_ref()
+        .err()
+        .and_then(code)
+        .is_some_and(|code| code.starts_with("BucketAlready"));
     assert!(made.is_ok() || there, "{made:?}");
     let root = format!("s3://{bucket}/{:016x}/", fastrand::u64(..));
     Some((S3Storage::new(aws), Location::folder(&root)))
@@ -24,7 +28,9 @@ async fn server() -> Option<(S3Storage, Location)> {
 
 #[tokio::test]
 async fn s3_keeps_the_contract() {
-    let Some((storage, root)) = server().await else { return };
+    let Some((storage, root)) = server().await else {
+        return;
+    };
     contract::contract(&storage, &root).await;
 }
 
@@ -33,14 +39,20 @@ fn a_location_is_a_bucket_and_a_key() {
     let place = Place::parse("s3://b/k=v/a b+é.json").unwrap();
     assert_eq!((place.bucket, place.key), ("b", "k=v/a b+é.json"));
     for bad in ["s3:///k", "s3://b", "/tmp/a"] {
-        assert!(matches!(Place::parse(bad), Err(StorageError::Refused { .. })), "{bad}");
+        assert!(
+            matches!(Place::parse(bad), Err(StorageError::Refused { .. })),
+            "{bad}"
+        );
     }
 }
 
 #[test]
 fn only_a_checksum_of_the_whole_object_counts() {
     let whole = crc32c::crc32c(b"123456789");
-    assert_eq!(whole_crc32c(&BASE64.encode(whole.to_be_bytes())), Some(whole));
+    assert_eq!(
+        whole_crc32c(&BASE64.encode(whole.to_be_bytes())),
+        Some(whole)
+    );
     assert_eq!(whole_crc32c("4waSgw==-2"), None);
     assert_eq!(whole_crc32c(""), None);
 }
@@ -64,11 +76,15 @@ async fn scripted(answers: Vec<String>) -> (S3Storage, JoinHandle<Vec<String>>) 
 
 /// Reads a whole request; returns its method.
 async fn request_line(stream: &mut TcpStream) -> String {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
     loop {
         let text = String::from_utf8_lossy(&bytes).to_lowercase();
         if let Some(end) = text.find("\r\n\r\n") {
-            let length = text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length = text
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.lines().next());
             let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
             if bytes.len() >= end + 4 + length {
                 return text.split(' ').next().unwrap().to_owned();
@@ -86,7 +102,14 @@ fn answer(status: u16, headers: &str, body: &str) -> String {
 
 fn error(status: u16, code: &str) -> String {
     let body = format!("<Error><Code>{code}</Code><Message>as scripted</Message></Error>");
-    answer(status, &format!("content-type: application/xml\r\ncontent-length: {}\r\n", body.len()), &body)
+    answer(
+        status,
+        &format!(
+            "content-type: application/xml\r\ncontent-length: {}\r\n",
+            body.len()
+        ),
+        &body,
+    )
 }
 
 fn completion() -> String {
@@ -96,13 +119,23 @@ fn completion() -> String {
 
 /// HEAD of an object with this content, and with the checksum that the service keeps, if any.
 fn head(content: &str, kept: Option<&str>) -> String {
-    let checksum = kept.map(|kept| format!("x-amz-checksum-crc32c: {kept}\r\nx-amz-checksum-type: FULL_OBJECT\r\n"));
+    let checksum = kept.map(|kept| {
+        format!("x-amz-checksum-crc32c: {kept}\r\nx-amz-checksum-type: FULL_OBJECT\r\n")
+    });
     let checksum = checksum.unwrap_or_default();
-    answer(200, &format!("content-length: {}\r\n{checksum}", content.len()), "")
+    answer(
+        200,
+        &format!("content-length: {}\r\n{checksum}", content.len()),
+        "",
+    )
 }
 
 fn body(content: &str) -> String {
-    answer(200, &format!("content-length: {}\r\n", content.len()), content)
+    answer(
+        200,
+        &format!("content-length: {}\r\n", content.len()),
+        content,
+    )
 }
 
 fn checksum(content: &str) -> String {
@@ -116,7 +149,10 @@ fn staged(content: &str) -> StagedObject {
         size: content.len() as u64,
         crc32c: crc32c::crc32c(content.as_bytes()),
         rows: 1,
-        staging: Staging::Multipart { upload_id: "u".into(), etags: vec!["e".into()] },
+        staging: Staging::Multipart {
+            upload_id: "u".into(),
+            etags: vec!["e".into()],
+        },
     }
 }
 
@@ -128,30 +164,54 @@ async fn publish(answers: Vec<String>) -> (Result<(), StorageError>, Vec<String>
 
 #[tokio::test]
 async fn a_completion_that_was_done_before_is_believed_by_the_object() {
-    let (published, _) = publish(vec![error(404, "NoSuchUpload"), head("rows", Some(&checksum("rows")))]).await;
+    let (published, _) = publish(vec![
+        error(404, "NoSuchUpload"),
+        head("rows", Some(&checksum("rows"))),
+    ])
+    .await;
     published.unwrap();
     let other = head("rows", Some(&checksum("sows")));
     let (published, _) = publish(vec![error(404, "NoSuchUpload"), other, body("sows")]).await;
     assert!(matches!(published, Err(StorageError::StagedLost { .. })));
-    let (published, _) = publish(vec![error(404, "NoSuchUpload"), answer(404, "content-length: 0\r\n", "")]).await;
+    let (published, _) = publish(vec![
+        error(404, "NoSuchUpload"),
+        answer(404, "content-length: 0\r\n", ""),
+    ])
+    .await;
     assert!(matches!(published, Err(StorageError::StagedLost { .. })));
 }
 
 #[tokio::test]
 async fn a_completion_without_an_answer_is_believed_by_the_object() {
     let lost = || (0..4).map(|_| error(503, "SlowDown"));
-    let (published, asked) = publish(lost().chain([head("rows", Some(&checksum("rows")))]).collect()).await;
+    let (published, asked) = publish(
+        lost()
+            .chain([head("rows", Some(&checksum("rows")))])
+            .collect(),
+    )
+    .await;
     published.unwrap();
     assert_eq!(asked, ["post", "post", "post", "post", "head"]);
-    let (published, _) = publish(lost().chain([answer(404, "content-length: 0\r\n", "")]).collect()).await;
-    assert!(matches!(published, Err(StorageError::Unavailable { .. })), "it may still be staged");
+    let (published, _) = publish(
+        lost()
+            .chain([answer(404, "content-length: 0\r\n", "")])
+            .collect(),
+    )
+    .await;
+    assert!(
+        matches!(published, Err(StorageError::Unavailable { .. })),
+        "it may still be staged"
+    );
 }
 
 #[tokio::test]
 async fn an_error_inside_an_answer_of_200_is_an_error() {
     let inside = error(200, "AccessDenied");
     let (published, asked) = publish(vec![inside, answer(404, "content-length: 0\r\n", "")]).await;
-    assert!(matches!(published, Err(StorageError::Refused { .. })), "{published:?}");
+    assert!(
+        matches!(published, Err(StorageError::Refused { .. })),
+        "{published:?}"
+    );
     assert_eq!(asked, ["post", "head"]);
 }
 
@@ -176,17 +236,28 @@ async fn in_doubt_an_object_without_a_checksum_is_read_back() {
 async fn errors_say_what_the_caller_does_next() {
     let list = async |answers: Vec<String>| {
         let (storage, server) = scripted(answers).await;
-        let error = storage.list(&Location::folder("s3://bucket/out")).await.unwrap_err();
+        let error = storage
+            .list(&Location::folder("s3://bucket/out"))
+            .await
+            .unwrap_err();
         server.await.unwrap();
         error
     };
-    assert!(matches!(list(vec![error(404, "NoSuchBucket")]).await, StorageError::NotFound { .. }));
+    assert!(matches!(
+        list(vec![error(404, "NoSuchBucket")]).await,
+        StorageError::NotFound { .. }
+    ));
     use RefusalCause::{Environment, Request};
     for (status, code, cause, hint) in [
         (403, "AccessDenied", Environment, "s3:ListBucket"),
         (401, "Unauthorized", Environment, "s3:ListBucket"),
         (403, "InvalidAccessKeyId", Environment, "AWS_ACCESS_KEY_ID"),
-        (403, "SignatureDoesNotMatch", Environment, "AWS_SECRET_ACCESS_KEY"),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            Environment,
+            "AWS_SECRET_ACCESS_KEY",
+        ),
         (403, "RequestTimeTooSkewed", Environment, "clock"),
         (400, "ExpiredToken", Environment, "log in"),
         (400, "RequestExpired", Environment, "log in"),
@@ -196,10 +267,19 @@ async fn errors_say_what_the_caller_does_next() {
         (400, "KeyTooLongError", Request, "name"),
     ] {
         let refused = list(vec![error(status, code)]).await;
-        let StorageError::Refused { cause: by, hint: said, reason, .. } = refused else {
+        let StorageError::Refused {
+            cause: by,
+            hint: said,
+            reason,
+            ..
+        } = refused
+        else {
             panic!("{code}: {refused:?}")
         };
-        assert!(said.contains(hint) && reason.contains(code), "{code}: {reason}; {said}");
+        assert!(
+            said.contains(hint) && reason.contains(code),
+            "{code}: {reason}; {said}"
+        );
         assert_eq!(by, cause, "{code}");
     }
     let busy = list((0..4).map(|_| error(503, "SlowDown")).collect()).await;
@@ -210,14 +290,23 @@ async fn errors_say_what_the_caller_does_next() {
 async fn a_server_that_is_not_there_is_unavailable() {
     let storage = S3Storage::new(Aws::at("http://127.0.0.1:1").await);
     let refused = storage.head("s3://bucket/a").await;
-    assert!(matches!(refused, Err(StorageError::Unavailable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StorageError::Unavailable { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_put_that_meets_another_one_tries_again_and_finds_it() {
-    let (storage, server) =
-        scripted(vec![error(409, "ConditionalRequestConflict"), error(412, "PreconditionFailed")]).await;
-    let outcome = storage.put_new("s3://bucket/a", Bytes::from_static(b"a")).await.unwrap();
+    let (storage, server) = scripted(vec![
+        error(409, "ConditionalRequestConflict"),
+        error(412, "PreconditionFailed"),
+    ])
+    .await;
+    let outcome = storage
+        .put_new("s3://bucket/a", Bytes::from_static(b"a"))
+        .await
+        .unwrap();
     assert_eq!(outcome, PutOutcome::Exists);
     assert_eq!(server.await.unwrap(), ["put", "put"]);
 }
@@ -231,19 +320,35 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
 }
 
 fn page(keys: &[&str], next: Option<&str>) -> String {
-    let contents: String =
-        keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size><ETag>e</ETag></Contents>")).collect();
-    let token = next.map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>")).unwrap_or_default();
+    let contents: String = keys
+        .iter()
+        .map(|key| format!("<Contents><Key>{key}</Key><Size>1</Size><ETag>e</ETag></Contents>"))
+        .collect();
+    let token = next
+        .map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>"))
+        .unwrap_or_default();
     let truncated = next.is_some();
-    body(&format!("<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{contents}{token}</ListBucketResult>"))
+    body(&format!(
+        "<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{contents}{token}</ListBucketResult>"
+    ))
 }
 
 #[tokio::test]
 async fn a_listing_goes_on_to_its_last_page() {
-    let (storage, server) =
-        scripted(vec![page(&["out/b"], Some("t")), page(&[], Some("u")), page(&["out/a"], None)]).await;
-    let listed = storage.list(&Location::folder("s3://bucket/out")).await.unwrap();
-    let names: Vec<&str> = listed.iter().map(|object| object.location.as_str()).collect();
+    let (storage, server) = scripted(vec![
+        page(&["out/b"], Some("t")),
+        page(&[], Some("u")),
+        page(&["out/a"], None),
+    ])
+    .await;
+    let listed = storage
+        .list(&Location::folder("s3://bucket/out"))
+        .await
+        .unwrap();
+    let names: Vec<&str> = listed
+        .iter()
+        .map(|object| object.location.as_str())
+        .collect();
     assert_eq!(names, ["s3://bucket/out/a", "s3://bucket/out/b"]);
     assert_eq!(server.await.unwrap().len(), 3);
 }
@@ -252,33 +357,54 @@ async fn a_listing_goes_on_to_its_last_page() {
 async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
     let upload = |n: u32| {
         let key = format!("out/20200101T000000Z-sales-t1.1-{n}.json");
-        format!("<Upload><Key>{key}</Key><UploadId>u{n}</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>")
+        format!(
+            "<Upload><Key>{key}</Key><UploadId>u{n}</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+        )
     };
     let page = |n, more: &str| {
-        let marker = format!("<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>{more}");
-        body(&format!("<ListMultipartUploadsResult>{marker}{}</ListMultipartUploadsResult>", upload(n)))
+        let marker = format!(
+            "<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>{more}"
+        );
+        body(&format!(
+            "<ListMultipartUploadsResult>{marker}{}</ListMultipartUploadsResult>",
+            upload(n)
+        ))
     };
     let aborted = || answer(204, "", "");
-    let pages = [page(1, "<IsTruncated>true</IsTruncated>"), page(2, "<IsTruncated>false</IsTruncated>")];
+    let pages = [
+        page(1, "<IsTruncated>true</IsTruncated>"),
+        page(2, "<IsTruncated>false</IsTruncated>"),
+    ];
     let gone = error(404, "NoSuchUpload");
     let (storage, server) = scripted(pages.into_iter().chain([aborted(), gone]).collect()).await;
     let orphans = Orphans {
         job: "sales".parse().unwrap(),
         windows_before_ms: i64::MAX,
-        tasks_before: TaskId { term: Term(9), counter: 1 },
+        tasks_before: TaskId {
+            term: Term(9),
+            counter: 1,
+        },
         terms_before: None,
         keep: Default::default(),
         live: Default::default(),
     };
-    let swept = storage.sweep(&Location::folder("s3://bucket/out"), &orphans).await.unwrap();
+    let swept = storage
+        .sweep(&Location::folder("s3://bucket/out"), &orphans)
+        .await
+        .unwrap();
     assert_eq!(swept, 2);
     assert_eq!(server.await.unwrap(), ["get", "get", "delete", "delete"]);
 }
 
-/// What a client that cannot even send says; the SDK has no codes for it, so its words are looked at.
+/// What a client that cannot even send says; the SDK has no codes for it, so its words are looked
+/// at.
 async fn unsent(config: aws_sdk_s3::config::Builder) -> StorageError {
-    let client =
-        aws_sdk_s3::Client::from_conf(config.behavior_version_latest().endpoint_url("http://127.0.0.1:1").build());
+    let client = aws_sdk_s3::Client::from_conf(
+        config
+            .behavior_version_latest()
+            .endpoint_url("http://127.0.0.1:1")
+            .build(),
+    );
     let sent = client.head_object().bucket("bucket").key("a").send().await;
     meaning("s3://bucket/a", &sent.unwrap_err())
 }
@@ -292,8 +418,12 @@ async fn nobody_s_credentials_and_no_region_are_refused_with_the_way_out() {
     let keys = aws_sdk_s3::config::Credentials::new("test", "test", None, None, "test");
     let no_region = aws_sdk_s3::Config::builder().credentials_provider(keys);
     assert!(hint(unsent(no_region).await).contains("AWS_REGION"));
-    let profile = aws_config::profile::ProfileFileCredentialsProvider::builder().profile_name("of-nobody").build();
+    let profile = aws_config::profile::ProfileFileCredentialsProvider::builder()
+        .profile_name("of-nobody")
+        .build();
     let region = aws_sdk_s3::config::Region::new("us-east-1");
-    let no_keys = aws_sdk_s3::Config::builder().region(region).credentials_provider(profile);
+    let no_keys = aws_sdk_s3::Config::builder()
+        .region(region)
+        .credentials_provider(profile);
     assert!(hint(unsent(no_keys).await).contains("AWS_PROFILE"));
 }

@@ -1,7 +1,7 @@
 //! Messages of workers: what a good one would say now, and the same with something replaced.
 //!
-//! Owns: making them. Rule: it looks into the core to know what would be right, so that a lie is a small one: large ones
-//! are refused at the first look.
+//! Owns: making them. Rule: it looks into the core to know what would be right, so that a lie is a
+//! small one: large ones are refused at the first look.
 
 use super::{Choices, SHARDS, WINDOW_MS, WORKERS};
 use streamctl_controller::core::Core;
@@ -10,14 +10,12 @@ use streamctl_proto::report::{ObjectKind, object_name};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{Position, ShardId, TaskId, Term, Window, v1};
 
-/// When stories begin.
 pub const BEGIN_MS: i64 = 1_795_481_100_000;
 /// Windows that stories play in.
 const WINDOWS: usize = 24;
 /// Longest text that replaces another.
 const LONG: usize = 6_000;
 
-/// Makes messages.
 pub struct Said<'c, 'a> {
     pub choices: &'c mut Choices<'a>,
     pub core: &'c Core,
@@ -25,7 +23,10 @@ pub struct Said<'c, 'a> {
 
 fn window(n: usize) -> Window {
     let start_ms = BEGIN_MS + n as i64 * WINDOW_MS;
-    Window { start_ms, end_ms: start_ms + WINDOW_MS }
+    Window {
+        start_ms,
+        end_ms: start_ms + WINDOW_MS,
+    }
 }
 
 impl Said<'_, '_> {
@@ -37,16 +38,26 @@ impl Said<'_, '_> {
         let mut message = match kind {
             0..=2 => {
                 let window = Some(window(self.choices.below(WINDOWS)).into());
-                Message::WindowOpening(v1::WindowOpening { task: Some(id.into()), window })
+                Message::WindowOpening(v1::WindowOpening {
+                    task: Some(id.into()),
+                    window,
+                })
             }
             3..=8 => Message::Report(self.report(job, id)),
             9..=11 => Message::Progress(self.progress(id)),
             12 => Message::ShardEnded(self.shard_ended(job, id)),
             13 => {
                 let why = i32::from(self.choices.byte() % 8);
-                let (error, hint) = (self.text("e"), self.text("h"));
+                let error = self.text("e");
+                let hint = self.text("h");
                 let refused_by = i32::from(self.choices.byte() % 6);
-                Message::TaskEnded(v1::TaskEnded { task: Some(id.into()), why, error, hint, refused_by })
+                Message::TaskEnded(v1::TaskEnded {
+                    task: Some(id.into()),
+                    why,
+                    error,
+                    hint,
+                    refused_by,
+                })
             }
             14 => Message::Leaving(v1::Leaving {}),
             _ => {
@@ -66,7 +77,10 @@ impl Said<'_, '_> {
 
     fn task(&mut self, job: &Job) -> Option<(TaskId, String)> {
         if job.tasks.is_empty() || self.choices.below(16) == 15 {
-            let id = TaskId { term: Term(u64::from(self.choices.byte() % 3)), counter: self.choices.number() };
+            let id = TaskId {
+                term: Term(u64::from(self.choices.byte() % 3)),
+                counter: self.choices.number(),
+            };
             return Some((id, WORKERS[self.choices.below(WORKERS.len())].to_owned()));
         }
         let (id, task) = job.tasks.iter().nth(self.choices.below(job.tasks.len()))?;
@@ -91,18 +105,37 @@ impl Said<'_, '_> {
             _ => window(self.choices.below(WINDOWS)),
         };
         let mut ranges = vec![];
-        let shards: Vec<&ShardId> = job.tasks.get(&id).into_iter().flat_map(|task| &task.shards).collect();
+        let shards: Vec<&ShardId> = job
+            .tasks
+            .get(&id)
+            .into_iter()
+            .flat_map(|task| &task.shards)
+            .collect();
         for shard in shards {
             let records = u64::from(self.choices.byte() % 4);
-            let Some(reached) = job.shards.get(shard).map(|shard| &shard.reached).filter(|_| records > 0) else {
+            let Some(reached) = job
+                .shards
+                .get(shard)
+                .map(|shard| &shard.reached)
+                .filter(|_| records > 0)
+            else {
                 continue;
             };
             let to = match reached {
-                Position::After { sequence, .. } => sequence.to_u64().unwrap_or(0).saturating_add(records),
+                Position::After { sequence, .. } => {
+                    sequence.to_u64().unwrap_or(0).saturating_add(records)
+                }
                 _ => records,
             };
-            let (from, to) = (Some(reached.into()), Some((&Position::after(to.into())).into()));
-            ranges.push(v1::ShardRange { shard: shard.to_string(), from, to, records, bytes: 10 * records });
+            let from = Some(reached.into());
+            let to = Some((&Position::after(to.into())).into());
+            ranges.push(v1::ShardRange {
+                shard: shard.to_string(),
+                from,
+                to,
+                records,
+                bytes: 10 * records,
+            });
         }
         let rows_in: u64 = ranges.iter().map(|range| range.records).sum();
         let rows_dead = rows_in.min(u64::from(self.choices.byte() % 2));
@@ -120,15 +153,30 @@ impl Said<'_, '_> {
         };
         let mut objects = vec![];
         if rows > rows_rejected {
-            objects.push(object(job, id, window, ObjectKind::Data, rows - rows_rejected));
+            objects.push(object(
+                job,
+                id,
+                window,
+                ObjectKind::Data,
+                rows - rows_rejected,
+            ));
         }
         if rows_rejected > 0 {
-            objects.push(object(job, id, window, ObjectKind::RejectedRow, rows_rejected));
+            objects.push(object(
+                job,
+                id,
+                window,
+                ObjectKind::RejectedRow,
+                rows_rejected,
+            ));
         }
         if rows_dead > 0 {
             objects.push(object(job, id, window, ObjectKind::DeadLetter, rows_dead));
         }
-        let version = |lookup: &String| v1::LookupVersion { lookup: lookup.clone(), version: "v1".into() };
+        let version = |lookup: &String| v1::LookupVersion {
+            lookup: lookup.clone(),
+            version: "v1".into(),
+        };
         v1::Report {
             task: Some(id.into()),
             job: job.name().to_string(),
@@ -138,7 +186,12 @@ impl Said<'_, '_> {
             lookups: job.lookups.keys().map(version).collect(),
             objects,
             unmatched: vec![],
-            stages: Some(v1::StageTimes { decode_us: 1, transform_us: 1, stage_us: 1, ..Default::default() }),
+            stages: Some(v1::StageTimes {
+                decode_us: 1,
+                transform_us: 1,
+                stage_us: 1,
+                ..Default::default()
+            }),
         }
     }
 
@@ -147,7 +200,11 @@ impl Said<'_, '_> {
             0 => self.choices.time(),
             _ => window(self.choices.below(WINDOWS)).start_ms,
         };
-        let stats = |shard: &&str| v1::ShardProgress { shard: (*shard).into(), lag_ms: 1, ..Default::default() };
+        let stats = |shard: &&str| v1::ShardProgress {
+            shard: (*shard).into(),
+            lag_ms: 1,
+            ..Default::default()
+        };
         v1::Progress {
             task: Some(id.into()),
             watermark_ms,
@@ -158,9 +215,19 @@ impl Said<'_, '_> {
     }
 
     fn shard_ended(&mut self, job: &Job, id: TaskId) -> v1::ShardEnded {
-        let shards: Vec<&ShardId> = job.tasks.get(&id).into_iter().flat_map(|task| &task.shards).collect();
-        let shard = shards.get(self.choices.below(shards.len())).map_or_else(|| "a".to_owned(), ToString::to_string);
-        let last = job.shards.get(&ShardId::new(shard.as_str())).map(|known| (&known.reached).into());
+        let shards: Vec<&ShardId> = job
+            .tasks
+            .get(&id)
+            .into_iter()
+            .flat_map(|task| &task.shards)
+            .collect();
+        let shard = shards
+            .get(self.choices.below(shards.len()))
+            .map_or_else(|| "a".to_owned(), ToString::to_string);
+        let last = job
+            .shards
+            .get(&ShardId::new(shard.as_str()))
+            .map(|known| (&known.reached).into());
         let child = |name: &str, parents: &[&str]| v1::ChildShard {
             shard: name.into(),
             parents: parents.iter().map(|parent| (*parent).to_owned()).collect(),
@@ -172,10 +239,18 @@ impl Said<'_, '_> {
             2 => vec![child("e", &[&shard]), child("f", &[&shard])],
             3 => vec![child(&shard, &[&shard])],
             4 => vec![child("g", &[&shard, "b"])],
-            _ => (0..40).map(|n| child(&format!("n{n}"), &[&shard])).collect(),
+            _ => (0..40)
+                .map(|n| child(&format!("n{n}"), &[&shard]))
+                .collect(),
         };
         let floor_ms = window(self.choices.below(WINDOWS)).start_ms;
-        v1::ShardEnded { task: Some(id.into()), shard, last, children, floor_ms }
+        v1::ShardEnded {
+            task: Some(id.into()),
+            shard,
+            last,
+            children,
+            floor_ms,
+        }
     }
 
     /// Who a worker is, and what it runs: what the core knows of it, or what nobody gave it.
@@ -183,13 +258,22 @@ impl Said<'_, '_> {
         let mut tasks = vec![];
         let core = self.core;
         for job in core.jobs.values() {
-            let own = job.tasks.iter().filter(|(_, task)| task.worker.as_str() == worker);
+            let own = job
+                .tasks
+                .iter()
+                .filter(|(_, task)| task.worker.as_str() == worker);
             for (id, task) in own {
                 tasks.push(self.running(job, *id, task.shards.iter().cloned().collect()));
             }
             if self.choices.below(4) == 0 {
-                let id = TaskId { term: Term(u64::from(self.choices.byte() % 3)), counter: self.choices.number() };
-                let shards = SHARDS.iter().filter(|_| self.choices.below(2) == 0).map(|name| ShardId::new(*name));
+                let id = TaskId {
+                    term: Term(u64::from(self.choices.byte() % 3)),
+                    counter: self.choices.number(),
+                };
+                let shards = SHARDS
+                    .iter()
+                    .filter(|_| self.choices.below(2) == 0)
+                    .map(|name| ShardId::new(*name));
                 let shards = shards.collect();
                 tasks.push(self.running(job, id, shards));
             }
@@ -203,19 +287,40 @@ impl Said<'_, '_> {
             _ => (worker.to_owned(), "127.0.0.1:1".to_owned()),
         };
         // What is visible is a worker; there are three of them in this world.
-        let worker = if worker.contains("..") { String::new() } else { worker };
-        let worker = WORKERS.iter().find(|known| **known == worker).map_or_else(String::new, ToString::to_string);
-        v1::Hello { worker, flight_address, version: "0".into(), tasks, process: 0 }
+        let worker = if worker.contains("..") {
+            String::new()
+        } else {
+            worker
+        };
+        let worker = WORKERS
+            .iter()
+            .find(|known| **known == worker)
+            .map_or_else(String::new, ToString::to_string);
+        v1::Hello {
+            worker,
+            flight_address,
+            version: "0".into(),
+            tasks,
+            process: 0,
+        }
     }
 
     fn running(&mut self, job: &Job, id: TaskId, shards: Vec<ShardId>) -> v1::RunningTask {
         let start = Position::Start;
         let base = |id: &ShardId| {
             let from = job.shards.get(id).map_or(&start, |shard| &shard.committed);
-            v1::TaskShard { shard: id.to_string(), from: Some(from.into()), ..Default::default() }
+            v1::TaskShard {
+                shard: id.to_string(),
+                from: Some(from.into()),
+                ..Default::default()
+            }
         };
         let base = shards.iter().map(base).collect();
-        let held = job.windows.values().flat_map(|open| &open.reports).filter(|report| report.task == id);
+        let held = job
+            .windows
+            .values()
+            .flat_map(|open| &open.reports)
+            .filter(|report| report.task == id);
         let mut reports: Vec<v1::Report> = held.map(Into::into).collect();
         if self.choices.below(2) == 0 {
             reports.push(self.report(job, id));
@@ -228,18 +333,34 @@ impl Said<'_, '_> {
             }
         }
         let count = self.choices.below(40);
-        let version = |lookup: &String| v1::LookupVersion { lookup: lookup.clone(), version: "v1".into() };
+        let version = |lookup: &String| v1::LookupVersion {
+            lookup: lookup.clone(),
+            version: "v1".into(),
+        };
         let lookups: Vec<_> = job.lookups.keys().map(version).collect();
-        let opened =
-            |n| v1::WindowOpened { task: Some(id.into()), window: Some(window(n).into()), lookups: lookups.clone() };
-        let windows = (0..if count > 30 { count } else { count % 3 }).map(opened).collect();
-        let ended = if self.choices.below(8) == 0 { vec![self.shard_ended(job, id)] } else { vec![] };
+        let opened = |n| v1::WindowOpened {
+            task: Some(id.into()),
+            window: Some(window(n).into()),
+            lookups: lookups.clone(),
+        };
+        let windows = (0..if count > 30 { count } else { count % 3 })
+            .map(opened)
+            .collect();
+        let ended = if self.choices.below(8) == 0 {
+            vec![self.shard_ended(job, id)]
+        } else {
+            vec![]
+        };
         v1::RunningTask {
             task: Some(id.into()),
             job: job.name().to_string(),
             shards: base,
             reports,
-            watermark_ms: if self.choices.below(4) == 0 { self.choices.time() } else { i64::MIN },
+            watermark_ms: if self.choices.below(4) == 0 {
+                self.choices.time()
+            } else {
+                i64::MIN
+            },
             windows,
             ended,
             released: self.choices.below(8) == 0,
@@ -249,7 +370,6 @@ impl Said<'_, '_> {
         }
     }
 
-    /// Replaces something.
     fn lie(&mut self, message: &mut Message) {
         match message {
             Message::WindowOpening(opening) => opening.window = Some(self.window()),
@@ -267,14 +387,23 @@ impl Said<'_, '_> {
 
     fn window(&mut self) -> v1::Window {
         match self.choices.byte() % 4 {
-            0 => v1::Window { start_ms: self.choices.time(), end_ms: self.choices.time() },
+            0 => v1::Window {
+                start_ms: self.choices.time(),
+                end_ms: self.choices.time(),
+            },
             1 => {
                 let start_ms = self.choices.time();
-                v1::Window { start_ms, end_ms: start_ms.saturating_add(WINDOW_MS) }
+                v1::Window {
+                    start_ms,
+                    end_ms: start_ms.saturating_add(WINDOW_MS),
+                }
             }
             _ => {
                 let start_ms = BEGIN_MS + i64::from(self.choices.byte()) * 100;
-                v1::Window { start_ms, end_ms: start_ms + i64::from(self.choices.byte()) * 100 }
+                v1::Window {
+                    start_ms,
+                    end_ms: start_ms + i64::from(self.choices.byte()) * 100,
+                }
             }
         }
     }
@@ -286,8 +415,15 @@ impl Said<'_, '_> {
             1 => At::TimestampMs(self.choices.time()),
             2 => At::End(End {}),
             _ => {
-                let sequence = format!("{}{}", &"000"[..self.choices.below(3)], self.choices.number());
-                At::After(After { sequence, sub_sequence: self.choices.number() })
+                let sequence = format!(
+                    "{}{}",
+                    &"000"[..self.choices.below(3)],
+                    self.choices.number()
+                );
+                At::After(After {
+                    sequence,
+                    sub_sequence: self.choices.number(),
+                })
             }
         };
         v1::Position { at: Some(at) }
@@ -310,31 +446,53 @@ impl Said<'_, '_> {
                 }
             }
             4 => {
-                let (shard, from) = (SHARDS[self.choices.below(SHARDS.len())].into(), Some(self.position()));
+                let shard = SHARDS[self.choices.below(SHARDS.len())].into();
+                let from = Some(self.position());
                 let to = Some(self.position());
-                report.ranges.push(v1::ShardRange { shard, from, to, records: 0, bytes: 0 });
+                report.ranges.push(v1::ShardRange {
+                    shard,
+                    from,
+                    to,
+                    records: 0,
+                    bytes: 0,
+                });
             }
             5 => {
                 let number = self.choices.number();
                 let counts = report.counts.get_or_insert_with(Default::default);
-                (counts.rows_in, counts.rows_decoded) = (number, number.saturating_sub(counts.rows_dead));
+                (counts.rows_in, counts.rows_decoded) =
+                    (number, number.saturating_sub(counts.rows_dead));
                 if let Some(range) = report.ranges.first_mut() {
                     range.records = number;
                 }
             }
             6 => {
                 let number = self.choices.number();
-                report.counts = Some(v1::Counts { rows_dead: number, rows_decoded: number, ..Default::default() });
+                report.counts = Some(v1::Counts {
+                    rows_dead: number,
+                    rows_decoded: number,
+                    ..Default::default()
+                });
             }
             7..=9 => self.lie_in_object(report),
             10 => {
                 let number = self.choices.number();
-                let tail = v1::StageTimes { last_read_us: number, last_stage_us: number, ..Default::default() };
-                let computed = v1::StageTimes { decode_us: number, transform_us: number, stage_us: number, ..tail };
+                let tail = v1::StageTimes {
+                    last_read_us: number,
+                    last_stage_us: number,
+                    ..Default::default()
+                };
+                let computed = v1::StageTimes {
+                    decode_us: number,
+                    transform_us: number,
+                    stage_us: number,
+                    ..tail
+                };
                 report.stages = Some(computed);
             }
             _ => {
-                let (lookup, version) = (self.text("country"), self.text("v1"));
+                let lookup = self.text("country");
+                let version = self.text("v1");
                 report.lookups = vec![v1::LookupVersion { lookup, version }];
             }
         }
@@ -345,7 +503,9 @@ impl Said<'_, '_> {
         let text = self.text("/out/other.json");
         let number = self.choices.number();
         let what = self.choices.byte() % 10;
-        let Some(object) = report.objects.first_mut() else { return };
+        let Some(object) = report.objects.first_mut() else {
+            return;
+        };
         match what {
             0 => object.location = text,
             1 => object.location = object.location.replace("/out/", "/out/../"),
@@ -355,7 +515,12 @@ impl Said<'_, '_> {
             5 => object.rows = number,
             6 => object.kind = (number % 4) as i32,
             7 => object.staging = Some(Staging::File(File { staged_path: text })),
-            8 => object.staging = Some(Staging::Multipart(Multipart { upload_id: text, etags: vec![] })),
+            8 => {
+                object.staging = Some(Staging::Multipart(Multipart {
+                    upload_id: text,
+                    etags: vec![],
+                }))
+            }
             _ => {
                 let same = object.clone();
                 report.objects.push(same);
@@ -364,21 +529,49 @@ impl Said<'_, '_> {
     }
 }
 
-fn object(job: &Job, task: TaskId, window: Window, kind: ObjectKind, rows: u64) -> v1::StagedObject {
+fn object(
+    job: &Job,
+    task: TaskId,
+    window: Window,
+    kind: ObjectKind,
+    rows: u64,
+) -> v1::StagedObject {
     use v1::staged_object::{File, Kind, Multipart, Staging};
     let spec = &job.resolved.spec;
     let name = object_name(window, &spec.name, task, 0, spec.sink.extension(kind));
-    let partitions = if spec.sink.partition_by.is_empty() { "" } else { "ingest_year=2026/country=DE/" };
+    let partitions = if spec.sink.partition_by.is_empty() {
+        ""
+    } else {
+        "ingest_year=2026/country=DE/"
+    };
     let (folder, kind) = match kind {
         ObjectKind::Data => (spec.sink.path.join(partitions), Kind::Data),
-        ObjectKind::DeadLetter => (spec.checkpoint.join("sales/dead-letters/"), Kind::DeadLetter),
-        ObjectKind::RejectedRow => (spec.checkpoint.join("sales/dead-letters/"), Kind::RejectedRow),
+        ObjectKind::DeadLetter => (
+            spec.checkpoint.join("sales/dead-letters/"),
+            Kind::DeadLetter,
+        ),
+        ObjectKind::RejectedRow => (
+            spec.checkpoint.join("sales/dead-letters/"),
+            Kind::RejectedRow,
+        ),
     };
     let staging = if folder.starts_with("s3://") {
-        Staging::Multipart(Multipart { upload_id: "u1".into(), etags: vec!["\"e1\"".into()] })
+        Staging::Multipart(Multipart {
+            upload_id: "u1".into(),
+            etags: vec!["\"e1\"".into()],
+        })
     } else {
-        Staging::File(File { staged_path: format!("{folder}.{name}.0123456789abcdef.staged") })
+        Staging::File(File {
+            staged_path: format!("{folder}.{name}.0123456789abcdef.staged"),
+        })
     };
     let location = format!("{folder}{name}");
-    v1::StagedObject { kind: kind.into(), location, size: 10, crc32c: 1, rows, staging: Some(staging) }
+    v1::StagedObject {
+        kind: kind.into(),
+        location,
+        size: 10,
+        crc32c: 1,
+        rows,
+        staging: Some(staging),
+    }
 }

@@ -28,14 +28,31 @@ struct Scene {
 
 impl Scene {
     fn of(endpoint: &str, shards: i32) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime starts");
         let aws = runtime.block_on(Aws::with_fake(endpoint, "WRITER"));
-        let address = StreamAddress { name: STREAM.into(), ..StreamAddress::default() };
-        let scene = Self { runtime, aws, address, put: vec![] };
+        let address = StreamAddress {
+            name: STREAM.into(),
+            ..StreamAddress::default()
+        };
+        let scene = Self {
+            runtime,
+            aws,
+            address,
+            put: vec![],
+        };
         scene.runtime.block_on(async {
             let client = scene.aws.kinesis(&scene.address).await;
-            client.create_stream().stream_name(STREAM).shard_count(shards).send().await.expect("it is created");
+            client
+                .create_stream()
+                .stream_name(STREAM)
+                .shard_count(shards)
+                .send()
+                .await
+                .expect("it is created");
         });
         scene.settled();
         scene
@@ -46,8 +63,15 @@ impl Scene {
         self.runtime.block_on(async {
             let client = self.aws.kinesis(&self.address).await;
             loop {
-                let summary = client.describe_stream_summary().stream_name(STREAM).send().await.expect("it answers");
-                let summary = summary.stream_description_summary.expect("there is a summary");
+                let summary = client
+                    .describe_stream_summary()
+                    .stream_name(STREAM)
+                    .send()
+                    .await
+                    .expect("it answers");
+                let summary = summary
+                    .stream_description_summary
+                    .expect("there is a summary");
                 if summary.stream_status.as_str() == "ACTIVE" {
                     return;
                 }
@@ -60,14 +84,25 @@ impl Scene {
     fn open(&self) -> Vec<OpenShard> {
         self.runtime.block_on(async {
             let client = self.aws.kinesis(&self.address).await;
-            let listed = client.list_shards().stream_name(STREAM).send().await.expect("it answers");
+            let listed = client
+                .list_shards()
+                .stream_name(STREAM)
+                .send()
+                .await
+                .expect("it answers");
             let mut open = vec![];
             for shard in listed.shards.unwrap_or_default() {
-                let closed = shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some());
+                let closed = shard
+                    .sequence_number_range
+                    .is_some_and(|range| range.ending_sequence_number.is_some());
                 let range = shard.hash_key_range.expect("a shard has a range");
                 let key = |text: &str| text.parse().expect("it is a hash key");
                 if !closed {
-                    open.push((shard.shard_id, key(&range.starting_hash_key), key(&range.ending_hash_key)));
+                    open.push((
+                        shard.shard_id,
+                        key(&range.starting_hash_key),
+                        key(&range.ending_hash_key),
+                    ));
                 }
             }
             open.sort_by_key(|(_, first, _)| *first);
@@ -96,8 +131,15 @@ impl Scene {
         let middle = first + (last - first) / 2 + 1;
         self.runtime.block_on(async {
             let client = self.aws.kinesis(&self.address).await;
-            let split = client.split_shard().stream_name(STREAM).shard_to_split(shard);
-            split.new_starting_hash_key(middle.to_string()).send().await.expect("it is split");
+            let split = client
+                .split_shard()
+                .stream_name(STREAM)
+                .shard_to_split(shard);
+            split
+                .new_starting_hash_key(middle.to_string())
+                .send()
+                .await
+                .expect("it is split");
         });
         self.settled();
     }
@@ -105,8 +147,15 @@ impl Scene {
     fn merge(&self, (shard, ..): &OpenShard, (other, ..): &OpenShard) {
         self.runtime.block_on(async {
             let client = self.aws.kinesis(&self.address).await;
-            let merge = client.merge_shards().stream_name(STREAM).shard_to_merge(shard);
-            merge.adjacent_shard_to_merge(other).send().await.expect("they are merged");
+            let merge = client
+                .merge_shards()
+                .stream_name(STREAM)
+                .shard_to_merge(shard);
+            merge
+                .adjacent_shard_to_merge(other)
+                .send()
+                .await
+                .expect("they are merged");
         });
         self.settled();
     }
@@ -120,7 +169,8 @@ fn line_11_a_split_a_split_of_a_child_and_a_merge_while_the_job_is_down_on_an_em
     emulator.ready();
     let mut scene = Scene::of(&emulator.address(), 2);
     let place = Place::new(&emulator.address());
-    let (out, checkpoint) = (place.path("out/"), place.path("checkpoint/"));
+    let out = place.path("out/");
+    let checkpoint = place.path("checkpoint/");
     let job = format!(
         "name = \"sales\"\n[source]\ntype = \"kinesis\"\nstream = \"{STREAM}\"\nstarting_position = \"trim_horizon\"\n\
          [source.schema]\nid = \"bigint\"\n[window]\nsize = \"500ms\"\n[transform]\nsql = \"SELECT id FROM source\"\n\
@@ -147,8 +197,14 @@ fn line_11_a_split_a_split_of_a_child_and_a_merge_while_the_job_is_down_on_an_em
     let status = life.until_published("sales", scene.put.len() as u64, STEP);
     let mut times: BTreeMap<u64, u32> = BTreeMap::new();
     for (_, row) in json_lines(&place.folder.path().join("out")) {
-        *times.entry(row["id"].as_u64().expect("each row has its number")).or_default() += 1;
+        *times
+            .entry(row["id"].as_u64().expect("each row has its number"))
+            .or_default() += 1;
     }
-    assert_eq!(times, scene.put.iter().map(|id| (*id, 1)).collect(), "each record once");
+    assert_eq!(
+        times,
+        scene.put.iter().map(|id| (*id, 1)).collect(),
+        "each record once"
+    );
     assert_eq!(status.shards_open as usize, scene.open().len());
 }

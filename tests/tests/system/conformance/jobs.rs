@@ -1,7 +1,7 @@
 //! The lines of the conformance list that need a whole job: controller, workers, sink, restarts.
 //!
-//! Rule: what was put is the oracle; every row of it is in the output once, in its shard's order, and no child's row is
-//! in an earlier window than a row of its parents.
+//! Rule: what was put is the oracle; every row of it is in the output once, in its shard's order,
+//! and no child's row is in an earlier window than a row of its parents.
 
 use super::{AGGREGATE, MS, STREAM};
 use serde_json::{Value, json};
@@ -32,7 +32,6 @@ struct Scene {
     fake: FakeKinesis,
     stream: Arc<Stream>,
     place: Place,
-    /// By shard, in order.
     put: BTreeMap<String, Vec<u64>>,
     next: u64,
     runtime: Runtime,
@@ -40,19 +39,33 @@ struct Scene {
 
 impl Scene {
     fn of(shards: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
         let runtime = runtime.expect("a runtime starts");
         let fake = runtime.block_on(FakeKinesis::start());
         let stream = fake.create(STREAM, shards);
         let place = Place::new(fake.address());
-        Self { fake, stream, place, put: BTreeMap::new(), next: 0, runtime }
+        Self {
+            fake,
+            stream,
+            place,
+            put: BTreeMap::new(),
+            next: 0,
+            runtime,
+        }
     }
 
     fn put(&mut self, shard: &str, records: usize) {
         for _ in 0..records {
             let data = json!({ "id": self.next, "shard": shard }).to_string();
-            self.stream.put_in(shard, data.as_bytes(), self.fake.now_ms());
-            self.put.entry(shard.to_owned()).or_default().push(self.next);
+            self.stream
+                .put_in(shard, data.as_bytes(), self.fake.now_ms());
+            self.put
+                .entry(shard.to_owned())
+                .or_default()
+                .push(self.next);
             self.next += 1;
         }
     }
@@ -68,8 +81,10 @@ impl Scene {
     }
 
     fn job_polled_every(&self, poll_interval: &str, name: &str, source: &str) -> String {
-        let (address, out) = (self.fake.address(), self.place.path(&format!("out-{name}/")));
-        let (dead, checkpoint) = (self.place.path(&format!("dead-{name}/")), self.place.path("checkpoint/"));
+        let address = self.fake.address();
+        let out = self.place.path(&format!("out-{name}/"));
+        let dead = self.place.path(&format!("dead-{name}/"));
+        let checkpoint = self.place.path("checkpoint/");
         format!(
             r#"
 name = "{name}"
@@ -105,9 +120,16 @@ location = "{checkpoint}"
 
     /// (window and task, shard, id) of each row, in the order of the output.
     fn rows(&self, job: &str) -> Vec<(String, String, u64)> {
-        let lines = json_lines(self.place.folder.path().join(format!("out-{job}")).as_path());
+        let lines = json_lines(
+            self.place
+                .folder
+                .path()
+                .join(format!("out-{job}"))
+                .as_path(),
+        );
         let row = |(file, row): (String, Value)| {
-            let (shard, id) = (row["shard"].as_str().unwrap_or_default().to_owned(), row["id"].as_u64());
+            let shard = row["shard"].as_str().unwrap_or_default().to_owned();
+            let id = row["id"].as_u64();
             (file, shard, id.expect("each row has its number"))
         };
         lines.into_iter().map(row).collect()
@@ -122,8 +144,12 @@ location = "{checkpoint}"
         for (_, shard, id) in self.rows(job) {
             found.entry(shard).or_default().push(id);
         }
-        let put: BTreeMap<_, _> =
-            self.put.iter().filter(|(_, ids)| !ids.is_empty()).map(|(s, i)| (s.clone(), i.clone())).collect();
+        let put: BTreeMap<_, _> = self
+            .put
+            .iter()
+            .filter(|(_, ids)| !ids.is_empty())
+            .map(|(s, i)| (s.clone(), i.clone()))
+            .collect();
         assert_eq!(found, put, "each record once, in the order of its shard");
         self.lineage_is_in_order(job);
         status
@@ -131,7 +157,13 @@ location = "{checkpoint}"
 
     /// The gaps that a job's manifests name.
     fn gaps(&self, job: &str) -> Vec<TimeGap> {
-        let folder = self.place.folder.path().join("checkpoint").join(job).join("epochs");
+        let folder = self
+            .place
+            .folder
+            .path()
+            .join("checkpoint")
+            .join(job)
+            .join("epochs");
         let files = std::fs::read_dir(&folder).expect("the job has manifests");
         let manifest = |file: std::io::Result<std::fs::DirEntry>| {
             let bytes = std::fs::read(file.expect("it is there").path()).expect("it can be read");
@@ -150,29 +182,52 @@ location = "{checkpoint}"
         let mut windows: BTreeMap<String, (String, String)> = BTreeMap::new();
         for (file, shard, _) in self.rows(job) {
             let window = file.split('-').next().unwrap_or_default().to_owned();
-            let span = windows.entry(shard).or_insert_with(|| (window.clone(), window.clone()));
+            let span = windows
+                .entry(shard)
+                .or_insert_with(|| (window.clone(), window.clone()));
             span.1 = window;
         }
         for shard in self.stream.shards() {
-            let Some((first, _)) = windows.get(&shard.name) else { continue };
+            let Some((first, _)) = windows.get(&shard.name) else {
+                continue;
+            };
             for parent in &shard.parents {
                 let last = windows.get(&SHARD(*parent)).map(|(_, last)| last);
-                assert!(last.is_none_or(|last| last <= first), "{} begins before its parent's end", shard.name);
+                assert!(
+                    last.is_none_or(|last| last <= first),
+                    "{} begins before its parent's end",
+                    shard.name
+                );
             }
         }
     }
 
     fn calls_of_shard(&self, shard: &str) -> Vec<Call> {
-        self.fake.calls().into_iter().filter(|call| call.shard == shard).collect()
+        self.fake
+            .calls()
+            .into_iter()
+            .filter(|call| call.shard == shard)
+            .collect()
     }
 
     /// The first call for a child came after the last answer of each parent.
     #[track_caller]
     fn is_read_after(&self, child: &str, parents: &[String]) {
-        let first = self.calls_of_shard(child).first().map(|call| call.at_us).expect("the child was read");
+        let first = self
+            .calls_of_shard(child)
+            .first()
+            .map(|call| call.at_us)
+            .expect("the child was read");
         for parent in parents {
-            let last = self.calls_of_shard(parent).iter().find(|call| call.last).map(|call| call.at_us);
-            assert!(last.is_some_and(|last| last <= first), "{child} was read before the end of {parent}");
+            let last = self
+                .calls_of_shard(parent)
+                .iter()
+                .find(|call| call.last)
+                .map(|call| call.at_us);
+            assert!(
+                last.is_some_and(|last| last <= first),
+                "{child} was read before the end of {parent}"
+            );
         }
     }
 }
@@ -199,7 +254,9 @@ fn line_02_children_are_read_from_their_beginning_also_by_a_job_that_began_at_th
 fn line_03_latest_is_the_time_of_the_submit_whatever_restarts_before_the_first_commit() {
     let mut scene = Scene::of(2);
     let old = json!({ "id": 999, "shard": "before the submit" }).to_string();
-    scene.stream.put_in(&SHARD(0), old.as_bytes(), scene.fake.now_ms());
+    scene
+        .stream
+        .put_in(&SHARD(0), old.as_bytes(), scene.fake.now_ms());
     std::thread::sleep(MS(5)); // The submit must have a later millisecond.
     let life = scene.place.start(0);
     life.submit(&scene.job("sales", "starting_position = \"latest\""));
@@ -220,9 +277,14 @@ fn line_04_a_merged_shard_waits_for_both_of_its_parents() {
     life.submit(&scene.whole_job());
     life.until_published("sales", 10, STEP);
     // One parent cannot be read to its end for a while.
-    scene.fake.fault("GetRecords", Some(&parents[1]), Fault::throttle(), 6);
+    scene
+        .fake
+        .fault("GetRecords", Some(&parents[1]), Fault::throttle(), 6);
     scene.put_all(&parents, 5);
-    let child = scene.stream.merge(&parents[0], &parents[1]).expect("they are neighbours");
+    let child = scene
+        .stream
+        .merge(&parents[0], &parents[1])
+        .expect("they are neighbours");
     scene.put(&child, 5);
     scene.everything_is_there_once(&life, "sales");
     scene.is_read_after(&child, &parents);
@@ -238,7 +300,9 @@ fn line_05_a_closed_shard_that_nobody_has_read_is_read_before_its_children() {
     life.submit(&scene.whole_job());
     let status = scene.everything_is_there_once(&life, "sales");
     assert!(status.totals.is_some_and(|totals| totals.rows_in == 60));
-    children.iter().for_each(|child| scene.is_read_after(child, &[SHARD(0)]));
+    children
+        .iter()
+        .for_each(|child| scene.is_read_after(child, &[SHARD(0)]));
 }
 
 #[test]
@@ -249,13 +313,17 @@ fn line_11_two_reshards_while_the_job_is_down_are_read_in_order() {
     life.submit(&scene.whole_job());
     life.until_published("sales", 20, STEP);
     life.kill();
-    // Down: more records, a split, a split of a child, a merge of a grandchild with the other child.
+    // Down: more records, a split, a split of a child, a merge of a grandchild with the other
+    // child.
     scene.put_all(&[SHARD(0), SHARD(1)], 10);
     let [low, high] = scene.stream.split(&SHARD(0));
     scene.put_all(&[low.clone(), high.clone()], 10);
     let [left, right] = scene.stream.split(&low);
     scene.put_all(&[left.clone(), right.clone()], 10);
-    let merged = scene.stream.merge(&right, &high).expect("they are neighbours");
+    let merged = scene
+        .stream
+        .merge(&right, &high)
+        .expect("they are neighbours");
     scene.put(&merged, 10);
     scene.fake.forget_calls();
     let life = scene.place.start(2);
@@ -284,18 +352,34 @@ fn line_11_a_reshard_is_found_by_listing_when_the_last_answer_names_no_children(
 fn line_11_reshards_in_a_row_under_a_producer_that_never_stops_lose_nothing() {
     let scene = Scene::of(2);
     let put = Arc::new(AtomicU64::new(0));
-    let order = Order { seed: 5, rate: 300.0, records_max: 1_500, options: Options::default() };
-    scene.runtime.spawn(produce(Arc::clone(&scene.stream), order, Arc::clone(&put)));
+    let order = Order {
+        seed: 5,
+        rate: 300.0,
+        records_max: 1_500,
+        options: Options::default(),
+    };
+    scene
+        .runtime
+        .spawn(produce(Arc::clone(&scene.stream), order, Arc::clone(&put)));
     let mut life = scene.place.start(2);
-    let job = scene.whole_job().replace("id = \"bigint\"\nshard = \"string\"", "uuid = \"string\"");
+    let job = scene
+        .whole_job()
+        .replace("id = \"bigint\"\nshard = \"string\"", "uuid = \"string\"");
     life.submit(&job.replace("SELECT id, shard", "SELECT uuid"));
     for round in 1..=4 {
-        until("more records", STEP, || (put.load(Ordering::Acquire) >= round * 300).then_some(()));
+        until("more records", STEP, || {
+            (put.load(Ordering::Acquire) >= round * 300).then_some(())
+        });
         let open = scene.stream.open_shards();
         match round % 2 {
             1 => drop(scene.stream.split(&open[0])),
             // The children of the last split are neighbours.
-            _ => drop(scene.stream.merge(&open[open.len() - 2], &open[open.len() - 1]).expect("they are neighbours")),
+            _ => drop(
+                scene
+                    .stream
+                    .merge(&open[open.len() - 2], &open[open.len() - 1])
+                    .expect("they are neighbours"),
+            ),
         }
         if round == 2 {
             life.kill();
@@ -304,7 +388,10 @@ fn line_11_reshards_in_a_row_under_a_producer_that_never_stops_lose_nothing() {
     }
     life.until_published("sales", 1_500, STEP);
     let rows = json_lines(scene.place.folder.path().join("out-sales").as_path());
-    let uuids: BTreeSet<String> = rows.iter().map(|(_, row)| row["uuid"].to_string()).collect();
+    let uuids: BTreeSet<String> = rows
+        .iter()
+        .map(|(_, row)| row["uuid"].to_string())
+        .collect();
     assert_eq!((rows.len(), uuids.len()), (1_500, 1_500));
     assert_eq!(scene.fake.violations(), BTreeMap::new());
 }
@@ -322,26 +409,44 @@ fn line_12_a_job_down_for_longer_than_the_retention_stops_and_names_shard_and_ga
     let life = scene.place.start(1);
     let failed = |status: &JobStatus| status.state() == JobState::Failed;
     let status = life.until("sales", "its failure", STEP, failed);
-    assert!(status.error.contains(&SHARD(0)) && status.error.contains("arrivals between"), "{}", status.error);
+    assert!(
+        status.error.contains(&SHARD(0)) && status.error.contains("arrivals between"),
+        "{}",
+        status.error
+    );
     assert!(status.hint.contains("on_data_loss"), "{}", status.hint);
 }
 
-/// Nothing was committed before the kill: each shard still stands where the job starts, and the service gives no error for
-/// a start that has expired.
+/// Nothing was committed before the kill: each shard still stands where the job starts, and the
+/// service gives no error for a start that has expired.
 #[test]
 fn line_12_a_job_that_committed_nothing_before_its_records_expired_stops_and_names_the_gap() {
     for (name, start) in [("sales", "trim_horizon"), ("later", "latest")] {
         let mut scene = Scene::of(2);
         let life = scene.place.start(0);
-        life.submit(&scene.job(name, &format!("starting_position = \"{start}\"\non_data_loss = \"fail\"")));
+        life.submit(&scene.job(
+            name,
+            &format!("starting_position = \"{start}\"\non_data_loss = \"fail\""),
+        ));
         scene.put_all(&[SHARD(0), SHARD(1)], 5);
         life.kill();
         scene.fake.advance(25 * HOUR);
         scene.put_all(&[SHARD(0), SHARD(1)], 5);
         let life = scene.place.start(1);
-        let status = life.until(name, "its failure", STEP, |status| status.state() == JobState::Failed);
-        assert!(status.error.contains("expired before they were read, arrivals between"), "{}", status.error);
-        assert!(scene.rows(name).is_empty(), "nothing is published after a gap that nobody has accepted");
+        let status = life.until(name, "its failure", STEP, |status| {
+            status.state() == JobState::Failed
+        });
+        assert!(
+            status
+                .error
+                .contains("expired before they were read, arrivals between"),
+            "{}",
+            status.error
+        );
+        assert!(
+            scene.rows(name).is_empty(),
+            "nothing is published after a gap that nobody has accepted"
+        );
     }
 }
 
@@ -353,16 +458,31 @@ fn line_12_with_continue_what_is_left_is_published_and_the_manifests_name_the_ga
     let stream = scene.fake.create(STREAM, 1);
     scene.stream = stream;
     let life = scene.place.start(0);
-    life.submit(&scene.job("sales", "starting_position = \"latest\"\non_data_loss = \"continue\""));
-    scene.stream.put_in(&SHARD(0), b"{\"id\":0}", scene.fake.now_ms());
+    life.submit(&scene.job(
+        "sales",
+        "starting_position = \"latest\"\non_data_loss = \"continue\"",
+    ));
+    scene
+        .stream
+        .put_in(&SHARD(0), b"{\"id\":0}", scene.fake.now_ms());
     life.kill();
     scene.fake.advance(25 * HOUR);
     scene.put(&SHARD(0), 5);
     let life = scene.place.start(1);
     let status = scene.everything_is_there_once(&life, "sales");
-    assert_eq!(status.shards.iter().map(|shard| shard.data_losses).sum::<u64>(), 1);
+    assert_eq!(
+        status
+            .shards
+            .iter()
+            .map(|shard| shard.data_losses)
+            .sum::<u64>(),
+        1
+    );
     let gaps = scene.gaps("sales");
-    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.to_ms - gap.from_ms > 0), "{gaps:?}");
+    assert!(
+        !gaps.is_empty() && gaps.iter().all(|gap| gap.to_ms - gap.from_ms > 0),
+        "{gaps:?}"
+    );
 }
 
 #[test]
@@ -378,9 +498,17 @@ fn line_18_a_stream_that_was_deleted_and_created_again_is_refused() {
     scene.fake.delete(STREAM);
     scene.fake.advance(MS(1_000));
     scene.stream = scene.fake.create(STREAM, 2);
-    scene.stream.put_in(&SHARD(0), b"{\"id\":99}", scene.fake.now_ms());
-    let status = life.until("sales", "its failure", STEP, |status| status.state() == JobState::Failed);
-    assert!(status.error.contains("deleted and created again"), "{}", status.error);
+    scene
+        .stream
+        .put_in(&SHARD(0), b"{\"id\":99}", scene.fake.now_ms());
+    let status = life.until("sales", "its failure", STEP, |status| {
+        status.state() == JobState::Failed
+    });
+    assert!(
+        status.error.contains("deleted and created again"),
+        "{}",
+        status.error
+    );
     assert!(status.hint.contains("another name"), "{}", status.hint);
 }
 
@@ -401,14 +529,19 @@ fn line_14_aggregates_and_ordinary_records_give_their_rows_once_over_restarts() 
     life.submit(&job);
     for round in 1..=3 {
         // Two rows, and two user records that are no JSON.
-        scene.stream.put_in(&SHARD(0), AGGREGATE, scene.fake.now_ms());
+        scene
+            .stream
+            .put_in(&SHARD(0), AGGREGATE, scene.fake.now_ms());
         life.until_published("sales", 4 * round, STEP);
         life.kill();
         life = scene.place.start(1);
     }
     let status = life.until_published("sales", 12, STEP);
     let totals = status.totals.unwrap_or_default();
-    assert_eq!((totals.rows_in, totals.rows_decoded, totals.rows_dead), (12, 6, 6));
+    assert_eq!(
+        (totals.rows_in, totals.rows_decoded, totals.rows_dead),
+        (12, 6, 6)
+    );
     let ids: Vec<u64> = scene.rows("sales").into_iter().map(|(.., id)| id).collect();
     assert_eq!(ids, [1, 2, 1, 2, 1, 2]);
 }
@@ -418,7 +551,11 @@ fn line_14_children_drop_what_a_producer_with_an_old_map_sent_to_the_wrong_one()
     let scene = Scene::of(1);
     let life = scene.place.start(1);
     life.submit(&scene.whole_job());
-    scene.stream.put_in(&SHARD(0), b"{\"id\":7,\"shard\":\"x\"}", scene.fake.now_ms());
+    scene.stream.put_in(
+        &SHARD(0),
+        b"{\"id\":7,\"shard\":\"x\"}",
+        scene.fake.now_ms(),
+    );
     life.until_published("sales", 1, STEP);
     // The producer retries what went to the wrong child: the same aggregate is in both.
     let children = scene.stream.split(&SHARD(0));
@@ -426,9 +563,24 @@ fn line_14_children_drop_what_a_producer_with_an_old_map_sent_to_the_wrong_one()
         scene.stream.put_in(child, AGGREGATE, scene.fake.now_ms());
     }
     let status = life.until_published("sales", 5, STEP);
-    let foreign: u64 = status.shards.iter().map(|shard| shard.foreign_records).sum();
-    assert_eq!(status.totals.unwrap_or_default().rows_in, 5, "each user record once");
-    let done = |status: &JobStatus| status.shards.iter().map(|shard| shard.foreign_records).sum::<u64>() == 4;
+    let foreign: u64 = status
+        .shards
+        .iter()
+        .map(|shard| shard.foreign_records)
+        .sum();
+    assert_eq!(
+        status.totals.unwrap_or_default().rows_in,
+        5,
+        "each user record once"
+    );
+    let done = |status: &JobStatus| {
+        status
+            .shards
+            .iter()
+            .map(|shard| shard.foreign_records)
+            .sum::<u64>()
+            == 4
+    };
     if foreign != 4 {
         life.until("sales", "four foreign records in the status", STEP, done);
     }
@@ -442,18 +594,32 @@ fn line_15_compressed_payloads_are_unpacked_and_a_broken_one_is_a_dead_letter_as
     let row = |id: u64| json!({ "id": id, "shard": SHARD(0) }).to_string();
     let mut broken = gzip(row(9).as_bytes());
     broken.truncate(broken.len() - 4);
-    let payloads = [gzip(row(0).as_bytes()), row(1).into_bytes(), gzip(row(2).as_bytes()), broken.clone()];
+    let payloads = [
+        gzip(row(0).as_bytes()),
+        row(1).into_bytes(),
+        gzip(row(2).as_bytes()),
+        broken.clone(),
+    ];
     for data in payloads {
         scene.stream.put_in(&SHARD(0), &data, scene.fake.now_ms());
     }
     scene.put.insert(SHARD(0), vec![0, 1, 2]);
     let life = scene.place.start(1);
-    life.submit(&scene.job("sales", "starting_position = \"trim_horizon\"\ncompression = \"auto\""));
+    life.submit(&scene.job(
+        "sales",
+        "starting_position = \"trim_horizon\"\ncompression = \"auto\"",
+    ));
     let status = life.until_published("sales", 4, STEP);
     assert_eq!(status.totals.unwrap_or_default().rows_dead, 1);
     scene.everything_is_there_once(&life, "sales");
-    let refused = life.try_submit(&scene.job("other", "compression = \"atuo\"")).expect_err("it is no word");
-    assert!(refused.message().contains("did you mean \"auto\"?"), "{}", refused.message());
+    let refused = life
+        .try_submit(&scene.job("other", "compression = \"atuo\""))
+        .expect_err("it is no word");
+    assert!(
+        refused.message().contains("did you mean \"auto\"?"),
+        "{}",
+        refused.message()
+    );
 }
 
 fn gzip(data: &[u8]) -> Vec<u8> {
@@ -463,27 +629,56 @@ fn gzip(data: &[u8]) -> Vec<u8> {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("there is a gzip");
-    encoder.stdin.take().expect("it is piped").write_all(data).expect("it reads");
+    encoder
+        .stdin
+        .take()
+        .expect("it is piped")
+        .write_all(data)
+        .expect("it reads");
     encoder.wait_with_output().expect("it ends").stdout
 }
 
 #[test]
 fn line_16_the_status_has_the_figures_of_every_shard() {
     let mut scene = Scene::of(2);
-    scene.fake.fault("GetRecords", Some(&SHARD(0)), Fault::throttle(), 2);
-    scene.fake.fault("GetRecords", Some(&SHARD(0)), Fault::expired(), 1);
+    scene
+        .fake
+        .fault("GetRecords", Some(&SHARD(0)), Fault::throttle(), 2);
+    scene
+        .fake
+        .fault("GetRecords", Some(&SHARD(0)), Fault::expired(), 1);
     scene.put_all(&[SHARD(0), SHARD(1)], 4);
     let life = scene.place.start(1);
     life.submit(&scene.whole_job());
     scene.everything_is_there_once(&life, "sales");
-    let told = |status: &JobStatus| status.shards.iter().all(|shard| shard.records == 4 && shard.last_arrival_ms > 0);
+    let told = |status: &JobStatus| {
+        status
+            .shards
+            .iter()
+            .all(|shard| shard.records == 4 && shard.last_arrival_ms > 0)
+    };
     let status = life.until("sales", "the figures of both shards", STEP, told);
-    let [first, second] = &status.shards[..] else { panic!("{:?}", status.shards) };
-    assert_eq!((first.throttles, first.iterator_renewals, first.data_losses), (2, 1, 0));
-    assert_eq!((second.throttles, second.iterator_renewals, second.data_losses), (0, 0, 0));
+    let [first, second] = &status.shards[..] else {
+        panic!("{:?}", status.shards)
+    };
+    assert_eq!(
+        (first.throttles, first.iterator_renewals, first.data_losses),
+        (2, 1, 0)
+    );
+    assert_eq!(
+        (
+            second.throttles,
+            second.iterator_renewals,
+            second.data_losses
+        ),
+        (0, 0, 0)
+    );
     for shard in &status.shards {
         assert_eq!((shard.lag_ms, shard.bytes > 0), (0, true));
-        assert!(shard.last_arrival_ms <= scene.fake.now_ms() && shard.last_arrival_ms > scene.fake.now_ms() - 60_000);
+        assert!(
+            shard.last_arrival_ms <= scene.fake.now_ms()
+                && shard.last_arrival_ms > scene.fake.now_ms() - 60_000
+        );
     }
 }
 
@@ -492,7 +687,9 @@ fn line_17_a_submit_outlives_transient_failures_of_the_listing() {
     let mut scene = Scene::of(1);
     scene.put(&SHARD(0), 3);
     scene.fake.fault("ListShards", None, Fault::internal(), 2);
-    scene.fake.fault("ListShards", None, Fault::code("LimitExceededException"), 2);
+    scene
+        .fake
+        .fault("ListShards", None, Fault::code("LimitExceededException"), 2);
     let life = scene.place.start(1);
     life.submit(&scene.whole_job());
     scene.everything_is_there_once(&life, "sales");
@@ -508,7 +705,9 @@ fn line_18_two_jobs_on_one_stream_and_one_checkpoint_location_never_see_each_oth
     life.submit(&first);
     life.until_published("first", 5, STEP);
     life.drain("first");
-    life.until("first", "its end", STEP, |status| status.state() == JobState::Stopped);
+    life.until("first", "its end", STEP, |status| {
+        status.state() == JobState::Stopped
+    });
     scene.put(&SHARD(0), 5);
     // The second reads everything, the first goes on where it was.
     life.submit(&second);
@@ -525,13 +724,22 @@ fn line_10_a_job_over_a_thousand_shards_reads_each_of_them() {
     let scene = Scene::of(MANY_SHARDS);
     for index in 0..MANY_SHARDS {
         let data = json!({ "id": index, "shard": "any" }).to_string();
-        scene.stream.put_in(&SHARD(index), data.as_bytes(), scene.fake.now_ms());
+        scene
+            .stream
+            .put_in(&SHARD(index), data.as_bytes(), scene.fake.now_ms());
     }
     let life = scene.place.start(2);
     life.submit(&scene.job_polled_every("10s", "sales", "starting_position = \"trim_horizon\""));
     let status = life.until_published("sales", MANY_SHARDS as u64, 3 * STEP);
-    let workers: BTreeSet<String> = status.tasks.iter().map(|task| task.worker.clone()).collect();
-    assert_eq!((status.shards_open as usize, workers.len()), (MANY_SHARDS, 2));
+    let workers: BTreeSet<String> = status
+        .tasks
+        .iter()
+        .map(|task| task.worker.clone())
+        .collect();
+    assert_eq!(
+        (status.shards_open as usize, workers.len()),
+        (MANY_SHARDS, 2)
+    );
     assert_eq!(scene.fake.violations(), BTreeMap::new());
     let ids: BTreeSet<u64> = scene.rows("sales").into_iter().map(|(.., id)| id).collect();
     assert_eq!(ids.len(), MANY_SHARDS);

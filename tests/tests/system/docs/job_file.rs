@@ -1,7 +1,7 @@
 //! `docs/job-file.md` says what the parser's declarations say.
 //!
-//! Owns: how a table of keys looks in Markdown. Does not own: the words (`streamctl_proto::spec::reference`), what stands
-//! around the tables (the page).
+//! Owns: how a table of keys looks in Markdown. Does not own: the words
+//! (`streamctl_proto::spec::reference`), what stands around the tables (the page).
 //! Rule: with `DOCS=write` the page is written anew (`make docs`), else it is compared.
 
 use super::{read, root};
@@ -18,14 +18,24 @@ fn row(key: &KeyReference) -> String {
         Without::Means(words) => (*words).to_owned(),
     };
     // A name that is not one stands for any.
-    let name = if key.name.starts_with('*') { key.name.to_owned() } else { format!("`{}`", key.name) };
+    let name = if key.name.starts_with('*') {
+        key.name.to_owned()
+    } else {
+        format!("`{}`", key.name)
+    };
     format!("| {name} | {} | {without} | {} |\n", key.value, key.about)
 }
 
 fn markdown(table: &TableReference) -> String {
-    let about = if table.about.is_empty() { String::new() } else { format!("{}\n\n", table.about) };
+    let about = if table.about.is_empty() {
+        String::new()
+    } else {
+        format!("{}\n\n", table.about)
+    };
     let rows = table.keys.iter().map(row).collect::<String>();
-    format!("\n{about}| key | value | default | what it is for |\n| --- | --- | --- | --- |\n{rows}\n")
+    format!(
+        "\n{about}| key | value | default | what it is for |\n| --- | --- | --- | --- |\n{rows}\n"
+    )
 }
 
 /// The page with the tables as they should be.
@@ -42,11 +52,15 @@ fn written(page: &str) -> String {
 
 #[test]
 fn the_page_of_the_job_file_is_what_the_parser_declares() {
-    let (page, path) = (read(PAGE), root().join(PAGE));
+    let page = read(PAGE);
+    let path = root().join(PAGE);
     let written = written(&page);
     if docs_are_written() {
         std::fs::write(path, written).unwrap();
     } else {
-        assert!(page == written, "{PAGE} is not what the parser declares; `make docs` writes it anew:\n{written}");
+        assert!(
+            page == written,
+            "{PAGE} is not what the parser declares; `make docs` writes it anew:\n{written}"
+        );
     }
 }

@@ -4,15 +4,19 @@
 
 use serde_json::{Map, Value};
 
-/// Numbers below this are seconds, others milliseconds: as milliseconds it is March 1973, as seconds the year 5138.
+/// Numbers below this are seconds, others milliseconds: as milliseconds it is March 1973, as
+/// seconds the year 5138.
 const SECONDS_BELOW: f64 = 1e11;
 const FORMATS: [&str; 2] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
 
-/// The time in `column` of a JSON record (names compared without regard to case), milliseconds since the Unix epoch.
+/// The time in `column` of a JSON record (names compared without regard to case), milliseconds
+/// since the Unix epoch.
 pub fn of_record(data: &[u8], column: &str) -> Option<i64> {
     let object: Map<String, Value> = serde_json::from_slice(data).ok()?;
     let value = object.get(column).or_else(|| {
-        let mut same = object.iter().filter(|(name, _)| name.eq_ignore_ascii_case(column));
+        let mut same = object
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(column));
         same.next().map(|(_, value)| value)
     })?;
     match value {
@@ -23,7 +27,11 @@ pub fn of_record(data: &[u8], column: &str) -> Option<i64> {
 }
 
 fn of_number(number: f64) -> Option<i64> {
-    let ms = if number.abs() < SECONDS_BELOW { number * 1000.0 } else { number };
+    let ms = if number.abs() < SECONDS_BELOW {
+        number * 1000.0
+    } else {
+        number
+    };
     (ms.is_finite() && ms.abs() < 1e15).then(|| ms.floor() as i64)
 }
 
@@ -35,7 +43,10 @@ fn of_text(text: &str) -> Option<i64> {
         return Some(time.timestamp_millis());
     }
     let parse = |format| chrono::NaiveDateTime::parse_from_str(text, format).ok();
-    FORMATS.into_iter().find_map(parse).map(|time| time.and_utc().timestamp_millis())
+    FORMATS
+        .into_iter()
+        .find_map(parse)
+        .map(|time| time.and_utc().timestamp_millis())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A CSV row as a JSON object of strings, so that decoding has one path.
 //!
-//! Rule: a row that does not fit its header stays as it is; it does not decode and becomes a dead letter.
+//! Rule: a row that does not fit its header stays as it is; it does not decode and becomes a dead
+//! letter.
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -20,10 +21,13 @@ impl Header {
         Self { names }
     }
 
-    /// A row as JSON; as it is when it was cut off, is not UTF-8 or has more or fewer fields than the header.
+    /// A row as JSON; as it is when it was cut off, is not UTF-8 or has more or fewer fields than
+    /// the header.
     pub fn to_json(&self, line: Vec<u8>, cut: bool) -> Vec<u8> {
         let row = if cut { None } else { fields(&line) };
-        let Some(row) = row.filter(|row| row.len() == self.names.len()) else { return line };
+        let Some(row) = row.filter(|row| row.len() == self.names.len()) else {
+            return line;
+        };
         let mut out = Vec::with_capacity(line.len() * 2 + 64);
         for (i, (name, value)) in self.names.iter().zip(row.iter()).enumerate() {
             out.push(if i == 0 { b'{' } else { b',' });
@@ -41,8 +45,10 @@ fn json(text: &str) -> String {
 }
 
 fn fields(line: &[u8]) -> Option<csv::StringRecord> {
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).buffer_capacity(line.len().clamp(64, 8 << 10)).from_reader(line);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .buffer_capacity(line.len().clamp(64, 8 << 10))
+        .from_reader(line);
     let mut row = csv::StringRecord::new();
     matches!(reader.read_record(&mut row), Ok(true)).then_some(row)
 }
@@ -54,10 +60,19 @@ mod tests {
     #[test]
     fn a_row_becomes_an_object_of_strings() {
         let header = Header::parse(b"\xEF\xBB\xBFCountryName,Code");
-        let json = header.to_json(b"\"Bolivia, \"\"Plurinational\"\" State of\",BO".to_vec(), false);
+        let json = header.to_json(
+            b"\"Bolivia, \"\"Plurinational\"\" State of\",BO".to_vec(),
+            false,
+        );
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!(value, serde_json::json!({"CountryName": "Bolivia, \"Plurinational\" State of", "Code": "BO"}));
-        assert_eq!(header.to_json(b"Namibia,NA".to_vec(), false), b"{\"CountryName\":\"Namibia\",\"Code\":\"NA\"}");
+        assert_eq!(
+            value,
+            serde_json::json!({"CountryName": "Bolivia, \"Plurinational\" State of", "Code": "BO"})
+        );
+        assert_eq!(
+            header.to_json(b"Namibia,NA".to_vec(), false),
+            b"{\"CountryName\":\"Namibia\",\"Code\":\"NA\"}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A file's bytes as numbered lines, decompressed on the way.
 //!
-//! Owns: gzip and zstd (by extension or magic), line ends, quoted line ends in CSV, the limit of a line.
+//! Owns: gzip and zstd (by extension or magic), line ends, quoted line ends in CSV, the limit of a
+//! line.
 //! Does not own: what a line means.
 //! Rule: memory is bounded by the longest line that is allowed, not by the file.
 
@@ -19,7 +20,6 @@ pub struct Line {
     pub number: u64,
     /// At most [`RECORD_BYTES_MAX`].
     pub bytes: Vec<u8>,
-    /// It was longer.
     pub cut: bool,
 }
 
@@ -43,7 +43,12 @@ impl Lines {
             _ => Box::new(bytes.reader()),
         };
         let input = Box::new(BufReader::with_capacity(BUFFER_BYTES, input));
-        Ok(Self { input, quoted, number: 0, limit: RECORD_BYTES_MAX })
+        Ok(Self {
+            input,
+            quoted,
+            number: 0,
+            limit: RECORD_BYTES_MAX,
+        })
     }
 
     /// The same with another limit of a line.
@@ -53,8 +58,13 @@ impl Lines {
 
     /// The next line; `None` at the end of the file.
     pub fn next(&mut self) -> std::io::Result<Option<Line>> {
-        let mut line = Line { number: self.number + 1, bytes: Vec::new(), cut: false };
-        let (mut any, mut inside) = (false, false);
+        let mut line = Line {
+            number: self.number + 1,
+            bytes: Vec::new(),
+            cut: false,
+        };
+        let mut any = false;
+        let mut inside = false;
         loop {
             let buffer = self.input.fill_buf()?;
             if buffer.is_empty() {
@@ -71,9 +81,11 @@ impl Lines {
             let wanted = if goes_on { &buffer[..taken] } else { part };
             let room = self.limit - line.bytes.len();
             line.cut |= wanted.len() > room;
-            line.bytes.extend_from_slice(&wanted[..wanted.len().min(room)]);
+            line.bytes
+                .extend_from_slice(&wanted[..wanted.len().min(room)]);
             self.input.consume(taken);
-            // A row that is too long ends at its next line end, so that a lost quote does not swallow the file.
+            // A row that is too long ends at its next line end, so that a lost quote does not
+            // swallow the file.
             if found.is_some() && (!inside || line.cut) {
                 break;
             }
@@ -94,12 +106,21 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn all(name: &str, bytes: impl Into<Bytes>, quoted: bool, limit: usize) -> Vec<(u64, String, bool)> {
+    fn all(
+        name: &str,
+        bytes: impl Into<Bytes>,
+        quoted: bool,
+        limit: usize,
+    ) -> Vec<(u64, String, bool)> {
         let mut lines = Lines::open(name, bytes.into(), quoted).unwrap();
         lines.limit = limit;
         let mut out = Vec::new();
         while let Some(line) = lines.next().unwrap() {
-            out.push((line.number, String::from_utf8(line.bytes).unwrap(), line.cut));
+            out.push((
+                line.number,
+                String::from_utf8(line.bytes).unwrap(),
+                line.cut,
+            ));
         }
         out
     }
@@ -119,7 +140,10 @@ mod tests {
     fn gzip_and_zstd_are_known_by_their_magic() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(b"x\ny\n").unwrap();
-        assert_eq!(texts(all("a", gzip.finish().unwrap(), false, 100)), ["x", "y"]);
+        assert_eq!(
+            texts(all("a", gzip.finish().unwrap(), false, 100)),
+            ["x", "y"]
+        );
         let zstd = zstd::encode_all(&b"x\ny\n"[..], 1).unwrap();
         assert_eq!(texts(all("a", zstd, false, 100)), ["x", "y"]);
     }
@@ -127,20 +151,27 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_error_not_an_end() {
         let zstd = zstd::encode_all(&[b'x'; 1000][..], 1).unwrap();
-        let mut lines = Lines::open("a", Bytes::from(zstd[..zstd.len() - 3].to_vec()), false).unwrap();
+        let mut lines =
+            Lines::open("a", Bytes::from(zstd[..zstd.len() - 3].to_vec()), false).unwrap();
         assert!(lines.next().is_err());
     }
 
     #[test]
     fn a_quoted_line_end_is_part_of_its_row() {
-        assert_eq!(texts(all("a", "h\n\"a\nb\",c\nd\n", true, 100)), ["h", "\"a\nb\",c", "d"]);
+        assert_eq!(
+            texts(all("a", "h\n\"a\nb\",c\nd\n", true, 100)),
+            ["h", "\"a\nb\",c", "d"]
+        );
         assert_eq!(texts(all("a", "\"a\nb\"", false, 100)), ["\"a", "b\""]);
     }
 
     #[test]
     fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
         let got = all("a", "12345678\nxy\n", false, 4);
-        assert_eq!(got, [(1, "1234".to_owned(), true), (2, "xy".to_owned(), false)]);
+        assert_eq!(
+            got,
+            [(1, "1234".to_owned(), true), (2, "xy".to_owned(), false)]
+        );
         let got = all("a", "\"2345\n678\nxy\n", true, 4);
         assert_eq!(got[0], (1, "\"234".to_owned(), true));
         assert_eq!(got.last().unwrap().1, "xy");

@@ -1,9 +1,10 @@
 //! Files below a folder: each is a shard, each line (or CSV row) a record.
 //!
-//! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is [`csv_row`]'s.
+//! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is
+//! [`csv_row`]'s.
 //! Does not own: the listing (`controller::shards`).
-//! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank lines counted; a file
-//! is read as it was listed or not at all.
+//! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank
+//! lines counted; a file is read as it was listed or not at all.
 
 mod arrival;
 mod csv_row;
@@ -24,7 +25,8 @@ use streamctl_proto::{Position, ResolvedJob, ShardId};
 
 /// Largest file, as stored. It is held in memory while it is read; what it decompresses to is not.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
-/// Longest record, as Kinesis has it. A longer one is given cut off here; it does not decode and becomes a dead letter.
+/// Longest record, as Kinesis has it. A longer one is given cut off here; it does not decode and
+/// becomes a dead letter.
 pub const RECORD_BYTES_MAX: usize = 10 << 20;
 /// Most records in one chunk.
 const CHUNK_RECORDS_MAX: usize = 2_000;
@@ -33,7 +35,6 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Between two tries to fetch a file.
 const RETRY: Duration = Duration::from_millis(900);
 
-/// Reads one file.
 pub struct FileReader {
     shard: ShardId,
     file: FileShard,
@@ -43,7 +44,8 @@ pub struct FileReader {
     on_data_loss: OnDataLoss,
     clock: Clock,
     from: Position,
-    /// Arrival of the last record with one; of records before the first such: the job's submit, which replays the same.
+    /// Arrival of the last record with one; of records before the first such: the job's submit,
+    /// which replays the same.
     arrival_ms: i64,
     header: Option<Header>,
     lines: Option<Lines>,
@@ -59,26 +61,36 @@ pub struct FileReader {
 pub struct FileRoom(Option<(Reads, MemoryLimit)>);
 
 impl FileRoom {
-    /// Of a worker.
     pub fn new(room: Reads, limit: MemoryLimit) -> Self {
         Self(Some((room, limit)))
     }
 }
 
 impl FileReader {
-    /// Reads `shard` of `job`; its detail is a [`FileShard`]'s. The file is fetched by the first read.
-    pub fn open(job: &ResolvedJob, shard: &ShardToRead, storages: &Storages, clock: Clock) -> Result<Self, ReadError> {
+    /// Reads `shard` of `job`; its detail is a [`FileShard`]'s. The file is fetched by the first
+    /// read.
+    pub fn open(
+        job: &ResolvedJob,
+        shard: &ShardToRead,
+        storages: &Storages,
+        clock: Clock,
+    ) -> Result<Self, ReadError> {
         let refused = |reason: &str| ReadError::Refused {
             cause: RefusalCause::Request,
             shard: shard.shard.clone(),
             reason: reason.to_owned(),
             hint: "submit the job again: its stored form does not fit its source".to_owned(),
         };
-        let SourceKind::Files { format, arrival_time, .. } = &job.spec.source.kind else {
+        let SourceKind::Files {
+            format,
+            arrival_time,
+            ..
+        } = &job.spec.source.kind
+        else {
             return Err(refused("the job's source is not a folder of files"));
         };
-        let file =
-            FileShard::from_detail(&shard.detail).ok_or_else(|| refused("the listing does not say which file"))?;
+        let file = FileShard::from_detail(&shard.detail)
+            .ok_or_else(|| refused("the listing does not say which file"))?;
         Ok(Self {
             shard: shard.shard.clone(),
             storage: storages.for_location(&file.location),
@@ -107,15 +119,24 @@ impl FileReader {
     async fn wait_for_room(&mut self) -> Result<(), ReadError> {
         // Of a try before this one: it must not wait for itself.
         self.held = None;
-        let Some((room, limit)) = &self.room.0 else { return Ok(()) };
+        let Some((room, limit)) = &self.room.0 else {
+            return Ok(());
+        };
         let size = usize::try_from(self.file.size).unwrap_or(usize::MAX);
         if size > room.bytes_max() {
-            let (needed, most) = (mib(self.file.size), mib(room.bytes_max() as u64));
+            let needed = mib(self.file.size);
+            let most = mib(room.bytes_max() as u64);
             let place = &self.file.location;
-            let reason =
-                format!("{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files");
-            let hint = "start the workers with a larger --memory-limit, or split the file".to_owned();
-            return Err(ReadError::TooLarge { shard: self.shard.clone(), reason, hint });
+            let reason = format!(
+                "{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files"
+            );
+            let hint =
+                "start the workers with a larger --memory-limit, or split the file".to_owned();
+            return Err(ReadError::TooLarge {
+                shard: self.shard.clone(),
+                reason,
+                hint,
+            });
         }
         self.held = room.room(size, false).await;
         Ok(())
@@ -125,15 +146,30 @@ impl FileReader {
         self.refused_by(RefusalCause::Request, reason, hint)
     }
 
-    fn refused_by(&self, cause: RefusalCause, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
-        ReadError::Refused { cause, shard: self.shard.clone(), reason: reason.into(), hint: hint.into() }
+    fn refused_by(
+        &self,
+        cause: RefusalCause,
+        reason: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> ReadError {
+        ReadError::Refused {
+            cause,
+            shard: self.shard.clone(),
+            reason: reason.into(),
+            hint: hint.into(),
+        }
     }
 
     /// The file's bytes, if it is still the one that was listed; `None`: not now, try again.
     async fn fetch(&mut self) -> Result<Option<Bytes>, ReadError> {
         let got = match self.storage.get(&self.file.location, FILE_BYTES_MAX).await {
-            // Looked at after the bytes came: had it changed before or meanwhile, its ETag is another.
-            Ok(bytes) => self.storage.head(&self.file.location).await.map(|info| (bytes, info)),
+            // Looked at after the bytes came: had it changed before or meanwhile, its ETag is
+            // another.
+            Ok(bytes) => self
+                .storage
+                .head(&self.file.location)
+                .await
+                .map(|info| (bytes, info)),
             Err(error) => Err(error),
         };
         match got {
@@ -157,9 +193,12 @@ impl FileReader {
 
     fn lost(&mut self, detail: String) -> Result<(), ReadError> {
         match self.on_data_loss {
-            OnDataLoss::Fail => {
-                Err(ReadError::DataLoss { shard: self.shard.clone(), position: self.from.clone(), gap: None, detail })
-            }
+            OnDataLoss::Fail => Err(ReadError::DataLoss {
+                shard: self.shard.clone(),
+                position: self.from.clone(),
+                gap: None,
+                detail,
+            }),
             OnDataLoss::Continue => {
                 self.stats.data_losses += 1;
                 self.ended = true;
@@ -168,12 +207,17 @@ impl FileReader {
         }
     }
 
-    /// The next lines as records. An empty chunk may only mean that all its lines lie before the position.
+    /// The next lines as records. An empty chunk may only mean that all its lines lie before the
+    /// position.
     fn give(&mut self) -> Result<Chunk, ReadError> {
         let now_ms = (self.clock)();
-        let (mut records, mut bytes, mut seen) = (Vec::new(), 0, 0);
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut seen = 0;
         while records.len() < CHUNK_RECORDS_MAX && bytes < CHUNK_BYTES_MAX && !self.ended {
-            let Some(lines) = self.lines.as_mut() else { break };
+            let Some(lines) = self.lines.as_mut() else {
+                break;
+            };
             match lines.next() {
                 Ok(Some(line)) => {
                     // A blank line counts too.
@@ -187,7 +231,10 @@ impl FileReader {
                 Ok(None) => self.ended = true,
                 Err(error) => {
                     let reason = format!("{} cannot be read: {error}", self.file.location);
-                    return Err(self.refused(reason, "the file is damaged; write it again and submit the job again"));
+                    return Err(self.refused(
+                        reason,
+                        "the file is damaged; write it again and submit the job again",
+                    ));
                 }
             }
         }
@@ -195,7 +242,11 @@ impl FileReader {
             self.lines = None;
             self.held = None;
         }
-        Ok(Chunk { records, end: self.ended.then(Vec::new), ..Chunk::default() })
+        Ok(Chunk {
+            records,
+            end: self.ended.then(Vec::new),
+            ..Chunk::default()
+        })
     }
 
     /// A line as a record, unless it is blank, the header, or before the position.
@@ -214,7 +265,8 @@ impl FileReader {
         };
         let arrival_ms = match &self.arrival_column {
             Some(column) => {
-                // Lines before the position are looked at too: a record without a time has that of the one before it.
+                // Lines before the position are looked at too: a record without a time has that of
+                // the one before it.
                 self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
                 self.arrival_ms
             }
@@ -223,7 +275,9 @@ impl FileReader {
         let wanted = match &self.from {
             Position::Start => true,
             Position::Timestamp(ms) => arrival_ms >= *ms,
-            Position::After { sequence, .. } => sequence.to_u64().is_some_and(|last| line.number > last),
+            Position::After { sequence, .. } => {
+                sequence.to_u64().is_some_and(|last| line.number > last)
+            }
             Position::End => false,
         };
         if !wanted {
@@ -248,11 +302,15 @@ impl ShardReader for FileReader {
     async fn next(&mut self) -> Result<Chunk, ReadError> {
         if self.lines.is_none() && !self.ended {
             self.wait_for_room().await?;
-            let Some(bytes) = self.fetch().await? else { return self.give() };
+            let Some(bytes) = self.fetch().await? else {
+                return self.give();
+            };
             let quoted = self.format == RecordFormat::Csv;
             let lines = Lines::open(&self.file.location, bytes, quoted);
             let hint = "the file is damaged; write it again and submit the job again";
-            self.lines = Some(lines.map_err(|e| self.refused(format!("{}: {e}", self.file.location), hint))?);
+            self.lines = Some(
+                lines.map_err(|e| self.refused(format!("{}: {e}", self.file.location), hint))?,
+            );
         }
         // Large files must not keep other tasks of this thread from running.
         tokio::task::yield_now().await;

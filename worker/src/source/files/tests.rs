@@ -18,12 +18,23 @@ struct Files(Mutex<BTreeMap<String, (Bytes, String)>>);
 impl Files {
     fn one(bytes: impl Into<Bytes>) -> Arc<Self> {
         let files = Self::default();
-        files.0.lock().unwrap().insert(FILE.into(), (bytes.into(), "1".into()));
+        files
+            .0
+            .lock()
+            .unwrap()
+            .insert(FILE.into(), (bytes.into(), "1".into()));
         Arc::new(files)
     }
     fn find(&self, location: &str) -> Result<(Bytes, String), StorageError> {
-        let missing = || StorageError::NotFound { location: location.to_owned() };
-        self.0.lock().unwrap().get(location).cloned().ok_or_else(missing)
+        let missing = || StorageError::NotFound {
+            location: location.to_owned(),
+        };
+        self.0
+            .lock()
+            .unwrap()
+            .get(location)
+            .cloned()
+            .ok_or_else(missing)
     }
 }
 
@@ -34,7 +45,11 @@ impl Storage for Files {
     }
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
         let (bytes, etag) = self.find(location)?;
-        Ok(ObjectInfo { location: location.to_owned(), size: bytes.len() as u64, etag })
+        Ok(ObjectInfo {
+            location: location.to_owned(),
+            size: bytes.len() as u64,
+            etag,
+        })
     }
     async fn put_new(&self, _: &str, _: Bytes) -> Result<PutOutcome, StorageError> {
         unreachable!("a reader does not write")
@@ -57,13 +72,21 @@ impl Storage for Files {
 }
 
 fn source(format: RecordFormat, arrival_time: Option<&str>) -> SourceKind {
-    SourceKind::Files { path: Location::folder("/in/"), format, arrival_time: arrival_time.map(str::to_owned) }
+    SourceKind::Files {
+        path: Location::folder("/in/"),
+        format,
+        arrival_time: arrival_time.map(str::to_owned),
+    }
 }
 
 fn reader(files: &Arc<Files>, kind: SourceKind, from: Position) -> FileReader {
     let mut reader = FileReader {
         shard: "a.json".into(),
-        file: FileShard { location: FILE.into(), size: 0, etag: "1".into() },
+        file: FileShard {
+            location: FILE.into(),
+            size: 0,
+            etag: "1".into(),
+        },
         storage: files.clone(),
         format: RecordFormat::Json,
         arrival_column: None,
@@ -78,7 +101,12 @@ fn reader(files: &Arc<Files>, kind: SourceKind, from: Position) -> FileReader {
         ended: false,
         stats: ReaderStats::default(),
     };
-    if let SourceKind::Files { format, arrival_time, .. } = kind {
+    if let SourceKind::Files {
+        format,
+        arrival_time,
+        ..
+    } = kind
+    {
         (reader.format, reader.arrival_column) = (format, arrival_time);
     }
     reader
@@ -101,8 +129,18 @@ async fn read_all(mut reader: FileReader) -> Result<Vec<(u64, i64, String)>, Rea
 #[tokio::test]
 async fn every_line_is_a_record_with_its_number_and_the_time_of_reading() {
     let files = Files::one("{\"a\":1}\n\n{\"a\":2}\nbroken");
-    let got = read_all(reader(&files, source(RecordFormat::Json, None), Position::Start)).await.unwrap();
-    let want = [(1, 5_000, "{\"a\":1}"), (3, 5_000, "{\"a\":2}"), (4, 5_000, "broken")];
+    let got = read_all(reader(
+        &files,
+        source(RecordFormat::Json, None),
+        Position::Start,
+    ))
+    .await
+    .unwrap();
+    let want = [
+        (1, 5_000, "{\"a\":1}"),
+        (3, 5_000, "{\"a\":2}"),
+        (4, 5_000, "broken"),
+    ];
     assert_eq!(got, want.map(|(n, t, s)| (n, t, s.to_owned())));
 }
 
@@ -111,9 +149,13 @@ async fn reading_goes_on_after_the_stored_position() {
     let text: String = (1..=5_000).map(|i| format!("{{\"i\":{i}}}\n")).collect();
     let files = Files::one(text);
     let kind = source(RecordFormat::Json, None);
-    let all = read_all(reader(&files, kind.clone(), Position::Start)).await.unwrap();
+    let all = read_all(reader(&files, kind.clone(), Position::Start))
+        .await
+        .unwrap();
     assert_eq!(all.len(), 5_000);
-    let tail = read_all(reader(&files, kind, Position::after(2_500.into()))).await.unwrap();
+    let tail = read_all(reader(&files, kind, Position::after(2_500.into())))
+        .await
+        .unwrap();
     assert_eq!(tail, all[2_500..]);
 }
 
@@ -121,26 +163,54 @@ async fn reading_goes_on_after_the_stored_position() {
 async fn a_record_without_a_time_has_that_of_the_one_before_it_also_after_a_restart() {
     let files = Files::one("{}\n{\"t\":2}\n{}\n{\"t\":9}\n{\"t\":4}\n");
     let kind = source(RecordFormat::Json, Some("T"));
-    let times = |got: Vec<(u64, i64, String)>| got.into_iter().map(|(n, t, _)| (n, t)).collect::<Vec<_>>();
-    let all = times(read_all(reader(&files, kind.clone(), Position::Start)).await.unwrap());
-    assert_eq!(all, [(1, 1_000), (2, 2_000), (3, 2_000), (4, 9_000), (5, 4_000)]);
-    let tail = times(read_all(reader(&files, kind.clone(), Position::after(2.into()))).await.unwrap());
+    let times =
+        |got: Vec<(u64, i64, String)>| got.into_iter().map(|(n, t, _)| (n, t)).collect::<Vec<_>>();
+    let all = times(
+        read_all(reader(&files, kind.clone(), Position::Start))
+            .await
+            .unwrap(),
+    );
+    assert_eq!(
+        all,
+        [(1, 1_000), (2, 2_000), (3, 2_000), (4, 9_000), (5, 4_000)]
+    );
+    let tail = times(
+        read_all(reader(&files, kind.clone(), Position::after(2.into())))
+            .await
+            .unwrap(),
+    );
     assert_eq!(tail, all[2..]);
-    let later = times(read_all(reader(&files, kind, Position::Timestamp(8_000))).await.unwrap());
+    let later = times(
+        read_all(reader(&files, kind, Position::Timestamp(8_000)))
+            .await
+            .unwrap(),
+    );
     assert_eq!(later, all[3..]);
 }
 
 #[tokio::test]
 async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
     let files = Files::one("Name,t\nÅland,1\n\"a\nb\",2\nshort\n");
-    let got = read_all(reader(&files, source(RecordFormat::Csv, Some("t")), Position::Start)).await.unwrap();
+    let got = read_all(reader(
+        &files,
+        source(RecordFormat::Csv, Some("t")),
+        Position::Start,
+    ))
+    .await
+    .unwrap();
     let want = [
         (2, 1_000, "{\"Name\":\"Åland\",\"t\":\"1\"}"),
         (3, 2_000, "{\"Name\":\"a\\nb\",\"t\":\"2\"}"),
         (4, 2_000, "short"),
     ];
     assert_eq!(got, want.map(|(n, t, s)| (n, t, s.to_owned())));
-    let tail = read_all(reader(&files, source(RecordFormat::Csv, None), Position::after(3.into()))).await.unwrap();
+    let tail = read_all(reader(
+        &files,
+        source(RecordFormat::Csv, None),
+        Position::after(3.into()),
+    ))
+    .await
+    .unwrap();
     assert_eq!(tail.len(), 1);
 }
 
@@ -148,7 +218,12 @@ async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
 async fn a_file_that_changed_since_its_listing_is_refused() {
     let files = Files::one("{}\n");
     files.0.lock().unwrap().get_mut(FILE).unwrap().1 = "2".into();
-    let got = read_all(reader(&files, source(RecordFormat::Json, None), Position::Start)).await;
+    let got = read_all(reader(
+        &files,
+        source(RecordFormat::Json, None),
+        Position::Start,
+    ))
+    .await;
     assert!(matches!(got, Err(ReadError::Refused { reason, .. }) if reason.contains("changed")));
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns: when a record is due, the reader. The records themselves are [`record`]'s.
 //! Does not own: how they are decoded.
-//! Rule: the n-th record of a shard and its arrival time follow from the job alone, so reading is replayable.
+//! Rule: the n-th record of a shard and its arrival time follow from the job alone, so reading is
+//! replayable.
 
 mod record;
 
@@ -48,19 +49,28 @@ pub struct Schedule {
 impl Schedule {
     /// For one of `shards` shards that give `rate` records a second together.
     pub fn new(start_ms: i64, shards: u32, rate: f64) -> Self {
-        Self { start_ms, step_ms: 1000.0 * f64::from(shards) / rate }
+        Self {
+            start_ms,
+            step_ms: 1000.0 * f64::from(shards) / rate,
+        }
     }
     /// Of the record with this index.
     pub fn arrival_ms(&self, index: u64) -> i64 {
-        self.start_ms.saturating_add((index as f64 * self.step_ms) as i64)
+        self.start_ms
+            .saturating_add((index as f64 * self.step_ms) as i64)
     }
     /// How many records arrive before `time_ms`.
     pub fn count_before(&self, time_ms: i64) -> u64 {
-        let (mut low, mut high) =
-            (0u64, ((time_ms.saturating_sub(self.start_ms)).max(0) as f64 / self.step_ms) as u64 + 2);
+        let mut low = 0u64;
+        let mut high =
+            ((time_ms.saturating_sub(self.start_ms)).max(0) as f64 / self.step_ms) as u64 + 2;
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.arrival_ms(middle) < time_ms { low = middle + 1 } else { high = middle }
+            if self.arrival_ms(middle) < time_ms {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         low
     }
@@ -68,7 +78,9 @@ impl Schedule {
 
 /// Where a job's generator starts: its pinned start, else its submit.
 pub fn schedule_of(job: &ResolvedJob) -> Option<Schedule> {
-    let SourceKind::Generator { shards, rate, .. } = &job.spec.source.kind else { return None };
+    let SourceKind::Generator { shards, rate, .. } = &job.spec.source.kind else {
+        return None;
+    };
     let start_ms = match job.start {
         Position::Timestamp(ms) => ms,
         _ => job.submitted_ms,
@@ -76,7 +88,6 @@ pub fn schedule_of(job: &ResolvedJob) -> Option<Schedule> {
     Some(Schedule::new(start_ms, *shards, *rate))
 }
 
-/// Reads one generated shard.
 pub struct GeneratorReader {
     seed: u64,
     shard: u32,
@@ -90,31 +101,58 @@ pub struct GeneratorReader {
 
 impl GeneratorReader {
     /// Reads `shard` of `job` from a position on.
-    pub fn open(job: &ResolvedJob, shard: &ShardId, from: &Position, clock: Clock) -> Result<Self, ReadError> {
+    pub fn open(
+        job: &ResolvedJob,
+        shard: &ShardId,
+        from: &Position,
+        clock: Clock,
+    ) -> Result<Self, ReadError> {
         let refused = |reason: &str| ReadError::Refused {
             cause: RefusalCause::Request,
             shard: shard.clone(),
             reason: reason.to_owned(),
             hint: "submit the job again: its stored form does not fit its source".to_owned(),
         };
-        let SourceKind::Generator { seed, records_per_shard, bad_every, unmatched_every, .. } = &job.spec.source.kind
+        let SourceKind::Generator {
+            seed,
+            records_per_shard,
+            bad_every,
+            unmatched_every,
+            ..
+        } = &job.spec.source.kind
         else {
             return Err(refused("the job's source is not a generator"));
         };
-        let number = shard_number(shard).ok_or_else(|| refused("this is not a generator's shard"))?;
-        let schedule = schedule_of(job).ok_or_else(|| refused("the job's source is not a generator"))?;
+        let number =
+            shard_number(shard).ok_or_else(|| refused("this is not a generator's shard"))?;
+        let schedule =
+            schedule_of(job).ok_or_else(|| refused("the job's source is not a generator"))?;
         let count = records_per_shard.unwrap_or(u64::MAX);
         let next = match from {
             Position::Start => 0,
             Position::Timestamp(ms) => schedule.count_before(*ms).min(count),
             Position::After { sequence, .. } => {
-                let last = sequence.to_u64().ok_or_else(|| refused("the position is not a record's number"))?;
+                let last = sequence
+                    .to_u64()
+                    .ok_or_else(|| refused("the position is not a record's number"))?;
                 last.saturating_add(1)
             }
             Position::End => count,
         };
-        let options = Options { bad_every: *bad_every, unmatched_every: *unmatched_every };
-        Ok(Self { seed: *seed, shard: number, options, schedule, clock, next, count, caught_up: false })
+        let options = Options {
+            bad_every: *bad_every,
+            unmatched_every: *unmatched_every,
+        };
+        Ok(Self {
+            seed: *seed,
+            shard: number,
+            options,
+            schedule,
+            clock,
+            next,
+            count,
+            caught_up: false,
+        })
     }
 
     fn ended(&self) -> bool {
@@ -123,7 +161,10 @@ impl GeneratorReader {
 
     /// Waits for the next record, not for longer than [`WAIT_MAX`].
     async fn wait(&self) {
-        let due_in = self.schedule.arrival_ms(self.next).saturating_sub((self.clock)());
+        let due_in = self
+            .schedule
+            .arrival_ms(self.next)
+            .saturating_sub((self.clock)());
         if self.caught_up || due_in > 0 {
             let wait = Duration::from_millis(u64::try_from(due_in).unwrap_or(0));
             tokio::time::sleep(wait.clamp(GATHER, WAIT_MAX)).await;
@@ -132,15 +173,29 @@ impl GeneratorReader {
 
     fn give(&mut self) -> Chunk {
         let now_ms = (self.clock)();
-        let due = self.schedule.count_before(now_ms.saturating_add(1)).min(self.count);
-        let to = due.min(self.next.saturating_add(GENERATE_RECORDS_MAX)).max(self.next);
+        let due = self
+            .schedule
+            .count_before(now_ms.saturating_add(1))
+            .min(self.count);
+        let to = due
+            .min(self.next.saturating_add(GENERATE_RECORDS_MAX))
+            .max(self.next);
         let records = self.records(self.next..to);
         self.next = to;
         let next_ms = self.schedule.arrival_ms(self.next);
         self.caught_up = next_ms > now_ms;
-        let behind_ms = if self.ended() { 0 } else { now_ms.saturating_sub(next_ms).max(0).unsigned_abs() };
+        let behind_ms = if self.ended() {
+            0
+        } else {
+            now_ms.saturating_sub(next_ms).max(0).unsigned_abs()
+        };
         let end = self.ended().then(Vec::new);
-        Chunk { records, complete_to_ms: Some(now_ms.min(next_ms)), behind_ms, end }
+        Chunk {
+            records,
+            complete_to_ms: Some(now_ms.min(next_ms)),
+            behind_ms,
+            end,
+        }
     }
 
     /// All payloads of a chunk share one allocation.
@@ -161,7 +216,11 @@ impl GeneratorReader {
             data: bytes.slice(start..end),
             origin: None,
         };
-        range.zip(starts).zip(ends.iter().copied()).map(record).collect()
+        range
+            .zip(starts)
+            .zip(ends.iter().copied())
+            .map(record)
+            .collect()
     }
 }
 

@@ -1,13 +1,17 @@
 //! One sales record, from its numbers alone.
 //!
 //! Owns: the payload. Does not own: when it arrives.
-//! Rule: pure: the same (seed, shard, index) gives the same bytes on every machine, so an oracle can compute them too.
+//! Rule: pure: the same (seed, shard, index) gives the same bytes on every machine, so an oracle
+//! can compute them too.
 
 use std::sync::LazyLock;
 
 /// The names of the workshop's lookup, so that every record finds its country.
-static COUNTRIES: LazyLock<Vec<&'static str>> =
-    LazyLock::new(|| include_str!("../../../data/country_names.txt").lines().collect());
+static COUNTRIES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    include_str!("../../../data/country_names.txt")
+        .lines()
+        .collect()
+});
 
 /// A country that no lookup has.
 pub const COUNTRY_UNMATCHED: &str = "Neverland";
@@ -72,14 +76,28 @@ pub fn append(seed: u64, shard: u32, index: u64, options: Options, out: &mut Vec
     let mut random = Random::new(seed, shard, index);
     let countries = &*COUNTRIES;
     let place = random.below(countries.len() as u64) as usize;
-    let country = if nth(index, options.unmatched_every) { COUNTRY_UNMATCHED } else { countries[place] };
+    let country = if nth(index, options.unmatched_every) {
+        COUNTRY_UNMATCHED
+    } else {
+        countries[place]
+    };
     let (item, price, cost) = ITEMS[random.below(ITEMS.len() as u64) as usize];
     let units = 1 + random.below(UNITS_MAX);
     text("\",\"Country\":\"", country, out);
     text("\",\"ItemType\":\"", item, out);
-    text("\",\"SalesChannel\":\"", CHANNELS[random.below(2) as usize], out);
-    text("\",\"OrderPriority\":\"", PRIORITIES[random.below(4) as usize], out);
-    let (year, month, day) = (10 + random.below(8), 1 + random.below(11), 1 + random.below(28));
+    text(
+        "\",\"SalesChannel\":\"",
+        CHANNELS[random.below(2) as usize],
+        out,
+    );
+    text(
+        "\",\"OrderPriority\":\"",
+        PRIORITIES[random.below(4) as usize],
+        out,
+    );
+    let year = 10 + random.below(8);
+    let month = 1 + random.below(11);
+    let day = 1 + random.below(28);
     date("\",\"OrderDate\":\"", (month, day, year), out);
     text("\",\"Region\":\"", REGIONS[place % REGIONS.len()], out);
     date("\",\"ShipDate\":\"", (month + 1, day, year), out);
@@ -115,7 +133,8 @@ fn cents(key: &str, cents: u64, out: &mut Vec<u8>) {
     number(cents % 100, 2, out);
 }
 
-/// Decimal digits with leading zeros up to `width` (at most 20); several times faster than `format!`.
+/// Decimal digits with leading zeros up to `width` (at most 20); several times faster than
+/// `format!`.
 fn number(mut value: u64, width: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
@@ -173,7 +192,10 @@ mod tests {
     fn a_record_has_the_workshops_keys_and_every_value_is_a_string() {
         let value: Value = serde_json::from_slice(&record(7, 3, 41, Options::default())).unwrap();
         let object = value.as_object().unwrap();
-        assert_eq!(object.keys().collect::<BTreeSet<_>>(), KEYS.map(String::from).iter().collect());
+        assert_eq!(
+            object.keys().collect::<BTreeSet<_>>(),
+            KEYS.map(String::from).iter().collect()
+        );
         assert!(object.values().all(Value::is_string));
         assert_eq!(object["uuid"], "4000000000041");
     }
@@ -190,12 +212,19 @@ mod tests {
 
     #[test]
     fn every_nth_record_is_bad_or_unmatched_as_asked() {
-        let options = Options { bad_every: 10, unmatched_every: 4 };
+        let options = Options {
+            bad_every: 10,
+            unmatched_every: 4,
+        };
         for index in 0..40 {
             let parsed: Result<Value, _> = serde_json::from_slice(&record(1, 0, index, options));
             match parsed {
                 Err(_) => assert_eq!((index + 1) % 10, 0, "{index}"),
-                Ok(value) => assert_eq!(value["Country"] == COUNTRY_UNMATCHED, (index + 1) % 4 == 0, "{index}"),
+                Ok(value) => assert_eq!(
+                    value["Country"] == COUNTRY_UNMATCHED,
+                    (index + 1) % 4 == 0,
+                    "{index}"
+                ),
             }
         }
     }
@@ -203,7 +232,8 @@ mod tests {
     #[test]
     fn all_countries_of_the_lookup_come_up() {
         let country = |index| {
-            let value: Value = serde_json::from_slice(&record(1, 0, index, Options::default())).unwrap();
+            let value: Value =
+                serde_json::from_slice(&record(1, 0, index, Options::default())).unwrap();
             value["Country"].as_str().unwrap().to_owned()
         };
         let seen: BTreeSet<String> = (0..5_000).map(country).collect();

@@ -7,7 +7,14 @@ use crate::source::testing::{clock_at, job};
 use std::sync::atomic::Ordering;
 
 fn source(rate: f64, records_per_shard: Option<u64>) -> SourceKind {
-    SourceKind::Generator { seed: 1, shards: 2, rate, records_per_shard, bad_every: 0, unmatched_every: 0 }
+    SourceKind::Generator {
+        seed: 1,
+        shards: 2,
+        rate,
+        records_per_shard,
+        bad_every: 0,
+        unmatched_every: 0,
+    }
 }
 
 #[tokio::test]
@@ -19,8 +26,14 @@ async fn a_reader_gives_what_is_due_and_says_to_when_it_is_complete() {
     time.store(10_095, Ordering::SeqCst);
     let chunk = reader.next().await.unwrap();
     let arrivals: Vec<i64> = chunk.records.iter().map(|r| r.arrival_ms).collect();
-    assert_eq!(arrivals, (1..10).map(|i| 10_000 + i * 10).collect::<Vec<_>>());
-    assert_eq!((chunk.complete_to_ms, chunk.behind_ms, chunk.end), (Some(10_095), 0, None));
+    assert_eq!(
+        arrivals,
+        (1..10).map(|i| 10_000 + i * 10).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        (chunk.complete_to_ms, chunk.behind_ms, chunk.end),
+        (Some(10_095), 0, None)
+    );
 }
 
 #[tokio::test]
@@ -39,7 +52,11 @@ async fn a_backlog_is_given_in_full_chunks_and_the_end_is_named() {
         }
     }
     assert_eq!(all.len(), 4_500);
-    assert!(all.iter().enumerate().all(|(i, r)| r.sequence.to_u64() == Some(i as u64)));
+    assert!(
+        all.iter()
+            .enumerate()
+            .all(|(i, r)| r.sequence.to_u64() == Some(i as u64))
+    );
     assert_eq!(all[77].data, record(1, 0, 77, Options::default()));
     assert_eq!(reader.next().await.unwrap().end, Some(vec![]));
 }
@@ -54,7 +71,10 @@ async fn reading_from_a_position_gives_the_same_records_again() {
     };
     let all = read(Position::Start).await;
     assert_eq!(read(all[41].position()).await, all[42..]);
-    assert_eq!(read(Position::Timestamp(all[42].arrival_ms)).await, all[42..]);
+    assert_eq!(
+        read(Position::Timestamp(all[42].arrival_ms)).await,
+        all[42..]
+    );
     assert_eq!(read(Position::End).await, []);
 }
 
@@ -64,8 +84,14 @@ fn arrival_times_and_their_inverse_agree_at_every_rate() {
         let schedule = Schedule::new(5_000, 3, rate);
         for index in [0, 1, 2, 99, 1_000_000] {
             let count = schedule.count_before(schedule.arrival_ms(index));
-            assert!(count <= index && schedule.arrival_ms(count) == schedule.arrival_ms(index), "{rate} {index}");
-            assert!(count == 0 || schedule.arrival_ms(count - 1) < schedule.arrival_ms(index), "{rate} {index}");
+            assert!(
+                count <= index && schedule.arrival_ms(count) == schedule.arrival_ms(index),
+                "{rate} {index}"
+            );
+            assert!(
+                count == 0 || schedule.arrival_ms(count - 1) < schedule.arrival_ms(index),
+                "{rate} {index}"
+            );
         }
         assert_eq!(schedule.count_before(0), 0);
     }

@@ -1,7 +1,9 @@
 //! The bytes of a GetRecords answer as records, in one pass.
 //!
-//! Owns: the answer's JSON, base64, where payloads lie. Does not own: the call ([`super::api`]), aggregates.
-//! Rule: pure; the payloads of an answer are slices of one buffer, which is as large as they are together.
+//! Owns: the answer's JSON, base64, where payloads lie. Does not own: the call ([`super::api`]),
+//! aggregates.
+//! Rule: pure; the payloads of an answer are slices of one buffer, which is as large as they are
+//! together.
 
 use super::api::Answer;
 use crate::decode::Syntax;
@@ -14,19 +16,18 @@ use std::borrow::Cow;
 use streamctl_engine::hash_range::HashRange;
 use streamctl_proto::{SequenceNumber, ShardId};
 
-/// Bytes of an answer. The service gives up to 10 MiB of payload and 10,000 records at once: as JSON, in base64, some
-/// 18 MiB.
+/// Bytes of an answer. The service gives up to 10 MiB of payload and 10,000 records at once: as
+/// JSON, in base64, some 18 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// The end of the year 9999 in milliseconds since the Unix epoch: what arrives later has no window that can be named.
+/// The end of the year 9999 in milliseconds since the Unix epoch: what arrives later has no window
+/// that can be named.
 const ARRIVAL_MS_MAX: i64 = 253_402_300_799_999;
 
 /// Bytes are no answer to GetRecords.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// Not text.
     #[error("an answer that is not text: {0}")]
     Utf8(#[from] std::str::Utf8Error),
-    /// Not JSON.
     #[error("an answer that cannot be read: {0}")]
     Json(#[from] Syntax),
     /// Without something that every answer has.
@@ -49,12 +50,15 @@ struct Found {
 pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
     let text = std::str::from_utf8(body)?;
     let mut scanner = Scanner::new(text);
-    let (mut answer, mut found) = (Answer::default(), None);
+    let mut answer = Answer::default();
+    let mut found = None;
     let mut more = scanner.begin_object()?;
     while more {
         match scanner.key()?.of(text) {
             "Records" => found = Some(records(&mut scanner, text)?),
-            "NextShardIterator" => answer.next_iterator = optional_text(scanner.value()?, text)?.map(Cow::into_owned),
+            "NextShardIterator" => {
+                answer.next_iterator = optional_text(scanner.value()?, text)?.map(Cow::into_owned)
+            }
             "MillisBehindLatest" => answer.behind_ms = milliseconds_behind(scanner.value()?, text)?,
             "ChildShards" => answer.children = children(scanner.value()?, text)?,
             _ => _ = scanner.value()?,
@@ -65,7 +69,11 @@ pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
     let found = found.ok_or(Malformed::Missing("records"))?;
     answer.bytes = found.iter().map(|record| record.key_bytes).sum();
     answer.records = with_payloads(found, text, now_ms)?;
-    answer.bytes += answer.records.iter().map(|record| record.data.len()).sum::<usize>();
+    answer.bytes += answer
+        .records
+        .iter()
+        .map(|record| record.data.len())
+        .sum::<usize>();
     Ok(answer)
 }
 
@@ -80,7 +88,10 @@ fn records(scanner: &mut Scanner<'_>, text: &str) -> Result<Vec<Found>, Malforme
 }
 
 fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
-    let (mut sequence, mut arrival_ms, mut data, mut key_bytes) = (None, None, None, 0);
+    let mut sequence = None;
+    let mut arrival_ms = None;
+    let mut data = None;
+    let mut key_bytes = 0;
     let mut more = scanner.begin_object()?;
     while more {
         let key = scanner.key()?;
@@ -95,9 +106,15 @@ fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
         more = scanner.more()?;
     }
     let sequence = sequence.ok_or(Malformed::Missing("a record's sequence number"))?;
-    let sequence = SequenceNumber::try_from(&*sequence).map_err(|_| Malformed::Wrong("sequence number"))?;
+    let sequence =
+        SequenceNumber::try_from(&*sequence).map_err(|_| Malformed::Wrong("sequence number"))?;
     let data = data.filter(|data| matches!(data.kind, Kind::Plain | Kind::Escaped));
-    Ok(Found { sequence, arrival_ms, data: data.ok_or(Malformed::Missing("a record's data"))?, key_bytes })
+    Ok(Found {
+        sequence,
+        arrival_ms,
+        data: data.ok_or(Malformed::Missing("a record's data"))?,
+        key_bytes,
+    })
 }
 
 /// Payloads are decoded behind each other, and then given out as slices.
@@ -105,21 +122,37 @@ fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Recor
     let wrong = |_| Malformed::Wrong("payload in base64");
     let mut ends = Vec::with_capacity(found.len());
     // The quotient is the exact length but for padding, which is at most two bytes a record.
-    let mut payloads = vec![0; found.iter().map(|record| (record.data.end - record.data.start) / 4 * 3).sum()];
+    let mut payloads = vec![
+        0;
+        found
+            .iter()
+            .map(|record| (record.data.end - record.data.start) / 4 * 3)
+            .sum()
+    ];
     let mut at = 0;
     for record in &found {
         let encoded = plain(record.data, text);
         let out = Out::from_slice(&mut payloads[at..]);
-        at += STANDARD.decode(encoded.as_bytes(), out).map_err(wrong)?.len();
+        at += STANDARD
+            .decode(encoded.as_bytes(), out)
+            .map_err(wrong)?
+            .len();
         ends.push(at);
     }
     payloads.truncate(at);
-    let (payloads, mut begin) = (Bytes::from(payloads), 0);
+    let payloads = Bytes::from(payloads);
+    let mut begin = 0;
     let record = |(found, end): (Found, usize)| {
         let data = payloads.slice(begin..end);
         begin = end;
         let arrival_ms = found.arrival_ms.unwrap_or(now_ms);
-        Record { sequence: found.sequence, sub_sequence: 0, arrival_ms, data, origin: None }
+        Record {
+            sequence: found.sequence,
+            sub_sequence: 0,
+            arrival_ms,
+            data,
+            origin: None,
+        }
     };
     Ok(found.into_iter().zip(ends).map(record).collect())
 }
@@ -147,10 +180,15 @@ fn arrival(span: Span, text: &str) -> Result<Option<i64>, Malformed> {
     match span.kind {
         Kind::Null => Ok(None),
         Kind::Number => {
-            let seconds: f64 = span.of(text).parse().map_err(|_| Malformed::Wrong("time of arrival"))?;
+            let seconds: f64 = span
+                .of(text)
+                .parse()
+                .map_err(|_| Malformed::Wrong("time of arrival"))?;
             let arrival_ms = (seconds * 1_000.0).round() as i64;
             let possible = (0..=ARRIVAL_MS_MAX).contains(&arrival_ms);
-            possible.then_some(Some(arrival_ms)).ok_or(Malformed::Wrong("time of arrival"))
+            possible
+                .then_some(Some(arrival_ms))
+                .ok_or(Malformed::Wrong("time of arrival"))
         }
         _ => Err(Malformed::Wrong("time of arrival")),
     }
@@ -197,7 +235,11 @@ fn children(span: Span, text: &str) -> Result<Vec<Child>, Malformed> {
         shard: ShardId::new(child.shard_id),
         parents: child.parent_shards.into_iter().map(ShardId::new).collect(),
     };
-    Ok(children.unwrap_or_default().into_iter().map(child).collect())
+    Ok(children
+        .unwrap_or_default()
+        .into_iter()
+        .map(child)
+        .collect())
 }
 
 #[cfg(test)]
@@ -222,21 +264,46 @@ mod tests {
                    "Data": encoded(payload), "PartitionKey": "key", "EncryptionType": "NONE"})
         };
         let records: Vec<Value> = payloads.iter().enumerate().map(one).collect();
-        let answer = of(&json!({"Records": records, "NextShardIterator": "AAA=", "MillisBehindLatest": 5})).unwrap();
-        let data: Vec<&[u8]> = answer.records.iter().map(|record| record.data.as_ref()).collect();
+        let answer =
+            of(&json!({"Records": records, "NextShardIterator": "AAA=", "MillisBehindLatest": 5}))
+                .unwrap();
+        let data: Vec<&[u8]> = answer
+            .records
+            .iter()
+            .map(|record| record.data.as_ref())
+            .collect();
         assert_eq!(data, payloads);
         assert_eq!(answer.records[3].sequence.as_str(), "49623");
-        assert!(answer.records.iter().all(|record| record.arrival_ms == 1_795_481_100_123));
-        assert_eq!(answer.bytes, payloads.iter().map(|payload| payload.len() + 3).sum::<usize>());
-        assert_eq!((answer.next_iterator.as_deref(), answer.behind_ms), (Some("AAA="), Some(5)));
+        assert!(
+            answer
+                .records
+                .iter()
+                .all(|record| record.arrival_ms == 1_795_481_100_123)
+        );
+        assert_eq!(
+            answer.bytes,
+            payloads
+                .iter()
+                .map(|payload| payload.len() + 3)
+                .sum::<usize>()
+        );
+        assert_eq!(
+            (answer.next_iterator.as_deref(), answer.behind_ms),
+            (Some("AAA="), Some(5))
+        );
         assert!(answer.children.is_empty());
     }
 
     #[test]
     fn what_the_service_leaves_out_is_not_made_up() {
         let record = json!({"SequenceNumber": "1", "Data": "", "PartitionKey": null});
-        let answer = of(&json!({"Records": [record], "NextShardIterator": null, "ChildShards": null})).unwrap();
-        assert_eq!((answer.next_iterator, answer.behind_ms, answer.bytes), (None, None, 0));
+        let answer =
+            of(&json!({"Records": [record], "NextShardIterator": null, "ChildShards": null}))
+                .unwrap();
+        assert_eq!(
+            (answer.next_iterator, answer.behind_ms, answer.bytes),
+            (None, None, 0)
+        );
         assert_eq!(answer.records[0].arrival_ms, 77);
         assert!(of(&json!({"Records": []})).unwrap().records.is_empty());
     }
@@ -245,9 +312,13 @@ mod tests {
     fn the_end_of_a_shard_names_its_children() {
         let range = json!({"StartingHashKey": "0", "EndingHashKey": "15"});
         let child = json!({"ShardId": "shard-2", "ParentShards": ["shard-0", "shard-1"], "HashKeyRange": range});
-        let answer = of(&json!({"Records": [], "ChildShards": [child], "MillisBehindLatest": 0})).unwrap();
+        let answer =
+            of(&json!({"Records": [], "ChildShards": [child], "MillisBehindLatest": 0})).unwrap();
         let [child] = answer.children.try_into().unwrap();
-        assert_eq!((child.shard, child.parents), ("shard-2".into(), vec!["shard-0".into(), "shard-1".into()]));
+        assert_eq!(
+            (child.shard, child.parents),
+            ("shard-2".into(), vec!["shard-0".into(), "shard-1".into()])
+        );
         assert_eq!(child.detail, HashRange::new("0", "15").unwrap().to_detail());
     }
 
@@ -257,7 +328,10 @@ mod tests {
             "Records" : [ {"Data":"\/\u002f8=","PartitionKey":"\u00c5","SequenceNumber":"7","ApproximateArrivalTimestamp":1.795481100123E9} ] } "#;
         let answer = decode(text.as_bytes(), 0).unwrap();
         assert_eq!(answer.records[0].data.as_ref(), [0xff, 0xff]);
-        assert_eq!((answer.records[0].arrival_ms, answer.bytes), (1_795_481_100_123, 4));
+        assert_eq!(
+            (answer.records[0].arrival_ms, answer.bytes),
+            (1_795_481_100_123, 4)
+        );
     }
 
     #[test]
@@ -270,34 +344,80 @@ mod tests {
         };
         let bad = [
             (json!({}), "an answer without records"),
-            (json!({ "Records": [{}] }), "an answer without a record's sequence number"),
-            (json!({ "Records": [{"SequenceNumber": "1"}] }), "an answer without a record's data"),
-            (with("Data", json!("YQ=")), "an answer with a payload in base64 that is none"),
-            (with("Data", json!("Y*==")), "an answer with a payload in base64 that is none"),
+            (
+                json!({ "Records": [{}] }),
+                "an answer without a record's sequence number",
+            ),
+            (
+                json!({ "Records": [{"SequenceNumber": "1"}] }),
+                "an answer without a record's data",
+            ),
+            (
+                with("Data", json!("YQ=")),
+                "an answer with a payload in base64 that is none",
+            ),
+            (
+                with("Data", json!("Y*==")),
+                "an answer with a payload in base64 that is none",
+            ),
             (with("Data", json!(1)), "an answer without a record's data"),
-            (with("SequenceNumber", json!("x1")), "an answer with a sequence number that is none"),
-            (with("ApproximateArrivalTimestamp", json!("now")), "an answer with a time of arrival that is none"),
-            (with("ApproximateArrivalTimestamp", json!(1e300)), "an answer with a time of arrival that is none"),
-            (with("ApproximateArrivalTimestamp", json!(-1)), "an answer with a time of arrival that is none"),
-            (json!({"Records": [], "MillisBehindLatest": 1.5}), "an answer with a lag that is none"),
-            (json!({"Records": [], "ChildShards": [{}]}), "an answer with a list of child shards that is none"),
-            (json!({"Records": null}), "an answer that cannot be read: not JSON at byte 11: expected an array"),
+            (
+                with("SequenceNumber", json!("x1")),
+                "an answer with a sequence number that is none",
+            ),
+            (
+                with("ApproximateArrivalTimestamp", json!("now")),
+                "an answer with a time of arrival that is none",
+            ),
+            (
+                with("ApproximateArrivalTimestamp", json!(1e300)),
+                "an answer with a time of arrival that is none",
+            ),
+            (
+                with("ApproximateArrivalTimestamp", json!(-1)),
+                "an answer with a time of arrival that is none",
+            ),
+            (
+                json!({"Records": [], "MillisBehindLatest": 1.5}),
+                "an answer with a lag that is none",
+            ),
+            (
+                json!({"Records": [], "ChildShards": [{}]}),
+                "an answer with a list of child shards that is none",
+            ),
+            (
+                json!({"Records": null}),
+                "an answer that cannot be read: not JSON at byte 11: expected an array",
+            ),
         ];
         for (answer, message) in bad {
             assert_eq!(of(&answer).unwrap_err().to_string(), message, "{answer}");
         }
-        assert!(matches!(decode(b"{\"Records\":[\xff]}", 0), Err(Malformed::Utf8(_))));
-        assert!(matches!(decode(b"{\"Records\":[", 0), Err(Malformed::Json(_))));
+        assert!(matches!(
+            decode(b"{\"Records\":[\xff]}", 0),
+            Err(Malformed::Utf8(_))
+        ));
+        assert!(matches!(
+            decode(b"{\"Records\":[", 0),
+            Err(Malformed::Json(_))
+        ));
         assert!(matches!(decode(b"", 0), Err(Malformed::Json(_))));
     }
 
     #[test]
     fn payloads_of_every_length_come_out_as_they_went_in() {
         let mut random = fastrand::Rng::with_seed(3);
-        let payloads: Vec<Vec<u8>> =
-            (0..200).map(|n| std::iter::repeat_with(|| random.u8(..)).take(n).collect()).collect();
+        let payloads: Vec<Vec<u8>> = (0..200)
+            .map(|n| std::iter::repeat_with(|| random.u8(..)).take(n).collect())
+            .collect();
         let one = |payload: &Vec<u8>| json!({"SequenceNumber": "1", "Data": encoded(payload)});
         let answer = of(&json!({"Records": payloads.iter().map(one).collect::<Vec<_>>()})).unwrap();
-        assert!(answer.records.iter().map(|record| &record.data[..]).eq(payloads.iter().map(Vec::as_slice)));
+        assert!(
+            answer
+                .records
+                .iter()
+                .map(|record| &record.data[..])
+                .eq(payloads.iter().map(Vec::as_slice))
+        );
     }
 }

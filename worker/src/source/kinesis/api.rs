@@ -1,7 +1,8 @@
 //! The two calls of a reader, in plain types.
 //!
 //! Owns: requests, answers and failures as the SDK has them. Does not own: what to do with them.
-//! Rule: SDK types do not leave this file; the SDK retries nothing by itself, so that every throttle is seen and paced.
+//! Rule: SDK types do not leave this file; the SDK retries nothing by itself, so that every
+//! throttle is seen and paced.
 
 use super::answer::{self, ANSWER_BYTES_MAX};
 use super::cursor::{Failure, IteratorKind};
@@ -31,7 +32,6 @@ use tokio::time::Instant;
 /// What the SDK gets to decode instead of a good answer.
 const NO_RECORDS: &str = r#"{"Records":[]}"#;
 
-/// What GetRecords gave.
 #[derive(Debug, Default)]
 pub struct Answer {
     /// In the shard's order, aggregates whole.
@@ -50,10 +50,8 @@ pub struct Answer {
     pub date: Option<DateSample>,
 }
 
-/// What GetShardIterator gave.
 #[derive(Debug, Default)]
 pub struct MadeIterator {
-    /// The iterator.
     pub token: String,
     /// The service's time, where it gives it.
     pub date: Option<DateSample>,
@@ -68,7 +66,6 @@ impl From<String> for MadeIterator {
 /// The two calls of a service that stands in for the real one.
 #[async_trait]
 pub trait Calls: Send + Sync {
-    /// GetShardIterator.
     async fn iterator(
         &self,
         stream: &StreamAddress,
@@ -79,7 +76,6 @@ pub trait Calls: Send + Sync {
     async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure>;
 }
 
-/// Who answers.
 #[derive(Clone)]
 pub enum Service {
     /// The service, through a client made for the stream's account and region.
@@ -91,15 +87,10 @@ pub enum Service {
 /// One shard of one stream.
 #[derive(Clone)]
 pub struct Api {
-    /// Who answers.
     pub service: Service,
-    /// Which stream.
     pub stream: StreamAddress,
-    /// Which shard.
     pub shard: ShardId,
-    /// Per call.
     pub records_max: u32,
-    /// Per call.
     pub timeout: Duration,
     /// Calls that may be under way at once, all shards of the worker together.
     pub calls: Arc<Semaphore>,
@@ -107,8 +98,12 @@ pub struct Api {
 
 impl Api {
     fn settings(&self) -> Builder {
-        let timeouts = TimeoutConfig::builder().operation_timeout(self.timeout).build();
-        Config::builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts)
+        let timeouts = TimeoutConfig::builder()
+            .operation_timeout(self.timeout)
+            .build();
+        Config::builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
     }
 
     /// Waits for a place among the calls under way. `None` is never given: nobody closes them.
@@ -116,7 +111,6 @@ impl Api {
         Arc::clone(&self.calls).acquire_owned().await.ok()
     }
 
-    /// GetShardIterator.
     pub async fn iterator(self, kind: IteratorKind) -> Result<MadeIterator, Failure> {
         let client = match &self.service {
             Service::Sdk(client) => client,
@@ -128,16 +122,18 @@ impl Api {
             None => request.stream_name(&self.stream.name),
         };
         let request = match kind {
-            IteratorKind::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            IteratorKind::AtTimestamp(ms) => {
-                request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(ms))
+            IteratorKind::TrimHorizon => {
+                request.shard_iterator_type(ShardIteratorType::TrimHorizon)
             }
-            IteratorKind::After(sequence) => {
-                request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
-            }
-            IteratorKind::At(sequence) => {
-                request.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(sequence)
-            }
+            IteratorKind::AtTimestamp(ms) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(ms)),
+            IteratorKind::After(sequence) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence),
+            IteratorKind::At(sequence) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence),
         };
         let _place = self.place().await;
         let left = Instant::now();
@@ -145,8 +141,13 @@ impl Api {
         let settings = self.settings().interceptor(date.clone());
         let answer = request.customize().config_override(settings).send().await;
         let date = sample(left, &date);
-        let answer = answer.map_err(|error| Failure { date, ..self.of_error(&error) })?;
-        let token = answer.shard_iterator.ok_or_else(|| failure("an answer without an iterator".into()))?;
+        let answer = answer.map_err(|error| Failure {
+            date,
+            ..self.of_error(&error)
+        })?;
+        let token = answer
+            .shard_iterator
+            .ok_or_else(|| failure("an answer without an iterator".into()))?;
         Ok(MadeIterator { token, date })
     }
 
@@ -165,10 +166,15 @@ impl Api {
         let date = DateInterceptor::default();
         let answered = tokio::time::timeout(self.timeout, self.body(request, &date)).await;
         let date = sample(left, &date);
-        let body = answered.unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))));
+        let body = answered
+            .unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))));
         let body = body.map_err(|failure| Failure { date, ..failure })?;
         let answer = answer::decode(&body, now_ms).map_err(|error| failure(error.to_string()))?;
-        Ok(Answer { left: Some(left), date, ..answer })
+        Ok(Answer {
+            left: Some(left),
+            date,
+            ..answer
+        })
     }
 
     /// What an error says, for decisions; what of it is shown is decided by [`Answering`].
@@ -183,23 +189,45 @@ impl Api {
         Failure {
             date: None,
             code: error.code().map(str::to_owned),
-            status: error.raw_response().map(|response| response.status().as_u16()),
+            status: error
+                .raw_response()
+                .map(|response| response.status().as_u16()),
             message,
         }
     }
 
     /// The bytes of a good answer.
-    async fn body(&self, request: GetRecordsFluentBuilder, date: &DateInterceptor) -> Result<Vec<u8>, Failure> {
+    async fn body(
+        &self,
+        request: GetRecordsFluentBuilder,
+        date: &DateInterceptor,
+    ) -> Result<Vec<u8>, Failure> {
         let taken = TakenBody::default();
-        let settings = self.settings().interceptor(taken.clone()).interceptor(date.clone());
-        request.customize().config_override(settings).send().await.map_err(|error| self.of_error(&error))?;
-        let body = taken.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        collected(ByteStream::new(body.ok_or_else(|| failure("an answer without a body".into()))?)).await
+        let settings = self
+            .settings()
+            .interceptor(taken.clone())
+            .interceptor(date.clone());
+        request
+            .customize()
+            .config_override(settings)
+            .send()
+            .await
+            .map_err(|error| self.of_error(&error))?;
+        let body = taken
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        collected(ByteStream::new(
+            body.ok_or_else(|| failure("an answer without a body".into()))?,
+        ))
+        .await
     }
 }
 
-/// Takes the body of a good answer away before the SDK decodes it, which it does with an allocation for each text and
-/// each payload, at half the speed of [`answer::decode`]. Requests, signatures, connections and errors stay the SDK's.
+/// Takes the body of a good answer away before the SDK decodes it, which it does with an allocation
+/// for each text and each payload, at half the speed of [`answer::decode`]. Requests, signatures,
+/// connections and errors stay the SDK's.
 #[derive(Clone, Debug, Default)]
 struct TakenBody(Arc<Mutex<Option<SdkBody>>>);
 
@@ -225,15 +253,25 @@ impl Intercept for TakenBody {
 
 fn sample(sent: Instant, date: &DateInterceptor) -> Option<DateSample> {
     let ServiceDate { received, date_ms } = date.date()?;
-    Some(DateSample { sent, received, date_ms })
+    Some(DateSample {
+        sent,
+        received,
+        date_ms,
+    })
 }
 
 async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
     let hint = usize::try_from(body.size_hint().0).unwrap_or(ANSWER_BYTES_MAX);
     let mut bytes = Vec::with_capacity(hint.min(ANSWER_BYTES_MAX));
-    while let Some(part) = body.try_next().await.map_err(|error| failure(streamctl_proto::describe(&error)))? {
+    while let Some(part) = body
+        .try_next()
+        .await
+        .map_err(|error| failure(streamctl_proto::describe(&error)))?
+    {
         if bytes.len() + part.len() > ANSWER_BYTES_MAX {
-            return Err(failure(format!("an answer of more than {ANSWER_BYTES_MAX} bytes")));
+            return Err(failure(format!(
+                "an answer of more than {ANSWER_BYTES_MAX} bytes"
+            )));
         }
         bytes.extend_from_slice(&part);
     }
@@ -241,5 +279,8 @@ async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
 }
 
 fn failure(message: String) -> Failure {
-    Failure { message, ..Failure::default() }
+    Failure {
+        message,
+        ..Failure::default()
+    }
 }

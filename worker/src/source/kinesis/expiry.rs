@@ -1,15 +1,16 @@
 //! Whether records can have expired before they were read.
 //!
-//! Owns: up to which arrival time a shard is read, and what an answer proves of it. Does not own: calls, clocks, what is
-//! done about a loss ([`super::reader`]).
-//! Rule: pure; a loss that cannot be excluded is a loss. The service gives no error for most of them: `TRIM_HORIZON` and
-//! `AT_TIMESTAMP` begin at the oldest record that is left, and for an expired sequence number some answers are empty.
+//! Owns: up to which arrival time a shard is read, and what an answer proves of it. Does not own:
+//! calls, clocks, what is done about a loss ([`super::reader`]).
+//! Rule: pure; a loss that cannot be excluded is a loss. The service gives no error for most of
+//! them: `TRIM_HORIZON` and `AT_TIMESTAMP` begin at the oldest record that is left, and for an
+//! expired sequence number some answers are empty.
 
 use streamctl_proto::Position;
 use streamctl_proto::manifest::TimeGap;
 
-/// Records that were there before a job was submitted are read as far as they are left. Of these a gap that is shorter is
-/// not told from the time between two answers.
+/// Records that were there before a job was submitted are read as far as they are left. Of these a
+/// gap that is shorter is not told from the time between two answers.
 const BACKLOG_GAP_MIN_MS: i64 = 60_000;
 
 /// How a shard stands towards its stream's retention.
@@ -19,7 +20,8 @@ pub struct Expiry {
     pub retention_ms: Option<i64>,
     /// Every record that arrived before this is read, or counted as lost; `None`: not known.
     pub read_to_ms: Option<i64>,
-    /// Where the last answer left it, while that is before `read_to_ms`: it reads what was there before its job.
+    /// Where the last answer left it, while that is before `read_to_ms`: it reads what was there
+    /// before its job.
     pub backlog_ms: Option<i64>,
 }
 
@@ -35,7 +37,6 @@ pub struct Evidence {
 /// What may have expired unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
-    /// Nothing.
     Yes,
     /// Records that arrived within this time.
     No(TimeGap),
@@ -55,22 +56,30 @@ impl Expiry {
     /// What may have expired by now, if anything.
     pub fn gap(&self, now_ms: i64) -> Option<TimeGap> {
         let to_ms = self.horizon_ms(now_ms)?;
-        let backlog_ms = self.backlog_ms.filter(|backlog_ms| backlog_ms + BACKLOG_GAP_MIN_MS < to_ms);
+        let backlog_ms = self
+            .backlog_ms
+            .filter(|backlog_ms| backlog_ms + BACKLOG_GAP_MIN_MS < to_ms);
         let from_ms = backlog_ms.or(self.read_to_ms)?;
         (from_ms < to_ms).then_some(TimeGap { from_ms, to_ms })
     }
 
-    /// Judges an answer to a read from `position`; `now_ms` is no earlier than the service's clock when it answered.
+    /// Judges an answer to a read from `position`; `now_ms` is no earlier than the service's clock
+    /// when it answered.
     ///
-    /// By time alone nothing is lost if all that is unread is younger than the retention. Otherwise two things still prove
-    /// that nothing is:
-    /// - The first record that is given arrived before the time to which the shard is read. The service expires records
-    ///   in the order of their arrival, so nothing after it is gone.
-    /// - The position is a sequence number, no record comes after it, and the answer is at the tip. For a position that
-    ///   has expired the service reports how far it is behind, not 0.
+    /// By time alone nothing is lost if all that is unread is younger than the retention. Otherwise
+    /// two things still prove that nothing is:
+    /// - The first record that is given arrived before the time to which the shard is read. The
+    ///   service expires records in the order of their arrival, so nothing after it is gone.
+    /// - The position is a sequence number, no record comes after it, and the answer is at the tip.
+    ///   For a position that has expired the service reports how far it is behind, not 0.
     pub fn judge(&self, position: &Position, evidence: Evidence, now_ms: i64) -> Whole {
-        let Some(gap) = self.gap(now_ms) else { return Whole::Yes };
-        if evidence.first_arrival_ms.is_some_and(|arrival_ms| arrival_ms <= gap.from_ms) {
+        let Some(gap) = self.gap(now_ms) else {
+            return Whole::Yes;
+        };
+        if evidence
+            .first_arrival_ms
+            .is_some_and(|arrival_ms| arrival_ms <= gap.from_ms)
+        {
             return Whole::Yes;
         }
         let at_sequence = matches!(position, Position::After { .. });
@@ -78,14 +87,21 @@ impl Expiry {
             return Whole::Yes;
         }
         // What is left begins with the first record.
-        let to_ms = evidence.first_arrival_ms.map_or(gap.to_ms, |arrival_ms| arrival_ms.min(gap.to_ms));
+        let to_ms = evidence
+            .first_arrival_ms
+            .map_or(gap.to_ms, |arrival_ms| arrival_ms.min(gap.to_ms));
         Whole::No(TimeGap { to_ms, ..gap })
     }
 
-    /// Whether an answer without records is that of a position which has expired: it can stay so for ever.
+    /// Whether an answer without records is that of a position which has expired: it can stay so
+    /// for ever.
     pub fn is_stuck(&self, evidence: Evidence) -> bool {
-        let behind_ms = evidence.behind_ms.map(|behind_ms| i64::try_from(behind_ms).unwrap_or(i64::MAX));
-        evidence.first_arrival_ms.is_none() && self.retention_ms.is_some() && behind_ms >= self.retention_ms
+        let behind_ms = evidence
+            .behind_ms
+            .map(|behind_ms| i64::try_from(behind_ms).unwrap_or(i64::MAX));
+        evidence.first_arrival_ms.is_none()
+            && self.retention_ms.is_some()
+            && behind_ms >= self.retention_ms
     }
 
     /// All that arrived before this is read.
@@ -94,7 +110,10 @@ impl Expiry {
             self.read_to_ms = Some(to_ms);
             self.backlog_ms = None;
         } else {
-            self.backlog_ms = Some(self.backlog_ms.map_or(to_ms, |backlog_ms| backlog_ms.max(to_ms)));
+            self.backlog_ms = Some(
+                self.backlog_ms
+                    .map_or(to_ms, |backlog_ms| backlog_ms.max(to_ms)),
+            );
         }
     }
 }
@@ -107,11 +126,18 @@ mod tests {
 
     /// A stream that keeps records for 100,000 ms: the horizon is 900,000.
     fn read_to(read_to_ms: i64) -> Expiry {
-        Expiry { retention_ms: Some(100_000), read_to_ms: Some(read_to_ms), backlog_ms: None }
+        Expiry {
+            retention_ms: Some(100_000),
+            read_to_ms: Some(read_to_ms),
+            backlog_ms: None,
+        }
     }
 
     fn evidence(first_arrival_ms: Option<i64>, behind_ms: u64) -> Evidence {
-        Evidence { first_arrival_ms, behind_ms: Some(behind_ms) }
+        Evidence {
+            first_arrival_ms,
+            behind_ms: Some(behind_ms),
+        }
     }
 
     fn lost(from_ms: i64, to_ms: i64) -> Whole {
@@ -123,8 +149,16 @@ mod tests {
     #[test]
     fn what_is_younger_than_the_retention_is_there_whatever_the_position() {
         for position in [Position::Start, Position::Timestamp(900_000), AFTER()] {
-            for answer in [evidence(None, 0), evidence(None, 100_000), evidence(Some(950_000), 0)] {
-                assert_eq!(read_to(900_000).judge(&position, answer, NOW_MS), Whole::Yes, "{position} {answer:?}");
+            for answer in [
+                evidence(None, 0),
+                evidence(None, 100_000),
+                evidence(Some(950_000), 0),
+            ] {
+                assert_eq!(
+                    read_to(900_000).judge(&position, answer, NOW_MS),
+                    Whole::Yes,
+                    "{position} {answer:?}"
+                );
             }
         }
     }
@@ -133,45 +167,100 @@ mod tests {
     fn what_is_older_than_the_retention_is_lost_unless_the_answer_proves_otherwise() {
         for position in [Position::Start, Position::Timestamp(899_999), AFTER()] {
             let judge = |answer| read_to(899_999).judge(&position, answer, NOW_MS);
-            assert_eq!(judge(evidence(Some(950_000), 0)), lost(899_999, 900_000), "{position}");
-            assert_eq!(judge(evidence(None, 100_000)), lost(899_999, 900_000), "{position}");
-            assert_eq!(judge(evidence(Some(899_999), 5)), Whole::Yes, "{position}: the oldest record is still there");
+            assert_eq!(
+                judge(evidence(Some(950_000), 0)),
+                lost(899_999, 900_000),
+                "{position}"
+            );
+            assert_eq!(
+                judge(evidence(None, 100_000)),
+                lost(899_999, 900_000),
+                "{position}"
+            );
+            assert_eq!(
+                judge(evidence(Some(899_999), 5)),
+                Whole::Yes,
+                "{position}: the oldest record is still there"
+            );
         }
     }
 
     #[test]
     fn nothing_after_a_sequence_number_at_the_tip_is_proof_and_nothing_after_a_time_is_not() {
-        assert_eq!(read_to(1).judge(&AFTER(), evidence(None, 0), NOW_MS), Whole::Yes);
-        assert_eq!(read_to(1).judge(&AFTER(), evidence(Some(950_000), 0), NOW_MS), lost(1, 900_000));
-        assert_eq!(read_to(1).judge(&Position::Start, evidence(None, 0), NOW_MS), lost(1, 900_000));
-        assert_eq!(read_to(1).judge(&Position::Timestamp(1), evidence(None, 0), NOW_MS), lost(1, 900_000));
+        assert_eq!(
+            read_to(1).judge(&AFTER(), evidence(None, 0), NOW_MS),
+            Whole::Yes
+        );
+        assert_eq!(
+            read_to(1).judge(&AFTER(), evidence(Some(950_000), 0), NOW_MS),
+            lost(1, 900_000)
+        );
+        assert_eq!(
+            read_to(1).judge(&Position::Start, evidence(None, 0), NOW_MS),
+            lost(1, 900_000)
+        );
+        assert_eq!(
+            read_to(1).judge(&Position::Timestamp(1), evidence(None, 0), NOW_MS),
+            lost(1, 900_000)
+        );
     }
 
     #[test]
     fn a_service_that_keeps_more_than_it_must_ends_the_gap_at_its_oldest_record() {
-        assert_eq!(read_to(1).judge(&Position::Start, evidence(Some(800_000), 5), NOW_MS), lost(1, 800_000));
+        assert_eq!(
+            read_to(1).judge(&Position::Start, evidence(Some(800_000), 5), NOW_MS),
+            lost(1, 800_000)
+        );
     }
 
     #[test]
     fn without_a_retention_or_a_time_nothing_is_said() {
-        let unknown = [Expiry { retention_ms: None, ..read_to(1) }, Expiry { read_to_ms: None, ..read_to(1) }];
+        let unknown = [
+            Expiry {
+                retention_ms: None,
+                ..read_to(1)
+            },
+            Expiry {
+                read_to_ms: None,
+                ..read_to(1)
+            },
+        ];
         for expiry in unknown {
-            assert_eq!(expiry.judge(&Position::Start, evidence(None, 0), NOW_MS), Whole::Yes);
+            assert_eq!(
+                expiry.judge(&Position::Start, evidence(None, 0), NOW_MS),
+                Whole::Yes
+            );
             assert_eq!(expiry.keeps_unread(NOW_MS), None);
         }
-        assert_eq!((read_to(900_000).keeps_unread(NOW_MS), read_to(1).keeps_unread(NOW_MS)), (Some(true), Some(false)));
+        assert_eq!(
+            (
+                read_to(900_000).keeps_unread(NOW_MS),
+                read_to(1).keeps_unread(NOW_MS)
+            ),
+            (Some(true), Some(false))
+        );
     }
 
     #[test]
     fn a_backlog_from_before_the_job_that_expires_while_it_is_read_is_lost_too() {
         let mut expiry = read_to(990_000);
         expiry.advance(850_000);
-        assert_eq!(expiry.judge(&AFTER(), evidence(Some(905_000), 5), NOW_MS), Whole::Yes, "that is within a minute");
+        assert_eq!(
+            expiry.judge(&AFTER(), evidence(Some(905_000), 5), NOW_MS),
+            Whole::Yes,
+            "that is within a minute"
+        );
         expiry.advance(820_000);
         assert_eq!(expiry.backlog_ms, Some(850_000), "it never goes back");
-        assert_eq!(expiry.judge(&AFTER(), evidence(Some(930_000), 5), NOW_MS + 20_000), lost(850_000, 920_000));
+        assert_eq!(
+            expiry.judge(&AFTER(), evidence(Some(930_000), 5), NOW_MS + 20_000),
+            lost(850_000, 920_000)
+        );
         expiry.advance(990_000);
-        assert_eq!((expiry.read_to_ms, expiry.backlog_ms), (Some(990_000), None));
+        assert_eq!(
+            (expiry.read_to_ms, expiry.backlog_ms),
+            (Some(990_000), None)
+        );
     }
 
     #[test]

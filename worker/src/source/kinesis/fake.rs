@@ -1,7 +1,7 @@
 //! A Kinesis shard over HTTP, with failures on demand.
 //!
-//! Owns: HTTP/1.1, JSON 1.1, one shard's records, iterators. Rule: it answers as the service is documented to; only tests
-//! use it.
+//! Owns: HTTP/1.1, JSON 1.1, one shard's records, iterators. Rule: it answers as the service is
+//! documented to; only tests use it.
 
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::{Client, Config};
@@ -17,9 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) enum Fault {
     /// An error by its code.
     Code(u16, &'static str, &'static str),
-    /// The connection is closed.
     HangUp,
-    /// The answer comes late.
     Late(u64),
 }
 
@@ -33,7 +31,6 @@ pub(super) struct Taken {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Sequence number, arrival, payload.
     pub(super) records: Vec<(u64, i64, String)>,
     /// Answers without records in front of every record.
     pub(super) gaps: u64,
@@ -62,8 +59,14 @@ impl Fake {
     pub(super) async fn start(records: &[(u64, i64, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let records = records.iter().map(|(n, t, data)| (*n, *t, (*data).to_owned())).collect();
-        let state = Arc::new(Mutex::new(State { records, ..State::default() }));
+        let records = records
+            .iter()
+            .map(|(n, t, data)| (*n, *t, (*data).to_owned()))
+            .collect();
+        let state = Arc::new(Mutex::new(State {
+            records,
+            ..State::default()
+        }));
         let fake = Self { state, address };
         let server = fake.clone();
         tokio::spawn(async move {
@@ -82,7 +85,12 @@ impl Fake {
         self.state().faults.push_back((operation, fault));
     }
     pub(super) fn taken(&self, operation: &str) -> Vec<Taken> {
-        self.state().taken.iter().filter(|call| call.operation == operation).cloned().collect()
+        self.state()
+            .taken
+            .iter()
+            .filter(|call| call.operation == operation)
+            .cloned()
+            .collect()
     }
     pub(super) fn client(&self) -> Client {
         let config = Config::builder()
@@ -97,17 +105,25 @@ impl Fake {
     async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         loop {
-            let (mut operation, mut length, mut line) = (String::new(), 0, String::new());
+            let mut operation = String::new();
+            let mut length = 0;
+            let mut line = String::new();
             loop {
                 line.clear();
                 if stream.read_line(&mut line).await? == 0 {
                     return Ok(());
                 }
                 let Some((name, value)) = line.trim_end().split_once(": ") else {
-                    if line.trim_end().is_empty() { break } else { continue }
+                    if line.trim_end().is_empty() {
+                        break;
+                    } else {
+                        continue;
+                    }
                 };
                 match name.to_ascii_lowercase().as_str() {
-                    "x-amz-target" => operation = value.rsplit('.').next().unwrap_or_default().to_owned(),
+                    "x-amz-target" => {
+                        operation = value.rsplit('.').next().unwrap_or_default().to_owned()
+                    }
                     "content-length" => length = value.parse().unwrap_or(0),
                     _ => {}
                 }
@@ -117,7 +133,9 @@ impl Fake {
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
             let (status, answer) = match self.take(&operation, &body) {
                 Some(Fault::HangUp) => return Ok(()),
-                Some(Fault::Code(status, code, message)) => (status, json!({"__type": code, "message": message})),
+                Some(Fault::Code(status, code, message)) => {
+                    (status, json!({"__type": code, "message": message}))
+                }
                 Some(Fault::Late(ms)) => {
                     tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
                     self.answer(&operation, &body)
@@ -125,8 +143,14 @@ impl Fake {
                 None => self.answer(&operation, &body),
             };
             let text = answer.to_string();
-            let date = self.state().now_ms.and_then(chrono::DateTime::from_timestamp_millis);
-            let date = date.map(|date| date.format("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string());
+            let date = self
+                .state()
+                .now_ms
+                .and_then(chrono::DateTime::from_timestamp_millis);
+            let date = date.map(|date| {
+                date.format("date: %a, %d %b %Y %H:%M:%S GMT\r\n")
+                    .to_string()
+            });
             let head = format!(
                 "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\n{}content-length: {}\r\n\r\n",
                 date.unwrap_or_default(),
@@ -140,20 +164,40 @@ impl Fake {
 
     fn take(&self, operation: &str, body: &Value) -> Option<Fault> {
         let mut state = self.state();
-        state.taken.push(Taken { operation: operation.to_owned(), body: body.clone(), at: Instant::now() });
+        state.taken.push(Taken {
+            operation: operation.to_owned(),
+            body: body.clone(),
+            at: Instant::now(),
+        });
         let first = state.faults.front().is_some_and(|(of, _)| *of == operation);
-        if first { state.faults.pop_front().map(|(_, fault)| fault) } else { None }
+        if first {
+            state.faults.pop_front().map(|(_, fault)| fault)
+        } else {
+            None
+        }
     }
 
     fn answer(&self, operation: &str, body: &Value) -> (u16, Value) {
         let state = self.state();
         match operation {
             "GetShardIterator" => match state.expired(body) {
-                Some(message) => (400, json!({"__type": "InvalidArgumentException", "message": message})),
-                None => (200, json!({"ShardIterator": state.token(state.first(body), 0)})),
+                Some(message) => (
+                    400,
+                    json!({"__type": "InvalidArgumentException", "message": message}),
+                ),
+                None => (
+                    200,
+                    json!({"ShardIterator": state.token(state.first(body), 0)}),
+                ),
             },
-            "GetRecords" => state.read(body["ShardIterator"].as_str().unwrap(), body["Limit"].as_u64().unwrap()),
-            other => (400, json!({"__type": "UnknownOperationException", "message": other})),
+            "GetRecords" => state.read(
+                body["ShardIterator"].as_str().unwrap(),
+                body["Limit"].as_u64().unwrap(),
+            ),
+            other => (
+                400,
+                json!({"__type": "UnknownOperationException", "message": other}),
+            ),
         }
     }
 }
@@ -167,7 +211,8 @@ impl State {
     /// The error of a sequence number that has expired.
     fn expired(&self, body: &Value) -> Option<&'static str> {
         let after: u64 = body["StartingSequenceNumber"].as_str()?.parse().unwrap();
-        (after < self.trimmed_to && self.stuck_behind_ms.is_none()).then_some("the sequence number has expired")
+        (after < self.trimmed_to && self.stuck_behind_ms.is_none())
+            .then_some("the sequence number has expired")
     }
 
     fn first(&self, body: &Value) -> usize {
@@ -175,11 +220,19 @@ impl State {
             "TRIM_HORIZON" => self.oldest(),
             "AT_TIMESTAMP" => {
                 let at = (body["Timestamp"].as_f64().unwrap() * 1000.0).round() as i64;
-                let first = self.records.iter().position(|(_, t, _)| *t >= at).unwrap_or(self.records.len());
+                let first = self
+                    .records
+                    .iter()
+                    .position(|(_, t, _)| *t >= at)
+                    .unwrap_or(self.records.len());
                 first.max(self.oldest())
             }
             "AFTER_SEQUENCE_NUMBER" => {
-                let after: u64 = body["StartingSequenceNumber"].as_str().unwrap().parse().unwrap();
+                let after: u64 = body["StartingSequenceNumber"]
+                    .as_str()
+                    .unwrap()
+                    .parse()
+                    .unwrap();
                 self.records.partition_point(|(n, _, _)| *n <= after)
             }
             other => panic!("{other}"),
@@ -187,23 +240,35 @@ impl State {
     }
 
     fn oldest(&self) -> usize {
-        self.records.partition_point(|(n, _, _)| *n <= self.trimmed_to)
+        self.records
+            .partition_point(|(n, _, _)| *n <= self.trimmed_to)
     }
 
     fn read(&self, token: &str, limit: u64) -> (u16, Value) {
         let parts: Vec<u64> = token.split(':').map(|part| part.parse().unwrap()).collect();
-        let (index, gap, made) = (parts[0] as usize, parts[1], parts[2] as usize);
+        let index = parts[0] as usize;
+        let gap = parts[1];
+        let made = parts[2] as usize;
         if made < self.expired_before {
-            return (400, json!({"__type": "ExpiredIteratorException", "message": "Iterator expired."}));
+            return (
+                400,
+                json!({"__type": "ExpiredIteratorException", "message": "Iterator expired."}),
+            );
         }
         if let Some(behind_ms) = self.stuck_behind_ms.filter(|_| index < self.oldest()) {
             let next = self.token(index, gap);
-            return (200, json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": behind_ms}));
+            return (
+                200,
+                json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": behind_ms}),
+            );
         }
         let index = index.max(self.oldest());
         if gap < self.gaps && index < self.records.len() {
             let next = self.token(index, gap + 1);
-            return (200, json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": 1000}));
+            return (
+                200,
+                json!({"Records": [], "NextShardIterator": next, "MillisBehindLatest": 1000}),
+            );
         }
         let end = self.records.len().min(index + limit as usize);
         let record = |(number, arrival, data): &(u64, i64, String)| {
@@ -213,7 +278,8 @@ impl State {
         };
         let records: Vec<Value> = self.records[index..end].iter().map(record).collect();
         let at_tip = end == self.records.len();
-        let mut answer = json!({"Records": records, "MillisBehindLatest": if at_tip { 0 } else { 1000 }});
+        let mut answer =
+            json!({"Records": records, "MillisBehindLatest": if at_tip { 0 } else { 1000 }});
         match &self.children {
             Some(children) if at_tip => {
                 let range = json!({"StartingHashKey": "0", "EndingHashKey": "1"});

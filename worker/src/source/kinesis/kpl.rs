@@ -1,8 +1,10 @@
-//! Aggregates of the Kinesis Producer Library: one record of the stream that holds many of its users' records.
+//! Aggregates of the Kinesis Producer Library: one record of the stream that holds many of its
+//! users' records.
 //!
 //! Owns: the format (magic, protobuf, MD5), which user records belong to the shard, their places.
 //! Does not own: payloads, reading.
-//! Rule: pure; what is not a whole aggregate is an ordinary record. Payloads are slices of the record, not copies.
+//! Rule: pure; what is not a whole aggregate is an ordinary record. Payloads are slices of the
+//! record, not copies.
 
 use crate::source::Record;
 use bytes::Bytes;
@@ -15,7 +17,8 @@ use streamctl_engine::hash_range::HashRange;
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 /// The MD5 of the protobuf, at the end.
 const DIGEST_BYTES: usize = 16;
-/// User records of one aggregate; one that says it has more is an ordinary record. 1 MiB holds no more than this.
+/// User records of one aggregate; one that says it has more is an ordinary record. 1 MiB holds no
+/// more than this.
 const USER_RECORDS_MAX: usize = 1 << 18;
 /// The field of `Aggregated` that repeats once per user record.
 const RECORDS_FIELD: u32 = 3;
@@ -41,24 +44,32 @@ struct User {
     data: Bytes,
 }
 
-/// Takes a record of the stream apart, behind what `out` holds: the user records that belong to a shard of this range,
-/// or the record itself when it is no aggregate. Gives how many belong to other shards; with an unknown range: none.
+/// Takes a record of the stream apart, behind what `out` holds: the user records that belong to a
+/// shard of this range, or the record itself when it is no aggregate. Gives how many belong to
+/// other shards; with an unknown range: none.
 ///
-/// User record `k` of the aggregate, counted from 1 and dropped ones included, has the sub-sequence `k`, the last one
-/// that is given 0: with it the whole record is read.
+/// User record `k` of the aggregate, counted from 1 and dropped ones included, has the sub-sequence
+/// `k`, the last one that is given 0: with it the whole record is read.
 pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) -> u64 {
     let Some(users) = users(&record.data, range) else {
         out.push(record);
         return 0;
     };
     let all = users.len();
-    let kept: Vec<(usize, Bytes)> =
-        users.into_iter().enumerate().filter_map(|(index, data)| Some((index, data?))).collect();
+    let kept: Vec<(usize, Bytes)> = users
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, data)| Some((index, data?)))
+        .collect();
     let dropped = all - kept.len();
     let last = kept.last().map(|(index, _)| *index);
     let user = |(index, data): (usize, Bytes)| Record {
         sequence: record.sequence.clone(),
-        sub_sequence: if Some(index) == last { 0 } else { index as u64 + 1 },
+        sub_sequence: if Some(index) == last {
+            0
+        } else {
+            index as u64 + 1
+        },
         arrival_ms: record.arrival_ms,
         data,
         origin: None,
@@ -78,8 +89,16 @@ fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
         return None;
     }
     let aggregated = Aggregated::decode(body).ok()?;
-    let partition_keys: Vec<u128> = aggregated.partition_keys.iter().map(|key| hash_key(key)).collect();
-    let explicit: Option<Vec<u128>> = aggregated.explicit_hash_keys.iter().map(|key| key.parse().ok()).collect();
+    let partition_keys: Vec<u128> = aggregated
+        .partition_keys
+        .iter()
+        .map(|key| hash_key(key))
+        .collect();
+    let explicit: Option<Vec<u128>> = aggregated
+        .explicit_hash_keys
+        .iter()
+        .map(|key| key.parse().ok())
+        .collect();
     let explicit = explicit?;
     let user = |user: User| {
         let at = |keys: &[u128], index: u64| keys.get(usize::try_from(index).ok()?).copied();
@@ -88,7 +107,11 @@ fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
             Some(index) => at(&explicit, index)?,
             None => by_partition,
         };
-        Some(range.is_none_or(|range| range.contains(key)).then_some(user.data))
+        Some(
+            range
+                .is_none_or(|range| range.contains(key))
+                .then_some(user.data),
+        )
     };
     aggregated.records.into_iter().map(user).collect()
 }
@@ -98,13 +121,18 @@ fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
-/// Whether it has no more than [`USER_RECORDS_MAX`] user records: they are counted before there is room for them.
+/// Whether it has no more than [`USER_RECORDS_MAX`] user records: they are counted before there is
+/// room for them.
 fn is_bounded(mut body: &[u8]) -> bool {
     let mut records = 0;
     while !body.is_empty() {
-        let Ok((field, wire)) = decode_key(&mut body) else { return false };
+        let Ok((field, wire)) = decode_key(&mut body) else {
+            return false;
+        };
         records += usize::from(field == RECORDS_FIELD && wire == WireType::LengthDelimited);
-        if records > USER_RECORDS_MAX || skip_field(wire, field, &mut body, DecodeContext::default()).is_err() {
+        if records > USER_RECORDS_MAX
+            || skip_field(wire, field, &mut body, DecodeContext::default()).is_err()
+        {
             return false;
         }
     }
@@ -122,12 +150,20 @@ pub(super) mod tests {
     pub(in crate::source) fn aggregate(users: &[(&str, Option<u128>, &str)]) -> Bytes {
         let record = |(index, (_, explicit, data)): (usize, &(&str, Option<u128>, &str))| User {
             partition_key: index as u64,
-            explicit_hash_key: explicit.map(|_| users[..index].iter().filter(|user| user.1.is_some()).count() as u64),
+            explicit_hash_key: explicit.map(|_| {
+                users[..index]
+                    .iter()
+                    .filter(|user| user.1.is_some())
+                    .count() as u64
+            }),
             data: Bytes::copy_from_slice(data.as_bytes()),
         };
         let aggregated = Aggregated {
             partition_keys: users.iter().map(|user| user.0.to_owned()).collect(),
-            explicit_hash_keys: users.iter().filter_map(|user| Some(user.1?.to_string())).collect(),
+            explicit_hash_keys: users
+                .iter()
+                .filter_map(|user| Some(user.1?.to_string()))
+                .collect(),
             records: users.iter().enumerate().map(record).collect(),
         };
         sealed(&aggregated.encode_to_vec())
@@ -138,37 +174,68 @@ pub(super) mod tests {
     }
 
     fn record(data: impl Into<Bytes>) -> Record {
-        Record { sequence: 7.into(), sub_sequence: 0, arrival_ms: 5, data: data.into(), origin: None }
+        Record {
+            sequence: 7.into(),
+            sub_sequence: 0,
+            arrival_ms: 5,
+            data: data.into(),
+            origin: None,
+        }
     }
 
     fn apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<(u64, String)>, u64) {
         let mut out = vec![];
         let dropped = take_apart(record(data), range, &mut out);
-        let text = |record: Record| (record.sub_sequence, String::from_utf8_lossy(&record.data).into_owned());
+        let text = |record: Record| {
+            (
+                record.sub_sequence,
+                String::from_utf8_lossy(&record.data).into_owned(),
+            )
+        };
         (out.into_iter().map(text).collect(), dropped)
     }
 
     fn pairs(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
-        expected.iter().map(|(sub, text)| (*sub, (*text).to_owned())).collect()
+        expected
+            .iter()
+            .map(|(sub, text)| (*sub, (*text).to_owned()))
+            .collect()
     }
 
     #[test]
     fn line_14_an_aggregate_of_an_independent_encoder_is_taken_apart() {
-        let expected = [(1, "{\"id\":1}"), (2, "{\"id\":2}"), (3, "first line\nsecond line"), (0, "Åland")];
+        let expected = [
+            (1, "{\"id\":1}"),
+            (2, "{\"id\":2}"),
+            (3, "first line\nsecond line"),
+            (0, "Åland"),
+        ];
         assert_eq!(apart(GOLDEN, None), (pairs(&expected), 0));
         // The third has the explicit hash key 1, the last 2^127.
         let low = HashRange::new("0", "1").unwrap();
-        assert_eq!(apart(GOLDEN, Some(low)), (pairs(&[(0, "first line\nsecond line")]), 3));
+        assert_eq!(
+            apart(GOLDEN, Some(low)),
+            (pairs(&[(0, "first line\nsecond line")]), 3)
+        );
     }
 
     #[test]
     fn line_14_user_records_of_other_shards_are_dropped_and_the_last_one_left_ends_the_record() {
-        let data = aggregate(&[("a", Some(5), "A"), ("b", Some(50), "B"), ("c", Some(6), "C"), ("d", Some(51), "D")]);
+        let data = aggregate(&[
+            ("a", Some(5), "A"),
+            ("b", Some(50), "B"),
+            ("c", Some(6), "C"),
+            ("d", Some(51), "D"),
+        ]);
         let of = |first: &str, last: &str| apart(data.clone(), HashRange::new(first, last));
         assert_eq!(of("0", "9"), (pairs(&[(1, "A"), (0, "C")]), 2));
         assert_eq!(of("10", "99"), (pairs(&[(2, "B"), (0, "D")]), 2));
         assert_eq!(of("1000", "2000"), (vec![], 4));
-        assert_eq!(apart(data.clone(), None).0.len(), 4, "an unknown range excludes nothing");
+        assert_eq!(
+            apart(data.clone(), None).0.len(),
+            4,
+            "an unknown range excludes nothing"
+        );
     }
 
     #[test]
@@ -185,7 +252,11 @@ pub(super) mod tests {
         let mut wrong_digest = good.to_vec();
         *wrong_digest.last_mut().unwrap() ^= 1;
         let no_such_key = Aggregated {
-            records: vec![User { partition_key: 0, explicit_hash_key: None, data: Bytes::new() }],
+            records: vec![User {
+                partition_key: 0,
+                explicit_hash_key: None,
+                data: Bytes::new(),
+            }],
             ..Aggregated::default()
         };
         let bad: [Vec<u8>; 7] = [
@@ -199,17 +270,36 @@ pub(super) mod tests {
         ];
         for data in bad {
             let mut out = vec![];
-            assert_eq!(take_apart(record(data.clone()), HashRange::new("0", "0"), &mut out), 0);
+            assert_eq!(
+                take_apart(record(data.clone()), HashRange::new("0", "0"), &mut out),
+                0
+            );
             assert_eq!(out, [record(data)]);
         }
     }
 
     #[test]
     fn an_aggregate_of_too_many_is_an_ordinary_record_and_takes_no_room() {
-        let keys = Aggregated { partition_keys: vec!["a".into()], ..Aggregated::default() }.encode_to_vec();
-        let user = User { partition_key: 0, explicit_hash_key: None, data: Bytes::new() };
-        let one = Aggregated { records: vec![user], ..Aggregated::default() }.encode_to_vec();
-        let of = |count: usize| apart(sealed(&[keys.clone(), one.repeat(count)].concat()), None).0.len();
+        let keys = Aggregated {
+            partition_keys: vec!["a".into()],
+            ..Aggregated::default()
+        }
+        .encode_to_vec();
+        let user = User {
+            partition_key: 0,
+            explicit_hash_key: None,
+            data: Bytes::new(),
+        };
+        let one = Aggregated {
+            records: vec![user],
+            ..Aggregated::default()
+        }
+        .encode_to_vec();
+        let of = |count: usize| {
+            apart(sealed(&[keys.clone(), one.repeat(count)].concat()), None)
+                .0
+                .len()
+        };
         assert_eq!(of(USER_RECORDS_MAX), USER_RECORDS_MAX);
         assert_eq!(of(USER_RECORDS_MAX + 1), 1);
     }

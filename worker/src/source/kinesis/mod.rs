@@ -1,8 +1,12 @@
 //! Kinesis shards by polling.
 //!
-//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether records expired unread
-//! ([`expiry`]), the service's time ([`service_clock`]), the calls ([`api`]), what readers share ([`shared`]), what they bring ([`answer`]), the reader, aggregates ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced fan-out.
-//! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as long as it takes.
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether
+//! records expired unread ([`expiry`]), the service's time ([`service_clock`]), the calls
+//! ([`api`]), what readers share ([`shared`]), what they bring ([`answer`]), the reader, aggregates
+//! ([`kpl`]). Does not own: which shards are read and in which order (the controller), enhanced
+//! fan-out.
+//! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as
+//! long as it takes.
 
 pub mod answer;
 mod api;
@@ -38,7 +42,8 @@ pub struct Settings {
     pub backoff_base: Duration,
     /// Longest wait after a failure.
     pub backoff_max: Duration,
-    /// An iterator that was not used for so long is renewed beforehand; the service keeps them for 5 minutes.
+    /// An iterator that was not used for so long is renewed beforehand; the service keeps them for
+    /// 5 minutes.
     pub iterator_age_max: Duration,
     /// Bytes per second and shard; the service gives 2 MB.
     pub bytes_per_second: u64,

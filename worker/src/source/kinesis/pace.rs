@@ -1,33 +1,37 @@
 //! When the next call for a shard may start.
 //!
-//! Owns: the interval between calls, the bytes per second, the back-off, what replays leave to live readers of the same
-//! shard. Does not own: clocks, randomness, which readers there are ([`super::shared`]).
-//! Rule: pure; times are durations since a moment of the reader's choice, random numbers are arguments in `0..1`.
+//! Owns: the interval between calls, the bytes per second, the back-off, what replays leave to live
+//! readers of the same shard. Does not own: clocks, randomness, which readers there are
+//! ([`super::shared`]).
+//! Rule: pure; times are durations since a moment of the reader's choice, random numbers are
+//! arguments in `0..1`.
 
 use super::shared::Reading;
 use std::time::Duration;
 
 /// What one call costs of the five per second that the service gives each shard.
 const CALL_COST: Duration = Duration::from_millis(200);
-/// Calls that replays may make at once when nobody else calls: the other two of a second are left to live readers.
+/// Calls that replays may make at once when nobody else calls: the other two of a second are left
+/// to live readers.
 const REPLAY_BURST: u32 = 3;
-/// Of calls and bytes, replays may always use one part in so many, also when live readers would use all of it.
+/// Of calls and bytes, replays may always use one part in so many, also when live readers would use
+/// all of it.
 const REPLAY_SHARE: u32 = 8;
-/// What replays wait at most for what was used before: it may be more than there is, when several jobs read a shard.
+/// What replays wait at most for what was used before: it may be more than there is, when several
+/// jobs read a shard.
 const DEBT_MAX: Duration = Duration::from_secs(10);
 /// Replays keep away for so long after the service asked a live reader to slow down.
 const THROTTLE_HOLD: Duration = Duration::from_secs(1);
-/// Bytes that a replay asks for at once beside a live reader: half a second of what the service gives.
+/// Bytes that a replay asks for at once beside a live reader: half a second of what the service
+/// gives.
 const REPLAY_ANSWER_BYTES: u64 = 1_000_000;
 /// Bytes of a record, before any was seen.
 const RECORD_BYTES_GUESS: u64 = 1_000;
 
-/// Limits of one shard.
 #[derive(Clone, Debug)]
 pub struct Pace {
     interval: Duration,
     bytes_per_second: u64,
-    /// No call before this.
     next: Duration,
     /// When the bytes that were read are paid for.
     bytes_until: Duration,
@@ -36,13 +40,17 @@ pub struct Pace {
 impl Pace {
     /// At most one call per `interval`, and on average at most so many bytes a second.
     pub fn new(interval: Duration, bytes_per_second: u64) -> Self {
-        Self { interval, bytes_per_second: bytes_per_second.max(1), next: Duration::ZERO, bytes_until: Duration::ZERO }
+        Self {
+            interval,
+            bytes_per_second: bytes_per_second.max(1),
+            next: Duration::ZERO,
+            bytes_until: Duration::ZERO,
+        }
     }
     /// How long to wait at `now`.
     pub fn wait(&self, now: Duration) -> Duration {
         self.next.max(self.bytes_until).saturating_sub(now)
     }
-    /// A call started.
     pub fn started(&mut self, now: Duration) {
         self.next = now + self.interval;
         self.bytes_until = self.bytes_until.max(now);
@@ -57,8 +65,8 @@ impl Pace {
     }
 }
 
-/// What the readers of one shard in this process use of it together. Live readers go at their own pace; a replay waits
-/// for what they leave.
+/// What the readers of one shard in this process use of it together. Live readers go at their own
+/// pace; a replay waits for what they leave.
 #[derive(Clone, Debug)]
 pub struct ShardPace {
     bytes_per_second: u64,
@@ -75,7 +83,10 @@ pub struct ShardPace {
 impl ShardPace {
     /// Of a shard that gives so many bytes a second.
     pub fn new(bytes_per_second: u64) -> Self {
-        let share = Pace::new(CALL_COST * REPLAY_SHARE, bytes_per_second / u64::from(REPLAY_SHARE));
+        let share = Pace::new(
+            CALL_COST * REPLAY_SHARE,
+            bytes_per_second / u64::from(REPLAY_SHARE),
+        );
         Self {
             bytes_per_second: bytes_per_second.max(1),
             calls_until: Duration::ZERO,
@@ -85,17 +96,18 @@ impl ShardPace {
             record_bytes: RECORD_BYTES_GUESS,
         }
     }
-    /// One more reader.
     pub fn opened(&mut self, reading: Reading) {
         self.live += usize::from(reading == Reading::Live);
     }
-    /// One reader less.
     pub fn closed(&mut self, reading: Reading) {
         self.live -= usize::from(reading == Reading::Live);
     }
-    /// How long a replay waits at `now`: until live readers leave enough, or until it has waited for its share.
+    /// How long a replay waits at `now`: until live readers leave enough, or until it has waited
+    /// for its share.
     pub fn replay_wait(&self, now: Duration) -> Duration {
-        let calls = self.calls_until.saturating_sub(CALL_COST * (REPLAY_BURST - 1));
+        let calls = self
+            .calls_until
+            .saturating_sub(CALL_COST * (REPLAY_BURST - 1));
         let left_over = calls.max(self.bytes_until).saturating_sub(now);
         left_over.min(self.share.wait(now))
     }
@@ -104,7 +116,9 @@ impl ShardPace {
         if self.live == 0 {
             return records_max;
         }
-        u32::try_from(REPLAY_ANSWER_BYTES / self.record_bytes.max(1)).unwrap_or(u32::MAX).clamp(1, records_max)
+        u32::try_from(REPLAY_ANSWER_BYTES / self.record_bytes.max(1))
+            .unwrap_or(u32::MAX)
+            .clamp(1, records_max)
     }
     /// A call for records started.
     pub fn started(&mut self, reading: Reading, now: Duration) {
@@ -127,7 +141,9 @@ impl ShardPace {
     /// The service asked a reader to slow down.
     pub fn throttled(&mut self, reading: Reading, now: Duration) {
         if reading == Reading::Live {
-            self.calls_until = self.calls_until.max(now + THROTTLE_HOLD + CALL_COST * (REPLAY_BURST - 1));
+            self.calls_until = self
+                .calls_until
+                .max(now + THROTTLE_HOLD + CALL_COST * (REPLAY_BURST - 1));
         }
     }
 }
@@ -143,11 +159,18 @@ pub struct Backoff {
 impl Backoff {
     /// From `base` to `max`.
     pub fn new(base: Duration, max: Duration) -> Self {
-        Self { base, max, failures: 0 }
+        Self {
+            base,
+            max,
+            failures: 0,
+        }
     }
     /// The wait after one more failure: between half and all of the doubled one.
     pub fn failed(&mut self, random: f64) -> Duration {
-        let doubled = self.base.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.max);
+        let doubled = self
+            .base
+            .saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX))
+            .min(self.max);
         self.failures = (self.failures + 1).min(31);
         doubled.mul_f64(0.5 + random / 2.0)
     }
@@ -155,7 +178,6 @@ impl Backoff {
     pub fn failures(&self) -> u32 {
         self.failures
     }
-    /// It worked.
     pub fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -187,7 +209,9 @@ mod tests {
 
     #[test]
     fn line_06_the_average_stays_below_both_limits() {
-        let (mut pace, mut now, mut bytes) = (Pace::new(MS(200), 2_000_000), MS(0), 0u64);
+        let mut pace = Pace::new(MS(200), 2_000_000);
+        let mut now = MS(0);
+        let mut bytes = 0u64;
         for call in 0..100u64 {
             now += pace.wait(now);
             pace.started(now);
@@ -200,8 +224,14 @@ mod tests {
         assert!(bytes as f64 / now.as_secs_f64() <= 2_000_000.0 * 1.0001);
     }
 
-    /// Calls of a replay within ten seconds beside live readers, each of which calls every `interval` for so many bytes.
-    fn replayed_beside(live: u32, interval: Duration, bytes: usize, replay_bytes: usize) -> (u32, usize) {
+    /// Calls of a replay within ten seconds beside live readers, each of which calls every
+    /// `interval` for so many bytes.
+    fn replayed_beside(
+        live: u32,
+        interval: Duration,
+        bytes: usize,
+        replay_bytes: usize,
+    ) -> (u32, usize) {
         let mut pace = ShardPace::new(2_000_000);
         (0..live).for_each(|_| pace.opened(Reading::Live));
         let mut calls = 0;
@@ -225,17 +255,29 @@ mod tests {
     #[test]
     fn a_replay_takes_what_live_readers_leave_and_an_eighth_in_any_case() {
         let (alone, _) = replayed_beside(0, MS(250), 0, 0);
-        assert!((50..=53).contains(&alone), "all that there is, and a burst: {alone}");
+        assert!(
+            (50..=53).contains(&alone),
+            "all that there is, and a burst: {alone}"
+        );
         let (beside_one, _) = replayed_beside(1, MS(250), 0, 0);
-        assert!((10..=13).contains(&beside_one), "the fifth call of each second: {beside_one}");
+        assert!(
+            (10..=13).contains(&beside_one),
+            "the fifth call of each second: {beside_one}"
+        );
         let (beside_two, _) = replayed_beside(2, MS(250), 0, 0);
         assert!((6..=9).contains(&beside_two), "its share: {beside_two}");
         let (_, all) = replayed_beside(0, MS(250), 0, 1_000_000);
         assert!(all <= 22_000_000, "{all}");
         let (_, beside_half) = replayed_beside(1, MS(1_000), 1_000_000, 500_000);
-        assert!((8_000_000..=12_000_000).contains(&beside_half), "the other half of the bytes: {beside_half}");
+        assert!(
+            (8_000_000..=12_000_000).contains(&beside_half),
+            "the other half of the bytes: {beside_half}"
+        );
         let (_, beside_all) = replayed_beside(1, MS(1_000), 2_000_000, 100_000);
-        assert!((500_000..=3_000_000).contains(&beside_all), "at most an eighth of the bytes: {beside_all}");
+        assert!(
+            (500_000..=3_000_000).contains(&beside_all),
+            "at most an eighth of the bytes: {beside_all}"
+        );
     }
 
     #[test]
@@ -244,7 +286,11 @@ mod tests {
         pace.opened(Reading::Live);
         pace.started(Reading::Replay, MS(0));
         pace.throttled(Reading::Replay, MS(0));
-        assert_eq!(pace.replay_wait(MS(0)), MS(0), "its own throttles are its own back-off's matter");
+        assert_eq!(
+            pace.replay_wait(MS(0)),
+            MS(0),
+            "its own throttles are its own back-off's matter"
+        );
         pace.throttled(Reading::Live, MS(0));
         assert_eq!(pace.replay_wait(MS(0)), MS(1_000));
     }

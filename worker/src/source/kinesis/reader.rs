@@ -1,8 +1,9 @@
 //! Reads one Kinesis shard.
 //!
-//! Owns: the iterator, the call under way, what was counted. Does not own: decisions ([`super::cursor`], [`super::pace`]).
-//! Rule: the position moves only together with the chunk that is given; a call under way is kept, so that dropping a
-//! read loses neither its answer nor its place.
+//! Owns: the iterator, the call under way, what was counted. Does not own: decisions
+//! ([`super::cursor`], [`super::pace`]).
+//! Rule: the position moves only together with the chunk that is given; a call under way is kept,
+//! so that dropping a read loses neither its answer nor its place.
 
 use super::Settings;
 use super::api::{Answer, Api, MadeIterator, Service};
@@ -12,7 +13,9 @@ use super::kpl;
 use super::pace::{Backoff, Pace};
 use super::service_clock::ServiceClock;
 use super::shared::{Reading, Shared, SharedPace};
-use crate::source::{Child, Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead};
+use crate::source::{
+    Child, Chunk, Clock, ReadError, ReaderStats, Record, ShardReader, ShardToRead,
+};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,22 +37,27 @@ struct Iterator {
     made: Instant,
 }
 
-/// A call that was sent. It goes on by itself while nobody waits for it; an iterator is as old as the call it came by.
+/// A call that was sent. It goes on by itself while nobody waits for it; an iterator is as old as
+/// the call it came by.
 enum UnderWay {
     Iterator(JoinHandle<Result<MadeIterator, Failure>>),
-    Records { task: JoinHandle<Result<Answer, Failure>>, sent_ms: i64 },
+    Records {
+        task: JoinHandle<Result<Answer, Failure>>,
+        sent_ms: i64,
+    },
 }
 
-/// What a call brought.
 enum Outcome {
     Iterator(Result<MadeIterator, Failure>),
-    Records { result: Result<Answer, Failure>, sent_ms: i64 },
+    Records {
+        result: Result<Answer, Failure>,
+        sent_ms: i64,
+    },
 }
 
 /// What the next iterator is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anchor {
-    /// The position.
     Position,
     /// The time up to which the shard is read: the position has expired, and nothing after it.
     ReadTo,
@@ -74,7 +82,8 @@ pub struct KinesisReader {
     shard: ShardId,
     /// Keys that belong to the shard, where its listing said so.
     range: Option<HashRange>,
-    /// The last record that was given, or where reading begins. Nothing up to here is given again, whatever the iterator.
+    /// The last record that was given, or where reading begins. Nothing up to here is given again,
+    /// whatever the iterator.
     position: Position,
     anchor: Anchor,
     expiry: Expiry,
@@ -112,10 +121,22 @@ impl KinesisReader {
         settings: Settings,
         shared: &Shared,
     ) -> Result<Self, ReadError> {
-        let SourceKind::Kinesis { poll_interval, max_records_per_read, grace, .. } = &job.spec.source.kind else {
-            return Err(unfit(&shard.shard, "the job's source is not a Kinesis stream"));
+        let SourceKind::Kinesis {
+            poll_interval,
+            max_records_per_read,
+            grace,
+            ..
+        } = &job.spec.source.kind
+        else {
+            return Err(unfit(
+                &shard.shard,
+                "the job's source is not a Kinesis stream",
+            ));
         };
-        let stream = job.stream.clone().ok_or_else(|| unfit(&shard.shard, "the job does not say which stream"))?;
+        let stream = job
+            .stream
+            .clone()
+            .ok_or_else(|| unfit(&shard.shard, "the job does not say which stream"))?;
         let api = Api {
             service: match &shared.instead {
                 Some(calls) => Service::Given(Arc::clone(calls)),
@@ -137,11 +158,21 @@ impl KinesisReader {
         let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
         reader.shared = shared;
         reader.range = range;
-        reader.expiry = Expiry { retention_ms: shard.retention_ms, read_to_ms: shard.read_to_ms, backlog_ms: None };
+        reader.expiry = Expiry {
+            retention_ms: shard.retention_ms,
+            read_to_ms: shard.read_to_ms,
+            backlog_ms: None,
+        };
         Ok(reader)
     }
 
-    pub(super) fn new(api: Api, from: Position, limits: Limits, clock: Clock, settings: Settings) -> Self {
+    pub(super) fn new(
+        api: Api,
+        from: Position,
+        limits: Limits,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
         Self {
             shard: api.shard.clone(),
             range: None,
@@ -175,15 +206,23 @@ impl KinesisReader {
     }
 
     fn empty(&self) -> Chunk {
-        Chunk { behind_ms: self.behind_ms, end: self.end.clone(), ..Chunk::default() }
+        Chunk {
+            behind_ms: self.behind_ms,
+            end: self.end.clone(),
+            ..Chunk::default()
+        }
     }
 
-    /// Sends the next call: for an iterator when there is none or it is about to expire, else for records.
+    /// Sends the next call: for an iterator when there is none or it is about to expire, else for
+    /// records.
     fn send(&mut self) {
         self.sent = Instant::now();
         self.stats.calls += 1;
         let age_max = self.settings.iterator_age_max;
-        let fresh = self.iterator.as_ref().filter(|iterator| iterator.made.elapsed() < age_max);
+        let fresh = self
+            .iterator
+            .as_ref()
+            .filter(|iterator| iterator.made.elapsed() < age_max);
         if let Some(iterator) = fresh {
             let sent_ms = (self.clock)();
             let mut api = self.api.clone();
@@ -192,10 +231,15 @@ impl KinesisReader {
             let call = api.records(iterator.token.clone(), sent_ms);
             self.pace.started(self.now());
             self.shared.started();
-            self.under_way = Some(UnderWay::Records { task: tokio::spawn(call), sent_ms });
+            self.under_way = Some(UnderWay::Records {
+                task: tokio::spawn(call),
+                sent_ms,
+            });
         } else if let Some(kind) = self.iterator_kind() {
             self.iterator = None;
-            self.under_way = Some(UnderWay::Iterator(tokio::spawn(self.api.clone().iterator(kind))));
+            self.under_way = Some(UnderWay::Iterator(tokio::spawn(
+                self.api.clone().iterator(kind),
+            )));
         }
     }
 
@@ -208,9 +252,13 @@ impl KinesisReader {
         }
     }
 
-    /// Waits for the call under way; `None`: not by the deadline. It stays under way until its outcome is taken.
+    /// Waits for the call under way; `None`: not by the deadline. It stays under way until its
+    /// outcome is taken.
     async fn outcome(&mut self, deadline: Instant) -> Option<Outcome> {
-        let broken = |error: tokio::task::JoinError| Failure { message: error.to_string(), ..Failure::default() };
+        let broken = |error: tokio::task::JoinError| Failure {
+            message: error.to_string(),
+            ..Failure::default()
+        };
         let outcome = match self.under_way.as_mut()? {
             UnderWay::Iterator(task) => {
                 let joined = timeout_at(deadline, task).await.ok()?;
@@ -218,7 +266,10 @@ impl KinesisReader {
             }
             UnderWay::Records { task, sent_ms } => {
                 let joined = timeout_at(deadline, task).await.ok()?;
-                Outcome::Records { result: joined.unwrap_or_else(|error| Err(broken(error))), sent_ms: *sent_ms }
+                Outcome::Records {
+                    result: joined.unwrap_or_else(|error| Err(broken(error))),
+                    sent_ms: *sent_ms,
+                }
             }
         };
         self.under_way = None;
@@ -234,21 +285,32 @@ impl KinesisReader {
                 self.stats.iterator_renewals += u64::from(self.had_iterator);
                 self.had_iterator = true;
                 self.iterators += 1;
-                self.iterator = Some(Iterator { token, made: self.sent });
+                self.iterator = Some(Iterator {
+                    token,
+                    made: self.sent,
+                });
                 Ok(None)
             }
             Outcome::Iterator(Err(failure)) => self.failed(Call::Iterator, failure).map(|()| None),
-            Outcome::Records { result: Ok(answer), sent_ms } => self.give(answer, sent_ms).map(Some),
-            Outcome::Records { result: Err(failure), .. } => self.failed(Call::Records, failure).map(|()| None),
+            Outcome::Records {
+                result: Ok(answer),
+                sent_ms,
+            } => self.give(answer, sent_ms).map(Some),
+            Outcome::Records {
+                result: Err(failure),
+                ..
+            } => self.failed(Call::Records, failure).map(|()| None),
         }
     }
 
-    /// An answer as a chunk; moves iterator and position. Nothing is awaited between this and handing the chunk out.
+    /// An answer as a chunk; moves iterator and position. Nothing is awaited between this and
+    /// handing the chunk out.
     fn give(&mut self, answer: Answer, sent_ms: i64) -> Result<Chunk, ReadError> {
         self.backoff.succeeded();
         self.iterators = 0;
         if let Some(left) = answer.left {
-            self.pace.started(left.saturating_duration_since(self.opened));
+            self.pace
+                .started(left.saturating_duration_since(self.opened));
         }
         self.pace.answered(answer.bytes);
         self.shared.answered(answer.records.len(), answer.bytes);
@@ -285,49 +347,74 @@ impl KinesisReader {
         let full = answer.records.len() >= self.asked as usize;
         let last_arrival_ms = answer.records.last().map(|record| record.arrival_ms);
         let records = self.unread(answer.records);
-        self.iterator = answer.next_iterator.map(|token| Iterator { token, made: self.sent });
+        self.iterator = answer.next_iterator.map(|token| Iterator {
+            token,
+            made: self.sent,
+        });
         if self.iterator.is_none() {
             self.end = Some(answer.children);
         }
         self.behind_ms = answer.behind_ms.unwrap_or(self.behind_ms);
-        // All that had arrived when the call was sent is in this answer, if the answer reached the tip. Arrival times are
-        // the service's, so that its clock says when that was; a local clock that is behind it only delays windows.
+        // All that had arrived when the call was sent is in this answer, if the answer reached the
+        // tip. Arrival times are the service's, so that its clock says when that was; a local clock
+        // that is behind it only delays windows.
         let at_tip = answer.behind_ms == Some(0) && !full;
         let service_sent_ms = self.service_clock.earliest_ms(self.sent);
-        let complete_ms = service_sent_ms.map_or(sent_ms, |service_ms| service_ms.min(sent_ms)) - self.grace_ms;
+        let complete_ms =
+            service_sent_ms.map_or(sent_ms, |service_ms| service_ms.min(sent_ms)) - self.grace_ms;
         match (answer.behind_ms, last_arrival_ms) {
             (Some(0), Some(last_arrival_ms)) if full => self.expiry.advance(last_arrival_ms),
             (Some(behind_ms), _) => {
                 let behind_ms = i64::try_from(behind_ms).unwrap_or(i64::MAX);
-                self.expiry.advance(service_sent_ms.unwrap_or(sent_ms).saturating_sub(behind_ms) - self.grace_ms);
+                self.expiry.advance(
+                    service_sent_ms.unwrap_or(sent_ms).saturating_sub(behind_ms) - self.grace_ms,
+                );
             }
             (None, Some(last_arrival_ms)) => self.expiry.advance(last_arrival_ms),
             (None, None) => {}
         }
         let complete_to_ms = at_tip.then_some(complete_ms);
-        Ok(Chunk { records, complete_to_ms, behind_ms: self.behind_ms, end: self.end.clone() })
+        Ok(Chunk {
+            records,
+            complete_to_ms,
+            behind_ms: self.behind_ms,
+            end: self.end.clone(),
+        })
     }
 
     /// The service's clock shows no more than this; without its time, that of this machine.
     fn latest_service_ms(&self) -> i64 {
-        self.service_clock.latest_ms(Instant::now()).unwrap_or_else(|| (self.clock)())
+        self.service_clock
+            .latest_ms(Instant::now())
+            .unwrap_or_else(|| (self.clock)())
     }
 
-    /// The records behind the position, aggregates taken apart; moves the position. Nothing is given twice, whatever
-    /// the service does.
+    /// The records behind the position, aggregates taken apart; moves the position. Nothing is
+    /// given twice, whatever the service does.
     fn unread(&mut self, given: Vec<Record>) -> Vec<Record> {
         let behind = |record: &Record| match &self.position {
-            Position::After { sequence, sub_sequence: 0 } => record.sequence > *sequence,
+            Position::After {
+                sequence,
+                sub_sequence: 0,
+            } => record.sequence > *sequence,
             Position::After { sequence, .. } => record.sequence >= *sequence,
             Position::Start | Position::Timestamp(_) | Position::End => true,
         };
-        let last = given.last().map(|record| Position::after(record.sequence.clone()));
+        let last = given
+            .last()
+            .map(|record| Position::after(record.sequence.clone()));
         let mut records = Vec::with_capacity(given.len());
         for record in given.into_iter().filter(behind) {
             self.stats.foreign_records += kpl::take_apart(record, self.range, &mut records);
         }
-        if let Position::After { sequence, sub_sequence: read @ 1.. } = &self.position {
-            records.retain(|record| record.sequence != *sequence || !(1..=*read).contains(&record.sub_sequence));
+        if let Position::After {
+            sequence,
+            sub_sequence: read @ 1..,
+        } = &self.position
+        {
+            records.retain(|record| {
+                record.sequence != *sequence || !(1..=*read).contains(&record.sub_sequence)
+            });
         }
         if let Some(last) = last.filter(|last| self.position.reaches(last)) {
             self.position = last;
@@ -340,7 +427,13 @@ impl KinesisReader {
         if let Some(date) = failure.date {
             self.service_clock.learn(date);
         }
-        let next = after_failure(call, &self.position, &failure, self.shard.as_str(), self.iterators);
+        let next = after_failure(
+            call,
+            &self.position,
+            &failure,
+            self.shard.as_str(),
+            self.iterators,
+        );
         let reason = self.reason(&failure);
         tracing::debug!(shard = %self.shard, ?call, reason, ?next, "call failed");
         if self.backoff.failures() == FAILURES_NAMED {
@@ -370,7 +463,12 @@ impl KinesisReader {
                 self.end = Some(Vec::new());
             }
             Next::Refuse { cause, hint } => {
-                return Err(ReadError::Refused { cause, shard: self.shard.clone(), reason, hint });
+                return Err(ReadError::Refused {
+                    cause,
+                    shard: self.shard.clone(),
+                    reason,
+                    hint,
+                });
             }
         }
         Ok(())
@@ -378,7 +476,12 @@ impl KinesisReader {
 
     /// Why a call failed, for people.
     fn reason(&self, failure: &Failure) -> String {
-        let Failure { code, status, message, .. } = failure;
+        let Failure {
+            code,
+            status,
+            message,
+            ..
+        } = failure;
         match (code, status) {
             (None, None) => format!("no answer: {message}"),
             _ => Answering::at(&self.api.stream).answer(code.as_deref(), *status, message),
@@ -390,8 +493,8 @@ impl KinesisReader {
         self.pace.hold(self.now(), wait);
     }
 
-    /// The service does not know the position any more. If all that is unread is younger than the retention, nothing after
-    /// the position has expired: reading goes on by time.
+    /// The service does not know the position any more. If all that is unread is younger than the
+    /// retention, nothing after the position has expired: reading goes on by time.
     fn position_expired(&mut self, reason: String) -> Result<(), ReadError> {
         let now_ms = self.latest_service_ms();
         let reads_by_position = self.anchor == Anchor::Position;
@@ -406,12 +509,19 @@ impl KinesisReader {
         Ok(())
     }
 
-    /// Records expired unread: an error, or counted. Then the caller goes on at the oldest record that is left; the
-    /// position stays, so that nothing before it is given again if it was not lost after all.
+    /// Records expired unread: an error, or counted. Then the caller goes on at the oldest record
+    /// that is left; the position stays, so that nothing before it is given again if it was not
+    /// lost after all.
     fn lost(&mut self, gap: Option<TimeGap>, detail: String) -> Result<(), ReadError> {
         if self.on_data_loss == OnDataLoss::Fail {
-            let (shard, position) = (self.shard.clone(), self.position.clone());
-            return Err(ReadError::DataLoss { shard, position, gap, detail });
+            let shard = self.shard.clone();
+            let position = self.position.clone();
+            return Err(ReadError::DataLoss {
+                shard,
+                position,
+                gap,
+                detail,
+            });
         }
         tracing::warn!(
             shard = %self.shard, position = %self.position, gap = gap.map(|gap| gap.to_string()), detail,
@@ -432,7 +542,12 @@ impl KinesisReader {
 
 fn unfit(shard: &ShardId, reason: &str) -> ReadError {
     let hint = "submit the job again: its stored form does not fit its source".to_owned();
-    ReadError::Refused { cause: RefusalCause::Request, shard: shard.clone(), reason: reason.to_owned(), hint }
+    ReadError::Refused {
+        cause: RefusalCause::Request,
+        shard: shard.clone(),
+        reason: reason.to_owned(),
+        hint,
+    }
 }
 
 #[async_trait]
@@ -458,7 +573,9 @@ impl ShardReader for KinesisReader {
                 }
                 self.send();
             }
-            let Some(outcome) = self.outcome(deadline).await else { return Ok(self.empty()) };
+            let Some(outcome) = self.outcome(deadline).await else {
+                return Ok(self.empty());
+            };
             if let Some(chunk) = self.take(outcome)? {
                 return Ok(chunk);
             }

@@ -1,14 +1,16 @@
 //! What time it is for the service, from the `Date` of its answers.
 //!
-//! Owns: the bounds of the service's clock. Does not own: reading a header ([`super::api`]), what is done with the time
-//! ([`super::reader`]).
-//! Rule: pure; the service sets arrival times, so its clock decides windows, and what is not certain of it is not claimed.
+//! Owns: the bounds of the service's clock. Does not own: reading a header ([`super::api`]), what
+//! is done with the time ([`super::reader`]).
+//! Rule: pure; the service sets arrival times, so its clock decides windows, and what is not
+//! certain of it is not claimed.
 
 use tokio::time::Instant;
 
 /// `Date` counts whole seconds: the service's clock shows up to so much more.
 const DATE_GRANULARITY_MS: i64 = 1_000;
-/// How fast two clocks may drift apart: 1 ms in so many milliseconds (500 ppm, the most that NTP corrects).
+/// How fast two clocks may drift apart: 1 ms in so many milliseconds (500 ppm, the most that NTP
+/// corrects).
 const DRIFT_MS_PER_MS: i64 = 2_000;
 
 /// The `Date` of one answer.
@@ -16,18 +18,17 @@ const DRIFT_MS_PER_MS: i64 = 2_000;
 pub struct DateSample {
     /// When the call was sent.
     pub sent: Instant,
-    /// When its answer began.
     pub received: Instant,
     /// What the answer says, milliseconds since the Unix epoch.
     pub date_ms: i64,
 }
 
-/// The service's clock lies this far ahead of the monotonic one, which counts from [`ServiceClock::origin`].
+/// The service's clock lies this far ahead of the monotonic one, which counts from
+/// [`ServiceClock::origin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
     least_ms: i64,
     most_ms: i64,
-    /// When they were found.
     at_ms: i64,
 }
 
@@ -35,7 +36,11 @@ impl Bounds {
     /// The same at a later time: nothing is known of what the clocks did since.
     fn at(self, at_ms: i64) -> Self {
         let drift_ms = at_ms.saturating_sub(self.at_ms).max(0) / DRIFT_MS_PER_MS;
-        Self { least_ms: self.least_ms - drift_ms, most_ms: self.most_ms + drift_ms, at_ms: at_ms.max(self.at_ms) }
+        Self {
+            least_ms: self.least_ms - drift_ms,
+            most_ms: self.most_ms + drift_ms,
+            at_ms: at_ms.max(self.at_ms),
+        }
     }
 }
 
@@ -49,18 +54,22 @@ pub struct ServiceClock {
 impl ServiceClock {
     /// Of a service that has not answered yet.
     pub fn new() -> Self {
-        Self { origin: Instant::now(), bounds: None }
+        Self {
+            origin: Instant::now(),
+            bounds: None,
+        }
     }
 
     fn monotonic_ms(&self, at: Instant) -> i64 {
         let since = |later: Instant, earlier: Instant| {
-            i64::try_from(later.saturating_duration_since(earlier).as_millis()).unwrap_or(i64::MAX / 4)
+            i64::try_from(later.saturating_duration_since(earlier).as_millis())
+                .unwrap_or(i64::MAX / 4)
         };
         since(at, self.origin) - since(self.origin, at)
     }
 
-    /// Takes an answer into account. One that contradicts those before it replaces them: a clock was set, or this machine
-    /// slept.
+    /// Takes an answer into account. One that contradicts those before it replaces them: a clock
+    /// was set, or this machine slept.
     pub fn learn(&mut self, sample: DateSample) {
         let sent_ms = self.monotonic_ms(sample.sent);
         let received_ms = self.monotonic_ms(sample.received);
@@ -71,9 +80,15 @@ impl ServiceClock {
         };
         let both = self.bounds.map(|old| {
             let old = old.at(received_ms);
-            Bounds { least_ms: old.least_ms.max(new.least_ms), most_ms: old.most_ms.min(new.most_ms), ..new }
+            Bounds {
+                least_ms: old.least_ms.max(new.least_ms),
+                most_ms: old.most_ms.min(new.most_ms),
+                ..new
+            }
         });
-        self.bounds = both.filter(|both| both.least_ms <= both.most_ms).or(Some(new));
+        self.bounds = both
+            .filter(|both| both.least_ms <= both.most_ms)
+            .or(Some(new));
     }
 
     /// The service's clock shows no less at this moment. `None`: no answer had a date.
@@ -88,8 +103,8 @@ impl ServiceClock {
         self.bounds.map(|bounds| at_ms + bounds.at(at_ms).most_ms)
     }
 
-    /// How far a local clock that shows `local_ms` at this moment is ahead of the service's, at least; negative: behind; 0:
-    /// not known to differ.
+    /// How far a local clock that shows `local_ms` at this moment is ahead of the service's, at
+    /// least; negative: behind; 0: not known to differ.
     pub fn skew_ms(&self, at: Instant, local_ms: i64) -> Option<i64> {
         let earliest_ms = self.earliest_ms(at)?;
         let latest_ms = self.latest_ms(at)?;
@@ -104,11 +119,16 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// An answer that took `trip_ms`, half of it each way, of a service whose clock is `ahead_ms` of the monotonic one.
+    /// An answer that took `trip_ms`, half of it each way, of a service whose clock is `ahead_ms`
+    /// of the monotonic one.
     fn sample(clock: &ServiceClock, at_ms: u64, trip_ms: u64, ahead_ms: i64) -> DateSample {
         let answered_ms = i64::try_from(at_ms + trip_ms / 2).unwrap() + ahead_ms;
         let date_ms = answered_ms.div_euclid(1_000) * 1_000;
-        DateSample { sent: clock.origin + MS(at_ms), received: clock.origin + MS(at_ms + trip_ms), date_ms }
+        DateSample {
+            sent: clock.origin + MS(at_ms),
+            received: clock.origin + MS(at_ms + trip_ms),
+            date_ms,
+        }
     }
 
     #[tokio::test]
@@ -117,14 +137,20 @@ mod tests {
         assert_eq!(clock.earliest_ms(clock.origin), None);
         clock.learn(sample(&clock, 0, 20, 1_000_000_900));
         assert_eq!(
-            (clock.earliest_ms(clock.origin), clock.latest_ms(clock.origin)),
+            (
+                clock.earliest_ms(clock.origin),
+                clock.latest_ms(clock.origin)
+            ),
             (Some(999_999_980), Some(1_000_001_000))
         );
         for at_ms in (0..3_000).step_by(50) {
             clock.learn(sample(&clock, at_ms, 20, 1_000_000_900));
             let now = clock.origin + MS(at_ms);
             let truth_ms = i64::try_from(at_ms).unwrap() + 1_000_000_900;
-            assert!(clock.earliest_ms(now).unwrap() <= truth_ms && truth_ms <= clock.latest_ms(now).unwrap());
+            assert!(
+                clock.earliest_ms(now).unwrap() <= truth_ms
+                    && truth_ms <= clock.latest_ms(now).unwrap()
+            );
         }
         let now = clock.origin + MS(3_000);
         assert!(clock.latest_ms(now).unwrap() - clock.earliest_ms(now).unwrap() <= 100);
@@ -140,7 +166,10 @@ mod tests {
             clock.learn(sample(&clock, 2_100, 20, ahead_ms));
             let now = clock.origin + MS(2_100);
             let truth_ms = 2_100 + ahead_ms;
-            assert!(clock.earliest_ms(now).unwrap() <= truth_ms && truth_ms <= clock.latest_ms(now).unwrap());
+            assert!(
+                clock.earliest_ms(now).unwrap() <= truth_ms
+                    && truth_ms <= clock.latest_ms(now).unwrap()
+            );
             assert!(clock.latest_ms(now).unwrap() - truth_ms <= 1_020);
         }
     }
@@ -150,8 +179,14 @@ mod tests {
         let mut clock = ServiceClock::new();
         clock.learn(sample(&clock, 0, 0, 1_000_000_000));
         let later = clock.origin + Duration::from_secs(3_600);
-        assert_eq!(clock.earliest_ms(later), Some(1_000_000_000 + 3_600_000 - 1_800));
-        assert_eq!(clock.latest_ms(later), Some(1_000_001_000 + 3_600_000 + 1_800));
+        assert_eq!(
+            clock.earliest_ms(later),
+            Some(1_000_000_000 + 3_600_000 - 1_800)
+        );
+        assert_eq!(
+            clock.latest_ms(later),
+            Some(1_000_001_000 + 3_600_000 + 1_800)
+        );
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What the readers of one worker share.
 //!
-//! Owns: places for calls under way, which readers read the same shard. Does not own: who waits for whom
-//! ([`super::pace`]). Rule: a live reader never waits for a replay.
+//! Owns: places for calls under way, which readers read the same shard. Does not own: who waits for
+//! whom ([`super::pace`]). Rule: a live reader never waits for a replay.
 
 use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
@@ -36,7 +36,11 @@ pub struct Shared {
 impl Default for Shared {
     fn default() -> Self {
         let calls = Arc::new(Semaphore::new(CALLS_AT_ONCE_MAX));
-        Self { calls, instead: None, shards: Arc::default() }
+        Self {
+            calls,
+            instead: None,
+            shards: Arc::default(),
+        }
     }
 }
 
@@ -57,7 +61,10 @@ struct OneShard {
 
 impl OneShard {
     fn new(bytes_per_second: u64) -> Arc<Self> {
-        Arc::new(Self { pace: Mutex::new(ShardPace::new(bytes_per_second)), began: Instant::now() })
+        Arc::new(Self {
+            pace: Mutex::new(ShardPace::new(bytes_per_second)),
+            began: Instant::now(),
+        })
     }
 }
 
@@ -70,7 +77,10 @@ const ENTRIES_KEPT: usize = 64;
 impl Shared {
     /// The same; these calls are made in the place of AWS's.
     pub fn with_service(self, calls: Arc<dyn Calls>) -> Self {
-        Self { instead: Some(calls), ..self }
+        Self {
+            instead: Some(calls),
+            ..self
+        }
     }
 
     /// The part of one reader in the pace of its shard.
@@ -81,7 +91,12 @@ impl Shared {
         reading: Reading,
         bytes_per_second: u64,
     ) -> SharedPace {
-        let key = (stream.endpoint.clone(), stream.region.clone(), stream.name.clone(), shard.clone());
+        let key = (
+            stream.endpoint.clone(),
+            stream.region.clone(),
+            stream.name.clone(),
+            shard.clone(),
+        );
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let known = shards.paces.get(&key).and_then(Weak::upgrade);
         let shard = known.unwrap_or_else(|| {
@@ -122,7 +137,10 @@ impl SharedPace {
     }
 
     fn lock(&self) -> MutexGuard<'_, ShardPace> {
-        self.shard.pace.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shard
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Duration {
@@ -133,7 +151,9 @@ impl SharedPace {
     pub(super) fn wait(&self) -> Option<Duration> {
         match self.reading {
             Reading::Live => None,
-            Reading::Replay => Some(self.lock().replay_wait(self.now())).filter(|wait| !wait.is_zero()),
+            Reading::Replay => {
+                Some(self.lock().replay_wait(self.now())).filter(|wait| !wait.is_zero())
+            }
         }
     }
 
@@ -150,7 +170,8 @@ impl SharedPace {
     }
 
     pub(super) fn answered(&self, records: usize, bytes: usize) {
-        self.lock().answered(self.reading, self.now(), records, bytes);
+        self.lock()
+            .answered(self.reading, self.now(), records, bytes);
     }
 
     pub(super) fn throttled(&self) {
@@ -171,9 +192,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn readers_of_one_shard_share_its_pace_and_entries_without_readers_go() {
         let shared = Shared::default();
-        let stream = StreamAddress { name: "sales".into(), ..StreamAddress::default() };
+        let stream = StreamAddress {
+            name: "sales".into(),
+            ..StreamAddress::default()
+        };
         let join = |shard: &str, reading| shared.join(&stream, &shard.into(), reading, 2_000_000);
-        let (live, replay, other) = (join("a", Reading::Live), join("a", Reading::Replay), join("b", Reading::Replay));
+        let live = join("a", Reading::Live);
+        let replay = join("a", Reading::Replay);
+        let other = join("b", Reading::Replay);
         live.answered(1, 2_000_000);
         assert_eq!(live.wait(), None);
         assert!(replay.wait().is_none(), "it has not used its share yet");
@@ -187,6 +213,8 @@ mod tests {
         }
         let entries = shared.shards.lock().unwrap().paces.len();
         assert!(entries <= ENTRIES_KEPT + 1, "{entries}");
-        assert!(replay.wait().is_none() && Arc::ptr_eq(&replay.shard, &join("a", Reading::Live).shard));
+        assert!(
+            replay.wait().is_none() && Arc::ptr_eq(&replay.shard, &join("a", Reading::Live).shard)
+        );
     }
 }

@@ -22,7 +22,8 @@ use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::{Location, PayloadCompression, SourceKind};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
-    LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term, Window, WindowSize, v1,
+    LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term,
+    Window, WindowSize, v1,
 };
 use tokio::sync::mpsc;
 
@@ -32,7 +33,10 @@ pub(crate) const WINDOW_MS: i64 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn window(number: i64) -> Window {
-    Window { start_ms: number * WINDOW_MS, end_ms: (number + 1) * WINDOW_MS }
+    Window {
+        start_ms: number * WINDOW_MS,
+        end_ms: (number + 1) * WINDOW_MS,
+    }
 }
 
 pub(crate) fn shard(name: &str) -> ShardId {
@@ -70,7 +74,10 @@ pub(crate) fn job(sql: &str) -> ResolvedJob {
     job.spec.sql = sql.to_owned();
     job.spec.sink.path = Location::folder("memory://out");
     job.spec.checkpoint = Location::folder("memory://checkpoint");
-    let column = |name: &str, type_name: &str| ColumnType { name: name.into(), type_name: type_name.into() };
+    let column = |name: &str, type_name: &str| ColumnType {
+        name: name.into(),
+        type_name: type_name.into(),
+    };
     job.columns = vec![column("id", "bigint"), column("k", "string")];
     job
 }
@@ -121,26 +128,51 @@ impl Bed {
     }
 
     pub fn context(&self) -> Arc<Context> {
-        let sources = Sources::new(Aws::new(AwsSettings::default()), self.storages()).with_memory(self.source.clone());
+        let sources = Sources::new(Aws::new(AwsSettings::default()), self.storages())
+            .with_memory(self.source.clone());
         let sources = self.sources.clone().unwrap_or(sources);
-        Arc::new(Context::new(self.job.clone(), self.storages(), sources, self.budget.clone()))
+        Arc::new(Context::new(
+            self.job.clone(),
+            self.storages(),
+            sources,
+            self.budget.clone(),
+        ))
     }
 
     pub fn state(&self, name: &str, from: Position, floor_ms: i64) -> ShardState {
-        ShardState::new(shard(name), from, vec![], String::new(), self.job.spec.window, floor_ms)
+        ShardState::new(
+            shard(name),
+            from,
+            vec![],
+            String::new(),
+            self.job.spec.window,
+            floor_ms,
+        )
     }
 
     /// Starts a task of these shards, from their beginning.
     pub fn start(&mut self, shards: &[&str]) -> TaskId {
-        let states = shards.iter().map(|name| self.state(name, Position::Start, 0)).collect();
+        let states = shards
+            .iter()
+            .map(|name| self.state(name, Position::Start, 0))
+            .collect();
         self.start_states(states)
     }
 
     pub fn start_states(&mut self, states: Vec<ShardState>) -> TaskId {
         self.tasks += 1;
-        let id = TaskId { term: Term(1), counter: self.tasks };
-        let base = states.iter().map(|state| (state.id.clone(), state.at.clone())).collect();
-        assert!(self.registry.begin(id, JobIdentity::from(&self.job), base, None));
+        let id = TaskId {
+            term: Term(1),
+            counter: self.tasks,
+        };
+        let base = states
+            .iter()
+            .map(|state| (state.id.clone(), state.at.clone()))
+            .collect();
+        assert!(
+            self.registry
+                .begin(id, JobIdentity::from(&self.job), base, None)
+        );
         let (commands, receiver) = mpsc::channel(super::COMMANDS_MAX);
         let parts = Parts {
             id,
@@ -162,20 +194,28 @@ impl Bed {
 
     /// The next message of the task.
     pub async fn next(&mut self) -> Message {
-        // Figures come every second even from a task that is stuck, so that the wait counts from the beginning.
-        let next = tokio::time::timeout_at(self.deadline, self.said.recv()).await.expect("the task is stuck");
+        // Figures come every second even from a task that is stuck, so that the wait counts from
+        // the beginning.
+        let next = tokio::time::timeout_at(self.deadline, self.said.recv())
+            .await
+            .expect("the task is stuck");
         next.expect("the line stands").message.unwrap()
     }
 
-    /// Opens windows that are asked for, until a message is the awaited one; gives all there were, that one included.
+    /// Opens windows that are asked for, until a message is the awaited one; gives all there were,
+    /// that one included.
     pub async fn until(&mut self, awaited: impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut all = vec![];
         loop {
             let message = self.next().await;
             if let Message::WindowOpening(opening) = &message {
                 let window = opening.window.unwrap();
-                let window = Window { start_ms: window.start_ms, end_ms: window.end_ms };
-                self.command(Command::Open(window, self.lookups.clone())).await;
+                let window = Window {
+                    start_ms: window.start_ms,
+                    end_ms: window.end_ms,
+                };
+                self.command(Command::Open(window, self.lookups.clone()))
+                    .await;
             }
             let found = awaited(&message);
             all.push(message);
@@ -187,19 +227,29 @@ impl Bed {
 
     /// Until the task has ended.
     pub async fn finish(&mut self) -> Vec<Message> {
-        self.until(|message| matches!(message, Message::TaskEnded(_))).await
+        self.until(|message| matches!(message, Message::TaskEnded(_)))
+            .await
     }
 
-    /// What a controller does with a report: an epoch of its own, published, its manifest in the checkpoint location.
+    /// What a controller does with a report: an epoch of its own, published, its manifest in the
+    /// checkpoint location.
     pub async fn publish(&self, report: &Report) -> Manifest {
         for object in &report.objects {
             self.storage.publish(object).await.unwrap();
         }
-        let of = |staged: &StagedObject| ManifestObject { task: report.task, staged: staged.clone() };
+        let of = |staged: &StagedObject| ManifestObject {
+            task: report.task,
+            staged: staged.clone(),
+        };
         let objects = report.objects.iter().map(of).collect();
-        let manifest = Manifest { objects, counts: report.counts, ..crate::replay::tests::manifest(report) };
+        let manifest = Manifest {
+            objects,
+            counts: report.counts,
+            ..crate::replay::tests::manifest(report)
+        };
         let (bytes, reference) = manifest.encode();
-        self.storage.put(&self.job.spec.checkpoint.join(&reference.name), bytes);
+        self.storage
+            .put(&self.job.spec.checkpoint.join(&reference.name), bytes);
         manifest
     }
 
@@ -213,18 +263,27 @@ impl Bed {
 
 pub(crate) fn reports(messages: &[Message]) -> Vec<Report> {
     let report = |message: &Message| match message {
-        Message::Report(report) => Some(Report::try_from(report.clone()).expect("a report that survives the wire")),
+        Message::Report(report) => {
+            Some(Report::try_from(report.clone()).expect("a report that survives the wire"))
+        }
         _ => None,
     };
     messages.iter().filter_map(report).collect()
 }
 
 pub(crate) fn ended(messages: &[Message]) -> v1::TaskEnded {
-    let ended = |message: &Message| if let Message::TaskEnded(ended) = message { Some(ended.clone()) } else { None };
+    let ended = |message: &Message| {
+        if let Message::TaskEnded(ended) = message {
+            Some(ended.clone())
+        } else {
+            None
+        }
+    };
     messages.iter().find_map(ended).expect("the task ended")
 }
 
-/// Records per shard over all reports, after checking that the ranges of each shard join without a gap.
+/// Records per shard over all reports, after checking that the ranges of each shard join without a
+/// gap.
 pub(crate) fn chained(reports: &[Report], from: &Position) -> BTreeMap<ShardId, u64> {
     let mut at: BTreeMap<ShardId, (Position, u64)> = BTreeMap::new();
     for (id, range) in reports.iter().flat_map(|report| &report.ranges) {
@@ -234,5 +293,7 @@ pub(crate) fn chained(reports: &[Report], from: &Position) -> BTreeMap<ShardId, 
         *reached = range.to.clone();
         *records += range.records;
     }
-    at.into_iter().map(|(id, (_, records))| (id, records)).collect()
+    at.into_iter()
+        .map(|(id, (_, records))| (id, records))
+        .collect()
 }

@@ -25,12 +25,31 @@ async fn two_shards_become_windows_whose_ranges_chain_and_whose_counts_add_up() 
     let id = bed.start(&["a", "b"]);
     let messages = bed.finish().await;
     let reports = reports(&messages);
-    assert_eq!(reports.iter().map(|report| report.window).collect::<Vec<_>>(), [window(0), window(1), window(2)]);
+    assert_eq!(
+        reports
+            .iter()
+            .map(|report| report.window)
+            .collect::<Vec<_>>(),
+        [window(0), window(1), window(2)]
+    );
     let records = chained(&reports, &Position::Start);
     assert_eq!(records.into_values().collect::<Vec<_>>(), [5, 3]);
-    assert_eq!(reports.iter().map(|report| report.counts.rows_in).collect::<Vec<_>>(), [3, 4, 1]);
-    assert!(reports.iter().all(|report| report.task == id && report.counts.balanced()));
-    assert_eq!((reports[1].counts.rows_dead, reports[1].counts.rows_out), (1, 3));
+    assert_eq!(
+        reports
+            .iter()
+            .map(|report| report.counts.rows_in)
+            .collect::<Vec<_>>(),
+        [3, 4, 1]
+    );
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.task == id && report.counts.balanced())
+    );
+    assert_eq!(
+        (reports[1].counts.rows_dead, reports[1].counts.rows_out),
+        (1, 3)
+    );
     assert_eq!(ended(&messages).why(), v1::task_ended::Why::Completed);
 }
 
@@ -42,11 +61,19 @@ async fn objects_are_staged_and_nothing_is_published() {
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    let mut named: Vec<String> = report.objects.iter().map(|object| object.location.clone()).collect();
+    let mut named: Vec<String> = report
+        .objects
+        .iter()
+        .map(|object| object.location.clone())
+        .collect();
     named.sort();
     let mut staged = bed.storage.staged_locations();
     staged.sort();
-    assert_eq!((named.len(), &named), (2, &staged), "one of data, one of dead letters");
+    assert_eq!(
+        (named.len(), &named),
+        (2, &staged),
+        "one of data, one of dead letters"
+    );
     for folder in ["memory://out", "memory://checkpoint"] {
         let folder = Location::folder(folder);
         let storage = bed.storages().for_location(folder.as_str());
@@ -62,7 +89,11 @@ async fn the_first_records_are_told_before_the_next_progress_is_due() {
     bed.start(&["a"]);
     let read = |message: &Message| matches!(message, Message::Progress(told) if told.shards[0].records == 1);
     bed.until(read).await;
-    assert!(begin.elapsed() < super::super::PROGRESS_INTERVAL, "told after {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < super::super::PROGRESS_INTERVAL,
+        "told after {:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -77,12 +108,17 @@ async fn the_watermark_comes_after_the_reports_before_it() {
         match message {
             Message::Report(report) => {
                 let start_ms = report.window.unwrap().start_ms;
-                assert!(told_ms <= start_ms, "a report of {start_ms} after watermark {told_ms}");
+                assert!(
+                    told_ms <= start_ms,
+                    "a report of {start_ms} after watermark {told_ms}"
+                );
                 reported.push(start_ms);
             }
             Message::Progress(progress) => {
                 told_ms = progress.watermark_ms;
-                let expected = (0..4).map(|n| n * WINDOW_MS).take_while(|start_ms| start_ms + WINDOW_MS <= told_ms);
+                let expected = (0..4)
+                    .map(|n| n * WINDOW_MS)
+                    .take_while(|start_ms| start_ms + WINDOW_MS <= told_ms);
                 assert_eq!(reported, expected.collect::<Vec<_>>());
             }
             _ => {}
@@ -100,7 +136,10 @@ async fn a_third_window_is_asked_for_once_the_first_is_reported() {
     assert!(before.iter().any(|message| opening_of(message, 0)));
     bed.push("b", 100, &[1_500]);
     let after = bed.until(|message| opening_of(message, 2)).await;
-    assert!(after.iter().any(|message| report_of(message, 0)), "window 0 made room for window 2");
+    assert!(
+        after.iter().any(|message| report_of(message, 0)),
+        "window 0 made room for window 2"
+    );
 }
 
 #[tokio::test]
@@ -111,7 +150,10 @@ async fn a_window_before_the_open_ones_opens_though_two_are_open() {
     bed.until(|message| opening_of(message, 6)).await;
     bed.push("b", 100, &[10, 7_010]);
     let messages = bed.until(|message| report_of(message, 5)).await;
-    let windows: Vec<Window> = reports(&messages).iter().map(|report| report.window).collect();
+    let windows: Vec<Window> = reports(&messages)
+        .iter()
+        .map(|report| report.window)
+        .collect();
     assert_eq!(windows, [window(0), window(5)]);
 }
 
@@ -123,7 +165,9 @@ async fn an_idle_shard_s_window_closes_when_its_reader_has_caught_up() {
     bed.start(&["a", "b"]);
     bed.until(|message| opening_of(message, 0)).await;
     bed.source.complete_to(&shard("b"), 1_000);
-    let messages = bed.until(|message| matches!(message, Message::Progress(p) if p.watermark_ms == 1_000)).await;
+    let messages = bed
+        .until(|message| matches!(message, Message::Progress(p) if p.watermark_ms == 1_000))
+        .await;
     assert_eq!(reports(&messages)[0].counts.rows_in, 1);
 }
 
@@ -131,23 +175,48 @@ async fn an_idle_shard_s_window_closes_when_its_reader_has_caught_up() {
 async fn the_end_of_a_shard_is_told_once_with_its_floor_and_children_of_the_task_begin_then() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
     bed.push("parent", 0, &[10, 2_010]);
-    let child = Child { shard: shard("child"), parents: vec![shard("parent")], detail: String::new() };
+    let child = Child {
+        shard: shard("child"),
+        parents: vec![shard("parent")],
+        detail: String::new(),
+    };
     bed.source.close(&shard("parent"), vec![child]);
     bed.push("child", 100, &[1_990, 3_010]);
     bed.source.close(&shard("child"), vec![]);
-    let mut states = vec![bed.state("child", Position::Start, 0), bed.state("parent", Position::Start, 0)];
+    let mut states = vec![
+        bed.state("child", Position::Start, 0),
+        bed.state("parent", Position::Start, 0),
+    ];
     states[0].after = vec![shard("parent"), shard("of another task")];
     bed.start_states(states);
     let messages = bed.finish().await;
     let ends: Vec<v1::ShardEnded> = messages
         .iter()
-        .filter_map(|message| if let Message::ShardEnded(ended) = message { Some(ended.clone()) } else { None })
+        .filter_map(|message| {
+            if let Message::ShardEnded(ended) = message {
+                Some(ended.clone())
+            } else {
+                None
+            }
+        })
         .collect();
-    assert_eq!(ends.iter().map(|end| end.shard.as_str()).collect::<Vec<_>>(), ["parent", "child"]);
+    assert_eq!(
+        ends.iter()
+            .map(|end| end.shard.as_str())
+            .collect::<Vec<_>>(),
+        ["parent", "child"]
+    );
     assert_eq!((ends[0].floor_ms, ends[0].children.len()), (2_000, 1));
     assert_eq!(ends[0].last, Some((&Position::after(1.into())).into()));
-    let windows: Vec<Window> = reports(&messages).iter().map(|report| report.window).collect();
-    assert_eq!(windows, [window(0), window(2), window(3)], "the child's first record goes where its parent ended");
+    let windows: Vec<Window> = reports(&messages)
+        .iter()
+        .map(|report| report.window)
+        .collect();
+    assert_eq!(
+        windows,
+        [window(0), window(2), window(3)],
+        "the child's first record goes where its parent ended"
+    );
     assert_eq!(bed.source.opened(&shard("child")), [Position::Start]);
 }
 
@@ -159,7 +228,10 @@ async fn more_chunks_than_a_shard_may_hold_pass_through_one_window() {
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    assert_eq!((report.counts.rows_in, report.counts.rows_out), (records as u64, records as u64));
+    assert_eq!(
+        (report.counts.rows_in, report.counts.rows_out),
+        (records as u64, records as u64)
+    );
     assert_eq!(report.ranges[&shard("a")].records, records as u64);
 }
 
@@ -170,23 +242,50 @@ async fn a_window_without_a_row_in_its_result_is_reported_without_an_object() {
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
-    assert_eq!((report.counts.rows_in, report.counts.rows_out, report.objects.len()), (1, 0, 0));
+    assert_eq!(
+        (
+            report.counts.rows_in,
+            report.counts.rows_out,
+            report.objects.len()
+        ),
+        (1, 0, 0)
+    );
 }
 
 #[tokio::test]
 async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
     let mut joined = job("SELECT id, name FROM source JOIN c ON source.k = c.k");
     let path = Location::folder("memory://lookup");
-    let (format, refresh) = (LookupFormat::Csv, Duration::from_secs(60));
-    joined.spec.lookups = vec![LookupSpec { name: "c".into(), path, format, refresh, size_max: 1 << 20 }];
+    let format = LookupFormat::Csv;
+    let refresh = Duration::from_secs(60);
+    joined.spec.lookups = vec![LookupSpec {
+        name: "c".into(),
+        path,
+        format,
+        refresh,
+        size_max: 1 << 20,
+    }];
     let mut bed = Bed::new(joined);
     let names = ["old", "new", "newest"];
     let mut versions = vec![];
     for name in names {
-        bed.storage.put("memory://lookup/c.csv", format!("k,name\nk0,{name}\nk1,{name}\nk2,{name}\n"));
+        bed.storage.put(
+            "memory://lookup/c.csv",
+            format!("k,name\nk0,{name}\nk1,{name}\nk2,{name}\n"),
+        );
         let spec = &bed.job.spec.lookups[0];
-        let listed = lookup::current_version(&bed.storages(), spec).await.unwrap();
-        lookup::keep(&bed.storages(), &bed.job.spec.checkpoint, &bed.job.spec.name, spec, &listed).await.unwrap();
+        let listed = lookup::current_version(&bed.storages(), spec)
+            .await
+            .unwrap();
+        lookup::keep(
+            &bed.storages(),
+            &bed.job.spec.checkpoint,
+            &bed.job.spec.name,
+            spec,
+            &listed,
+        )
+        .await
+        .unwrap();
         versions.push(BTreeMap::from([("c".to_owned(), listed.version)]));
     }
     bed.push("a", 0, &[10, 1_010, 2_010]);
@@ -197,7 +296,11 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
         match bed.next().await {
             Message::WindowOpening(opening) => {
                 let number = opening.window.unwrap().start_ms / WINDOW_MS;
-                bed.command(Command::Open(window(number), versions[number as usize].clone())).await;
+                bed.command(Command::Open(
+                    window(number),
+                    versions[number as usize].clone(),
+                ))
+                .await;
             }
             Message::Report(report) => reported.push(Report::try_from(report).unwrap()),
             _ => {}
@@ -205,7 +308,10 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
     }
     for ((report, versions), name) in reported.iter().zip(&versions).zip(names) {
         assert_eq!(report.lookups, *versions);
-        let rows = bed.results.get(&report.job, report.window, report.task).unwrap();
+        let rows = bed
+            .results
+            .get(&report.job, report.window, report.task)
+            .unwrap();
         let joined = format!("{:?}", rows.batches[0].column_by_name("name").unwrap());
         assert!(joined.contains(&format!("\"{name}\"")), "{joined}");
     }

@@ -1,7 +1,8 @@
-//! The core in a model world where everything that can go wrong does, in an order that a seed decides.
+//! The core in a model world where everything that can go wrong does, in an order that a seed
+//! decides.
 //!
-//! Owns: the world's store, its scheduler, the oracle. Does not own: what workers do ([`worker`]), the records
-//! ([`source`]). Rule: a seed is a story; the same seed is the same story.
+//! Owns: the world's store, its scheduler, the oracle. Does not own: what workers do ([`worker`]),
+//! the records ([`source`]). Rule: a seed is a story; the same seed is the same story.
 
 mod source;
 mod worker;
@@ -17,7 +18,6 @@ use worker::SimWorker;
 const SEEDS: u64 = 1_200;
 /// Later seeds that broke the core once; what they showed is a story each.
 const BROKE_IT_ONCE: [u64; 3] = [1_537, 3_636, 4_419];
-/// Between two heartbeats.
 const BEAT_MS: i64 = 100;
 /// Steps in which things go wrong.
 const WILD_STEPS: usize = 700;
@@ -29,7 +29,7 @@ struct Kept {
     manifests: BTreeMap<String, Manifest>,
     head: Option<ManifestRef>,
     published: Epoch,
-    wanted: Option<Wanted>,
+    wanted: Option<DesiredState>,
     replays: Replays,
 }
 
@@ -89,10 +89,13 @@ impl World {
         }
         let length_ms = rng.i64(1_000..8_000);
         let source = Source::new(&mut rng, reshards, length_ms);
-        let workers = (0..rng.usize(1..5)).map(|n| SimWorker::new(&format!("w{n}"), job.whole_window)).collect();
+        let workers = (0..rng.usize(1..5))
+            .map(|n| SimWorker::new(&format!("w{n}"), job.whole_window))
+            .collect();
         let core = Core::new(Term(1), BEGIN_MS, settings());
         let (store, todo, sessions, lookup, lists, read, last_window, log) = Default::default();
-        let (now, windows) = (BEGIN_MS, source.windows());
+        let now = BEGIN_MS;
+        let windows = source.windows();
         #[rustfmt::skip]
         let created = Event::JobCreated { job: Box::new(job.clone()) };
         let mut world = Self {
@@ -112,7 +115,9 @@ impl World {
             last_window,
             log,
             wild: true,
-            changing: seed.is_multiple_of(3).then(|| Rng::with_seed(seed ^ 0x5eed)),
+            changing: seed
+                .is_multiple_of(3)
+                .then(|| Rng::with_seed(seed ^ 0x5eed)),
             replaying: seed.is_multiple_of(2).then(|| Rng::with_seed(!seed)),
             turn: 0,
         };
@@ -124,8 +129,8 @@ impl World {
         let before = self.core.clone();
         self.log.push(format!("{} {event:?}", self.now - BEGIN_MS));
         let effects = self.core.step(self.now, event);
-        let kept =
-            crate::core::invariants::check(&self.core).and(crate::core::invariants::check_step(&before, &self.core));
+        let kept = crate::core::invariants::check(&self.core)
+            .and(crate::core::invariants::check_step(&before, &self.core));
         kept.unwrap_or_else(|violation| panic!("{violation}"));
         for effect in effects {
             self.log.push(format!("    -> {effect:?}"));
@@ -173,60 +178,119 @@ impl World {
             Effect::ListShards { job, generation } => {
                 // What it says was so at some time between question and answer.
                 let now = self.source.list(self.now);
-                let shards = if self.rng.bool() { self.lists[&generation].clone() } else { now };
-                Event::ShardsListed { job, generation, shards, stream: None }
+                let shards = if self.rng.bool() {
+                    self.lists[&generation].clone()
+                } else {
+                    now
+                };
+                Event::ShardsListed {
+                    job,
+                    generation,
+                    shards,
+                    stream: None,
+                }
             }
-            Effect::CheckLookup { job, job_version, lookup, .. } => {
+            Effect::CheckLookup {
+                job,
+                job_version,
+                lookup,
+                ..
+            } => {
                 // Each version of the job has another lookup of this name.
                 let version = LookupVersion::new(format!("v{}-{job_version}", self.lookup));
-                Event::LookupSeen { job, job_version, lookup, version, rows: None }
+                Event::LookupSeen {
+                    job,
+                    job_version,
+                    lookup,
+                    version,
+                    rows: None,
+                }
             }
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();
-                self.store.manifests.insert(reference.digest.clone(), *manifest);
-                Event::ManifestWritten { job: name, reference }
+                self.store
+                    .manifests
+                    .insert(reference.digest.clone(), *manifest);
+                Event::ManifestWritten {
+                    job: name,
+                    reference,
+                }
             }
             Effect::MoveHead { previous, head, .. } => {
                 if self.store.head.as_ref() != Some(&head) {
-                    assert_eq!(self.store.head, previous, "the head was moved by nobody else");
+                    assert_eq!(
+                        self.store.head, previous,
+                        "the head was moved by nobody else"
+                    );
                     self.judge(&self.store.manifests[&head.digest].clone());
                     self.store.head = Some(head.clone());
                 }
-                Event::HeadMoved { job: name, epoch: head.epoch }
+                Event::HeadMoved {
+                    job: name,
+                    epoch: head.epoch,
+                }
             }
             Effect::Publish { manifest, .. } => {
-                assert!(manifest.epoch <= self.store.published.next(), "epochs are published in order");
+                assert!(
+                    manifest.epoch <= self.store.published.next(),
+                    "epochs are published in order"
+                );
                 if self.wild && self.rng.u8(0..50) == 0 {
-                    let (error, hint) = ("no such upload".into(), "read it again".into());
-                    let stuck = Stuck { epoch: manifest.epoch, lost: vec!["/out/a".into()] };
-                    return Some(Event::ObjectsLost { job: name, stuck, error, hint });
+                    let error = "no such upload".into();
+                    let hint = "read it again".into();
+                    let stuck = Stuck {
+                        epoch: manifest.epoch,
+                        lost: vec!["/out/a".into()],
+                    };
+                    return Some(Event::ObjectsLost {
+                        job: name,
+                        stuck,
+                        error,
+                        hint,
+                    });
                 }
-                Event::EpochPublished { job: name, epoch: manifest.epoch }
+                Event::EpochPublished {
+                    job: name,
+                    epoch: manifest.epoch,
+                }
             }
             Effect::RecordPublished { epoch, .. } => {
                 assert!(
-                    epoch <= self.store.published.next() && Some(epoch) <= self.store.head.as_ref().map(|h| h.epoch)
+                    epoch <= self.store.published.next()
+                        && Some(epoch) <= self.store.head.as_ref().map(|h| h.epoch)
                 );
                 self.store.published = self.store.published.max(epoch);
                 Event::PublishedRecorded { job: name, epoch }
             }
             Effect::RecordReplays { replays, .. } => {
                 for wanted in &self.store.replays.wanted {
-                    assert!(replays.has(wanted.letters.epoch()), "what is wanted is not forgotten");
+                    assert!(
+                        replays.has(wanted.letters.epoch()),
+                        "what is wanted is not forgotten"
+                    );
                 }
                 self.store.replays = replays.clone();
                 Event::ReplaysRecorded { job: name, replays }
             }
             Effect::RecordVersion { version, .. } => {
                 let job_version = version.job_version;
-                assert!(job_version == self.job.job_version || job_version == self.job.job_version.next());
+                assert!(
+                    job_version == self.job.job_version
+                        || job_version == self.job.job_version.next()
+                );
                 self.job = *version;
-                Event::VersionRecorded { job: name, job_version }
+                Event::VersionRecorded {
+                    job: name,
+                    job_version,
+                }
             }
             Effect::RecordWanted { wanted, .. } => {
                 let replays = !self.store.replays.wanted.is_empty();
-                let completed = self.store.wanted == Some(Wanted::Completed) && !replays;
-                assert!(!completed || wanted == Wanted::Completed, "a job that is completed stays so");
+                let completed = self.store.wanted == Some(DesiredState::Completed) && !replays;
+                assert!(
+                    !completed || wanted == DesiredState::Completed,
+                    "a job that is completed stays so"
+                );
                 self.store.wanted = Some(wanted.clone());
                 Event::WantedRecorded { job: name, wanted }
             }
@@ -234,20 +298,42 @@ impl World {
         })
     }
 
-    /// The oracle: an epoch goes on exactly where the one before ended, and has no child before its parents' end.
+    /// The oracle: an epoch goes on exactly where the one before ended, and has no child before its
+    /// parents' end.
     fn judge(&mut self, manifest: &Manifest) {
-        assert!(self.last_window.is_none_or(|last| last < manifest.window), "windows go up");
+        assert!(
+            self.last_window.is_none_or(|last| last < manifest.window),
+            "windows go up"
+        );
         self.last_window = Some(manifest.window);
         // The store's version makes the epoch, whole, with lookups of its own (I9).
-        assert_eq!(manifest.job_version(), self.job.job_version, "epoch {}", manifest.epoch);
-        assert_eq!(manifest.query_digest, self.job.query_digest, "epoch {}", manifest.epoch);
+        assert_eq!(
+            manifest.job_version(),
+            self.job.job_version,
+            "epoch {}",
+            manifest.epoch
+        );
+        assert_eq!(
+            manifest.query_digest, self.job.query_digest,
+            "epoch {}",
+            manifest.epoch
+        );
         let own = format!("-{}", self.job.job_version);
         for version in manifest.lookups.values() {
-            assert!(version.as_str().ends_with(&own), "epoch {} joins with {version}", manifest.epoch);
+            assert!(
+                version.as_str().ends_with(&own),
+                "epoch {} joins with {version}",
+                manifest.epoch
+            );
         }
         for (id, range) in manifest.parts.iter().flat_map(|part| &part.ranges) {
             let read = self.read.entry(id.clone()).or_default();
-            assert!(stands(&range.from, *read), "{id} in epoch {} from {}", manifest.epoch, range.from);
+            assert!(
+                stands(&range.from, *read),
+                "{id} in epoch {} from {}",
+                manifest.epoch,
+                range.from
+            );
             if is_dead_letters(id) {
                 // Which window is decided when it is read; that it is read once is all that counts.
                 *read += range.records;
@@ -255,24 +341,42 @@ impl World {
                 continue;
             }
             let placed = &self.windows[id][*read as usize..][..range.records as usize];
-            assert!(placed.iter().all(|window| *window == manifest.window), "{id} in {}: {placed:?}", manifest.window);
+            assert!(
+                placed.iter().all(|window| *window == manifest.window),
+                "{id} in {}: {placed:?}",
+                manifest.window
+            );
             *read += range.records;
             assert_eq!(range.to, at(*read), "{id} in epoch {}", manifest.epoch);
         }
         if self.job.whole_window {
-            assert_eq!(manifest.parts.len(), 1, "epoch {} is one result", manifest.epoch);
+            assert_eq!(
+                manifest.parts.len(),
+                1,
+                "epoch {} is one result",
+                manifest.epoch
+            );
         }
         for id in manifest.parts.iter().flat_map(|part| part.ranges.keys()) {
             for parent in &self.source.shards[id].parents {
                 let read = self.read.get(parent).copied().unwrap_or(0) as usize;
-                assert_eq!(read, self.source.shards[parent].records.len(), "{id} before the end of {parent}");
+                assert_eq!(
+                    read,
+                    self.source.shards[parent].records.len(),
+                    "{id} before the end of {parent}"
+                );
             }
         }
         for (id, frontier) in &manifest.frontier {
             let read = self.read.get(id).copied().unwrap_or(0);
             let right = stands(&frontier.position, read)
-                || frontier.position == Position::End && read as usize == self.source.shards[id].records.len();
-            assert!(right, "{id} stands at {}, {read} records are read", frontier.position);
+                || frontier.position == Position::End
+                    && read as usize == self.source.shards[id].records.len();
+            assert!(
+                right,
+                "{id} stands at {}, {read} records are read",
+                frontier.position
+            );
         }
     }
 
@@ -300,15 +404,20 @@ impl World {
         self.core = Core::new(term, self.now, settings());
         let mut unpublished = vec![];
         let mut next = self.store.head.clone();
-        while let Some(reference) = next.filter(|reference| reference.epoch > self.store.published) {
+        while let Some(reference) = next.filter(|reference| reference.epoch > self.store.published)
+        {
             let manifest = self.store.manifests[&reference.digest].clone();
             next = manifest.previous.clone();
             unpublished.insert(0, manifest);
         }
-        let head = self.store.head.as_ref().map(|head| Box::new(self.store.manifests[&head.digest].clone()));
+        let head = self
+            .store
+            .head
+            .as_ref()
+            .map(|head| Box::new(self.store.manifests[&head.digest].clone()));
         self.tell(Event::JobLoaded {
             job: Box::new(self.job.clone()),
-            wanted: self.store.wanted.clone().unwrap_or(Wanted::Running),
+            wanted: self.store.wanted.clone().unwrap_or(DesiredState::Running),
             head,
             unpublished,
             published: self.store.published,
@@ -318,7 +427,6 @@ impl World {
         });
     }
 
-    /// Something goes wrong.
     fn trouble(&mut self) {
         let Self { rng, workers, .. } = self;
         let index = rng.usize(0..workers.len());
@@ -332,42 +440,68 @@ impl World {
             8 => worker.fail(rng),
             9 | 10 => self.lookup += 1,
             11 | 12 => self.new_leader(),
-            13 => self.tell(Event::StopRequested { job: name, drain: true }),
-            14 if rng.u8(0..3) == 0 => self.tell(Event::StopRequested { job: name, drain: false }),
+            13 => self.tell(Event::StopRequested {
+                job: name,
+                drain: true,
+            }),
+            14 if rng.u8(0..3) == 0 => self.tell(Event::StopRequested {
+                job: name,
+                drain: false,
+            }),
             _ => self.tell(Event::ResumeRequested { job: name }),
         }
     }
 
     /// Somebody wants the dead letters of an epoch replayed, perhaps not for the first time.
     fn replay(&mut self) {
-        let Some(rng) = &mut self.replaying else { return };
+        let Some(rng) = &mut self.replaying else {
+            return;
+        };
         let head = self.store.head.as_ref().map_or(0, |head| head.epoch.0);
         if head == 0 || rng.u8(0..30) > 0 {
             return;
         }
         let epoch = Epoch(rng.u64(1..=head.min(4)));
         let digest = "0123456789abcdef".repeat(4);
-        let letters = DeadLetterShard::of(&ManifestRef { epoch, name: String::new(), digest });
-        self.source.add_letters(letters.id(), rng.usize(1..9), self.now);
-        let epochs = vec![WantedReplay { since: epoch, letters }];
-        self.tell(Event::ReplayRequested { job: self.job.spec.name.clone(), epochs });
+        let letters = DeadLetterShard::of(&ManifestRef {
+            epoch,
+            name: String::new(),
+            digest,
+        });
+        self.source
+            .add_letters(letters.id(), rng.usize(1..9), self.now);
+        let epochs = vec![WantedReplay {
+            since: epoch,
+            letters,
+        }];
+        self.tell(Event::ReplayRequested {
+            job: self.job.spec.name.clone(),
+            epochs,
+        });
     }
 
     /// A user changes the job: its query, and which lookup it joins with.
     fn change(&mut self) {
-        let Some(rng) = &mut self.changing else { return };
+        let Some(rng) = &mut self.changing else {
+            return;
+        };
         if rng.u8(0..80) > 0 {
             return;
         }
-        let Some(job) = self.core.jobs.values().next() else { return };
+        let Some(job) = self.core.jobs.values().next() else {
+            return;
+        };
         let mut next = job.resolved.clone();
         // Now and then it is one that somebody else has made meanwhile.
-        next.job_version = JobVersion((next.job_version.0 + 1).saturating_sub(u64::from(rng.u8(0..8) == 0)));
+        next.job_version =
+            JobVersion((next.job_version.0 + 1).saturating_sub(u64::from(rng.u8(0..8) == 0)));
         next.query_digest = format!("q{}", rng.u32(..));
         for lookup in &mut next.spec.lookups {
             lookup.path = Location::folder(&format!("/lookup-{}", rng.u32(..)));
         }
-        self.tell(Event::ChangeRequested { next: Box::new(next) });
+        self.tell(Event::ChangeRequested {
+            next: Box::new(next),
+        });
     }
 
     /// A closed shard that the head holds to its end disappears from the stream's list.
@@ -375,7 +509,9 @@ impl World {
         let Some(head) = &self.store.head else { return };
         let frontier = &self.store.manifests[&head.digest].frontier;
         for (id, shard) in &mut self.source.shards {
-            shard.expired |= frontier.get(id).is_some_and(|at| at.position == Position::End);
+            shard.expired |= frontier
+                .get(id)
+                .is_some_and(|at| at.position == Position::End);
         }
     }
 
@@ -400,13 +536,18 @@ impl World {
             _ => {
                 self.turn += 1;
                 let count = self.workers.len();
-                let index = if self.wild { self.rng.usize(0..count) } else { self.turn % count };
+                let index = if self.wild {
+                    self.rng.usize(0..count)
+                } else {
+                    self.turn % count
+                };
                 self.worker_step(index);
             }
         }
     }
 
-    /// In quiet times lines are fast: nobody is lost because what it said waits, nor because it had no turn.
+    /// In quiet times lines are fast: nobody is lost because what it said waits, nor because it had
+    /// no turn.
     fn hear(&mut self, index: usize) {
         if self.now >= self.workers[index].paused_until_ms {
             self.workers[index].beat(self.now);
@@ -420,11 +561,25 @@ impl World {
     }
 
     fn worker_step(&mut self, index: usize) {
-        let Self { rng, workers, source, now, .. } = self;
+        let Self {
+            rng,
+            workers,
+            source,
+            now,
+            ..
+        } = self;
         let worker = &mut workers[index];
         let late = rng.bool();
-        let queue = if late { &mut worker.late } else { &mut worker.up };
-        if let Some(event) = if rng.u8(0..3) > 0 { queue.pop_front() } else { None } {
+        let queue = if late {
+            &mut worker.late
+        } else {
+            &mut worker.up
+        };
+        if let Some(event) = if rng.u8(0..3) > 0 {
+            queue.pop_front()
+        } else {
+            None
+        } {
             return self.tell(event);
         }
         if *now < worker.paused_until_ms {
@@ -446,12 +601,13 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        let all =
-            self.source.shards.iter().all(|(id, shard)| {
-                self.read.get(id).copied().unwrap_or(0) as usize == self.due(id, shard.records.len())
-            });
-        let visible = self.store.published == self.store.head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        let ended = self.core.jobs.values().all(Job::lists_again) || self.store.wanted == Some(Wanted::Completed);
+        let all = self.source.shards.iter().all(|(id, shard)| {
+            self.read.get(id).copied().unwrap_or(0) as usize == self.due(id, shard.records.len())
+        });
+        let visible =
+            self.store.published == self.store.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        let ended = self.core.jobs.values().all(Job::lists_again)
+            || self.store.wanted == Some(DesiredState::Completed);
         all && visible && ended && self.store.replays.wanted.is_empty()
     }
 
@@ -473,7 +629,11 @@ impl World {
         }
         let asks = |line: &&String| line.starts_with("    ->");
         let calm = |line: &&String| line.contains("ListShards") || line.contains("CheckLookup");
-        let restless: Vec<_> = self.log[said..].iter().filter(asks).filter(|line| !calm(line)).collect();
+        let restless: Vec<_> = self.log[said..]
+            .iter()
+            .filter(asks)
+            .filter(|line| !calm(line))
+            .collect();
         assert!(restless.is_empty(), "I8: {restless:?}");
     }
 
@@ -484,7 +644,9 @@ impl World {
         self.wild = false;
         for n in 0..QUIET_STEPS {
             if n % 500 == 0 {
-                self.tell(Event::ResumeRequested { job: self.job.spec.name.clone() });
+                self.tell(Event::ResumeRequested {
+                    job: self.job.spec.name.clone(),
+                });
             }
             self.step(false);
             if n % 50 == 0 && self.is_done() {
@@ -493,9 +655,14 @@ impl World {
         }
         let job = self.core.jobs.values().next().unwrap();
         let of = |(id, s): (&ShardId, &job::Shard)| {
-            format!("{id} {} {} {:?} {} {:?}\n", s.committed, s.reached, s.end, s.floor_ms, s.task)
+            format!(
+                "{id} {} {} {:?} {} {:?}\n",
+                s.committed, s.reached, s.end, s.floor_ms, s.task
+            )
         };
-        let (shards, tasks, windows) = (job.shards.iter().map(of).collect::<String>(), &job.tasks, job.windows.keys());
+        let shards = job.shards.iter().map(of).collect::<String>();
+        let tasks = &job.tasks;
+        let windows = job.windows.keys();
         panic!(
             "it is never done: {:?}, {:?}, {:?}\n{shards}\n{tasks:?}\n{windows:?}",
             job.wanted, self.read, job.listing
@@ -508,8 +675,12 @@ fn stands(position: &Position, read: u64) -> bool {
     *position == at(read) || read == 0 && matches!(position, Position::Timestamp(_))
 }
 
-/// `STREAMCTL_SIM_SEEDS=100..200` tells other seeds, `STREAMCTL_SIM_LOG=path` keeps the events of one that fails.
-#[allow(clippy::disallowed_methods, reason = "a test has no main that could pass it down")]
+/// `STREAMCTL_SIM_SEEDS=100..200` tells other seeds, `STREAMCTL_SIM_LOG=path` keeps the events of
+/// one that fails.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test has no main that could pass it down"
+)]
 fn asked(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
@@ -522,7 +693,9 @@ fn tell(seed: u64) {
             std::fs::write(path, world.log.join("\n")).unwrap();
         }
         let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default();
         panic!("seed {seed} breaks the core: {text}");
     }
 }

@@ -18,7 +18,6 @@ pub(super) struct SourceShard {
     pub(super) closed_ms: Option<i64>,
     /// When a record can be read, and its arrival time.
     pub(super) records: Vec<(i64, i64)>,
-    /// No longer listed.
     pub(super) expired: bool,
 }
 
@@ -42,7 +41,10 @@ pub(super) struct Source {
 impl Source {
     /// Some shards; those of a Kinesis stream reshard, those of a bounded source end.
     pub(super) fn new(rng: &mut Rng, reshards: bool, length_ms: i64) -> Self {
-        let mut source = Self { shards: BTreeMap::new(), names_children: rng.bool() };
+        let mut source = Self {
+            shards: BTreeMap::new(),
+            names_children: rng.bool(),
+        };
         let mut open = vec![];
         for _ in 0..rng.usize(1..4) {
             open.push(source.add(vec![], BEGIN_MS));
@@ -73,18 +75,40 @@ impl Source {
     fn add(&mut self, parents: Vec<ShardId>, born_ms: i64) -> ShardId {
         let id = shard(&format!("s{:02}", self.shards.len()));
         for parent in &parents {
-            self.shards.get_mut(parent).unwrap().children.push((id.clone(), parents.clone()));
+            self.shards
+                .get_mut(parent)
+                .unwrap()
+                .children
+                .push((id.clone(), parents.clone()));
         }
         let (children, closed_ms, records, expired) = Default::default();
-        self.shards.insert(id.clone(), SourceShard { parents, children, born_ms, closed_ms, records, expired });
+        self.shards.insert(
+            id.clone(),
+            SourceShard {
+                parents,
+                children,
+                born_ms,
+                closed_ms,
+                records,
+                expired,
+            },
+        );
         id
     }
 
     /// Dead letters that can be read again from now on.
     pub(super) fn add_letters(&mut self, id: ShardId, count: usize, now: i64) {
         let (parents, children, expired) = Default::default();
-        let (records, closed_ms) = (vec![(now, now); count], Some(now));
-        let shard = SourceShard { parents, children, born_ms: now, closed_ms, records, expired };
+        let records = vec![(now, now); count];
+        let closed_ms = Some(now);
+        let shard = SourceShard {
+            parents,
+            children,
+            born_ms: now,
+            closed_ms,
+            records,
+            expired,
+        };
         self.shards.entry(id).or_insert(shard);
     }
 
@@ -102,15 +126,21 @@ impl Source {
                 if when >= until || shard.records.len() >= 60 {
                     break;
                 }
-                let back_ms = if rng.u8(0..4) == 0 { rng.i64(0..STEP_BACK_MS) } else { 0 };
+                let back_ms = if rng.u8(0..4) == 0 {
+                    rng.i64(0..STEP_BACK_MS)
+                } else {
+                    0
+                };
                 shard.records.push((when, when - back_ms));
             }
         }
     }
 
     pub(super) fn list(&self, now: i64) -> Vec<KnownShard> {
-        let listed =
-            self.shards.iter().filter(|(id, shard)| shard.born_ms <= now && !shard.expired && !is_dead_letters(id));
+        let listed = self
+            .shards
+            .iter()
+            .filter(|(id, shard)| shard.born_ms <= now && !shard.expired && !is_dead_letters(id));
         let known = |(id, shard): (&ShardId, &SourceShard)| KnownShard {
             shard: id.clone(),
             parents: shard.parents.clone(),
@@ -119,16 +149,25 @@ impl Source {
         listed.map(known).collect()
     }
 
-    /// The window of every record: that of its arrival, never before that of the one in front of it, nor before the last
-    /// of its parents. Nothing that goes wrong may change it.
+    /// The window of every record: that of its arrival, never before that of the one in front of
+    /// it, nor before the last of its parents. Nothing that goes wrong may change it.
     pub(super) fn windows(&self) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
         let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
         // Shards are named in the order in which they are born.
         for (id, shard) in &self.shards {
-            let floor_ms = shard.parents.iter().map(|parent| ends[parent]).max().unwrap_or(i64::MIN);
+            let floor_ms = shard
+                .parents
+                .iter()
+                .map(|parent| ends[parent])
+                .max()
+                .unwrap_or(i64::MIN);
             let mut clamp = Clamp::new(WindowSize::from_ms(WINDOW_MS).unwrap(), floor_ms);
-            let placed = shard.records.iter().map(|(_, arrival_ms)| clamp.place(*arrival_ms)).collect();
+            let placed = shard
+                .records
+                .iter()
+                .map(|(_, arrival_ms)| clamp.place(*arrival_ms))
+                .collect();
             windows.insert(id.clone(), placed);
             ends.insert(id, clamp.floor_ms());
         }
@@ -137,6 +176,10 @@ impl Source {
 
     /// What the last answer of a shard says.
     pub(super) fn children(&self, id: &ShardId) -> Vec<(ShardId, Vec<ShardId>)> {
-        if self.names_children { self.shards[id].children.clone() } else { vec![] }
+        if self.names_children {
+            self.shards[id].children.clone()
+        } else {
+            vec![]
+        }
     }
 }

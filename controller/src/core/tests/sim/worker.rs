@@ -67,7 +67,11 @@ pub(super) struct SimWorker {
 
 impl SimWorker {
     pub(super) fn new(id: &str, whole_window: bool) -> Self {
-        Self { id: id.to_owned(), whole_window, ..Self::default() }
+        Self {
+            id: id.to_owned(),
+            whole_window,
+            ..Self::default()
+        }
     }
 
     fn name(&self) -> WorkerId {
@@ -88,23 +92,48 @@ impl SimWorker {
         let of = |entry: &Entry| entry.running.clone();
         let tasks = self.entries.values().map(of).collect();
         let flight_address = String::new();
-        self.say(Event::WorkerJoined { worker: self.name(), session, process: 0, flight_address, tasks });
-        let of = |(id, entry): (&TaskId, &Entry)| entry.asked.iter().map(|window| (*id, *window)).collect::<Vec<_>>();
+        self.say(Event::WorkerJoined {
+            worker: self.name(),
+            session,
+            process: 0,
+            flight_address,
+            tasks,
+        });
+        let of = |(id, entry): (&TaskId, &Entry)| {
+            entry
+                .asked
+                .iter()
+                .map(|window| (*id, *window))
+                .collect::<Vec<_>>()
+        };
         for (task, window) in self.entries.iter().flat_map(of).collect::<Vec<_>>() {
-            self.say(Event::WindowRequested { worker: self.name(), task, window });
+            self.say(Event::WindowRequested {
+                worker: self.name(),
+                task,
+                window,
+            });
         }
         if self.leaving {
-            self.say(Event::WorkerLeaving { worker: self.name(), session });
+            self.say(Event::WorkerLeaving {
+                worker: self.name(),
+                session,
+            });
         }
     }
 
     /// The line breaks: the last things said are lost, and all that was on its way here.
     pub(super) fn break_line(&mut self, rng: &mut Rng) {
-        let Some(session) = self.line.take() else { return };
-        // A Hello that was not read before its line broke was never a session; what follows it is lost with it.
+        let Some(session) = self.line.take() else {
+            return;
+        };
+        // A Hello that was not read before its line broke was never a session; what follows it is
+        // lost with it.
         self.up.truncate(rng.usize(0..=self.up.len()));
         self.down.clear();
-        self.up.push_back(Event::WorkerDisconnected { worker: self.name(), session });
+        self.up.push_back(Event::WorkerDisconnected {
+            worker: self.name(),
+            session,
+        });
     }
 
     /// The process dies, and with it all that it knew.
@@ -118,7 +147,10 @@ impl SimWorker {
     pub(super) fn leave(&mut self) {
         let Some(session) = self.line else { return };
         self.leaving = true;
-        self.say(Event::WorkerLeaving { worker: self.name(), session });
+        self.say(Event::WorkerLeaving {
+            worker: self.name(),
+            session,
+        });
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -140,9 +172,17 @@ impl SimWorker {
 
     /// Takes one message of the core.
     pub(super) fn obey(&mut self) {
-        let Some(effect) = self.down.pop_front() else { return };
+        let Some(effect) = self.down.pop_front() else {
+            return;
+        };
         match effect {
-            Effect::StartTask { task, job, job_version, shards, .. } => self.start(task, (job, job_version), shards),
+            Effect::StartTask {
+                task,
+                job,
+                job_version,
+                shards,
+                ..
+            } => self.start(task, (job, job_version), shards),
             Effect::ReleaseTask { task, .. } => self.release(task),
             Effect::DrainTask { task, until_ms, .. } => {
                 if let Some(task) = self.tasks.get_mut(&task) {
@@ -154,17 +194,30 @@ impl SimWorker {
                 self.tasks.remove(&task);
                 self.entries.remove(&task);
             }
-            Effect::OpenWindow { task, window, lookups, .. } => self.open(task, window, lookups),
+            Effect::OpenWindow {
+                task,
+                window,
+                lookups,
+                ..
+            } => self.open(task, window, lookups),
             Effect::AnnounceCommit { window, .. } => self.committed(window),
             other => panic!("a worker is told {other:?}"),
         }
     }
 
-    fn start(&mut self, id: TaskId, (job, job_version): (JobName, JobVersion), shards: Vec<TaskShard>) {
+    fn start(
+        &mut self,
+        id: TaskId,
+        (job, job_version): (JobName, JobVersion),
+        shards: Vec<TaskShard>,
+    ) {
         if self.entries.contains_key(&id) {
             return;
         }
-        let base = shards.iter().map(|given| (given.shard.clone(), given.from.clone())).collect();
+        let base = shards
+            .iter()
+            .map(|given| (given.shard.clone(), given.from.clone()))
+            .collect();
         let size = WindowSize::from_ms(WINDOW_MS).unwrap();
         let reading = |given: TaskShard| {
             let at = match &given.from {
@@ -185,15 +238,39 @@ impl SimWorker {
             }
         };
         let shards = shards.into_iter().map(reading).collect();
-        let (windows, told_watermark_ms, until_ms) = (BTreeMap::new(), i64::MIN, i64::MAX);
-        self.tasks.insert(id, Task { shards, windows, told_watermark_ms, until_ms, releasing: false });
-        let running = RunningTask { job, job_version, base, ..runs(id, "") };
-        self.entries.insert(id, Entry { running, asked: vec![] });
+        let windows = BTreeMap::new();
+        let told_watermark_ms = i64::MIN;
+        let until_ms = i64::MAX;
+        self.tasks.insert(
+            id,
+            Task {
+                shards,
+                windows,
+                told_watermark_ms,
+                until_ms,
+                releasing: false,
+            },
+        );
+        let running = RunningTask {
+            job,
+            job_version,
+            base,
+            ..runs(id, "")
+        };
+        self.entries.insert(
+            id,
+            Entry {
+                running,
+                asked: vec![],
+            },
+        );
     }
 
     fn release(&mut self, id: TaskId) {
         let whole_window = self.whole_window;
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
         task.releasing = true;
         task.windows.retain(|_, (state, _)| match state {
             State::Asked => false,
@@ -206,8 +283,15 @@ impl SimWorker {
     }
 
     fn open(&mut self, id: TaskId, window: Window, lookups: Lookups) {
-        let (Some(task), Some(entry)) = (self.tasks.get_mut(&id), self.entries.get_mut(&id)) else { return };
-        let Some(asked) = entry.asked.iter().position(|asked| *asked == window).filter(|_| !task.releasing) else {
+        let (Some(task), Some(entry)) = (self.tasks.get_mut(&id), self.entries.get_mut(&id)) else {
+            return;
+        };
+        let Some(asked) = entry
+            .asked
+            .iter()
+            .position(|asked| *asked == window)
+            .filter(|_| !task.releasing)
+        else {
             return;
         };
         entry.asked.remove(asked);
@@ -219,14 +303,16 @@ impl SimWorker {
 
     fn committed(&mut self, window: Window) {
         for entry in self.entries.values_mut() {
-            let (decided, rest): (Vec<Report>, _) =
-                std::mem::take(&mut entry.running.reports).into_iter().partition(|report| report.window <= window);
+            let (decided, rest): (Vec<Report>, _) = std::mem::take(&mut entry.running.reports)
+                .into_iter()
+                .partition(|report| report.window <= window);
             entry.running.reports = rest;
             for (shard, range) in decided.into_iter().flat_map(|report| report.ranges) {
                 entry.running.base.insert(shard, range.to);
             }
         }
-        self.entries.retain(|_, entry| !(entry.running.released && entry.running.reports.is_empty()));
+        self.entries
+            .retain(|_, entry| !(entry.running.released && entry.running.reports.is_empty()));
     }
 
     /// One task reads, takes, closes, reports.
@@ -234,7 +320,11 @@ impl SimWorker {
         if self.tasks.is_empty() {
             return;
         }
-        let id = *self.tasks.keys().nth(rng.usize(0..self.tasks.len())).unwrap();
+        let id = *self
+            .tasks
+            .keys()
+            .nth(rng.usize(0..self.tasks.len()))
+            .unwrap();
         let mut task = self.tasks.remove(&id).unwrap();
         if !task.releasing {
             task.fetch(now, source, rng);
@@ -242,7 +332,11 @@ impl SimWorker {
                 let asked = task.take(source);
                 for window in asked {
                     self.entries.get_mut(&id).unwrap().asked.push(window);
-                    self.say(Event::WindowRequested { worker: self.name(), task: id, window });
+                    self.say(Event::WindowRequested {
+                        worker: self.name(),
+                        task: id,
+                        window,
+                    });
                 }
                 self.tell_ended(id, &mut task, source);
                 if !task.close_windows(source) {
@@ -259,16 +353,27 @@ impl SimWorker {
         }
     }
 
-    /// One task fails.
     pub(super) fn fail(&mut self, rng: &mut Rng) {
-        if let Some(id) = self.tasks.keys().copied().nth(rng.usize(0..=self.tasks.len())) {
+        if let Some(id) = self
+            .tasks
+            .keys()
+            .copied()
+            .nth(rng.usize(0..=self.tasks.len()))
+        {
             self.tasks.remove(&id);
-            self.end(id, TaskEnd::Retry { error: "the seed says so".into() });
+            self.end(
+                id,
+                TaskEnd::Retry {
+                    error: "the seed says so".into(),
+                },
+            );
         }
     }
 
     fn end(&mut self, id: TaskId, end: TaskEnd) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
         entry.running.released = true;
         entry.asked.clear();
         entry.running.windows.clear();
@@ -276,7 +381,11 @@ impl SimWorker {
         if !whole || entry.running.reports.is_empty() {
             self.entries.remove(&id);
         }
-        self.say(Event::TaskEnded { worker: self.name(), task: id, end });
+        self.say(Event::TaskEnded {
+            worker: self.name(),
+            task: id,
+            end,
+        });
     }
 
     fn tell_ended(&mut self, id: TaskId, task: &mut Task, source: &Source) {
@@ -286,14 +395,37 @@ impl SimWorker {
                 continue;
             }
             shard.told_ended = true;
-            let (name, floor_ms) = (shard.id.clone(), shard.clamp.floor_ms());
+            let name = shard.id.clone();
+            let floor_ms = shard.clamp.floor_ms();
             let last = shard.position();
-            let child = |(shard, parents)| KnownShard { shard, parents, detail: String::new() };
+            let child = |(shard, parents)| KnownShard {
+                shard,
+                parents,
+                detail: String::new(),
+            };
             let children = source.children(&name).into_iter().map(child).collect();
-            let ended = EndedShard { shard: name.clone(), last, floor_ms, children };
-            self.entries.get_mut(&id).unwrap().running.ended.push(ended.clone());
-            self.say(Event::ShardEnded { worker: self.name(), task: id, ended });
-            for child in task.shards.iter_mut().filter(|child| child.after.contains(&name)) {
+            let ended = EndedShard {
+                shard: name.clone(),
+                last,
+                floor_ms,
+                children,
+            };
+            self.entries
+                .get_mut(&id)
+                .unwrap()
+                .running
+                .ended
+                .push(ended.clone());
+            self.say(Event::ShardEnded {
+                worker: self.name(),
+                task: id,
+                ended,
+            });
+            for child in task
+                .shards
+                .iter_mut()
+                .filter(|child| child.after.contains(&name))
+            {
                 child.after.retain(|parent| *parent != name);
                 child.clamp.close_before(floor_ms);
             }
@@ -306,18 +438,40 @@ impl SimWorker {
             if rng.u8(0..3) == 0 {
                 break; // Its work is not finished.
             }
-            let Some((State::Closing(lookups), ranges)) = task.windows.remove(&window) else { return };
+            let Some((State::Closing(lookups), ranges)) = task.windows.remove(&window) else {
+                return;
+            };
             let rows = ranges.values().map(|range| range.records).sum();
-            let counts = Counts { rows_in: rows, rows_decoded: rows, rows_out: rows, ..Counts::default() };
-            let report = Report { ranges, counts, lookups, ..report(id, window, "") };
+            let counts = Counts {
+                rows_in: rows,
+                rows_decoded: rows,
+                rows_out: rows,
+                ..Counts::default()
+            };
+            let report = Report {
+                ranges,
+                counts,
+                lookups,
+                ..report(id, window, "")
+            };
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
             entry.windows.retain(|(open, _)| *open != window);
             entry.reports.push(report.clone());
-            self.say(Event::Reported { worker: self.name(), report: Box::new(report) });
+            self.say(Event::Reported {
+                worker: self.name(),
+                report: Box::new(report),
+            });
         }
-        let unfinished_ms = task.windows.keys().next().map_or(i64::MAX, |window| window.start_ms);
-        let watermark_ms =
-            if task.releasing { task.told_watermark_ms } else { task.watermark_ms(source).min(unfinished_ms) };
+        let unfinished_ms = task
+            .windows
+            .keys()
+            .next()
+            .map_or(i64::MAX, |window| window.start_ms);
+        let watermark_ms = if task.releasing {
+            task.told_watermark_ms
+        } else {
+            task.watermark_ms(source).min(unfinished_ms)
+        };
         if watermark_ms > task.told_watermark_ms || rng.u8(0..20) == 0 {
             task.told_watermark_ms = task.told_watermark_ms.max(watermark_ms);
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
@@ -337,7 +491,9 @@ impl SimWorker {
 
 impl State {
     fn close(&mut self) -> bool {
-        let Self::Open(lookups) = self else { return false };
+        let Self::Open(lookups) = self else {
+            return false;
+        };
         *self = Self::Closing(std::mem::take(lookups));
         true
     }
@@ -345,7 +501,11 @@ impl State {
 
 impl Reading {
     fn position(&self) -> Position {
-        if self.at == 0 { self.from.clone() } else { at(self.at) }
+        if self.at == 0 {
+            self.from.clone()
+        } else {
+            at(self.at)
+        }
     }
 
     fn next_window(&self, source: &Source) -> Option<Window> {
@@ -375,7 +535,11 @@ impl Reading {
 
 impl Task {
     fn fetch(&mut self, now: i64, source: &Source, rng: &mut Rng) {
-        for shard in self.shards.iter_mut().filter(|shard| shard.after.is_empty()) {
+        for shard in self
+            .shards
+            .iter_mut()
+            .filter(|shard| shard.after.is_empty())
+        {
             let from = &source.shards[&shard.id];
             let there = from.there(now);
             shard.fetched = there.min(shard.fetched + rng.usize(0..=READ_MAX));
@@ -392,7 +556,10 @@ impl Task {
     fn take(&mut self, source: &Source) -> Vec<Window> {
         let mut asked = vec![];
         for shard in &mut self.shards {
-            while let Some(window) = shard.next_window(source).filter(|window| window.end_ms <= self.until_ms) {
+            while let Some(window) = shard
+                .next_window(source)
+                .filter(|window| window.end_ms <= self.until_ms)
+            {
                 let next = self.windows.keys().all(|open| *open > window);
                 let room = self.windows.len() < WINDOWS_OPEN_MAX || next;
                 match self.windows.get_mut(&window) {
@@ -402,10 +569,17 @@ impl Task {
                         break;
                     }
                     Some((State::Open(_), ranges)) => {
-                        shard.clamp.place(source.shards[&shard.id].records[shard.at as usize].1);
+                        shard
+                            .clamp
+                            .place(source.shards[&shard.id].records[shard.at as usize].1);
                         let from = shard.position();
                         shard.at += 1;
-                        let new = || ShardRange { to: from.clone(), from, records: 0, bytes: 0 };
+                        let new = || ShardRange {
+                            to: from.clone(),
+                            from,
+                            records: 0,
+                            bytes: 0,
+                        };
                         let range = ranges.entry(shard.id.clone()).or_insert_with(new);
                         range.to = at(shard.at);
                         range.records += 1;
@@ -418,15 +592,25 @@ impl Task {
     }
 
     fn watermark_ms(&self, source: &Source) -> i64 {
-        let waiting = self.shards.iter().filter(|shard| shard.after.is_empty() && !shard.ended(source));
-        waiting.map(|shard| shard.watermark_ms(source)).min().unwrap_or(i64::MAX)
+        let waiting = self
+            .shards
+            .iter()
+            .filter(|shard| shard.after.is_empty() && !shard.ended(source));
+        waiting
+            .map(|shard| shard.watermark_ms(source))
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     fn close_windows(&mut self, source: &Source) -> bool {
         let watermark_ms = self.watermark_ms(source);
         let mut closed = false;
         let mut last = i64::MIN;
-        for (window, (state, _)) in self.windows.iter_mut().filter(|(window, _)| window.end_ms <= watermark_ms) {
+        for (window, (state, _)) in self
+            .windows
+            .iter_mut()
+            .filter(|(window, _)| window.end_ms <= watermark_ms)
+        {
             closed |= state.close();
             last = window.end_ms;
         }

@@ -1,6 +1,7 @@
 //! How a controller is reached: a line that carries what is said, both ways, in order.
 //!
-//! Owns: the trait, and gRPC as the way it is done. Does not own: what is said (`session`), dialling again.
+//! Owns: the trait, and gRPC as the way it is done. Does not own: what is said (`session`),
+//! dialling again.
 //! Rule: a line that ends says so; nothing is said again by itself on another.
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use streamctl_engine::security::dial::cause_of;
-use streamctl_engine::security::{Dialer, Line};
+use streamctl_engine::security::{Dialer, ClientConnection};
 use streamctl_proto::parts::{Assembler, cut};
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
@@ -26,32 +27,30 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pings that find a dead line.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a worker says.
 pub type Outgoing = BoxStream<'static, v1::WorkerMessage>;
 /// What a controller says; after an error, or without one, it ends with the line.
 pub type Incoming = BoxStream<'static, Result<v1::ControllerMessage, Status>>;
 /// Gives what is said, from Hello on; called once, when there is a connection.
 pub type Begin = Box<dyn FnOnce() -> Outgoing + Send>;
 
-/// Opens lines to controllers.
 #[async_trait]
 pub trait Dial: Send + Sync {
-    /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the controller's refusal, or why
-    /// there is no line; dropped, the line is given up.
+    /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the
+    /// controller's refusal, or why there is no line; dropped, the line is given up.
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status>;
 }
 
-/// Lines over gRPC.
 #[derive(Clone, Default)]
 pub struct Grpc {
-    /// With what is dialled.
     pub dialer: Dialer,
 }
 
 #[async_trait]
 impl Dial for Grpc {
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status> {
-        open(self.dialer.clone(), address.to_owned(), begin).boxed().await
+        open(self.dialer.clone(), address.to_owned(), begin)
+            .boxed()
+            .await
     }
 }
 
@@ -76,11 +75,16 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
         }
     };
     let incoming = answer.map_err(cause_of)?.into_inner();
-    Ok(Held { incoming, assembler: Assembler::default(), _line: line }.boxed())
+    Ok(Held {
+        incoming,
+        assembler: Assembler::default(),
+        _line: line,
+    }
+    .boxed())
 }
 
-/// Large messages as their parts. `sent` hears of each part of the first one, Hello, and is dropped after it: a large one
-/// takes its time, and is on its way for as long as parts leave.
+/// Large messages as their parts. `sent` hears of each part of the first one, Hello, and is dropped
+/// after it: a large one takes its time, and is on its way for as long as parts leave.
 fn in_parts(outgoing: Outgoing, sent: watch::Sender<()>) -> Outgoing {
     let mut sent = Some(sent);
     let parts = move |message: v1::WorkerMessage| {
@@ -99,7 +103,7 @@ fn in_parts(outgoing: Outgoing, sent: watch::Sender<()>) -> Outgoing {
 struct Held {
     incoming: Streaming<v1::ControllerMessage>,
     assembler: Assembler,
-    _line: Line,
+    _line: ClientConnection,
 }
 
 impl Stream for Held {

@@ -1,6 +1,7 @@
 //! What does not go on, for the status: a part that hangs says nothing by itself.
 //!
-//! Owns: since when each task has finished no window, and the store and the sink have not done what they were asked.
+//! Owns: since when each task has finished no window, and the store and the sink have not done what
+//! they were asked.
 //! Does not own: what becomes of it; nothing is decided by this.
 //! Rule: looked at with every tick, and told only after [`STANDSTILL_MS`].
 
@@ -14,7 +15,7 @@ const STANDSTILL_MS: i64 = 5_000;
 
 /// How far things were, and since when.
 #[derive(Clone, Debug, Default)]
-pub struct Standstill {
+pub struct Stall {
     /// The watermark of each task.
     tasks: BTreeMap<TaskId, (i64, i64)>,
     /// The epoch on its way into the store, and whether its manifest is there.
@@ -29,14 +30,14 @@ impl Core {
     /// Takes note of how far each job is.
     pub(super) fn note_standstill(&mut self, now: i64) {
         for job in self.jobs.values_mut() {
-            let mut standstill = std::mem::take(&mut job.standstill);
-            standstill.note(now, job);
-            job.standstill = standstill;
+            let mut stall = std::mem::take(&mut job.stall);
+            stall.note(now, job);
+            job.stall = stall;
         }
     }
 }
 
-impl Standstill {
+impl Stall {
     /// Takes note of how far the job is.
     pub fn note(&mut self, now: i64, job: &Job) {
         self.tasks.retain(|id, _| job.tasks.contains_key(id));
@@ -46,8 +47,12 @@ impl Standstill {
                 *noted = (task.watermark_ms, now);
             }
         }
-        let commit = job.committing.as_ref().map(|c| (c.manifest.epoch, c.reference.is_some()));
-        let waits = |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard);
+        let commit = job
+            .committing
+            .as_ref()
+            .map(|c| (c.manifest.epoch, c.reference.is_some()));
+        let waits =
+            |shard: &Shard| shard.task.is_none() && !shard.done() && job.parents_ended(shard);
         let unread = job.runs() && job.shards.values().any(waits);
         self.unread = unread.then(|| self.unread.unwrap_or(now));
         let publish = job.publishing.front().map(|manifest| manifest.epoch);
@@ -55,51 +60,82 @@ impl Standstill {
         self.publish = publish.map(|key| (key, since(self.publish, key, now)));
     }
 
-    /// The slowest tasks, for how many milliseconds each has finished no window, where that is too long.
+    /// The slowest tasks, for how many milliseconds each has finished no window, where that is too
+    /// long.
     fn standing(&self, now: i64, job: &Job) -> impl Iterator<Item = (&TaskId, i64)> {
-        let slowest = self.tasks.values().map(|(watermark_ms, _)| *watermark_ms).min();
+        let slowest = self
+            .tasks
+            .values()
+            .map(|(watermark_ms, _)| *watermark_ms)
+            .min();
         let limit_ms = job.resolved.spec.window.ms().saturating_add(STANDSTILL_MS);
-        let slow = self.tasks.iter().filter(move |(_, (watermark_ms, _))| Some(*watermark_ms) == slowest);
-        slow.map(move |(id, (_, since))| (id, now - since)).filter(move |(_, stood_ms)| *stood_ms > limit_ms)
+        let slow = self
+            .tasks
+            .iter()
+            .filter(move |(_, (watermark_ms, _))| Some(*watermark_ms) == slowest);
+        slow.map(move |(id, (_, since))| (id, now - since))
+            .filter(move |(_, stood_ms)| *stood_ms > limit_ms)
     }
 
-    /// How far behind a job is at least whose tasks stand still, or that nobody reads: what was reported is from before that.
+    /// How far behind a job is at least whose tasks stand still, or that nobody reads: what was
+    /// reported is from before that.
     pub fn lag_ms(&self, now: i64, job: &Job) -> u64 {
-        let stood_ms = self.standing(now, job).map(|(_, stood_ms)| stood_ms).max().unwrap_or(0);
+        let stood_ms = self
+            .standing(now, job)
+            .map(|(_, stood_ms)| stood_ms)
+            .max()
+            .unwrap_or(0);
         let unread_ms = self.unread.map_or(0, |since| now - since);
         stood_ms.max(unread_ms).unsigned_abs()
     }
 
     /// What stands still, in words.
     pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
-        let late = |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
+        let late =
+            |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
         let stall = |(id, stood_ms): (&TaskId, i64)| {
             // One that has ended since stands still no more.
             let task = job.tasks.get(id)?;
             let worker = &task.worker;
             let computing_ms = i64::try_from(task.computing_ms).unwrap_or(i64::MAX);
             let why = match computing_ms > STANDSTILL_MS {
-                true => format!(", its query has been computing for {} s", computing_ms / 1_000),
+                true => format!(
+                    ", its query has been computing for {} s",
+                    computing_ms / 1_000
+                ),
                 false => String::new(),
             };
-            Some(format!("task {id} on {worker}: it has finished no window for {} s{why}", stood_ms / 1_000))
+            Some(format!(
+                "task {id} on {worker}: it has finished no window for {} s{why}",
+                stood_ms / 1_000
+            ))
         };
         let mut words: Vec<String> = self.standing(now, job).filter_map(stall).collect();
         if let Some(((epoch, manifest), since)) = self.commit
             && let Some(seconds) = late(since, STANDSTILL_MS)
         {
-            let what = if manifest { "the store" } else { "the checkpoint location" };
-            words.push(format!("{what}: the commit of epoch {epoch} takes {seconds} s"));
+            let what = if manifest {
+                "the store"
+            } else {
+                "the checkpoint location"
+            };
+            words.push(format!(
+                "{what}: the commit of epoch {epoch} takes {seconds} s"
+            ));
         }
         if let Some((epoch, since)) = self.publish
             && let Some(seconds) = late(since, STANDSTILL_MS)
         {
-            words.push(format!("the sink: publishing epoch {epoch} takes {seconds} s"));
+            words.push(format!(
+                "the sink: publishing epoch {epoch} takes {seconds} s"
+            ));
         }
         words
     }
 }
 
 fn since<K: PartialEq>(before: Option<(K, i64)>, key: K, now: i64) -> i64 {
-    before.filter(|(same, _)| *same == key).map_or(now, |(_, since)| since)
+    before
+        .filter(|(same, _)| *same == key)
+        .map_or(now, |(_, since)| since)
 }

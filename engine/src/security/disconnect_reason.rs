@@ -1,8 +1,10 @@
-//! What ended a connection, in the words of who ended it, and whether it speaks what was expected of it.
+//! What ended a connection, in the words of who ended it, and whether it speaks what was expected
+//! of it.
 //!
 //! Owns: listening for it. Does not own: connecting ([`super::dial`]).
-//! Rule: with TLS 1.3 a dialler is told that it was not let in after it believes to be connected, and a call that was not
-//! yet sent by then hears only that there is no connection: so what was told is kept for it.
+//! Rule: with TLS 1.3 a dialler is told that it was not let in after it believes to be connected,
+//! and a call that was not yet sent by then hears only that there is no connection: so what was
+//! told is kept for it.
 
 use super::dial::trust_hint;
 use std::io;
@@ -11,31 +13,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a plain connection begins with where the other side speaks TLS and did not understand what was said: an alert, of
-/// whatever version. HTTP/2 begins with the length of its settings, whose first byte is 0.
+/// What a plain connection begins with where the other side speaks TLS and did not understand what
+/// was said: an alert, of whatever version. HTTP/2 begins with the length of its settings, whose
+/// first byte is 0.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
-/// What is told then.
 pub(super) const SPEAKS_TLS: &str = "it speaks TLS there";
 
 /// Why the newest connection of a line ended, as far as it is about trust.
 #[derive(Clone, Default)]
-pub(super) struct Fate(Arc<Mutex<Option<String>>>);
+pub(super) struct DisconnectReason(Arc<Mutex<Option<String>>>);
 
-impl Fate {
+impl DisconnectReason {
     /// The words, once it ended.
     pub fn words(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A connection of which nothing is known yet.
     pub fn watch<S>(&self, stream: S) -> Watched<S> {
         self.set(None);
-        Watched { stream, fate: self.clone(), unread: false }
+        Watched {
+            stream,
+            disconnect_reason: self.clone(),
+            unread: false,
+        }
     }
 
     /// The same without TLS: its first words are looked at.
     pub fn watch_plain<S>(&self, stream: S) -> Watched<S> {
-        Watched { unread: true, ..self.watch(stream) }
+        Watched {
+            unread: true,
+            ..self.watch(stream)
+        }
     }
 
     fn set(&self, words: Option<String>) {
@@ -56,14 +68,13 @@ impl Fate {
 /// A connection that is listened to.
 pub struct Watched<S> {
     stream: S,
-    fate: Fate,
+    disconnect_reason: DisconnectReason,
     /// It is plain, and said nothing yet.
     unread: bool,
 }
 
 #[cfg(test)]
 impl<S> Watched<S> {
-    /// The connection.
     pub fn into_inner(self) -> S {
         self.stream
     }
@@ -81,22 +92,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if self.unread && !said.is_empty() {
             self.unread = false;
             if said.starts_with(&TLS_ALERT) {
-                self.fate.set(Some(SPEAKS_TLS.to_owned()));
+                self.disconnect_reason.set(Some(SPEAKS_TLS.to_owned()));
             }
         }
-        self.fate.heard(result)
+        self.disconnect_reason.heard(result)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.fate.heard(result)
+        self.disconnect_reason.heard(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.fate.heard(result)
+        self.disconnect_reason.heard(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -109,7 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.fate.heard(result)
+        self.disconnect_reason.heard(result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,11 +10,10 @@ use streamctl_proto::{JobName, TaskId};
 /// Tasks that are no more and may be remembered, beyond as many as there are.
 const SPARE_MAX: usize = 1_024;
 
-/// By task.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Homes(BTreeMap<TaskId, JobName>);
+pub(super) struct TaskIndex(BTreeMap<TaskId, JobName>);
 
-impl Homes {
+impl TaskIndex {
     /// A task was given out.
     pub fn give(&mut self, task: TaskId, job: &JobName) {
         self.0.insert(task, job.clone());
@@ -22,7 +21,8 @@ impl Homes {
 
     /// A job has taken tasks.
     pub fn settle(&mut self, job: &Job) {
-        self.0.extend(job.tasks.keys().map(|task| (*task, job.name().clone())));
+        self.0
+            .extend(job.tasks.keys().map(|task| (*task, job.name().clone())));
     }
 
     /// The job that has the task, or had it.
@@ -34,7 +34,10 @@ impl Homes {
     pub fn forget(&mut self, jobs: &BTreeMap<JobName, Job>) {
         let live = jobs.values().map(|job| job.tasks.len()).sum::<usize>();
         if self.0.len() > live * 2 + SPARE_MAX {
-            self.0.retain(|task, name| jobs.get(name).is_some_and(|job| job.tasks.contains_key(task)));
+            self.0.retain(|task, name| {
+                jobs.get(name)
+                    .is_some_and(|job| job.tasks.contains_key(task))
+            });
         }
     }
 }

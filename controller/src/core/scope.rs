@@ -1,11 +1,13 @@
 //! Which jobs an event can let go on.
 //!
-//! Rule: naming too many costs time, naming too few costs a job the time until the next tick: that one is of all jobs.
+//! Rule: naming too many costs time, naming too few costs a job the time until the next tick: that
+//! one is of all jobs.
 
 use super::*;
 
-/// Between two times that all jobs are planned anew. The first worker that comes or goes is seen to at once; when a
-/// thousand do, planning for each of them would take longer than they may be silent.
+/// Between two times that all jobs are planned anew. The first worker that comes or goes is seen to
+/// at once; when a thousand do, planning for each of them would take longer than they may be
+/// silent.
 const PLAN_ALL_INTERVAL_MS: i64 = 250;
 
 /// When all jobs are planned anew.
@@ -17,10 +19,9 @@ pub(super) struct Plans {
 
 /// Which jobs to look at after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Concern {
+pub(super) enum Scope {
     /// It changes nothing that a decision depends on.
     Nothing,
-    /// Only this one.
     Job(JobName),
     /// Time has passed, or a worker has come or gone.
     All,
@@ -28,11 +29,11 @@ pub(super) enum Concern {
 
 impl Core {
     /// Looked at before the event is applied: it may end the task by which its job is found.
-    pub(super) fn concern(&self, event: &Event) -> Concern {
+    pub(super) fn scope(&self, event: &Event) -> Scope {
         match event {
-            Event::JobLoaded { job, .. } | Event::JobUnreadable { job, .. } | Event::JobCreated { job } => {
-                Concern::Job(job.spec.name.clone())
-            }
+            Event::JobLoaded { job, .. }
+            | Event::JobUnreadable { job, .. }
+            | Event::JobCreated { job } => Scope::Job(job.spec.name.clone()),
             Event::StopRequested { job, .. }
             | Event::DeleteRequested { job, .. }
             | Event::HeadRepairRequested { job, .. }
@@ -53,35 +54,38 @@ impl Core {
             | Event::ReplayRequested { job, .. }
             | Event::VersionRecorded { job, .. }
             | Event::VersionRefused { job, .. }
-            | Event::ReplaysRecorded { job, .. } => Concern::Job(job.clone()),
-            Event::ChangeRequested { next } => Concern::Job(next.spec.name.clone()),
+            | Event::ReplaysRecorded { job, .. } => Scope::Job(job.clone()),
+            Event::ChangeRequested { next } => Scope::Job(next.spec.name.clone()),
             Event::WindowRequested { task, .. }
             | Event::Progressed { task, .. }
             | Event::ShardEnded { task, .. }
             | Event::TaskEnded { task, .. } => self.job_with(*task),
             Event::Reported { report, .. } => self.job_with(report.task),
-            Event::TaskRefused { refused, .. } => match (self.job_with(refused.task), &refused.job) {
-                (Concern::Nothing, Some(name)) => Concern::Job(name.clone()),
+            Event::TaskRefused { refused, .. } => match (self.job_with(refused.task), &refused.job)
+            {
+                (Scope::Nothing, Some(name)) => Scope::Job(name.clone()),
                 (concern, _) => concern,
             },
-            Event::EffectDelayed { .. } | Event::EffectDone { .. } => Concern::Nothing,
-            // What it goes on with may make a window whole; where shards belong is seen to on its own.
-            Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Concern::All,
+            Event::EffectDelayed { .. } | Event::EffectDone { .. } => Scope::Nothing,
+            // What it goes on with may make a window whole; where shards belong is seen to on its
+            // own.
+            Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Scope::All,
             Event::WorkerJoined { .. }
             | Event::WorkerHeard { .. }
             | Event::WorkerSpoke { .. }
             | Event::WorkerDisconnected { .. }
-            | Event::WorkerLeaving { .. } => Concern::Nothing,
-            Event::Ticked => Concern::All,
+            | Event::WorkerLeaving { .. } => Scope::Nothing,
+            Event::Ticked => Scope::All,
         }
     }
 
-    fn job_with(&self, task: TaskId) -> Concern {
-        let home = self
-            .homes
-            .name_of(task)
-            .filter(|name| self.jobs.get(name).is_some_and(|job| job.tasks.contains_key(&task)));
-        home.map_or(Concern::Nothing, |name| Concern::Job(name.clone()))
+    fn job_with(&self, task: TaskId) -> Scope {
+        let home = self.task_index.name_of(task).filter(|name| {
+            self.jobs
+                .get(name)
+                .is_some_and(|job| job.tasks.contains_key(&task))
+        });
+        home.map_or(Scope::Nothing, |name| Scope::Job(name.clone()))
     }
 
     /// Workers came, went, or take tasks again: every job's shards may belong elsewhere.
@@ -94,7 +98,10 @@ impl Core {
         if !self.plans.due || now < self.plans.not_before_ms {
             return false;
         }
-        self.plans = Plans { due: false, not_before_ms: now + PLAN_ALL_INTERVAL_MS };
+        self.plans = Plans {
+            due: false,
+            not_before_ms: now + PLAN_ALL_INTERVAL_MS,
+        };
         for job in self.jobs.values_mut() {
             job.plan_due = true;
         }

@@ -1,8 +1,9 @@
 //! Tasks that an earlier leader gave out and that wait until it is decided whether they go on.
 //!
-//! Owns: who offers which, and what they say meanwhile. Does not own: the decision ([`super::recover`]).
-//! Rule: a thousand workers come at the same time with all that they run, so that nothing here looks at all of it for one
-//! message.
+//! Owns: who offers which, and what they say meanwhile. Does not own: the decision
+//! ([`super::recover`]).
+//! Rule: a thousand workers come at the same time with all that they run, so that nothing here
+//! looks at all of it for one message.
 
 use super::{Event, RunningTask};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +14,12 @@ pub const HELD_MAX: usize = 100_000;
 
 /// What is offered, and what was said of it since.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Offers {
+pub(super) struct PendingAdoptions {
     tasks: BTreeMap<WorkerId, BTreeMap<TaskId, RunningTask>>,
     /// In the order in which it was said.
     held: BTreeMap<u64, Held>,
-    /// Of each task, what it said last of its progress: only that matters, and there is no end of it.
+    /// Of each task, what it said last of its progress: only that matters, and there is no end of
+    /// it.
     progress: BTreeMap<(WorkerId, TaskId), u64>,
     said: u64,
 }
@@ -30,10 +32,13 @@ pub(super) struct Held {
     pub event: Event,
 }
 
-impl Offers {
+impl PendingAdoptions {
     /// A worker runs a task.
     pub fn offer(&mut self, worker: &WorkerId, running: RunningTask) {
-        self.tasks.entry(worker.clone()).or_default().insert(running.task, running);
+        self.tasks
+            .entry(worker.clone())
+            .or_default()
+            .insert(running.task, running);
     }
 
     /// The task, if this worker offers it.
@@ -43,7 +48,10 @@ impl Offers {
 
     /// One task that a worker offered does not count, nor what it said.
     pub fn withdraw(&mut self, worker: &WorkerId, task: TaskId) {
-        let removed = self.tasks.get_mut(worker).and_then(|tasks| tasks.remove(&task));
+        let removed = self
+            .tasks
+            .get_mut(worker)
+            .and_then(|tasks| tasks.remove(&task));
         if removed.is_some() {
             self.forget_said(|held| held.worker == *worker && held.task == task);
         }
@@ -51,7 +59,9 @@ impl Offers {
 
     /// What a worker offered does not count; gives its tasks.
     pub fn forget(&mut self, worker: &WorkerId) -> Vec<TaskId> {
-        let Some(tasks) = self.tasks.remove(worker) else { return vec![] };
+        let Some(tasks) = self.tasks.remove(worker) else {
+            return vec![];
+        };
         self.forget_said(|held| held.worker == *worker);
         tasks.into_keys().collect()
     }
@@ -70,7 +80,9 @@ impl Offers {
 
     /// Keeps what an offered task says; everything else is given back.
     pub fn hold(&mut self, event: Event) -> Option<Event> {
-        let Some((worker, task)) = event.speaker() else { return Some(event) };
+        let Some((worker, task)) = event.speaker() else {
+            return Some(event);
+        };
         if self.get(worker, task).is_none() {
             return Some(event);
         }
@@ -86,22 +98,37 @@ impl Offers {
         {
             self.held.remove(&before);
         }
-        self.held.insert(self.said, Held { worker, task, event });
+        self.held.insert(
+            self.said,
+            Held {
+                worker,
+                task,
+                event,
+            },
+        );
         None
     }
 
     /// Everything, once it is decided.
-    pub fn take(&mut self) -> (Vec<(WorkerId, RunningTask)>, impl Iterator<Item = Held> + use<>) {
+    pub fn take(
+        &mut self,
+    ) -> (
+        Vec<(WorkerId, RunningTask)>,
+        impl Iterator<Item = Held> + use<>,
+    ) {
         let Self { tasks, held, .. } = std::mem::take(self);
         let of = |(worker, tasks): (WorkerId, BTreeMap<TaskId, RunningTask>)| {
-            tasks.into_values().map(move |running| (worker.clone(), running))
+            tasks
+                .into_values()
+                .map(move |running| (worker.clone(), running))
         };
         (tasks.into_iter().flat_map(of).collect(), held.into_values())
     }
 
     fn forget_said(&mut self, which: impl Fn(&Held) -> bool) {
         self.held.retain(|_, held| !which(held));
-        self.progress.retain(|_, number| self.held.contains_key(number));
+        self.progress
+            .retain(|_, number| self.held.contains_key(number));
     }
 }
 
@@ -110,7 +137,10 @@ mod tests {
     use super::*;
     use streamctl_proto::{JobVersion, Term};
 
-    const TASK: TaskId = TaskId { term: Term(1), counter: 1 };
+    const TASK: TaskId = TaskId {
+        term: Term(1),
+        counter: 1,
+    };
 
     fn running() -> RunningTask {
         RunningTask {
@@ -140,7 +170,7 @@ mod tests {
         }
     }
 
-    fn watermarks(offers: &mut Offers) -> Vec<i64> {
+    fn watermarks(offers: &mut PendingAdoptions) -> Vec<i64> {
         let watermark = |held: Held| match held.event {
             Event::Progressed { watermark_ms, .. } => watermark_ms,
             other => panic!("{other:?}"),
@@ -150,12 +180,18 @@ mod tests {
 
     #[test]
     fn only_what_an_offered_task_says_is_held_and_of_its_progress_the_last() {
-        let (mut offers, one, other) = (Offers::default(), WorkerId::new("one"), WorkerId::new("other"));
+        let mut offers = PendingAdoptions::default();
+        let one = WorkerId::new("one");
+        let other = WorkerId::new("other");
         offers.offer(&one, running());
         offers.offer(&other, running());
         assert!(offers.hold(Event::Ticked).is_some());
         assert!(offers.hold(progressed("third", 1)).is_some());
-        for event in [progressed("one", 1), progressed("other", 2), progressed("one", 3)] {
+        for event in [
+            progressed("one", 1),
+            progressed("other", 2),
+            progressed("one", 3),
+        ] {
             assert!(offers.hold(event).is_none());
         }
         assert_eq!(watermarks(&mut offers), [2, 3]);
@@ -164,7 +200,9 @@ mod tests {
 
     #[test]
     fn what_a_worker_offered_and_said_is_forgotten_with_it_and_no_one_else_s() {
-        let (mut offers, one, other) = (Offers::default(), WorkerId::new("one"), WorkerId::new("other"));
+        let mut offers = PendingAdoptions::default();
+        let one = WorkerId::new("one");
+        let other = WorkerId::new("other");
         offers.offer(&one, running());
         offers.offer(&other, running());
         for event in [progressed("one", 1), progressed("other", 2)] {

@@ -1,7 +1,7 @@
 //! What a task says: reports, how far it is, spans.
 //!
-//! Owns: the words to the controller and to the traces. Does not own: when they are said (the task), that they arrive
-//! ([`crate::registry`]).
+//! Owns: the words to the controller and to the traces. Does not own: when they are said (the
+//! task), that they arrive ([`crate::registry`]).
 //! Rule: what is reported holds exactly the records that were read.
 
 use super::shards::ShardState;
@@ -23,15 +23,18 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// At this moment, which the wall clock calls `now_ms`; `None`: windows are of times that say nothing of when their
-    /// records could be read.
+    /// At this moment, which the wall clock calls `now_ms`; `None`: windows are of times that say
+    /// nothing of when their records could be read.
     pub(super) fn now(window: Window, now_ms: Option<i64>) -> Self {
         let after_us = |now_ms: i64| {
             let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
             // 0 says that it was not measured.
             after_ms.saturating_mul(1_000).max(1)
         };
-        Self { at: Instant::now(), after_us: now_ms.map_or(0, after_us) }
+        Self {
+            at: Instant::now(),
+            after_us: now_ms.map_or(0, after_us),
+        }
     }
 
     /// What the window waited for since, stage by stage.
@@ -44,7 +47,13 @@ impl Closed {
         };
         let [last_decode_us, last_transform_us, last_stage_us] = finished.over.map(stage);
         let last_read_us = self.after_us;
-        StageTimes { last_read_us, last_decode_us, last_transform_us, last_stage_us, ..finished.stages }
+        StageTimes {
+            last_read_us,
+            last_decode_us,
+            last_transform_us,
+            last_stage_us,
+            ..finished.stages
+        }
     }
 }
 
@@ -55,7 +64,6 @@ pub(super) struct Times {
 }
 
 impl Task {
-    /// Reports a finished window.
     pub(super) fn report_window(
         &self,
         window: Window,
@@ -63,21 +71,45 @@ impl Task {
         lookups: BTreeMap<String, LookupVersion>,
         finished: Finished,
     ) -> Result<(), TaskError> {
-        let Finished { objects, counts, unmatched, stages, rows, .. } = finished;
+        let Finished {
+            objects,
+            counts,
+            unmatched,
+            stages,
+            rows,
+            ..
+        } = finished;
         let read = ranges.values().map(|range| range.records).sum::<u64>();
         if counts.rows_in != read {
             // A bug; said, it would lose the difference for good.
-            let what = format!("window {window} holds {} of the {read} records that were read", counts.rows_in);
+            let what = format!(
+                "window {window} holds {} of the {read} records that were read",
+                counts.rows_in
+            );
             return Err(TaskError::Panicked(what));
         }
-        let (task, job) = (self.parts.id, self.parts.context.job.spec.name.clone());
-        self.parts.meter.reported(&job, counts.rows_dead, counts.rows_out, &stages);
+        let task = self.parts.id;
+        let job = self.parts.context.job.spec.name.clone();
+        self.parts
+            .meter
+            .reported(&job, counts.rows_dead, counts.rows_out, &stages);
         let trace_id = self.window_trace(window).id();
-        let (rows_in, rows_out) = (counts.rows_in, counts.rows_out);
+        let rows_in = counts.rows_in;
+        let rows_out = counts.rows_out;
         tracing::debug!(%job, %task, %window, trace_id, rows_in, rows_out, "window reported");
         self.parts.results.add(&job, window, task, rows);
         let counts: Counts = counts;
-        let report = Report { task, job, window, ranges, counts, lookups, objects, unmatched, stages };
+        let report = Report {
+            task,
+            job,
+            window,
+            ranges,
+            counts,
+            lookups,
+            objects,
+            unmatched,
+            stages,
+        };
         self.parts.registry.report(report)?;
         Ok(())
     }
@@ -87,24 +119,47 @@ impl Task {
         WindowTrace::of(&job.spec.name, job.submitted_ms, window)
     }
 
-    /// The spans of a window's work here. A stage's span is as long as the stage computed; the window's rows went
-    /// through all of them at the same time.
+    /// The spans of a window's work here. A stage's span is as long as the stage computed; the
+    /// window's rows went through all of them at the same time.
     pub(super) fn trace(&self, window: Window, times: &Times, finished: &Finished) {
         let traces = &self.parts.meter.traces;
         if !traces.is_on() {
             return;
         }
-        let (trace, begin, end) = (self.window_trace(window), times.begin, now());
+        let trace = self.window_trace(window);
+        let begin = times.begin;
+        let end = now();
         let task = Span::new(trace, Place::Below, "task", begin, end)
-            .with("streamctl.job", self.parts.context.job.spec.name.to_string())
+            .with(
+                "streamctl.job",
+                self.parts.context.job.spec.name.to_string(),
+            )
             .with("streamctl.task", self.parts.id.to_string())
             .with("streamctl.window", window.to_string())
-            .with("streamctl.rows_in", i64::try_from(finished.counts.rows_in).unwrap_or(i64::MAX))
-            .with("streamctl.rows_out", i64::try_from(finished.counts.rows_out).unwrap_or(i64::MAX));
+            .with(
+                "streamctl.rows_in",
+                i64::try_from(finished.counts.rows_in).unwrap_or(i64::MAX),
+            )
+            .with(
+                "streamctl.rows_out",
+                i64::try_from(finished.counts.rows_out).unwrap_or(i64::MAX),
+            );
         let place = Place::Under(traces.record(task));
-        traces.record(Span::new(trace, place, "read", begin, times.closed.unwrap_or(end)));
+        traces.record(Span::new(
+            trace,
+            place,
+            "read",
+            begin,
+            times.closed.unwrap_or(end),
+        ));
         for (stage, micros) in stages_named(&finished.stages) {
-            traces.record(Span::new(trace, place, stage, begin, begin + Duration::from_micros(micros)));
+            traces.record(Span::new(
+                trace,
+                place,
+                stage,
+                begin,
+                begin + Duration::from_micros(micros),
+            ));
         }
     }
 
@@ -138,8 +193,11 @@ impl Task {
     pub(super) fn tell_ended(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &self.shards[index];
-            let Some(children) = shard.ended().filter(|_| !self.told_ended[index]) else { continue };
-            let (id, registry) = (shard.id.clone(), &self.parts.registry);
+            let Some(children) = shard.ended().filter(|_| !self.told_ended[index]) else {
+                continue;
+            };
+            let id = shard.id.clone();
+            let registry = &self.parts.registry;
             registry.shard_ended(self.parts.id, &id, &shard.at, shard.floor_ms(), children);
             let floor_ms = shard.floor_ms();
             self.told_ended[index] = true;
