@@ -8,7 +8,7 @@ use crate::error::CliError;
 use std::collections::VecDeque;
 use std::time::Duration;
 use streamctl_engine::security::dial::{cause_of, like};
-use streamctl_engine::security::{Dialer, ClientConnection, SecurityError, Token};
+use streamctl_engine::security::{ClientConnection, Dialer, SecurityError, Token};
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use tonic::transport::Endpoint;
@@ -70,7 +70,11 @@ impl Controller {
     ///
     /// # Errors
     /// As [`Dialer::connect`].
-    pub async fn connect_to_worker(&self, url: &str, grant: Option<&str>) -> Result<ClientConnection, Status> {
+    pub async fn connect_to_worker(
+        &self,
+        url: &str,
+        grant: Option<&str>,
+    ) -> Result<ClientConnection, Status> {
         let no_grant = |error: SecurityError| {
             Status::internal(format!("the controller's grant: {}", error.problem))
         };

@@ -22,7 +22,9 @@ use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::access::{Entry, Proof};
-use streamctl_engine::security::{AccessTable, Dialer, ClientConnection, Role, Security, SecurityError, Token};
+use streamctl_engine::security::{
+    AccessTable, ClientConnection, Dialer, Role, Security, SecurityError, Token,
+};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::manifest::{EpochRepair, objects_after};
 use streamctl_proto::v1::{DiffRequest, DiffResponse, GetJobRequest, JobState, JobStatus};
@@ -162,7 +164,7 @@ impl Control {
             earlier_terms_are_dead: true,
             ..CoreSettings::default()
         };
-        let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()));
+        let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()).local());
         let world = World {
             aws: aws.clone(),
             storages: storages.clone(),

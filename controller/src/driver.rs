@@ -10,7 +10,7 @@ mod tests;
 
 pub use perform::Performer;
 
-use crate::core::{Core, CoreSettings, Effect, Event, DesiredState};
+use crate::core::{Core, CoreSettings, DesiredState, Effect, Event};
 use crate::handle::{Handle, Input};
 use crate::metrics::window_of;
 use crate::store::Leadership;

@@ -100,6 +100,7 @@ impl Aws {
 
     /// Every service at this address and with these made-up keys, whatever the environment says:
     /// for fakes.
+    #[cfg(any(test, feature = "test-util"))]
     pub async fn with_fake(endpoint: &str, key: &str) -> Self {
         let keys = aws_sdk_s3::config::Credentials::new(key, "secret", None, None, "fake");
         let loader =

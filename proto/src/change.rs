@@ -15,6 +15,7 @@ use crate::json::time;
 use crate::resolved::StreamAddress;
 use crate::{JobSpec, ResolvedJob, WindowSize};
 use fields::fields;
+pub(crate) use fields::value_text;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -97,13 +98,29 @@ pub fn compare(
     all.filter_map(change).collect()
 }
 
-const ANOTHER_NAME: &str = "give the new job another name, or take this change back";
+pub(crate) const ANOTHER_NAME: &str = "give the new job another name, or take this change back";
 
-fn no(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
+pub(crate) fn refuse(reason: impl Into<String>, hint: impl Into<String>) -> Option<Refusal> {
     Some(Refusal {
         reason: reason.into(),
         hint: hint.into(),
     })
+}
+
+/// What the old and the next version of a job read.
+pub struct SourceChange<'a> {
+    pub old_stream: Option<&'a StreamAddress>,
+    pub next_stream: Option<&'a StreamAddress>,
+}
+
+impl SourceChange<'_> {
+    /// Refuses what would read other records at the job's positions.
+    pub fn another_source(&self) -> Option<Refusal> {
+        refuse(
+            "positions are those of the source that is read: another one has other records",
+            ANOTHER_NAME,
+        )
+    }
 }
 
 /// Why this field cannot be taken over, if so.
@@ -118,64 +135,34 @@ fn refused(
         ("source", key) => source(key, old, next),
         ("window", "size") => window(old.spec.window, next.spec.window, boundary_ms),
         ("sink", "path") | ("dead_letter", "path") => places(&old.spec, &next.spec),
-        ("checkpoint", _) => no(
+        ("checkpoint", _) => refuse(
             "manifests and positions of the running job lie there",
             ANOTHER_NAME,
         ),
         ("columns" | "lookup" | "transform" | "sink" | "retry", _) => None,
-        _ => no("nothing is known of how to take this over", ANOTHER_NAME),
+        _ => refuse("nothing is known of how to take this over", ANOTHER_NAME),
     }
 }
 
 fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
-    match key {
-        // How it is read, typed and guarded; not what it is.
-        "catalog"
-        | "schema"
-        | "schema_file"
-        | "on_data_loss"
-        | "poll_interval"
-        | "max_records_per_read"
-        | "arrival_time"
-        | "session_name"
-        | "compression"
-        | "grace" => None,
-        "starting_position" => no(
-            "it has no effect on a job that is there: it goes on where its last epoch stands",
-            "leave it as it was, or give the new job another name",
-        ),
-        "role_arn" => role(old.stream.as_ref(), next.stream.as_ref()),
-        "rate" | "seed" | "shards" | "records_per_shard" | "bad_every" | "unmatched_every" => no(
-            "the records of a generator, and their times, follow from it",
-            ANOTHER_NAME,
-        ),
-        "format" => no("positions count the records of this format", ANOTHER_NAME),
-        _ => no(
-            "positions are those of the source that is read: another one has other records",
-            ANOTHER_NAME,
-        ),
-    }
-}
-
-/// Another role may reach a stream of the same name in another account.
-fn role(old: Option<&StreamAddress>, next: Option<&StreamAddress>) -> Option<Refusal> {
-    let named = |stream: Option<&StreamAddress>| stream.and_then(|stream| stream.arn.clone());
-    let account = |stream: Option<&StreamAddress>| {
-        let role = stream.and_then(|stream| stream.role_arn.clone())?;
-        role.split(':')
-            .nth(4)
-            .filter(|account| !account.is_empty())
-            .map(str::to_owned)
+    let change = SourceChange {
+        old_stream: old.stream.as_ref(),
+        next_stream: next.stream.as_ref(),
     };
-    let same_stream = named(old).is_some() && named(old) == named(next);
-    let same_account = account(old).is_some() && account(old) == account(next);
-    if same_stream || same_account {
-        return None;
+    match key {
+        // How it is typed and guarded; not what it is.
+        "catalog" | "schema" | "schema_file" | "on_data_loss" => None,
+        "type" => change.another_source(),
+        key => {
+            let has = |job: &ResolvedJob| {
+                let source = &job.spec.source;
+                let fields = source.kind.fields(source, job.stream.as_ref());
+                fields.iter().any(|(field, _)| *field == key)
+            };
+            let kind = if has(next) { next } else { old };
+            kind.spec.source.kind.refuses(key, &change)
+        }
     }
-    no(
-        "a role of another account reads another account's stream of this name",
-        "name the stream by `arn` in a job of its own, or use a role of the same account",
-    )
 }
 
 /// Windows of the new size begin where those of the old one end, if that is a boundary of both.
@@ -195,7 +182,7 @@ fn window(old: WindowSize, next: WindowSize, boundary_ms: Option<i64>) -> Option
     let when = at_ms.map_or_else(String::new, |at_ms| {
         format!("; the next one is {}", time(at_ms))
     });
-    no(
+    refuse(
         format!(
             "the last committed window ends at {}, where no window of {} begins{when}",
             time(boundary_ms),
@@ -222,7 +209,7 @@ fn places(old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
     let clash = next.sink.path.overlaps(&old.dead_letters())
         || next.dead_letters().overlaps(&old.sink.path);
     if clash {
-        return no(
+        return refuse(
             "rows and dead letters of two versions would lie in one folder",
             "choose a folder that neither has used",
         );

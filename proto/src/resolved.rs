@@ -199,18 +199,18 @@ mod tests {
     use crate::spec::{
         Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
     };
-    use crate::spec::{SourceKind, StartingPosition};
+    use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
 
     fn changed() -> ResolvedJob {
-        let kind = SourceKind::Generator {
+        let kind = SourceKind::Generator(GeneratorSource {
             seed: 1,
             shards: 2,
             rate: 10.0,
             records_per_shard: None,
             bad_every: 0,
             unmatched_every: 0,
-        };
+        });
         let schema = SchemaFrom::BuiltIn;
         let starting_position = StartingPosition::TrimHorizon;
         let sink = SinkSpec {

@@ -6,6 +6,7 @@
 //! Rule: this is the only validation; the command line and the controller both call
 //! [`JobSpec::parse`].
 
+mod format;
 mod key;
 mod keys;
 mod locate;
@@ -19,11 +20,16 @@ mod source;
 mod tests;
 mod text;
 
+pub use format::{FormatFacts, JsonFormat, PayloadFormat};
 pub use locate::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
-pub use source::{GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, RECORDS_PER_READ_MAX};
+pub use source::{
+    FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GRACE_DEFAULT,
+    GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, SourceFacts,
+    SourceKind,
+};
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 
 use crate::manifest::CheckpointNames;
@@ -66,10 +72,7 @@ impl JobSpec {
     /// A place of the job that is not in S3 but a folder or file of the machines; none when there
     /// is none.
     pub fn local_place(&self) -> Option<&str> {
-        let source = match &self.source.kind {
-            SourceKind::Files { path, .. } => Some(path.as_str()),
-            SourceKind::Kinesis { .. } | SourceKind::Generator { .. } => None,
-        };
+        let source = self.source.kind.input_folder().map(Location::as_str);
         let schema = match &self.source.schema {
             SchemaFrom::File(path) => Some(path.as_str()),
             SchemaFrom::Catalog { .. } | SchemaFrom::Inline(_) | SchemaFrom::BuiltIn => None,
@@ -137,63 +140,6 @@ pub struct SourceSpec {
     pub on_data_loss: OnDataLoss,
 }
 
-/// `grace` of a Kinesis source that does not say one.
-pub const GRACE_DEFAULT: Duration = Duration::from_millis(500);
-
-fn grace_default() -> Duration {
-    GRACE_DEFAULT
-}
-
-fn is_grace_default(grace: &Duration) -> bool {
-    *grace == GRACE_DEFAULT
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum SourceKind {
-    /// A Kinesis data stream; fields left out come from the catalog table.
-    Kinesis {
-        stream: Option<String>,
-        arn: Option<String>,
-        /// Another address of the service.
-        endpoint: Option<String>,
-        region: Option<String>,
-        role_arn: Option<String>,
-        session_name: Option<String>,
-        /// How long to wait between two calls for a shard, at least [`POLL_INTERVAL_MIN`].
-        poll_interval: Duration,
-        /// Records asked for per call, at most 10,000.
-        max_records_per_read: u32,
-        /// Whether payloads may be compressed.
-        #[serde(default)]
-        compression: PayloadCompression,
-        /// How long after a window's end its records may still become readable. Not stored where it
-        /// is the default: jobs of earlier builds do not have it.
-        #[serde(default = "grace_default", skip_serializing_if = "is_grace_default")]
-        grace: Duration,
-    },
-    /// Files below a folder; each is a shard.
-    Files {
-        path: Location,
-        format: RecordFormat,
-        /// The column that holds the arrival time; without it the time of reading.
-        arrival_time: Option<String>,
-    },
-    /// The workshop's sales records, computed.
-    Generator {
-        seed: u64,
-        shards: u32,
-        /// Records per second, over all shards.
-        rate: f64,
-        /// Records per shard after which it ends; `None`: never.
-        records_per_shard: Option<u64>,
-        /// Every n-th record of a shard is not JSON; 0: none.
-        bad_every: u64,
-        /// Every n-th record of a shard has a country that no lookup has; 0: none.
-        unmatched_every: u64,
-    },
-}
-
 /// Whether payloads may be compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -204,40 +150,6 @@ pub enum PayloadCompression {
     /// gzip, zstd and snappy's framing are told by their magic and taken off; all else is left as
     /// it is.
     Auto,
-}
-
-impl SourceKind {
-    /// Whether a record can be read at its arrival time; not where a column of files holds that:
-    /// they may be years old.
-    pub fn arrives_as_it_says(&self) -> bool {
-        !matches!(
-            self,
-            Self::Files {
-                arrival_time: Some(_),
-                ..
-            }
-        )
-    }
-
-    /// Whether a record that is read again has the arrival that it had. Those of files without a
-    /// column for it arrive when they are read.
-    pub fn keeps_arrival(&self) -> bool {
-        !matches!(
-            self,
-            Self::Files {
-                arrival_time: None,
-                ..
-            }
-        )
-    }
-
-    /// Whether payloads may be compressed; files are unpacked as a whole, by their reader.
-    pub fn payload_compression(&self) -> PayloadCompression {
-        match self {
-            Self::Kinesis { compression, .. } => *compression,
-            Self::Files { .. } | Self::Generator { .. } => PayloadCompression::None,
-        }
-    }
 }
 
 /// How records are written in files.
@@ -388,6 +300,3 @@ impl PartitionColumn {
         }
     }
 }
-
-/// No service is asked more often for one shard: the limit is five calls a second.
-pub const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);

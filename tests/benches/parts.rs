@@ -6,11 +6,11 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use streamctl_engine::source::kinesis::answer;
 use streamctl_tests::bench::answers::Answers;
 use streamctl_tests::bench::data::{CHUNK_RECORDS, Sales};
 use streamctl_tests::bench::pipeline::Pipeline;
 use streamctl_tests::crowd::Crowd;
-use streamctl_worker::source::kinesis::answer;
 
 fn records(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("there is room for a folder");

@@ -16,6 +16,7 @@ use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{LeaderRecord, MemoryStore};
 use streamctl_engine::aws::Aws;
 use streamctl_engine::resolve::World;
+use streamctl_engine::source::kinesis;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::jobs_client::JobsClient;
@@ -23,7 +24,7 @@ use streamctl_proto::v1::{GetJobRequest, JobStatus, StopJobRequest, SubmitReques
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::results::Results;
 use streamctl_worker::session;
-use streamctl_worker::source::{Sources, kinesis};
+use streamctl_worker::source::Sources;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint};

@@ -9,7 +9,7 @@ use crate::process::{Launch, Process};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use streamctl_worker::source::generator::{Options, record};
+use streamctl_engine::source::generator::{Options, record};
 
 const SEED: u64 = 7;
 const SHARDS: u32 = 2;

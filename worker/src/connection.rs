@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use streamctl_engine::security::dial::cause_of;
-use streamctl_engine::security::{Dialer, ClientConnection};
+use streamctl_engine::security::{ClientConnection, Dialer};
 use streamctl_proto::parts::{Assembler, cut};
 use streamctl_proto::v1::workers_client::WorkersClient;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};

@@ -10,13 +10,13 @@ pub mod read;
 
 use crate::memory::Holding;
 use crate::sink::{EncodeError, GzipLines, LinesPlace, SinkError};
-use crate::source::Record;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
+use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storage;
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;

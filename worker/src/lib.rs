@@ -9,10 +9,9 @@
 
 pub mod busy;
 pub mod compute;
-pub mod dead_letter;
-pub mod decode;
-pub mod flight;
 pub mod connection;
+pub mod dead_letter;
+pub mod flight;
 pub mod lookups;
 pub mod memory;
 pub mod meter;

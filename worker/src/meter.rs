@@ -5,11 +5,11 @@
 //! Rule: counting never waits and never fails; labels are jobs and stages, never records or keys.
 
 use crate::busy::Tasks;
-use crate::source::{Chunk, ReaderStats};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_engine::metrics::{Counters, METRIC_JOBS_MAX, Metric, Sheet, stages_named};
+use streamctl_engine::source::{Chunk, ReaderStats};
 use streamctl_engine::traces::Traces;
 use streamctl_proto::JobName;
 use streamctl_proto::report::StageTimes;

@@ -6,7 +6,7 @@
 
 use crate::compute::Compute;
 use crate::flight::FlightRows;
-use crate::memory::{MemoryBudget, MemoryLimit};
+use crate::memory::{MemoryBudget, MemoryLimit, upload_bytes};
 use crate::meter::Meter;
 use crate::protection::Protection;
 use crate::results::Results;
@@ -132,7 +132,7 @@ pub async fn run(
         controllers,
         protection,
     };
-    let storages = storages.with_upload_bytes(memory_limit.upload_bytes());
+    let storages = storages.with_upload_bytes(upload_bytes(memory_limit));
     let budget = MemoryBudget::new(memory_limit);
     let sources =
         Sources::new(aws, storages.clone()).with_file_room(budget.files().clone(), memory_limit);

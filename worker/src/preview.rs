@@ -4,15 +4,16 @@
 //! live path.
 //! Rule: bounded in records, shards and time; a source that gives nothing is not waited for.
 
-use crate::decode::Decoded;
-use crate::source::{ReadError, Record, ShardToRead};
 use crate::task::window::DECODE_RECORDS_MAX;
 use crate::task::{Context, DecodedNext, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+use streamctl_engine::format::Decoded;
 use streamctl_engine::query::{Pushed, QueryError, QueryPlan};
+use streamctl_engine::source::sample::End;
+use streamctl_engine::source::{ReadError, Record, ShardToRead};
 use streamctl_proto::ShardId;
 use streamctl_proto::report::UnmatchedKey;
 use tokio::time::{Instant, timeout_at};
@@ -26,15 +27,6 @@ const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
 /// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that
 /// way.
 const EMPTY_READS_MAX: usize = 20;
-
-/// Which records of a shard are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The first ones from the position on.
-    First,
-    /// The last ones before the tip.
-    Last,
-}
 
 /// Some records, by arrival, and which shards they are from.
 #[derive(Clone, Debug, Default)]

@@ -9,17 +9,17 @@
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
-use crate::decode::BadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{WindowSink, abandon_all};
-use crate::source::{ReadError, Record};
 use crate::task::window::{WindowKey, dead_letters, sink_context};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
+use streamctl_engine::source::{ReadError, Record};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};

@@ -7,11 +7,11 @@
 //! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and
 //! repeats nothing.
 
-use crate::source::Child;
 use crate::task::TaskError;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use streamctl_engine::source::Child;
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::parts::{REPORT_BYTES_MAX, UNDECIDED_BYTES_MAX};
 use streamctl_proto::v1::task_ended::{Place, Why};

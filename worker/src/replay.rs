@@ -5,11 +5,9 @@
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
 use crate::compute::{Compute, Running, Workload};
-use crate::decode::{BadRecord, Decoded, Decoder};
 use crate::memory::DECODE_BYTES_MAX;
 use crate::memory::Holding;
 use crate::sink::SinkError;
-use crate::source::{Record, ShardToRead};
 use crate::task::window::DECODE_RECORDS_MAX;
 use crate::task::{Context, DecodedNext, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -18,11 +16,10 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::file_shard::FileShard;
+use streamctl_engine::format::{BadRecord, Decoded, Decoder};
 use streamctl_engine::query::{BATCH_ROWS, Pace, Pushed, QueryInput, QueryPlan};
-use streamctl_engine::storage::StorageError;
+use streamctl_engine::source::{Record, ShardToRead, connector};
 use streamctl_proto::manifest::ManifestPart;
-use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -287,30 +284,22 @@ async fn read_ranges(
     Ok(())
 }
 
-/// What a listing would say of the shard now.
+/// The shard's detail as a listing would have it now.
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
-    let SourceKind::Files { path, .. } = &context.job.spec.source.kind else {
-        return Ok(String::new());
-    };
     if DeadLetterShard::parse(shard).is_some() {
         return Ok(String::new());
     }
-    let location = path.join(shard.as_str());
-    match context
-        .storages
-        .for_location(&location)
-        .head(&location)
-        .await
-    {
-        Ok(info) => Ok(FileShard::from(info).to_detail()),
-        Err(StorageError::NotFound { .. }) => Err(TaskError::Read(gone(shard, &Position::Start))),
-        Err(error) => Err(SinkError::from(error).into()),
+    let source = connector(&context.job.spec.source.kind);
+    let detail = source.detail(&context.storages, shard).await;
+    match detail.map_err(SinkError::from)? {
+        Some(detail) => Ok(detail),
+        None => Err(TaskError::Read(gone(shard, &Position::Start))),
     }
 }
 
-fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
+fn gone(shard: &ShardId, position: &Position) -> streamctl_engine::source::ReadError {
     let detail = "the source gives no more records of this range".to_owned();
-    crate::source::ReadError::DataLoss {
+    streamctl_engine::source::ReadError::DataLoss {
         shard: shard.clone(),
         position: position.clone(),
         gap: None,
@@ -321,15 +310,17 @@ fn gone(shard: &ShardId, position: &Position) -> crate::source::ReadError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
-    use crate::source::testing::clock_at;
-    use crate::source::{ReadError, Sources};
+    use crate::source::Sources;
     use crate::task::tests::{Bed, chained, job, kinesis_source, record, reports, shard, window};
     use arrow::array::{ArrayRef, StringArray};
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
+    use streamctl_engine::source::ReadError;
+    use streamctl_engine::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
+    use streamctl_engine::source::testing::clock_at;
     use streamctl_proto::resolved::StreamAddress;
+    use streamctl_proto::spec::{FilesSource, GeneratorSource, SourceKind};
     use streamctl_proto::spec::{Location, RecordFormat};
     use streamctl_proto::{Counts, Epoch, Report, Term};
     use tokio::runtime::Handle;
@@ -456,21 +447,21 @@ pub(crate) mod tests {
     async fn generated_shards_and_files_give_the_same_rows_again() {
         let (clock, _) = clock_at(1_000_000);
         let mut generated = job("SELECT id FROM source");
-        generated.spec.source.kind = SourceKind::Generator {
+        generated.spec.source.kind = SourceKind::Generator(GeneratorSource {
             seed: 3,
             shards: 1,
             rate: 1_000.0,
             records_per_shard: Some(2_500),
             bad_every: 10,
             unmatched_every: 0,
-        };
+        });
         let mut files = job("SELECT id, k FROM source");
         let path = Location::folder("memory://in");
-        files.spec.source.kind = SourceKind::Files {
+        files.spec.source.kind = SourceKind::Files(FilesSource {
             path,
             format: RecordFormat::Json,
             arrival_time: None,
-        };
+        });
         for (job, shard, windows) in [(generated, "generator-0000", 3), (files, "f.json", 1)] {
             let mut bed = Bed::new(job);
             let lines: String = (0..5_000).map(|id| record(id) + "\n").collect();

@@ -18,7 +18,7 @@ use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::Explored;
-use streamctl_proto::spec::{Problems, SourceKind};
+use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
 
 /// Of `explain`.
@@ -44,7 +44,7 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
-    let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
+    let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
     let (mut found, listing) = look(&world, &lister, &spec, true).await;
     let shards = listing.map(|listing| listing.shards.len());
     let plan = match &found.plan {
@@ -211,12 +211,9 @@ fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
 }
 
 fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
-    let shards = match (shards, &spec.source.kind) {
-        (Some(files), SourceKind::Files { .. }) if files != 1 => {
-            format!("{files} files, each a shard")
-        }
-        (Some(shards), _) => count(shards, "shard"),
-        (None, _) => "an unknown number of shards".to_owned(),
+    let shards = match shards {
+        Some(shards) => spec.source.kind.describe_shards(shards),
+        None => "an unknown number of shards".to_owned(),
     };
     let tasks = match found.plan.as_ref().map(|plan| plan.whole_window()) {
         Some(true) => format!("{shards}, all read by one task: the query needs whole windows"),
@@ -285,52 +282,12 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
     let mut all: Vec<(&str, &str, String)> =
         vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
-    match &spec.source.kind {
-        SourceKind::Kinesis {
-            poll_interval,
-            max_records_per_read,
-            compression,
-            grace,
-            ..
-        } => all.extend([
-            (
-                "source",
-                "starting_position",
-                word(&spec.source.starting_position),
-            ),
-            ("source", "poll_interval", duration(*poll_interval)),
-            (
-                "source",
-                "max_records_per_read",
-                max_records_per_read.to_string(),
-            ),
-            ("source", "compression", word(compression)),
-            ("source", "grace", duration(*grace)),
-        ]),
-        SourceKind::Files { arrival_time, .. } => {
-            all.push((
-                "source",
-                "arrival_time",
-                arrival_time
-                    .clone()
-                    .unwrap_or_else(|| "the time of reading".into()),
-            ));
-        }
-        SourceKind::Generator {
-            seed,
-            shards,
-            rate,
-            bad_every,
-            unmatched_every,
-            ..
-        } => all.extend([
-            ("source", "seed", seed.to_string()),
-            ("source", "shards", shards.to_string()),
-            ("source", "rate", rate.to_string()),
-            ("source", "bad_every", bad_every.to_string()),
-            ("source", "unmatched_every", unmatched_every.to_string()),
-        ]),
-    }
+    let source = spec.source.kind.defaults(&spec.source);
+    all.extend(
+        source
+            .into_iter()
+            .map(|(key, value)| ("source", key, value)),
+    );
     all.extend([
         ("sink", "format", word(&spec.sink.format)),
         ("sink", "compression", word(&spec.sink.compression)),

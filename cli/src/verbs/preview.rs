@@ -17,30 +17,23 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{ListedShard, SourceShards, look};
+use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
-use streamctl_proto::spec::{Problems, SourceKind, StartingPosition, parse_duration};
-use streamctl_proto::{Position, ResolvedJob, ShardId, count};
+use streamctl_engine::source::sample::SampleFrom;
+use streamctl_engine::source::{ListedShard, ShardToRead, connector};
+use streamctl_proto::spec::{Problems, StartingPosition, parse_duration};
+use streamctl_proto::{ResolvedJob, count};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::preview::{
-    End, Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample,
+    Outcome, PREVIEW_RECORDS_MAX, PREVIEW_SHARDS_MAX, Sample, compute, sample,
 };
-use streamctl_worker::source::{ShardToRead, Sources};
+use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
-
-/// How far back the newest records of a stream are looked for, in turn, until there are enough.
-const LOOK_BACK: [Duration; 5] = [
-    Duration::from_secs(10),
-    Duration::from_secs(60),
-    Duration::from_secs(600),
-    Duration::from_secs(3_600),
-    Duration::from_secs(86_400),
-];
 
 /// Which records are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SampleFrom {
+pub enum From {
     /// The oldest that the source has.
     Earliest,
     /// The newest ones.
@@ -58,7 +51,7 @@ pub struct PreviewArgs {
     pub records: u64,
     /// Which ones; as the job's starting position says when left out
     #[arg(long, value_enum, value_name = "END")]
-    pub from: Option<SampleFrom>,
+    pub from: Option<From>,
     /// How long to look for them
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
     pub timeout: Duration,
@@ -84,7 +77,7 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups and shards");
-    let lister = SourceShards::new(world.aws.clone(), world.storages.clone());
+    let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
     let (found, listed) = look(&world, &lister, &spec, false).await;
     if !found.problems.is_empty() {
         return Err(job_file_error(
@@ -161,33 +154,22 @@ impl Reader<'_> {
     /// The sample, how many shards it was taken from, and the job as it was read.
     async fn read(
         mut self,
-        from: Option<SampleFrom>,
+        from: Option<From>,
         now_ms: i64,
     ) -> Result<(Sample, usize, std::sync::Arc<Context>), CliError> {
-        let from = from.unwrap_or(
-            match (
-                &self.job.spec.source.kind,
-                self.job.spec.source.starting_position,
-            ) {
-                (SourceKind::Kinesis { .. }, StartingPosition::Latest) => SampleFrom::Latest,
-                _ => SampleFrom::Earliest,
-            },
-        );
-        let ends = match &self.job.spec.source.kind {
-            SourceKind::Kinesis { .. } => self.ends_of_a_stream(from, now_ms),
-            SourceKind::Generator { rate, .. } => {
-                // As if it had begun long enough ago, so that nobody waits for records that are
-                // computed.
-                let ago_ms = (self.wanted as f64 * 1_000.0 / rate) as i64 + 1_000;
-                self.job.start = Position::Timestamp(now_ms.saturating_sub(ago_ms));
-                vec![(Position::Start, End::First)]
-            }
-            SourceKind::Files { .. } if from == SampleFrom::Latest => {
-                vec![(Position::Start, End::Last)]
-            }
-            SourceKind::Files { .. } => vec![(Position::Start, End::First)],
+        let source = self.job.spec.source.clone();
+        let from = match (from, source.starting_position) {
+            (Some(From::Latest), _) | (None, StartingPosition::Latest) => SampleFrom::Latest,
+            (Some(From::Earliest), _) | (None, _) => SampleFrom::Earliest,
         };
-        let shards = self.choose(from);
+        let connector = connector(&source.kind);
+        let sampling = connector.sampling(from, self.wanted, now_ms);
+        if let Some(start) = sampling.start {
+            self.job.start = start;
+        }
+        let fits = |shard: &&ListedShard| connector.is_sampled(shard, self.shards, from);
+        let fitting = self.shards.iter().filter(fits).take(PREVIEW_SHARDS_MAX);
+        let shards: Vec<ListedShard> = fitting.cloned().collect();
         let sources = Sources::new(self.world.aws.clone(), self.world.storages.clone());
         let context = Context::new(
             self.job,
@@ -197,7 +179,7 @@ impl Reader<'_> {
         );
         let deadline = tokio::time::Instant::now() + self.within;
         let mut best = Sample::default();
-        for (position, end) in ends {
+        for (position, end) in sampling.reads {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if left.is_zero() {
                 best.cut_short = true;
@@ -218,34 +200,6 @@ impl Reader<'_> {
             }
         }
         Ok((best, shards.len(), std::sync::Arc::new(context)))
-    }
-
-    /// Where to read in turn, until there are enough.
-    fn ends_of_a_stream(&self, from: SampleFrom, now_ms: i64) -> Vec<(Position, End)> {
-        if from == SampleFrom::Earliest {
-            return vec![(Position::Start, End::First)];
-        }
-        let back = |back: &Duration| {
-            now_ms.saturating_sub(i64::try_from(back.as_millis()).unwrap_or(i64::MAX))
-        };
-        LOOK_BACK
-            .iter()
-            .map(|ago| (Position::Timestamp(back(ago)), End::Last))
-            .collect()
-    }
-
-    /// Open shards have the newest records, those without a parent the oldest.
-    fn choose(&self, from: SampleFrom) -> Vec<ListedShard> {
-        let is_there = |id: &ShardId| self.shards.iter().any(|shard| shard.id == *id);
-        let fits = |shard: &&ListedShard| match (&self.job.spec.source.kind, from) {
-            (SourceKind::Kinesis { .. }, SampleFrom::Latest) => !shard.closed,
-            (SourceKind::Kinesis { .. }, SampleFrom::Earliest) => {
-                !shard.parents.iter().any(is_there)
-            }
-            _ => true,
-        };
-        let fitting = self.shards.iter().filter(fits).take(PREVIEW_SHARDS_MAX);
-        fitting.cloned().collect()
     }
 }
 

@@ -10,7 +10,6 @@ use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_engine::clock::system_clock;
-use streamctl_proto::spec::SourceKind;
 use streamctl_proto::v1::JobState;
 use streamctl_proto::{JobName, JobSpec};
 use streamctl_worker::memory::MemoryLimit;
@@ -54,8 +53,7 @@ pub async fn run(
         ..job(&args.file, args.state.as_deref())?
     };
     let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
-    // Only files end one after the other.
-    let bounded = spec.is_ok_and(|spec| matches!(spec.source.kind, SourceKind::Files { .. }));
+    let bounded = spec.is_ok_and(|spec| spec.source.kind.is_bounded());
     let mut epoch_shown = 0;
     let mut was_over = None;
     let began_ms = system_clock()();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::time::Duration;
-use streamctl_proto::spec::{Compression, Location, SchemaFrom, SourceKind};
+use streamctl_proto::spec::{Compression, Location, SchemaFrom};
 use streamctl_proto::{JobSpec, count};
 
 /// What a job is, in a few lines.
@@ -45,19 +45,7 @@ fn source(spec: &JobSpec) -> String {
         SchemaFrom::Inline(columns) => count(columns.len(), "column"),
         SchemaFrom::BuiltIn => "its own columns".to_owned(),
     };
-    let place = match &spec.source.kind {
-        SourceKind::Kinesis { stream, arn, .. } => match arn.as_ref().or(stream.as_ref()) {
-            Some(stream) => format!("Kinesis stream {stream}"),
-            None => "the Kinesis stream of the catalog table".to_owned(),
-        },
-        SourceKind::Files { path, .. } => format!("files below {path}"),
-        SourceKind::Generator { shards, rate, .. } => {
-            format!(
-                "generator, {}, {rate} records a second",
-                count(shards, "shard")
-            )
-        }
-    };
+    let place = spec.source.kind.describe();
     format!("{place}, {columns}")
 }
 

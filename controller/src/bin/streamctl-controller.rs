@@ -176,7 +176,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
         health,
         beside: None,
     };
-    node::run(LeaderRecord { id, address }, listeners, parts, asked_to_stop()).await?;
+    node::run(
+        LeaderRecord { id, address },
+        listeners,
+        parts,
+        asked_to_stop(),
+    )
+    .await?;
     traces.close();
     tracing::info!("controller stopped");
     Ok(())

@@ -32,7 +32,10 @@ impl Job {
                 Some(NoDeletion::Unpublished)
             }
             _ if self.changing.is_some() || self.replays.recording => Some(NoDeletion::Recording),
-            DesiredState::Stopped | DesiredState::Completed | DesiredState::Failed { .. } | DesiredState::Deleted => None,
+            DesiredState::Stopped
+            | DesiredState::Completed
+            | DesiredState::Failed { .. }
+            | DesiredState::Deleted => None,
         }
     }
 }

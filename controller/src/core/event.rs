@@ -138,7 +138,7 @@ pub enum TaskEnd {
 use super::repair::Stuck;
 use super::unreadable::HeadRepair;
 use crate::store::Repair;
-pub use crate::store::{Replays, DesiredState, WantedReplay};
+pub use crate::store::{DesiredState, Replays, WantedReplay};
 
 #[derive(Clone, Debug)]
 pub enum Event {

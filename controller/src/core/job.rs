@@ -36,7 +36,6 @@ use crate::store::Repair;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
-use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{
     Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
 };
@@ -345,7 +344,7 @@ impl Job {
     }
 
     pub fn lists_again(&self) -> bool {
-        matches!(self.resolved.spec.source.kind, SourceKind::Kinesis { .. })
+        self.resolved.spec.source.kind.reads_stream()
     }
 
     /// The last committed epoch's number.

@@ -8,11 +8,9 @@
 mod advance;
 pub mod assign;
 pub mod check;
-mod scope;
 pub mod deletion;
 pub mod effect;
 pub mod event;
-mod task_index;
 pub mod invariants;
 pub mod job;
 mod membership;
@@ -22,9 +20,11 @@ pub mod refusals;
 pub mod repair;
 mod replays;
 mod scale;
+mod scope;
 pub mod stall;
 pub mod status;
 pub mod suspects;
+mod task_index;
 #[cfg(test)]
 mod tests;
 pub mod unreadable;
@@ -32,8 +32,8 @@ pub mod versions;
 
 pub use effect::{Effect, EffectKind, TaskShard};
 pub use event::{
-    EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats, TaskEnd, DesiredState,
-    WantedReplay,
+    DesiredState, EndedShard, Event, KnownShard, Replays, RunningTask, SessionId, ShardStats,
+    TaskEnd, WantedReplay,
 };
 pub use job::Job;
 pub use refusals::RefusedTask;
@@ -41,14 +41,14 @@ pub use replays::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
-use scope::{Scope, Plans};
-use task_index::TaskIndex;
 use job::{AvoidTimes, AvoidedFor, Committing, DRAIN_GRACE_MS, Delay, Drain, Refusal, TaskState};
 use membership::Joined;
 use pending_adoptions::PendingAdoptions;
+use scope::{Plans, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, JobVersion, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 use suspects::Suspects;
+use task_index::TaskIndex;
 
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
@@ -693,7 +693,10 @@ impl Core {
         if job.wanted == DesiredState::Draining {
             return take_back_drain(job, out);
         }
-        if matches!(job.wanted, DesiredState::Stopped | DesiredState::Failed { .. }) {
+        if matches!(
+            job.wanted,
+            DesiredState::Stopped | DesiredState::Failed { .. }
+        ) {
             job.forget_failures();
             job.refusal_rounds = 0;
             job.avoided.clear();

@@ -38,7 +38,8 @@ impl Shard {
 impl Job {
     /// It may be asked to replay: it runs, or ran to the end of its source.
     pub fn may_replay(&self) -> bool {
-        matches!(self.wanted, DesiredState::Running | DesiredState::Completed) && self.head.is_some()
+        matches!(self.wanted, DesiredState::Running | DesiredState::Completed)
+            && self.head.is_some()
     }
 
     /// Committed to its end, whatever older heads say.

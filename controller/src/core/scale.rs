@@ -37,7 +37,8 @@ impl Core {
             .workers
             .iter()
             .filter(|(_, worker)| worker.takes_tasks());
-        let reads = |job: &&Job| matches!(job.wanted, DesiredState::Running | DesiredState::Draining);
+        let reads =
+            |job: &&Job| matches!(job.wanted, DesiredState::Running | DesiredState::Draining);
         let jobs = || self.jobs.values().filter(reads);
         Seen {
             workers: takes

@@ -1,7 +1,7 @@
 //! What the core says of itself: pure, for people and programs.
 
-use super::event::Place;
 use super::event::DesiredState;
+use super::event::Place;
 use super::job::{EpochFigures, Job, Shard};
 use super::{Core, TaskEnd};
 use streamctl_proto::{Epoch, JobName, Manifest, WorkerId, v1};
@@ -277,7 +277,9 @@ fn cut(text: &str) -> String {
 
 fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
     match &job.wanted {
-        DesiredState::Running if !waiting_on.is_empty() && job.head.is_none() && job.tasks.is_empty() => {
+        DesiredState::Running
+            if !waiting_on.is_empty() && job.head.is_none() && job.tasks.is_empty() =>
+        {
             if job.delays.is_empty() && job.listing.answered == 0 {
                 v1::JobState::Starting
             } else {

@@ -69,10 +69,9 @@ impl Core {
         out: &mut Vec<Effect>,
     ) {
         let known = self.jobs.get_mut(&job.spec.name);
-        if known
-            .as_ref()
-            .is_some_and(|known| known.wanted == DesiredState::Deleted || known.unreadable.is_none())
-        {
+        if known.as_ref().is_some_and(|known| {
+            known.wanted == DesiredState::Deleted || known.unreadable.is_none()
+        }) {
             return;
         }
         let before = known.and_then(|known| known.unreadable.take());

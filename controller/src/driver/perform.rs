@@ -7,12 +7,12 @@
 use super::Outcome;
 use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
-use crate::core::{Core, Effect, EffectKind, Event, KnownShard, DesiredState};
+use crate::core::{Core, DesiredState, Effect, EffectKind, Event, KnownShard};
 use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
-use crate::shards::{ListError, ListedShard, ShardLister};
+use crate::shards::ShardLister;
 use crate::store::{CommitOutcome, Repair, Store, StoreError, WriteOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::lookup;
+use streamctl_engine::source::{ListError, ListedShard};
 use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
@@ -370,12 +371,14 @@ impl Performer {
                 let job = name.clone();
                 let job_version = version.job_version;
                 match self.store.change_job(self.term, version).await {
-                    Err(StoreError::Refused { reason, hint }) => Attempt::Done(Event::VersionRefused {
-                        job,
-                        job_version,
-                        reason,
-                        hint,
-                    }),
+                    Err(StoreError::Refused { reason, hint }) => {
+                        Attempt::Done(Event::VersionRefused {
+                            job,
+                            job_version,
+                            reason,
+                            hint,
+                        })
+                    }
                     written => recorded(written, Event::VersionRecorded { job, job_version }),
                 }
             }

@@ -1,10 +1,11 @@
 //! What is still on its way when a job is deleted, and what is tried again.
 
 use super::*;
-use crate::shards::{ListError, ListedShard, Listing, ShardLister};
+use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, MemoryStore, Store, contract};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::clock::system_clock;
+use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::{MemoryStorage, Storages};
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::SourceKind;

@@ -10,7 +10,7 @@ use crate::service::jobs::JobsService;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use streamctl_engine::security::gate::Asked;
-use streamctl_engine::security::{Dialer, ClientConnection};
+use streamctl_engine::security::{ClientConnection, Dialer};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::jobs_server::Jobs;
 use streamctl_proto::{MESSAGE_BYTES_MAX, v1};

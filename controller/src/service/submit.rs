@@ -6,16 +6,17 @@
 
 use super::change::{Standing, check_version, resumed, standing};
 use super::jobs::told;
-use crate::core::{Event, DesiredState};
+use crate::core::{DesiredState, Event};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
-use crate::shards::{Listing, ShardLister, look};
+use crate::shards::{ShardLister, look};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve::{ResolveError, World, output_columns};
 use streamctl_engine::security::{Caller, Role};
+use streamctl_engine::source::Listing;
 use streamctl_proto::describe;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};

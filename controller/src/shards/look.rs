@@ -5,14 +5,15 @@
 //! Rule: what is wrong with the source stands beside what is wrong with the rest: all problems are
 //! told at once.
 
-use super::{ListError, Listing, ShardLister};
+use super::ShardLister;
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::{Explored, explore};
+use streamctl_engine::source::{ListError, Listing, connector};
 use streamctl_proto::JobSpec;
 use streamctl_proto::count::count;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::resolved::StreamFacts;
-use streamctl_proto::spec::{OnDataLoss, Problem, SourceKind, StartingPosition};
+use streamctl_proto::spec::{OnDataLoss, Problem, StartingPosition};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -25,7 +26,7 @@ pub async fn look(
     places: bool,
 ) -> (Explored, Option<Listing>) {
     let mut found = explore(world, spec, places).await;
-    if matches!(spec.source.kind, SourceKind::Kinesis { .. }) && found.stream.is_none() {
+    if spec.source.kind.reads_stream() && found.stream.is_none() {
         // Which stream it is was not to be had, and that is told already.
         return (found, None);
     }
@@ -41,17 +42,8 @@ pub async fn look(
     }
     let listing = match lister.list(&spec.source.kind, found.stream.as_ref()).await {
         Ok(listing) => {
-            if let SourceKind::Files { path, .. } = &spec.source.kind
-                && listing.shards.is_empty()
-            {
-                let hint = "write the files first, or mend the path: a job reads those that are there when it is started";
-                let problem = Problem::new(
-                    "source.path",
-                    format!("there is no file below {path}"),
-                    Some(hint.into()),
-                );
-                found.problems.push(problem);
-            }
+            let problem = connector(&spec.source.kind).check_listing(&listing);
+            found.problems.extend(problem);
             match &listing.stream {
                 Ok(Some(stream)) => {
                     found

@@ -2,10 +2,11 @@
 //!
 //! Rule: clones share one listing.
 
-use super::{ListError, ListedShard, Listing, ShardLister};
+use super::ShardLister;
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts};
 use streamctl_proto::spec::SourceKind;

@@ -7,7 +7,7 @@
 //! one lock.
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, StoreError, StoredJob, DesiredState,
+    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, StoreError, StoredJob,
     WriteOutcome,
 };
 use serde::de::DeserializeOwned;
@@ -226,7 +226,10 @@ pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] 
     let name = &job.spec.name;
     [
         (keys.of(name, JobKey::Spec), encode(job)),
-        (keys.of(name, JobKey::Wanted), encode(&DesiredState::Running)),
+        (
+            keys.of(name, JobKey::Wanted),
+            encode(&DesiredState::Running),
+        ),
         (keys.of(name, JobKey::Published), encode(&Epoch(0))),
     ]
 }

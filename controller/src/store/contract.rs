@@ -4,16 +4,16 @@
 //! needs a store that several processes share. Both panic with what is broken.
 
 use super::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Repair, Repaired, Replays, Store,
-    StoredJob, DesiredState, WantedReplay, WriteOutcome,
+    CommitOutcome, CreateOutcome, DesiredState, LeaderRecord, Leadership, Repair, Repaired,
+    Replays, Store, StoredJob, WantedReplay, WriteOutcome,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind,
-    SourceSpec, StartingPosition,
+    Compression, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss, SchemaFrom,
+    SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
 };
 use streamctl_proto::{
     DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term,
@@ -52,7 +52,7 @@ pub fn head(epoch: u64) -> ManifestRef {
 
 /// The same job on a Kinesis stream.
 pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
-    job.spec.source.kind = SourceKind::Kinesis {
+    job.spec.source.kind = SourceKind::Kinesis(KinesisSource {
         stream: Some("stream".into()),
         arn: None,
         endpoint: None,
@@ -63,7 +63,8 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
         grace: GRACE_DEFAULT,
         max_records_per_read: 10_000,
         compression: Default::default(),
-    };
+        format: Default::default(),
+    });
     job
 }
 
@@ -71,14 +72,14 @@ pub fn job(name: &str) -> ResolvedJob {
     let spec = JobSpec {
         name: name.parse().expect("tests name jobs well"),
         source: SourceSpec {
-            kind: SourceKind::Generator {
+            kind: SourceKind::Generator(GeneratorSource {
                 seed: 1,
                 shards: 2,
                 rate: 10.0,
                 records_per_shard: None,
                 bad_every: 0,
                 unmatched_every: 0,
-            },
+            }),
             schema: SchemaFrom::BuiltIn,
             starting_position: StartingPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Fail,

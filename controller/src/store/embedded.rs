@@ -6,8 +6,8 @@
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
-    StoreError, StoredJob, DesiredState, WriteOutcome,
+    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
+    Replays, Store, StoreError, StoredJob, WriteOutcome,
 };
 use async_trait::async_trait;
 use redb::{

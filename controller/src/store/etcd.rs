@@ -11,8 +11,8 @@ mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
-    StoreError, StoredJob, DesiredState, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
+    Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{

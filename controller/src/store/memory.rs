@@ -7,8 +7,8 @@
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, JobKey, Keys, LeaderRecord, Leadership, Repair, Replays, Store,
-    StoreError, StoredJob, DesiredState, WriteOutcome, cells,
+    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
+    Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};

@@ -6,12 +6,15 @@
 //! (I6). Values are small JSON; nothing is written per record, shard or heartbeat.
 
 mod cells;
+#[cfg(any(test, feature = "test-util"))]
 pub mod contract;
+#[cfg(any(test, feature = "test-util"))]
 pub mod contract_etcd;
 mod embedded;
 mod etcd;
 mod keys;
 mod leadership;
+#[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod repairs;
 mod replays;
@@ -20,6 +23,7 @@ pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S};
 pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
+#[cfg(any(test, feature = "test-util"))]
 pub use memory::{Fault, MemoryStore, StoreCopy};
 pub use repairs::{REPAIRS_KEPT_MAX, Repair, Repaired, remembered};
 pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};

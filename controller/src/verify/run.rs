@@ -11,7 +11,7 @@ use super::objects::Objects;
 use super::strays::{self, Names};
 use super::teller::Teller;
 use super::versions::Versions;
-use super::{Verifier, DesiredState};
+use super::{DesiredState, Verifier};
 use crate::load::after_head;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::restored::{Standing, epoch_of};

@@ -85,8 +85,8 @@ mod tests {
     use super::super::QueryPlan;
     use super::super::words::tests::typed;
     use super::*;
-    use crate::resolve::GENERATOR_COLUMNS;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use streamctl_proto::spec::GENERATOR_COLUMNS;
 
     #[test]
     fn what_stands_for_a_function_from_elsewhere_works_and_the_function_is_not_there() {

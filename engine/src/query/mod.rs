@@ -193,7 +193,12 @@ impl QueryPlan {
         lookups: &BTreeMap<String, RecordBatch>,
         memory_bytes_max: usize,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, open::QueryResources::of_bytes(memory_bytes_max)).await
+        open::open(
+            self,
+            lookups,
+            open::QueryResources::of_bytes(memory_bytes_max),
+        )
+        .await
     }
 
     /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows
@@ -210,6 +215,11 @@ impl QueryPlan {
         batch_rows: usize,
         pace: &Arc<Pace>,
     ) -> Result<OpenQuery, QueryError> {
-        open::open(self, lookups, open::QueryResources::shared(memory, batch_rows, pace)).await
+        open::open(
+            self,
+            lookups,
+            open::QueryResources::shared(memory, batch_rows, pace),
+        )
+        .await
     }
 }

@@ -5,7 +5,6 @@
 //! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to
 //! try again.
 
-mod address;
 pub mod explore;
 pub mod foreign;
 
@@ -13,6 +12,7 @@ use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{self, QueryError, QueryPlan};
+use crate::source::connector;
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -23,31 +23,12 @@ use explore::explore;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
-    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, SourceKind,
-    StartingPosition,
+    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
 };
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
 /// Largest file in the form of GetTable's answer.
 pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
-
-/// The columns of the generator's sales records; all are text.
-pub const GENERATOR_COLUMNS: [&str; 14] = [
-    "uuid",
-    "country",
-    "itemtype",
-    "saleschannel",
-    "orderpriority",
-    "orderdate",
-    "region",
-    "shipdate",
-    "unitssold",
-    "unitprice",
-    "unitcost",
-    "totalrevenue",
-    "totalcost",
-    "totalprofit",
-];
 
 #[derive(Clone, Debug)]
 pub struct World {
@@ -372,11 +353,12 @@ async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<Ca
         }
         SchemaFrom::Inline(columns) => bare(columns.clone()),
         SchemaFrom::BuiltIn => {
-            let text = |name: &str| ColumnType {
-                name: name.into(),
+            let text = |name: &&str| ColumnType {
+                name: (*name).into(),
                 type_name: "string".into(),
             };
-            bare(GENERATOR_COLUMNS.map(text).to_vec())
+            let columns = spec.source.kind.own_columns().unwrap_or_default();
+            bare(columns.iter().map(text).collect())
         }
     }
 }
@@ -386,26 +368,11 @@ fn stream_address(
     table: Option<&CatalogTable>,
     log: &mut Log,
 ) -> Option<StreamAddress> {
-    let SourceKind::Kinesis { arn, .. } = &spec.source.kind else {
-        return None;
-    };
-    if let Some(arn) = arn
-        && catalog::stream_of_arn(arn).is_none()
-    {
-        let hint = "write arn:aws:kinesis:<region>:<account>:stream/<name>".to_owned();
-        log.problem(
-            "source.arn",
-            format!("{arn:?} is not the ARN of a stream"),
-            Some(hint),
-        );
-        return None;
-    }
-    let address = address::merged(
-        &spec.source.kind,
-        table.and_then(|table| table.stream.as_ref()),
-    );
+    let kind = &spec.source.kind;
+    let of_table = table.and_then(|table| table.stream.as_ref());
+    let address = log.ok(connector(kind).address(of_table), Failure::Problem)?;
     // Without a table nothing is known about the stream, and that is in the log already.
-    if address.is_none() && table.is_some() {
+    if kind.reads_stream() && address.is_none() && table.is_some() {
         let hint = "add stream = \"name\" or arn = \"...\" to [source]".to_owned();
         let message = "neither the job file nor the table names a Kinesis stream".to_owned();
         log.problem("source.stream", message, Some(hint));
@@ -453,11 +420,7 @@ async fn lookup_rows(
 
 /// The column of arrival times must be one, or every record would be of the time of reading.
 fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
-    let SourceKind::Files {
-        arrival_time: Some(name),
-        ..
-    } = &spec.source.kind
-    else {
+    let Some(name) = spec.source.kind.arrival_column() else {
         return;
     };
     if columns

@@ -6,8 +6,8 @@ use crate::storage::MemoryStorage;
 use std::time::Duration;
 use streamctl_proto::WindowSize;
 use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, Location, LookupFormat, OnDataLoss, SinkFormat, SinkSpec,
-    SourceSpec,
+    Compression, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
+    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceKind, SourceSpec,
 };
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
@@ -15,14 +15,14 @@ const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority,
 
 fn generator() -> SourceSpec {
     SourceSpec {
-        kind: SourceKind::Generator {
+        kind: SourceKind::Generator(GeneratorSource {
             seed: 1,
             shards: 2,
             rate: 10.0,
             records_per_shard: None,
             bad_every: 0,
             unmatched_every: 0,
-        },
+        }),
         schema: SchemaFrom::BuiltIn,
         starting_position: StartingPosition::Latest,
         on_data_loss: OnDataLoss::Fail,
@@ -30,7 +30,7 @@ fn generator() -> SourceSpec {
 }
 
 fn kinesis(schema: SchemaFrom) -> SourceSpec {
-    let kind = SourceKind::Kinesis {
+    let kind = SourceKind::Kinesis(KinesisSource {
         stream: None,
         arn: None,
         endpoint: None,
@@ -41,7 +41,8 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         grace: GRACE_DEFAULT,
         max_records_per_read: 10_000,
         compression: Default::default(),
-    };
+        format: Default::default(),
+    });
     SourceSpec {
         kind,
         schema,
@@ -296,11 +297,11 @@ async fn a_result_that_the_files_cannot_hold_is_refused_before_it_is_computed() 
 
 #[tokio::test]
 async fn the_column_of_arrival_times_must_be_one() {
-    let kind = SourceKind::Files {
+    let kind = SourceKind::Files(FilesSource {
         path: Location::folder("memory://in/"),
         format: streamctl_proto::spec::RecordFormat::Json,
         arrival_time: Some("when".into()),
-    };
+    });
     let columns = vec![ColumnType {
         name: "uuid".into(),
         type_name: "string".into(),

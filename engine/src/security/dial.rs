@@ -130,7 +130,11 @@ impl Dialer {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` when there is no such address, or it must not be given the token.
-    pub fn line(&self, url: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<ClientConnection, Status> {
+    pub fn line(
+        &self,
+        url: &str,
+        tune: impl FnOnce(Endpoint) -> Endpoint,
+    ) -> Result<ClientConnection, Status> {
         let Prepared {
             endpoint,
             secured,
@@ -167,7 +171,11 @@ impl Dialer {
         let endpoint = tune(endpoint);
         let channel = match secured {
             Some(secured) => endpoint.connect_with_connector(secured).await,
-            None => endpoint.connect_with_connector(Plain(disconnect_reason.clone())).await,
+            None => {
+                endpoint
+                    .connect_with_connector(Plain(disconnect_reason.clone()))
+                    .await
+            }
         };
         let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
         Ok(ClientConnection {
@@ -244,7 +252,11 @@ impl Dialer {
                     .map_err(|error| Status::invalid_argument(error.to_string()))?,
             ),
         };
-        Ok(Secured { trust, name, disconnect_reason })
+        Ok(Secured {
+            trust,
+            name,
+            disconnect_reason,
+        })
     }
 
     fn token(&self) -> Option<Token> {
@@ -440,7 +452,11 @@ impl Service<Uri> for Plain {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let disconnect_reason = self.0.clone();
-        Box::pin(async move { Ok(TokioIo::new(disconnect_reason.watch_plain(connected(&uri, 80).await?))) })
+        Box::pin(async move {
+            Ok(TokioIo::new(
+                disconnect_reason.watch_plain(connected(&uri, 80).await?),
+            ))
+        })
     }
 }
 
@@ -480,13 +496,20 @@ impl Service<Request<Body>> for ClientConnection {
         }
         let answer = self.channel.call(request);
         let disconnect_reason = self.disconnect_reason.clone();
-        Box::pin(async move { answer.await.map_err(|error| failed(error, &disconnect_reason)) })
+        Box::pin(async move {
+            answer
+                .await
+                .map_err(|error| failed(error, &disconnect_reason))
+        })
     }
 }
 
 /// Why a call was not answered: what the connection was told by the other side says more than that
 /// there is none.
-fn failed(error: tonic::transport::Error, disconnect_reason: &DisconnectReason) -> Box<dyn Error + Send + Sync> {
+fn failed(
+    error: tonic::transport::Error,
+    disconnect_reason: &DisconnectReason,
+) -> Box<dyn Error + Send + Sync> {
     match disconnect_reason.words() {
         Some(words) => Box::new(Status::unavailable(hinted(words))),
         None => Box::new(error),

@@ -6,8 +6,10 @@
 //! Rule: publishing is idempotent; what an answer said is never believed when the object itself can
 //! be looked at.
 
+#[cfg(any(test, feature = "test-util"))]
 pub mod contract;
 mod local;
+#[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod s3;
 mod s3_error;
@@ -15,6 +17,7 @@ mod s3_writer;
 mod storages;
 
 pub use local::LocalStorage;
+#[cfg(any(test, feature = "test-util"))]
 pub use memory::{MemoryStorage, Op};
 pub use s3::S3Storage;
 pub use storages::Storages;

@@ -1,9 +1,12 @@
 //! Which implementation serves which location.
 //!
 //! Owns: the choice. Does not own: the operations.
-//! Rule: the location's text alone decides: `s3://`, `memory://`, else a path of the local disk.
+//! Rule: the location's text alone decides: `s3://`, else a path of the local disk. Tests have
+//! `memory://` too; no program knows it.
 
-use super::{LocalStorage, MemoryStorage, S3Storage, Storage};
+#[cfg(any(test, feature = "test-util"))]
+use super::MemoryStorage;
+use super::{LocalStorage, S3Storage, Storage};
 use crate::aws::{Aws, AwsSettings};
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use std::sync::Arc;
 pub struct Storages {
     s3: ForS3,
     local: Arc<dyn Storage>,
+    #[cfg(any(test, feature = "test-util"))]
     memory: Arc<dyn Storage>,
 }
 
@@ -19,13 +23,19 @@ pub struct Storages {
 #[derive(Clone, Debug)]
 enum ForS3 {
     Service(Arc<S3Storage>),
+    #[cfg(any(test, feature = "test-util"))]
     Given(Arc<dyn Storage>),
 }
 
 impl Storages {
     /// S3 through these clients, and the local disk.
     pub fn new(aws: Aws) -> Self {
-        Self::with(aws, MemoryStorage::default())
+        Self {
+            s3: ForS3::Service(Arc::new(S3Storage::new(aws))),
+            local: Arc::new(LocalStorage),
+            #[cfg(any(test, feature = "test-util"))]
+            memory: Arc::new(MemoryStorage::default()),
+        }
     }
 
     /// The local disk; S3 with default settings, should a location ask for it.
@@ -33,9 +43,13 @@ impl Storages {
         Self::new(Aws::new(AwsSettings::default()))
     }
 
-    /// Objects below `memory://` are in `memory`. For tests.
+    /// Objects below `memory://` are in `memory`.
+    #[cfg(any(test, feature = "test-util"))]
     pub fn memory(memory: MemoryStorage) -> Self {
-        Self::with(Aws::new(AwsSettings::default()), memory)
+        Self {
+            memory: Arc::new(memory),
+            ..Self::local()
+        }
     }
 
     /// The same; parts on their way to S3 take at most so many bytes together, all objects of the
@@ -43,12 +57,14 @@ impl Storages {
     pub fn with_upload_bytes(self, bytes: usize) -> Self {
         let s3 = match self.s3 {
             ForS3::Service(service) => ForS3::Service(Arc::new(service.with_upload_bytes(bytes))),
+            #[cfg(any(test, feature = "test-util"))]
             given @ ForS3::Given(_) => given,
         };
         Self { s3, ..self }
     }
 
-    /// One storage for every location, whatever its text says. For tests.
+    /// One storage for every location, whatever its text says.
+    #[cfg(any(test, feature = "test-util"))]
     pub fn only(storage: Arc<dyn Storage>) -> Self {
         Self {
             s3: ForS3::Given(Arc::clone(&storage)),
@@ -57,26 +73,19 @@ impl Storages {
         }
     }
 
-    fn with(aws: Aws, memory: MemoryStorage) -> Self {
-        let s3 = ForS3::Service(Arc::new(S3Storage::new(aws)));
-        Self {
-            s3,
-            local: Arc::new(LocalStorage),
-            memory: Arc::new(memory),
-        }
-    }
-
     /// The one that serves this object or folder.
     pub fn for_location(&self, location: &str) -> Arc<dyn Storage> {
-        if location.starts_with("s3://") {
-            match &self.s3 {
-                ForS3::Service(service) => Arc::clone(service) as Arc<dyn Storage>,
-                ForS3::Given(storage) => Arc::clone(storage),
-            }
-        } else if location.starts_with("memory://") {
-            Arc::clone(&self.memory)
-        } else {
-            Arc::clone(&self.local)
+        #[cfg(any(test, feature = "test-util"))]
+        if location.starts_with("memory://") {
+            return Arc::clone(&self.memory);
+        }
+        if !location.starts_with("s3://") {
+            return Arc::clone(&self.local);
+        }
+        match &self.s3 {
+            ForS3::Service(service) => Arc::clone(service) as Arc<dyn Storage>,
+            #[cfg(any(test, feature = "test-util"))]
+            ForS3::Given(storage) => Arc::clone(storage),
         }
     }
 }

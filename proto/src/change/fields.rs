@@ -3,11 +3,9 @@
 //! Rule: what the world said counts, not how the file left it to the world: a stream that the
 //! catalog names and the same one named in the file are one value.
 
-use crate::json::time;
 use crate::resolved::StreamAddress;
 use crate::spec::{
-    LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceKind, SourceSpec, StartingPosition,
-    bytes_text, duration_text,
+    LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -43,63 +41,10 @@ pub(super) fn window_text(size: WindowSize) -> String {
 }
 
 fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
-    let mut add = |key: &str, value: Option<String>| {
-        all.extend(value.map(|value| (format!("source.{key}"), value)))
-    };
-    match &spec.kind {
-        SourceKind::Kinesis {
-            poll_interval,
-            max_records_per_read,
-            compression,
-            grace,
-            ..
-        } => {
-            add("type", Some("kinesis".into()));
-            let stream = stream.cloned().unwrap_or_default();
-            add("stream", Some(stream.name));
-            add("arn", stream.arn);
-            add("endpoint", stream.endpoint);
-            add("region", stream.region);
-            add("role_arn", stream.role_arn);
-            add("session_name", stream.session_name);
-            add("poll_interval", Some(duration_text(*poll_interval)));
-            add(
-                "max_records_per_read",
-                Some(max_records_per_read.to_string()),
-            );
-            add("compression", Some(word(compression)));
-            add("grace", Some(duration_text(*grace)));
-            add("starting_position", Some(start(spec.starting_position)));
-        }
-        SourceKind::Files {
-            path,
-            format,
-            arrival_time,
-        } => {
-            add("type", Some("files".into()));
-            add("path", Some(path.to_string()));
-            add("format", Some(word(format)));
-            add("arrival_time", arrival_time.clone());
-        }
-        SourceKind::Generator {
-            seed,
-            shards,
-            rate,
-            records_per_shard,
-            bad_every,
-            unmatched_every,
-        } => {
-            add("type", Some("generator".into()));
-            add("seed", Some(seed.to_string()));
-            add("shards", Some(shards.to_string()));
-            add("rate", Some(rate.to_string()));
-            add(
-                "records_per_shard",
-                records_per_shard.map(|count| count.to_string()),
-            );
-            add("bad_every", Some(bad_every.to_string()));
-            add("unmatched_every", Some(unmatched_every.to_string()));
-        }
+    let mut add = |key: &str, value: String| all.push((format!("source.{key}"), value));
+    add("type", spec.kind.type_name().to_owned());
+    for (key, value) in spec.kind.fields(spec, stream) {
+        add(key, value);
     }
     match &spec.schema {
         SchemaFrom::Catalog {
@@ -114,25 +59,14 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
             let region = region
                 .as_ref()
                 .map_or_else(String::new, |region| format!(" in {region}"));
-            add(
-                "catalog",
-                Some(format!("{database}.{table}{account}{region}")),
-            );
+            add("catalog", format!("{database}.{table}{account}{region}"));
         }
-        SchemaFrom::File(path) => add("schema_file", Some(path.clone())),
+        SchemaFrom::File(path) => add("schema_file", path.clone()),
         // Its columns are compared one by one.
-        SchemaFrom::Inline(_) => add("schema", Some("written in the job file".into())),
+        SchemaFrom::Inline(_) => add("schema", "written in the job file".into()),
         SchemaFrom::BuiltIn => {}
     }
-    add("on_data_loss", Some(word(&spec.on_data_loss)));
-}
-
-fn start(position: StartingPosition) -> String {
-    match position {
-        StartingPosition::Latest => "latest".into(),
-        StartingPosition::TrimHorizon => "trim_horizon".into(),
-        StartingPosition::Timestamp(ms) => time(ms),
-    }
+    add("on_data_loss", value_text(&spec.on_data_loss));
 }
 
 fn lookup(spec: &LookupSpec, all: &mut Fields) {
@@ -145,7 +79,7 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
     } = spec;
     let values = [
         ("path", path.to_string()),
-        ("format", word(format)),
+        ("format", value_text(format)),
         ("refresh", duration_text(*refresh)),
         ("size_max", bytes_text(*size_max)),
     ];
@@ -160,8 +94,8 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
         .collect();
     let values = [
         ("path", spec.path.to_string()),
-        ("format", word(&spec.format)),
-        ("compression", word(&spec.compression)),
+        ("format", value_text(&spec.format)),
+        ("compression", value_text(&spec.compression)),
         ("partition_by", columns.join(", ")),
         ("target_size", bytes_text(spec.target_size)),
     ];
@@ -174,7 +108,7 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
 }
 
 /// The word of a value, as it stands in a job file.
-fn word(value: &impl Serialize) -> String {
+pub(crate) fn value_text(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         Ok(other) => other.to_string(),

@@ -33,7 +33,7 @@ location = "s3://bkt/checkpoint/"
 fn job(text: &str) -> ResolvedJob {
     let spec = JobSpec::parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     let stream = match &spec.source.kind {
-        crate::spec::SourceKind::Kinesis {
+        crate::spec::SourceKind::Kinesis(crate::spec::KinesisSource {
             stream,
             arn,
             endpoint,
@@ -41,7 +41,7 @@ fn job(text: &str) -> ResolvedJob {
             role_arn,
             session_name,
             ..
-        } => {
+        }) => {
             let arn = arn.clone();
             let endpoint = endpoint.clone();
             let region = region.clone();

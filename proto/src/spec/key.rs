@@ -224,16 +224,19 @@ impl Read for Rate {
     }
 }
 
+/// `a, b or c`.
+pub(super) fn or(words: &[String]) -> String {
+    match words.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => words.concat(),
+    }
+}
+
 impl<T: Copy + PartialEq> Kind for Word<T> {
     type Value = T;
     fn words(&self) -> String {
         let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
-        match words.split_last() {
-            Some((last, others)) if !others.is_empty() => {
-                format!("{} or {last}", others.join(", "))
-            }
-            _ => words.concat(),
-        }
+        or(&words)
     }
     fn shown(&self, value: &T) -> String {
         self.0

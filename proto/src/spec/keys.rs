@@ -5,17 +5,12 @@
 //! Rule: the parser reads a key by what is declared here, and `docs/job-file.md` is made of it: a
 //! key that is not here does not exist.
 
-use super::key::{Absent, Key, Kind, Rate, Size, Span, Special, Text, WHOLE_MAX, Whole, Word};
+use super::format::{self, FORMATS};
+use super::key::{Absent, Key, Kind, Size, Span, Special, Text, Whole, Word};
 use super::parse::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use super::reference::Described;
-use super::source::{
-    Address, Arn, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, HIVE_TYPES, RECORDS_PER_READ_MAX,
-    Start, Type,
-};
-use super::{
-    Compression, GRACE_DEFAULT, LookupFormat, OnDataLoss, POLL_INTERVAL_MIN, PayloadCompression,
-    RecordFormat, SinkFormat, StartingPosition,
-};
+use super::source::{self, HIVE_TYPES};
+use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
@@ -36,34 +31,30 @@ impl Part {
 }
 
 /// All tables, in the order in which they are explained.
-pub(super) static PARTS: [&Part; 14] = [
-    &JOB,
-    &SOURCE,
-    &CATALOG,
-    &SCHEMA,
-    &KINESIS,
-    &FILES,
-    &GENERATOR,
-    &WINDOW,
-    &LOOKUP,
-    &TRANSFORM,
-    &SINK,
-    &DEAD_LETTER,
-    &CHECKPOINT,
-    &RETRY,
-];
+pub(super) fn parts() -> impl Iterator<Item = &'static Part> {
+    let sources = source::KINDS.iter().map(|kind| kind.part);
+    let before = [&JOB, &SOURCE, &CATALOG, &SCHEMA];
+    let after = [
+        &WINDOW,
+        &LOOKUP,
+        &TRANSFORM,
+        &SINK,
+        &DEAD_LETTER,
+        &CHECKPOINT,
+        &RETRY,
+    ];
+    let formats = FORMATS.iter().filter_map(|format| format.part);
+    before
+        .into_iter()
+        .chain(sources)
+        .chain(formats)
+        .chain(after)
+}
 
 const RETRIES_MAX: u64 = 100;
-const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
-const GRACE_MIN: Duration = Duration::from_millis(100);
-const GRACE_MAX: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(86_400);
-const ANY: Whole = Whole {
-    least: 0,
-    most: WHOLE_MAX,
-};
 
-const fn key<K: Kind>(
+pub(super) const fn key<K: Kind>(
     name: &'static str,
     kind: K,
     absent: Absent<K::Value>,
@@ -77,7 +68,7 @@ const fn key<K: Kind>(
     }
 }
 
-fn folder() -> String {
+pub(super) fn folder() -> String {
     "a folder".to_owned()
 }
 
@@ -155,15 +146,17 @@ static JOB: Part = Part {
     ],
 };
 
-pub(super) static TYPE: Key<Word<Type>> = key(
+pub(super) static TYPE: Key<source::Type> = key(
     "type",
-    Word(&[
-        ("kinesis", Type::Kinesis),
-        ("files", Type::Files),
-        ("generator", Type::Generator),
-    ]),
+    source::Type,
     Absent::Refused("for example type = \"kinesis\"; also: files, generator"),
     "what kind of source; further keys depend on it",
+);
+pub(super) static FORMAT: Key<format::Format> = key(
+    "format",
+    format::Format,
+    Absent::Is(format::JSON),
+    "how the payload of a record is written",
 );
 pub(super) static CATALOG_KEY: Key<Special> = key(
     "catalog",
@@ -250,184 +243,6 @@ static SCHEMA: Part = Part {
     title: "[source.schema]",
     about: "One line per column, in their order.",
     keys: &[&COLUMN],
-};
-
-pub(super) static STREAM: Key<Text> = key(
-    "stream",
-    Text,
-    Absent::Means("the catalog table's"),
-    "the stream's name",
-);
-pub(super) static ARN: Key<Arn> = key(
-    "arn",
-    Arn,
-    Absent::Means("the catalog table's"),
-    "the stream's ARN",
-);
-pub(super) static ENDPOINT: Key<Address> = key(
-    "endpoint",
-    Address,
-    Absent::Means("the catalog table's, else the region's"),
-    "where the service answers",
-);
-pub(super) static REGION: Key<Text> = key(
-    "region",
-    Text,
-    Absent::Means("of the ARN, the table or the environment"),
-    "the stream's region",
-);
-pub(super) static ROLE_ARN: Key<Text> = key(
-    "role_arn",
-    Text,
-    Absent::Means("the catalog table's, else none"),
-    "a role to assume for reading",
-);
-pub(super) static SESSION_NAME: Key<Text> = key(
-    "session_name",
-    Text,
-    Absent::Means("the catalog table's, else `streamctl`"),
-    "names the role's session",
-);
-pub(super) static STARTING_POSITION: Key<Start> = key(
-    "starting_position",
-    Start,
-    Absent::Is(StartingPosition::Latest),
-    "where shards begin that are there at submit; `latest` is the time of the submit",
-);
-pub(super) static POLL_INTERVAL: Key<Span> = key(
-    "poll_interval",
-    Span {
-        least: POLL_INTERVAL_MIN,
-        most: POLL_INTERVAL_MAX,
-    },
-    Absent::Is(Duration::from_millis(250)),
-    "how long to wait between two reads of a shard at its tip",
-);
-pub(super) static MAX_RECORDS_PER_READ: Key<Whole> = key(
-    "max_records_per_read",
-    Whole {
-        least: 1,
-        most: RECORDS_PER_READ_MAX as u64,
-    },
-    Absent::Is(RECORDS_PER_READ_MAX as u64),
-    "how many records a read asks for",
-);
-pub(super) static PAYLOAD_COMPRESSION: Key<Word<PayloadCompression>> = key(
-    "compression",
-    Word(&[
-        ("none", PayloadCompression::None),
-        ("auto", PayloadCompression::Auto),
-    ]),
-    Absent::Is(PayloadCompression::None),
-    "`auto`: payloads in gzip, zstd or snappy's framing are told by their first bytes and unpacked",
-);
-pub(super) static GRACE: Key<Span> = key(
-    "grace",
-    Span {
-        least: GRACE_MIN,
-        most: GRACE_MAX,
-    },
-    Absent::Is(GRACE_DEFAULT),
-    "how long after its arrival a record may become readable and still be in the window of its arrival; windows close that much later",
-);
-pub(super) static KINESIS: Part = Part {
-    title: "[source] with type = \"kinesis\"",
-    about: "The stream is named by `stream`, by `arn`, or by the catalog table; what is written here goes before what the table says. \
-            Credentials come from the environment of controller and workers, or from `role_arn`; never from this file.",
-    keys: &[
-        &STREAM,
-        &ARN,
-        &ENDPOINT,
-        &REGION,
-        &ROLE_ARN,
-        &SESSION_NAME,
-        &STARTING_POSITION,
-        &POLL_INTERVAL,
-        &MAX_RECORDS_PER_READ,
-        &GRACE,
-        &PAYLOAD_COMPRESSION,
-    ],
-};
-
-pub(super) static FILES_PATH: Key<Special> = key(
-    "path",
-    Special(folder),
-    Absent::Refused("for example path = \"s3://my-bucket/events/\""),
-    "every file below it is read, and is a shard",
-);
-pub(super) static FILES_FORMAT: Key<Word<RecordFormat>> = key(
-    "format",
-    Word(&[("json", RecordFormat::Json), ("csv", RecordFormat::Csv)]),
-    Absent::Refused("for example format = \"json\"; also: csv"),
-    "one JSON object per line, or CSV with a header; either may be compressed by gzip or zstd",
-);
-pub(super) static ARRIVAL_TIME: Key<Text> = key(
-    "arrival_time",
-    Text,
-    Absent::Means("the time of reading"),
-    "the column that holds a record's arrival time; a record without one, or with one that is no time, has that of the record before it",
-);
-pub(super) static FILES: Part = Part {
-    title: "[source] with type = \"files\"",
-    about: "The job ends when all files are read.",
-    keys: &[&FILES_PATH, &FILES_FORMAT, &ARRIVAL_TIME],
-};
-
-pub(super) static SEED: Key<Whole> = key(
-    "seed",
-    ANY,
-    Absent::Is(1),
-    "the same seed gives the same records",
-);
-pub(super) static SHARDS: Key<Whole> = key(
-    "shards",
-    Whole {
-        least: 1,
-        most: GENERATOR_SHARDS_MAX as u64,
-    },
-    Absent::Is(2),
-    "how many shards it has",
-);
-pub(super) static RATE: Key<Rate> = key(
-    "rate",
-    Rate {
-        most: GENERATOR_RATE_MAX,
-    },
-    Absent::Is(100.0),
-    "records a second, over all shards",
-);
-pub(super) static RECORDS_PER_SHARD: Key<Whole> = key(
-    "records_per_shard",
-    Whole {
-        least: 1,
-        most: WHOLE_MAX,
-    },
-    Absent::Means("no end"),
-    "after how many records of each shard it ends",
-);
-pub(super) static BAD_EVERY: Key<Whole> = key(
-    "bad_every",
-    ANY,
-    Absent::Is(0),
-    "every so many records one is not JSON; 0: none",
-);
-pub(super) static UNMATCHED_EVERY: Key<Whole> = key(
-    "unmatched_every",
-    ANY,
-    Absent::Is(0),
-    "every so many records one has a country that no lookup has; 0: none",
-);
-pub(super) static GENERATOR: Part = Part {
-    title: "[source] with type = \"generator\"",
-    about: "The sales records of the model job, computed: for trying out and for load.",
-    keys: &[
-        &SEED,
-        &SHARDS,
-        &RATE,
-        &RECORDS_PER_SHARD,
-        &BAD_EVERY,
-        &UNMATCHED_EVERY,
-    ],
 };
 
 pub(super) static WINDOW_SIZE: Key<Span> = key(

@@ -92,11 +92,17 @@ impl<'a> Entry<'a> {
     }
 
     pub fn text(&self, example: &str) -> Option<&'a str> {
+        let text = self.any_text(example)?;
+        if text.trim().is_empty() {
+            self.refuse("must not be empty", example);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Text, also an empty one.
+    pub fn any_text(&self, example: &str) -> Option<&'a str> {
         match self.value {
-            DeValue::String(text) if text.trim().is_empty() => {
-                self.refuse("must not be empty", example);
-                None
-            }
             DeValue::String(text) => Some(text),
             _ => self.wrong_type("text in quotes", example),
         }

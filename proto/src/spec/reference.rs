@@ -5,7 +5,7 @@
 //! Rule: nothing is said here that the parser does not do.
 
 use super::key::{Absent, Key, Kind};
-use super::keys::PARTS;
+use super::keys::{self, parts};
 
 /// A table of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +42,12 @@ pub enum Without {
 
 /// All tables with all their keys.
 pub fn reference() -> Vec<TableReference> {
-    let table = |part: &&super::keys::Part| TableReference {
+    let table = |part: &keys::Part| TableReference {
         title: part.title,
         about: part.about,
         keys: part.keys.iter().map(|key| key.describe()).collect(),
     };
-    PARTS.iter().map(table).collect()
+    parts().map(table).collect()
 }
 
 /// A key of any kind.

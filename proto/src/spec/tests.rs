@@ -25,12 +25,12 @@ fn the_smallest_job_gets_the_defaults() {
     let spec = JobSpec::parse(&job("")).unwrap();
     assert_eq!(spec.source.starting_position, StartingPosition::Latest);
     assert_eq!(spec.source.on_data_loss, OnDataLoss::Fail);
-    let SourceKind::Kinesis {
+    let SourceKind::Kinesis(KinesisSource {
         poll_interval,
         max_records_per_read,
         stream,
         ..
-    } = spec.source.kind
+    }) = spec.source.kind
     else {
         panic!()
     };
@@ -82,7 +82,7 @@ fn the_model_job_is_read_as_written() {
 fn the_example_jobs_are_right() {
     let folder = Path::new("/jobs");
     let files = JobSpec::parse_in(FILES, folder).unwrap();
-    let SourceKind::Files { path, .. } = &files.source.kind else {
+    let SourceKind::Files(FilesSource { path, .. }) = &files.source.kind else {
         panic!()
     };
     assert_eq!(path.as_str(), "/jobs/data/orders/");
@@ -142,9 +142,9 @@ fn text_that_is_not_toml_is_told_with_its_line() {
 #[test]
 fn a_key_of_another_source_is_told_where_it_belongs() {
     assert_eq!(
-        refusal(&job("rate = 5\nformat = \"json\"\n")),
+        refusal(&job("rate = 5\narrival_time = \"at\"\n")),
         "line 9: source.rate: does not belong here\n  hint: it is a key of type = \"generator\"\n\
-         line 10: source.format: does not belong here\n  hint: it is a key of type = \"files\""
+         line 10: source.arrival_time: does not belong here\n  hint: it is a key of type = \"files\""
     );
 }
 

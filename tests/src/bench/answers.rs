@@ -18,9 +18,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use streamctl_engine::source::Record;
+use streamctl_engine::source::kinesis::{Api, Service};
 use streamctl_proto::resolved::StreamAddress;
-use streamctl_worker::source::Record;
-use streamctl_worker::source::kinesis::{Api, Service};
 use tokio::sync::Semaphore;
 
 /// Answers to one reader, in order.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use streamctl_worker::source::Record;
-use streamctl_worker::source::generator::{Options, record};
+use streamctl_engine::source::Record;
+use streamctl_engine::source::generator::{Options, record};
 
 const SEED: u64 = 7;
 /// As the service gives them at most 10,000 at a time, a window gets them in chunks.

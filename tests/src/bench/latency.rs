@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use streamctl_engine::source::generator::Options;
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::v1::{EpochSummary, JobStatus};
-use streamctl_worker::source::generator::Options;
 use tokio::runtime::Builder;
 
 const BUCKET: &str = "bench";

@@ -17,14 +17,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use streamctl_engine::format::Decoder;
 use streamctl_engine::lookup::rows;
 use streamctl_engine::query::{BATCH_ROWS, QueryPlan};
+use streamctl_engine::source::Record;
 use streamctl_engine::storage::{LocalStorage, Storage};
+use streamctl_proto::spec::PayloadFormat;
 use streamctl_proto::{JobSpec, TaskId, Term, Window};
-use streamctl_worker::decode::Decoder;
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::sink::{SinkContext, WindowSink};
-use streamctl_worker::source::Record;
 use streamctl_worker::task::window::DECODE_RECORDS_MAX;
 
 /// The one window that all records belong to: 2026-11-24T00:45:00Z.
@@ -113,6 +114,7 @@ impl Pipeline {
     /// A decoder of the columns that its query reads.
     pub fn decoder(&self) -> anyhow::Result<Decoder> {
         Ok(Decoder::new(
+            &PayloadFormat::default(),
             Arc::clone(&self.schema),
             self.plan.source_columns(),
         )?)

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use streamctl_engine::process::asked_to_stop;
+use streamctl_engine::source::generator::Options;
 use streamctl_tests::kinesis::FakeKinesis;
 use streamctl_tests::kinesis::produce::{Order, produce};
-use streamctl_worker::source::generator::Options;
 
 const FLAGS: [&str; 9] = [
     "port",

@@ -6,9 +6,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use streamctl_engine::source::Record;
+use streamctl_engine::source::kinesis::answer::{Malformed, decode};
 use streamctl_proto::{Window, WindowSize};
-use streamctl_worker::source::Record;
-use streamctl_worker::source::kinesis::answer::{Malformed, decode};
 
 /// Arrival of records without one.
 const NOW_MS: i64 = 77;

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use streamctl_worker::decode::{Decoder, JSON_DEPTH_MAX};
+use streamctl_engine::format::{Decoder, json::JSON_DEPTH_MAX};
+use streamctl_proto::spec::PayloadFormat;
 
 /// Payloads of one input, at most.
 const PAYLOADS_MAX: usize = 16;
@@ -39,7 +40,9 @@ fn decoder() -> Decoder {
         .map(|(name, kind)| Field::new(name, kind, true))
         .collect();
     let wanted: Vec<usize> = (0..fields.len()).collect();
-    Decoder::new(Arc::new(Schema::new(fields)), &wanted).expect("all of these types are decoded")
+    let schema = Arc::new(Schema::new(fields));
+    Decoder::new(&PayloadFormat::default(), schema, &wanted)
+        .expect("all of these types are decoded")
 }
 
 /// What another parser makes of a value.

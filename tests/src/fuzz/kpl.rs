@@ -9,9 +9,9 @@
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use streamctl_engine::hash_range::HashRange;
-use streamctl_worker::source::Record;
-use streamctl_worker::source::kinesis::kpl::take_apart;
+use streamctl_engine::source::Record;
+use streamctl_engine::source::kinesis::HashRange;
+use streamctl_engine::source::kinesis::kpl::take_apart;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 /// User records of a made aggregate.

@@ -5,7 +5,7 @@
 
 use streamctl_controller::core::job::EpochFigures;
 use streamctl_controller::core::status::summary_of;
-use streamctl_controller::core::{Core, CoreSettings, Event, DesiredState};
+use streamctl_controller::core::{Core, CoreSettings, DesiredState, Event};
 use streamctl_controller::store::contract;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, Manifest, ManifestRef, Term};

@@ -14,7 +14,7 @@ use prost::Message as _;
 use said::Said;
 use std::time::Duration;
 use streamctl_controller::core::{
-    Core, CoreSettings, Effect, Event, KnownShard, RefusedTask, DesiredState, invariants,
+    Core, CoreSettings, DesiredState, Effect, Event, KnownShard, RefusedTask, invariants,
 };
 use streamctl_controller::service::workers::{Greeting, Unreadable, read, read_hello};
 use streamctl_controller::store::contract;

@@ -7,7 +7,7 @@ use super::stream::Stream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use streamctl_worker::source::generator::{Options, record};
+use streamctl_engine::source::generator::{Options, record};
 
 /// Between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

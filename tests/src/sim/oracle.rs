@@ -15,7 +15,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use streamctl_controller::store::{Store as _, DesiredState};
+use streamctl_controller::store::{DesiredState, Store as _};
 use streamctl_engine::storage::Storage;
 use streamctl_proto::manifest::CheckpointNames;
 use streamctl_proto::report::ObjectKind;

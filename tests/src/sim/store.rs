@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use streamctl_controller::core::Replays;
 use streamctl_controller::store::{
-    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Repair, Store, StoreError,
-    StoredJob, DesiredState, WriteOutcome,
+    CommitOutcome, CreateOutcome, DesiredState, LeaderRecord, Leadership, MemoryStore, Repair,
+    Store, StoreError, StoredJob, WriteOutcome,
 };
 use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};

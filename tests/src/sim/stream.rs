@@ -10,15 +10,16 @@ use bytes::Bytes;
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister};
+use streamctl_controller::shards::ShardLister;
+use streamctl_engine::source::kinesis::{
+    Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator,
+};
+use streamctl_engine::source::{Child, Record};
+use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
-use streamctl_worker::source::kinesis::{
-    Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator,
-};
-use streamctl_worker::source::{Child, Record};
 use tokio::time::{Instant, sleep};
 
 /// When all streams were created: long before the world began.

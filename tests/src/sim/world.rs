@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{Node, Parts};
-use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob, DesiredState};
+use streamctl_controller::store::{
+    DesiredState, LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob,
+};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve;
@@ -576,7 +578,8 @@ impl World {
             || (job.stream().may_fail() && matches!(stored.wanted, DesiredState::Failed { .. }))
         {
             let committed = stored.head.map_or(Epoch(0), |head| head.epoch);
-            return matches!(stored.wanted, DesiredState::Failed { .. }) && stored.published == committed;
+            return matches!(stored.wanted, DesiredState::Failed { .. })
+                && stored.published == committed;
         }
         let records = job.stream().count();
         if stored.head.is_none() {

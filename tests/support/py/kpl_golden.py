@@ -1,6 +1,6 @@
-"""Writes the aggregate that the unit tests of worker/src/source/kinesis/kpl.rs read, or sends one to a stream.
+"""Writes the aggregate that the unit tests of engine/src/source/kinesis/kpl.rs read, or sends one to a stream.
 
-    kpl_golden.py write FILE           the golden file, worker/testdata/kpl-aggregate-v1.bin
+    kpl_golden.py write FILE           the golden file, engine/testdata/kpl-aggregate-v1.bin
     kpl_golden.py put STREAM COUNT     COUNT user records {"id": n} in aggregates of up to 100, by put_record
 
 The encoder is AWS's own (pip install aws-kinesis-agg==1.2.3 boto3), independent of ours. No test runs this: the golden

@@ -14,13 +14,18 @@ use md5::{Digest, Md5};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_controller::shards::{ListError, ListedShard, Listing, ShardLister, SourceShards};
+use streamctl_controller::shards::{ShardLister, SourceShards};
 use streamctl_engine::aws::Aws;
-use streamctl_engine::hash_range::HashRange;
+use streamctl_engine::clock::Clock;
+use streamctl_engine::source::kinesis::HashRange;
+use streamctl_engine::source::kinesis::Settings;
+use streamctl_engine::source::{
+    Child, Chunk, ListError, ListedShard, Listing, ReadError, Record, ShardReader, ShardToRead,
+};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
-use streamctl_proto::spec::{OnDataLoss, SourceKind};
+use streamctl_proto::spec::{KinesisSource, OnDataLoss, SourceKind};
 use streamctl_proto::{
     Counts, Epoch, JobSpec, Manifest, Position, ResolvedJob, SequenceNumber, ShardRange, TaskId,
     Term, Window,
@@ -28,10 +33,7 @@ use streamctl_proto::{
 use streamctl_tests::kinesis::{FakeKinesis, Fault, Stream, Trimmed};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::replay::replay;
-use streamctl_worker::source::kinesis::Settings;
-use streamctl_worker::source::{
-    Child, Chunk, Clock, ReadError, Record, ShardReader, ShardToRead, Sources,
-};
+use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
 
 const STREAM: &str = "sales";
@@ -42,7 +44,7 @@ const GRACE_MS: i64 = 500;
 /// A service tells its time in whole seconds.
 const DATE_MS: i64 = 1_000;
 /// An aggregate that AWS's own encoder made: ids 1 and 2, two lines, and a name.
-const AGGREGATE: &[u8] = include_bytes!("../../../worker/testdata/kpl-aggregate-v1.bin");
+const AGGREGATE: &[u8] = include_bytes!("../../../engine/testdata/kpl-aggregate-v1.bin");
 
 /// A fake with one stream, and what reads it.
 struct Scene {
@@ -159,7 +161,7 @@ location = "/checkpoint/"
 /// A job as a submit resolves it, but polled every 5 ms: a clock that jumps makes up for it.
 fn resolved(address: &str) -> ResolvedJob {
     let mut spec = JobSpec::parse(&job_file(address)).expect("the job file is good");
-    if let SourceKind::Kinesis { poll_interval, .. } = &mut spec.source.kind {
+    if let SourceKind::Kinesis(KinesisSource { poll_interval, .. }) = &mut spec.source.kind {
         *poll_interval = MS(5);
     }
     let endpoint = Some(address.to_owned());
@@ -227,11 +229,11 @@ async fn line_03_a_time_that_the_service_s_clock_has_not_reached_is_waited_for()
 #[tokio::test]
 async fn line_06_calls_are_paced_per_shard_while_records_flow_and_while_there_are_none() {
     let mut scene = Scene::with(&["a"; 40]).await;
-    if let SourceKind::Kinesis {
+    if let SourceKind::Kinesis(KinesisSource {
         poll_interval,
         max_records_per_read,
         ..
-    } = &mut scene.job.spec.source.kind
+    }) = &mut scene.job.spec.source.kind
     {
         (*poll_interval, *max_records_per_read) = (MS(200), 5);
     }
@@ -316,10 +318,10 @@ async fn line_07_failures_of_the_service_and_of_the_line_lose_nothing() {
 #[tokio::test]
 async fn line_08_an_iterator_that_expired_under_back_pressure_is_made_again() {
     let mut scene = Scene::with(&["a", "b", "c"]).await;
-    if let SourceKind::Kinesis {
+    if let SourceKind::Kinesis(KinesisSource {
         max_records_per_read,
         ..
-    } = &mut scene.job.spec.source.kind
+    }) = &mut scene.job.spec.source.kind
     {
         *max_records_per_read = 1;
     }
@@ -588,10 +590,10 @@ async fn line_12_a_shard_without_unread_records_goes_on_however_old_its_position
 async fn line_12_a_reader_that_falls_behind_the_retention_while_it_reads_loses_what_expires() {
     for trimmed in EXPIRED {
         let mut expiring = Expiring::new(trimmed, false).await;
-        if let SourceKind::Kinesis {
+        if let SourceKind::Kinesis(KinesisSource {
             max_records_per_read,
             ..
-        } = &mut expiring.scene.job.spec.source.kind
+        }) = &mut expiring.scene.job.spec.source.kind
         {
             *max_records_per_read = 1;
         }
@@ -981,10 +983,10 @@ async fn line_14_a_replay_of_any_range_inside_aggregates_gives_its_rows_again() 
 async fn line_16_a_reader_counts_throttles_renewals_and_losses_and_says_how_far_behind_it_is() {
     let mut scene = Scene::with(&["a", "b"]).await;
     scene.job.spec.source.on_data_loss = OnDataLoss::Continue;
-    if let SourceKind::Kinesis {
+    if let SourceKind::Kinesis(KinesisSource {
         max_records_per_read,
         ..
-    } = &mut scene.job.spec.source.kind
+    }) = &mut scene.job.spec.source.kind
     {
         *max_records_per_read = 1;
     }

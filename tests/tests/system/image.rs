@@ -198,3 +198,36 @@ fn the_programs_run_without_rights_on_a_read_only_root() {
     );
     assert!(controller.terminate(SOON).success(), "{}", controller.log());
 }
+
+#[test]
+fn the_image_is_built_without_the_doors_of_tests() {
+    let dockerfile = deploy("Dockerfile");
+    let build = dockerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("RUN cargo build "))
+        .expect("it builds the programs");
+    let packages = build.split(" -p ").skip(1).map(|rest| {
+        let name = rest.split(' ').next();
+        name.expect("a package follows -p")
+    });
+    let mut tree = std::process::Command::new(env!("CARGO"));
+    tree.args([
+        "tree",
+        "--offline",
+        "--locked",
+        "--edges",
+        "no-dev,features",
+    ]);
+    tree.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    for package in packages {
+        tree.args(["-p", package]);
+    }
+    let tree = tree.output().expect("cargo runs");
+    let text = String::from_utf8_lossy(&tree.stdout);
+    assert!(text.contains("streamctl-engine"), "{tree:?}");
+    let doors: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("streamctl") && line.contains("test-util"))
+        .collect();
+    assert_eq!(doors, Vec::<&str>::new());
+}

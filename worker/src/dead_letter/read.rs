@@ -6,11 +6,11 @@
 
 use super::BadLetter;
 use super::DeadLetter;
-use crate::source::{Origin, Record};
 use bytes::{Buf, Bytes};
 use flate2::bufread::GzDecoder;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use streamctl_engine::source::{Origin, Record};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{Epoch, StagedObject};
 

@@ -5,22 +5,17 @@
 //! waits for memory waits for something that ends. What can never fit is an error that names the
 //! limit.
 
-mod limit;
-mod reads;
-mod share;
+pub(crate) use streamctl_engine::memory::mib;
+pub use streamctl_engine::memory::{
+    Holding, MEMORY_LIMIT_DEFAULT_MAX, MEMORY_LIMIT_MIN, MemoryLimit, PROCESS_BYTES, ReadRoom,
+    Reads, Share,
+};
 
-pub(crate) use limit::mib;
-pub use limit::{BadLimit, MEMORY_LIMIT_DEFAULT_MAX, MEMORY_LIMIT_MIN, MemoryLimit};
-pub use reads::{ReadRoom, Reads};
-pub use share::{Holding, Share};
-
-use crate::decode::unpack::UNPACKED_BYTES_MAX;
 use crate::lookups::Lookups;
 use std::sync::Arc;
+use streamctl_engine::format::unpack::UNPACKED_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// What the process takes before it has a task: code, clients, threads, buffers of connections.
-pub const PROCESS_BYTES: u64 = 64 << 20;
 /// Of what is left, parts of a hundred. Together 75: the rest is for what nobody counts (the
 /// allocator's gaps, buffers of connections, batches between two operators).
 const READS_PERCENT: u64 = 12;
@@ -255,12 +250,10 @@ impl MemoryBudget {
     }
 }
 
-impl MemoryLimit {
-    /// Parts on their way to S3, all objects together.
-    pub fn upload_bytes(self) -> usize {
-        let bytes = (self.bytes() - PROCESS_BYTES) / 100 * UPLOADS_PERCENT;
-        usize::try_from(bytes.min(UPLOADS_BYTES_MAX)).unwrap_or(usize::MAX)
-    }
+/// Parts on their way to S3, all objects together.
+pub fn upload_bytes(limit: MemoryLimit) -> usize {
+    let bytes = (limit.bytes() - PROCESS_BYTES) / 100 * UPLOADS_PERCENT;
+    usize::try_from(bytes.min(UPLOADS_BYTES_MAX)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

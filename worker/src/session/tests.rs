@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::connection::CONNECT_TIMEOUT;
-use crate::source::memory::MemorySource;
 use crate::task::tests::{job, record, shard};
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::source::memory::MemorySource;
 use streamctl_engine::storage::MemoryStorage;
 use streamctl_proto::Position;
 use streamctl_proto::v1::workers_server::{Workers, WorkersServer};
@@ -410,7 +410,11 @@ struct Stopped {
 
 #[async_trait::async_trait]
 impl Dial for Stopped {
-    async fn dial(&self, address: &str, begin: crate::connection::Begin) -> Result<Incoming, Status> {
+    async fn dial(
+        &self,
+        address: &str,
+        begin: crate::connection::Begin,
+    ) -> Result<Incoming, Status> {
         let welcome = Message::Welcome(v1::Welcome {
             term: 1,
             heartbeat_ms: 500,

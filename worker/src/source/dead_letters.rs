@@ -5,10 +5,11 @@
 //! Rule: the n-th letter has the sequence number n, whenever it is read; it arrives when it is
 //! read, as the window of its first arrival is long committed.
 
-use super::{Chunk, Clock, ReadError, ReaderStats, ShardReader, ShardToRead};
 use crate::dead_letter::read::{Letters, LettersError};
 use async_trait::async_trait;
 use std::time::Duration;
+use streamctl_engine::clock::Clock;
+use streamctl_engine::source::{Chunk, ReadError, ReaderStats, ShardReader, ShardToRead};
 use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
 use streamctl_proto::manifest::{MANIFEST_BYTES_MAX, ManifestError};
 use streamctl_proto::spec::OnDataLoss;

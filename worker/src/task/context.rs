@@ -3,17 +3,18 @@
 //! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
 use super::TaskError;
-use crate::decode::{Decoded, Decoder};
 use crate::lookups::Table;
 use crate::memory::{MemoryBudget, UnpackRoom};
-use crate::source::{Record, Sources};
+use crate::source::Sources;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
+use streamctl_engine::format::{Decoded, Decoder};
 use streamctl_engine::query::QueryPlan;
+use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
 use tokio::sync::Mutex;
@@ -70,8 +71,9 @@ impl Context {
 
     /// Decodes the job's records into these columns of its source.
     pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
-        let decoder = Decoder::new(schema, columns)?;
-        let decoder = decoder.with_compression(self.job.spec.source.kind.payload_compression());
+        let source = &self.job.spec.source.kind;
+        let decoder = Decoder::new(&source.payload_format(), schema, columns)?;
+        let decoder = decoder.with_compression(source.payload_compression());
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
     }
 

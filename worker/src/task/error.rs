@@ -1,14 +1,14 @@
 //! Why a task cannot go on, and what that means for the job.
 
-use crate::decode::DecodeError;
 use crate::memory::{MemoryLimit, mib};
 use crate::registry::ReportError;
 use crate::sink::SinkError;
-use crate::source::ReadError;
 use streamctl_engine::catalog::CatalogError;
+use streamctl_engine::format::DecodeError;
 use streamctl_engine::lookup::LookupError;
 use streamctl_engine::lookup::rows::RowsError;
 use streamctl_engine::query::QueryError;
+use streamctl_engine::source::ReadError;
 use streamctl_engine::storage::{RefusalCause, StorageError};
 use streamctl_proto::v1::task_ended::{Place, Why};
 

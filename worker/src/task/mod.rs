@@ -10,8 +10,8 @@
 mod context;
 mod error;
 pub mod reader;
-pub mod shards;
 mod reporting;
+pub mod shards;
 mod timed;
 pub mod window;
 
@@ -27,6 +27,7 @@ use crate::meter::{Held, Meter};
 use crate::registry::{Ending, Registry};
 use crate::results::Results;
 use reader::Read;
+use reporting::{Closed, Times};
 use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +35,6 @@ use std::time::Duration;
 use streamctl_engine::traces::now;
 use streamctl_proto::v1::task_ended::Why;
 use streamctl_proto::{LookupVersion, ShardId, ShardRange, TaskId, Window};
-use reporting::{Closed, Times};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -520,7 +520,7 @@ impl Task {
         };
         open.times.closed = Some(now());
         let context = &self.parts.context;
-        let live = context.job.spec.source.kind.arrives_as_it_says();
+        let live = context.job.spec.source.kind.is_read_on_arrival();
         // By the service's clock, as far as it is known: records and windows are of its time.
         let ahead_ms = self.parts.meter.clock_skew_ms().unwrap_or(0);
         let closed = Closed::now(

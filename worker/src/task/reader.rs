@@ -6,18 +6,15 @@
 
 use super::{Context, TaskError, shards::ShardState};
 use crate::memory::{ReadRoom, Reads};
-use crate::source::{Chunk, ReaderStats, ShardToRead};
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::source::{Chunk, ReaderStats, ShardToRead, connector};
 use streamctl_proto::spec::SourceKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 /// Chunks of one shard that are read and not yet decoded.
 pub const CHUNKS_PER_SHARD_MAX: usize = 2;
-/// What one read may bring from Kinesis, and from the sources whose chunks are made here.
-const KINESIS_CHUNK_BYTES_MAX: usize = 10 << 20;
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// What a read is expected to bring, at least; and when nothing is known, because it is the first
 /// or the last was long ago.
 const EXPECTED_BYTES_MIN: usize = 16 << 10;
@@ -100,12 +97,8 @@ struct Expected {
 
 impl Expected {
     fn of(source: &SourceKind) -> Self {
-        let chunk_bytes_max = match source {
-            SourceKind::Kinesis { .. } => KINESIS_CHUNK_BYTES_MAX,
-            SourceKind::Generator { .. } | SourceKind::Files { .. } => CHUNK_BYTES_MAX,
-        };
         Self {
-            chunk_bytes_max,
+            chunk_bytes_max: connector(source).chunk_bytes_max(),
             last: None,
         }
     }
@@ -232,7 +225,7 @@ mod tests {
     #[test]
     fn a_read_is_expected_to_bring_what_the_last_one_did_unless_that_was_long_ago_or_far_behind() {
         let mut expected = Expected {
-            chunk_bytes_max: KINESIS_CHUNK_BYTES_MAX,
+            chunk_bytes_max: 10 << 20,
             last: None,
         };
         let now = Instant::now();
@@ -241,6 +234,6 @@ mod tests {
         assert_eq!(expected.bytes(now), 200 << 10);
         assert_eq!(expected.bytes(now + KNOWN_FOR), EXPECTED_BYTES_UNKNOWN);
         expected.last = Some((now, 9 << 20, FAR_BEHIND_MS + 1));
-        assert_eq!(expected.bytes(now), KINESIS_CHUNK_BYTES_MAX);
+        assert_eq!(expected.bytes(now), 10 << 20);
     }
 }

@@ -4,9 +4,9 @@
 //! Rule: pure; a record is taken once, in order.
 
 use super::reader::Room;
-use crate::source::{Child, Chunk, ReaderStats, Record};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use streamctl_engine::source::{Child, Chunk, ReaderStats, Record};
 use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
 
 /// A chunk of which some records wait.

@@ -7,16 +7,16 @@
 use super::timed::timed;
 use super::{Context, DecodedNext, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
-use crate::decode::Decoder;
 use crate::memory::{Holding, WindowMemory};
 use crate::results::{Results, Rows};
 use crate::sink::{SinkContext, WindowSink, abandon_all};
-use crate::source::Record;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use streamctl_engine::format::Decoder;
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryInput, QueryOutput};
+use streamctl_engine::source::Record;
 use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
@@ -235,7 +235,11 @@ impl AtOnce {
     }
 }
 
-pub(crate) fn sink_context(context: &Context, which: &WindowKey, memory: &WindowMemory) -> SinkContext {
+pub(crate) fn sink_context(
+    context: &Context,
+    which: &WindowKey,
+    memory: &WindowMemory,
+) -> SinkContext {
     let spec = &context.job.spec;
     SinkContext {
         spec: Arc::new(spec.sink.clone()),

@@ -8,8 +8,6 @@
 use crate::sink::{
     EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError, rows_as_json,
 };
-use crate::source::Record;
-use crate::source::files::lines::Lines;
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -21,6 +19,8 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use streamctl_engine::source::Record;
+use streamctl_engine::source::files::lines::Lines;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::{Compression, SinkFormat, SinkSpec};
 use streamctl_proto::{ShardId, StagedObject};

@@ -1204,7 +1204,11 @@ fn a_bounded_job_completes_once_when_its_last_epoch_is_published() {
     story.is_past("a", 99);
     story.task_ends(owner, TaskEnd::Completed);
     story.after(1_000);
-    assert_eq!(story.job().wanted, DesiredState::Running, "nothing is published");
+    assert_eq!(
+        story.job().wanted,
+        DesiredState::Running,
+        "nothing is published"
+    );
     let said = story.store_works();
     let completed = |effect: &&Effect| {
         matches!(

@@ -99,7 +99,9 @@ async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
 }
 
 async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut secured = dialer.secured("127.0.0.1", DisconnectReason::default()).unwrap();
+    let mut secured = dialer
+        .secured("127.0.0.1", DisconnectReason::default())
+        .unwrap();
     secured
         .call(format!("http://{at}").parse().unwrap())
         .await

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use streamctl_engine::source::generator::Options;
 use streamctl_proto::Manifest;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::v1::{JobState, JobStatus};
@@ -17,7 +18,6 @@ use streamctl_tests::here::{Life, Place, json_lines};
 use streamctl_tests::kinesis::produce::{Order, produce};
 use streamctl_tests::kinesis::{Call, FakeKinesis, Fault, Stream};
 use streamctl_tests::wait::until;
-use streamctl_worker::source::generator::Options;
 use tokio::runtime::Runtime;
 
 /// Longest wait for anything, on a busy machine.

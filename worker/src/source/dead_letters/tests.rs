@@ -5,9 +5,9 @@ use crate::dead_letter::read::Letters;
 use crate::replay::replay;
 use crate::replay::tests::texts;
 use crate::source::Sources;
-use crate::source::testing::clock_at;
 use crate::task::tests::{Bed, job, reports, shard};
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::source::testing::clock_at;
 use streamctl_engine::storage::Op;
 use streamctl_proto::{Epoch, Manifest, Report};
 

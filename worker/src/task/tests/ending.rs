@@ -1,7 +1,7 @@
 //! How tasks end: released, drained, cancelled, failed.
 
 use super::*;
-use crate::source::ReadError;
+use streamctl_engine::source::ReadError;
 use streamctl_engine::storage::{Op, RefusalCause, StorageError};
 use v1::task_ended::{Place, Why};
 

@@ -1,9 +1,9 @@
 //! Many tasks in little memory: all of them end, nothing is lost or comes twice.
 
 use super::*;
-use crate::decode::unpack;
 use crate::memory::MemoryLimit;
 use futures::future::join_all;
+use std::io::Write as _;
 use streamctl_proto::spec::{PayloadCompression, SinkFormat};
 
 /// A record of about `bytes`.
@@ -222,16 +222,19 @@ async fn records_of_many_columns_come_through_or_are_refused_with_the_limit() {
     assert!(ended.hint.contains("--memory-limit"), "{}", ended.hint);
 }
 
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// A task of one record whose payload has so many bytes unpacked, on a worker of 128 MiB.
 fn packed(bytes: usize) -> Bed {
     let mut bed = Bed::new(job("SELECT id, k FROM source"));
     bed.job.spec.source.kind = kinesis_source(PayloadCompression::Auto);
     bed.budget = MemoryBudget::new("128MiB".parse().unwrap());
-    bed.source.push(
-        &shard("a"),
-        10,
-        unpack::tests::gzip(large(1, bytes).as_bytes()),
-    );
+    bed.source
+        .push(&shard("a"), 10, gzip(large(1, bytes).as_bytes()));
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     bed

@@ -10,16 +10,19 @@ use super::{Command, Context, Parts, run, shards::ShardState};
 use crate::memory::MemoryBudget;
 use crate::registry::{JobIdentity, Registry};
 use crate::results::Results;
-use crate::source::memory::MemorySource;
-use crate::source::{Sources, testing};
+use crate::source::Sources;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::source::memory::MemorySource;
+use streamctl_engine::source::testing;
 use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::{Location, PayloadCompression, SourceKind};
+use streamctl_proto::spec::{
+    GeneratorSource, KinesisSource, Location, PayloadCompression, SourceKind,
+};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
     LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term,
@@ -45,7 +48,7 @@ pub(crate) fn shard(name: &str) -> ShardId {
 
 /// A stream named `s`.
 pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
-    SourceKind::Kinesis {
+    SourceKind::Kinesis(KinesisSource {
         stream: Some("s".into()),
         arn: None,
         endpoint: None,
@@ -56,19 +59,20 @@ pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
         max_records_per_read: 10_000,
         compression,
         grace: Duration::ZERO,
-    }
+        format: Default::default(),
+    })
 }
 
 /// A job over records `{"id": .., "k": ".."}`, all of it below `memory://`.
 pub(crate) fn job(sql: &str) -> ResolvedJob {
-    let kind = SourceKind::Generator {
+    let kind = SourceKind::Generator(GeneratorSource {
         seed: 1,
         shards: 1,
         rate: 1.0,
         records_per_shard: None,
         bad_every: 0,
         unmatched_every: 0,
-    };
+    });
     let mut job = testing::job(kind, 0);
     job.spec.window = WindowSize::from_ms(WINDOW_MS).unwrap();
     job.spec.sql = sql.to_owned();

@@ -1,8 +1,8 @@
 //! What a task that goes on reading says, and in which order.
 
 use super::*;
-use crate::source::Child;
 use streamctl_engine::lookup;
+use streamctl_engine::source::Child;
 use streamctl_proto::spec::{LookupFormat, LookupSpec};
 
 fn opening_of(message: &Message, number: i64) -> bool {

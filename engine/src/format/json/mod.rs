@@ -1,0 +1,84 @@
+//! `format = "json"`: one JSON object per record, white space around it allowed.
+//!
+//! Owns: which key is which column. Does not own: the grammar ([`scan`]).
+//! Rule: keys are compared without regard to case; of a key that comes twice the last one counts; a
+//! missing key and `null` are null. The whole object must be valid JSON (RFC 8259, UTF-8, no lone
+//! surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: a record that is not
+//! JSON is a dead letter whatever the query.
+
+mod keys;
+pub(crate) mod scan;
+
+pub use scan::{JSON_DEPTH_MAX, Syntax};
+
+use super::{Kind, Locate, Span};
+use arrow::datatypes::Schema;
+use keys::Keys;
+use scan::Scanner;
+
+#[derive(Debug)]
+pub(super) struct JsonLocator {
+    keys: Keys,
+}
+
+impl JsonLocator {
+    pub fn new(schema: &Schema, wanted: &[usize]) -> Self {
+        let names = wanted
+            .iter()
+            .map(|index| schema.field(*index).name().to_lowercase());
+        let columns = names
+            .enumerate()
+            .map(|(column, name)| (name, column))
+            .collect();
+        Self {
+            keys: Keys::new(columns),
+        }
+    }
+
+    /// Reads a key that is not the next of those that records had so far.
+    #[cold]
+    fn unexpected_key(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        text: &str,
+    ) -> Result<Option<usize>, Syntax> {
+        let rest = scanner.rest();
+        let key = scanner.key()?;
+        let written = &rest[..rest.len() - scanner.rest().len()];
+        Ok(self.keys.find(
+            key.of(text),
+            key.kind == Kind::Escaped,
+            written.trim_ascii_end(),
+        ))
+    }
+
+    fn scan(&mut self, text: &str, spans: &mut [Span]) -> Result<(), Syntax> {
+        self.keys.begin();
+        let mut scanner = Scanner::new(text);
+        let mut more = scanner.begin_object()?;
+        while more {
+            let column = match self.keys.expected(scanner.rest()) {
+                Some((length, column)) => {
+                    scanner.known_key(length);
+                    column
+                }
+                None => self.unexpected_key(&mut scanner, text)?,
+            };
+            let value = scanner.value()?;
+            if let Some(column) = column {
+                spans[column] = value;
+            }
+            more = scanner.more()?;
+        }
+        scanner.end()
+    }
+}
+
+impl Locate for JsonLocator {
+    fn locate<'a>(&'a mut self, payload: &'a str, spans: &mut [Span]) -> Result<&'a str, String> {
+        match self.scan(payload, spans) {
+            Ok(()) => Ok(payload),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

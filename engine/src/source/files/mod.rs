@@ -1,0 +1,362 @@
+//! Files below a folder: each is a shard, each line (or CSV row) a record.
+//!
+//! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is
+//! [`csv_row`]'s.
+//! The listing is [`listing`]'s.
+//! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank
+//! lines counted; a file is read as it was listed or not at all.
+
+mod arrival;
+mod csv_row;
+pub mod lines;
+mod listing;
+mod shard;
+
+pub use shard::FileShard;
+
+use self::csv_row::Header;
+use self::lines::{Line, Lines};
+use super::{
+    Chunk, Clients, Connector, ListError, Listing, Opening, ReadError, ReaderStats, Record,
+    ShardReader, unfit,
+};
+use crate::clock::Clock;
+use crate::memory::{MemoryLimit, ReadRoom, Reads, mib};
+use crate::source::sample::{End, SampleFrom, Sampling};
+use crate::storage::{RefusalCause, Storage, StorageError, Storages};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::{FilesSource, OnDataLoss, Problem, RecordFormat};
+use streamctl_proto::{Position, ShardId};
+
+/// Largest file, as stored. It is held in memory while it is read; what it decompresses to is not.
+pub const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Longest record, as Kinesis has it. A longer one is given cut off here; it does not decode and
+/// becomes a dead letter.
+pub const RECORD_BYTES_MAX: usize = 10 << 20;
+/// Most records in one chunk.
+const CHUNK_RECORDS_MAX: usize = 2_000;
+/// A chunk is full at this size.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Between two tries to fetch a file.
+const RETRY: Duration = Duration::from_millis(900);
+
+pub struct FileReader {
+    shard: ShardId,
+    file: FileShard,
+    storage: Arc<dyn Storage>,
+    format: RecordFormat,
+    arrival_column: Option<String>,
+    on_data_loss: OnDataLoss,
+    clock: Clock,
+    from: Position,
+    /// Arrival of the last record with one; of records before the first such: the job's submit,
+    /// which replays the same.
+    arrival_ms: i64,
+    header: Option<Header>,
+    lines: Option<Lines>,
+    room: FileRoom,
+    /// Of the file that is read.
+    held: Option<ReadRoom>,
+    ended: bool,
+    stats: ReaderStats,
+}
+
+/// Room for files that are held whole; none is counted by default.
+#[derive(Clone, Default)]
+pub struct FileRoom(Option<(Reads, MemoryLimit)>);
+
+impl FileRoom {
+    pub fn new(room: Reads, limit: MemoryLimit) -> Self {
+        Self(Some((room, limit)))
+    }
+}
+
+impl FileReader {
+    /// Reads a file; the shard's detail is a [`FileShard`]'s. It is fetched by the first read.
+    pub fn open(source: &FilesSource, opening: &Opening<'_>) -> Result<Self, ReadError> {
+        let Opening {
+            job,
+            shard,
+            readers,
+            ..
+        } = opening;
+        let file = FileShard::from_detail(&shard.detail)
+            .ok_or_else(|| unfit(&shard.shard, "the listing does not say which file"))?;
+        Ok(Self {
+            shard: shard.shard.clone(),
+            storage: readers.storages.for_location(&file.location),
+            file,
+            format: source.format,
+            arrival_column: source.arrival_time.clone(),
+            on_data_loss: job.spec.source.on_data_loss,
+            clock: readers.clock.clone(),
+            from: shard.from.clone(),
+            arrival_ms: job.submitted_ms,
+            header: None,
+            lines: None,
+            room: readers.files.clone(),
+            held: None,
+            ended: shard.from == Position::End,
+            stats: ReaderStats::default(),
+        })
+    }
+
+    /// Waits for room for the file.
+    async fn wait_for_room(&mut self) -> Result<(), ReadError> {
+        // Of a try before this one: it must not wait for itself.
+        self.held = None;
+        let Some((room, limit)) = &self.room.0 else {
+            return Ok(());
+        };
+        let size = usize::try_from(self.file.size).unwrap_or(usize::MAX);
+        if size > room.bytes_max() {
+            let needed = mib(self.file.size);
+            let most = mib(room.bytes_max() as u64);
+            let place = &self.file.location;
+            let reason = format!(
+                "{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files"
+            );
+            let hint =
+                "start the workers with a larger --memory-limit, or split the file".to_owned();
+            return Err(ReadError::TooLarge {
+                shard: self.shard.clone(),
+                reason,
+                hint,
+            });
+        }
+        self.held = room.room(size, false).await;
+        Ok(())
+    }
+
+    fn refused(&self, reason: impl Into<String>, hint: impl Into<String>) -> ReadError {
+        self.refused_by(RefusalCause::Request, reason, hint)
+    }
+
+    fn refused_by(
+        &self,
+        cause: RefusalCause,
+        reason: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> ReadError {
+        ReadError::Refused {
+            cause,
+            shard: self.shard.clone(),
+            reason: reason.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The file's bytes, if it is still the one that was listed; `None`: not now, try again.
+    async fn fetch(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let got = match self.storage.get(&self.file.location, FILE_BYTES_MAX).await {
+            // Looked at after the bytes came: had it changed before or meanwhile, its ETag is
+            // another.
+            Ok(bytes) => self
+                .storage
+                .head(&self.file.location)
+                .await
+                .map(|info| (bytes, info)),
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok((_, info)) if info.etag != self.file.etag => Err(self.refused(
+                format!("{} has changed since it was listed", self.file.location),
+                "files of a source must not change; write new data into new files and submit the job again",
+            )),
+            Ok((bytes, _)) => Ok(Some(bytes)),
+            Err(StorageError::Unavailable { location, reason }) => {
+                tracing::warn!(shard = %self.shard, location, reason, "file cannot be read now");
+                tokio::time::sleep(RETRY).await;
+                Ok(None)
+            }
+            Err(StorageError::NotFound { location }) => self.lost(format!("{location} was deleted")).map(|()| None),
+            Err(StorageError::Refused { cause, location, reason, hint }) => {
+                Err(self.refused_by(cause, format!("{location}: {reason}"), hint))
+            }
+            Err(error) => Err(self.refused(error.to_string(), "split the file")),
+        }
+    }
+
+    fn lost(&mut self, detail: String) -> Result<(), ReadError> {
+        match self.on_data_loss {
+            OnDataLoss::Fail => Err(ReadError::DataLoss {
+                shard: self.shard.clone(),
+                position: self.from.clone(),
+                gap: None,
+                detail,
+            }),
+            OnDataLoss::Continue => {
+                self.stats.data_losses += 1;
+                self.ended = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next lines as records. An empty chunk may only mean that all its lines lie before the
+    /// position.
+    fn give(&mut self) -> Result<Chunk, ReadError> {
+        let now_ms = (self.clock)();
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut seen = 0;
+        while records.len() < CHUNK_RECORDS_MAX && bytes < CHUNK_BYTES_MAX && !self.ended {
+            let Some(lines) = self.lines.as_mut() else {
+                break;
+            };
+            match lines.next() {
+                Ok(Some(line)) => {
+                    // A blank line counts too.
+                    seen += line.bytes.len() + 1;
+                    bytes = bytes.max(seen / 8);
+                    if let Some(record) = self.record(line, now_ms) {
+                        bytes += record.data.len();
+                        records.push(record);
+                    }
+                }
+                Ok(None) => self.ended = true,
+                Err(error) => {
+                    let reason = format!("{} cannot be read: {error}", self.file.location);
+                    return Err(self.refused(
+                        reason,
+                        "the file is damaged; write it again and submit the job again",
+                    ));
+                }
+            }
+        }
+        if self.ended {
+            self.lines = None;
+            self.held = None;
+        }
+        Ok(Chunk {
+            records,
+            end: self.ended.then(Vec::new),
+            ..Chunk::default()
+        })
+    }
+
+    /// A line as a record, unless it is blank, the header, or before the position.
+    fn record(&mut self, line: Line, now_ms: i64) -> Option<Record> {
+        let blank = line.bytes.iter().all(u8::is_ascii_whitespace);
+        if blank && !line.cut {
+            return None;
+        }
+        let data = match (self.format, &self.header) {
+            (RecordFormat::Json, _) => line.bytes,
+            (RecordFormat::Csv, None) => {
+                self.header = Some(Header::parse(&line.bytes));
+                return None;
+            }
+            (RecordFormat::Csv, Some(header)) => header.to_json(line.bytes, line.cut),
+        };
+        let arrival_ms = match &self.arrival_column {
+            Some(column) => {
+                // Lines before the position are looked at too: a record without a time has that of
+                // the one before it.
+                self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
+                self.arrival_ms
+            }
+            None => now_ms,
+        };
+        let wanted = match &self.from {
+            Position::Start => true,
+            Position::Timestamp(ms) => arrival_ms >= *ms,
+            Position::After { sequence, .. } => {
+                sequence.to_u64().is_some_and(|last| line.number > last)
+            }
+            Position::End => false,
+        };
+        if !wanted {
+            return None;
+        }
+        // Everything behind the first record at or after a time belongs to it too.
+        if matches!(self.from, Position::Timestamp(_)) {
+            self.from = Position::Start;
+        }
+        Some(Record {
+            sequence: line.number.into(),
+            sub_sequence: 0,
+            arrival_ms,
+            data: Bytes::from(data),
+            origin: None,
+        })
+    }
+}
+
+#[async_trait]
+impl ShardReader for FileReader {
+    async fn next(&mut self) -> Result<Chunk, ReadError> {
+        if self.lines.is_none() && !self.ended {
+            self.wait_for_room().await?;
+            let Some(bytes) = self.fetch().await? else {
+                return self.give();
+            };
+            let quoted = self.format == RecordFormat::Csv;
+            let lines = Lines::open(&self.file.location, bytes, quoted);
+            let hint = "the file is damaged; write it again and submit the job again";
+            self.lines = Some(
+                lines.map_err(|e| self.refused(format!("{}: {e}", self.file.location), hint))?,
+            );
+        }
+        // Large files must not keep other tasks of this thread from running.
+        tokio::task::yield_now().await;
+        self.give()
+    }
+
+    fn stats(&self) -> ReaderStats {
+        self.stats
+    }
+}
+
+#[async_trait]
+impl Connector for FilesSource {
+    async fn list(
+        &self,
+        clients: &Clients,
+        _: Option<&StreamAddress>,
+    ) -> Result<Listing, ListError> {
+        let shards = listing::files(&clients.storages, &self.path).await?;
+        Ok(Listing::of(shards))
+    }
+
+    async fn open(&self, opening: Opening<'_>) -> Result<Box<dyn ShardReader>, ReadError> {
+        Ok(Box::new(FileReader::open(self, &opening)?))
+    }
+
+    fn check_listing(&self, listing: &Listing) -> Option<Problem> {
+        if !listing.shards.is_empty() {
+            return None;
+        }
+        let hint = "write the files first, or fix the path: a job reads those that are there when it is started";
+        let message = format!("there is no file below {}", self.path);
+        Some(Problem::new("source.path", message, Some(hint.into())))
+    }
+
+    async fn detail(
+        &self,
+        storages: &Storages,
+        shard: &ShardId,
+    ) -> Result<Option<String>, StorageError> {
+        let location = self.path.join(shard.as_str());
+        match storages.for_location(&location).head(&location).await {
+            Ok(info) => Ok(Some(FileShard::from(info).to_detail())),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sampling(&self, from: SampleFrom, _: usize, _: i64) -> Sampling {
+        let end = match from {
+            SampleFrom::Latest => End::Last,
+            SampleFrom::Earliest => End::First,
+        };
+        Sampling::of(vec![(Position::Start, end)])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Kinesis shards by polling.
+//!
+//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether
+//! records expired unread ([`expiry`]), the service's time ([`service_clock`]), the calls
+//! ([`api`]), what readers share ([`shared`]), what they bring ([`answer`]), the reader, aggregates
+//! ([`kpl`]), the listing. Does not own: which shards are read and in which order (the controller),
+//! enhanced fan-out.
+//! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as
+//! long as it takes.
+
+mod address;
+pub mod answer;
+mod api;
+mod cursor;
+mod expiry;
+#[cfg(test)]
+mod fake;
+mod hash_range;
+pub mod kpl;
+mod listing;
+mod pace;
+mod reader;
+mod service_clock;
+mod service_date;
+mod shared;
+
+pub use api::{Answer, Api, Calls, MadeIterator, Service};
+pub use cursor::{Failure, IteratorKind};
+pub use hash_range::HashRange;
+pub use reader::KinesisReader;
+pub use service_clock::DateSample;
+pub use shared::{Reading, Shared};
+
+use super::sample::{End, SampleFrom, Sampling};
+use super::{Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ShardReader};
+use crate::catalog::stream_of_arn;
+use async_trait::async_trait;
+use std::time::Duration;
+use streamctl_proto::Position;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::{KinesisSource, Problem};
+
+/// Calls of a worker that are under way at once, each on a connection of its own.
+pub const CALLS_AT_ONCE_MAX: usize = 256;
+/// The service gives 10 MB at once, and a record's key and times besides.
+const CHUNK_BYTES_MAX: usize = 10 << 20;
+/// How far back the newest records of a stream are looked for, in turn, until there are enough.
+const LOOK_BACK: [Duration; 5] = [
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    Duration::from_secs(3_600),
+    Duration::from_secs(86_400),
+];
+
+/// Allowances that no job sets, but for `grace`.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Instead of the `grace` of the job: for tests.
+    pub grace: Option<Duration>,
+    /// Longest wait of one read before it gives an empty chunk.
+    pub wait_max: Duration,
+    /// Wait after the first failure; doubles, with jitter.
+    pub backoff_base: Duration,
+    /// Longest wait after a failure.
+    pub backoff_max: Duration,
+    /// An iterator that was not used for so long is renewed beforehand; the service keeps them for
+    /// 5 minutes.
+    pub iterator_age_max: Duration,
+    /// Bytes per second and shard; the service gives 2 MB.
+    pub bytes_per_second: u64,
+    /// A call that takes longer is given up and tried again.
+    pub call_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            grace: None,
+            wait_max: Duration::from_secs(1),
+            backoff_base: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(10),
+            iterator_age_max: Duration::from_secs(270),
+            bytes_per_second: 2_000_000,
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for KinesisSource {
+    async fn list(
+        &self,
+        clients: &Clients,
+        stream: Option<&StreamAddress>,
+    ) -> Result<Listing, ListError> {
+        let Some(stream) = stream else {
+            let reason = "the job does not say which stream";
+            return Err(ListError::request(
+                reason,
+                "name `stream` or `arn` in its source",
+            ));
+        };
+        let client = clients.aws.kinesis(stream).await;
+        let retry = listing::Retry::default();
+        let (shards, described) = tokio::join!(
+            listing::list(&client, stream, retry),
+            listing::describe(&client, stream, retry)
+        );
+        Ok(Listing {
+            shards: shards?,
+            stream: described.facts,
+            service_ms: described.service_ms,
+        })
+    }
+
+    async fn open(&self, opening: Opening<'_>) -> Result<Box<dyn ShardReader>, ReadError> {
+        Ok(Box::new(KinesisReader::open(self, opening).await?))
+    }
+
+    fn chunk_bytes_max(&self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+
+    fn address(&self, table: Option<&StreamAddress>) -> Result<Option<StreamAddress>, Problem> {
+        match &self.arn {
+            Some(arn) if stream_of_arn(arn).is_none() => {
+                let hint = "write arn:aws:kinesis:<region>:<account>:stream/<name>".to_owned();
+                let message = format!("{arn:?} is not the ARN of a stream");
+                Err(Problem::new("source.arn", message, Some(hint)))
+            }
+            _ => Ok(address::merged(self, table)),
+        }
+    }
+
+    fn sampling(&self, from: SampleFrom, _: usize, now_ms: i64) -> Sampling {
+        if from == SampleFrom::Earliest {
+            return Sampling::first();
+        }
+        let back = |ago: &Duration| {
+            let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+            Position::Timestamp(now_ms.saturating_sub(ago_ms))
+        };
+        Sampling::of(LOOK_BACK.iter().map(|ago| (back(ago), End::Last)).collect())
+    }
+
+    /// Open shards have the newest records, those without a parent the oldest.
+    fn is_sampled(&self, shard: &ListedShard, all: &[ListedShard], from: SampleFrom) -> bool {
+        match from {
+            SampleFrom::Latest => !shard.closed,
+            SampleFrom::Earliest => !shard
+                .parents
+                .iter()
+                .any(|parent| all.iter().any(|other| other.id == *parent)),
+        }
+    }
+}

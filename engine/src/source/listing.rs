@@ -1,0 +1,74 @@
+//! The shards of a source, as it lists them.
+//!
+//! Rule: a listing is whole or an error; a partial one would lose shards.
+
+use crate::storage::RefusalCause;
+use streamctl_proto::ShardId;
+use streamctl_proto::resolved::StreamFacts;
+
+/// Most shards of one source: far beyond what one job can read.
+pub const SHARDS_MAX: usize = 100_000;
+/// Their names and details together: one task may get all of them, in one message.
+pub const LISTED_BYTES_MAX: usize = 64 << 20;
+
+/// A shard as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedShard {
+    pub id: ShardId,
+    /// Those it comes from; they may be gone from the listing.
+    pub parents: Vec<ShardId>,
+    /// What its reader needs besides the name (files: `FileShard`; Kinesis: `HashRange`); else
+    /// empty.
+    pub detail: String,
+    /// Takes no more records; it may still hold some.
+    pub closed: bool,
+}
+
+/// What a source answers when it is asked for its shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// All shards that it still has, closed ones too, by name.
+    pub shards: Vec<ListedShard>,
+    /// Its stream; none where it has no stream, or a service that does not describe it.
+    pub stream: Result<Option<StreamFacts>, ListError>,
+    /// The service's clock when it answered, in whole seconds, where it gives its time.
+    pub service_ms: Option<i64>,
+}
+
+impl Listing {
+    /// Shards of a source that has no stream.
+    pub fn of(shards: Vec<ListedShard>) -> Self {
+        Self {
+            shards,
+            stream: Ok(None),
+            service_ms: None,
+        }
+    }
+}
+
+/// The shards cannot be listed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// It may work if tried again later.
+    #[error("shards cannot be listed now: {reason}")]
+    Unavailable { reason: String },
+    /// The same request from this process, at this moment, is refused again.
+    #[error("shards cannot be listed: {reason}")]
+    Refused {
+        /// What decides that it is refused.
+        cause: RefusalCause,
+        reason: String,
+        hint: String,
+    },
+}
+
+impl ListError {
+    /// The job asks for something that is not there.
+    pub(super) fn request(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused {
+            cause: RefusalCause::Request,
+            reason: reason.into(),
+            hint: hint.into(),
+        }
+    }
+}

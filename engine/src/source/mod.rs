@@ -1,0 +1,305 @@
+//! Sources: their shards, as ordered, replayable sequences of records.
+//!
+//! Owns: what a kind of source does ([`Connector`]), which kind does it, what readers give. Does not
+//! own: keys and facts of a kind (`streamctl_proto::spec`), windows and tasks (the worker), lineage
+//! and assignment (the controller).
+//! Rule: a reader never gives a record twice and never skips one; what it can wait out, it waits
+//! out itself.
+
+pub mod files;
+pub mod generator;
+pub mod kinesis;
+mod listing;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
+pub mod sample;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;
+
+pub use listing::{LISTED_BYTES_MAX, ListError, ListedShard, Listing, SHARDS_MAX};
+
+use crate::aws::Aws;
+use crate::clock::{Clock, system_clock};
+use crate::storage::{RefusalCause, StorageError, Storages};
+use async_trait::async_trait;
+use bytes::Bytes;
+use kinesis::Reading;
+use sample::{SampleFrom, Sampling};
+use streamctl_proto::manifest::TimeGap;
+use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::spec::{Problem, SourceKind};
+use streamctl_proto::{Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
+
+/// Bytes of a chunk, at most, where a kind of source has no other limit.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// One record of a shard, as the source gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the shard.
+    pub sequence: SequenceNumber,
+    /// Its place inside a KPL aggregate, counted from 1; 0: an ordinary record, or the last one of
+    /// its aggregate.
+    pub sub_sequence: u64,
+    /// When the source took it, milliseconds since the Unix epoch.
+    pub arrival_ms: i64,
+    pub data: Bytes,
+    /// Where a replayed dead letter came from; none for a record of the source.
+    pub origin: Option<Box<Origin>>,
+}
+
+/// Where a record stood before it became a dead letter that is replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The epoch whose dead letter it is.
+    pub epoch: Epoch,
+    pub shard: ShardId,
+    pub sequence: SequenceNumber,
+    /// Its place inside a KPL aggregate.
+    pub sub_sequence: u64,
+    /// When the source took it.
+    pub arrival_ms: i64,
+}
+
+impl Record {
+    /// Whether it is in another window than that of its arrival. A replayed dead letter always is,
+    /// and does not count.
+    pub fn is_late(&self, window: Window) -> bool {
+        self.origin.is_none() && !(window.start_ms..window.end_ms).contains(&self.arrival_ms)
+    }
+    /// The position after this record.
+    pub fn position(&self) -> Position {
+        Position::After {
+            sequence: self.sequence.clone(),
+            sub_sequence: self.sub_sequence,
+        }
+    }
+}
+
+/// A shard that begins where others ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    pub shard: ShardId,
+    /// Those it comes from: one for a split, two for a merge.
+    pub parents: Vec<ShardId>,
+    /// What a listing would say of it besides; empty: not known.
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// In the shard's order; may be empty though there are more further on.
+    pub records: Vec<Record>,
+    /// Every record that arrived before this time has been given, this chunk included. `None`: not
+    /// known. Allowances for clock skew are already taken off.
+    pub complete_to_ms: Option<i64>,
+    /// How far behind the tip this read was.
+    pub behind_ms: u64,
+    /// The shard is closed and this was its last chunk; its children, where the source names them.
+    pub end: Option<Vec<Child>>,
+}
+
+/// What a reader counts, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderStats {
+    /// Calls of the service, whatever came of them.
+    pub calls: u64,
+    /// Times the service asked to slow down.
+    pub throttles: u64,
+    pub iterator_renewals: u64,
+    /// Records that were lost before they could be read (`on_data_loss = "continue"`): times it
+    /// happened.
+    pub data_losses: u64,
+    /// User records of KPL aggregates that belong to another shard and were dropped.
+    pub foreign_records: u64,
+    /// The last gap in what was read, where its time is known (`on_data_loss = "continue"`).
+    pub lost: Option<TimeGap>,
+    /// How far this machine's clock is ahead of the service's, at least; negative: behind; `None`:
+    /// not known.
+    pub clock_skew_ms: Option<i64>,
+}
+
+/// Reading cannot go on. What can be waited out never becomes one of these.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Records between the position and the oldest one left are gone.
+    #[error(
+        "shard {shard}: records expired before they were read{}; it stood at position `{position}`: {detail}",
+        gap.map(|gap| format!(", arrivals {gap}")).unwrap_or_default()
+    )]
+    DataLoss {
+        shard: ShardId,
+        /// Where reading should have gone on.
+        position: Position,
+        /// When what may be lost arrived; `None`: not known.
+        gap: Option<TimeGap>,
+        detail: String,
+    },
+    /// This worker can never hold it; one with a larger memory limit may.
+    #[error("shard {shard}: {reason}")]
+    TooLarge {
+        shard: ShardId,
+        /// What it needs, and what there is.
+        reason: String,
+        hint: String,
+    },
+    /// The same read from this process, at this moment, is refused again.
+    #[error("shard {shard}: {reason}")]
+    Refused {
+        /// What decides that it is refused.
+        cause: RefusalCause,
+        shard: ShardId,
+        reason: String,
+        hint: String,
+    },
+}
+
+/// Reads one shard from a position on.
+#[async_trait]
+pub trait ShardReader: Send {
+    /// The next records; paces itself, waits while there are none (for at most about a second, then
+    /// an empty chunk). Dropping the future loses nothing: the next call gives the same records.
+    async fn next(&mut self) -> Result<Chunk, ReadError>;
+    fn stats(&self) -> ReaderStats;
+}
+
+/// A shard and where its reading begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardToRead {
+    pub shard: ShardId,
+    /// Reading goes on after this.
+    pub from: Position,
+    /// What its listing said besides its name.
+    pub detail: String,
+    /// Every record that arrived before this time is read, by the source's clock; `None`: not
+    /// known.
+    pub read_to_ms: Option<i64>,
+    /// How long the source keeps records; `None`: for ever, or not known.
+    pub retention_ms: Option<i64>,
+}
+
+impl ShardToRead {
+    /// Nothing is known of what was read before, nor of how long the source keeps records.
+    pub fn new(shard: ShardId, from: Position, detail: String) -> Self {
+        Self {
+            shard,
+            from,
+            detail,
+            read_to_ms: None,
+            retention_ms: None,
+        }
+    }
+}
+
+/// What a source is listed with.
+#[derive(Clone)]
+pub struct Clients {
+    pub aws: Aws,
+    pub storages: Storages,
+    /// One process runs the job, for one user: `streamctl run`, `explain` and `preview`.
+    pub is_local: bool,
+}
+
+/// What shards are read with. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers {
+    pub aws: Aws,
+    pub storages: Storages,
+    pub clock: Clock,
+    /// Allowances for Kinesis.
+    pub kinesis: kinesis::Settings,
+    /// What all readers of streams share.
+    pub kinesis_shared: kinesis::Shared,
+    /// Room for files that are held whole.
+    pub files: files::FileRoom,
+}
+
+impl Readers {
+    /// Reads real sources, by the wall clock.
+    pub fn new(aws: Aws, storages: Storages) -> Self {
+        Self {
+            aws,
+            storages,
+            clock: system_clock(),
+            kinesis: kinesis::Settings::default(),
+            kinesis_shared: kinesis::Shared::default(),
+            files: files::FileRoom::default(),
+        }
+    }
+}
+
+/// A shard that is to be read.
+pub struct Opening<'a> {
+    pub job: &'a ResolvedJob,
+    pub shard: &'a ShardToRead,
+    pub reading: Reading,
+    pub readers: &'a Readers,
+}
+
+/// What a kind of source does, in the controller and in a worker.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// All shards that the source has now. `stream`: the address as it was resolved.
+    async fn list(
+        &self,
+        clients: &Clients,
+        stream: Option<&StreamAddress>,
+    ) -> Result<Listing, ListError>;
+
+    /// A reader of one shard. Asks no service yet, except for a role's credentials.
+    async fn open(&self, opening: Opening<'_>) -> Result<Box<dyn ShardReader>, ReadError>;
+
+    /// Bytes of a chunk, at most.
+    fn chunk_bytes_max(&self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+
+    /// The address of its stream: the job file over the catalog table's. `None` without a problem: it
+    /// has no stream.
+    fn address(&self, _table: Option<&StreamAddress>) -> Result<Option<StreamAddress>, Problem> {
+        Ok(None)
+    }
+
+    /// Why nothing can be read though the listing is good.
+    fn check_listing(&self, _listing: &Listing) -> Option<Problem> {
+        None
+    }
+
+    /// The detail of a shard whose listing is not at hand; `None`: the shard is gone.
+    async fn detail(
+        &self,
+        _storages: &Storages,
+        _shard: &ShardId,
+    ) -> Result<Option<String>, StorageError> {
+        Ok(Some(String::new()))
+    }
+
+    /// From where a preview reads: by default the first records.
+    fn sampling(&self, _from: SampleFrom, _wanted: usize, _now_ms: i64) -> Sampling {
+        Sampling::first()
+    }
+
+    /// Whether a preview reads this one of all shards.
+    fn is_sampled(&self, _shard: &ListedShard, _all: &[ListedShard], _from: SampleFrom) -> bool {
+        true
+    }
+}
+
+/// The registry: what does the work of each kind.
+pub fn connector(kind: &SourceKind) -> &dyn Connector {
+    match kind {
+        SourceKind::Kinesis(source) => source,
+        SourceKind::Files(source) => source,
+        SourceKind::Generator(source) => source,
+    }
+}
+
+/// The stored form of a job or of a shard does not fit its source.
+fn unfit(shard: &ShardId, reason: &str) -> ReadError {
+    ReadError::Refused {
+        cause: RefusalCause::Request,
+        shard: shard.clone(),
+        reason: reason.to_owned(),
+        hint: "submit the job again: its stored form does not fit its source".to_owned(),
+    }
+}

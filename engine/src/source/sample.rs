@@ -1,0 +1,41 @@
+//! Which records of a source a preview reads.
+
+use streamctl_proto::Position;
+
+/// Which end of a source is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleFrom {
+    /// The newest records.
+    Latest,
+    /// The oldest records.
+    Earliest,
+}
+
+/// Which records of a shard are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The first ones from the position on.
+    First,
+    /// The last ones before the tip.
+    Last,
+}
+
+/// Where a preview reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Where the job is taken to begin; `None`: where it begins.
+    pub start: Option<Position>,
+    /// Tried one after the other until there are enough records.
+    pub reads: Vec<(Position, End)>,
+}
+
+impl Sampling {
+    /// The first records of each shard.
+    pub fn first() -> Self {
+        Self::of(vec![(Position::Start, End::First)])
+    }
+
+    pub fn of(reads: Vec<(Position, End)>) -> Self {
+        Self { start: None, reads }
+    }
+}

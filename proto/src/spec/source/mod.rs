@@ -1,0 +1,325 @@
+//! The `[source]` table of a job file, and the facts of each kind of source.
+//!
+//! Owns: which kinds there are, what the rest of the program may ask of one ([`SourceFacts`]), where
+//! the columns come from. Does not own: the keys and facts of a kind (its module), how a kind is
+//! listed and read (`streamctl_engine::source`).
+//! Rule: nobody outside matches on the kind: a new one is a module here, one in
+//! `engine/src/source/`, and a line in the registry of each.
+
+mod files;
+mod generator;
+mod kinesis;
+
+pub use files::FilesSource;
+pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
+pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX};
+
+use super::format;
+use super::key::{Kind, Read};
+use super::keys::{self, Part};
+use super::location::{self, Named};
+use super::raw::{Entry, Table, nearest_hint};
+use super::{
+    Location, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec, StartingPosition,
+};
+use crate::change::{Refusal, SourceChange};
+use crate::json::time;
+use crate::resolved::{ColumnType, StreamAddress};
+use serde::{Deserialize, Serialize};
+use std::ops::Deref;
+use std::path::Path;
+
+/// Keys of `[source]` and their values, as a job file could have them.
+pub type Fields = Vec<(&'static str, String)>;
+
+/// What the rest of the program asks of a kind of source.
+pub trait SourceFacts {
+    /// The value of `type` in the job file.
+    fn type_name(&self) -> &'static str;
+    /// For people: `Kinesis stream orders`.
+    fn describe(&self) -> String;
+    /// For people: `3 shards`.
+    fn describe_shards(&self, shards: usize) -> String {
+        crate::count(shards, "shard")
+    }
+    /// Whether it ends by itself, shard after shard.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+    /// Whether it reads a stream whose address the job file or the catalog table has
+    /// ([`crate::ResolvedJob::stream`]).
+    fn reads_stream(&self) -> bool {
+        false
+    }
+    /// The folder that it reads.
+    fn input_folder(&self) -> Option<&Location> {
+        None
+    }
+    /// The column that holds a record's arrival time.
+    fn arrival_column(&self) -> Option<&str> {
+        None
+    }
+    /// Whether a record can be read at about its arrival time.
+    fn is_read_on_arrival(&self) -> bool {
+        true
+    }
+    /// Whether a record that is read again has the arrival time that it had.
+    fn keeps_arrival(&self) -> bool {
+        true
+    }
+    /// How payloads are written when they are decoded.
+    fn payload_format(&self) -> PayloadFormat {
+        PayloadFormat::default()
+    }
+    /// Whether payloads may be compressed.
+    fn payload_compression(&self) -> PayloadCompression {
+        PayloadCompression::None
+    }
+    /// The columns of its records, all text, if the source itself decides them.
+    fn own_columns(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+    /// Each key that has a value, but `type`. `stream`: the address as it was resolved.
+    fn fields(&self, spec: &SourceSpec, stream: Option<&StreamAddress>) -> Fields;
+    /// The keys that have a value also where the job file leaves them out.
+    fn defaults(&self, spec: &SourceSpec) -> Fields;
+    /// Why a running job cannot take over a change of this key; `None`: it can.
+    fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal>;
+}
+
+/// What a kind needs to read its keys.
+pub(super) struct SourceContext<'a, 'c> {
+    /// Relative paths are taken from here.
+    base_dir: Option<&'c Path>,
+    /// Every place that the job file names.
+    places: &'c mut Vec<Named<'a>>,
+}
+
+/// A kind of source in a job file.
+pub(super) struct Registered {
+    /// The value of `type`.
+    word: &'static str,
+    pub part: &'static Part,
+    /// See [`SourceFacts::own_columns`].
+    has_own_columns: bool,
+    read: ReadKind,
+}
+
+type ReadKind = for<'a> fn(
+    &mut Table<'a>,
+    &mut SourceContext<'a, '_>,
+) -> Option<(SourceKind, StartingPosition)>;
+
+macro_rules! source_kinds {
+    ($($variant:ident($source:ty) in $module:ident),+ $(,)?) => {
+        /// What kind of source, with its own settings.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        pub enum SourceKind {
+            $(#[doc = concat!("See [`", stringify!($source), "`].")] $variant($source)),+
+        }
+
+        impl Deref for SourceKind {
+            type Target = dyn SourceFacts;
+            fn deref(&self) -> &(dyn SourceFacts + 'static) {
+                match self {
+                    $(Self::$variant(source) => source),+
+                }
+            }
+        }
+
+        pub(super) static KINDS: &[&Registered] = &[$(&$module::KIND),+];
+    };
+}
+
+// The registry.
+source_kinds! {
+    Kinesis(KinesisSource) in kinesis,
+    Files(FilesSource) in files,
+    Generator(GeneratorSource) in generator,
+}
+
+/// Types that a column may have.
+pub(super) const HIVE_TYPES: [&str; 19] = [
+    "string",
+    "varchar",
+    "char",
+    "boolean",
+    "tinyint",
+    "smallint",
+    "int",
+    "integer",
+    "bigint",
+    "float",
+    "double",
+    "real",
+    "decimal",
+    "date",
+    "timestamp",
+    "binary",
+    "array",
+    "map",
+    "struct",
+];
+
+/// The value of `type`.
+pub(super) struct Type;
+
+impl Kind for Type {
+    type Value = &'static Registered;
+    fn words(&self) -> String {
+        let words: Vec<_> = KINDS
+            .iter()
+            .map(|kind| format!("`{}`", kind.word))
+            .collect();
+        super::key::or(&words)
+    }
+    fn shown(&self, kind: &&'static Registered) -> String {
+        kind.word.to_owned()
+    }
+}
+
+impl Read for Type {
+    fn read(&self, entry: &Entry<'_>) -> Option<&'static Registered> {
+        let words: Vec<_> = KINDS.iter().map(|kind| (kind.word, *kind)).collect();
+        entry.choice(&words)
+    }
+}
+
+/// Reads the table; a folder that is read goes to `places` as well.
+pub(super) fn source<'a>(
+    mut table: Table<'a>,
+    base_dir: Option<&Path>,
+    places: &mut Vec<Named<'a>>,
+) -> Option<SourceSpec> {
+    let registered = table.value(&keys::TYPE)?;
+    let on_data_loss = table.value(&keys::ON_DATA_LOSS);
+    let mut context = SourceContext { base_dir, places };
+    let kind = (registered.read)(&mut table, &mut context);
+    let schema = schema(&mut table, base_dir, registered);
+    table.finish(belongs_elsewhere);
+    let (kind, starting_position) = kind?;
+    Some(SourceSpec {
+        kind,
+        schema: schema?,
+        starting_position,
+        on_data_loss: on_data_loss?,
+    })
+}
+
+fn belongs_elsewhere(key: &str) -> Option<String> {
+    if ["secret", "access_key", "password", "token"]
+        .iter()
+        .any(|word| key.contains(word))
+    {
+        return Some(
+            "credentials come from the environment of controller and workers, or from role_arn"
+                .to_owned(),
+        );
+    }
+    if let Some(format) = format::of_key(key) {
+        return Some(format!("it is a key of format = {format:?}"));
+    }
+    let kind = KINDS.iter().find(|kind| kind.part.has(key))?;
+    Some(format!("it is a key of type = {:?}", kind.word))
+}
+
+fn start_text(position: StartingPosition) -> String {
+    match position {
+        StartingPosition::Latest => "latest".into(),
+        StartingPosition::TrimHorizon => "trim_horizon".into(),
+        StartingPosition::Timestamp(ms) => time(ms),
+    }
+}
+
+/// A value as a job file has it.
+fn fields_text(value: &impl Serialize) -> String {
+    crate::change::value_text(value)
+}
+
+fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: &Registered) -> Option<SchemaFrom> {
+    let entries =
+        [&keys::CATALOG_KEY, &keys::SCHEMA_FILE, &keys::SCHEMA_KEY].map(|key| table.entry(key));
+    if let Some(second) = entries.iter().flatten().nth(1) {
+        second.refuse(
+            "the columns are already described by another key",
+            "keep one of catalog, schema_file, [source.schema]",
+        );
+        return None;
+    }
+    match entries {
+        [Some(catalog), _, _] => catalog_table(catalog.table()?),
+        [_, Some(file), _] => location::file(&file, base_dir).map(SchemaFrom::File),
+        [_, _, Some(schema)] => inline(&schema.table()?),
+        [None, None, None] if kind.has_own_columns => Some(SchemaFrom::BuiltIn),
+        [None, None, None] => {
+            table.refuse(
+                "does not say which columns the records have",
+                "add catalog = { database = \"...\", table = \"...\" }, or a table [source.schema] with column = \"type\"",
+            );
+            None
+        }
+    }
+}
+
+fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
+    let database = table.value(&keys::DATABASE);
+    let name = table.value(&keys::CATALOG_TABLE);
+    let catalog_id = table.optional(&keys::CATALOG_ID);
+    let region = table.optional(&keys::CATALOG_REGION);
+    table.finish(|_| None);
+    Some(SchemaFrom::Catalog {
+        catalog_id: catalog_id?,
+        database: database?,
+        table: name?,
+        region: region?,
+    })
+}
+
+fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
+    let mut columns: Vec<ColumnType> = Vec::new();
+    let mut good = true;
+    for (name, entry) in table.all() {
+        if let Some(first) = columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name))
+        {
+            entry.refuse(
+                format_args!(
+                    "is there already, as {:?}; case makes no difference",
+                    first.name
+                ),
+                "remove one",
+            );
+        }
+        match column_type(&entry) {
+            Some(type_name) => columns.push(ColumnType {
+                name: name.to_owned(),
+                type_name,
+            }),
+            None => good = false,
+        }
+    }
+    if good && columns.is_empty() {
+        table.refuse("has no column", "add lines such as uuid = \"string\"");
+    }
+    good.then_some(SchemaFrom::Inline(columns))
+}
+
+fn column_type(entry: &Entry<'_>) -> Option<String> {
+    let text = entry
+        .text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
+    let lower = text.trim().to_lowercase();
+    let base = lower.split(['(', '<']).next().unwrap_or_default().trim();
+    if HIVE_TYPES.contains(&base) {
+        return Some(lower);
+    }
+    let likely = nearest_hint(base, &HIVE_TYPES);
+    let hint = if likely.is_empty() {
+        format!("known types: {}", HIVE_TYPES.join(", "))
+    } else {
+        likely
+    };
+    entry.refuse(format_args!("{text:?} is not a Hive type"), hint);
+    None
+}
