@@ -20,7 +20,7 @@ mod source;
 mod tests;
 mod text;
 
-pub use format::{FormatFacts, JsonFormat, PayloadFormat};
+pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
 pub use locate::line_of;
 pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use problem::{Part, Problem, Problems};

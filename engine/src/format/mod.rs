@@ -6,6 +6,7 @@
 //! then appended.
 
 mod columns;
+mod csv;
 pub mod json;
 mod span;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use columns::{Cell, Column, type_name};
+use csv::CsvLocator;
 use json::JsonLocator;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -88,6 +90,7 @@ trait Locate: Debug + Send {
 fn locator(format: &PayloadFormat, schema: &Schema, wanted: &[usize]) -> Box<dyn Locate> {
     match format {
         PayloadFormat::Json(_) => Box::new(JsonLocator::new(schema, wanted)),
+        PayloadFormat::Csv(format) => Box::new(CsvLocator::new(format, schema, wanted)),
     }
 }
 

@@ -760,3 +760,56 @@ fn a_payload_that_is_large_unpacked_waits_for_room_and_its_neighbours_do_not() {
     let (count, decoded) = decoder.decode_first(&records[2..], 10, 1 << 20);
     assert_eq!((count, decoded.batch.num_rows()), (1, 1));
 }
+
+#[test]
+fn rows_of_csv_become_the_types_of_their_columns() {
+    let format = PayloadFormat::Csv(streamctl_proto::spec::CsvFormat {
+        delimiter: ',',
+        quote: '"',
+        null_text: String::new(),
+    });
+    let schema = schema(&[
+        ("name", DataType::Utf8),
+        ("amount", DataType::Decimal128(10, 2)),
+        ("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
+        ("good", DataType::Boolean),
+        ("count", DataType::Int32),
+    ]);
+    let mut decoder = Decoder::new(&format, schema, &[0, 1, 2, 4]).unwrap();
+    let decoded = decode(
+        &mut decoder,
+        &[
+            b"\"a, b\",12.50,2026-11-24 00:45:00,yes,7",
+            b",,,,",
+            b"c,1,2026-11-24T00:45:00Z,no,x",
+            b"too,few",
+            b"d,\xff,,,",
+            b"e,,,never read,8\n",
+        ],
+    );
+    let texts = texts(&decoded.batch, 0);
+    assert_eq!(texts, [Some("a, b".into()), None, Some("e".into())]);
+    let counts = decoded
+        .batch
+        .column(3)
+        .as_primitive::<arrow::datatypes::Int32Type>();
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [Some(7), None, Some(8)]);
+    let amounts = decoded
+        .batch
+        .column(1)
+        .as_primitive::<arrow::datatypes::Decimal128Type>();
+    assert_eq!(amounts.value(0), 1_250);
+    let bad: Vec<_> = decoded
+        .bad
+        .iter()
+        .map(|bad| (bad.index, bad.reason.as_str()))
+        .collect();
+    assert_eq!(
+        bad,
+        [
+            (2, "column count: \"x\" cannot become int"),
+            (3, "the row has 2 fields, the source 5 columns"),
+            (4, "not valid UTF-8 at byte 2"),
+        ]
+    );
+}

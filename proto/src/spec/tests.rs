@@ -451,3 +451,43 @@ fn a_place_on_the_machines_is_found_wherever_it_stands() {
         Some("/jobs/data/orders/")
     );
 }
+
+fn format_of(extra: &str) -> PayloadFormat {
+    let spec = JobSpec::parse(&job(extra)).unwrap();
+    spec.source.kind.payload_format()
+}
+
+#[test]
+fn rows_of_csv_have_a_delimiter_a_quote_and_a_text_for_null() {
+    let csv = |delimiter, quote, null_text: &str| {
+        PayloadFormat::Csv(CsvFormat {
+            delimiter,
+            quote,
+            null_text: null_text.into(),
+        })
+    };
+    assert_eq!(format_of(""), PayloadFormat::Json(JsonFormat {}));
+    assert_eq!(format_of("format = \"csv\"\n"), csv(',', '"', ""));
+    let all = "format = \"csv\"\ndelimiter = \"\\t\"\nquote = \"'\"\nnull_text = \"\\\\N\"\n";
+    assert_eq!(format_of(all), csv('\t', '\'', "\\N"));
+}
+
+#[test]
+fn a_key_of_csv_belongs_to_csv_and_is_one_character() {
+    assert_eq!(
+        refusal(&job("delimiter = \";\"\n")),
+        "line 9: source.delimiter: does not belong here\n  hint: it is a key of format = \"csv\""
+    );
+    for (keys, reason) in [
+        ("delimiter = \";;\"", "\";;\" is not one ASCII character"),
+        ("quote = \"é\"", "\"é\" is not one ASCII character"),
+        ("delimiter = \"\"", "\"\" is not one ASCII character"),
+        (
+            "delimiter = '\"'",
+            "delimiter and quote are the same character",
+        ),
+    ] {
+        let text = refusal(&job(&format!("format = \"csv\"\n{keys}\n")));
+        assert!(text.contains(reason), "{keys}: {text}");
+    }
+}

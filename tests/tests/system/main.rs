@@ -14,6 +14,7 @@ mod corpus;
 mod dashboard;
 mod deploy;
 mod docs;
+mod formats;
 mod from_glue;
 mod image;
 mod local_mode;

@@ -5,8 +5,10 @@
 //! Rule: nobody outside matches on the format: a new one is a module here, one in
 //! `engine/src/format/`, and a line in the registry of each.
 
+mod csv;
 mod json;
 
+pub use csv::CsvFormat;
 pub use json::JsonFormat;
 
 use super::key::{Kind, Read, or};
@@ -62,6 +64,7 @@ pub(super) static JSON: &Registered = &json::FORMAT;
 // The registry.
 payload_formats! {
     Json(JsonFormat) in json,
+    Csv(CsvFormat) in csv,
 }
 
 impl Default for PayloadFormat {
