@@ -28,7 +28,7 @@ pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{
     FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GRACE_DEFAULT,
     GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, SourceFacts,
-    SourceKind,
+    SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 

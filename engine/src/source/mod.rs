@@ -13,6 +13,7 @@ mod listing;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 pub mod sample;
+mod stdin;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
@@ -291,6 +292,7 @@ pub fn connector(kind: &SourceKind) -> &dyn Connector {
         SourceKind::Kinesis(source) => source,
         SourceKind::Files(source) => source,
         SourceKind::Generator(source) => source,
+        SourceKind::Stdin(source) => source,
     }
 }
 

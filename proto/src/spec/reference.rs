@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_described_is_what_the_parser_asks_for() {
-        for kind in ["kinesis", "files", "generator"] {
+        for kind in ["kinesis", "files", "generator", "stdin"] {
             let known = known(kind);
             assert_eq!(known.len(), 9, "{known:?}");
             for (table, keys) in known {

@@ -256,7 +256,7 @@ fn dense(code: &str) -> String {
     for closing in [")", "]", "}"] {
         text = text.replace(&format!(",{closing}"), closing);
     }
-    text
+    text.trim_end_matches(',').to_owned()
 }
 
 #[test]

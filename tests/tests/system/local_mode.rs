@@ -1,10 +1,12 @@
 //! Exactly once in local mode: `streamctl run`, killed again and again, gives what the generator's
 //! seed says.
 
+use crate::formats::json_lines;
 use serde_json::Value;
+use std::io::Write as _;
 use std::time::Duration;
 use streamctl_tests::local_run::{Run, oracle_lines};
-use streamctl_tests::places::one_system_at_a_time;
+use streamctl_tests::places::{binary, inherited, one_system_at_a_time};
 use streamctl_tests::python::Python;
 use streamctl_tests::wait::until;
 
@@ -229,4 +231,65 @@ fn lives(seed: u64) -> impl Iterator<Item = Duration> {
             .wrapping_add(1_442_695_040_888_963_407);
         Duration::from_millis(LIFE_MS.start + (state >> 33) % (LIFE_MS.end - LIFE_MS.start))
     })
+}
+
+/// `streamctl run` with these lines in its standard input.
+fn run_on(root: &std::path::Path, name: &str, lines: &str) -> std::process::Output {
+    let folder = root.display();
+    let job = root.join(format!("{name}.toml"));
+    let text = format!(
+        r#"
+name = "{name}"
+[source]
+type = "stdin"
+[source.schema]
+id = "bigint"
+[window]
+size = "1s"
+[transform]
+sql = "SELECT id, id * 2 AS twice FROM source"
+[sink]
+path = "{folder}/{name}-out/"
+format = "json"
+[checkpoint]
+location = "{folder}/checkpoint/"
+"#
+    );
+    std::fs::write(&job, text).unwrap();
+    let mut command = std::process::Command::new(binary("streamctl"));
+    command.args(["run", job.to_str().unwrap()]);
+    command.env_clear().envs(inherited());
+    command.stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
+    drop(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn lines_of_a_pipe_are_rows_and_the_run_ends_with_the_pipe() {
+    let _alone = one_system_at_a_time();
+    let root = tempfile::tempdir().unwrap();
+    let lines: String = (0..20_000)
+        .map(|id| format!("{{\"id\": {id}}}\n"))
+        .collect();
+    let output = run_on(root.path(), "piped", &format!("{lines}no JSON\n\n"));
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let rows = json_lines(&root.path().join("piped-out"));
+    let mut ids: Vec<i64> = rows.iter().map(|row| row["id"].as_i64().unwrap()).collect();
+    ids.sort();
+    assert_eq!(ids, (0..20_000).collect::<Vec<_>>());
+    let status = String::from_utf8_lossy(&output.stdout);
+    assert!(status.contains("20001 in, 20000 out, 1 dead"), "{status}");
+    // What it has read, it has read: the job is completed.
+    let again = run_on(root.path(), "piped", "{\"id\": 7}\n");
+    let log = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        again.status.success() && log.contains("is completed"),
+        "{log}"
+    );
 }

@@ -9,10 +9,12 @@
 mod files;
 mod generator;
 mod kinesis;
+mod stdin;
 
 pub use files::FilesSource;
 pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
 pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX};
+pub use stdin::StdinSource;
 
 use super::format;
 use super::key::{Kind, Read};
@@ -137,6 +139,7 @@ source_kinds! {
     Kinesis(KinesisSource) in kinesis,
     Files(FilesSource) in files,
     Generator(GeneratorSource) in generator,
+    Stdin(StdinSource) in stdin,
 }
 
 /// Types that a column may have.
