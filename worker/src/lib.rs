@@ -16,6 +16,7 @@ pub mod lookups;
 pub mod memory;
 pub mod meter;
 pub mod node;
+pub mod pipeline;
 pub mod preview;
 pub mod protection;
 pub mod rebuild;

@@ -4,14 +4,14 @@
 //! live path.
 //! Rule: bounded in records, shards and time; a source that gives nothing is not waited for.
 
-use crate::task::window::DECODE_RECORDS_MAX;
-use crate::task::{Context, DecodedNext, TaskError};
+use crate::pipeline::Pipeline;
+use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::format::Decoded;
-use streamctl_engine::query::{Pushed, QueryError, QueryPlan};
+use streamctl_engine::query::{QueryError, QueryPlan};
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
 use streamctl_proto::ShardId;
@@ -165,50 +165,36 @@ pub async fn compute(
     lookups: &BTreeMap<String, RecordBatch>,
     sample: &Sample,
 ) -> Result<Outcome, TaskError> {
-    let mut open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
-    let mut decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
+    let pipeline = Pipeline::new(context, plan, open, Arc::default())?;
+    let Pipeline {
+        mut input,
+        mut output,
+        unmatched,
+    } = pipeline;
     let records: Vec<Record> = sample
         .records
         .iter()
         .map(|(_, record)| record.clone())
         .collect();
-    let input = open.input;
-    let decode_bytes_max = context.budget.decode_bytes();
     let feed = async move {
         let mut done = 0;
         let mut bad = Vec::new();
-        let mut enough = false;
         while done < records.len() {
-            let rest = &records[done..];
-            let next = context
-                .decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, decode_bytes_max)
-                .await?;
-            let DecodedNext {
-                count,
-                decoded:
-                    Decoded {
-                        batch,
-                        bad: of_these,
-                    },
-                room,
-            } = next;
-            bad.extend(of_these.into_iter().map(|one| Bad {
+            let step = input.decode(&records[done..]).await?;
+            bad.extend(step.bad.iter().map(|one| Bad {
                 index: done + one.index,
-                reason: one.reason,
+                reason: one.reason.clone(),
             }));
-            if !enough && batch.num_rows() > 0 {
-                enough = input.push("", batch).await? == Pushed::NotNeeded;
-            }
-            drop(room);
-            done += count;
+            done += step.records;
+            input.push("", step).await?;
         }
-        input.close();
         Ok::<_, TaskError>(bad)
     };
     let give = async {
         let mut batches = Vec::new();
         let mut held = 0;
-        while let Some(batch) = open.output.next().await? {
+        while let Some(batch) = output.next().await? {
             held += batch.get_array_memory_size();
             if held > PREVIEW_QUERY_BYTES_MAX {
                 let detail =
@@ -224,13 +210,13 @@ pub async fn compute(
         Ok::<_, TaskError>(batches)
     };
     let (bad, batches) = tokio::try_join!(feed, give)?;
-    let unmatched = open.unmatched.rows();
-    let unmatched_keys = open.unmatched.top();
+    let unmatched_rows = unmatched.rows();
+    let unmatched_keys = unmatched.top();
     Ok(Outcome {
         schema: plan.output_schema().clone(),
         batches,
         bad,
-        unmatched,
+        unmatched: unmatched_rows,
         unmatched_keys,
     })
 }

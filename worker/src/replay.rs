@@ -5,19 +5,18 @@
 //! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
 
 use crate::compute::{Compute, Running, Workload};
-use crate::memory::DECODE_BYTES_MAX;
 use crate::memory::Holding;
+use crate::pipeline::{Input, Pipeline};
 use crate::sink::SinkError;
-use crate::task::window::DECODE_RECORDS_MAX;
-use crate::task::{Context, DecodedNext, TaskError};
+use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::format::{BadRecord, Decoded, Decoder};
-use streamctl_engine::query::{BATCH_ROWS, Pace, Pushed, QueryInput, QueryPlan};
+use streamctl_engine::format::BadRecord;
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryPlan};
 use streamctl_engine::source::{Record, ShardToRead, connector};
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
@@ -169,8 +168,8 @@ pub(crate) async fn recompute(
 ) -> Result<(), TaskError> {
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
-    let mut open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
-    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
+    let mut pipeline = Pipeline::new(context, &plan, open, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
     let details = manifest
@@ -178,17 +177,9 @@ pub(crate) async fn recompute(
         .iter()
         .map(|(shard, stands)| (shard.clone(), stands.detail.clone()))
         .collect();
-    let read = read_ranges(
-        context,
-        decoder,
-        ranges,
-        &details,
-        open.input,
-        Some(witness),
-        pace,
-    );
+    let read = read_ranges(context, ranges, &details, pipeline.input, Some(witness));
     let give = async {
-        while let Some(batch) = open.output.next().await? {
+        while let Some(batch) = pipeline.output.next().await? {
             witness.rows(&batch).await?;
             pace.yield_point().await;
         }
@@ -207,12 +198,12 @@ async fn run(
     outlet: &Outlet,
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
-    let mut open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
-    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
+    let mut pipeline = Pipeline::new(context, plan, open, Arc::clone(pace))?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
-    let read = read_ranges(context, decoder, ranges, &details, open.input, None, pace);
+    let read = read_ranges(context, ranges, &details, pipeline.input, None);
     let give = async {
-        while let Some(batch) = open.output.next().await? {
+        while let Some(batch) = pipeline.output.next().await? {
             match tokio::time::timeout(READER_IDLE_MAX, outlet.send(batch)).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -228,12 +219,10 @@ async fn run(
 
 async fn read_ranges(
     context: &Context,
-    mut decoder: Decoder,
     ranges: impl Iterator<Item = (ShardId, ShardRange)>,
     details: &BTreeMap<ShardId, String>,
-    input: QueryInput,
+    mut input: Input<'_>,
     witness: Option<&dyn Witness>,
-    pace: &Pace,
 ) -> Result<(), TaskError> {
     for (shard, range) in ranges {
         let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
@@ -259,25 +248,16 @@ async fn read_ranges(
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let next = context
-                    .decode_next(&mut decoder, rest, DECODE_RECORDS_MAX, DECODE_BYTES_MAX)
-                    .await?;
-                let DecodedNext {
-                    count,
-                    decoded: Decoded { batch, bad },
-                    room,
-                } = next;
+                let step = input.decode(rest).await?;
+                let (now, later) = rest.split_at(step.records);
+                rest = later;
                 if let Some(witness) = witness {
-                    witness.read(&shard, &rest[..count], &bad).await?;
+                    witness.read(&shard, now, &step.bad).await?;
                 }
-                rest = &rest[count..];
-                let enough = batch.num_rows() > 0
-                    && input.push(shard.as_str(), batch).await? == Pushed::NotNeeded;
-                if enough && witness.is_none() {
+                input.push(shard.as_str(), step).await?;
+                if input.has_enough() && witness.is_none() {
                     return Ok(());
                 }
-                drop(room);
-                pace.yield_point().await;
             }
         }
     }

@@ -25,8 +25,8 @@ use streamctl_engine::storage::{LocalStorage, Storage};
 use streamctl_proto::spec::PayloadFormat;
 use streamctl_proto::{JobSpec, TaskId, Term, Window};
 use streamctl_worker::memory::MemoryBudget;
+use streamctl_worker::pipeline::DECODE_RECORDS_MAX;
 use streamctl_worker::sink::{SinkContext, WindowSink};
-use streamctl_worker::task::window::DECODE_RECORDS_MAX;
 
 /// The one window that all records belong to: 2026-11-24T00:45:00Z.
 pub const WINDOW: Window = Window {

@@ -5,25 +5,22 @@
 //! Rule: rows stream through; when the input closes only what is under way is left to do.
 
 use super::timed::timed;
-use super::{Context, DecodedNext, TaskError, reader::Room};
+use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
+use crate::pipeline::{Input, Pipeline};
 use crate::results::{Results, Rows};
 use crate::sink::{SinkContext, WindowSink, abandon_all};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::format::Decoder;
-use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryInput, QueryOutput};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
 use streamctl_engine::source::Record;
 use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
-pub const DECODE_RECORDS_MAX: usize = 8_192;
-/// Values decoded at once, records times columns: each takes memory even where it is null.
-const DECODE_VALUES_MAX: usize = 1 << 20;
 /// What operators of a query may hold back: they gather rows by number, so large rows are gathered
 /// in smaller batches.
 const HELD_BACK_BYTES_MAX: usize = 8 << 20;
@@ -77,8 +74,11 @@ pub async fn run(
         .open_within(&tables, Arc::clone(&memory.query) as _, batch_rows, pace)
         .await
         .map_err(short)?;
-    let at_once = AtOnce::new(context.budget.decode_bytes(), plan.source_columns().len());
-    let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+    let Pipeline {
+        input,
+        output,
+        unmatched,
+    } = Pipeline::new(&context, &plan, open, Arc::clone(pace))?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(
         sink_context(&context, &which, &memory),
@@ -92,14 +92,8 @@ pub async fn run(
         .kind
         .keeps_arrival()
         .then_some(which.window);
-    let from = Feeds {
-        first,
-        rest: feeds,
-        context: &context,
-        pace,
-    };
-    let fed = feed(decoder, at_once, late_in, from, open.input, &mut dead);
-    let worked = work(fed, drain(open.output, sink, rows, &query_memory, pace)).await;
+    let fed = feed(input, first, feeds, late_in, &mut dead);
+    let worked = work(fed, drain(output, sink, rows, &query_memory, pace)).await;
     let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
@@ -130,14 +124,14 @@ pub async fn run(
         .filter(|object| object.kind == ObjectKind::RejectedRow);
     counts.rows_rejected = rejected.map(|object| object.rows).sum();
     counts.rows_out = rows.count() - counts.rows_rejected;
-    counts.rows_unmatched = open.unmatched.rows();
+    counts.rows_unmatched = unmatched.rows();
     stages.transform_us = spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
     let over = [decoded, computed, Instant::now()];
     Ok(Finished {
         objects,
         counts,
-        unmatched: open.unmatched.top(),
+        unmatched: unmatched.top(),
         stages,
         over,
         rows,
@@ -219,22 +213,6 @@ fn query_error(error: QueryError, memory: &Holding) -> TaskError {
     }
 }
 
-/// How much is decoded at once.
-#[derive(Clone, Copy)]
-struct AtOnce {
-    bytes: usize,
-    records: usize,
-}
-
-impl AtOnce {
-    fn new(bytes: usize, columns: usize) -> Self {
-        Self {
-            bytes,
-            records: (DECODE_VALUES_MAX / columns.max(1)).clamp(1, DECODE_RECORDS_MAX),
-        }
-    }
-}
-
 pub(crate) fn sink_context(
     context: &Context,
     which: &WindowKey,
@@ -253,65 +231,36 @@ pub(crate) fn sink_context(
     }
 }
 
-/// The records of a window, and what is needed to decode them.
-struct Feeds<'a> {
-    first: Option<Feed>,
-    rest: mpsc::UnboundedReceiver<Feed>,
-    context: &'a Context,
-    pace: &'a Pace,
-}
-
-/// Decodes what comes and gives it to the query, until the window closes.
+/// Gives the query what comes, until the window closes.
 async fn feed(
-    mut decoder: Decoder,
-    at_once: AtOnce,
+    mut input: Input<'_>,
+    first: Option<Feed>,
+    mut feeds: mpsc::UnboundedReceiver<Feed>,
     late_in: Option<Window>,
-    from: Feeds<'_>,
-    input: QueryInput,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let mut counts = Counts::default();
     let mut stages = StageTimes::default();
-    let Feeds {
-        first,
-        rest: mut feeds,
-        context,
-        pace,
-    } = from;
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
-            let began = Instant::now();
-            let next = context
-                .decode_next(&mut decoder, rest, at_once.records, at_once.bytes)
-                .await?;
-            let DecodedNext {
-                count,
-                decoded,
-                room,
-            } = next;
-            let (now, later) = rest.split_at(count);
+            let step = input.decode(rest).await?;
+            let (now, later) = rest.split_at(step.records);
             rest = later;
-            stages.decode_us += micros(began.elapsed());
+            stages.decode_us += micros(step.decoding);
             counts.rows_in += now.len() as u64;
-            counts.bytes_in += now
-                .iter()
-                .map(|record| record.data.len() as u64)
-                .sum::<u64>();
+            let bytes = |record: &Record| record.data.len() as u64;
+            counts.bytes_in += now.iter().map(bytes).sum::<u64>();
             let is_late = |record: &&Record| late_in.is_some_and(|window| record.is_late(window));
             counts.rows_late += now.iter().filter(is_late).count() as u64;
-            counts.rows_decoded += decoded.batch.num_rows() as u64;
-            counts.rows_dead += decoded.bad.len() as u64;
-            for bad in &decoded.bad {
+            counts.rows_decoded += step.rows() as u64;
+            counts.rows_dead += step.bad.len() as u64;
+            for bad in &step.bad {
                 dead.write(&feed.shard, &now[bad.index], &bad.reason)
                     .await?;
             }
-            if decoded.batch.num_rows() > 0 {
-                input.push(feed.shard.as_str(), decoded.batch).await?;
-            }
-            drop(room);
-            pace.yield_point().await;
+            input.push(feed.shard.as_str(), step).await?;
         }
         drop(feed);
         next = feeds.recv().await;
