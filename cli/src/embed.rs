@@ -21,7 +21,8 @@ use streamctl_controller::verify::{Events, Replayer, Verifier};
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::asked_to_stop;
 use streamctl_engine::resolve::World;
-use streamctl_engine::security::access::{Entry, Proof};
+use streamctl_engine::security::access::Entry;
+use streamctl_engine::security::token::Proof;
 use streamctl_engine::security::{
     AccessTable, ClientConnection, Dialer, Role, Security, SecurityError, Token,
 };

@@ -8,8 +8,8 @@
 use crate::sessions::Sessions;
 use std::sync::Arc;
 use streamctl_engine::clock::now_ms;
-use streamctl_engine::security::access::Proof;
 use streamctl_engine::security::grant::{Granter, Use};
+use streamctl_engine::security::token::Proof;
 use streamctl_engine::security::{Policy, Security, Token};
 use streamctl_proto::JobName;
 use streamctl_proto::v1;

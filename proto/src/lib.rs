@@ -20,6 +20,7 @@ pub mod report;
 pub mod resolved;
 pub mod spec;
 pub mod staged_name;
+mod stream;
 pub mod verify;
 pub mod window;
 

@@ -6,7 +6,7 @@
 //! the one.
 
 use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
-use crate::resolved::StreamIdentity;
+use crate::stream::StreamIdentity;
 use crate::{
     Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term,
     Window,

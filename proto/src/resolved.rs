@@ -7,6 +7,7 @@
 //! which lies in the checkpoint location.
 
 use crate::manifest::{CheckpointNames, sha256_hex};
+pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
 
@@ -40,34 +41,6 @@ pub struct StreamAddress {
     pub role_arn: Option<String>,
     /// Names the session of that role.
     pub session_name: Option<String>,
-}
-
-/// Which stream it is: one that is deleted and created again has the same name, and other records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamIdentity {
-    /// As the service names it.
-    pub arn: Option<String>,
-    /// When the service created it.
-    pub created_ms: i64,
-}
-
-impl StreamIdentity {
-    /// Whether both can be the same stream. An ARN that is not known says nothing.
-    pub fn is(&self, other: &Self) -> bool {
-        let same_arn = match (&self.arn, &other.arn) {
-            (Some(one), Some(another)) => one == another,
-            _ => true,
-        };
-        same_arn && self.created_ms == other.created_ms
-    }
-}
-
-/// What a service says of a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamFacts {
-    pub identity: StreamIdentity,
-    /// How long it keeps records.
-    pub retention_ms: i64,
 }
 
 /// A job as it was resolved at submit.

@@ -21,8 +21,9 @@ mod tests;
 mod text;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
+pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;
-pub use parse::{JOB_FILE_BYTES_MAX, LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
+pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{

@@ -7,7 +7,6 @@
 //! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and
 //! repeats nothing.
 
-use crate::task::TaskError;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -87,20 +86,6 @@ pub struct Ending {
     /// What happened; empty when nothing went wrong.
     pub error: String,
     pub hint: String,
-}
-
-impl Ending {
-    /// Of a task that failed.
-    pub fn of(error: &TaskError) -> Self {
-        let why = error.why();
-        let refused_by = error.refused_by();
-        Self {
-            why,
-            refused_by,
-            error: error.describe(),
-            hint: error.hint(),
-        }
-    }
 }
 
 impl From<Why> for Ending {

@@ -6,7 +6,8 @@
 
 use super::flow::{Flow, STEPS_MAX, Sink, StepId, StepKind, Stream};
 use super::options;
-use super::write::{quoted, text};
+use super::query::quoted;
+use super::write::text;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

@@ -4,7 +4,8 @@
 //! Rule: what is not understood in one place makes the whole condition not understood.
 
 use super::python::Expr;
-use super::write::{quoted, text};
+use super::query::quoted;
+use super::write::text;
 
 /// `lambda row: row["a"] > 5 and ...` as SQL.
 pub fn sql(expr: &Expr) -> Option<String> {

@@ -6,7 +6,6 @@
 //! as it is there.
 
 use super::flow::{Flow, StepId, StepKind};
-use super::write::quoted;
 use std::collections::BTreeMap;
 
 /// The query, and the lookups that it reads.
@@ -411,4 +410,57 @@ fn sql_type(glue: &str) -> Option<String> {
             _ => return None,
         },
     })
+}
+
+/// A name as SQL takes it, whatever it holds.
+pub fn quoted(name: &str) -> String {
+    let words = [
+        "select",
+        "from",
+        "where",
+        "join",
+        "on",
+        "as",
+        "order",
+        "group",
+        "by",
+        "user",
+        "date",
+        "time",
+        "timestamp",
+        "end",
+        "table",
+        "all",
+        "and",
+        "or",
+        "not",
+        "in",
+        "is",
+        "null",
+        "case",
+        "when",
+        "left",
+        "right",
+        "full",
+        "inner",
+        "values",
+        "with",
+        "limit",
+        "union",
+        "desc",
+        "asc",
+        "having",
+        "interval",
+        "true",
+        "false",
+        "default",
+    ];
+    let mut chars = name.chars();
+    let simple = chars.next().is_some_and(|c| c.is_ascii_lowercase())
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if simple && !words.contains(&name) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }

@@ -25,9 +25,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
-use streamctl_engine::security::access::Proof;
 use streamctl_engine::security::dial::flight_location;
 use streamctl_engine::security::grant::Use;
+use streamctl_engine::security::token::Proof;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId,
 };

@@ -6,7 +6,7 @@
 
 use super::SecurityError;
 use super::grant::GrantKey;
-use super::token::TokenDigest;
+use super::token::{Proof, TokenDigest};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -83,15 +83,6 @@ impl Caller {
     pub fn may_work(&self) -> bool {
         self.role.is_none_or(|role| role == Role::Worker)
     }
-}
-
-/// By what somebody is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A token of this digest.
-    Token(TokenDigest),
-    /// A certificate of ours that carries this DNS name.
-    Certificate(String),
 }
 
 /// One line of the table.

@@ -4,7 +4,7 @@
 //! Does not own: time-outs and windows (who dials). Rule: a token goes to nobody over a line that
 //! others can read.
 
-use super::disconnect_reason::{DisconnectReason, SPEAKS_TLS, Watched};
+use super::disconnect_reason::{DisconnectReason, Watched, trust_hint};
 use super::files::Reloading;
 use super::gate::Asked;
 use super::tls::{self, ClientTls};
@@ -352,44 +352,6 @@ pub fn cause_of(status: Status) -> Status {
         Some(source) => Status::unavailable(told(source)),
         None => status,
     }
-}
-
-/// What to do about an error of TLS.
-pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
-    let hints = [
-        (
-            "UnknownIssuer",
-            "name the certificate of who signed it (--ca, or --tls-ca)",
-        ),
-        // An authority of the same name, with another key.
-        (
-            "BadSignature",
-            "name the certificate of who signed it (--ca, or --tls-ca)",
-        ),
-        (
-            "NotValidForName",
-            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
-        ),
-        (
-            "not valid for name",
-            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
-        ),
-        (
-            "CertificateRequired",
-            "it asks for a certificate: name one that it knows (--cert and --key, or --tls-cert and --tls-key)",
-        ),
-        ("UnknownCA", "it does not know who signed this certificate"),
-        ("Expired", "a certificate is past its time: replace it"),
-        (
-            "InvalidContentType",
-            "it does not speak TLS there: write http:// if it is meant to be so",
-        ),
-        (SPEAKS_TLS, "write https:// instead of http://"),
-    ];
-    hints
-        .into_iter()
-        .find(|(words, _)| text.contains(words))
-        .map(|(_, hint)| hint)
 }
 
 enum Trust {

@@ -6,7 +6,6 @@
 //! and a call that was not yet sent by then hears only that there is no connection: so what was
 //! told is kept for it.
 
-use super::dial::trust_hint;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,6 +70,44 @@ pub struct Watched<S> {
     disconnect_reason: DisconnectReason,
     /// It is plain, and said nothing yet.
     unread: bool,
+}
+
+/// What to do about an error of TLS.
+pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
+    let hints = [
+        (
+            "UnknownIssuer",
+            "name the certificate of who signed it (--ca, or --tls-ca)",
+        ),
+        // An authority of the same name, with another key.
+        (
+            "BadSignature",
+            "name the certificate of who signed it (--ca, or --tls-ca)",
+        ),
+        (
+            "NotValidForName",
+            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+        ),
+        (
+            "not valid for name",
+            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+        ),
+        (
+            "CertificateRequired",
+            "it asks for a certificate: name one that it knows (--cert and --key, or --tls-cert and --tls-key)",
+        ),
+        ("UnknownCA", "it does not know who signed this certificate"),
+        ("Expired", "a certificate is past its time: replace it"),
+        (
+            "InvalidContentType",
+            "it does not speak TLS there: write http:// if it is meant to be so",
+        ),
+        (SPEAKS_TLS, "write https:// instead of http://"),
+    ];
+    hints
+        .into_iter()
+        .find(|(words, _)| text.contains(words))
+        .map(|(_, hint)| hint)
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@
 //! caller is known, and a refusal says what to do.
 
 use super::accept::{CallGuard, Peer};
-use super::access::{AccessTable, Caller, Policy, Proof, Role};
-use super::grant::{GRANT_PREFIX, Grant};
+use super::access::{AccessTable, Caller, Policy, Role};
+use super::grant::Grant;
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
 use super::same_user::PeerUser;
-use super::token::{TOKEN_CHARS_MAX, TokenDigest};
+use super::token::{GRANT_PREFIX, Proof, TOKEN_CHARS_MAX, TokenDigest};
 use super::turns::{CountedFor, Turn, Turns};
 use crate::clock::now_ms;
 use axum::Router;

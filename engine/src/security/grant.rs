@@ -6,8 +6,7 @@
 //! Rule: a grant is for one job, one use and a short time. Workers hold the public key only: none
 //! of them can make one.
 
-use super::access::Proof;
-use super::token::{Token, TokenDigest};
+use super::token::{GRANT_CHARS_MAX, GRANT_PREFIX, Proof, Token, TokenDigest};
 use super::{Role, SecurityError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,11 +20,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::sign::SigningKey;
 
-pub const GRANT_PREFIX: &str = "streamctl_grant_";
 /// Time for which a grant opens calls; a call that it opened goes on.
 pub const GRANT_LIFETIME: Duration = Duration::from_secs(600);
-/// Longest grant that is read.
-pub const GRANT_CHARS_MAX: usize = 1_024;
 /// A private key of Ed25519 in PKCS #8: this, and then its bytes.
 const PKCS8_ED25519: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,

@@ -4,13 +4,17 @@
 //! Rule: who checks a token holds its digest only, and compares in constant time.
 
 use super::SecurityError;
-use super::grant::{GRANT_CHARS_MAX, GRANT_PREFIX};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+/// How the text of a grant begins.
+pub const GRANT_PREFIX: &str = "streamctl_grant_";
+/// Longest grant that is read.
+pub const GRANT_CHARS_MAX: usize = 1_024;
 
 /// Begins every token that we make, so that one that was published by mistake is found by a search.
 pub const TOKEN_PREFIX: &str = "streamctl_";
@@ -144,6 +148,15 @@ impl fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenDigest({}...)", &self.to_hex()[..8])
     }
+}
+
+/// What identifies a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of this digest.
+    Token(TokenDigest),
+    /// A certificate of ours that carries this DNS name.
+    Certificate(String),
 }
 
 #[cfg(test)]

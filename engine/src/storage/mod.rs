@@ -13,6 +13,7 @@ mod local;
 mod memory;
 mod s3;
 mod s3_error;
+mod s3_place;
 mod s3_writer;
 mod storages;
 

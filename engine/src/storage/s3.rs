@@ -6,6 +6,7 @@
 //! answered, or was done before, the object itself is looked at.
 
 use super::s3_error::{chain, code, meaning, refused, status};
+use super::s3_place::{Place, abort};
 use super::s3_writer::{S3Writer, UploadRoom};
 use super::{
     INSPECT_READ_BYTES_MAX, Inspected, Look, ObjectInfo, Pages, PutOutcome, RefusalCause,
@@ -87,35 +88,6 @@ impl S3Storage {
             }))
         };
         stream::once(begin).try_flatten().boxed()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
-    pub location: &'a str,
-    pub bucket: &'a str,
-    pub key: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// Of an object or, with an empty key or one that ends in a slash, of a folder.
-    pub(super) fn parse(location: &'a str) -> Result<Self, StorageError> {
-        match location
-            .strip_prefix("s3://")
-            .and_then(|rest| rest.split_once('/'))
-        {
-            Some((bucket, key)) if !bucket.is_empty() => Ok(Self {
-                location,
-                bucket,
-                key,
-            }),
-            _ => Err(refused(
-                RefusalCause::Request,
-                location,
-                "not a name in S3",
-                "write it as `s3://bucket/name`",
-            )),
-        }
     }
 }
 
@@ -426,25 +398,6 @@ async fn uploads(client: &Client, place: Place<'_>) -> Result<Vec<MultipartUploa
         }
         key_marker = page.next_key_marker().map(str::to_owned);
         id_marker = page.next_upload_id_marker().map(str::to_owned);
-    }
-}
-
-/// Ends an upload; one that has ended is no error.
-pub(super) async fn abort(
-    client: &Client,
-    place: Place<'_>,
-    upload_id: &str,
-) -> Result<(), StorageError> {
-    let request = client
-        .abort_multipart_upload()
-        .bucket(place.bucket)
-        .key(place.key)
-        .upload_id(upload_id);
-    match request.send().await {
-        Err(error) if code(&error).as_deref() != Some("NoSuchUpload") => {
-            Err(meaning(place.location, &error))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -5,8 +5,8 @@
 //! and those of all objects together by an [`UploadRoom`]; a faster writer waits. What is on its
 //! way needs nothing more to arrive.
 
-use super::s3::{Place, abort};
 use super::s3_error::{meaning, refused};
+use super::s3_place::{Place, abort};
 use super::{RefusalCause, StagedWriter, StorageError};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;

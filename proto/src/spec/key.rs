@@ -28,6 +28,73 @@ impl<K: Kind> Key<K> {
     }
 }
 
+/// A table of a job file.
+pub(super) struct Part {
+    /// As it is begun in a file.
+    pub title: &'static str,
+    /// What it is for, in Markdown.
+    pub about: &'static str,
+    pub keys: &'static [&'static (dyn Described + Sync)],
+}
+
+impl Part {
+    /// Whether a key of this name belongs to it.
+    pub fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name() == name)
+    }
+}
+
+/// Keys and their values, as a job file could have them.
+pub type Fields = Vec<(&'static str, String)>;
+
+/// A key of a job file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReference {
+    pub name: &'static str,
+    /// What its value looks like, with its limits; Markdown.
+    pub value: String,
+    /// What holds when it is not there.
+    pub without: Without,
+    /// What it is for, in Markdown.
+    pub about: &'static str,
+}
+
+/// What holds when a key is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// The job file is refused.
+    Refused,
+    /// It is as if this value had been written.
+    Default(String),
+    Means(&'static str),
+}
+
+/// A key of any kind.
+pub(super) trait Described {
+    fn name(&self) -> &'static str;
+    fn describe(&self) -> KeyReference;
+}
+
+impl<K: Kind> Described for Key<K> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn describe(&self) -> KeyReference {
+        let without = match &self.absent {
+            Absent::Refused(_) => Without::Refused,
+            Absent::Is(value) => Without::Default(self.kind.shown(value)),
+            Absent::Means(words) => Without::Means(words),
+        };
+        KeyReference {
+            name: self.name,
+            value: self.kind.words(),
+            without,
+            about: self.about,
+        }
+    }
+}
+
 /// What holds when a key is not there.
 pub(super) enum Absent<V> {
     /// That is an error, with this hint.

@@ -5,51 +5,37 @@
 //! Rule: the parser reads a key by what is declared here, and `docs/job-file.md` is made of it: a
 //! key that is not here does not exist.
 
-use super::format::{self, FORMATS};
-use super::key::{Absent, Key, Kind, Size, Span, Special, Text, Whole, Word};
-use super::parse::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
-use super::reference::Described;
-use super::source::{self, HIVE_TYPES};
+use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
 use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
-/// A table of a job file.
-pub(super) struct Part {
-    /// As it is begun in a file.
-    pub title: &'static str,
-    /// What it is for, in Markdown.
-    pub about: &'static str,
-    pub keys: &'static [&'static (dyn Described + Sync)],
-}
+/// Most lookups of one job.
+pub const LOOKUPS_MAX: usize = 64;
+pub const PARTITION_COLUMNS_MAX: usize = 16;
 
-impl Part {
-    /// Whether a key of this name belongs to it.
-    pub fn has(&self, name: &str) -> bool {
-        self.keys.iter().any(|key| key.name() == name)
-    }
-}
-
-/// All tables, in the order in which they are explained.
-pub(super) fn parts() -> impl Iterator<Item = &'static Part> {
-    let sources = source::KINDS.iter().map(|kind| kind.part);
-    let before = [&JOB, &SOURCE, &CATALOG, &SCHEMA];
-    let after = [
-        &WINDOW,
-        &LOOKUP,
-        &TRANSFORM,
-        &SINK,
-        &DEAD_LETTER,
-        &CHECKPOINT,
-        &RETRY,
-    ];
-    let formats = FORMATS.iter().filter_map(|format| format.part);
-    before
-        .into_iter()
-        .chain(sources)
-        .chain(formats)
-        .chain(after)
-}
+/// Types that a column may have.
+pub(super) const HIVE_TYPES: [&str; 19] = [
+    "string",
+    "varchar",
+    "char",
+    "boolean",
+    "tinyint",
+    "smallint",
+    "int",
+    "integer",
+    "bigint",
+    "float",
+    "double",
+    "real",
+    "decimal",
+    "date",
+    "timestamp",
+    "binary",
+    "array",
+    "map",
+    "struct",
+];
 
 const RETRIES_MAX: u64 = 100;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -130,7 +116,7 @@ pub(super) static RETRY_TABLE: Key<Special> = key(
     Absent::Means("the defaults"),
     "when a failing job stops",
 );
-static JOB: Part = Part {
+pub(super) static JOB: Part = Part {
     title: "The job",
     about: "",
     keys: &[
@@ -146,18 +132,6 @@ static JOB: Part = Part {
     ],
 };
 
-pub(super) static TYPE: Key<source::Type> = key(
-    "type",
-    source::Type,
-    Absent::Refused("for example type = \"kinesis\"; also: files, generator"),
-    "what kind of source; further keys depend on it",
-);
-pub(super) static FORMAT: Key<format::Format> = key(
-    "format",
-    format::Format,
-    Absent::Is(format::JSON),
-    "how the payload of a record is written",
-);
 pub(super) static CATALOG_KEY: Key<Special> = key(
     "catalog",
     Special(|| "`{ database = \"...\", table = \"...\" }`".to_owned()),
@@ -185,18 +159,6 @@ pub(super) static ON_DATA_LOSS: Key<Word<OnDataLoss>> = key(
     Absent::Is(OnDataLoss::Fail),
     "what to do when records were gone before they could be read: the job stops and names the gap, or counts it and goes on",
 );
-static SOURCE: Part = Part {
-    title: "[source]",
-    about: "Just one of `catalog`, `schema_file` and `schema` says which columns the records have. Names of columns match those in the \
-            records without regard to case.",
-    keys: &[
-        &TYPE,
-        &CATALOG_KEY,
-        &SCHEMA_FILE,
-        &SCHEMA_KEY,
-        &ON_DATA_LOSS,
-    ],
-};
 
 pub(super) static DATABASE: Key<Text> = key(
     "database",
@@ -239,7 +201,7 @@ static COLUMN: Key<Special> = key(
     Absent::Means("at least one column"),
     "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become text with their JSON",
 );
-static SCHEMA: Part = Part {
+pub(super) static SCHEMA: Part = Part {
     title: "[source.schema]",
     about: "One line per column, in their order.",
     keys: &[&COLUMN],
@@ -254,7 +216,7 @@ pub(super) static WINDOW_SIZE: Key<Span> = key(
     Absent::Refused("for example size = \"60s\""),
     "how long a window is; windows are of arrival time and aligned to multiples of their size since the Unix epoch",
 );
-static WINDOW: Part = Part {
+pub(super) static WINDOW: Part = Part {
     title: "[window]",
     about: "",
     keys: &[&WINDOW_SIZE],
@@ -296,7 +258,7 @@ pub(super) static SIZE_MAX: Key<Size> = key(
     Absent::Is(256 << 20),
     "a larger version is refused, and the one before stays in use",
 );
-static LOOKUP: Part = Part {
+pub(super) static LOOKUP: Part = Part {
     title: "[[lookup]]",
     about: "A table in files, which every worker holds in memory. A window takes the newest version there is when it opens, and its manifest names it.",
     keys: &[
@@ -314,7 +276,7 @@ pub(super) static SQL: Key<Text> = key(
     Absent::Refused("for example sql = \"SELECT * FROM source\""),
     "one SELECT over `source`, the records of a window, and the lookups by their names",
 );
-static TRANSFORM: Part = Part {
+pub(super) static TRANSFORM: Part = Part {
     title: "[transform]",
     about: "[The query](query.md) has types, JSON, lookups, what is refused, and what stands for functions of Spark. A name with capitals \
             needs double quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the \
@@ -362,7 +324,7 @@ pub(super) static TARGET_SIZE: Key<Size> = key(
     Absent::Is(128 << 20),
     "objects are cut at about this size",
 );
-static SINK: Part = Part {
+pub(super) static SINK: Part = Part {
     title: "[sink]",
     about: "A task writes one object per window and folder, named after the window, the job and the task.",
     keys: &[
@@ -380,7 +342,7 @@ pub(super) static DEAD_LETTER_PATH: Key<Special> = key(
     Absent::Refused("for example path = \"s3://my-bucket/dead/\""),
     "where they are published, as JSON lines in gzip",
 );
-static DEAD_LETTER: Part = Part {
+pub(super) static DEAD_LETTER: Part = Part {
     title: "[dead_letter]",
     about: "Each record that cannot be decoded, whole, with shard, sequence number, time and reason: [dead letters](dead-letters.md).",
     keys: &[&DEAD_LETTER_PATH],
@@ -392,7 +354,7 @@ pub(super) static LOCATION: Key<Special> = key(
     Absent::Refused("for example location = \"s3://my-bucket/checkpoint/\""),
     "their folder; a job goes on from what is there, and refuses what another one left",
 );
-static CHECKPOINT: Part = Part {
+pub(super) static CHECKPOINT: Part = Part {
     title: "[checkpoint]",
     about: "Manifests and lookup versions. With etcd's heads, it is all that a job remembers.",
     keys: &[&LOCATION],
@@ -407,7 +369,7 @@ pub(super) static RETRIES: Key<Whole> = key(
     Absent::Is(3),
     "one round of failing tasks more than this, without a window committed in between, stops the job as failed",
 );
-static RETRY: Part = Part {
+pub(super) static RETRY: Part = Part {
     title: "[retry]",
     about: "For what fails again and again, such as a query on a row that it cannot take. A service that does not answer is waited for.",
     keys: &[&RETRIES],

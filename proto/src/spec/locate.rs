@@ -2,10 +2,18 @@
 //!
 //! Rule: a line that is told is the right one, or the line of the key.
 
-use super::problem::Part;
 use super::raw::Log;
 use std::ops::Range;
 use toml::de::DeValue;
+
+/// A part of a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A line of a text, from 1.
+    Line(usize),
+    /// One of several tables of one name (`[[lookup]]`), from 0.
+    Element(usize),
+}
 
 /// The line of a key in a job file, from 1; `field` is in dots. Of several tables of one name the
 /// first counts, unless `part` names another.

@@ -5,6 +5,7 @@
 //! Rule: every problem is found in one go; a [`JobSpec`] is made only when there is none.
 
 use super::key::{Key, Read, Special};
+use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
 use super::{
@@ -17,9 +18,6 @@ use std::path::Path;
 
 /// Longest job file: it travels in one message and is kept in one key of the store.
 pub const JOB_FILE_BYTES_MAX: usize = 1 << 20;
-/// Most lookups of one job.
-pub const LOOKUPS_MAX: usize = 64;
-pub const PARTITION_COLUMNS_MAX: usize = 16;
 
 impl JobSpec {
     /// Reads and checks a job file; says everything that is wrong with it, not just the first

@@ -1,5 +1,6 @@
 //! What is wrong with a job file: every problem at once, each with its line and what to do.
 
+pub use super::locate::Part;
 use super::locate::line_of;
 use std::fmt;
 
@@ -14,15 +15,6 @@ pub struct Problem {
     pub part: Option<Part>,
     pub message: String,
     pub hint: Option<String>,
-}
-
-/// A part of a key's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// A line of a text, from 1.
-    Line(usize),
-    /// One of several tables of one name (`[[lookup]]`), from 0.
-    Element(usize),
 }
 
 impl Problem {

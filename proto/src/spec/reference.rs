@@ -4,8 +4,10 @@
 //! (`keys`), the page.
 //! Rule: nothing is said here that the parser does not do.
 
-use super::key::{Absent, Key, Kind};
-use super::keys::{self, parts};
+use super::format::FORMATS;
+use super::key::Part;
+pub use super::key::{KeyReference, Without};
+use super::{keys, source};
 
 /// A table of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,62 +20,35 @@ pub struct TableReference {
     pub keys: Vec<KeyReference>,
 }
 
-/// A key of a job file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyReference {
-    pub name: &'static str,
-    /// What its value looks like, with its limits; Markdown.
-    pub value: String,
-    /// What holds when it is not there.
-    pub without: Without,
-    /// What it is for, in Markdown.
-    pub about: &'static str,
-}
-
-/// What holds when a key is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Without {
-    /// The job file is refused.
-    Refused,
-    /// It is as if this value had been written.
-    Default(String),
-    Means(&'static str),
+/// All tables, in the order in which they are explained.
+fn parts() -> impl Iterator<Item = &'static Part> {
+    let sources = source::KINDS.iter().map(|kind| kind.part);
+    let before = [&keys::JOB, &source::SOURCE, &keys::CATALOG, &keys::SCHEMA];
+    let after = [
+        &keys::WINDOW,
+        &keys::LOOKUP,
+        &keys::TRANSFORM,
+        &keys::SINK,
+        &keys::DEAD_LETTER,
+        &keys::CHECKPOINT,
+        &keys::RETRY,
+    ];
+    let formats = FORMATS.iter().filter_map(|format| format.part);
+    before
+        .into_iter()
+        .chain(sources)
+        .chain(formats)
+        .chain(after)
 }
 
 /// All tables with all their keys.
 pub fn reference() -> Vec<TableReference> {
-    let table = |part: &keys::Part| TableReference {
+    let table = |part: &Part| TableReference {
         title: part.title,
         about: part.about,
         keys: part.keys.iter().map(|key| key.describe()).collect(),
     };
     parts().map(table).collect()
-}
-
-/// A key of any kind.
-pub(super) trait Described {
-    fn name(&self) -> &'static str;
-    fn describe(&self) -> KeyReference;
-}
-
-impl<K: Kind> Described for Key<K> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn describe(&self) -> KeyReference {
-        let without = match &self.absent {
-            Absent::Refused(_) => Without::Refused,
-            Absent::Is(value) => Without::Default(self.kind.shown(value)),
-            Absent::Means(words) => Without::Means(words),
-        };
-        KeyReference {
-            name: self.name,
-            value: self.kind.words(),
-            without,
-            about: self.about,
-        }
-    }
 }
 
 #[cfg(test)]

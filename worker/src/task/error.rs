@@ -1,6 +1,7 @@
 //! Why a task cannot go on, and what that means for the job.
 
 use crate::memory::{MemoryLimit, mib};
+use crate::registry::Ending;
 use crate::registry::ReportError;
 use crate::sink::SinkError;
 use streamctl_engine::catalog::CatalogError;
@@ -67,6 +68,16 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// How a task ends that failed with it.
+    pub fn ending(&self) -> Ending {
+        Ending {
+            why: self.why(),
+            refused_by: self.refused_by(),
+            error: self.describe(),
+            hint: self.hint(),
+        }
+    }
+
     /// Which place refused this worker, where another worker, or this one later, may be served.
     pub fn refused_by(&self) -> Option<Place> {
         match self {

@@ -24,7 +24,7 @@ use crate::busy::Work;
 use crate::compute::{Compute, Workload};
 use crate::memory::WindowMemory;
 use crate::meter::{Held, Meter};
-use crate::registry::{Ending, Registry};
+use crate::registry::Registry;
 use crate::results::Results;
 use reader::Read;
 use reporting::{Closed, Times};
@@ -166,7 +166,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
             tracing::error!(%job, task = %id, %error, "task failed");
             let why = error.why();
             meter.failed(&job, word(why));
-            registry.end(id, Ending::of(&error));
+            registry.end(id, error.ending());
         }
     }
 }
@@ -248,7 +248,7 @@ impl Task {
     }
 
     fn start_reader(&mut self, index: usize) {
-        let to_read = reader::to_read(&self.shards[index]);
+        let to_read = self.shards[index].to_read();
         let (number, reader) = &mut self.reader_of[index];
         *number += 1;
         let context = Arc::clone(&self.parts.context);

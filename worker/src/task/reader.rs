@@ -4,7 +4,7 @@
 //! room in the worker's budget before they are read; then the reader waits (back-pressure). What is
 //! read and cannot be used yet is dropped when others wait (`park()` of the task).
 
-use super::{Context, TaskError, shards::ShardState};
+use super::{Context, TaskError};
 use crate::memory::{ReadRoom, Reads};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,15 +122,6 @@ pub struct Read {
     pub reader: u64,
     pub chunk: Result<(Chunk, Room), TaskError>,
     pub stats: ReaderStats,
-}
-
-/// What to open for a shard.
-pub fn to_read(shard: &ShardState) -> ShardToRead {
-    ShardToRead {
-        read_to_ms: shard.known_to_ms(),
-        retention_ms: shard.retention_ms,
-        ..ShardToRead::new(shard.id.clone(), shard.at.clone(), shard.detail.clone())
-    }
 }
 
 /// Reads until the shard ends, an error, or nobody listens.

@@ -6,7 +6,7 @@
 use super::reader::Room;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use streamctl_engine::source::{Child, Chunk, ReaderStats, Record};
+use streamctl_engine::source::{Child, Chunk, ReaderStats, Record, ShardToRead};
 use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
 
 /// A chunk of which some records wait.
@@ -57,6 +57,15 @@ pub struct ShardState {
 }
 
 impl ShardState {
+    /// What to open for the shard.
+    pub fn to_read(&self) -> ShardToRead {
+        ShardToRead {
+            read_to_ms: self.known_to_ms(),
+            retention_ms: self.retention_ms,
+            ..ShardToRead::new(self.id.clone(), self.at.clone(), self.detail.clone())
+        }
+    }
+
     /// A shard that begins at `from`.
     pub fn new(
         id: ShardId,

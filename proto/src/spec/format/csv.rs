@@ -1,10 +1,9 @@
 //! `format = "csv"`: one row per record, without a header.
 
 use super::{FormatFacts, PayloadFormat, Registered};
-use crate::spec::key::{Absent, Key, Kind, Read};
-use crate::spec::keys::{Part, key};
+use crate::spec::key::{Absent, Fields, Key, Kind, Part, Read};
+use crate::spec::keys::key;
 use crate::spec::raw::{Entry, Table};
-use crate::spec::source::Fields;
 use serde::{Deserialize, Serialize};
 
 /// One row per record; the fields are the columns, in the order of the schema.

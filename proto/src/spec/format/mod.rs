@@ -11,10 +11,9 @@ mod json;
 pub use csv::CsvFormat;
 pub use json::JsonFormat;
 
-use super::key::{Kind, Read, or};
-use super::keys::{FORMAT, Part};
+use super::key::{Absent, Fields, Key, Kind, Part, Read, or};
+use super::keys::key;
 use super::raw::{Entry, Table};
-use super::source::Fields;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
@@ -59,8 +58,6 @@ macro_rules! payload_formats {
     };
 }
 
-pub(super) static JSON: &Registered = &json::FORMAT;
-
 // The registry.
 payload_formats! {
     Json(JsonFormat) in json,
@@ -79,6 +76,13 @@ impl PayloadFormat {
         *self == Self::default()
     }
 }
+
+pub(super) static FORMAT: Key<Format> = key(
+    "format",
+    Format,
+    Absent::Is(&json::FORMAT),
+    "how the payload of a record is written",
+);
 
 /// The value of `format`.
 pub(super) struct Format;

@@ -1,12 +1,10 @@
 //! `type = "files"`: files below a folder; each is a shard.
 
-use super::{
-    Fields, Registered, SourceContext, SourceFacts, SourceKind, StartingPosition, fields_text,
-};
+use super::{Registered, SourceContext, SourceFacts, SourceKind, StartingPosition, fields_text};
 use crate::change::{Refusal, SourceChange, refuse};
 use crate::resolved::StreamAddress;
-use crate::spec::key::{Absent, Key, Special, Text, Word};
-use crate::spec::keys::{Part, folder, key};
+use crate::spec::key::{Absent, Fields, Key, Part, Special, Text, Word};
+use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::Table;
 use crate::spec::{Location, RecordFormat, SourceSpec};

@@ -1,12 +1,12 @@
 //! `type = "generator"`: the sales records of the model job, computed.
 
-use super::{Fields, Registered, SourceContext, SourceFacts, SourceKind, StartingPosition};
+use super::{Registered, SourceContext, SourceFacts, SourceKind, StartingPosition};
 use crate::change::{ANOTHER_NAME, Refusal, SourceChange, refuse};
 use crate::count;
 use crate::resolved::StreamAddress;
 use crate::spec::SourceSpec;
-use crate::spec::key::{Absent, Key, Rate, WHOLE_MAX, Whole};
-use crate::spec::keys::{Part, key};
+use crate::spec::key::{Absent, Fields, Key, Part, Rate, WHOLE_MAX, Whole};
+use crate::spec::keys::key;
 use crate::spec::raw::Table;
 use serde::{Deserialize, Serialize};
 

@@ -6,8 +6,8 @@ use super::{
 use crate::change::{Refusal, SourceChange, refuse};
 use crate::resolved::StreamAddress;
 use crate::spec::format;
-use crate::spec::key::{Absent, Key, Kind, Read, Span, Text, Whole, Word};
-use crate::spec::keys::{self, Part, key};
+use crate::spec::key::{Absent, Fields, Key, Kind, Part, Read, Span, Text, Whole, Word};
+use crate::spec::keys::{self, key};
 use crate::spec::raw::{Entry, Table, nearest_hint};
 use crate::spec::{PayloadCompression, PayloadFormat, SourceSpec, duration_text};
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,7 @@ static PART: Part = Part {
         &POLL_INTERVAL,
         &MAX_RECORDS_PER_READ,
         &GRACE,
-        &keys::FORMAT,
+        &format::FORMAT,
         &PAYLOAD_COMPRESSION,
     ],
 };
@@ -239,7 +239,7 @@ impl SourceFacts for KinesisSource {
         self.compression
     }
 
-    fn fields(&self, spec: &SourceSpec, stream: Option<&StreamAddress>) -> super::Fields {
+    fn fields(&self, spec: &SourceSpec, stream: Option<&StreamAddress>) -> Fields {
         let stream = stream.cloned().unwrap_or_default();
         let address = [
             ("stream", Some(stream.name)),
@@ -249,7 +249,7 @@ impl SourceFacts for KinesisSource {
             ("role_arn", stream.role_arn),
             ("session_name", stream.session_name),
         ];
-        let mut fields: super::Fields = address
+        let mut fields: Fields = address
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
             .collect();
@@ -268,7 +268,7 @@ impl SourceFacts for KinesisSource {
         fields
     }
 
-    fn defaults(&self, spec: &SourceSpec) -> super::Fields {
+    fn defaults(&self, spec: &SourceSpec) -> Fields {
         vec![
             ("starting_position", fields_text(&spec.starting_position)),
             ("poll_interval", duration_text(self.poll_interval)),

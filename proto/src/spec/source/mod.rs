@@ -17,8 +17,8 @@ pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_R
 pub use stdin::StdinSource;
 
 use super::format;
-use super::key::{Kind, Read};
-use super::keys::{self, Part};
+use super::key::{Absent, Fields, Key, Kind, Part, Read};
+use super::keys::{self, HIVE_TYPES, key};
 use super::location::{self, Named};
 use super::raw::{Entry, Table, nearest_hint};
 use super::{
@@ -30,9 +30,6 @@ use crate::resolved::{ColumnType, StreamAddress};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::path::Path;
-
-/// Keys of `[source]` and their values, as a job file could have them.
-pub type Fields = Vec<(&'static str, String)>;
 
 /// What the rest of the program asks of a kind of source.
 pub trait SourceFacts {
@@ -142,28 +139,24 @@ source_kinds! {
     Stdin(StdinSource) in stdin,
 }
 
-/// Types that a column may have.
-pub(super) const HIVE_TYPES: [&str; 19] = [
-    "string",
-    "varchar",
-    "char",
-    "boolean",
-    "tinyint",
-    "smallint",
-    "int",
-    "integer",
-    "bigint",
-    "float",
-    "double",
-    "real",
-    "decimal",
-    "date",
-    "timestamp",
-    "binary",
-    "array",
-    "map",
-    "struct",
-];
+static TYPE: Key<Type> = key(
+    "type",
+    Type,
+    Absent::Refused("for example type = \"kinesis\"; also: files, generator"),
+    "what kind of source; further keys depend on it",
+);
+pub(super) static SOURCE: Part = Part {
+    title: "[source]",
+    about: "Just one of `catalog`, `schema_file` and `schema` says which columns the records have. Names of columns match those in the \
+            records without regard to case.",
+    keys: &[
+        &TYPE,
+        &keys::CATALOG_KEY,
+        &keys::SCHEMA_FILE,
+        &keys::SCHEMA_KEY,
+        &keys::ON_DATA_LOSS,
+    ],
+};
 
 /// The value of `type`.
 pub(super) struct Type;
@@ -195,7 +188,7 @@ pub(super) fn source<'a>(
     base_dir: Option<&Path>,
     places: &mut Vec<Named<'a>>,
 ) -> Option<SourceSpec> {
-    let registered = table.value(&keys::TYPE)?;
+    let registered = table.value(&TYPE)?;
     let on_data_loss = table.value(&keys::ON_DATA_LOSS);
     let mut context = SourceContext { base_dir, places };
     let kind = (registered.read)(&mut table, &mut context);

@@ -1,10 +1,11 @@
 //! `type = "stdin"`: lines from a pipe into `streamctl run`.
 
-use super::{Fields, Registered, SourceContext, SourceFacts, SourceKind, StartingPosition};
+use super::{Registered, SourceContext, SourceFacts, SourceKind, StartingPosition};
 use crate::change::{Refusal, SourceChange};
 use crate::resolved::StreamAddress;
 use crate::spec::format;
-use crate::spec::keys::{FORMAT, Part};
+use crate::spec::format::FORMAT;
+use crate::spec::key::{Fields, Part};
 use crate::spec::raw::Table;
 use crate::spec::{PayloadFormat, SourceSpec};
 use serde::{Deserialize, Serialize};
